@@ -1,0 +1,44 @@
+"""Small SRFlow networks with random weights that neither explode nor vanish."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.layers import ZerosConv
+
+from tests.golden.make_checkpoint import golden_state_dict
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def tiny_config(variant: str = "bounded", **overrides: object) -> SRFlowConfig:
+    """nf 8, growth 4, K = 2, hidden 8, two blocks of which both condition the flow."""
+    values = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0, 1), "steps": 2, "hidden": 8, **overrides}
+    return SRFlowConfig.of_variant(variant, **values)  # type: ignore[arg-type]
+
+
+def random_srflow(config: SRFlowConfig, *, seed: int = 0) -> SRFlow:
+    """Every parameter away from its initial value, so that no path is silent; eval mode."""
+    torch.manual_seed(seed)
+    model = SRFlow(config)
+    model.encoder.initialize()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            size = 0.2 / len(parameter) ** 0.5 if "mix" in name else 0.05  # 1×1s stay well-conditioned
+            parameter.add_(size * torch.randn_like(parameter))
+        for module in model.modules():
+            if isinstance(module, ZerosConv):
+                module.weight.mul_(0.2)
+        for actnorm in model.actnorms():
+            actnorm.initialized.fill_(True)
+    return model.eval()
+
+
+def golden_checkpoint(path: Path) -> Path:
+    """The golden case's published-layout ×4 checkpoint, written as the published code would."""
+    spec = json.loads((GOLDEN / "srflow_x4_small.json").read_text())
+    torch.save({name: torch.from_numpy(value) for name, value in golden_state_dict(spec).items()}, path)
+    return path

@@ -1,0 +1,235 @@
+"""Files of every layout, what is detected from them, and files that must be refused."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from srflow_training import RRDB, SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
+from srflow_training.checkpoints import detect_srflow, load_encoder
+from srflow_training.checkpoints.io import read_notes
+from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name, to_published
+
+from srflow_sdk.errors import CheckpointError
+from tests.networks import golden_checkpoint, random_srflow, tiny_config
+
+PRESETS = {
+    "×4 general": {"scale": 4, "blocks": 23},
+    "×8 general": {"scale": 8, "blocks": 23},
+    "×8 faces": {"scale": 8, "blocks": 8},
+    "×16": {"scale": 16, "blocks": 8},
+    "tiny": {"scale": 4, "blocks": 4, "nf": 8, "growth": 4, "steps": 2, "hidden": 8},
+}
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Saves a state dict as a .pth and gives its path."""
+
+    def save(state, name="model.pth"):
+        torch.save(state, tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_detected_from_keys_and_shapes(preset, variant):
+    config = SRFlowConfig.of_variant(variant, **PRESETS[preset])
+    with torch.device("meta"):  # shapes alone: a full-size network takes no memory
+        state = to_published(SRFlow(config).state_dict(), config)
+    assert detect_srflow(state) == config
+
+
+@pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
+def test_a_published_layout_file_gives_the_same_network(published, variant):
+    model = random_srflow(tiny_config(variant))
+    path = published(to_published(model.state_dict(), model.config))
+    loaded = load_checkpoint(path, stacked_blocks=model.config.stacked_blocks)
+    assert loaded.config == model.config
+    assert not loaded.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("wrapper", ["params", "params_ema", "state_dict"])
+def test_wrapped_and_prefixed_files_load(published, wrapper):
+    model = random_srflow(tiny_config("published"))
+    state = {f"module.{name}": tensor for name, tensor in to_published(model.state_dict(), model.config).items()}
+    loaded = load_checkpoint(published({wrapper: state}))
+    assert torch.equal(loaded.encoder.conv_first.weight, model.encoder.conv_first.weight)
+
+
+def test_half_precision_weights_load_as_float32(published):
+    model = random_srflow(tiny_config("published"))
+    path = published({name: t.half() for name, t in to_published(model.state_dict(), model.config).items()})
+    assert load_checkpoint(path).encoder.conv_first.weight.dtype == torch.float32
+
+
+def test_stacked_blocks_can_be_named_where_the_rule_is_wrong(published):
+    model = random_srflow(tiny_config("published", blocks=6, stacked_blocks=(0, 1, 2, 3)))
+    path = published(to_published(model.state_dict(), model.config))
+    assert load_checkpoint(path).config.stacked_blocks == (0, 2, 3, 5)
+    assert load_checkpoint(path, stacked_blocks=(0, 1, 2, 3)).config.stacked_blocks == (0, 1, 2, 3)
+    with pytest.raises(CheckpointError, match="--blocks"):
+        load_checkpoint(path, stacked_blocks=(0, 1, 2))
+
+
+YAML = """
+scale: 4
+network_G:
+  which_model_G: SRFlowNet
+  nf: 64
+  nb: 4
+  flow:
+    K: 2
+    L: 3
+    additionalFlowNoAffine: 2
+    split: {enable: true}
+    stackRRDB: {blocks: [0, 1, 2, 3], concat: true}
+"""
+
+
+def test_a_published_yaml_gives_the_configuration_that_detection_gives(tmp_path):
+    path = golden_checkpoint(tmp_path / "golden.pth")
+    (tmp_path / "conf.yml").write_text(YAML)
+    assert load_checkpoint(path, config=tmp_path / "conf.yml").config == load_checkpoint(path).config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "YAML"),
+        ("network_G: 3", "network_G"),
+        (YAML.replace("K: 2", "K: 3"), "missing"),
+        ("!!python/object/apply:os.system ['true']", "YAML"),
+    ],
+)
+def test_wrong_yaml_files_are_refused(tmp_path, text, message):
+    path = golden_checkpoint(tmp_path / "golden.pth")
+    (tmp_path / "conf.yml").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path, config=tmp_path / "conf.yml")
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+@pytest.mark.parametrize("layout", ["published", "esrgan", "old esrgan"])
+def test_encoder_only_files_load_in_three_layouts(published, layout, scale):
+    torch.manual_seed(0)
+    skip = "last_block" if layout == "published" else "first_conv"
+    encoder = RRDB(scale=scale, nf=8, growth=4, blocks=3, trunk_skip=skip)
+    name_of = {
+        "published": published_rrdb_name,
+        "esrgan": esrgan_name,
+        "old esrgan": old_esrgan_name(3, scale),
+    }[layout]
+    path = published({name_of(name): tensor for name, tensor in encoder.state_dict().items()})
+    loaded = load_checkpoint(path)
+    assert isinstance(loaded, RRDB)
+    lr = torch.rand(1, 3, 6, 5)
+    with torch.no_grad():
+        assert torch.equal(loaded(lr), encoder(lr))
+
+
+def test_layout_names_are_those_of_the_files_in_use():
+    name = "blocks.3.dense.0.convs.1.weight"
+    assert published_rrdb_name(name) == "RRDB_trunk.3.RDB1.conv2.weight"
+    assert esrgan_name(name) == "body.3.rdb1.conv2.weight"
+    old = old_esrgan_name(23, 4)
+    assert old(name) == "model.1.sub.3.RDB1.conv2.0.weight"
+    others = ("conv_first", "conv_trunk", "upconvs.0", "upconvs.1", "conv_hr", "conv_last")
+    assert [old(f"{name}.bias") for name in others] == [
+        f"model.{position}.bias" for position in ("0", "1.sub.23", "3", "6", "8", "10")
+    ]
+
+
+def test_own_files_keep_config_notes_and_initialisation(tmp_path):
+    model = random_srflow(tiny_config("bounded", clamp=0.5))
+    save_checkpoint(tmp_path / "m.safetensors", model, notes={"data": "photographs"})
+    loaded = load_checkpoint(tmp_path / "m.safetensors")
+    assert loaded.config == model.config
+    assert all(actnorm.initialized for actnorm in loaded.actnorms())
+    assert read_notes(tmp_path / "m.safetensors") == {"data": "photographs"}
+    encoder = load_encoder(tmp_path / "m.safetensors")
+    assert torch.equal(encoder.conv_last.weight, model.encoder.conv_last.weight)
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (str(self.target), "w"))
+
+
+@pytest.mark.parametrize("how", ["torch.save", "pickle"])
+def test_nothing_in_a_hostile_file_is_executed(tmp_path, how):
+    path, target = tmp_path / "evil.pth", tmp_path / "executed"
+    if how == "torch.save":
+        torch.save({"RRDB.conv_first.weight": Hostile(target)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Hostile(target)))
+    with pytest.raises(CheckpointError, match="executed"):
+        load_checkpoint(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("keep", [0, 1, 10, 0.5, 0.999])
+def test_truncated_files_are_refused(tmp_path, suffix, keep):
+    path = tmp_path / f"model{suffix}"
+    model = random_srflow(tiny_config("published"))
+    if suffix == ".pth":
+        torch.save(to_published(model.state_dict(), model.config), path)
+    else:
+        save_checkpoint(path, model)
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
+    with pytest.raises(CheckpointError, match="model"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": torch.zeros(3)}, "expected an SRFlow checkpoint"),
+        ({"epoch": 3}, "only tensors"),
+        ([torch.zeros(3)], "holds a list"),
+        ({"conv_first.weight": torch.zeros(8, 12, 3, 3), "conv_body.weight": torch.zeros(8)}, "12 input channels"),
+        ({}, "none"),
+    ],
+)
+def test_other_architectures_are_refused_with_what_was_expected(published, state, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(published(state))
+
+
+@pytest.mark.parametrize("missing", ["RRDB.conv_first.weight", "flowUpsamplerNet.layers.4.invconv.weight"])
+def test_a_missing_tensor_is_named(published, missing):
+    model = random_srflow(tiny_config("published"))
+    state = to_published(model.state_dict(), model.config)
+    del state[missing]
+    with pytest.raises(CheckpointError):
+        load_checkpoint(published(state))
+
+
+def test_a_tensor_of_the_wrong_shape_is_named(published):
+    model = random_srflow(tiny_config("published"))
+    state = to_published(model.state_dict(), model.config)
+    state["flowUpsamplerNet.layers.4.actnorm.bias"] = torch.zeros(1, 5, 1, 1)
+    with pytest.raises(CheckpointError, match=r"\[1, 5, 1, 1\]"):
+        load_checkpoint(published(state))
+
+
+def test_a_missing_file_is_one_line():
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint("nowhere.pth")
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, srflow_training, srflow_training.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,70 @@
+"""Shapes and switches that follow from a configuration."""
+
+import pytest
+from srflow_training.model import SRFlowConfig
+
+from srflow_sdk.errors import ArgumentError
+
+# (variant, scale) -> {level: (channels, exponent of LR)}, the tables of the network's description
+LATENTS = {
+    ("paper", 4): {1: (6, 1), 2: (12, 0), 3: (48, -1)},
+    ("bounded", 4): {1: (6, 1), 2: (12, 0), 3: (48, -1)},
+    ("published", 4): {1: (6, 1), 3: (96, -1)},
+    ("paper", 8): {1: (6, 2), 2: (12, 1), 3: (24, 0), 4: (96, -1)},
+    ("published", 8): {1: (6, 2), 2: (12, 1), 4: (192, -1)},
+    ("published", 16): {1: (6, 3), 2: (12, 2), 3: (24, 1), 5: (384, -1)},
+}
+
+
+@pytest.mark.parametrize(("variant", "scale"), LATENTS)
+def test_latents_are_those_of_the_network_description(variant, scale):
+    shapes = SRFlowConfig.of_variant(variant, scale=scale).level_shapes
+    latents = {s.level: (s.latent_channels, s.lr_exponent) for s in shapes if s.latent_channels}
+    assert latents == LATENTS[variant, scale]
+
+
+@pytest.mark.parametrize("scale", [4, 8, 16])
+@pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
+def test_latents_have_as_many_values_as_the_image(variant, scale):
+    config = SRFlowConfig.of_variant(variant, scale=scale)
+    values = sum(s.latent_channels * 4.0**s.lr_exponent for s in config.level_shapes)
+    assert values == 3 * scale**2
+    assert config.size_multiple == 2
+    assert config.variant == variant
+
+
+@pytest.mark.parametrize(
+    ("scale", "blocks", "expected"),
+    [(4, 23, (1, 8, 15, 22)), (8, 23, (1, 3, 5, 7)), (8, 8, (1, 3, 5, 7)), (4, 4, (0, 1, 2, 3)), (16, 8, (1, 3, 5, 7))],
+)
+def test_stacked_blocks_follow_from_scale_and_depth(scale, blocks, expected):
+    assert SRFlowConfig.of_variant("published", scale=scale, blocks=blocks).stacked_blocks == expected
+
+
+def test_published_conditions_on_320_channels():
+    assert SRFlowConfig.of_variant("published").condition_channels == 320
+    assert SRFlowConfig.of_variant("paper").condition_channels == 320
+
+
+def test_variants_mix():
+    config = SRFlowConfig.of_variant("published", scale_map="exp")
+    assert config.variant == "mixed"
+    assert SRFlowConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"scale": 3}, "×4, ×8 or ×16"),
+        ({"steps": 0}, "steps is 0"),
+        ({"stacked_blocks": (30,)}, "0 … 22"),
+        ({"split_levels": (3,)}, "L − 1"),
+        ({"kernel": 3}, "unknown field 'kernel'"),
+        ({"net_middle_kernel": 5}, "1 or 3"),
+        ({"scale_map": "softplus"}, "exp, sigmoid, tanh"),
+        ({"clamp": 0.0}, "positive"),
+    ],
+)
+def test_bad_values_are_named(overrides, message):
+    with pytest.raises(ArgumentError, match=message):
+        SRFlowConfig.of_variant("bounded", **overrides)

@@ -1,0 +1,165 @@
+"""Which network a state dict holds, read off its keys and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
+from srflow_training.model import SRFlowConfig
+from srflow_training.model.config import TrunkSkip, Variant
+
+_EXPECTED = (
+    "expected an SRFlow checkpoint (keys RRDB.* and flowUpsamplerNet.*), an RRDB or ESRGAN one "
+    "(conv_first.*, or model.0.*), or our own .safetensors"
+)
+
+
+@dataclass(frozen=True)
+class RRDBShape:
+    """An encoder-only file: the network's shape, and our tensor names → the file's."""
+
+    scale: int
+    nf: int
+    growth: int
+    blocks: int
+    trunk_skip: TrunkSkip
+    name_of: Callable[[str], str]
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """1 + the largest number that the pattern's group matches in a key; 0 if none does."""
+    return max((int(match[1]) + 1 for key in state if (match := re.match(pattern, key))), default=0)
+
+
+def _channels(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
+    tensor = state.get(key)
+    if tensor is None or tensor.ndim <= axis:
+        raise CheckpointError(f"tensor {key!r} is missing or has the wrong shape; {_EXPECTED}")
+    return int(tensor.shape[axis])
+
+
+def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
+    """Shape and layout of an encoder-only network, in any of the three layouts.
+
+    Raises: CheckpointError if it is none, or not ×4, ×8 or ×16 on RGB.
+    """
+    if "conv_first.weight" in state and "trunk_conv.weight" in state:
+        first, dense = "conv_first", "RRDB_trunk.0.RDB1.conv1"
+        blocks, doublings = _count(state, r"RRDB_trunk\.(\d+)\."), _count(state, r"upconv(\d+)\.") - 1
+        name_of: Callable[[str], str] = published_rrdb_name
+        trunk_skip: TrunkSkip = "last_block"
+    elif "conv_first.weight" in state and "conv_body.weight" in state:
+        first, dense = "conv_first", "body.0.rdb1.conv1"
+        blocks, doublings = _count(state, r"body\.(\d+)\."), _count(state, r"conv_up(\d+)\.") - 1
+        name_of, trunk_skip = esrgan_name, "first_conv"
+    elif "model.0.weight" in state and "model.1.sub.0.RDB1.conv1.0.weight" in state:
+        first, dense = "model.0", "model.1.sub.0.RDB1.conv1.0"
+        blocks = _count(state, r"model\.1\.sub\.(\d+)\.RDB")
+        doublings = (_count(state, r"model\.(\d+)\.") - 1 - 4) // 3
+        name_of, trunk_skip = old_esrgan_name(blocks, 2**doublings), "first_conv"
+    else:
+        raise CheckpointError(f"no known network: the first keys are {_first_keys(state)}; {_EXPECTED}")
+    if (colours := _channels(state, f"{first}.weight", 1)) != 3 or doublings not in (2, 3, 4) or not blocks:
+        raise CheckpointError(
+            f"an RRDB network with {blocks} blocks, {colours} input channels and ×{2 ** max(doublings, 0)} upsampling; "
+            "only ×4, ×8 and ×16 networks on RGB are supported"
+        )
+    return RRDBShape(
+        scale=2**doublings,
+        nf=_channels(state, f"{first}.weight"),
+        growth=_channels(state, f"{dense}.weight"),
+        blocks=blocks,
+        trunk_skip=trunk_skip,
+        name_of=name_of,
+    )
+
+
+def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlowConfig:
+    """Configuration of a network in the published key layout, of any variant.
+
+    The scale, nf, growth, blocks, K, L, splits and the shape of f are read off keys and shapes. Which RRDB blocks
+    condition the flow is not in the weights: scale and block count select them, `stacked_blocks` overrides.
+    An f with a 3×3 middle convolution means `paper`; splits after every level but the last, `bounded`; else
+    `published`.
+
+    Raises: CheckpointError saying what is missing or does not fit.
+    """
+    encoder = detect_rrdb({key.removeprefix("RRDB."): value for key, value in state.items() if key.startswith("RRDB.")})
+    conditional, plain, splits = _flow_layers(state)
+    levels, steps, transitions = _level_structure(conditional, plain, splits)
+    split_levels = tuple(level for level, end in enumerate(_level_ends(conditional), start=1) if end + 1 in splits)
+    prefix = f"flowUpsamplerNet.layers.{conditional[0]}.affine.fFeatures"
+    kernel = _channels(state, f"{prefix}.2.weight", 2)
+    actnorm = f"{prefix}.0.actnorm.bias" in state
+    hidden, condition = (_channels(state, f"{prefix}.0.weight", axis) for axis in (0, 1))
+    variant: Variant = "paper" if kernel == 3 else "bounded" if split_levels == tuple(range(1, levels)) else "published"
+    groups = condition // encoder.nf - (variant != "paper")
+    try:
+        if stacked_blocks is None and variant != "paper" and groups != 4:
+            stacked_blocks = tuple((index + 1) * encoder.blocks // groups - 1 for index in range(groups))
+        config = SRFlowConfig.of_variant(
+            variant,
+            scale=encoder.scale,
+            levels=levels,
+            steps=steps,
+            transition_steps=transitions,
+            hidden=hidden,
+            nf=encoder.nf,
+            growth=encoder.growth,
+            blocks=encoder.blocks,
+            split_levels=split_levels,
+            net_actnorm=actnorm,
+            net_middle_kernel=kernel,
+            **({"stacked_blocks": stacked_blocks} if stacked_blocks is not None else {}),
+        )
+    except ArgumentError as error:
+        raise CheckpointError(f"the checkpoint's shapes make no SRFlow network: {error}") from error
+    if config.condition_channels != condition:
+        raise CheckpointError(
+            f"the flow is conditioned on {condition} channels, but stacked blocks {list(config.stacked_blocks)} give "
+            f"{config.condition_channels}: name the right blocks (srflow-export --blocks 1,8,15,22)"
+        )
+    return config
+
+
+def _flow_layers(state: Mapping[str, Tensor]) -> tuple[list[int], list[int], set[int]]:
+    """Numbers of the conditional steps, of the transition steps and of the splits."""
+    found: dict[str, set[int]] = {"affine": set(), "invconv": set(), "conv": set()}
+    for key in state:
+        if match := re.match(r"flowUpsamplerNet\.layers\.(\d+)\.(affine|invconv|conv)\.", key):
+            found[match[2]].add(int(match[1]))
+    if not found["affine"]:
+        raise CheckpointError(f"no conditional flow steps (flowUpsamplerNet.layers.*.affine.*) found; {_EXPECTED}")
+    return sorted(found["affine"]), sorted(found["invconv"] - found["affine"]), found["conv"]
+
+
+def _level_ends(conditional: list[int]) -> list[int]:
+    """The last conditional step of every level."""
+    return [layer for layer in conditional if layer + 1 not in conditional]
+
+
+def _level_structure(conditional: list[int], plain: list[int], splits: set[int]) -> tuple[int, int, int]:
+    """L, K and the number of transition steps; every level must have the same."""
+    levels = len(_level_ends(conditional))
+    steps, transitions = len(conditional) // levels, len(plain) // levels
+    expected: list[int] = []
+    layer = 0
+    for _ in range(levels):
+        expected += range(layer + 1 + transitions, layer + 1 + transitions + steps)
+        layer += 1 + transitions + steps
+        layer += layer in splits
+    if expected != conditional or len(plain) != levels * transitions:
+        raise CheckpointError(
+            f"the flow's layers are not levels of equal depth: conditional steps at {conditional}, "
+            f"splits at {sorted(splits)}; a tensor may be missing"
+        )
+    return levels, steps, transitions
+
+
+def _first_keys(state: Mapping[str, Tensor]) -> str:
+    return ", ".join(list(state)[:3]) or "(none)"

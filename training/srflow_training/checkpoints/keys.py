@@ -1,0 +1,124 @@
+"""Names of tensors in published checkpoints, in terms of our modules' names.
+
+The published layout numbers every flow layer of the encoding direction (squeeze, transition steps, conditional steps,
+split), and interleaves what we keep in halves: even output channels of an affine head are shifts (of a split: means),
+odd ones scales (logs). Each layout is one function from our names to theirs; loading and writing both use it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from srflow_training.model import SRFlowConfig
+
+_CONDITIONAL_NET_PARTS = {
+    "conv1": "0",
+    "actnorm1": "0.actnorm",
+    "conv2": "2",
+    "actnorm2": "2.actnorm",
+    "conv3": "4",
+}
+
+
+def published_rrdb_name(name: str) -> str:
+    """`blocks.3.dense.0.convs.1.weight` → `RRDB_trunk.3.RDB1.conv2.weight`."""
+    if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
+        block, dense, conv, kind = match.groups()
+        return f"RRDB_trunk.{block}.RDB{int(dense) + 1}.conv{int(conv) + 1}.{kind}"
+    if match := re.fullmatch(r"upconvs\.(\d)\.(\w+)", name):
+        return f"upconv{int(match[1]) + 1}.{match[2]}"
+    return name.replace("conv_trunk", "trunk_conv").replace("conv_hr", "HRconv")
+
+
+def esrgan_name(name: str) -> str:
+    """The newer ESRGAN layout: `blocks.3.dense.0.convs.1.weight` → `body.3.rdb1.conv2.weight`."""
+    if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
+        block, dense, conv, kind = match.groups()
+        return f"body.{block}.rdb{int(dense) + 1}.conv{int(conv) + 1}.{kind}"
+    if match := re.fullmatch(r"upconvs\.(\d)\.(\w+)", name):
+        return f"conv_up{int(match[1]) + 1}.{match[2]}"
+    return name.replace("conv_trunk", "conv_body")
+
+
+def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
+    """The older ESRGAN layout, positions in a Sequential: model.0, model.1.sub.*, model.3, model.6, … ."""
+    upsamplings = scale.bit_length() - 1
+    fixed = {"conv_first": "model.0", "conv_trunk": f"model.1.sub.{blocks}"}
+    fixed |= {f"upconvs.{i}": f"model.{3 * (i + 1)}" for i in range(upsamplings)}
+    fixed |= {"conv_hr": f"model.{3 * upsamplings + 2}", "conv_last": f"model.{3 * upsamplings + 4}"}
+
+    def name_of(name: str) -> str:
+        if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
+            block, dense, conv, kind = match.groups()
+            return f"model.1.sub.{block}.RDB{int(dense) + 1}.conv{int(conv) + 1}.0.{kind}"
+        stem, kind = name.rsplit(".", 1)
+        return f"{fixed[stem]}.{kind}"
+
+    return name_of
+
+
+def published_srflow_name(config: SRFlowConfig) -> Callable[[str], str | None]:
+    """Our name of an SRFlow tensor → its published name; None for what published files do not hold."""
+    numbers: dict[str, int] = {}
+    layer = 0
+    for level in range(config.levels):
+        layer += 1  # the squeeze
+        for kind, count in (("transitions", config.transition_steps), ("steps", config.steps)):
+            for index in range(count):
+                numbers[f"levels.{level}.{kind}.{index}"] = layer
+                layer += 1
+        if level + 1 in config.split_levels:
+            numbers[f"levels.{level}.split"] = layer
+            layer += 1
+
+    def name_of(name: str) -> str | None:
+        if name.endswith(".initialized"):
+            return None
+        if name.startswith("encoder."):
+            return "RRDB." + published_rrdb_name(name.removeprefix("encoder."))
+        match = re.fullmatch(r"(levels\.\d+\.(?:transitions\.\d+|steps\.\d+|split))\.(.+)", name)
+        assert match is not None, name
+        prefix = f"flowUpsamplerNet.layers.{numbers[match[1]]}"
+        module, _, rest = match[2].partition(".")
+        if module in ("injector", "coupling"):
+            part, kind = rest.rsplit(".", 1)
+            net = "fFeatures" if module == "injector" else "fAffine"
+            return f"{prefix}.affine.{net}.{_CONDITIONAL_NET_PARTS[part]}.{kind}"
+        return f"{prefix}.{'invconv' if module == 'mix' else module}.{rest}"
+
+    return name_of
+
+
+def _is_interleaved(name: str) -> bool:
+    return ".conv3." in name or ".split.conv." in name
+
+
+def from_published(
+    state: Mapping[str, Tensor], names: Iterable[str], name_of: Callable[[str], str | None]
+) -> dict[str, Tensor]:
+    """Tensors of a published state dict under our names, heads in halves. KeyError names a missing tensor."""
+    converted = {}
+    for name in names:
+        published = name_of(name)
+        if published is None:
+            converted[name] = torch.tensor(True)  # a published network was initialised when it was trained
+        else:
+            tensor = state[published]
+            converted[name] = torch.cat([tensor[0::2], tensor[1::2]]) if _is_interleaved(name) else tensor
+    return converted
+
+
+def to_published(state: Mapping[str, Tensor], config: SRFlowConfig) -> dict[str, Tensor]:
+    """Our SRFlow state dict in the published layout, for tools that read that one."""
+    name_of, converted = published_srflow_name(config), {}
+    for name, tensor in state.items():
+        published = name_of(name)
+        if published is not None:
+            if _is_interleaved(name):
+                tensor = torch.stack(tensor.chunk(2), dim=1).flatten(0, 1)
+            converted[published] = tensor
+    return converted

@@ -1,0 +1,50 @@
+"""The published training code's YAML configurations, read for the network that they describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training.model import SRFlowConfig
+
+
+def read_published_config(path: Path, *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlowConfig:
+    """Network of a published YAML file (`scale`, `network_G: nf, nb, flow: K, L, stackRRDB: blocks`, …).
+
+    Raises: CheckpointError if the file cannot be read or describes another network.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: cannot be read as a YAML configuration: {reason}") from error
+    network = _section(content, "network_G", path)
+    flow = _section(network, "flow", path)
+    blocks = stacked_blocks
+    if blocks is None and isinstance(flow.get("stackRRDB"), dict):
+        blocks = tuple(flow["stackRRDB"].get("blocks") or ())
+    values = {
+        "scale": network.get("scale", network.get("upscale", content.get("scale"))),
+        "nf": network.get("nf"),
+        "blocks": network.get("nb"),
+        "steps": flow.get("K"),
+        "levels": flow.get("L"),
+        "transition_steps": flow.get("additionalFlowNoAffine", 2),
+        "stacked_blocks": blocks,
+    }
+    try:
+        return SRFlowConfig.of_variant(
+            "published", **{name: value for name, value in values.items() if value is not None}
+        )
+    except (ArgumentError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: describes no SRFlow network: {error}") from error
+
+
+def _section(content: Any, name: str, path: Path) -> dict[str, Any]:
+    section = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(section, dict):
+        raise CheckpointError(f"{path}: has no section {name!r}; a published SRFlow configuration was expected")
+    return section

@@ -1,0 +1,75 @@
+"""Command lines of the training package. Nothing heavy is imported before the extra is known to be there."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from srflow_sdk.errors import SRFlowError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", required=True, metavar="PRESET|FILE.yaml", help="A preset (see below) or your own YAML.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs, any depth.")
+@click.option("--val", type=click.Path(path_type=Path), help="Folder of photographs to watch progress on.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="E.g. schedule.iterations=2000.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+def train(
+    config: str,
+    data: Path,
+    val: Path | None,
+    out: Path,
+    resume: bool,
+    overrides: tuple[str, ...],
+    threads: int | None,
+) -> None:
+    """Train an SRFlow network on a folder of photographs.
+
+    \b
+    Presets: x4-small (the embedded model), rrdb-x4-small (the encoder that it starts from).
+    A small model, start to end:
+      srflow-train --config rrdb-x4-small --data PHOTOS --out runs/rrdb
+      srflow-train --config x4-small --data PHOTOS --out runs/flow \\
+                   --set schedule.encoder=runs/rrdb/model.safetensors
+      srflow-export --ckpt runs/flow/model.safetensors
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        from srflow_sdk.errors import require_extra
+
+        torch = require_extra("torch", "train")
+        from srflow_training.settings import load_settings
+        from srflow_training.trainer import Trainer
+
+        if threads:
+            torch.set_num_threads(threads)
+        settings = load_settings(config, overrides)
+        trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
+        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+        click.echo(f"{len(trainer.crops.photos)} photographs, {parameters:,} parameters, run in {out}")
+        checkpoint = trainer.run(_report)
+    except SRFlowError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; go on with: --out {out} --resume", err=True)
+        sys.exit(130)
+    click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
+
+
+def _report(figures: dict[str, float]) -> None:
+    left = int(figures["seconds_left"])
+    line = (
+        f"{figures['iteration']:>7.0f}  loss {figures['loss']:.4f}  lr {figures['learning_rate']:.1e}  "
+        f"{figures['iterations_per_second']:.2f} it/s  {left // 3600}:{left % 3600 // 60:02}:{left % 60:02} left"
+    )
+    if "val_psnr" in figures:
+        line += f"  | val PSNR {figures['val_psnr']:.2f} dB (bicubic {figures['val_psnr_bicubic']:.2f})"
+    if "val_nll" in figures:
+        line += f", NLL {figures['val_nll']:.3f} bits, {figures['val_nonfinite']:.0f} non-finite"
+    click.echo(line)

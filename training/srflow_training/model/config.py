@@ -1,0 +1,228 @@
+"""What defines an SRFlow network: one frozen dataclass, from which every shape follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from srflow_sdk.errors import ArgumentError
+
+Variant = Literal["paper", "published", "bounded"]
+ScaleMap = Literal["exp", "sigmoid", "tanh"]
+AffineOrder = Literal["scale_first", "shift_first"]
+Resize = Literal["nearest", "bilinear"]
+ImageBase = Literal["none", "bicubic"]
+TrunkSkip = Literal["last_block", "first_conv"]
+
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+SCALES = (4, 8, 16)
+
+
+@dataclass(frozen=True)
+class LevelShape:
+    """One level of the flow, in the encoding direction.
+
+    level: 1 … L; its tensors have HR/2^level pixels a side.
+    channels: channels of the flow state inside the level's steps.
+    latent_channels: channels that leave as this level's latent; 0 if nothing does.
+    lr_exponent: the level has LR·2^lr_exponent pixels a side.
+    """
+
+    level: int
+    channels: int
+    latent_channels: int
+    lr_exponent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SRFlowConfig:
+    """An SRFlow network. Build one with :meth:`of_variant`; every field can be set alone, so variants can be mixed.
+
+    scale: HR size / LR size, 4, 8 or 16.
+    levels: L, number of flow levels. steps: K, conditional steps a level. transition_steps: steps without a condition.
+    hidden: channels inside the conditional nets f.
+    nf, growth, blocks: LR encoder (RRDB): channels, channels a dense layer adds, number of blocks.
+    trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published), or the first
+    convolution's (ESRGAN).
+    stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
+    level_feature: u starts with the encoder's feature at the level's own resolution.
+    feature_resize: how block outputs (LR resolution) reach a level's resolution.
+    net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
+    net_middle_kernel: kernel of f's second convolution, 1 or 3.
+    scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4, exp(c·tanh(s/c)).
+    affine_order: encoding is scale·h + shift (scale_first) or (h + shift)·scale (shift_first).
+    clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)].
+    split_clamp: bound b of the split's logs, b·tanh(logs/b); None leaves them free.
+    split_levels: levels after which half the channels leave as a latent (the last level always ends in one).
+    image_base: what the encoder's own image head adds its output to.
+    """
+
+    scale: int = 4
+    levels: int = 3
+    steps: int = 16
+    transition_steps: int = 2
+    hidden: int = 64
+    nf: int = 64
+    growth: int = 32
+    blocks: int = 23
+    trunk_skip: TrunkSkip = "last_block"
+    stacked_blocks: tuple[int, ...] = (1, 8, 15, 22)
+    level_feature: bool = True
+    feature_resize: Resize = "nearest"
+    net_actnorm: bool = True
+    net_middle_kernel: int = 1
+    scale_map: ScaleMap = "tanh"
+    affine_order: AffineOrder = "shift_first"
+    clamp: float = 0.7
+    split_clamp: float | None = 2.0
+    split_levels: tuple[int, ...] = (1, 2)
+    image_base: ImageBase = "none"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stacked_blocks", tuple(self.stacked_blocks))
+        object.__setattr__(self, "split_levels", tuple(self.split_levels))
+        if self.scale not in SCALES:
+            raise ArgumentError(f"scale is {self.scale}; SRFlow networks here are ×4, ×8 or ×16")
+        for name in ("levels", "steps", "hidden", "nf", "growth", "blocks"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.transition_steps < 0:
+            raise ArgumentError(f"transition_steps is {self.transition_steps}; it must be at least 0")
+        if any(not 0 <= block < self.blocks for block in self.stacked_blocks):
+            raise ArgumentError(
+                f"stacked_blocks is {list(self.stacked_blocks)}, but the encoder has blocks 0 … {self.blocks - 1}"
+            )
+        if any(not 1 <= level < self.levels for level in self.split_levels):
+            raise ArgumentError(f"split_levels is {list(self.split_levels)}; splits go after levels 1 … L − 1")
+        if not self.level_feature and not self.stacked_blocks:
+            raise ArgumentError("the flow has no condition: set level_feature or name stacked_blocks")
+        if self.net_middle_kernel not in (1, 3):
+            raise ArgumentError(f"net_middle_kernel is {self.net_middle_kernel}; it is 1 or 3")
+        for name, kind in (
+            ("scale_map", ScaleMap),
+            ("affine_order", AffineOrder),
+            ("feature_resize", Resize),
+            ("trunk_skip", TrunkSkip),
+            ("image_base", ImageBase),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise ArgumentError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(get_args(kind))}")
+        if not self.clamp > 0 or (self.split_clamp is not None and not self.split_clamp > 0):
+            raise ArgumentError("clamp and split_clamp must be positive")
+
+    @classmethod
+    def of_variant(cls, variant: Variant, **overrides: Any) -> SRFlowConfig:
+        """The network as the publication describes it (`paper`), as its checkpoints compute it (`published`), or
+        with bounded scales (`bounded`, what we train). Fields left out follow from scale and blocks.
+        """
+        if variant not in VARIANTS:
+            raise ArgumentError(f"variant is {variant!r}; it is one of {', '.join(VARIANTS)}")
+        known = {field.name for field in fields(cls)}
+        for name in overrides:
+            if name not in known:
+                raise ArgumentError(f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}")
+        scale = overrides.get("scale", 4)
+        levels = overrides.setdefault("levels", scale.bit_length())  # ×4: 3, ×8: 4, ×16: 5
+        blocks = overrides.setdefault("blocks", 23)
+        last_split = levels - 2 if variant == "published" else levels - 1
+        by_variant: dict[str, Any] = {
+            "stacked_blocks": default_stacked_blocks(scale, blocks, 5 if variant == "paper" else 4),
+            "split_levels": tuple(range(1, last_split + 1)),
+            **_VARIANT_FIELDS[variant],
+        }
+        return cls(**{**by_variant, **overrides})
+
+    @property
+    def variant(self) -> str:
+        """`paper`, `published` or `bounded`; `mixed` where the fields agree with none of them."""
+        for variant in VARIANTS:
+            last_split = self.levels - 2 if variant == "published" else self.levels - 1
+            same = all(getattr(self, name) == value for name, value in _VARIANT_FIELDS[variant].items())
+            if same and self.split_levels == tuple(range(1, last_split + 1)):
+                return variant
+        return "mixed"
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of u, the condition of every level."""
+        return self.nf * (int(self.level_feature) + len(self.stacked_blocks))
+
+    @property
+    def size_multiple(self) -> int:
+        """LR height and width must be multiples of this: max(1, 2^L / scale)."""
+        return max(1, (1 << self.levels) // self.scale)
+
+    @property
+    def level_shapes(self) -> tuple[LevelShape, ...]:
+        """Shapes of levels 1 … L."""
+        shapes, channels, exponent = [], 3, self.scale.bit_length() - 1
+        for level in range(1, self.levels + 1):
+            channels *= 4
+            if level == self.levels:
+                leaving = channels
+            else:
+                leaving = channels - channels // 2 if level in self.split_levels else 0
+            shapes.append(LevelShape(level, channels, leaving, exponent - level))
+            channels -= leaving
+        return tuple(shapes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields; :meth:`from_dict` reads them back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:
+        """Raises: ArgumentError for unknown fields or values out of range."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ArgumentError(f"unknown network fields: {', '.join(sorted(unknown))}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ArgumentError(f"a network field has the wrong type: {error}") from error
+
+
+_VARIANT_FIELDS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "level_feature": False,
+        "feature_resize": "bilinear",
+        "net_actnorm": False,
+        "net_middle_kernel": 3,
+        "scale_map": "exp",
+        "affine_order": "scale_first",
+        "split_clamp": None,
+    },
+    "published": {
+        "level_feature": True,
+        "feature_resize": "nearest",
+        "net_actnorm": True,
+        "net_middle_kernel": 1,
+        "scale_map": "sigmoid",
+        "affine_order": "shift_first",
+        "split_clamp": None,
+    },
+    "bounded": {
+        "level_feature": True,
+        "feature_resize": "nearest",
+        "net_actnorm": True,
+        "net_middle_kernel": 1,
+        "scale_map": "tanh",
+        "affine_order": "shift_first",
+        "split_clamp": 2.0,
+    },
+}
+
+
+def default_stacked_blocks(scale: int, blocks: int, count: int) -> tuple[int, ...]:
+    """RRDB blocks that condition the flow where a checkpoint does not say.
+
+    The published networks use 1, 8, 15, 22 (×4, 23 blocks) and 1, 3, 5, 7 (×8, 8 or 23 blocks); otherwise `count`
+    equally spaced ones that end at the last.
+    """
+    if count == 4 and scale == 4 and blocks == 23:
+        return (1, 8, 15, 22)
+    if count == 4 and scale == 8 and blocks in (8, 23):
+        return (1, 3, 5, 7)
+    count = min(count, blocks)
+    return tuple((index + 1) * blocks // count - 1 for index in range(count))

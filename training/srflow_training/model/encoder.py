@@ -1,0 +1,138 @@
+"""The LR encoder: an RRDB network (ESRGAN's generator) whose inner features condition the flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_training.model.config import ImageBase, TrunkSkip
+
+
+def lrelu(x: Tensor) -> Tensor:
+    """LeakyReLU with slope 0.2, the only non-linearity of the encoder."""
+    return F.leaky_relu(x, 0.2)
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """Convolution 3×3 with bias, same size."""
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+class DenseBlock(nn.Module):
+    """Five densely connected convolutions; the last one's output is added to the input with weight 0.2."""
+
+    def __init__(self, nf: int, growth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(conv3x3(nf + i * growth, growth if i < 4 else nf) for i in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×nf×h×w → same."""
+        features = x
+        for conv in self.convs[:-1]:
+            features = torch.cat([features, lrelu(conv(features))], dim=1)
+        residual: Tensor = self.convs[-1](features)
+        return x + 0.2 * residual
+
+
+class ResidualBlock(nn.Module):
+    """RRDB: three dense blocks, added to the input with weight 0.2."""
+
+    def __init__(self, nf: int, growth: int) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList(DenseBlock(nf, growth) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×nf×h×w → same."""
+        y = x
+        for dense in self.dense:
+            y = dense(y)
+        return x + 0.2 * y
+
+
+@dataclass(frozen=True)
+class EncoderFeatures:
+    """What the flow may be conditioned on.
+
+    last: N×nf×h×w, the trunk's output. blocks: the output of each requested RRDB block, N×nf×h×w.
+    upsampled: {exponent k: N×nf×2^k h×2^k w}, after the LeakyReLU, k ≥ 1.
+    """
+
+    last: Tensor
+    blocks: tuple[Tensor, ...]
+    upsampled: dict[int, Tensor]
+
+
+class RRDB(nn.Module):
+    """RRDB super-resolution network of Wang et al., ESRGAN, ECCV-W 2018; alone, the L1-trained baseline of SRFlow.
+
+    scale: 4, 8 or 16. image_base: "bicubic" adds the image head's output to the bicubic enlargement.
+    trunk_skip: what is added to the trunk convolution's output: the last block's output (as SRFlow's published
+    networks compute it) or the first convolution's (as ESRGAN does).
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int,
+        nf: int = 64,
+        growth: int = 32,
+        blocks: int = 23,
+        trunk_skip: TrunkSkip = "last_block",
+        image_base: ImageBase = "none",
+    ) -> None:
+        super().__init__()
+        self.scale, self.nf, self.growth = scale, nf, growth
+        self.trunk_skip, self.image_base = trunk_skip, image_base
+        self.conv_first = conv3x3(3, nf)
+        self.blocks = nn.ModuleList(ResidualBlock(nf, growth) for _ in range(blocks))
+        self.conv_trunk = conv3x3(nf, nf)
+        self.upconvs = nn.ModuleList(conv3x3(nf, nf) for _ in range(scale.bit_length() - 1))
+        self.conv_hr = conv3x3(nf, nf)
+        self.conv_last = conv3x3(nf, 3)
+
+    def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
+        """lr: N×3×h×w in [0, 1]. Computes upsampled features up to LR·2^max_exponent, and no others."""
+        first = self.conv_first(lr)
+        x, outputs = first, {}
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            outputs[index] = x
+        last = (x if self.trunk_skip == "last_block" else first) + self.conv_trunk(x)
+        upsampled, up = {}, last
+        for exponent in range(1, max_exponent + 1):
+            up = lrelu(self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest")))
+            upsampled[exponent] = up
+        return EncoderFeatures(last, tuple(outputs[index] for index in block_indices), upsampled)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
+        exponent = len(self.upconvs)
+        image: Tensor = self.conv_last(
+            lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))
+        )
+        if self.image_base == "bicubic":
+            image = image + F.interpolate(lr, scale_factor=self.scale, mode="bicubic", antialias=True)
+        return image
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """He initialisation scaled by 0.1, as residual networks of this kind are trained from scratch."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.2)
+                module.weight.mul_(0.1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-ready keyword arguments that build this network again."""
+        names = ("scale", "nf", "growth", "trunk_skip", "image_base")
+        return {name: getattr(self, name) for name in names} | {"blocks": len(self.blocks)}
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return ", ".join(f"{name}={value}" for name, value in self.settings().items())

@@ -1,0 +1,168 @@
+"""The modules that hold the flow's parameters. Each builds a pure transform from them (and from the condition u)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_training.model.config import SRFlowConfig
+from srflow_training.model.transforms import ActnormTransform, CouplingTransform, ElementwiseAffine, MixChannels
+
+
+class Actnorm(nn.Module):
+    """Activation normalisation (Glow, section 3.1), set from data once by :meth:`initialize`.
+
+    `initialized` is part of the saved state. Applying the module encodes and never initialises.
+    """
+
+    initialized: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.logs = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def transform(self) -> ActnormTransform:
+        """The map with the present parameters."""
+        return ActnormTransform(self.bias, self.logs)
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode: h and the log-determinant."""
+        return self.transform().encode(h)
+
+    @torch.no_grad()
+    def initialize(self, h: Tensor) -> None:
+        """Set bias and logs so that this batch leaves with zero mean and unit variance in every channel."""
+        mean = h.mean(dim=(0, 2, 3), keepdim=True)
+        std = (h - mean).square().mean(dim=(0, 2, 3), keepdim=True).sqrt()
+        self.bias.copy_(-mean)
+        self.logs.copy_(-torch.log(std + 1e-6))
+        self.initialized.fill_(True)
+
+
+class InvertibleConv(nn.Module):
+    """Invertible 1×1 convolution (Glow, section 3.2); starts as a random rotation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels))[0].contiguous())
+
+    def transform(self) -> MixChannels:
+        """The map with the present weight."""
+        return MixChannels(self.weight)
+
+
+class ZerosConv(nn.Module):
+    """Convolution 3×3 whose output is multiplied by exp(3·logs) per channel; weight, bias and logs start at zero."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.logs = nn.Parameter(torch.zeros(out_channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×in×H×W → N×out×H×W."""
+        return F.conv2d(x, self.weight, self.bias, padding=1) * torch.exp(3 * self.logs)
+
+
+class ConditionalNet(nn.Module):
+    """f: convolution 3×3, ReLU, convolution 1×1 or 3×3, ReLU, zeros convolution; output [shift, s].
+
+    With actnorm (`published`, `bounded`) the first two convolutions have no bias and an actnorm of their own.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: SRFlowConfig) -> None:
+        super().__init__()
+        hidden, kernel, bias = config.hidden, config.net_middle_kernel, not config.net_actnorm
+        self.conv1 = nn.Conv2d(in_channels, hidden, 3, padding=1, bias=bias)
+        self.conv2 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, bias=bias)
+        self.actnorm1 = Actnorm(hidden) if config.net_actnorm else None
+        self.actnorm2 = Actnorm(hidden) if config.net_actnorm else None
+        self.conv3 = ZerosConv(hidden, 2 * out_channels)
+        self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp
+
+    def forward(self, x: Tensor) -> ElementwiseAffine:
+        """The affine map for this input, N×in×H×W."""
+        for conv, actnorm in ((self.conv1, self.actnorm1), (self.conv2, self.actnorm2)):
+            x = conv(x)
+            x = F.relu(actnorm(x)[0] if actnorm is not None else x)
+        shift, s = self.conv3(x).chunk(2, dim=1)
+        return ElementwiseAffine(self.log_scale(s), shift, self.order)
+
+    def log_scale(self, s: Tensor) -> Tensor:
+        """Logarithm of the affine scale that raw output s stands for."""
+        if self.scale_map == "exp":
+            return s
+        if self.scale_map == "sigmoid":
+            return torch.log(torch.sigmoid(s + 2) + 1e-4)
+        return bounded(s, self.clamp)
+
+
+def bounded(x: Tensor, bound: float | None) -> Tensor:
+    """Soft clamp bound·tanh(x / bound), the identity near 0; None leaves x free."""
+    return x if bound is None else bound * torch.tanh(x / bound)
+
+
+class Step(nn.Module):
+    """One flow step. Encoding: actnorm, invertible 1×1; a conditional step goes on with injector and coupling."""
+
+    def __init__(self, channels: int, config: SRFlowConfig, *, conditional: bool) -> None:
+        super().__init__()
+        self.actnorm = Actnorm(channels)
+        self.mix = InvertibleConv(channels)
+        self.injector: ConditionalNet | None = None
+        self.coupling: ConditionalNet | None = None
+        if conditional:
+            kept = channels // 2
+            self.injector = ConditionalNet(config.condition_channels, channels, config)
+            self.coupling = ConditionalNet(kept + config.condition_channels, channels - kept, config)
+
+    def coupling_transform(self, coupling: ConditionalNet, u: Tensor) -> CouplingTransform:
+        """Conditional affine coupling: f sees [h_A, u]."""
+        return CouplingTransform(lambda h_a: coupling(torch.cat([h_a, u], dim=1)))
+
+    def encode(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """h: N×C×H×W, u: N×condition×H×W → h and the step's log-determinant, [N] or a scalar."""
+        h, log_det = self.actnorm(h)
+        h, step_log_det = self.mix.transform().encode(h)
+        log_det = log_det + step_log_det
+        if self.injector is not None and self.coupling is not None:
+            h, injector_log_det = self.injector(u).encode(h)
+            h, coupling_log_det = self.coupling_transform(self.coupling, u).encode(h)
+            log_det = log_det + injector_log_det + coupling_log_det
+        return h, log_det
+
+    def decode(self, h: Tensor, u: Tensor) -> Tensor:
+        """Exact reverse of :meth:`encode`."""
+        if self.injector is not None and self.coupling is not None:
+            h = self.coupling_transform(self.coupling, u).decode(h)
+            h = self.injector(u).decode(h)
+        return self.actnorm.transform().decode(self.mix.transform().decode(h))
+
+
+class Split(nn.Module):
+    """The later half of the channels leaves as a latent, normalised by a mean and a scale predicted from the rest."""
+
+    def __init__(self, kept: int, leaving: int, config: SRFlowConfig) -> None:
+        super().__init__()
+        self.kept = kept
+        self.clamp = config.split_clamp
+        self.conv = ZerosConv(kept, 2 * leaving)
+
+    def prior(self, h: Tensor) -> ElementwiseAffine:
+        """The map h₂ → latent = (h₂ − mean)·exp(−logs), where (mean, logs) = conv(h₁)."""
+        mean, logs = self.conv(h).chunk(2, dim=1)
+        return ElementwiseAffine(-bounded(logs, self.clamp), -mean, "shift_first")
+
+    def encode(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """N×C×H×W → what stays, the latent, and the log-determinant −Σ logs, [N]."""
+        h, leaving = h[:, : self.kept], h[:, self.kept :]
+        latent, log_det = self.prior(h).encode(leaving)
+        return h, latent, log_det
+
+    def decode(self, h: Tensor, latent: Tensor) -> Tensor:
+        """[h₁, mean + exp(logs)·latent]."""
+        return torch.cat([h, self.prior(h).decode(latent)], dim=1)

@@ -1,0 +1,201 @@
+"""SRFlow: a conditional normalizing flow over HR images, given the LR image (Lugmayr et al., ECCV 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training.model.config import LevelShape, SRFlowConfig
+from srflow_training.model.encoder import RRDB, EncoderFeatures
+from srflow_training.model.layers import Actnorm, Split, Step
+from srflow_training.model.transforms import Squeeze, standard_normal_log_density
+
+
+class Level(nn.Module):
+    """One level: squeeze, transition steps, K conditional steps and, where half the channels leave, a split."""
+
+    def __init__(self, shape: LevelShape, config: SRFlowConfig) -> None:
+        super().__init__()
+        self.transitions = nn.ModuleList(
+            Step(shape.channels, config, conditional=False) for _ in range(config.transition_steps)
+        )
+        self.steps = nn.ModuleList(Step(shape.channels, config, conditional=True) for _ in range(config.steps))
+        kept = shape.channels - shape.latent_channels
+        self.split = Split(kept, shape.latent_channels, config) if 0 < kept < shape.channels else None
+
+    def all_steps(self) -> list[Step]:
+        """Transition and conditional steps in encoding order."""
+        return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
+
+
+class SRFlow(nn.Module):
+    """The network. Images are float RGB in [0, 1], N×3×H×W; LR is N×3×h×w with H = scale·h.
+
+    h and w must be multiples of `config.size_multiple`. Latents are a dict {level: N×C×H/2^level×W/2^level}.
+    """
+
+    def __init__(self, config: SRFlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = RRDB(
+            scale=config.scale,
+            nf=config.nf,
+            growth=config.growth,
+            blocks=config.blocks,
+            trunk_skip=config.trunk_skip,
+            image_base=config.image_base,
+        )
+        self.levels = nn.ModuleList(Level(shape, config) for shape in config.level_shapes)
+
+    def condition(self, lr: Tensor) -> list[Tensor]:
+        """u for levels 1 … L, each N×condition_channels×H/2^level×W/2^level; lr: N×3×h×w in [0, 1].
+
+        Raises: ArgumentError if lr has the wrong shape.
+        """
+        multiple = self.config.size_multiple
+        if lr.ndim != 4 or lr.shape[1] != 3 or lr.shape[2] % multiple or lr.shape[3] % multiple:
+            raise ArgumentError(
+                f"lr has shape {list(lr.shape)}; N×3×h×w with h and w multiples of {multiple} is needed: pad it"
+            )
+        exponents = [shape.lr_exponent for shape in self.config.level_shapes]
+        features = self.encoder.features(
+            lr,
+            block_indices=self.config.stacked_blocks,
+            max_exponent=max(0, *exponents) if self.config.level_feature else 0,
+        )
+        return [self._level_condition(features, exponent) for exponent in exponents]
+
+    def _level_condition(self, features: EncoderFeatures, exponent: int) -> Tensor:
+        parts = []
+        if self.config.level_feature:
+            parts.append(features.upsampled[exponent] if exponent > 0 else resize(features.last, exponent, "bilinear"))
+        parts += [resize(block, exponent, self.config.feature_resize) for block in features.blocks]
+        return torch.cat(parts, dim=1)
+
+    def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """Latents by level, and the log-likelihood log p(hr | lr) in nats, [N].
+
+        No dequantisation noise is added. Raises: ArgumentError if the shapes do not fit.
+        """
+        scale = self.config.scale
+        if hr.ndim != 4 or hr.shape[2:] != (scale * lr.shape[-2], scale * lr.shape[-1]) or len(hr) != len(lr):
+            raise ArgumentError(
+                f"hr has shape {list(hr.shape)} and lr {list(lr.shape)}; hr must be {scale} times as high and wide"
+            )
+        return self.encode_conditioned(hr, self.condition(lr))
+
+    def encode_conditioned(self, hr: Tensor, condition: list[Tensor]) -> tuple[dict[int, Tensor], Tensor]:
+        """:meth:`encode`, given what :meth:`condition` returned (a frozen encoder need not be run twice)."""
+        latents: dict[int, Tensor] = {}
+        log_likelihood = hr.new_zeros(len(hr))
+        h, squeeze = hr, Squeeze()
+        for number, level, u in self._levels(condition):
+            h, _ = squeeze.encode(h)
+            for step in level.all_steps():
+                h, log_det = step.encode(h, u)
+                log_likelihood = log_likelihood + log_det
+            if level.split is not None:
+                h, latents[number], log_det = level.split.encode(h)
+                log_likelihood = log_likelihood + log_det
+        latents[self.config.levels] = h
+        for latent in latents.values():
+            log_likelihood = log_likelihood + standard_normal_log_density(latent)
+        return latents, log_likelihood
+
+    def forward(self, hr: Tensor, lr: Tensor) -> Tensor:
+        """Log-likelihood in nats, [N]: what training maximises."""
+        return self.encode(hr, lr)[1]
+
+    def decode(self, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
+        """Image N×3×H×W (not clipped) of these latents, taken as they are (already scaled by τ).
+
+        lr: N×3×h×w, or batch 1 for any latent batch. Raises: ArgumentError if the shapes do not fit.
+        """
+        expected = self.latent_shapes(lr.shape[2], lr.shape[3])
+        given = {level: tuple(latent.shape[1:]) for level, latent in latents.items()}
+        batches = {len(latent) for latent in latents.values()}
+        if given != expected or len(batches) != 1 or len(lr) not in (1, *batches):
+            raise ArgumentError(f"latents have shapes {given} for this lr; levels need {expected} and one batch size")
+        return self.decode_conditioned(self.condition(lr), latents)
+
+    def decode_conditioned(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> Tensor:
+        """:meth:`decode`, given what :meth:`condition` returned."""
+        h, squeeze = latents[self.config.levels], Squeeze()
+        for number, level, u in reversed(list(self._levels(condition))):
+            u = u.expand(len(h), -1, -1, -1)
+            if level.split is not None:
+                h = level.split.decode(h, latents[number])
+            for step in reversed(level.all_steps()):
+                h = step.decode(h, u)
+            h = squeeze.decode(h)
+        return h
+
+    def latent_shapes(self, height: int, width: int) -> dict[int, tuple[int, int, int]]:
+        """{level: (C, H, W)} for an LR image of height×width pixels."""
+        shapes = {}
+        for shape in self.config.level_shapes:
+            if shape.latent_channels:
+                size = (self.config.scale * side // 2**shape.level for side in (height, width))
+                shapes[shape.level] = (shape.latent_channels, *size)
+        return shapes
+
+    @torch.no_grad()
+    def sample(self, lr: Tensor, tau: float = 0.8, generator: torch.Generator | None = None) -> Tensor:
+        """One image for each LR image, latents from N(0, τ²): N×3×H×W, not clipped.
+
+        Deterministic for a seeded generator on the same device; the SDK's runtime has its own latents, which do not
+        depend on the device or on tiles (srflow_sdk.latents).
+        """
+        latents = {
+            level: tau * torch.randn((len(lr), *shape), generator=generator, device=lr.device, dtype=lr.dtype)
+            for level, shape in self.latent_shapes(lr.shape[2], lr.shape[3]).items()
+        }
+        return self.decode(lr, latents)
+
+    def flow_levels(self) -> list[Level]:
+        """Levels 1 … L."""
+        return [level for level in self.levels if isinstance(level, Level)]
+
+    def actnorms(self) -> list[Actnorm]:
+        """Every actnorm of the flow, those inside conditional nets included."""
+        return [module for module in self.modules() if isinstance(module, Actnorm)]
+
+    @torch.no_grad()
+    def initialize_actnorms(self, hr: Tensor, lr: Tensor) -> None:
+        """Set every actnorm from this batch, in the order in which encoding reaches them. Once, before training.
+
+        Raises: ArgumentError if they are initialised already.
+        """
+        if any(bool(actnorm.initialized) for actnorm in self.actnorms()):
+            raise ArgumentError("the actnorms are initialised already: a trained model must not be initialised again")
+        with ExitStack() as hooks:
+            for actnorm in self.actnorms():
+                hooks.enter_context(
+                    actnorm.register_forward_pre_hook(lambda module, inputs: module.initialize(inputs[0]))
+                )
+            self.encode(hr, lr)
+
+    def _levels(self, condition: list[Tensor]) -> Iterator[tuple[int, Level, Tensor]]:
+        for number, (level, u) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
+            yield number, level, u
+
+
+def resize(x: Tensor, exponent: int, mode: str) -> Tensor:
+    """N×C×h×w → N×C×2^exponent·h×2^exponent·w, "nearest" or "bilinear" (corners not aligned).
+
+    Reductions are written out: nearest takes every first pixel, bilinear the mean of the middle 2×2.
+    """
+    if exponent == 0:
+        return x
+    if exponent > 0:
+        return F.interpolate(x, scale_factor=2.0**exponent, mode=mode)
+    factor = 2**-exponent
+    if mode == "nearest":
+        return x[..., ::factor, ::factor]
+    start = factor // 2 - 1
+    return F.avg_pool2d(x[..., start:, start:], kernel_size=2, stride=factor)

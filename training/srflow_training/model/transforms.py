@@ -1,0 +1,123 @@
+"""The invertible maps of SRFlow as pure mathematics: no parameters of their own, no state, no modes.
+
+Every transform has `encode(h) -> (h, log_det)`, in the direction image → latents, and `decode(h) -> h`, its exact
+inverse. h is N×C×H×W; log_det is log|det ∂encode/∂h|, in nats, a scalar or [N].
+Equations: Lugmayr et al., "SRFlow: Learning the Super-Resolution Space with Normalizing Flow", ECCV 2020, section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Transform(Protocol):
+    """An invertible map of N×C×H×W tensors."""
+
+    def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Image → latents; the transformed h and its log-determinant in nats."""
+
+    def decode(self, h: Tensor) -> Tensor:
+        """Latents → image."""
+
+
+class Squeeze:
+    """2×2 pixels into channels: output channel 4c + 2i + j is input channel c at row offset i, column offset j."""
+
+    def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """N×C×H×W → N×4C×H/2×W/2, volume-preserving."""
+        return F.pixel_unshuffle(h, 2), h.new_zeros(())
+
+    def decode(self, h: Tensor) -> Tensor:
+        """N×4C×H×W → N×C×2H×2W."""
+        return F.pixel_shuffle(h, 2)
+
+
+@dataclass(frozen=True)
+class ActnormTransform:
+    """(h + bias)·exp(logs), a bias and a scale for every channel; bias and logs are 1×C×1×1."""
+
+    bias: Tensor
+    logs: Tensor
+
+    def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-det: H·W·Σ logs."""
+        return (h + self.bias) * self.logs.exp(), self.logs.sum() * (h.shape[2] * h.shape[3])
+
+    def decode(self, h: Tensor) -> Tensor:
+        """h·exp(−logs) − bias."""
+        return h * (-self.logs).exp() - self.bias
+
+
+@dataclass(frozen=True)
+class MixChannels:
+    """Invertible 1×1 convolution h ← W h; weight is C×C."""
+
+    weight: Tensor
+
+    def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-det: H·W·log|det W|, the determinant in float64."""
+        log_abs_det = torch.linalg.slogdet(self.weight.double()).logabsdet.to(h.dtype)
+        return _conv1x1(h, self.weight), log_abs_det * (h.shape[2] * h.shape[3])
+
+    def decode(self, h: Tensor) -> Tensor:
+        """W⁻¹ h, with W⁻¹ computed in float64."""
+        return _conv1x1(h, torch.linalg.inv(self.weight.double()).to(h.dtype))
+
+
+def _conv1x1(h: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(h, weight[:, :, None, None])
+
+
+@dataclass(frozen=True)
+class ElementwiseAffine:
+    """scale·h + shift, or (h + shift)·scale; log_scale and shift are N×C×H×W."""
+
+    log_scale: Tensor
+    shift: Tensor
+    order: Literal["scale_first", "shift_first"]
+
+    def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-det: Σ log_scale over C, H, W."""
+        scale = self.log_scale.exp()
+        h = h * scale + self.shift if self.order == "scale_first" else (h + self.shift) * scale
+        return h, self.log_scale.sum(dim=(1, 2, 3))
+
+    def decode(self, h: Tensor) -> Tensor:
+        """(h − shift)/scale, or h/scale − shift."""
+        inverse_scale = (-self.log_scale).exp()
+        return (h - self.shift) * inverse_scale if self.order == "scale_first" else h * inverse_scale - self.shift
+
+
+@dataclass(frozen=True)
+class CouplingTransform:
+    """The first ⌊C/2⌋ channels h_A stay; the rest goes through the affine map that `affine_of(h_A)` returns."""
+
+    affine_of: Callable[[Tensor], ElementwiseAffine]
+
+    def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-det: that of the affine map."""
+        h_a, h_b = _halves(h)
+        h_b, log_det = self.affine_of(h_a).encode(h_b)
+        return torch.cat([h_a, h_b], dim=1), log_det
+
+    def decode(self, h: Tensor) -> Tensor:
+        """Exact: h_A is unchanged, so the same affine map is found again."""
+        h_a, h_b = _halves(h)
+        return torch.cat([h_a, self.affine_of(h_a).decode(h_b)], dim=1)
+
+
+def _halves(h: Tensor) -> tuple[Tensor, Tensor]:
+    middle = h.shape[1] // 2
+    return h[:, :middle], h[:, middle:]
+
+
+def standard_normal_log_density(latent: Tensor) -> Tensor:
+    """log N(latent; 0, 1) summed over C, H, W: [N], in nats."""
+    constant = torch.log(torch.tensor(2 * torch.pi, dtype=latent.dtype, device=latent.device))
+    return -0.5 * (latent.square() + constant).sum(dim=(1, 2, 3))

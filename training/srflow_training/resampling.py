@@ -1,0 +1,40 @@
+"""Bicubic reduction and enlargement as MATLAB's imresize does them: the convention of every SR benchmark."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def reduce_bicubic(image: Tensor, scale: int) -> Tensor:
+    """N×C×sh×sw → N×C×h×w, antialiased bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
+    return _resize(image, 1 / scale, border=1, scale=scale)
+
+
+def enlarge_bicubic(image: Tensor, scale: int) -> Tensor:
+    """N×C×h×w → N×C×sh×sw, bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
+    return _resize(image, scale, border=scale, scale=scale)
+
+
+def _resize(image: Tensor, factor: float, *, border: int, scale: int) -> Tensor:
+    """Pad by four kernel supports, resize, crop what the padding became."""
+    pad = 4 * scale if factor < 1 else 4
+    padded = mirror_pad(image, pad)
+    resized = F.interpolate(padded, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False)
+    margin = 4 * border
+    return resized[..., margin:-margin, margin:-margin]
+
+
+def mirror_pad(image: Tensor, pad: int) -> Tensor:
+    """Symmetric padding (the edge pixel is repeated), of any width, on all four sides of N×C×H×W."""
+    for axis in (2, 3):
+        size = image.shape[axis]
+        positions = torch.arange(-pad, size + pad, device=image.device) % (2 * size)
+        image = image.index_select(axis, torch.where(positions < size, positions, 2 * size - 1 - positions))
+    return image
+
+
+def round_to_8_bit(image: Tensor) -> Tensor:
+    """Values as an 8-bit file would hold them: clipped to [0, 1], multiples of 1/255."""
+    return (image.clamp(0, 1) * 255).round() / 255
