@@ -1,0 +1,203 @@
+"""The reverse pass as two graphs: everything that depends on the LR image alone, and the rest.
+
+EncoderGraph: lr → conditioning. SamplerGraph: conditioning, standard normal noise, tau → sr. Because a convolution is
+linear, the u-half of every coupling's first convolution belongs to the encoder; what is left for each sample are
+small convolutions on h_A. Names of a level's conditioning, all at HR/2^level:
+  level{ℓ}_coupling         B×K·hidden   pre-activations of the couplings' first convolutions (u-half and bias)
+  level{ℓ}_injector_scale   B×K·C        decoding is h·scale + shift
+  level{ℓ}_injector_shift   B×K·C
+Step k's part are channels k·hidden … (k+1)·hidden, and k·C … (k+1)·C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.config import LevelShape
+from srflow_training.model.layers import Split, Step, bounded
+from srflow_training.model.srflow import Level
+from srflow_training.model.transforms import Squeeze
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_export.folding import FoldedConv, fold_mixing, fold_net, fold_split
+
+CONDITIONING = ("coupling", "injector_scale", "injector_shift")
+
+
+def conditioning_names(config: SRFlowConfig) -> list[str]:
+    """Names of the encoder's outputs, in order; the sampler takes the same, in the same order."""
+    return [f"level{shape.level}_{part}" for shape in config.level_shapes for part in CONDITIONING]
+
+
+def noise_names(config: SRFlowConfig) -> list[str]:
+    """Names of the sampler's noise inputs, in order of levels."""
+    return [f"noise_level{shape.level}" for shape in config.level_shapes if shape.latent_channels]
+
+
+def conditioning_bytes_per_pixel(config: SRFlowConfig) -> int:
+    """Bytes of float32 conditioning for each LR pixel."""
+    values = sum(
+        config.steps * (config.hidden + 2 * shape.channels) * 4.0**shape.lr_exponent for shape in config.level_shapes
+    )
+    return round(4 * values)
+
+
+class Conv(nn.Module):
+    """A convolution with constant weights, same size."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, groups: int = 1) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.float().contiguous())
+        self.register_buffer("bias", None if bias is None else bias.float().contiguous())
+        self.groups = groups
+
+    @classmethod
+    def of(cls, convs: Sequence[FoldedConv], *, groups: int = 1) -> Conv:
+        """Several convolutions side by side: on the same input, or on their own part of it (groups)."""
+        return cls(torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs]), groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N×in×H×W → N×out×H×W."""
+        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2, groups=self.groups)
+
+
+class AffineInverse(nn.Module):
+    """Raw head outputs → multiplier and addend of the decoding affine map."""
+
+    def __init__(self, config: SRFlowConfig) -> None:
+        super().__init__()
+        self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp
+
+    def forward(self, shift: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(h − shift)/scale or h/scale − shift, as h·multiplier + addend."""
+        if self.scale_map == "exp":
+            multiplier = torch.exp(-s)
+        elif self.scale_map == "sigmoid":
+            multiplier = 1 / (torch.sigmoid(s + 2) + 1e-4)
+        else:
+            multiplier = torch.exp(-bounded(s, self.clamp))
+        return multiplier, -shift * multiplier if self.order == "scale_first" else -shift
+
+
+class LevelEncoder(nn.Module):
+    """u → a level's conditioning, all K steps at once: one convolution on u, then grouped ones."""
+
+    def __init__(self, level: Level, config: SRFlowConfig) -> None:
+        super().__init__()
+        steps = [step for step in level.steps if isinstance(step, Step)]
+        injectors = [fold_net(step.injector) for step in steps if step.injector is not None]
+        couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
+        condition = config.condition_channels
+        from_u = [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings]
+        self.on_u = Conv.of([net.conv1 for net in injectors] + from_u)
+        self.conv2 = Conv.of([net.conv2 for net in injectors], groups=len(steps))
+        self.shift = Conv.of([net.shift for net in injectors], groups=len(steps))
+        self.scale = Conv.of([net.scale for net in injectors], groups=len(steps))
+        self.affine = AffineInverse(config)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """N×condition×H×W → coupling pre-activations, injector scale and shift."""
+        hidden, coupling = self.on_u(u).chunk(2, dim=1)
+        hidden = F.relu(self.conv2(F.relu(hidden)))
+        scale, shift = self.affine(self.shift(hidden), self.scale(hidden))
+        return coupling, scale, shift
+
+
+class EncoderGraph(nn.Module):
+    """lr (B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of :func:`conditioning_names`."""
+
+    def __init__(self, model: SRFlow) -> None:
+        super().__init__()
+        self.model = model
+        self.levels = nn.ModuleList(LevelEncoder(level, model.config) for level in model.flow_levels())
+
+    def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        outputs: list[Tensor] = []
+        for level, u in zip(self.levels, self.model.condition(lr), strict=True):
+            outputs += level(u)
+        return tuple(outputs)
+
+
+class StepSampler(nn.Module):
+    """One conditional step, decoding: coupling, injector, and the 1×1 that everything linear after it folds into."""
+
+    def __init__(self, step: Step, mixing: FoldedConv, config: SRFlowConfig) -> None:
+        super().__init__()
+        assert step.coupling is not None  # for the type checker: a conditional step has one
+        net = fold_net(step.coupling)
+        self.on_h_a = Conv(net.conv1.weight[:, : -config.condition_channels], None)
+        self.conv2 = Conv.of([net.conv2])
+        self.head = Conv.of([net.shift, net.scale])
+        self.affine = AffineInverse(config)
+        self.mixing = Conv.of([mixing])
+
+    def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """h: N×C×H×W; coupling: B×hidden×H×W; injector's scale and shift: B×C×H×W; B is 1 or N."""
+        kept = h.shape[1] // 2
+        h_a, h_b = h[:, :kept], h[:, kept:]
+        hidden = F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling)))
+        multiplier, addend = self.affine(*self.head(hidden).chunk(2, dim=1))
+        h = torch.cat([h_a, h_b * multiplier + addend], dim=1)
+        mixed: Tensor = self.mixing(h * scale + shift)
+        return mixed
+
+
+class LevelSampler(nn.Module):
+    """One level, decoding, up to the unsqueeze."""
+
+    def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig) -> None:
+        super().__init__()
+        steps = level.all_steps()
+        conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
+        last = [conditional[0], *reversed(transitions)]  # all linear after the first step's injector: one 1×1
+        self.steps = nn.ModuleList(
+            StepSampler(step, fold_mixing([step] if index else last), config) for index, step in enumerate(conditional)
+        )
+        self.channels, self.hidden, self.split_clamp = shape.channels, config.hidden, config.split_clamp
+        self.prior = Conv.of(fold_split(level.split)) if isinstance(level.split, Split) else None
+
+    def forward(self, h: Tensor, latent: Tensor | None, conditioning: Sequence[Tensor]) -> Tensor:
+        """h from the level below (or the last latent), this level's latent where it has a split, its conditioning."""
+        if self.prior is not None and latent is not None:
+            mean, logs = self.prior(h).chunk(2, dim=1)
+            h = torch.cat([h, mean + torch.exp(bounded(logs, self.split_clamp)) * latent], dim=1)
+        coupling, scale, shift = conditioning
+        parts = (
+            torch.split(coupling, self.hidden, dim=1),
+            torch.split(scale, self.channels, dim=1),
+            torch.split(shift, self.channels, dim=1),
+        )
+        for step, *inputs in reversed(list(zip(self.steps, *parts, strict=True))):
+            h = step(h, *inputs)
+        return h
+
+
+class SamplerGraph(nn.Module):
+    """Conditioning, noise and tau → sr (N×3×sh×sw, not clipped).
+
+    Inputs in the order of :func:`conditioning_names`, then :func:`noise_names` (standard normal, N×C×H×W), then tau
+    ([1] or [N]).
+    """
+
+    def __init__(self, model: SRFlow) -> None:
+        super().__init__()
+        pairs = zip(model.flow_levels(), model.config.level_shapes, strict=True)
+        self.levels = nn.ModuleList(LevelSampler(level, shape, model.config) for level, shape in pairs)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """See the class."""
+        count = len(CONDITIONING) * len(self.levels)
+        conditioning, noise, tau = inputs[:count], list(inputs[count:-1]), inputs[-1][:, None, None, None]
+        h, squeeze = tau * noise.pop(), Squeeze()
+        for index, level in reversed(list(enumerate(self.levels))):
+            latent = tau * noise.pop() if level.prior is not None else None
+            h = level(h, latent, conditioning[len(CONDITIONING) * index :][: len(CONDITIONING)])
+            h = squeeze.decode(h)
+        return h

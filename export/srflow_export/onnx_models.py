@@ -1,0 +1,167 @@
+"""The graphs as ONNX models: torch.export-based export, symbolic dimensions, composition, weight storage, metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import compose, numpy_helper
+from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.config import LevelShape
+from torch import nn
+from torch.export import Dim
+
+from srflow_export.graphs import (
+    CONDITIONING,
+    EncoderGraph,
+    SamplerGraph,
+    conditioning_names,
+    noise_names,
+)
+
+OPSET = 18
+_HALF_FROM = 1024  # tensors with fewer values are not worth storing in half precision
+
+
+def encoder_model(model: SRFlow) -> onnx.ModelProto:
+    """`lr` (lr_batch×3×height×width) → conditioning, named as in :mod:`srflow_export.graphs`."""
+    config = model.config
+    multiple = config.size_multiple
+    height, width = _units()
+    sizes = {0: Dim("lr_batch", min=1), 2: multiple * height, 3: multiple * width}
+    lr = torch.zeros(2, 3, 6 * multiple, 8 * multiple)
+    proto = _exported(EncoderGraph(model), (lr,), ["lr"], conditioning_names(config), (sizes,))
+    for output, shape in zip(proto.graph.output, _by_conditioning(config), strict=True):
+        _name_dimensions(output, batch="lr_batch", shape=shape)
+    _name_axes(proto.graph.input[0], {0: "lr_batch", 2: "height", 3: "width"})
+    return proto
+
+
+def sampler_model(model: SRFlow) -> onnx.ModelProto:
+    """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr` (N×3×sr_height×sr_width).
+
+    Exported with a conditioning batch and tau of size 1, so that nothing ties them to N; their first dimension is
+    then named, and ONNX broadcasting does the rest.
+    """
+    config = model.config
+    height, width = _units()
+    inputs: list[torch.Tensor] = []
+    sizes: list[dict[int, Any]] = []
+    by_name = {shape.level: shape for shape in config.level_shapes}
+    for shape in _by_conditioning(config):
+        factor = _units_factor(config, shape)
+        channels = (config.hidden, shape.channels, shape.channels)[len(inputs) % len(CONDITIONING)]
+        inputs.append(torch.zeros(1, config.steps * channels, 6 * factor, 8 * factor))
+        sizes.append({2: factor * height, 3: factor * width})
+    for level, (channels, *size) in model.latent_shapes(6 * config.size_multiple, 8 * config.size_multiple).items():
+        factor = _units_factor(config, by_name[level])
+        inputs.append(torch.zeros(2, channels, *size))
+        sizes.append({0: Dim("batch", min=1), 2: factor * height, 3: factor * width})
+    inputs.append(torch.ones(1))
+    sizes.append({})
+    names = [*conditioning_names(config), *noise_names(config), "tau"]
+    proto = _exported(SamplerGraph(model), tuple(inputs), names, ["sr"], (tuple(sizes),))
+    by_input = dict(zip(names, proto.graph.input, strict=True))
+    for name, shape in zip(conditioning_names(config), _by_conditioning(config), strict=True):
+        _name_dimensions(by_input[name], batch="lr_batch", shape=shape)
+    for shape in config.level_shapes:
+        if shape.latent_channels:
+            _name_dimensions(by_input[f"noise_level{shape.level}"], batch="batch", shape=shape)
+    _name_axes(by_input["tau"], {0: "tau_batch"})
+    _name_axes(proto.graph.output[0], {0: "batch", 2: "sr_height", 3: "sr_width"})
+    return proto
+
+
+def fused_model(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
+    """The composition of the two: `lr`, `noise_level{ℓ}`…, `tau` → `sr`, in one graph."""
+    names = [output.name for output in encoder.graph.output]
+    first, second = (
+        compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False)
+        for part, prefix in ((encoder, "encoder."), (sampler, "sampler."))
+    )
+    return compose.merge_models(first, second, io_map=[(name, name) for name in names], name="srflow")
+
+
+def store_weights_in_half(proto: onnx.ModelProto) -> None:
+    """Keep large float32 weights as float16 with a cast behind each; the arithmetic stays float32. In place.
+
+    Runtimes fold the casts when they load the graph, so that only the file (and the rounding) is halved.
+    """
+    casts = []
+    for weight in proto.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT and np.prod(weight.dims) >= _HALF_FROM:
+            name = weight.name
+            half = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}.half")
+            weight.CopyFrom(half)
+            casts.append(onnx.helper.make_node("Cast", [half.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(casts + nodes)
+
+
+def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+    """Checked and serialised, with metadata_props. Raises: onnx.checker.ValidationError if the graph is not valid."""
+    onnx.helper.set_model_props(proto, dict(metadata))
+    proto.producer_name = "srflow-export"
+    onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString())
+
+
+def _units() -> tuple[Any, Any]:
+    """Height and width in units of the coarsest level's pixels or of one LR pixel, whichever is coarser."""
+    return Dim("units_high", min=1), Dim("units_wide", min=1)
+
+
+def _units_factor(config: SRFlowConfig, shape: LevelShape) -> int:
+    return int(2.0**shape.lr_exponent * config.size_multiple)
+
+
+def _by_conditioning(config: SRFlowConfig) -> list[LevelShape]:
+    """The level of each conditioning tensor, in order."""
+    return [shape for shape in config.level_shapes for _ in CONDITIONING]
+
+
+def _exported(
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_shapes: tuple[Any, ...],
+) -> onnx.ModelProto:
+    """One graph through torch.onnx's torch.export-based exporter, without intermediate shapes and chatter."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.eval(),
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            dynamic_shapes=dynamic_shapes,
+            verbose=False,
+        )
+    assert program is not None  # for the type checker: only export to a file returns nothing
+    proto: onnx.ModelProto = program.model_proto
+    del proto.graph.value_info[:]  # they repeat the example's conditioning batch of 1
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # stack traces of this machine
+        node.doc_string = ""
+    return proto
+
+
+def _name_dimensions(value: onnx.ValueInfoProto, *, batch: str, shape: LevelShape) -> None:
+    _name_axes(value, {0: batch, 2: f"height_level{shape.level}", 3: f"width_level{shape.level}"})
+
+
+def _name_axes(value: onnx.ValueInfoProto, names: Mapping[int, str]) -> None:
+    for axis, name in names.items():
+        value.type.tensor_type.shape.dim[axis].dim_param = name

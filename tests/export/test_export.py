@@ -1,0 +1,260 @@
+"""Checkpoint → bundle: equal to the checkpoint, dynamic, nothing dead, nothing half written."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from srflow_export import exporter, onnx_models, parity
+from srflow_export.cli import main
+from srflow_export.exporter import ExportOptions, export_checkpoint
+from srflow_training import RRDB, load_checkpoint, save_checkpoint
+from srflow_training.checkpoints.keys import to_published
+
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.errors import CheckpointError, ExportError
+from tests.networks import GOLDEN, golden_checkpoint, random_srflow, tiny_config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder):
+    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()), notes={"iterations": 1})
+    return folder / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def bundle(folder, checkpoint):
+    options = ExportOptions(fused=True, licence="CC0-1.0", training_data="noise")
+    export_checkpoint(checkpoint, folder / "tiny.srflow", options)
+    return Bundle.open(folder / "tiny.srflow")
+
+
+def run(path, **feeds):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(folder):
+    checkpoint = golden_checkpoint(folder / "golden.pth")
+    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "--fused"])
+    assert result.exit_code == 0, result.output
+    golden = np.load(GOLDEN / "srflow_x4_small.npz")
+    tau = np.float32(golden["tau"]).reshape(1)
+    noise = {f"noise_level{level}": (golden[f"latent_level{level}"] / tau).astype(np.float32) for level in (1, 3)}
+    fused = folder / "golden.srflow" / "fused.onnx"
+    for expected, value in ((golden["sr"], tau), (golden["sr_tau0"], np.zeros(1, np.float32))):
+        (sr,) = run(fused, lr=golden["lr"].astype(np.float32), tau=value, **noise)
+        assert np.abs(sr - expected).max() < 1e-3 * np.ptp(expected)
+
+
+def test_a_published_layout_x8_checkpoint_exports_and_agrees(folder):
+    model = random_srflow(tiny_config("published", scale=8, blocks=4, stacked_blocks=(0, 1, 2, 3)))
+    torch.save(to_published(model.state_dict(), model.config), folder / "x8.pth")
+    export_checkpoint(folder / "x8.pth", folder / "x8.srflow", ExportOptions(fused=True))
+    lr = torch.rand(1, 3, 6, 10)
+    latents = {level: torch.randn(1, *shape) for level, shape in model.latent_shapes(6, 10).items()}
+    with torch.no_grad():
+        expected = model.decode(lr, {level: 0.8 * z for level, z in latents.items()}).numpy()
+    noise = {f"noise_level{level}": z.numpy() for level, z in latents.items()}
+    (sr,) = run(folder / "x8.srflow" / "fused.onnx", lr=lr.numpy(), tau=np.float32([0.8]), **noise)
+    assert np.abs(sr - expected).max() < 1e-3 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(("lr_batch", "batch", "taus"), [(1, 1, 1), (1, 3, 1), (1, 3, 3), (3, 3, 1), (3, 3, 3)])
+@pytest.mark.parametrize("size", [(2, 2), (6, 10)])
+@torch.no_grad()
+def test_sizes_and_batches_are_dynamic_and_a_single_lr_serves_all(bundle, checkpoint, size, lr_batch, batch, taus):
+    model = load_checkpoint(checkpoint)
+    generator = torch.Generator().manual_seed(0)
+    lr = torch.rand((lr_batch, 3, *size), generator=generator)
+    latents = {
+        level: torch.randn((batch, *shape), generator=generator) for level, shape in model.latent_shapes(*size).items()
+    }
+    tau = torch.linspace(0.2, 0.8, taus)
+    expected = model.decode(lr, {level: tau[:, None, None, None] * z for level, z in latents.items()}).numpy()
+    noise = {f"noise_level{level}": z.numpy() for level, z in latents.items()}
+    (fused,) = run(bundle.file("fused.onnx"), lr=lr.numpy(), tau=tau.numpy(), **noise)
+    assert fused.shape == (batch, 3, 4 * size[0], 4 * size[1])
+    np.testing.assert_allclose(fused, expected, atol=1e-4)
+    encoder = onnxruntime.InferenceSession(str(bundle.file("encoder.onnx")), providers=["CPUExecutionProvider"])
+    names = [output.name for output in encoder.get_outputs()]
+    conditioning = dict(zip(names, encoder.run(None, {"lr": lr.numpy()}), strict=True))
+    (split,) = run(bundle.file("sampler.onnx"), tau=tau.numpy(), **noise, **conditioning)
+    np.testing.assert_allclose(split, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "sampler.onnx", "fused.onnx"])
+def test_nothing_in_a_graph_is_dead(bundle, name):
+    graph = onnx.load(bundle.file(name)).graph
+    needed = {output.name for output in graph.output}
+    for node in reversed(graph.node):
+        assert set(node.output) & needed, f"{node.name} is not used"
+        needed |= set(node.input)
+    assert {weight.name for weight in graph.initializer} <= needed
+    assert {value.name for value in graph.input} <= needed
+
+
+def test_the_encoder_holds_neither_image_head_nor_flow(bundle, checkpoint):
+    """By size: what it holds is what the reverse pass needs from the LR image, in float32."""
+    model = load_checkpoint(checkpoint)
+    head = (model.encoder.upconvs[1], model.encoder.conv_hr, model.encoder.conv_last)
+    dead = sum(p.numel() for module in head for p in module.parameters())
+    weights = sum(np.prod(weight.dims) for weight in onnx.load(bundle.file("encoder.onnx")).graph.initializer)
+    nets = [net for level in model.flow_levels() for step in level.steps for net in (step.injector, step.coupling)]
+    from_u = sum(
+        net.conv1.weight[:, -model.config.condition_channels :].numel() + len(net.conv1.weight) for net in nets
+    )
+    rest = sum(
+        sum(p.numel() for p in (step.injector.conv2.weight, step.injector.conv3.weight, step.injector.conv3.bias))
+        + model.config.hidden
+        for level in model.flow_levels()
+        for step in level.steps
+    )
+    expected = sum(p.numel() for p in model.encoder.parameters()) - dead + from_u + rest
+    assert abs(int(weights) - expected) < 64  # a few scalars of the scale map
+
+
+def test_interface_names_and_metadata(bundle):
+    fused = onnx.load(bundle.file("fused.onnx"))
+    assert [value.name for value in fused.graph.input] == ["lr", "noise_level1", "noise_level2", "noise_level3", "tau"]
+    assert [value.name for value in fused.graph.output] == ["sr"]
+    metadata = {entry.key: entry.value for entry in fused.metadata_props}
+    assert metadata["srflow.scale"] == "4"
+    assert metadata["srflow.latent_levels"] == "1:6,2:12,3:48"
+    assert metadata["srflow.checkpoint_sha256"] == bundle.manifest.provenance["checkpoint"]["sha256"]
+    text = onnx.printer.to_text(fused)
+    assert str(Path.cwd()) not in text  # no paths of the machine that exported
+
+
+def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundle):
+    manifest = bundle.manifest
+    assert {(row["graph"], row["tau"]) for row in manifest.parity} == {
+        (graph, tau) for graph in ("encoder+sampler", "fused") for tau in (0.0, 0.8, 1.0)
+    }
+    assert all(row["psnr_db"] >= 90 and row["nonfinite"] == 0 and row["patches"] >= 3 for row in manifest.parity)
+    assert manifest.provenance["licence"] == "CC0-1.0"
+    assert manifest.provenance["training_data"] == "noise"
+    assert manifest.provenance["training"] == {"iterations": 1}
+    assert manifest.variant == "bounded"
+
+
+def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(folder, checkpoint, bundle):
+    wide = tiny_config(hidden=32, nf=16)
+    save_checkpoint(folder / "wide.safetensors", random_srflow(wide))
+    for weights in ("fp32", "fp16"):
+        export_checkpoint(folder / "wide.safetensors", folder / f"{weights}.srflow", ExportOptions(weights=weights))
+    full, half = (
+        sum((folder / f"{w}.srflow" / n).stat().st_size for n in ("encoder.onnx", "sampler.onnx"))
+        for w in ("fp32", "fp16")
+    )
+    assert half < 0.7 * full
+    image = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
+    pictures = []
+    for weights in ("fp32", "fp16"):
+        with Upscaler(folder / f"{weights}.srflow", device="cpu") as upscaler:
+            pictures.append(upscaler.upscale(image, tau=0.8))
+    assert 0 < np.abs(pictures[0] - pictures[1]).max() < 5e-3
+
+
+def test_the_runtime_gives_the_torch_networks_picture(bundle, checkpoint):
+    """From the public API down: the same latents, whichever side draws them."""
+    model, image = load_checkpoint(checkpoint), np.random.default_rng(0).random((10, 8, 3), dtype=np.float32)
+    lr = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
+    noise = parity._noise(model, lr.numpy(), seed=5)
+    with torch.no_grad():
+        expected = model.decode(lr, {level: 0.7 * torch.from_numpy(z) for level, z in noise.items()})[0]
+    with Upscaler(bundle, device="cpu") as upscaler:
+        actual = upscaler.upscale(image, tau=0.7, seed=5)
+    np.testing.assert_allclose(actual, expected.numpy().transpose(1, 2, 0).clip(0, 1), atol=1e-4)
+
+
+def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, checkpoint, monkeypatch):
+    target = folder / "kept.srflow"
+    export_checkpoint(checkpoint, target, ExportOptions())
+    before = Bundle.open(target).model_sha256
+    original = onnx_models.sampler_model
+
+    def broken(model):
+        proto = original(model)
+        weight = next(w for w in proto.graph.initializer if list(w.dims) == [12, 12, 1, 1])
+        values = onnx.numpy_helper.to_array(weight) * 1.01
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+        return proto
+
+    monkeypatch.setattr(onnx_models, "sampler_model", broken)
+    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "-o", str(target)])
+    assert result.exit_code == 1
+    assert "not exported" in result.output
+    assert Bundle.open(target).model_sha256 == before
+    fresh = folder / "fresh.srflow"
+    with pytest.raises(ExportError, match="dB against"):
+        export_checkpoint(checkpoint, fresh, ExportOptions())
+    assert not fresh.exists()
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_non_finite_values_of_an_export_are_refused():
+    row = parity.ParityRow(
+        graph="fused", tau=0.8, patches=4, max_abs=0.0, psnr_db=120.0, nonfinite=1, reference_nonfinite=0
+    )
+    with pytest.raises(ExportError, match="1 values are not finite"):
+        parity.check([row], weights="fp32")
+
+
+def _export_and_stall(checkpoint, target, ready):
+    def stall(*_arguments, **_keywords):
+        ready.set()
+        time.sleep(60)
+
+    exporter.parity.measure = stall
+    export_checkpoint(checkpoint, target, ExportOptions())
+
+
+def test_a_killed_export_leaves_the_older_bundle_whole(folder, checkpoint):
+    target = folder / "killed.srflow"
+    export_checkpoint(checkpoint, target, ExportOptions())
+    before = Bundle.open(target).model_sha256
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_export_and_stall, args=(checkpoint, target, ready))
+    process.start()
+    assert ready.wait(120)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert Bundle.open(target).model_sha256 == before
+    export_checkpoint(checkpoint, target, ExportOptions())  # and clears what the killed one left
+    assert not [path for path in folder.iterdir() if path.name.startswith(".killed")]
+
+
+def test_an_encoder_alone_is_refused(folder):
+    save_checkpoint(folder / "rrdb.safetensors", RRDB(scale=4, nf=8, growth=4, blocks=2))
+    with pytest.raises(ExportError, match="encoder alone"):
+        export_checkpoint(folder / "rrdb.safetensors", folder / "rrdb.srflow", ExportOptions())
+    assert not (folder / "rrdb.srflow").exists()
+
+
+def test_the_command_says_in_one_line_what_is_wrong(folder, checkpoint):
+    (folder / "broken.pth").write_bytes(b"not a checkpoint")
+    for arguments in (["--ckpt", "nowhere.pth"], ["--ckpt", str(folder / "broken.pth")]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 1
+        assert result.output.startswith("error: ")
+        assert result.output.count("\n") == 1
+    same = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "-o", str(checkpoint)])
+    assert same.exit_code == 1
+    assert "replace its checkpoint" in same.output
+    assert checkpoint.is_file()
+    assert CliRunner().invoke(main, ["--ckpt", str(checkpoint), "--blocks", "a"]).exit_code == 2
+    with pytest.raises(CheckpointError):
+        export_checkpoint(folder / "broken.pth", folder / "broken.srflow", ExportOptions())
