@@ -112,9 +112,8 @@ def test_the_encoder_holds_neither_image_head_nor_flow(bundle, checkpoint):
     dead = sum(p.numel() for module in head for p in module.parameters())
     weights = sum(np.prod(weight.dims) for weight in onnx.load(bundle.file("encoder.onnx")).graph.initializer)
     nets = [net for level in model.flow_levels() for step in level.steps for net in (step.injector, step.coupling)]
-    from_u = sum(
-        net.conv1.weight[:, -model.config.condition_channels :].numel() + len(net.conv1.weight) for net in nets
-    )
+    condition = model.config.condition_channels
+    from_u = sum(net.conv1.weight[:, -condition:].numel() + len(net.conv1.weight) for net in nets)
     rest = sum(
         sum(p.numel() for p in (step.injector.conv2.weight, step.injector.conv3.weight, step.injector.conv3.bias))
         + model.config.hidden
@@ -155,8 +154,8 @@ def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(f
     for weights in ("fp32", "fp16"):
         export_checkpoint(folder / "wide.safetensors", folder / f"{weights}.srflow", ExportOptions(weights=weights))
     full, half = (
-        sum((folder / f"{w}.srflow" / n).stat().st_size for n in ("encoder.onnx", "sampler.onnx"))
-        for w in ("fp32", "fp16")
+        sum((folder / f"{weights}.srflow" / name).stat().st_size for name in ("encoder.onnx", "sampler.onnx"))
+        for weights in ("fp32", "fp16")
     )
     assert half < 0.7 * full
     image = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)

@@ -63,14 +63,14 @@ def test_an_interrupted_and_resumed_run_gives_the_same_weights(tmp_path, photos)
     whole = trainer(tmp_path / "whole", photos)
     whole.run()
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(figures):
         if figures["iteration"] == 4:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         trainer(tmp_path / "killed", photos).run(kill)
     resumed = trainer(tmp_path / "killed", photos, resume=True)
     assert resumed.iteration == 3  # the last state saved before the kill

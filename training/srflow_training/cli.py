@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
 
 import click
 
-from srflow_sdk.errors import SRFlowError
+from srflow_sdk.errors import SRFlowError, require_extra
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,8 +41,6 @@ def train(
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        from srflow_sdk.errors import require_extra
-
         torch = require_extra("torch", "train")
         from srflow_training.settings import load_settings
         from srflow_training.trainer import Trainer
@@ -73,3 +72,34 @@ def _report(figures: dict[str, float]) -> None:
     if "val_nll" in figures:
         line += f", NLL {figures['val_nll']:.3f} bits, {figures['val_nonfinite']:.0f} non-finite"
     click.echo(line)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("protocol", type=click.Choice(["report"]))
+@click.option("--model", metavar="BUNDLE|CKPT", help="Bundle or checkpoint.  [default: the embedded model]")
+@click.option("--hr", type=click.Path(path_type=Path), required=True, help="Folder of HR photographs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write the figures to.")
+@click.option("--tau", "taus", multiple=True, type=click.FloatRange(0, 2), help="Repeatable.")
+def evaluate(protocol: str, model: str | None, hr: Path, output: Path | None, taus: tuple[float, ...]) -> None:
+    """Measure a model on photographs.
+
+    \b
+    report: PSNR, GMSD, HaarPSI, LR-PSNR and diversity against tau, beside bicubic, on every whole 256x256 crop.
+      srflow-eval report --hr PHOTOS
+    """
+    try:
+        for module in ("torch", "piq"):
+            require_extra(module, "train")
+        from srflow_training import evaluation
+
+        rows = evaluation.report(
+            model, hr, taus or (0.0, 0.5, 0.8, 0.9, 1.0), progress=lambda line: click.echo(line, err=True)
+        )
+        if output is not None:
+            from srflow_training.checkpoints.io import write_atomically
+
+            write_atomically(output, (json.dumps(evaluation.to_json(rows), indent=2) + "\n").encode())
+    except SRFlowError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    click.echo(evaluation.markdown(rows))
