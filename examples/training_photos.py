@@ -1,0 +1,54 @@
+"""Fetch the 37 photographs that the embedded model was trained on, from Debian's archive (needs apt-get and dpkg).
+
+    python examples/training_photos.py data/train
+
+Licences, by package: lomiri-wallpapers-16.04 (CC-BY-4.0, CC-BY-SA-4.0, CC0; per file in its debian/copyright),
+lomiri-wallpapers-20.04 (CC-BY-SA-3.0), lxqt-themes (LGPL-2.1+), mate-backgrounds (GPL-2+).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# package -> folder inside it -> photographs; what else a package holds are drawings, gradients and logos
+PHOTOS = {
+    "lomiri-wallpapers-16.04": (
+        "usr/share/backgrounds",
+        "Bridge_by_Sander_Klootwijk Dragonfly_by_Bolly Picture_0B_by_freespace Picture_1A_by_freespace "
+        "Wine_by_Jakkub_Mede aitzgorri_by_Aitzol_Berasategi free_by_Peter_Nerlich friends_by_Aitzol_Berasategi "
+        "greentock_by_Peter_Nerlich life_by_Aitzol_Berasategi picosdeeuropa_by_Aitzol_Berasategi "
+        "seeding_by_Clements_Engelhardt sunset_by_Aitzol_Berasategi",
+    ),
+    "lomiri-wallpapers-20.04": ("usr/share/backgrounds", "Kleiber_by_Lukas_Baubkus"),
+    "lxqt-themes": (
+        "usr/share/lxqt/wallpapers",
+        "Butterfly-Kenneth-Wimer Valendas after-the-rain appleflower beam butterfly cloud drop flowers fog "
+        "this-is-not-windows",
+    ),
+    "mate-backgrounds": (
+        "usr/share/backgrounds/mate/nature",
+        "Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops Storm TwoWings Wood YellowFlower",
+    ),
+}
+
+
+def main(target: Path) -> None:
+    """Download, unpack, copy the photographs; nothing is installed."""
+    target.mkdir(parents=True, exist_ok=True)
+    for package, (folder, stems) in PHOTOS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run(["apt-get", "download", "-q", package], cwd=scratch, check=True)
+            (archive,) = Path(scratch).glob("*.deb")
+            subprocess.run(["dpkg", "-x", str(archive), scratch], check=True)
+            for stem in stems.split():
+                (photo,) = (Path(scratch) / folder).glob(f"{stem}.*")
+                shutil.copy(photo, target / photo.name)
+    print(f"{len(list(target.iterdir()))} photographs in {target}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "data/train"))

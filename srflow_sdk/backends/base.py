@@ -1,0 +1,106 @@
+"""What every backend offers: encode an LR image once, sample from the result as often as wanted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.errors import DeviceError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Conditioning(ABC):
+    """Everything that the sampler needs from an LR image, on the backend's device. Opaque: hand it to the backend."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes held on the device."""
+
+
+class Backend(ABC):
+    """Runs a bundle's two graphs on one device. Use it as a context manager, or activate and deactivate it.
+
+    An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating twice is an error;
+    a deactivated backend can be activated again.
+    """
+
+    def __init__(self) -> None:
+        self._active = False
+
+    @property
+    def device(self) -> str:
+        """Where it runs, for people and reports, such as "cpu" or "cuda"."""
+        return type(self).__name__
+
+    def activate(self) -> None:
+        """Load the graphs. Raises: DeviceError if already active or the device cannot be used, BundleError."""
+        if self._active:
+            raise DeviceError(f"the {self.device} backend is already active; deactivate it first")
+        self.activate_impl()
+        self._active = True
+
+    def deactivate(self) -> None:
+        """Release the graphs and the device memory; nothing happens if the backend is not active."""
+        if self._active:
+            self._active = False
+            self.deactivate_impl()
+
+    def __enter__(self) -> Self:
+        self.activate()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.deactivate()
+
+    def encode(self, lr: NDArray[np.float32]) -> Conditioning:
+        """Compute everything that depends on the LR image alone.
+
+        lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's `size_multiple`.
+        Raises: DeviceError if the backend is not active, or the device fails (out of memory).
+        """
+        self._require_active()
+        return self.encode_impl(lr)
+
+    def sample(
+        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
+    ) -> NDArray[np.float32]:
+        """Decode noise into images: float32 N×3×sh×sw RGB, not clipped, possibly not finite.
+
+        conditioning: from :meth:`encode` of this backend, of batch 1 or N.
+        noise: standard normal float32 N×C×H×W for every latent level of the manifest. tau: its standard deviation.
+        Raises: DeviceError as in :meth:`encode`.
+        """
+        self._require_active()
+        return self.sample_impl(conditioning, noise, tau)
+
+    def _require_active(self) -> None:
+        if not self._active:
+            raise DeviceError(f"the {self.device} backend is not active: it was closed, or never entered")
+
+    @abstractmethod
+    def activate_impl(self) -> None:
+        """Load the graphs."""
+
+    @abstractmethod
+    def deactivate_impl(self) -> None:
+        """Release what :meth:`activate_impl` loaded."""
+
+    @abstractmethod
+    def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
+        """See :meth:`encode`."""
+
+    @abstractmethod
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
+    ) -> NDArray[np.float32]:
+        """See :meth:`sample`."""

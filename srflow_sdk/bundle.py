@@ -1,0 +1,101 @@
+"""Bundles: the directory that holds an exported model, checked whenever one is opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from srflow_sdk.bundle_writer import BundleStage, file_sha256, staged_bundle
+from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.manifest import SCHEMA_VERSION, LatentLevel, Manifest
+
+__all__ = ["SCHEMA_VERSION", "Bundle", "BundleStage", "LatentLevel", "Manifest", "file_sha256", "staged_bundle"]
+
+_MAX_MANIFEST_BYTES = 8 << 20
+_EMBEDDED = Path(__file__).resolve().parent / "models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """An exported model on disk, verified. Make one with :meth:`open` or :meth:`embedded`.
+
+    path: the directory. manifest: what it says about its model.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle directory and verify it: manifest, schema, sizes and sha256 of every file.
+
+        Raises: BundleError if anything is missing, damaged, changed since the export, or of a newer schema.
+        """
+        directory = Path(path)
+        content = _read_manifest(directory)
+        try:
+            manifest = Manifest.from_json(content)
+        except BundleError as error:
+            raise BundleError(f"{directory}: {error}") from error
+        for name, record in manifest.files.items():
+            _verify_file(directory, name, size=record["bytes"], sha256=record["sha256"])
+        return cls(path=directory, manifest=manifest)
+
+    @classmethod
+    def embedded(cls) -> Bundle:
+        """The model that is installed with the SDK. Raises: BundleError if this installation has none."""
+        found = sorted(_EMBEDDED.glob("*.srflow"))
+        if len(found) != 1:
+            raise BundleError(
+                f"this installation of srflow-sdk holds {len(found)} embedded models where one is expected; install "
+                "it again (pip install --force-reinstall srflow-sdk) or name a bundle"
+            )
+        return cls.open(found[0])
+
+    @property
+    def model_sha256(self) -> str:
+        """One sha256 for the whole bundle: it covers the manifest and, through it, every file."""
+        return self.manifest.digest
+
+    def file(self, name: str) -> Path:
+        """The path of a file that the manifest lists, such as "encoder.onnx". Raises: ArgumentError for others."""
+        if name not in self.manifest.files:
+            raise ArgumentError(f"{self.path} has no file {name!r}; it has {', '.join(sorted(self.manifest.files))}")
+        return self.path / name
+
+
+def _read_manifest(directory: Path) -> bytes:
+    path = directory / "manifest.json"
+    try:
+        if not directory.exists():
+            raise BundleError(f"{directory}: there is no such bundle; srflow-export makes one from a checkpoint")
+        if not directory.is_dir():
+            raise BundleError(
+                f"{directory} is a file; a bundle is a directory with a manifest.json. Checkpoints become bundles by "
+                f"srflow-export --ckpt {directory.name}"
+            )
+        if not path.is_file():
+            raise BundleError(
+                f"{directory} is not a bundle: it has no manifest.json; srflow-export makes one from a checkpoint"
+            )
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB, which no manifest is")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
+
+
+def _verify_file(directory: Path, name: str, *, size: int, sha256: str) -> None:
+    path = directory / name
+    mend = "fetch or export the bundle again"
+    try:
+        if not path.is_file():
+            raise BundleError(f"{directory}: {name} is missing; {mend}")
+        actual = path.stat().st_size
+        if actual != size:
+            raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {mend}")
+        if file_sha256(path) != sha256:
+            raise BundleError(f"{directory}: {name} differs from what was exported (its sha256 is another); {mend}")
+    except OSError as error:
+        raise BundleError(f"{directory}: {name} cannot be read: {error}") from error

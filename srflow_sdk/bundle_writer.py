@@ -1,0 +1,237 @@
+"""Writing bundles so that a reader, at any moment and after any crash, finds the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from srflow_sdk.errors import BundleError
+from srflow_sdk.manifest import REQUIRED_FILES, Manifest, is_plain_file_name
+
+_STAGING = "staging"
+_REPLACED = "replaced"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_EXCHANGE_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+
+
+class BundleStage:
+    """A hidden directory beside the target in which an export puts the bundle's files; see :func:`staged_bundle`.
+
+    path: the directory; write the files here.
+    """
+
+    def __init__(self, *, path: Path, target: Path) -> None:
+        self.path = path
+        self.target = target
+
+    def commit(self, manifest: Manifest) -> Manifest:
+        """Finish the bundle and swap it in for whatever bundle was at the target.
+
+        manifest: its `files` and `digest` are filled in here, from what lies in :attr:`path`.
+        Returns the manifest as written. Once this returns, the bundle is on disk. On any error the target is as it was.
+
+        Raises: BundleError if the manifest is not valid, a required file is missing, a name is not plain, or the target
+        cannot be replaced.
+        """
+        try:
+            return self._commit(manifest)
+        except OSError as error:
+            raise BundleError(f"{self.target}: the bundle cannot be written: {error.strerror or error}") from error
+
+    def _commit(self, manifest: Manifest) -> Manifest:
+        (self.path / "manifest.json").unlink(missing_ok=True)
+        files = {
+            path.relative_to(self.path).as_posix(): path for path in sorted(self.path.rglob("*")) if path.is_file()
+        }
+        if odd := [name for name in files if not is_plain_file_name(name)]:
+            raise BundleError(f"{odd[0]!r} cannot be a bundle's file: names are plain, at most one folder deep")
+        if missing := [name for name in REQUIRED_FILES if name not in files]:
+            raise BundleError(f"the bundle cannot be written without {missing[0]}")
+        records = {name: _hash_and_sync(path) for name, path in files.items()}
+        text = dataclasses.replace(manifest, files=records).to_json()
+        written = Manifest.from_json(text)  # what we write, we can read
+        with (self.path / "manifest.json").open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        for folder in {path.parent for path in files.values()} | {self.path}:
+            _sync_directory(folder)
+        refuse_target_that_is_no_bundle(self.target)
+        _swap_in(self.path, self.target)
+        _sync_directory(self.target.parent)
+        return written
+
+
+@contextlib.contextmanager
+def staged_bundle(target: str | os.PathLike[str]) -> Iterator[BundleStage]:
+    """A stage for writing the bundle `target`; nothing is at the target until :meth:`BundleStage.commit`.
+
+        with staged_bundle("model.srflow") as stage:
+            (stage.path / "encoder.onnx").write_bytes(...)
+            (stage.path / "sampler.onnx").write_bytes(...)
+            stage.commit(manifest)
+
+    Leaving the block without a commit, by an exception or not, leaves the target as it was and no other trace. What a
+    killed process left behind is removed by the next stage for the same target. Stages of living processes do not
+    disturb each other; the last commit wins.
+
+    Raises: BundleError if the target exists and is not a bundle, or its folder cannot be written to.
+    """
+    final = Path(os.path.realpath(target))
+    refuse_target_that_is_no_bundle(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _recover(final)
+        path, lock = _make_locked_directory(final)
+    except OSError as error:
+        raise BundleError(f"{final}: a bundle cannot be written there: {error}") from error
+    try:
+        yield BundleStage(path=path, target=final)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BundleError(f"{final}: the disk is full; free some space and export again") from error
+        raise
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def refuse_target_that_is_no_bundle(target: Path) -> None:
+    """Raises: BundleError unless a bundle may be written at this path: nothing is there, or an older bundle."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise BundleError(f"{target} is a file; a bundle is a directory: choose another name for it")
+    # manifest.json alone is common (browser extensions have one), and replacing deletes what was there.
+    if not (target / "manifest.json").is_file() or not any((target / name).is_file() for name in REQUIRED_FILES):
+        raise BundleError(
+            f"{target} exists and is not a bundle, so it is not replaced: choose another name, or remove it"
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _hash_and_sync(path: Path) -> dict[str, str | int]:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap_in(staging: Path, target: Path) -> None:
+    """Put the staged directory at the target; an older bundle ends up at the staging path, or is removed."""
+    if not target.exists():
+        staging.rename(target)
+        return
+    if _exchange(staging, target):
+        return
+    # Without an atomic exchange there is an instant with nothing at the target: _recover mends a crash in it.
+    replaced = _sibling(target, _REPLACED)
+    target.rename(replaced)
+    try:
+        staging.rename(target)
+    except BaseException:
+        replaced.rename(target)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically (Linux); False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _EXCHANGE_UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _sibling(target: Path, purpose: str) -> Path:
+    return target.parent / f".{target.name}.{purpose}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _siblings(target: Path, purpose: str) -> list[Path]:
+    prefix = f".{target.name}.{purpose}-"
+    return sorted(path for path in target.parent.iterdir() if path.name.startswith(prefix) and path.is_dir())
+
+
+def _make_locked_directory(target: Path) -> tuple[Path, int | None]:
+    """A new staging directory and the descriptor whose lock says that its process lives (None: no locks here)."""
+    for _ in range(16):
+        path = _sibling(target, _STAGING)
+        path.mkdir()
+        lock = _lock(path)
+        # Another process may have taken the directory for stale between the two calls above.
+        if path.is_dir():
+            return path, lock
+        if lock is not None:
+            os.close(lock)
+    raise OSError(errno.EAGAIN, "the staging directory keeps being removed by another export")
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a directory until the returned descriptor is closed or the process ends; None if that cannot be done now.
+
+    A lock rather than the process id in the name: ids are reused, and mean nothing in another container.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _recover(target: Path) -> None:
+    """Mend what dead processes left: put an older bundle back that was moved away, remove the rest."""
+    for replaced in reversed(_siblings(target, _REPLACED)):
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(target)
+    for staging in _siblings(target, _STAGING):
+        lock = _lock(staging)
+        if lock is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)

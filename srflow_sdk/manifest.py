@@ -1,0 +1,236 @@
+"""manifest.json: what a bundle says about its model, and the strict reading of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from srflow_sdk.errors import BundleError
+from srflow_sdk.latents import LATENT_SCHEME
+
+SCHEMA_VERSION = 1
+"""Newest manifest schema that this SDK reads and the one that it writes."""
+
+MAX_TAU = 2.0
+"""Largest temperature that means anything: samples are drawn from a normal of this standard deviation."""
+
+REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
+
+Weights = Literal["fp32", "fp16"]
+_T = TypeVar("_T")
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundle again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentLevel:
+    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level)."""
+
+    level: int
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
+
+    name: for people. variant: "paper", "published" or "bounded". scale: HR size / LR size.
+    size_multiple: the LR height and width that the graphs take are multiples of this.
+    latent_levels: levels that take noise. latent_scheme: version of :mod:`srflow_sdk.latents`.
+    default_tau: temperature used when none is asked for, 0 … 2.
+    halo: LR pixels of context that a tile needs around it.
+    precision: of the computation ("fp32", "fp16", "bf16", "int8"); weights: how weights are stored ("fp32", "fp16").
+    conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel.
+    model: the network's whole configuration. provenance: checkpoint sha256 and file name, tool versions, training
+    data note, licence. parity: the export gate's measurements. All three: JSON values only.
+    files, digest: filled in when the bundle is written; see :class:`srflow_sdk.bundle_writer.BundleStage`.
+    """
+
+    name: str
+    variant: str
+    scale: int
+    size_multiple: int
+    latent_levels: tuple[LatentLevel, ...]
+    default_tau: float
+    halo: int
+    conditioning_bytes_per_pixel: int
+    precision: str = "fp32"
+    weights: str = "fp32"
+    model: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    parity: list[dict[str, Any]] = field(default_factory=list)
+    schema: int = SCHEMA_VERSION
+    latent_scheme: int = LATENT_SCHEME
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    digest: str = ""
+
+    def to_json(self) -> str:
+        """manifest.json with the digest that belongs to the other fields. Raises: BundleError for what is not JSON."""
+        try:
+            content = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+            content["digest"] = manifest_digest(content)
+            return json.dumps(content, indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BundleError(f"the manifest holds something that JSON cannot: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read and check manifest.json. Fields that this SDK does not know are covered by the digest and ignored.
+
+        Raises: BundleError, saying what is wrong and the mend.
+        """
+        raw = _parse(text)
+        _check_schema(raw)
+        _check_digest(raw)
+        try:
+            manifest = _read_fields(raw)
+            _check_values(manifest)
+        except OverflowError as error:
+            raise _bad("a number in it is absurdly large") from error
+        return manifest
+
+
+def manifest_digest(content: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of a manifest's fields without `digest`."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def is_plain_file_name(name: str) -> bool:
+    """Whether a bundle may hold a file of this name: `file` or `folder/file`, no hidden, no `..`, no odd characters."""
+    parts = name.split("/")
+    return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)
+
+
+def _bad(reason: str) -> BundleError:
+    return BundleError(f"manifest.json cannot be used: {reason}; {_RE_EXPORT}")
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    def refuse_constant(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        raw = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not JSON ({error})"
+        raise _bad(reason) from error
+    if not isinstance(raw, dict):
+        raise _bad(f"it holds a JSON {type(raw).__name__}, not an object")
+    return raw
+
+
+def _check_schema(raw: Mapping[str, Any]) -> None:
+    schema = _take(raw, "schema", int)
+    if schema > SCHEMA_VERSION:
+        raise BundleError(
+            f"the bundle has schema {schema}, written by a newer SDK; this one reads schemas 1 to {SCHEMA_VERSION}: "
+            "pip install -U srflow-sdk"
+        )
+    if schema < 1:
+        raise _bad(f"schema is {schema}")
+
+
+def _check_digest(raw: Mapping[str, Any]) -> None:
+    recorded = _take(raw, "digest", str)
+    try:
+        actual = manifest_digest(raw)
+    except (ValueError, RecursionError) as error:
+        raise _bad("it cannot be brought to canonical form") from error
+    if recorded != actual:
+        raise _bad("its digest does not match its content, so it was changed after the export")
+
+
+def _read_fields(raw: Mapping[str, Any]) -> Manifest:
+    levels = []
+    for entry in _take(raw, "latent_levels", list):
+        if not isinstance(entry, dict):
+            raise _bad("latent_levels holds something that is not an object")
+        levels.append(LatentLevel(level=_take(entry, "level", int), channels=_take(entry, "channels", int)))
+    files = {}
+    for name, entry in _take(raw, "files", dict).items():
+        if not isinstance(entry, dict):
+            raise _bad(f"files[{name!r}] is not an object")
+        files[name] = {"sha256": _take(entry, "sha256", str), "bytes": _take(entry, "bytes", int)}
+    parity = _take(raw, "parity", list)
+    if not all(isinstance(entry, dict) for entry in parity):
+        raise _bad("parity holds something that is not an object")
+    return Manifest(
+        name=_take(raw, "name", str),
+        variant=_take(raw, "variant", str),
+        scale=_take(raw, "scale", int),
+        size_multiple=_take(raw, "size_multiple", int),
+        latent_levels=tuple(levels),
+        default_tau=float(_take(raw, "default_tau", (int, float))),
+        halo=_take(raw, "halo", int),
+        conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
+        precision=_take(raw, "precision", str),
+        weights=_take(raw, "weights", str),
+        model=_take(raw, "model", dict),
+        provenance=_take(raw, "provenance", dict),
+        parity=parity,
+        schema=_take(raw, "schema", int),
+        latent_scheme=_take(raw, "latent_scheme", int),
+        files=files,
+        digest=_take(raw, "digest", str),
+    )
+
+
+def _check_values(manifest: Manifest) -> None:
+    if manifest.latent_scheme != LATENT_SCHEME:
+        raise BundleError(
+            f"the bundle draws its latents by scheme {manifest.latent_scheme}; this SDK knows scheme {LATENT_SCHEME}, "
+            "and another one would give other pictures: pip install -U srflow-sdk"
+        )
+    _within("scale", manifest.scale, 1, 64)
+    _within("size_multiple", manifest.size_multiple, 1, 1024)
+    _within("default_tau", manifest.default_tau, 0, MAX_TAU)
+    _within("halo", manifest.halo, 0, 4096)
+    _within("conditioning_bytes_per_pixel", manifest.conditioning_bytes_per_pixel, 1, 1 << 30)
+    if manifest.precision not in _PRECISIONS:
+        raise _bad(f"precision is {manifest.precision!r}, not one of {', '.join(_PRECISIONS)}")
+    if manifest.weights not in ("fp32", "fp16"):
+        raise _bad(f"weights is {manifest.weights!r}, not fp32 or fp16")
+    if not manifest.latent_levels:
+        raise _bad("it names no latent levels")
+    if len({entry.level for entry in manifest.latent_levels}) < len(manifest.latent_levels):
+        raise _bad("a latent level appears twice")
+    for entry in manifest.latent_levels:
+        _within("a latent level", entry.level, 1, 16)
+        _within("a latent level's channels", entry.channels, 1, 1 << 16)
+        if manifest.scale * manifest.size_multiple % (1 << entry.level):
+            raise _bad(
+                f"level {entry.level} does not divide scale {manifest.scale} × size_multiple {manifest.size_multiple}"
+            )
+    for name, record in manifest.files.items():
+        if not is_plain_file_name(name):
+            raise _bad(f"{name!r} is not a plain file name")
+        if not _SHA256.fullmatch(record["sha256"]) or record["bytes"] < 0:
+            raise _bad(f"the size or sha256 of {name} is malformed")
+    for name in REQUIRED_FILES:
+        if name not in manifest.files:
+            raise _bad(f"it does not list {name}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not math.isfinite(value) or not low <= value <= high:
+        raise _bad(f"{name} is {value}, outside {low} … {high}")
+
+
+def _take(raw: Mapping[str, Any], name: str, kind: type[_T] | tuple[type[_T], ...]) -> _T:
+    """A field of exactly this JSON type (true is not a number)."""
+    if name not in raw:
+        raise _bad(f"the field {name} is missing")
+    value = raw[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _bad(f"the field {name} has the wrong type ({type(value).__name__})")
+    return value

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srflow_sdk.upscaler import Upscaler
+
+from .tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny.srflow")
+
+
+@pytest.fixture(scope="session")
+def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
+    with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """A smooth uint8 picture with an odd size, H×W×3."""
+    y, x = np.mgrid[0:45, 0:61]
+    waves = [np.sin(x / 7 + shift) * np.cos(y / 5 - shift) for shift in (0, 1, 2)]
+    return np.rint(127.5 + 90 * np.stack(waves, -1)).astype(np.uint8)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from srflow_sdk import errors
+
+
+def test_everything_raised_on_purpose_has_one_base() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) == 9
+    assert all(issubclass(kind, errors.SRFlowError) for kind in kinds)
+    assert issubclass(errors.ArgumentError, ValueError)
+
+
+def test_a_module_that_is_there_is_returned() -> None:
+    assert errors.require_extra("json", "train") is json
+
+
+def test_a_missing_extra_is_one_line_with_the_pip_command() -> None:
+    with pytest.raises(errors.MissingExtraError, match=r'absent_module.*pip install "srflow-sdk\[train\]"') as error:
+        errors.require_extra("absent_module", "train")
+    assert "\n" not in str(error.value)

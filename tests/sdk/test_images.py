@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk.errors import ImageError
+from srflow_sdk.images import to_network, upscale_alpha
+
+SCALE = 4
+
+
+def identity_upscale(image: Any) -> Any:
+    """The image through the conversions alone, every pixel repeated SCALE times a side."""
+    rgb, kind = to_network(image)
+    sr = np.kron(rgb.transpose(2, 0, 1), np.ones((1, SCALE, SCALE), np.float32))
+    return kind.finished(kind.quantised(sr), SCALE)
+
+
+def random_array(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    values = np.random.default_rng(1).random(shape)
+    return values.astype(np.float32) if dtype is np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (1, 1, 3)])
+def test_arrays_come_back_of_the_same_kind_with_exact_colours(shape: tuple[int, ...], dtype: type) -> None:
+    array = random_array(*shape, dtype=dtype)
+    before = array.copy()
+    out = identity_upscale(array)
+    assert out.dtype == dtype
+    assert out.shape == (shape[0] * SCALE, shape[1] * SCALE, *shape[2:])
+    colours = slice(None) if len(shape) == 2 or shape[2] in (1, 3) else slice(0, shape[2] - 1)
+    sampled = out[::SCALE, ::SCALE]
+    tolerance = 1e-6 if dtype is np.float32 else 0
+    if len(shape) == 2:
+        np.testing.assert_allclose(sampled, array, atol=tolerance)
+    else:
+        np.testing.assert_allclose(sampled[..., colours], array[..., colours], atol=tolerance)
+    np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_pil_images_come_back_in_their_mode(mode: str) -> None:
+    channels = len(mode)
+    image = Image.fromarray(random_array(6, 9, *([channels] if channels > 1 else [])), mode=None)
+    assert image.mode == mode
+    out = identity_upscale(image)
+    assert (out.mode, out.size) == (mode, (36, 24))
+    np.testing.assert_array_equal(np.asarray(out.convert("RGB"))[::4, ::4], np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB"), ("RGBa", "RGBA")],
+)
+def test_modes_that_the_network_cannot_see_are_converted(mode: str, expected: str) -> None:
+    image = Image.fromarray(random_array(6, 9, 4)).convert("RGBA" if mode == "RGBa" else "RGB").convert(mode)
+    out = identity_upscale(image)
+    assert out.mode == expected
+    np.testing.assert_array_equal(
+        np.asarray(out.convert("RGB"))[::4, ::4], np.asarray(image.convert(expected).convert("RGB"))
+    )
+
+
+def test_a_transparent_palette_comes_back_as_rgba() -> None:
+    file = io.BytesIO()
+    Image.fromarray(random_array(6, 9, 3)).quantize(8).save(file, "PNG", transparency=3)
+    image = Image.open(file)
+    assert image.mode == "P"
+    out = identity_upscale(image)
+    assert out.mode == "RGBA"
+    assert np.asarray(out)[..., 3].min() == 0
+
+
+def test_sixteen_bit_gray_stays_sixteen_bit() -> None:
+    array = random_array(6, 9, dtype=np.uint16)
+    for image in (Image.fromarray(array), Image.fromarray(array.astype(np.int32))):
+        out = identity_upscale(image)
+        assert out.mode == "I;16"
+        np.testing.assert_array_equal(np.asarray(out)[::4, ::4], array)
+
+
+def test_big_endian_and_strided_arrays_are_read_as_what_they_are() -> None:
+    array = random_array(6, 10, 3, dtype=np.uint16)
+    swapped = identity_upscale(array.astype(">u2"))
+    np.testing.assert_array_equal(swapped, identity_upscale(array))
+    assert swapped.dtype == np.uint16
+    np.testing.assert_array_equal(identity_upscale(array[:, ::2]), identity_upscale(array[:, ::2].copy()))
+
+
+def test_gray_stays_gray_when_the_network_gives_colours() -> None:
+    _, kind = to_network(random_array(2, 2))
+    out = kind.quantised(np.array([1.0, 0.0, 0.0], np.float32).reshape(3, 1, 1))
+    assert out.shape == (1, 1, 1)
+    assert out[0, 0, 0] == 76  # luma of red
+
+
+def test_network_output_is_clipped_and_rounded() -> None:
+    _, kind = to_network(random_array(2, 2, 3))
+    out = kind.quantised(np.array([-0.5, 1.7, 100.4 / 255], np.float32).reshape(3, 1, 1))
+    assert out.ravel().tolist() == [0, 255, 100]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_constant_alpha_stays_exactly_constant(dtype: type) -> None:
+    value = random_array(1, 1, dtype=dtype)[0, 0]
+    alpha = np.full((5, 7), value, dtype)
+    assert (upscale_alpha(alpha, SCALE) == value).all()
+    assert upscale_alpha(alpha, SCALE).dtype == dtype
+
+
+def test_alpha_is_enlarged_smoothly() -> None:
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[:, 4:] = 255
+    out = upscale_alpha(alpha, SCALE)
+    assert out.shape == (32, 32)
+    assert (out[:, :8] == 0).all()
+    assert (out[:, 24:] == 255).all()
+    assert 0 < out[16, 15] < 255
+
+
+def test_profile_and_exif_of_a_pil_image_are_kept() -> None:
+    image = Image.fromarray(random_array(4, 4, 3))
+    image.info = {"icc_profile": b"profile", "exif": b"Exif", "comment": b"x"}
+    assert identity_upscale(image).info == {"icc_profile": b"profile", "exif": b"Exif"}
+    printed = image.convert("CMYK")
+    printed.info = dict(image.info)
+    assert identity_upscale(printed).info == {"exif": b"Exif"}
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((4, 4, 3)), "float64"),
+        (np.zeros((4, 4, 3), np.int32), "int32"),
+        (np.zeros((4, 4, 3), bool), "bool"),
+        (np.zeros((4, 4, 5), np.uint8), "shape"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "shape"),
+        (np.zeros(4, np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (np.full((4, 4, 3), np.nan, np.float32), "NaN"),
+        (np.full((4, 4, 3), np.inf, np.float32), "infinite"),
+        (np.full((4, 4, 3), 1.01, np.float32), "clip"),
+        (np.full((4, 4, 3), -0.01, np.float32), "clip"),
+        ("text", "not str"),
+        ([[1, 2], [3, 4]], "not list"),
+        (Image.new("RGB", (0, 3)), "no pixels"),
+        (Image.new("F", (3, 3)), 'mode "F"'),
+        (Image.new("LAB", (3, 3)), 'mode "LAB"'),
+        (Image.fromarray(np.full((3, 3), 70_000, np.int32)), "65535"),
+    ],
+)
+def test_what_is_not_an_image_is_a_typed_error(array: Any, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        to_network(array)
+
+
+def test_one_nan_is_found() -> None:
+    array = np.zeros((9, 9, 3), np.float32)
+    array[4, 4, 1] = np.nan
+    with pytest.raises(ImageError, match="NaN"):
+        to_network(array)
+
+
+def test_a_truncated_pil_file_is_a_typed_error() -> None:
+    file = io.BytesIO()
+    Image.fromarray(random_array(64, 64, 3)).save(file, "JPEG")
+    with pytest.raises(ImageError, match="damaged"):
+        to_network(Image.open(io.BytesIO(file.getvalue()[:-500])))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.latents import LATENT_SCHEME, normal_from_words, standard_normal
+
+MASK = (1 << 64) - 1
+GOLDEN_TRANSFORM = [
+    "-0x1.95a11a0000000p+2",
+    "-0x1.8aa6c80000000p+2",
+    "-0x1.be596c0000000p+1",
+    "-0x1.5956b80000000p-1",
+    "0x1.40d9320000000p-32",
+    "0x1.70bb0e0000000p+0",
+    "0x1.95a11a0000000p+2",
+]
+GOLDEN_FIELD = [
+    "0x1.2e47a80000000p-1",
+    "0x1.d06f160000000p-1",
+    "-0x1.a044fe0000000p-2",
+    "-0x1.7f7b240000000p+0",
+    "-0x1.1a75860000000p+0",
+    "-0x1.3771160000000p-2",
+]
+GOLDEN_SHA256 = "9c70a9be59080761a826607f9b7ebf23c36047b59df17af8dd5929e664648fd5"
+
+
+def philox4x64_10(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Philox as published, in plain integers: the reference for the field's bits."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        first, second = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
+        c0, c1, c2, c3 = (second >> 64) ^ c1 ^ k0, second & MASK, (first >> 64) ^ c3 ^ k1, first & MASK
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & MASK, (k1 + 0xBB67AE8584CAA73B) & MASK
+    return c0, c1, c2, c3
+
+
+def reference_word(seed: int, sample: int, level: int, channel: int, y: int, x: int) -> int:
+    block = philox4x64_10((x + 1, y, channel // 8, level), (seed, sample))
+    return (block[channel % 8 // 2] >> (32 * (channel % 2))) & 0xFFFFFFFF
+
+
+def window(seed: int = 3, sample: int = 1, level: int = 2, **place: int) -> np.ndarray:
+    defaults = {"channels": 12, "top": 0, "left": 0, "height": 20, "width": 30}
+    return standard_normal(seed, sample, level, **{**defaults, **place})
+
+
+def test_reference_philox_gives_random123s_known_answer() -> None:
+    expected = (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B)
+    assert philox4x64_10((0, 0, 0, 0), (0, 0)) == expected
+
+
+@pytest.mark.parametrize(("seed", "sample", "level"), [(0, 0, 1), (MASK, 5, 3), (12345678901234567890, MASK, 2)])
+def test_bits_are_those_of_the_documented_philox_blocks(seed: int, sample: int, level: int) -> None:
+    top, left = 1000, (1 << 32) - 4
+    drawn = window(seed, sample, level, channels=19, top=top, left=left, height=2, width=3)
+    words = [
+        [[reference_word(seed, sample, level, c, top + y, left + x) for x in range(3)] for y in range(2)]
+        for c in range(19)
+    ]
+    np.testing.assert_array_equal(drawn, normal_from_words(np.array(words, np.uint32)))
+
+
+def test_golden_values_of_scheme_1() -> None:
+    """Never change these: a new field is a new LATENT_SCHEME."""
+    assert LATENT_SCHEME == 1
+    words = np.array([0, 1, 2**20, 2**30, 2**31, 3_973_344_665, 2**32 - 1], np.uint32)
+    assert [value.hex() for value in normal_from_words(words).tolist()] == GOLDEN_TRANSFORM
+    assert [value.hex() for value in window(0, 0, 1, channels=3, height=1, width=2).ravel().tolist()] == GOLDEN_FIELD
+    large = window(2**63 + 7, 4, 3, channels=48, top=11, left=5, height=33, width=35)
+    assert hashlib.sha256(large.astype("<f4").tobytes()).hexdigest() == GOLDEN_SHA256
+
+
+def test_any_window_is_cut_out_of_the_same_field() -> None:
+    whole = window(channels=20, height=40, width=50)
+    part = window(channels=9, top=7, left=13, height=21, width=30)
+    np.testing.assert_array_equal(part, whole[:9, 7:28, 13:43])
+    np.testing.assert_array_equal(window(top=39, left=49, height=1, width=1), whole[:12, 39:, 49:])
+
+
+def test_seed_sample_level_and_channel_give_unrelated_numbers() -> None:
+    fields = [window(seed, sample, level) for seed in (3, 4) for sample in (0, 1) for level in (1, 2)]
+    flat = np.stack([plane.ravel() for field in fields for plane in field])
+    correlation = np.corrcoef(flat) - np.eye(len(flat))
+    assert np.abs(correlation).max() < 0.2  # 600 numbers each: 5 standard errors
+
+
+def test_numbers_are_standard_normal_and_independent_of_their_neighbours() -> None:
+    field = window(channels=16, height=200, width=200).astype(np.float64)
+    count = field.size
+    assert abs(field.mean()) < 5 / count**0.5
+    assert abs(field.var() - 1) < 5 * (2 / count) ** 0.5
+    assert abs((field**4).mean() - 3) < 5 * (96 / count) ** 0.5
+    for shifted, cut in ((field[1:], field[:-1]), (field[:, 1:], field[:, :-1]), (field[:, :, 1:], field[:, :, :-1])):
+        assert abs((shifted * cut).mean()) < 5 / count**0.5
+
+
+def test_transform_is_the_inverse_normal_distribution_to_float32() -> None:
+    special = pytest.importorskip("scipy.special")
+    words = np.random.default_rng(0).integers(0, 2**32, 200_000, dtype=np.uint32)
+    words[:4] = 0, 1, 2**32 - 2, 2**32 - 1
+    expected = special.ndtri((words + 0.5) * 2.0**-32)
+    np.testing.assert_allclose(normal_from_words(words), expected, rtol=6.1e-8)
+
+
+def test_tails_are_finite_and_the_transform_is_odd() -> None:
+    words = np.array([0, 1, 17, 322_122_547, 322_122_548, 2**31 - 1], np.uint32)
+    normal = normal_from_words(words)
+    assert np.isfinite(normal).all()
+    assert 6.337 < abs(normal[0]) < 6.339
+    assert (np.diff(normal) >= 0).all()
+    np.testing.assert_array_equal(normal_from_words(~words), -normal)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": -1},
+        {"seed": 1 << 64},
+        {"seed": 0.5},
+        {"seed": True},
+        {"sample": -1},
+        {"level": 0},
+        {"channels": 0},
+        {"top": -1},
+        {"left": 1 << 32},
+        {"height": 0},
+        {"left": (1 << 32) - 2, "width": 3},
+    ],
+)
+def test_values_outside_the_field_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ArgumentError, match=next(reversed(change))):
+        window(**change)
+
+
+def test_numpy_integers_are_taken() -> None:
+    np.testing.assert_array_equal(window(seed=np.int64(3), sample=np.uint64(1)), window(seed=3, sample=1))

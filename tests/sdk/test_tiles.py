@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.tiles import AUTO_BUDGET_BYTES, Window, check_tile, core_size, padded_size, plan_tiles
+
+SHAPES = [(2, 2), (2, 400), (46, 62), (128, 130), (254, 66), (512, 384)]
+
+
+def auto(height: int, width: int, *, bytes_per_pixel: int = 34_000, halo: int = 16, multiple: int = 2) -> int | None:
+    return core_size(
+        "auto",
+        height=height,
+        width=width,
+        multiple=multiple,
+        halo=halo,
+        conditioning_bytes_per_pixel=bytes_per_pixel,
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+@pytest.mark.parametrize(("core", "halo", "multiple"), [(16, 6, 2), (64, 0, 2), (32, 7, 2), (None, 9, 2), (100, 5, 2)])
+def test_cores_cover_every_pixel_once(height: int, width: int, core: int | None, halo: int, multiple: int) -> None:
+    covered = np.zeros((height, width), int)
+    for tile in plan_tiles(height, width, core=core, halo=halo, multiple=multiple):
+        covered[tile.core.slices] += 1
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_windows_hold_the_halo_and_stop_at_the_border(height: int, width: int) -> None:
+    reach = 8  # 7, rounded up to the multiple
+    for tile in plan_tiles(height, width, core=32, halo=7, multiple=2):
+        core, window = tile.core, tile.window
+        assert window.top == max(core.top - reach, 0)
+        assert window.left == max(core.left - reach, 0)
+        assert window.top + window.height == min(core.top + core.height + reach, height)
+        assert window.left + window.width == min(core.left + core.width + reach, width)
+        for value in (window.top, window.left, window.height, window.width, core.top, core.left):
+            assert value % 2 == 0
+
+
+@pytest.mark.parametrize("length", range(2, 400, 26))
+def test_no_tile_is_a_sliver(length: int) -> None:
+    for core in (16, 32, 62):
+        sizes = {tile.core.width for tile in plan_tiles(2, length, core=core, halo=4, multiple=2)}
+        assert max(sizes) <= core
+        assert max(sizes) - min(sizes) <= 2
+
+
+def test_latent_windows_are_the_absolute_place_at_each_level() -> None:
+    tiles = plan_tiles(64, 96, core=32, halo=6, multiple=2)
+    tile = tiles[4]
+    assert tile.window == Window(top=26, left=26, height=38, width=44)
+    assert tile.latent_window(1, 4) == Window(top=52, left=52, height=76, width=88)
+    assert tile.latent_window(2, 4) == tile.window
+    assert tile.latent_window(3, 4) == Window(top=13, left=13, height=19, width=22)
+
+
+def test_a_window_between_pixels_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="whole pixels"):
+        Window(top=1, left=0, height=2, width=2).scaled(4, 8)
+
+
+def test_a_small_image_is_one_tile_and_a_large_one_fits_the_budget() -> None:
+    assert auto(64, 64) is None
+    for bytes_per_pixel, halo in itertools.product((3_000, 10_000), (0, 8, 16)):
+        core = auto(4000, 3000, bytes_per_pixel=bytes_per_pixel, halo=halo)
+        assert core is not None
+        assert (core + 2 * halo) ** 2 * 3 * bytes_per_pixel <= 1.02 * AUTO_BUDGET_BYTES
+
+
+def test_auto_tiles_stay_within_sane_bounds() -> None:
+    assert auto(4000, 3000, bytes_per_pixel=1 << 20) == 64
+    assert auto(40_000, 30_000, bytes_per_pixel=10) == 512
+
+
+@pytest.mark.parametrize("tile", ["all", 15, 0, -64, 64.0, True, None])
+def test_other_tile_sizes_are_refused(tile: object) -> None:
+    with pytest.raises(ArgumentError, match="tile is"):
+        check_tile(tile)
+
+
+def test_tile_sizes_are_rounded_up_to_the_multiple() -> None:
+    options = {"height": 999, "width": 999, "halo": 4, "conditioning_bytes_per_pixel": 1}
+    assert core_size(33, multiple=8, **options) == 40
+    assert core_size("none", multiple=8, **options) is None
+    assert padded_size(45, 2) == 46
+
+
+def test_sizes_that_are_not_multiples_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="multiples of 2"):
+        plan_tiles(45, 46, core=16, halo=2, multiple=2)

@@ -1,0 +1,132 @@
+"""A real bundle with a tiny network in it, made with onnx alone: fast, and with a known receptive field.
+
+The encoder is two 3×3 convolutions, the sampler mixes their result with the latents of three levels through one more.
+Nothing reaches further than REACH LR pixels, so any tiling with that halo must give the same picture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, staged_bundle
+
+SCALE = 4
+LEVELS = {1: 6, 2: 12, 3: 48}
+REACH = 6
+_FEATURES = 5
+STUB_FILES = {"encoder.onnx": b"encoder", "sampler.onnx": b"sampler"}
+
+
+def write_tiny_bundle(target: Path, *, gain: float = 1.0, **manifest: Any) -> Path:
+    """Write the bundle. gain multiplies the picture (1e38 makes it overflow); manifest fields can be overridden."""
+    with staged_bundle(target) as stage:
+        (stage.path / "encoder.onnx").write_bytes(_encoder().SerializeToString())
+        (stage.path / "sampler.onnx").write_bytes(_sampler(gain).SerializeToString())
+        stage.commit(tiny_manifest(**manifest))
+    return target
+
+
+def tiny_manifest(**overrides: Any) -> Manifest:
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "variant": "bounded",
+        "scale": SCALE,
+        "size_multiple": 2,
+        "latent_levels": tuple(LatentLevel(level=level, channels=channels) for level, channels in LEVELS.items()),
+        "default_tau": 0.8,
+        "halo": REACH,
+        "conditioning_bytes_per_pixel": 4 * (_FEATURES + 3),
+    }
+    return Manifest(**{**fields, **overrides})
+
+
+def write_stub_bundle(target: Path, content: bytes = b"one", **manifest: Any) -> Bundle:
+    """A bundle whose graphs are not graphs: enough for everything but running it."""
+    with staged_bundle(target) as stage:
+        for name, data in STUB_FILES.items():
+            (stage.path / name).write_bytes(data + content)
+        stage.commit(tiny_manifest(**manifest))
+    return Bundle.open(target)
+
+
+def hidden_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def _weights(name: str, *shape: int) -> onnx.TensorProto:
+    spread = 0.6 / np.sqrt(np.prod(shape[1:]))
+    seed = np.frombuffer(name.encode().ljust(16, b"."), np.uint32)
+    values = np.random.default_rng(seed).normal(0, spread, shape).astype(np.float32)
+    return numpy_helper.from_array(values, name)
+
+
+def _conv(source: str, weight: str, target: str, *, pad: int) -> onnx.NodeProto:
+    return helper.make_node("Conv", [source, weight], [target], pads=[pad] * 4)
+
+
+def _value(name: str, *shape: str | int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _encoder() -> onnx.ModelProto:
+    nodes = [
+        _conv("lr", "w1", "hidden", pad=1),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        _conv("active", "w2", "features", pad=1),
+        helper.make_node("Identity", ["lr"], ["base"]),
+    ]
+    weights = [_weights("w1", _FEATURES, 3, 3, 3), _weights("w2", _FEATURES, _FEATURES, 3, 3)]
+    outputs = [_value("features", "b", _FEATURES, "h", "w"), _value("base", "b", 3, "h", "w")]
+    return _model(helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], outputs, weights))
+
+
+def _sampler(gain: float) -> onnx.ModelProto:
+    """sr = gain · (lr enlarged + conv(features enlarged, tau · noise of every level enlarged))."""
+    inputs = [_value("features", "b", _FEATURES, "h", "w"), _value("base", "b", 3, "h", "w"), _value("tau", "m")]
+    nodes = [helper.make_node("Reshape", ["tau", "column"], ["tau4"])]
+    weights = [
+        numpy_helper.from_array(np.array([-1, 1, 1, 1]), "column"),
+        numpy_helper.from_array(np.array(gain, np.float32), "gain"),
+    ]
+
+    def enlarge(source: str, target: str, factor: int) -> None:
+        sizes = f"sizes_{target}"
+        weights.append(numpy_helper.from_array(np.array([1, 1, factor, factor], np.float32), sizes))
+        nodes.append(
+            helper.make_node(
+                "Resize",
+                [source, "", sizes],
+                [target],
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+        )
+
+    enlarge("base", "base_hr", SCALE)
+    enlarge("features", "features_hr", SCALE)
+    nodes.append(_conv("features_hr", "w_features", "detail", pad=1))
+    weights.append(_weights("w_features", 3, _FEATURES, 3, 3))
+    total = "detail"
+    for level, channels in LEVELS.items():
+        inputs.append(_value(f"noise_level{level}", "n", channels, f"h{level}", f"w{level}"))
+        nodes.append(helper.make_node("Mul", [f"noise_level{level}", "tau4"], [f"latent{level}"]))
+        enlarge(f"latent{level}", f"latent{level}_hr", 2**level)
+        nodes.append(_conv(f"latent{level}_hr", f"w_noise{level}", f"texture{level}", pad=1))
+        weights.append(_weights(f"w_noise{level}", 3, channels, 3, 3))
+        nodes.append(helper.make_node("Add", [total, f"texture{level}"], [f"sum{level}"]))
+        total = f"sum{level}"
+    nodes.append(helper.make_node("Add", ["base_hr", total], ["mixed"]))
+    nodes.append(helper.make_node("Mul", ["mixed", "gain"], ["sr"]))
+    return _model(helper.make_graph(nodes, "sampler", inputs, [_value("sr", "n", 3, "H", "W")], weights))
