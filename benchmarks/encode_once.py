@@ -18,18 +18,22 @@ import numpy as np
 import torch
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_training import SRFlow, SRFlowConfig, save_checkpoint
+from srflow_training.model.layers import ZerosConv
 
 from srflow_sdk import Upscaler
 
 
 def random_checkpoint(path: Path, *, scale: int) -> None:
-    """A published-shape network whose decoding neither explodes nor vanishes."""
+    """A published-shape network with random weights whose decoding neither explodes nor vanishes."""
     torch.manual_seed(0)
     model = SRFlow(SRFlowConfig.of_variant("published", scale=scale))
     model.encoder.initialize()
     with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, ZerosConv):
+                module.weight.normal_(std=0.2 / module.weight[0].numel() ** 0.5)
         for actnorm in model.actnorms():
-            actnorm.logs.fill_(0.13)  # against the 1/sigmoid(2) of every step
+            actnorm.logs.fill_(0.13)  # against the division by sigmoid(2) in every step
     save_checkpoint(path, model)
 
 

@@ -106,11 +106,17 @@ def write_image(path: str | os.PathLike[str], pixels: NDArray[Any], *, icc_profi
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: str | os.PathLike[str]) -> str:
-    """The lower-case ending of a name that :func:`write_image` can write. Raises: ArgumentError for other endings."""
+def check_writable(path: str | os.PathLike[str], *, channels: int = 3) -> str:
+    """The lower-case ending of a name that :func:`write_image` can write.
+
+    channels: of the pixels to come, 1 … 4; 2 and 4 have transparency.
+    Raises: ArgumentError for other endings, ImageError if the format cannot hold the channels.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in _SAVERS:
         raise ArgumentError(f"{path}: the ending says the format; it can be {', '.join(WRITABLE)}")
+    if channels in (2, 4) and suffix in _NO_ALPHA:
+        raise ImageError(f"{path} cannot be written: JPEG has no transparency; use .png or .webp")
     return suffix
 
 
@@ -166,8 +172,7 @@ def _as_vips(pyvips: Any, target: Path, suffix: str, pixels: NDArray[Any]) -> An
         raise ImageError(f"{target} cannot be written: pixels of shape {pixels.shape} are not an image")
     if hwc.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{target} cannot be written: pixels are {hwc.dtype}; files hold uint8 or uint16")
-    if hwc.shape[2] in (2, 4) and suffix in _NO_ALPHA:
-        raise ImageError(f"{target} cannot be written: JPEG has no transparency; use .png or .webp")
+    check_writable(target, channels=hwc.shape[2])
     if hwc.dtype == np.uint16 and suffix in _EIGHT_BITS_ONLY:
         hwc = np.rint(hwc / 257.0).astype(np.uint8)
     deep, gray = hwc.dtype == np.uint16, hwc.shape[2] <= 2

@@ -98,8 +98,7 @@ class OnnxRuntimeBackend(Backend):
         return sr
 
     def _session(self, name: str) -> Any:
-        import onnxruntime as ort
-
+        ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
         options.intra_op_num_threads = self._threads or 0
@@ -129,17 +128,27 @@ class OnnxRuntimeBackend(Backend):
         return session
 
 
+def _onnxruntime() -> Any:
+    """The module. What is left of it after one of two builds was uninstalled imports, but is empty."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"ONNX Runtime cannot be imported: {_one_line(error)}; srflow-doctor says the mend"
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise DeviceError("ONNX Runtime is broken: the module is there, its files are not; srflow-doctor says the mend")
+    return onnxruntime
+
+
 def cuda_offered() -> bool:
     """Whether the installed ONNX Runtime was built with CUDA; whether a GPU is there only a session can tell."""
-    import onnxruntime as ort
-
-    return _CUDA in ort.get_available_providers()
+    return _CUDA in _onnxruntime().get_available_providers()
 
 
 def _prepare_cuda() -> None:
     """Load CUDA's libraries from their pip packages, if that is how they are installed."""
-    import onnxruntime as ort
-
+    ort = _onnxruntime()
     if not cuda_offered():
         raise DeviceError(f"the installed ONNX Runtime {ort.__version__} has no CUDA support; {_CUDA_MEND}")
     if hasattr(ort, "preload_dlls"):

@@ -1,0 +1,61 @@
+# Two commands do all set-up: `make demo` and `make test`. Needs Python ≥ 3.10 and a POSIX shell; `make help` lists more.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+python := $(VENV)/bin/python
+stamps := $(VENV)/.srflow
+# Both installs are editable and in one environment, so neither undoes the other: the developer's adds to the plain one.
+plain := $(stamps)/plain
+dev := $(stamps)/dev
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1  \t/p' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(plain) ## install (no torch) and enlarge a photo; the picture lands in demo/
+	@$(python) examples/demo.py
+
+.PHONY: test
+test: lint ## install the developers' tools, then lint, types and tests
+	$(python) -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(dev) ## style and types alone
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+.PHONY: format
+format: $(dev) ## put the code into the house style
+	$(python) -m ruff check --fix-only .
+	$(python) -m ruff format .
+
+.PHONY: clean
+clean: ## remove all that make made, .venv too
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(plain): pyproject.toml | $(python)
+	PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable .
+	@mkdir -p $(stamps) && touch $@
+
+$(dev): pyproject.toml | $(python)
+	PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable '.[dev]'
+	@mkdir -p $(stamps) && touch $(plain) $@
+
+# An environment that exists is reused, whatever made it.
+$(python):
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "error: $(PYTHON) is not on the PATH; name a Python of at least 3.10: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "error: $$($(PYTHON) --version) is too old: 3.10 at least; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --upgrade-deps $(VENV)

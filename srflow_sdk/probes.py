@@ -1,0 +1,155 @@
+"""Questions that may crash the process that asks them, asked in a process of their own.
+
+A broken or mixed native library can end Python without an exception: srflow-doctor must survive it and say so.
+`ask("onnxruntime")` runs the function of that name in `python -m srflow_sdk.probes` and brings its answer back.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 120
+
+_HEIC = (  # 8×8 pixels, HEVC
+    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw3kxwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN=qY1_Cu8R?f`KO9S&jqM|@fDif5K"
+    "QI>27V)7MamgK^f{K+gRDge@VG7FOPfpjTQnKL6ZNN56Bk=zG{KYxGxU|`^9P5|nVaA4$N{Qn=MfElEM8HD6^F*zgxB{iKG8PQ}GC^WK8d$n%X"
+    "vj>U`4m2<@@HBvgTatjP*<2V879Z>c+98~rpHq~VoKpc5<z-+4Dq#@GEG|feddvZeHIj1@K@Q`9x*bga|Ns94kY<9>KrB#@S&<3S$jre3QX`RB"
+    "kP8cAV6d?^GBLBZ0NHxEDT$ykR?=Wx&mtu3^WewJLmBo@TYqf|vskbGcD43n&-vvWB_^%>zW@Lf?qAO"
+)
+
+
+def ask(question: str, *arguments: str) -> dict[str, Any]:
+    """A question's answer, or {"error": one line} if it raises, dies or does not end."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "srflow_sdk.probes", question, *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=DEADLINE_S,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "ignore", "PYTHONIOENCODING": "utf-8"},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"error": " ".join(str(error).split())[-200:]}
+    lines = done.stdout.splitlines()
+    if done.returncode == 0 and lines:
+        answer: dict[str, Any] = json.loads(lines[-1])
+        return answer
+    return {"error": _last_line(done.stderr) or f"Python died (exit status {done.returncode})"}
+
+
+def onnxruntime() -> dict[str, Any]:
+    """What `import onnxruntime` really gives."""
+    ort = importlib.import_module("onnxruntime")
+    if not hasattr(ort, "InferenceSession"):
+        raise ImportError("the folder onnxruntime/ is there, the package in it is not")
+    return {
+        "version": ort.__version__,
+        "package": getattr(ort, "package_name", "") or "onnxruntime",
+        "cuda": getattr(ort, "cuda_version", ""),
+        "providers": ort.get_available_providers(),
+    }
+
+
+def upscale(device: str) -> dict[str, Any]:
+    """Upscale a small image with the embedded model."""
+    from PIL import Image
+
+    from srflow_sdk.upscaler import Upscaler
+
+    with Upscaler(device=device) as upscaler:  # type: ignore[arg-type]
+        start = time.perf_counter()
+        size = upscaler.upscale(Image.new("RGB", (32, 32), "gray")).size
+        return {"size": size, "seconds": time.perf_counter() - start}
+
+
+def cuda_libraries() -> dict[str, Any]:
+    """Load the libraries that ONNX Runtime's CUDA provider needs; the error names the first that is missing."""
+    ort = importlib.import_module("onnxruntime")
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+    folder = Path(str(ort.__file__)).parent / "capi"
+    for provider in ("shared", "cuda"):  # the second uses symbols of the first
+        library = next(folder.glob(f"*onnxruntime_providers_{provider}.*"))
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    return {}
+
+
+def nvidia_driver() -> dict[str, Any]:
+    """The GPUs that the NVIDIA driver sees, and the CUDA version that it supports."""
+    cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    status = cuda.cuInit(0)
+    if status:
+        raise RuntimeError(
+            f"the driver is there and does not start (cuInit gives {status}): no GPU, or no access to it"
+        )
+    count, version, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
+    cuda.cuDeviceGetCount(ctypes.byref(count))
+    cuda.cuDriverGetVersion(ctypes.byref(version))
+    gpus = []
+    for index in range(count.value):
+        cuda.cuDeviceGetName(name, len(name), index)
+        gpus.append(name.value.decode(errors="replace"))
+    if not gpus:
+        raise RuntimeError("the driver sees no GPU")
+    return {"gpus": gpus, "cuda": f"{version.value // 1000}.{version.value % 1000 // 10}"}
+
+
+def libvips() -> dict[str, Any]:
+    """libvips' version and which image formats it reads."""
+    vips = importlib.import_module("pyvips")
+
+    def reads(make: Callable[[], bytes]) -> bool:
+        try:
+            vips.Image.new_from_buffer(make(), "").avg()
+        except vips.Error:
+            return False
+        return True
+
+    loaders = {"PNG": "png", "JPEG": "jpeg", "WebP": "webp", "TIFF": "tiff", "GIF": "gif"}
+    formats = {name: bool(vips.type_find("VipsForeignLoad", f"{kind}load")) for name, kind in loaders.items()}
+    # libheif may have the container and lack the codec: only reading a picture shows it.
+    black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
+    formats["AVIF"] = reads(lambda: bytes(black.heifsave_buffer(compression="av1")))
+    formats["HEIC"] = reads(lambda: zlib.decompress(base64.b85decode(_HEIC)))
+    version = ".".join(str(vips.version(part)) for part in range(3))
+    return {"version": version, "pyvips": vips.__version__, "formats": formats}
+
+
+def module(name: str) -> dict[str, Any]:
+    """Import a module."""
+    return {"version": getattr(importlib.import_module(name), "__version__", "")}
+
+
+_QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    question.__name__: question for question in (onnxruntime, upscale, cuda_libraries, nvidia_driver, libvips, module)
+}
+
+
+def _last_line(stderr: str) -> str:
+    """The exception's message, without its traceback and its module."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    kind, colon, message = lines[-1].partition(": ")
+    return (message if colon and " " not in kind else lines[-1])[:400]
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n" + json.dumps(_QUESTIONS[sys.argv[1]](*sys.argv[2:])))

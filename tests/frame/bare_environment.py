@@ -1,0 +1,97 @@
+"""Environments that hold the wheel and its base dependencies and nothing else: no torch, no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ("pyproject.toml", "LICENSE", "README.md", "srflow_sdk", "training", "export")
+
+
+@dataclass(frozen=True)
+class BareEnvironment:
+    """A virtual environment without pip."""
+
+    path: Path
+
+    @property
+    def site_packages(self) -> Path:
+        return next(self.path.glob("lib/python*/site-packages"))
+
+    def run(self, command: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a console script of the environment, or its python."""
+        return subprocess.run(
+            [self.path / "bin" / command, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=cwd or self.path,
+            env=_clean_environ(),
+        )
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel of a clean copy of the tree, so that neither is polluted by the other's leftovers."""
+    source = folder / "source"
+    source.mkdir()
+    for name in SHIPPED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    _pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+    return next(folder.glob("srflow_sdk-*.whl"))
+
+
+def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
+    """A fresh environment with the wheel installed, and the base dependencies linked out of this one."""
+    venv.create(path, with_pip=False, symlinks=True)
+    environment = BareEnvironment(path)
+    _pip("--python", str(path / "bin" / "python"), "install", "--no-deps", "--no-index", str(wheel))
+    for distribution in base_distributions():
+        link_distribution(distribution, environment.site_packages)
+    return environment
+
+
+def base_distributions() -> list[metadata.Distribution]:
+    """What `pip install srflow-sdk` brings beside it, as installed here."""
+    found: dict[str, metadata.Distribution] = {}
+    waiting = [(Requirement(text), "") for text in metadata.requires("srflow-sdk") or []]
+    while waiting:
+        requirement, extra = waiting.pop()
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        distribution = metadata.distribution(requirement.name)
+        seen = distribution.metadata["Name"] in found
+        found[distribution.metadata["Name"]] = distribution
+        for wanted in requirement.extras if seen else ("", *requirement.extras):
+            waiting += [(Requirement(text), wanted) for text in distribution.requires or []]
+    return list(found.values())
+
+
+def link_distribution(distribution: metadata.Distribution, site_packages: Path) -> None:
+    for top in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
+        link = site_packages / top
+        if not link.exists():
+            link.symlink_to(str(distribution.locate_file(top)))
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=_clean_environ())
+    assert done.returncode == 0, done.stderr
+
+
+def _clean_environ() -> dict[str, str]:
+    """Without what would let another environment's packages in."""
+    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if name not in hidden}

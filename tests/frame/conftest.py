@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .bare_environment import BareEnvironment, build_wheel, make_bare_environment
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> BareEnvironment:
+    """Shared by all tests: not to be changed."""
+    return make_bare_environment(tmp_path_factory.mktemp("bare") / "env", wheel)
+
+
+@pytest.fixture
+def make_bare(tmp_path: Path, wheel: Path) -> Callable[[], BareEnvironment]:
+    """A test's own, to break."""
+    return lambda: make_bare_environment(tmp_path / "env", wheel)

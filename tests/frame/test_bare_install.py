@@ -1,0 +1,106 @@
+"""The plain install, as a user has it after `pip install srflow-sdk`."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from .bare_environment import ROOT, BareEnvironment
+
+PHOTO = ROOT / "examples" / "photos" / "cat.png"
+IMPORT_LIMIT_S = 0.3
+
+
+def python(bare: BareEnvironment, code: str) -> str:
+    done = bare.run("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == {"srflow_sdk", "srflow_training", "srflow_export"}
+    presets = {f"srflow_training/presets/{path.name}" for path in ROOT.glob("training/srflow_training/presets/*.yaml")}
+    model = {f"srflow_sdk/models/x4-small.srflow/{file}" for file in ("manifest.json", "encoder.onnx", "sampler.onnx")}
+    photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
+    markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_training", "srflow_export")}
+    data = {name for name in names if not name.endswith(".py")}
+    assert data == markers | model | presets | photos | {"srflow_export/photos/README.md"}
+
+
+def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:
+    assert wheel.stat().st_size < 10 << 20
+
+
+def test_no_torch_comes_with_it(bare: BareEnvironment) -> None:
+    found = python(bare, "from importlib.util import find_spec; print(find_spec('torch'), find_spec('onnx'))")
+    assert found.split() == ["None", "None"]
+
+
+def test_import_is_quick_and_pulls_nothing_heavy(bare: BareEnvironment) -> None:
+    code = (
+        "import sys, time, json; start = time.perf_counter(); import srflow_sdk; "
+        "print(json.dumps([time.perf_counter() - start, list(sys.modules)]))"
+    )
+    times, modules = zip(*(json.loads(python(bare, code)) for _ in range(3)), strict=True)
+    assert min(times) < IMPORT_LIMIT_S
+    assert not {"numpy", "PIL", "onnxruntime", "pyvips", "click"} & set(modules[0])
+
+
+def test_every_module_of_the_sdk_imports(bare: BareEnvironment) -> None:
+    code = (
+        "import importlib, pkgutil, srflow_sdk\n"
+        "names = [module.name for module in pkgutil.walk_packages(srflow_sdk.__path__, 'srflow_sdk.')]\n"
+        "for name in names: importlib.import_module(name)\n"
+        "print(*names)"
+    )
+    assert {"srflow_sdk.cli", "srflow_sdk.upscaler", "srflow_sdk.backends.ort"} <= set(python(bare, code).split())
+
+
+def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnvironment, tmp_path: Path) -> None:
+    done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png", "--device", "cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    small, large = Image.open(PHOTO), Image.open(tmp_path / "large.png")
+    assert large.size == (4 * small.width, 4 * small.height)
+    # It is this photo: reduced again, it is close to what it was made from.
+    reduced = large.resize(small.size, Image.Resampling.BICUBIC)
+    differences = [abs(a - b) for a, b in zip(reduced.tobytes(), small.convert("RGB").tobytes(), strict=True)]
+    assert sum(differences) / len(differences) < 3
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (["srflow-export", "--ckpt", "model.pth"], "export"),
+        (["srflow-train", "--config", "x4-small", "--data", ".", "--out", "run"], "train"),
+    ],
+)
+def test_a_missing_extra_is_one_line_that_names_the_command(
+    bare: BareEnvironment, tmp_path: Path, command: list[str], extra: str
+) -> None:
+    done = bare.run(*command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert f'pip install "srflow-sdk[{extra}]"' in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["srflow-upscale", "srflow-doctor", "srflow-export", "srflow-train", "srflow-eval"])
+def test_help_needs_no_extra(bare: BareEnvironment, command: str) -> None:
+    done = bare.run(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_doctor_finds_a_working_cpu_install_and_the_extras_absent(bare: BareEnvironment) -> None:
+    done = bare.run("srflow-doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    for name in ("embedded model", "ONNX Runtime", "upscale on CPU", "image files"):
+        assert any(line.startswith(f"ok       {name}") for line in lines), done.stdout
+    assert any(line.startswith("missing  srflow-export") and "torch" in line for line in lines)
+    assert 'mend: pip install "srflow-sdk[export]"' in done.stdout

@@ -1,0 +1,94 @@
+"""onnxruntime and onnxruntime-gpu in one environment, as pip really leaves them.
+
+What is simulated here was seen with pip 23 and the wheels onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1:
+after both are installed, two dist-info folders claim one `onnxruntime/`, of which the later install is active; after
+one is uninstalled, the other's dist-info stands beside a folder from which all files of the same name are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .bare_environment import BareEnvironment
+from .test_bare_install import PHOTO
+
+MakeBare = Callable[[], BareEnvironment]
+BOTH_AWAY = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --force-reinstall --no-deps "
+GPU_ONLY = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
+
+
+def add_gpu_record(site_packages: Path) -> None:
+    """The dist-info of onnxruntime-gpu, whose RECORD claims the files that onnxruntime has."""
+    record = next(site_packages.glob("onnxruntime-*.dist-info")) / "RECORD"
+    claimed = [line for line in record.read_text().splitlines() if line.startswith("onnxruntime/")]
+    info = site_packages / "onnxruntime_gpu-1.31.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    (info / "top_level.txt").write_text("onnxruntime\n")
+    (info / "RECORD").write_text("\n".join([*claimed, f"{GPU_ONLY},sha256=x,1", f"{info.name}/RECORD,,"]) + "\n")
+
+
+def uninstall_cpu_wheel(site_packages: Path) -> None:
+    """What `pip uninstall onnxruntime` does after both were installed: only what it never had is left."""
+    (site_packages / "onnxruntime").unlink()
+    next(site_packages.glob("onnxruntime-*.dist-info")).unlink()
+    left = site_packages / GPU_ONLY
+    left.parent.mkdir(parents=True)
+    left.touch()
+
+
+def doctor_block(stdout: str, name: str) -> str:
+    """One check's lines."""
+    blocks = stdout.replace("\nok ", "\0ok ").replace("\nmissing ", "\0missing ").replace("\nproblem ", "\0problem ")
+    return next(block for block in blocks.split("\0") if name in block.splitlines()[0])
+
+
+def test_doctor_recognises_the_clash_says_what_is_active_and_prints_the_mend(make_bare: MakeBare) -> None:
+    bare = make_bare()
+    add_gpu_record(bare.site_packages)
+    done = bare.run("srflow-doctor")
+    block = doctor_block(done.stdout, "ONNX Runtime")
+    assert block.startswith("problem")
+    assert "onnxruntime-gpu 1.31.1 overwrite each other" in " ".join(block.split())
+    assert "active is: onnxruntime 1." in " ".join(block.split())
+    assert f"mend (for the CPU): {BOTH_AWAY}onnxruntime\n" in block + "\n"
+    assert f"mend (for NVIDIA GPUs): {BOTH_AWAY}onnxruntime-gpu\n" in block + "\n"
+    assert done.returncode == 0, "upscaling on the CPU still works"
+
+
+def test_doctor_recognises_what_uninstalling_one_of_two_leaves(make_bare: MakeBare) -> None:
+    bare = make_bare()
+    add_gpu_record(bare.site_packages)
+    uninstall_cpu_wheel(bare.site_packages)
+    done = bare.run("srflow-doctor")
+    block = doctor_block(done.stdout, "ONNX Runtime")
+    assert block.startswith("problem")
+    assert "onnxruntime-gpu 1.31.1 is installed and broken" in " ".join(block.split())
+    assert "of its files are gone" in " ".join(block.split())
+    assert f"{BOTH_AWAY}onnxruntime-gpu\n" in block + "\n"
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_doctor_survives_a_runtime_that_kills_python(make_bare: MakeBare) -> None:
+    bare = make_bare()
+    (bare.site_packages / "onnxruntime").unlink()
+    broken = bare.site_packages / "onnxruntime"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("import os\nos.abort()\n")
+    done = bare.run("srflow-doctor")
+    assert done.returncode == 1
+    assert doctor_block(done.stdout, "ONNX Runtime").startswith("problem")
+    assert "Python died" in done.stdout
+
+
+def test_upscale_with_a_broken_runtime_is_one_line(make_bare: MakeBare, tmp_path: Path) -> None:
+    bare = make_bare()
+    add_gpu_record(bare.site_packages)
+    uninstall_cpu_wheel(bare.site_packages)
+    done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "srflow-doctor" in done.stderr

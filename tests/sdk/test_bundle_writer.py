@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srflow_sdk import bundle_writer
+from srflow_sdk.bundle import Bundle, staged_bundle
+from srflow_sdk.errors import BundleError
+from srflow_sdk.manifest import Manifest
+
+from .tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "model.srflow"
+
+
+def test_a_commit_replaces_the_older_bundle(target: Path) -> None:
+    write_stub_bundle(target, b"one")
+    (target / "old-notes.txt").write_text("goes with the old bundle")
+    write_stub_bundle(target, b"two")
+    assert (target / "encoder.onnx").read_bytes() == b"encodertwo"
+    assert not (target / "old-notes.txt").exists()
+    assert hidden_files(target.parent) == []
+
+
+def test_a_commit_replaces_where_the_file_system_cannot_exchange(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_writer, "_exchange", lambda *_: False)
+    write_stub_bundle(target, b"one")
+    write_stub_bundle(target, b"two")
+    assert (target / "encoder.onnx").read_bytes() == b"encodertwo"
+    assert hidden_files(target.parent) == []
+
+
+def test_an_exception_leaves_the_older_bundle_and_nothing_else(target: Path) -> None:
+    def interrupted() -> None:
+        with staged_bundle(target) as stage:
+            (stage.path / "encoder.onnx").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    write_stub_bundle(target, b"one")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderone"
+    assert hidden_files(target.parent) == []
+
+
+def test_without_a_commit_nothing_appears(target: Path) -> None:
+    with staged_bundle(target) as stage:
+        (stage.path / "encoder.onnx").write_bytes(b"half")
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "manifest"),
+    [
+        (["encoder.onnx"], {}),
+        ([*STUB_FILES, ".cache"], {}),
+        (STUB_FILES, {"default_tau": 99.0}),
+        (STUB_FILES, {"provenance": {"path": Path("x")}}),
+        (STUB_FILES, {"parity": [{"psnr": float("inf")}]}),
+    ],
+)
+def test_a_refused_commit_leaves_the_older_bundle(target: Path, files: list[str], manifest: dict[str, Any]) -> None:
+    write_stub_bundle(target, b"one")
+    with staged_bundle(target) as stage:
+        for name in files:
+            (stage.path / name).write_bytes(b"new")
+        with pytest.raises(BundleError):
+            stage.commit(tiny_manifest(**manifest))
+    assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderone"
+    assert hidden_files(target.parent) == []
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_failing_swap_leaves_the_older_bundle(target: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+    write_stub_bundle(target, b"one")
+
+    def fail(*_: object) -> bool:
+        raise OSError(5, "Input/output error")
+
+    real_rename = Path.rename
+
+    def rename(self: Path, new: Path) -> Path:
+        return fail() if ".staging-" in self.name else real_rename(self, new)
+
+    monkeypatch.setattr(bundle_writer, "_exchange", fail if exchange else lambda *_: False)
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(BundleError, match="Input/output"):
+        write_stub_bundle(target, b"two")
+    assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderone"
+    assert hidden_files(target.parent) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder with files", "another program's manifest.json"])
+def test_what_is_not_a_bundle_is_never_replaced(target: Path, kind: str) -> None:
+    if kind == "file":
+        target.write_bytes(b"precious")
+    else:
+        target.mkdir()
+        (target / "precious.txt").write_text("precious")
+    if kind.startswith("another"):
+        (target / "manifest.json").write_text('{"manifest_version": 3}')
+    with pytest.raises(BundleError, match="another name"):
+        write_stub_bundle(target)
+    assert target.read_bytes() == b"precious" if kind == "file" else (target / "precious.txt").exists()
+    assert hidden_files(target.parent) == []
+
+
+def test_a_folder_made_during_the_export_is_not_replaced(target: Path) -> None:
+    with staged_bundle(target) as stage:
+        for name in STUB_FILES:
+            (stage.path / name).write_bytes(b"new")
+        target.mkdir()
+        (target / "precious.txt").write_text("precious")
+        with pytest.raises(BundleError, match="not replaced"):
+            stage.commit(tiny_manifest())
+    assert (target / "precious.txt").exists()
+
+
+def run_and_kill(target: Path, *, kill_at: str) -> None:
+    """Export over the target in another process, which dies by SIGKILL when it reaches a function of the writer."""
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from srflow_sdk import bundle_writer
+        from tests.sdk.tiny_bundle import write_stub_bundle
+        real = bundle_writer.{kill_at}
+        def die(*arguments, **options):
+            if {kill_at != "_swap_in"!r}:
+                real(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+        bundle_writer.{kill_at} = die
+        write_stub_bundle(Path({str(target)!r}), b"two")
+    """
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=root, timeout=60, check=False, stderr=subprocess.PIPE
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+@pytest.mark.parametrize("kill_at", ["_hash_and_sync", "_swap_in", "_exchange"])
+def test_a_killed_export_leaves_a_whole_bundle_and_its_remains_are_removed(target: Path, kill_at: str) -> None:
+    write_stub_bundle(target, b"one")
+    run_and_kill(target, kill_at=kill_at)
+    survivor = Bundle.open(target).file("encoder.onnx").read_bytes()
+    assert survivor == (b"encodertwo" if kill_at == "_exchange" else b"encoderone")
+    assert len(hidden_files(target.parent)) == 1
+    write_stub_bundle(target, b"three")
+    assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderthree"
+    assert hidden_files(target.parent) == []
+
+
+def test_an_older_bundle_that_a_crash_left_aside_is_put_back(target: Path) -> None:
+    write_stub_bundle(target, b"one")
+    target.rename(target.parent / f".{target.name}.replaced-1-abcd")
+    with staged_bundle(target):
+        assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderone"
+    assert hidden_files(target.parent) == []
+
+
+def test_stages_of_living_exports_do_not_disturb_each_other(target: Path) -> None:
+    with staged_bundle(target) as first, staged_bundle(target) as second:
+        for stage, content in ((first, b"one"), (second, b"two")):
+            for name, data in STUB_FILES.items():
+                (stage.path / name).write_bytes(data + content)
+        second.commit(tiny_manifest())
+        assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encodertwo"
+        first.commit(tiny_manifest())
+    assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderone"
+    assert hidden_files(target.parent) == []
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_cannot_be_written_to_is_a_typed_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(BundleError, match="cannot be written"):
+        write_stub_bundle(tmp_path / "model.srflow")
+
+
+def test_a_parent_that_is_a_file_is_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BundleError, match="cannot be written"):
+        write_stub_bundle(tmp_path / "file" / "model.srflow")
+
+
+def test_the_manifest_as_written_can_be_read(target: Path) -> None:
+    written = write_stub_bundle(target).manifest
+    assert Manifest.from_json(written.to_json()) == written

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from srflow_sdk.interrupts import deferred_interrupts
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def pythons_own_handler() -> Iterator[None]:
+    """Whatever this test run itself does with Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_waits_for_the_check() -> None:
+    reached = []
+
+    def work() -> None:
+        with deferred_interrupts() as check:
+            check()
+            press_ctrl_c()
+            reached.append("not interrupted here")
+            check()
+            reached.append("but there")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == ["not interrupted here"]
+
+
+def test_an_interrupt_that_nobody_checked_for_is_raised_at_the_end() -> None:
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts():
+        press_ctrl_c()
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    reached = []
+
+    def work() -> None:
+        with deferred_interrupts():
+            press_ctrl_c()
+            press_ctrl_c()
+            reached.append("too far")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert not reached
+
+
+def test_another_error_is_not_hidden_and_the_handler_is_restored() -> None:
+    def work() -> None:
+        with deferred_interrupts():
+            press_ctrl_c()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ignored_interrupts_stay_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with deferred_interrupts() as check:
+        press_ctrl_c()
+        check()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
