@@ -190,13 +190,14 @@ def _upscale_file(
     show: Callable[[int, int], None],
     stop_if_interrupted: Callable[[], None],
 ) -> None:
-    from srflow_sdk.image_files import read_image, write_image
+    from srflow_sdk.image_files import check_writable, read_image, write_image
 
     def progress(done: int, total: int) -> None:
         show(done, total)
         stop_if_interrupted()
 
     file = read_image(job.source)
+    check_writable(job.targets[0], channels=file.pixels.shape[2])  # now, not after minutes of work
     stop_if_interrupted()
     # One call for all samples: each tile is encoded once.
     result = upscaler.upscale(file.pixels, tau=tau, seed=seed, samples=len(job.targets), progress=progress)

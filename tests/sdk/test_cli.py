@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from PIL import ImageCms
+from PIL import Image, ImageCms
 
 from srflow_sdk import cli
 from srflow_sdk.image_files import read_image, write_image
@@ -194,3 +194,13 @@ def test_a_closed_pipe_is_quiet(tiny_bundle: Path, folder: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 1
+
+
+def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(tiny_bundle, tmp_path, monkeypatch):
+    Image.new("RGBA", (8, 8)).save(tmp_path / "alpha.png")
+    monkeypatch.setattr("srflow_sdk.upscaler.Upscaler.upscale", lambda *_, **__: pytest.fail("it went to work"))
+    result = CliRunner().invoke(
+        cli.upscale, [str(tmp_path / "alpha.png"), "-o", str(tmp_path / "out.jpg"), "--model", str(tiny_bundle)]
+    )
+    assert result.exit_code == 1
+    assert "no transparency" in result.output
