@@ -35,7 +35,7 @@ class Upscaler:
     tile: LR pixels a side that are computed at a time: "auto" bounds the memory, "none" takes the whole image at once,
     a number, at least 16, is rounded up to what the network needs. It changes memory and speed; the picture only by
     the halo's truncation.
-    threads: CPU threads; None leaves the choice to the runtime.
+    threads: CPU threads, at most one per core; None leaves the choice to the runtime.
 
     Thread-safe: any number of threads may share one. The same bundle, image, tau, seed and sample give the same
     picture in any call, and whatever other samples are drawn with it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -43,8 +44,8 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    device: "cpu", or "cuda" for the first GPU. threads: CPU threads for the operators; None leaves the choice to ONNX
-    Runtime (one per physical core).
+    device: "cpu", or "cuda" for the first GPU. threads: CPU threads for the operators, at most one per core; None
+    leaves the choice to ONNX Runtime (one per physical core).
     """
 
     def __init__(self, bundle: Bundle, *, device: OrtDevice = "cpu", threads: int | None = None) -> None:
@@ -101,7 +102,8 @@ class OnnxRuntimeBackend(Backend):
         ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
-        options.intra_op_num_threads = self._threads or 0
+        # More threads than cores only wait for each other, and each costs memory.
+        options.intra_op_num_threads = min(self._threads, os.cpu_count() or 1) if self._threads else 0
         # Threads that spin between operators take the processor from the other session and from the app: with another
         # load on the machine, spinning made a call 1.3 to 1.4 times slower.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

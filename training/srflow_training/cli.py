@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def train(
         from srflow_training.trainer import Trainer
 
         if threads:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(min(threads, os.cpu_count() or 1))
         settings = load_settings(config, overrides)
         trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
         parameters = sum(parameter.numel() for parameter in trainer.model.parameters())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from srflow_sdk import backends
@@ -124,3 +125,17 @@ def test_cuda_that_does_not_start_is_an_error_if_asked_for_and_the_cpu_if_not(
 def test_tensorrt_is_refused_with_what_runs_instead(bundle: Bundle) -> None:
     with pytest.raises(DeviceError, match=r'no TensorRT engines.*device="cuda"'):
         open_backend(bundle, device="tensorrt")
+
+
+def test_threads_are_at_most_the_cores(tiny_bundle, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    seen = []
+    original = onnxruntime.InferenceSession
+
+    def session(path, options, **rest):
+        seen.append(options.intra_op_num_threads)
+        return original(path, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with OnnxRuntimeBackend(Bundle.open(tiny_bundle), threads=99999):
+        assert seen == [3, 3]
