@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from srflow_export.exporter import ExportOptions, export_checkpoint
+from srflow_sdk import Upscaler
 from srflow_training import SRFlow, SRFlowConfig, save_checkpoint
 from srflow_training.model.layers import ZerosConv
-
-from srflow_sdk import Upscaler
 
 
 def random_checkpoint(path: Path, *, scale: int) -> None:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import torch
+
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.layers import ZerosConv
-
 from tests.golden.make_checkpoint import golden_state_dict
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,13 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from srflow_training.checkpoints import load_checkpoint
-from srflow_training.checkpoints.io import read_notes
-from srflow_training.model import RRDB, SRFlow
-
 from srflow_export import graphs, onnx_models, parity
 from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, file_sha256, staged_bundle
 from srflow_sdk.errors import ExportError
+from srflow_training.checkpoints import load_checkpoint
+from srflow_training.checkpoints.io import read_notes
+from srflow_training.model import RRDB, SRFlow
 
 logger = logging.getLogger(__name__)
 

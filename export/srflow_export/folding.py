@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from srflow_training.model.layers import ConditionalNet, Split, Step, ZerosConv
 from torch import Tensor
+
+from srflow_training.model.layers import ConditionalNet, Split, Step, ZerosConv
 
 
 @dataclass(frozen=True)

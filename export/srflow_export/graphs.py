@@ -14,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_export.folding import FoldedConv, fold_mixing, fold_net, fold_split
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape
 from srflow_training.model.layers import Split, Step, bounded
 from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import Squeeze
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from srflow_export.folding import FoldedConv, fold_mixing, fold_net, fold_split
 
 CONDITIONING = ("coupling", "injector_scale", "injector_shift")
 

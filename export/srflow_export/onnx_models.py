@@ -13,8 +13,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import compose, numpy_helper
-from srflow_training.model import SRFlow, SRFlowConfig
-from srflow_training.model.config import LevelShape
 from torch import nn
 from torch.export import Dim
 
@@ -25,6 +23,8 @@ from srflow_export.graphs import (
     conditioning_names,
     noise_names,
 )
+from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.config import LevelShape
 
 OPSET = 18
 _HALF_FROM = 1024  # tensors with fewer values are not worth storing in half precision

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 from PIL import Image
-from srflow_training.model import SRFlow
 
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents import standard_normal
+from srflow_training.model import SRFlow
 
 TAUS = (0.0, 0.8, 1.0)
 MIN_PSNR = {"fp32": 90.0, "fp16": 50.0}  # by how weights are stored, in dB

@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
+
 from srflow_export import exporter, onnx_models, parity
 from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
-from srflow_training import RRDB, load_checkpoint, save_checkpoint
-from srflow_training.checkpoints.keys import to_published
-
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import CheckpointError, ExportError
+from srflow_training import RRDB, load_checkpoint, save_checkpoint
+from srflow_training.checkpoints.keys import to_published
 from tests.networks import GOLDEN, golden_checkpoint, random_srflow, tiny_config
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from srflow_export.graphs import (
     EncoderGraph,
     SamplerGraph,
@@ -9,7 +10,6 @@ from srflow_export.graphs import (
     conditioning_names,
     noise_names,
 )
-
 from tests.networks import random_srflow, tiny_config
 
 CASES = [

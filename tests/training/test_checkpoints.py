@@ -6,12 +6,12 @@ import sys
 
 import pytest
 import torch
+
+from srflow_sdk.errors import CheckpointError
 from srflow_training import RRDB, SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 from srflow_training.checkpoints import detect_srflow, load_encoder
 from srflow_training.checkpoints.io import read_notes
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name, to_published
-
-from srflow_sdk.errors import CheckpointError
 from tests.networks import golden_checkpoint, random_srflow, tiny_config
 
 PRESETS = {

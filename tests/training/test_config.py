@@ -1,9 +1,9 @@
 """Shapes and switches that follow from a configuration."""
 
 import pytest
-from srflow_training.model import SRFlowConfig
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training.model import SRFlowConfig
 
 # (variant, scale) -> {level: (channels, exponent of LR)}, the tables of the network's description
 LATENTS = {

@@ -7,10 +7,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+
 from srflow_training import evaluation, save_checkpoint
 from srflow_training.cli import evaluate
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
-
 from tests.networks import random_srflow, tiny_config
 
 

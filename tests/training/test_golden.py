@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from srflow_training import SRFlow, load_checkpoint
 
+from srflow_training import SRFlow, load_checkpoint
 from tests.networks import GOLDEN, golden_checkpoint
 
 TOLERANCE = 1e-4

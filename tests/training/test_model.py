@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from srflow_training import SRFlow
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training import SRFlow
 from tests.networks import random_srflow, tiny_config
 
 VARIANTS = ("paper", "published", "bounded")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from srflow_training.resampling import enlarge_bicubic, mirror_pad, reduce_bicubic, round_to_8_bit
 
 

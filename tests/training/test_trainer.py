@@ -7,13 +7,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.cli import train
 from srflow_training.data import CropSettings, PhotoCrops
 from srflow_training.settings import RunSettings, load_settings, preset_names
 from srflow_training.trainer import DivergedError, Trainer
-
-from srflow_sdk.errors import ArgumentError, ImageError
 
 TINY = {"nf": 8, "growth": 4, "blocks": 2}
 FLOW = {"kind": "srflow", "variant": "bounded", **TINY, "stacked_blocks": [0, 1], "steps": 1, "hidden": 8}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from srflow_training.model import SRFlowConfig
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.transforms import (
@@ -12,7 +13,6 @@ from srflow_training.model.transforms import (
     Squeeze,
     standard_normal_log_density,
 )
-
 from tests.networks import tiny_config
 
 SHAPE = (2, 8, 4, 6)
