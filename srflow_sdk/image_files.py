@@ -57,6 +57,8 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     source = Path(path)
     pyvips = _pyvips()
     try:
+        if source.is_dir():
+            raise ImageError(f"{source}: this is a directory; name the files in it")
         if not source.is_file():
             raise ImageError(f"{source}: there is no such file")
         if source.stat().st_size == 0:

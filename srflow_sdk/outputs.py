@@ -38,7 +38,7 @@ def plan_outputs(inputs: Sequence[Path], out: Path, *, samples: int, directory: 
 
 
 def _job(source: Path, out: Path, *, samples: int, directory: bool) -> Job:
-    target = out / f"{source.stem}.png" if directory else out
+    target = out / f"{source.stem or 'image'}.png" if directory else out
     if samples == 1:
         return Job(source=source, targets=(target,))
     names = (f"{target.stem}_s{index}{target.suffix}" for index in range(samples))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from srflow_sdk.errors import ArgumentError, SRFlowError, require_extra
+from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, require_extra
 
 
 def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -34,7 +34,7 @@ def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | N
 @click.option("--config", type=click.Path(path_type=Path), help="Published YAML, instead of detecting the network.")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="The bundle's default tau.")
-@click.option("--halo", type=click.IntRange(min=0), default=16, show_default=True, help="LR pixels around a tile.")
+@click.option("--halo", type=click.IntRange(0, 4096), default=16, show_default=True, help="LR pixels around a tile.")
 @click.option("--name", default="", help="Name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
@@ -65,6 +65,10 @@ def main(
             require_extra(module, "export")
         from srflow_export.exporter import ExportOptions, export_checkpoint
 
+        if not ckpt.is_file():
+            raise CheckpointError(f"{ckpt}: no such file")
+        if tau != tau:  # click's range lets NaN through
+            raise ArgumentError("--tau is not a number")
         target = output if output is not None else ckpt.with_suffix(".srflow")
         if target == ckpt:
             raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: name another with -o")

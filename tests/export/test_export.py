@@ -211,6 +211,17 @@ def test_non_finite_values_of_an_export_are_refused():
         parity.check([row], weights="fp32")
 
 
+def test_the_gate_counts_what_is_finite_in_the_reference_alone():
+    reference = [np.zeros((1, 3, 4, 4), np.float32)]
+    image = [reference[0].copy()]
+    image[0][0, 0, 0, :3] = np.nan
+    reference[0][0, 0, 0, 2] = np.inf
+    row = parity._compared("fused", 0.8, image, reference)
+    assert (row.nonfinite, row.reference_nonfinite) == (2, 1)
+    with pytest.raises(ExportError, match="no finite value"):
+        parity._compared("fused", 0.8, image, [np.full((1, 3, 4, 4), np.nan, np.float32)])
+
+
 def _export_and_stall(checkpoint, target, ready):
     def stall(*_arguments, **_keywords):
         ready.set()
@@ -245,7 +256,7 @@ def test_an_encoder_alone_is_refused(folder):
 
 def test_the_command_says_in_one_line_what_is_wrong(folder, checkpoint):
     (folder / "broken.pth").write_bytes(b"not a checkpoint")
-    for arguments in (["--ckpt", "nowhere.pth"], ["--ckpt", str(folder / "broken.pth")]):
+    for arguments in (["--ckpt", "nowhere.pth"], ["--ckpt", "."], ["--ckpt", str(folder / "broken.pth")]):
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 1
         assert result.output.startswith("error: ")

@@ -1,16 +1,18 @@
 """Files of every layout, what is detected from them, and files that must be refused."""
 
+import json
 import pickle
 import subprocess
 import sys
 
 import pytest
+import safetensors.torch
 import torch
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training import RRDB, SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 from srflow_training.checkpoints import detect_srflow, load_encoder
-from srflow_training.checkpoints.io import read_notes
+from srflow_training.checkpoints.io import read_notes, write_atomically
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name, to_published
 from tests.networks import golden_checkpoint, random_srflow, tiny_config
 
@@ -223,6 +225,92 @@ def test_a_tensor_of_the_wrong_shape_is_named(published):
     state["flowUpsamplerNet.layers.4.actnorm.bias"] = torch.zeros(1, 5, 1, 1)
     with pytest.raises(CheckpointError, match=r"\[1, 5, 1, 1\]"):
         load_checkpoint(published(state))
+
+
+ODD_TENSORS = {
+    "sparse": lambda t: t.to_sparse(),
+    "integers": lambda t: t.int(),
+    "complex": lambda t: t.to(torch.complex64),
+    "a single number": lambda t: torch.tensor(1.0),
+    "more values than are stored": lambda t: torch.zeros(1).expand(10**12),
+    "no channels": lambda t: t[:0],
+}
+
+
+@pytest.mark.parametrize("name", ["RRDB.conv_first.weight", "flowUpsamplerNet.layers.3.affine.fAffine.4.weight"])
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+def test_tensors_that_no_network_holds_are_refused(published, kind, name):
+    model = random_srflow(tiny_config("published"))
+    state = to_published(model.state_dict(), model.config)
+    state[name] = ODD_TENSORS[kind](state[name])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(published(state))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "RRDB.RRDB_trunk.9999.RDB1.conv1.weight",
+        "RRDB.RRDB_trunk.999999999.RDB1.conv1.weight",
+        "RRDB.attention.weight",
+        "RRDB.upconv1000000000.weight",
+        "flowUpsamplerNet.layers." + "9" * 5000 + ".affine.x",
+        "flowUpsamplerNet.layers.40.weird.weight",
+    ],
+)
+def test_keys_of_other_or_absurd_networks_are_refused_at_once(published, key):
+    model = random_srflow(tiny_config("published"))
+    state = to_published(model.state_dict(), model.config)
+    state[key] = torch.zeros(4, 4)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(published(state))
+
+
+def test_the_unused_convolution_of_published_files_is_known(published):
+    model = random_srflow(tiny_config("published"))
+    state = to_published(model.state_dict(), model.config)
+    state["flowUpsamplerNet.f.0.weight"] = torch.zeros(4, 4)
+    assert load_checkpoint(published(state)).config == model.config
+
+
+def test_a_1x1_without_inverse_is_refused(published):
+    model = random_srflow(tiny_config("published"))
+    model.levels[0].steps[0].mix.weight.data.zero_()
+    with pytest.raises(CheckpointError, match="no inverse"):
+        load_checkpoint(published(to_published(model.state_dict(), model.config)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"levels": 10**9}, {"hidden": 1.5}, {"nf": -1}, {"nf": float("nan")}, {"level_feature": "x"}, {"kind": 3}],
+)
+def test_own_files_with_an_absurd_network_are_refused_at_once(tmp_path, change):
+    model = random_srflow(tiny_config())
+    network = {"kind": "srflow", **model.config.to_dict(), **change}
+    metadata = {"format": "srflow-sdk", "network": json.dumps(network)}
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "m.safetensors", metadata)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_own_files_take_no_configuration_from_outside(tmp_path):
+    save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))
+    with pytest.raises(CheckpointError, match="itself"):
+        load_checkpoint(tmp_path / "m.safetensors", stacked_blocks=(0, 1))
+
+
+def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch):
+    target = tmp_path / "m.safetensors"
+    write_atomically(target, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 def test_a_missing_file_is_one_line():

@@ -8,12 +8,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ArgumentError, CheckpointError, ImageError
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.cli import train
 from srflow_training.data import CropSettings, PhotoCrops
+from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 from srflow_training.settings import RunSettings, load_settings, preset_names
 from srflow_training.trainer import DivergedError, Trainer
+from srflow_training.validation import Validation
 
 TINY = {"nf": 8, "growth": 4, "blocks": 2}
 FLOW = {"kind": "srflow", "variant": "bounded", **TINY, "stacked_blocks": [0, 1], "steps": 1, "hidden": 8}
@@ -116,12 +118,83 @@ def test_steps_that_are_not_finite_are_skipped_and_many_stop_the_run(tmp_path, p
         assert torch.equal(tensor, before[name]), name
 
 
+def test_the_lr_of_a_crop_is_the_bicubic_reduction_of_the_photograph(photos):
+    """Of the photograph: its surroundings count at the crop's border."""
+    crops = PhotoCrops(photos, CropSettings(crop=16, batch=1, scale=4))
+    hr, lr = crops.batch(0)
+    for photo in crops.photos:
+        whole = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
+        for flipped in (whole, whole.flip(2), whole.flip(3), whole.flip(2, 3)):
+            for turned in (flipped, flipped.transpose(2, 3)):
+                windows = turned.unfold(2, 16, 1).unfold(3, 16, 1)
+                places = (windows - hr[0, :, None, None]).abs().amax(dim=(0, 1, 4, 5)).lt(1e-6).nonzero()
+                for top, left in places.tolist():
+                    around = turned[..., top - 16 : top + 32, left - 16 : left + 32]
+                    expected = round_to_8_bit(reduce_bicubic(around, 4))[..., 4:-4, 4:-4]
+                    assert float((expected - lr).abs().max()) < 1.01 / 255 * 0.01
+                    return
+    pytest.fail("the crop is in no photograph")
+
+
+def test_the_most_detailed_of_several_candidates_is_chosen(photos):
+    def detail(choose_of):
+        hr, _ = PhotoCrops(photos, CropSettings(crop=16, batch=32, scale=4, choose_of=choose_of)).batch(0)
+        return float(hr.diff(dim=2).abs().mean() + hr.diff(dim=3).abs().mean())
+
+    assert detail(6) > detail(1)
+
+
+def test_the_flow_sees_dequantisation_noise_and_the_encoders_pretraining_none(tmp_path, photos):
+    clean = PhotoCrops(photos, settings().crops).batch(3)[0]
+    noise = trainer(tmp_path / "a", photos)._batch(3)[0] - clean
+    assert float(noise.std()) * 255 == pytest.approx(4 / 3**0.5, rel=0.1)
+    still = trainer(tmp_path / "b", photos, schedule={**SCHEDULE, "noise": 0})
+    assert torch.equal(still._batch(3)[0], clean)
+
+
+def test_gradients_are_clipped(tmp_path, photos):
+    run = trainer(tmp_path, photos, schedule={**SCHEDULE, "iterations": 1, "clip_norm": 1e-3})
+    run.run()
+    norm = torch.stack([p.grad.norm() for p in run.model.parameters() if p.grad is not None]).norm()
+    assert float(norm) <= 1.01e-3
+
+
+def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):
+    rrdb = {"kind": "rrdb", "scale": 4, **TINY, "nf": 12}
+    checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb, schedule={**SCHEDULE, "noise": 0}).run()
+    with pytest.raises(CheckpointError, match="this run needs"):
+        trainer(tmp_path / "flow", photos, schedule={**SCHEDULE, "encoder": str(checkpoint)})
+
+
+def test_weights_that_are_not_finite_do_not_replace_the_last_good_state(tmp_path, photos):
+    run = trainer(tmp_path, photos)
+    run.run()
+    good = (tmp_path / "state.pt").read_bytes()
+    run.model.encoder.conv_first.bias.data.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="last good state"):
+        run._save_state()
+    assert (tmp_path / "state.pt").read_bytes() == good
+    longer = {**SCHEDULE, "iterations": 8, "learning_rate": 1e-4}
+    assert trainer(tmp_path, photos, resume=True, schedule=longer).iteration == 6
+
+
+def test_there_must_be_a_state_to_resume_from(tmp_path, photos):
+    with pytest.raises(ArgumentError, match="no saved state"):
+        trainer(tmp_path, photos, resume=True)
+
+
+def test_validation_photographs_must_be_large_enough(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "small.png")
+    with pytest.raises(ImageError, match="64 px"):
+        Validation(tmp_path, scale=4)
+
+
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path, photos):
     trainer(tmp_path, photos).run()
     with pytest.raises(ArgumentError, match="--resume"):
         trainer(tmp_path, photos)
     with pytest.raises(ArgumentError, match="other settings"):
-        trainer(tmp_path, photos, resume=True, schedule={**SCHEDULE, "learning_rate": 1e-3})
+        trainer(tmp_path, photos, resume=True, schedule={**SCHEDULE, "clip_norm": 1.0})
 
 
 def test_crops_follow_from_seed_and_iteration_alone(photos):
@@ -162,6 +235,16 @@ def test_every_preset_is_valid_and_builds(name):
         (["data.batch=many"], "data.batch"),
         (["network.kind=gan"], "network.kind"),
         (["data.crop=20"], "multiples of 8"),
+        (["schedule.learning_rate=-1"], "learning_rate"),
+        (["schedule.learning_rate=.nan"], "learning_rate"),
+        (["schedule.iterations=2.5"], "a whole number"),
+        (["schedule.betas=[1,2,3]"], "betas"),
+        (["schedule.encoder=3"], "schedule.encoder"),
+        (["schedule.seed=-1"], "seed"),
+        (["data.batch=0"], "data.batch"),
+        (["data.scale=8"], "network.scale"),
+        (["network.nf=abc"], "nf is 'abc'"),
+        (["network.nf=8.5"], "nf is 8.5"),
         (["iterations=3"], "section.field=value"),
         (["network.scale=5"], "×4, ×8 or ×16"),
     ],
@@ -169,6 +252,17 @@ def test_every_preset_is_valid_and_builds(name):
 def test_wrong_settings_name_the_field(overrides, message):
     with pytest.raises(ArgumentError, match=message):
         load_settings("x4-small", tuple(overrides)).build()
+
+
+def test_a_learning_rate_may_be_written_without_a_point():
+    assert load_settings("x4-small", ("schedule.learning_rate=1e-3",)).schedule.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("content", [b"schedule: 3", b"network: [1]", b"\xff\xfe\x00", b"- 1", b"a: ["])
+def test_files_that_are_no_settings_are_refused(tmp_path, content):
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(ArgumentError):
+        load_settings(str(tmp_path / "run.yaml"))
 
 
 def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):

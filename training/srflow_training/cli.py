@@ -7,10 +7,18 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from srflow_sdk.errors import SRFlowError, require_extra
+
+
+def _require_all() -> Any:
+    """torch, once all that the [train] extra brings is known to be there. Raises: MissingExtraError."""
+    for module in ("safetensors", "yaml", "piq"):
+        require_extra(module, "train")
+    return require_extra("torch", "train")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,7 +50,7 @@ def train(
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        torch = require_extra("torch", "train")
+        torch = _require_all()
         from srflow_training.settings import load_settings
         from srflow_training.trainer import Trainer
 
@@ -56,8 +64,13 @@ def train(
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {error.filename or out}: {error.strerror or error}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
-        click.echo(f"stopped; go on with: --out {out} --resume", err=True)
+        state = out / "state.pt"
+        mend = "go on from the last saved state with --resume" if state.exists() else "no state had been saved yet"
+        click.echo(f"stopped; {mend}", err=True)
         sys.exit(130)
     click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
 
@@ -89,8 +102,7 @@ def evaluate(protocol: str, model: str | None, hr: Path, output: Path | None, ta
       srflow-eval report --hr PHOTOS
     """
     try:
-        for module in ("torch", "piq"):
-            require_extra(module, "train")
+        _require_all()
         from srflow_training import evaluation
 
         rows = evaluation.report(
@@ -103,4 +115,10 @@ def evaluate(protocol: str, model: str | None, hr: Path, output: Path | None, ta
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {error.filename or output}: {error.strerror or error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        sys.exit(130)
     click.echo(evaluation.markdown(rows))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from srflow_sdk.errors import ImageError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,11 @@ class CropSettings:
     seed: int = 0
     halve_wider_than: int = 2400
     choose_of: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "batch", "choose_of"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"data.{name} is {getattr(self, name)}; it must be at least 1")
 
 
 class PhotoCrops:

@@ -140,7 +140,7 @@ def _row(
     ]
     means = np.mean(np.array(figures, dtype=np.float64), axis=0)
     difference = [
-        float((image - round_to_8_bit(other)).abs().mean() * 255)
+        float((image - round_to_8_bit(other.nan_to_num(0.0))).abs().mean() * 255)
         for image, other in zip(rounded, others or rounded, strict=True)
     ]
     return Row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -44,10 +45,21 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "betas", tuple(self.betas) if isinstance(self.betas, (list, tuple)) else ())
         for name in ("iterations", "save_every", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"schedule.{name} is {getattr(self, name)}; it must be at least 1")
+        ranges = {
+            "learning_rate": 0 < self.learning_rate <= 1,
+            "betas": len(self.betas) == 2 and all(isinstance(b, (int, float)) and 0 <= b < 1 for b in self.betas),
+            "freeze_encoder": 0 <= self.freeze_encoder <= 1,
+            "noise": 0 <= self.noise < math.inf,
+            "clip_norm": 0 < self.clip_norm < math.inf,
+            "seed": 0 <= self.seed < 2**31,
+        }
+        for name, good in ranges.items():
+            if not good:
+                raise ArgumentError(f"schedule.{name} is {getattr(self, name)}, which is out of range")
         if self.decay not in get_args(Decay):
             raise ArgumentError(f"schedule.decay is {self.decay!r}; it is one of {', '.join(get_args(Decay))}")
 
@@ -74,7 +86,13 @@ class RunSettings:
         unknown = set(raw) - {"network", "data", "schedule"}
         if unknown:
             raise ArgumentError(f"unknown sections {', '.join(sorted(unknown))}; there are network, data, schedule")
+        for name, section in raw.items():
+            if section is not None and not isinstance(section, Mapping):
+                raise ArgumentError(f"section {name} is {section!r}; fields were expected")
         network, data, schedule = (dict(raw.get(name) or {}) for name in ("network", "data", "schedule"))
+        for name in ("scale", "seed"):
+            if name in data:
+                raise ArgumentError(f"data.{name} cannot be set: it follows from network.scale and schedule.seed")
         if network.get("kind") not in ("srflow", "rrdb"):
             raise ArgumentError(f"network.kind is {network.get('kind')!r}; it is srflow or rrdb")
         seed = schedule.get("seed", 0)
@@ -101,6 +119,7 @@ class RunSettings:
             model.encoder.initialize()
             return model
         values = {name: value for name, value in self.network.items() if name != "kind"}
+        self.flow_config()  # for its checks: the fields have the same names and ranges
         try:
             encoder = RRDB(**values)
         except TypeError as error:
@@ -110,17 +129,28 @@ class RunSettings:
 
 
 def _checked(kind: type[Any], section: str, values: Mapping[str, Any]) -> Any:
-    known = {item.name: item for item in fields(kind)}
+    known = {item.name: str(item.type) for item in fields(kind)}
+    checked = {}
     for name, value in values.items():
         if name not in known:
             raise ArgumentError(f"unknown field {section}.{name}; {section} has {', '.join(known)}")
-        annotation = str(known[name].type)
-        if annotation in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise ArgumentError(f"{section}.{name} is {value!r}; a number was expected")
+        checked[name] = _number(f"{section}.{name}", known[name], value)
     try:
-        return kind(**values)
+        return kind(**checked)
     except TypeError as error:
         raise ArgumentError(f"{section}: {error}") from error
+
+
+def _number(name: str, annotation: str, value: Any) -> Any:
+    """The value as its field's type. YAML reads 1e-3 (without a point) as text: a number is meant."""
+    if annotation == "float" and isinstance(value, (str, int)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    kind = {"int": int, "float": float, "str": str}.get(annotation)
+    if kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        wanted = {int: "a whole number", float: "a number", str: "a text"}[kind]
+        raise ArgumentError(f"{name} is {value!r}; {wanted} was expected")
+    return value
 
 
 def preset_names() -> list[str]:
@@ -134,7 +164,10 @@ def load_settings(config: str, overrides: tuple[str, ...] = ()) -> RunSettings:
     if config in preset_names():
         text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
     elif Path(config).is_file():
-        text = Path(config).read_text(encoding="utf-8")
+        try:
+            text = Path(config).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArgumentError(f"{config}: cannot be read as YAML: {error}") from error
     else:
         raise ArgumentError(f"no configuration {config!r}: name a YAML file or a preset ({', '.join(preset_names())})")
     try:
@@ -148,16 +181,13 @@ def load_settings(config: str, overrides: tuple[str, ...] = ()) -> RunSettings:
                 raise ArgumentError(
                     f"--set {override}: section.field=value was expected, e.g. schedule.iterations=2000"
                 )
-            raw.setdefault(section, {})[key] = yaml.safe_load(value)
+            fields_of_section = raw.setdefault(section, {})
+            if not isinstance(fields_of_section, dict):
+                raise ArgumentError(f"{config}: section {section} holds no fields")
+            fields_of_section[key] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ArgumentError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     return RunSettings.from_dict(raw)
-
-
-def settings_of_run(run: Path) -> dict[str, Any]:
-    """The settings saved in a run's folder."""
-    content = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
 
 
 def dump_settings(settings: RunSettings) -> str:

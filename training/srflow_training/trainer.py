@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
@@ -23,6 +24,8 @@ from srflow_training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
+_MEND = "--resume with a lower schedule.learning_rate, or train the bounded variant"
+_FREE_ON_RESUME = ("iterations", "learning_rate", "save_every", "log_every", "validate_every")
 _MAX_SKIPPED = 20  # non-finite steps in a row after which a run stops
 
 
@@ -34,7 +37,8 @@ class Trainer:
     """A run in a folder: `config.yaml`, `state.pt` (to resume), `model.safetensors` (to export), `log.csv`.
 
     Weights, crops and noise of iteration i follow from the seed and i, so a resumed run goes on as if never stopped.
-    Raises: ArgumentError if the folder holds a run and resume is False, or holds another run's settings.
+    On resume the length, the learning rate and the *_every fields may differ from the run's.
+    Raises: ArgumentError if the folder holds a run and resume is False, none and resume is True, or another run's.
     """
 
     def __init__(self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool) -> None:
@@ -42,6 +46,8 @@ class Trainer:
         state_file = out / "state.pt"
         if state_file.exists() and not resume:
             raise ArgumentError(f"{out} holds a run: add --resume to go on with it, or name another --out")
+        if resume and not state_file.exists():
+            raise ArgumentError(f"{out} holds no saved state to resume from: leave --resume out to start there")
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
         if self.schedule.encoder and not state_file.exists():
@@ -85,9 +91,8 @@ class Trainer:
                     figures |= self.validation.figures(self.model)
                 self._log(figures)
                 report(figures)
-            if self.iteration % self.schedule.save_every == 0:
+            if self.iteration % self.schedule.save_every == 0 or self.iteration == self.schedule.iterations:
                 self._save_state()
-        self._save_state()
         return self.out / "model.safetensors"
 
     def _batch(self, iteration: int) -> tuple[Tensor, Tensor]:
@@ -118,8 +123,7 @@ class Trainer:
             logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
             if self.skipped >= _MAX_SKIPPED:
                 raise DivergedError(
-                    f"{self.skipped} steps in a row were not finite at iteration {self.iteration}: resume from the "
-                    "last state with a lower schedule.learning_rate, or train the bounded variant"
+                    f"{self.skipped} steps in a row were not finite at iteration {self.iteration}: {_MEND}"
                 )
         self.iteration += 1
         return float(loss.detach())
@@ -132,6 +136,11 @@ class Trainer:
         encoder.load_state_dict(source.state_dict())
 
     def _save_state(self) -> None:
+        """Write state and checkpoint. Raises: DivergedError, keeping the last ones, if weights are not finite."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise DivergedError(
+                f"the weights are not finite at iteration {self.iteration}: the last good state is kept; {_MEND}"
+            )
         buffer = io.BytesIO()
         torch.save(
             {
@@ -149,10 +158,10 @@ class Trainer:
     def _restore(self, path: Path) -> None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if state["settings"] != dump_settings(self.settings):
+            if _identity(state["settings"]) != _identity(dump_settings(self.settings)):
                 raise ArgumentError(
-                    f"{self.out} holds a run with other settings (see its config.yaml): resume with those, or name "
-                    "another --out"
+                    f"{self.out} holds a run with other settings (see its config.yaml): on --resume only schedule's "
+                    f"{', '.join(_FREE_ON_RESUME)} may change; else name another --out"
                 )
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -174,6 +183,13 @@ class Trainer:
             if fresh:
                 writer.writeheader()
             writer.writerow({name: f"{value:.6g}" for name, value in figures.items()})
+
+
+def _identity(settings: str) -> dict[str, Any]:
+    """What must be the same when a run is resumed."""
+    content: dict[str, Any] = yaml.safe_load(settings)
+    schedule = {name: value for name, value in content["schedule"].items() if name not in _FREE_ON_RESUME}
+    return {**content, "schedule": schedule}
 
 
 def loss_of(model: SRFlow | RRDB, hr: Tensor, lr: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from srflow_sdk.errors import ImageError
 from srflow_training.data import image_files, read_photo
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
@@ -19,13 +20,19 @@ _MOST = 8
 
 
 class Validation:
-    """The centre crops of a folder's first photographs, at most 256×256 each."""
+    """The centre crops of a folder's first photographs, at most 256×256 each; those under 16·scale are left out.
+
+    Raises: ImageError if there is none, or a file cannot be read.
+    """
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("val_psnr_bicubic", "val_psnr", "val_nll", "val_nonfinite")
 
     def __init__(self, folder: Path, *, scale: int) -> None:
         self.scale = scale
-        self.crops = [_centre_crop(read_photo(path), 16 * scale) for path in image_files(folder)[:_MOST]]
+        photos = (read_photo(path) for path in image_files(folder)[:_MOST])
+        self.crops = [_centre_crop(photo, 16 * scale) for photo in photos if min(photo.shape[:2]) >= 16 * scale]
+        if not self.crops:
+            raise ImageError(f"{folder}: no photograph is at least {16 * scale} px high and wide: add larger ones")
 
     @torch.no_grad()
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
@@ -49,9 +56,9 @@ class Validation:
 
 
 def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """RGB PSNR in dB on 8-bit values, `border` pixels left out on every side; images in [0, 1]."""
+    """RGB PSNR in dB on 8-bit values, `border` pixels left out on every side; images in [0, 1]. Equality is 100 dB."""
     difference = (round_to_8_bit(image) - reference)[..., border:-border, border:-border]
-    return float(-10 * torch.log10(difference.double().square().mean()))
+    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
 
 
 def _centre_crop(photo: npt.NDArray[np.uint8], multiple: int) -> Tensor:

@@ -50,17 +50,17 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
     """
     if "conv_first.weight" in state and "trunk_conv.weight" in state:
         first, dense = "conv_first", "RRDB_trunk.0.RDB1.conv1"
-        blocks, doublings = _count(state, r"RRDB_trunk\.(\d+)\."), _count(state, r"upconv(\d+)\.") - 1
+        blocks, doublings = _count(state, r"RRDB_trunk\.(\d{1,4})\."), _count(state, r"upconv(\d)\.") - 1
         name_of: Callable[[str], str] = published_rrdb_name
         trunk_skip: TrunkSkip = "last_block"
     elif "conv_first.weight" in state and "conv_body.weight" in state:
         first, dense = "conv_first", "body.0.rdb1.conv1"
-        blocks, doublings = _count(state, r"body\.(\d+)\."), _count(state, r"conv_up(\d+)\.") - 1
+        blocks, doublings = _count(state, r"body\.(\d{1,4})\."), _count(state, r"conv_up(\d)\.") - 1
         name_of, trunk_skip = esrgan_name, "first_conv"
     elif "model.0.weight" in state and "model.1.sub.0.RDB1.conv1.0.weight" in state:
         first, dense = "model.0", "model.1.sub.0.RDB1.conv1.0"
-        blocks = _count(state, r"model\.1\.sub\.(\d+)\.RDB")
-        doublings = (_count(state, r"model\.(\d+)\.") - 1 - 4) // 3
+        blocks = _count(state, r"model\.1\.sub\.(\d{1,4})\.RDB")
+        doublings = (_count(state, r"model\.(\d{1,2})\.") - 1 - 4) // 3
         name_of, trunk_skip = old_esrgan_name(blocks, 2**doublings), "first_conv"
     else:
         raise CheckpointError(f"no known network: the first keys are {_first_keys(state)}; {_EXPECTED}")
@@ -69,6 +69,8 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
             f"an RRDB network with {blocks} blocks, {colours} input channels and ×{2 ** max(doublings, 0)} upsampling; "
             "only ×4, ×8 and ×16 networks on RGB are supported"
         )
+    if blocks > len(state):
+        raise CheckpointError(f"a key names block {blocks - 1}, but the file holds {len(state)} tensors alone")
     return RRDBShape(
         scale=2**doublings,
         nf=_channels(state, f"{first}.weight"),
@@ -131,7 +133,7 @@ def _flow_layers(state: Mapping[str, Tensor]) -> tuple[list[int], list[int], set
     """Numbers of the conditional steps, of the transition steps and of the splits."""
     found: dict[str, set[int]] = {"affine": set(), "invconv": set(), "conv": set()}
     for key in state:
-        if match := re.match(r"flowUpsamplerNet\.layers\.(\d+)\.(affine|invconv|conv)\.", key):
+        if match := re.match(r"flowUpsamplerNet\.layers\.(\d{1,4})\.(affine|invconv|conv)\.", key):
             found[match[2]].add(int(match[1]))
     if not found["affine"]:
         raise CheckpointError(f"no conditional flow steps (flowUpsamplerNet.layers.*.affine.*) found; {_EXPECTED}")

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -45,25 +45,28 @@ def load_checkpoint(
     state, metadata = read_tensors(Path(path))
     try:
         if metadata.get("format") == _OWN_FORMAT:
+            if config is not None or stacked_blocks is not None:
+                raise ArgumentError(
+                    "the file says itself what network it holds: leave the configuration and blocks out"
+                )
             return _load_own(state, metadata)
         if any(key.startswith("flowUpsamplerNet.") for key in state):
             if config is not None:
                 network = read_published_config(Path(config), stacked_blocks=stacked_blocks)
             else:
                 network = detect_srflow(state, stacked_blocks=stacked_blocks)
-            model = SRFlow(network)
-            return _filled(model, from_published(state, model.state_dict(), published_srflow_name(network)))
+            return _filled(lambda: SRFlow(network), network, state, published_srflow_name(network))
         shape = detect_rrdb(state)
-        encoder = RRDB(
-            scale=shape.scale, nf=shape.nf, growth=shape.growth, blocks=shape.blocks, trunk_skip=shape.trunk_skip
-        )
-        return _filled(encoder, from_published(state, encoder.state_dict(), shape.name_of))
+        settings = {name: getattr(shape, name) for name in ("scale", "nf", "growth", "blocks", "trunk_skip")}
+        return _filled(lambda: RRDB(**settings), None, state, shape.name_of)
     except KeyError as error:
         raise CheckpointError(
             f"{path}: tensor {error} is missing: the file is incomplete or another network"
         ) from error
     except (CheckpointError, ArgumentError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except (ArithmeticError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: holds no network that can be built ({_first_line(error)})") from error
 
 
 def load_encoder(path: str | os.PathLike[str]) -> RRDB:
@@ -87,7 +90,10 @@ def save_checkpoint(
 
 def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What :func:`save_checkpoint` was given as notes; empty for files that are not ours. Raises: CheckpointError."""
-    notes = json.loads(read_tensors(Path(path))[1].get("notes", "{}"))
+    try:
+        notes = json.loads(read_tensors(Path(path))[1].get("notes", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the notes in its metadata are not JSON: {_first_line(error)}") from error
     return notes if isinstance(notes, dict) else {}
 
 
@@ -118,15 +124,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{path}: refused: the file holds more than tensors, or is no checkpoint ({reason}); nothing in it was "
-            "executed. Save the network's state_dict alone"
+            f"{path}: refused: the file holds more than tensors, or is no checkpoint ({_first_line(error)}); nothing "
+            "in it was executed. Save the network's state_dict alone"
         ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, BadZipFile, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}; truncated or not a .pth?") from error
+    except (
+        safetensors.SafetensorError,
+        RuntimeError,
+        EOFError,
+        BadZipFile,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint: {_first_line(error)}; truncated or not a .pth?"
+        ) from error
     return _unwrapped(path, content), {}
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -147,6 +168,11 @@ def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: entry {name!r} is a {type(tensor).__name__}; only tensors were expected")
+        dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not dense or not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: tensor {name!r} is not of ordinary floating-point numbers")
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise CheckpointError(f"{path}: tensor {name!r} claims more values than the file holds")
         state[name.removeprefix("module.")] = tensor
     return state
 
@@ -155,18 +181,44 @@ def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow |
     try:
         network = json.loads(metadata["network"])
         kind = network.pop("kind")
-        model = SRFlow(SRFlowConfig.from_dict(network)) if kind == "srflow" else RRDB(**network)
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the network's description in the metadata cannot be read ({error})") from error
-    return _filled(model, state)
+    if kind == "srflow":
+        config = SRFlowConfig.from_dict(network)
+        return _filled(lambda: SRFlow(config), config, state, None)
+    SRFlowConfig.of_variant("bounded", **network)  # for its checks: the fields have the same names and ranges
+    return _filled(lambda: RRDB(**network), None, state, None)
 
 
-def _filled(model: Model, state: Mapping[str, Tensor]) -> Model:
+def _filled(
+    build: Callable[[], Model],
+    config: SRFlowConfig | None,
+    state: Mapping[str, Tensor],
+    name_of: Callable[[str], str | None] | None,
+) -> Model:
+    """The network with the file's tensors. Names and shapes are compared before any memory is taken.
+
+    name_of: our tensor names → the file's; None where they are the same.
+    """
+    if config is not None and config.blocks + config.levels * config.steps > len(state):
+        raise CheckpointError(
+            f"{config.blocks} blocks and {config.levels} levels of {config.steps} steps are expected; the file holds "
+            f"{len(state)} tensors alone"
+        )
+    with torch.device("meta"):
+        model = build()
     expected = model.state_dict()
+    ours = {name: state[name] for name in expected} if name_of is None else from_published(state, expected, name_of)
+    known = set(expected) if name_of is None else {name_of(name) for name in expected}
+    unknown = [name for name in state if name not in known and not name.startswith("flowUpsamplerNet.f.")]
+    if unknown:
+        raise CheckpointError(f"tensor {unknown[0]!r} belongs to another network: {len(unknown)} are not known")
     for name, tensor in expected.items():
-        if name not in state:
-            raise KeyError(name)
-        if state[name].shape != tensor.shape:
-            raise CheckpointError(f"tensor {name} is {list(state[name].shape)}; this network has {list(tensor.shape)}")
-    model.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in expected.items()})
+        if ours[name].shape != tensor.shape:
+            raise CheckpointError(f"tensor {name} is {list(ours[name].shape)}; this network has {list(tensor.shape)}")
+    copies = {name: ours[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}
+    model.load_state_dict(copies, assign=True)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("mix.weight") and not bool(torch.linalg.slogdet(tensor.double()).logabsdet.isfinite()):
+            raise CheckpointError(f"tensor {name} has no inverse: the training that wrote the file has diverged")
     return model.eval()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from srflow_sdk.errors import CheckpointError
 from srflow_training.model import SRFlowConfig
 
 _CONDITIONAL_NET_PARTS = {
@@ -108,6 +109,8 @@ def from_published(
             converted[name] = torch.tensor(True)  # a published network was initialised when it was trained
         else:
             tensor = state[published]
+            if not tensor.ndim:
+                raise CheckpointError(f"tensor {published!r} is a single number")
             converted[name] = torch.cat([tensor[0::2], tensor[1::2]]) if _is_interleaved(name) else tensor
     return converted
 

@@ -23,9 +23,8 @@ def read_published_config(path: Path, *, stacked_blocks: tuple[int, ...] | None 
         raise CheckpointError(f"{path}: cannot be read as a YAML configuration: {reason}") from error
     network = _section(content, "network_G", path)
     flow = _section(network, "flow", path)
-    blocks = stacked_blocks
-    if blocks is None and isinstance(flow.get("stackRRDB"), dict):
-        blocks = tuple(flow["stackRRDB"].get("blocks") or ())
+    stacked = flow.get("stackRRDB")
+    blocks = stacked_blocks or (stacked.get("blocks") if isinstance(stacked, dict) else None)
     values = {
         "scale": network.get("scale", network.get("upscale", content.get("scale"))),
         "nf": network.get("nf"),

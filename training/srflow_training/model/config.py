@@ -80,8 +80,16 @@ class SRFlowConfig:
     image_base: ImageBase = "none"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stacked_blocks", tuple(self.stacked_blocks))
-        object.__setattr__(self, "split_levels", tuple(self.split_levels))
+        for name in ("stacked_blocks", "split_levels"):
+            value = getattr(self, name)
+            if not isinstance(value, (list, tuple)):
+                raise ArgumentError(f"{name} is {value!r}; a list of numbers was expected")
+            object.__setattr__(self, name, tuple(value))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            parts = value if isinstance(value, tuple) else (value,)
+            if not all(_is_a(str(field.type), part) for part in parts):
+                raise ArgumentError(f"{field.name} is {value!r}; {field.type} was expected")
         if self.scale not in SCALES:
             raise ArgumentError(f"scale is {self.scale}; SRFlow networks here are ×4, ×8 or ×16")
         for name in ("levels", "steps", "hidden", "nf", "growth", "blocks"):
@@ -89,6 +97,8 @@ class SRFlowConfig:
                 raise ArgumentError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.transition_steps < 0:
             raise ArgumentError(f"transition_steps is {self.transition_steps}; it must be at least 0")
+        if len(set(self.stacked_blocks)) < len(self.stacked_blocks):
+            raise ArgumentError(f"stacked_blocks is {list(self.stacked_blocks)}; a block is named twice")
         if any(not 0 <= block < self.blocks for block in self.stacked_blocks):
             raise ArgumentError(
                 f"stacked_blocks is {list(self.stacked_blocks)}, but the encoder has blocks 0 … {self.blocks - 1}"
@@ -181,6 +191,17 @@ class SRFlowConfig:
             return cls(**values)
         except TypeError as error:
             raise ArgumentError(f"a network field has the wrong type: {error}") from error
+
+
+def _is_a(annotation: str, value: object) -> bool:
+    """Whether a value is what a numeric annotation says; other annotations are checked where they are used."""
+    if annotation == "bool":
+        return isinstance(value, bool)
+    if annotation in ("int", "tuple[int, ...]"):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation == "float":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return True
 
 
 _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
