@@ -33,7 +33,7 @@ def random_checkpoint(path: Path, *, scale: int) -> None:
             if isinstance(module, ZerosConv):
                 module.weight.normal_(std=0.2 / module.weight[0].numel() ** 0.5)
         for actnorm in model.actnorms():
-            actnorm.logs.fill_(0.13)  # against the division by sigmoid(2) in every step
+            actnorm.logs.fill_(0.2)  # against the division by sigmoid(2) in every step
     save_checkpoint(path, model)
 
 

@@ -154,6 +154,6 @@ def _described(model: SRFlow) -> str:
 
 def _row_line(row: parity.ParityRow) -> str:
     line = f"{row.graph:<16} tau {row.tau:<4g} {row.psnr_db:6.1f} dB, largest difference {row.max_abs:.1e}"
-    if row.reference_nonfinite:
-        line += f"; {row.reference_nonfinite} values of the checkpoint's own network are not finite"
+    if row.diverged:
+        line += f"; {row.diverged} patches left out: the checkpoint's own network diverges there"
     return line

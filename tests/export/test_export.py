@@ -204,22 +204,30 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, chec
 
 
 def test_non_finite_values_of_an_export_are_refused():
-    row = parity.ParityRow(
-        graph="fused", tau=0.8, patches=4, max_abs=0.0, psnr_db=120.0, nonfinite=1, reference_nonfinite=0
-    )
+    row = parity.ParityRow(graph="fused", tau=0.8, patches=4, diverged=0, max_abs=0.0, psnr_db=120.0, nonfinite=1)
     with pytest.raises(ExportError, match="1 values are not finite"):
         parity.check([row], weights="fp32")
 
 
-def test_the_gate_counts_what_is_finite_in_the_reference_alone():
-    reference = [np.zeros((1, 3, 4, 4), np.float32)]
-    image = [reference[0].copy()]
-    image[0][0, 0, 0, :3] = np.nan
-    reference[0][0, 0, 0, 2] = np.inf
-    row = parity._compared("fused", 0.8, image, reference)
-    assert (row.nonfinite, row.reference_nonfinite) == (2, 1)
-    with pytest.raises(ExportError, match="no finite value"):
-        parity._compared("fused", 0.8, image, [np.full((1, 3, 4, 4), np.nan, np.float32)])
+def patch(value):
+    return np.full((1, 3, 4, 4), value, np.float32)
+
+
+def test_the_gate_counts_values_that_are_not_finite_and_measures_the_worst_patch():
+    broken, far = patch(0.5), patch(0.6)
+    broken[0, 0, 0, :3] = np.nan
+    row = parity._compared("fused", 0.8, [broken, far], [patch(0.5), patch(0.5)])
+    assert (row.patches, row.diverged, row.nonfinite) == (2, 0, 3)
+    assert row.psnr_db == pytest.approx(20, abs=1e-3)
+    assert row.max_abs == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("wild", [np.nan, np.inf, 1e30])
+def test_patches_on_which_the_network_itself_diverges_are_left_out_and_counted(wild):
+    row = parity._compared("fused", 1.0, [patch(0.5), patch(0.5)], [patch(wild), patch(0.5)])
+    assert (row.patches, row.diverged, row.nonfinite, row.psnr_db) == (1, 1, 0, 200)
+    with pytest.raises(ExportError, match="diverges on every photograph"):
+        parity._compared("fused", 0.0, [patch(0.5)], [patch(wild)])
 
 
 def _export_and_stall(checkpoint, target, ready):
