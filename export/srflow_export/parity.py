@@ -15,8 +15,8 @@ from PIL import Image
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ExportError
-from srflow_sdk.latents import standard_normal
 from srflow_training.model import SRFlow
+from srflow_training.noise import runtime_noise
 
 TAUS = (0.0, 0.8, 1.0)
 MIN_PSNR = {"fp32": 90.0, "fp16": 50.0}  # by how weights are stored, in dB
@@ -108,11 +108,7 @@ def check(rows: list[ParityRow], *, weights: str) -> None:
 
 
 def _noise(model: SRFlow, patch: Array, seed: int) -> dict[int, Array]:
-    shapes = model.latent_shapes(patch.shape[2], patch.shape[3])
-    return {
-        level: standard_normal(seed, 0, level, channels=channels, top=0, left=0, height=height, width=width)[None]
-        for level, (channels, height, width) in shapes.items()
-    }
+    return {level: noise.numpy() for level, noise in runtime_noise(model, torch.from_numpy(patch), seed=seed).items()}
 
 
 @torch.no_grad()

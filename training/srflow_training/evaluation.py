@@ -15,10 +15,10 @@ from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ImageError
-from srflow_sdk.latents import standard_normal
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.data import image_files, read_photo
 from srflow_training.model import RRDB
+from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from srflow_training.validation import psnr
 
@@ -84,14 +84,7 @@ def open_sampler(model: str | None) -> tuple[Sampler, int, Callable[[Tensor], Te
         return (lambda lr, tau, seed: encoder(lr)), network.scale, encoder
 
     def from_checkpoint(lr: Tensor, tau: float, seed: int) -> Tensor:
-        shapes = network.latent_shapes(lr.shape[2], lr.shape[3])
-        latents = {
-            level: tau
-            * torch.from_numpy(
-                standard_normal(seed, 0, level, channels=channels, top=0, left=0, height=height, width=width)
-            )[None]
-            for level, (channels, height, width) in shapes.items()
-        }
+        latents = {level: tau * noise for level, noise in runtime_noise(network, lr, seed=seed).items()}
         return network.decode(lr, latents)
 
     return from_checkpoint, network.config.scale, network.encoder
