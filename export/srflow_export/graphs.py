@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from srflow_export.folding import FoldedConv, fold_mixing, fold_net, fold_split
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape
-from srflow_training.model.layers import Split, Step, bounded
+from srflow_training.model.layers import ConditionalNet, Split, Step, bounded
 from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import Squeeze
 
@@ -70,9 +70,9 @@ class Conv(nn.Module):
 class AffineInverse(nn.Module):
     """Raw head outputs → multiplier and addend of the decoding affine map."""
 
-    def __init__(self, config: SRFlowConfig) -> None:
+    def __init__(self, net: ConditionalNet) -> None:
         super().__init__()
-        self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp
+        self.scale_map, self.order, self.clamp = net.scale_map, net.order, net.clamp
 
     def forward(self, shift: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """(h − shift)/scale or h/scale − shift, as h·multiplier + addend."""
@@ -91,7 +91,8 @@ class LevelEncoder(nn.Module):
     def __init__(self, level: Level, config: SRFlowConfig) -> None:
         super().__init__()
         steps = [step for step in level.steps if isinstance(step, Step)]
-        injectors = [fold_net(step.injector) for step in steps if step.injector is not None]
+        nets = [step.injector for step in steps if step.injector is not None]
+        injectors = [fold_net(net) for net in nets]
         couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
         condition = config.condition_channels
         from_u = [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings]
@@ -99,7 +100,7 @@ class LevelEncoder(nn.Module):
         self.conv2 = Conv.of([net.conv2 for net in injectors], groups=len(steps))
         self.shift = Conv.of([net.shift for net in injectors], groups=len(steps))
         self.scale = Conv.of([net.scale for net in injectors], groups=len(steps))
-        self.affine = AffineInverse(config)
+        self.affine = AffineInverse(nets[0])
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """N×condition×H×W → coupling pre-activations, injector scale and shift."""
@@ -135,7 +136,7 @@ class StepSampler(nn.Module):
         self.on_h_a = Conv(net.conv1.weight[:, : -config.condition_channels], None)
         self.conv2 = Conv.of([net.conv2])
         self.head = Conv.of([net.shift, net.scale])
-        self.affine = AffineInverse(config)
+        self.affine = AffineInverse(step.coupling)
         self.mixing = Conv.of([mixing])
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ CASES = [
     ("published", {"scale_map": "exp", "affine_order": "scale_first"}),
     ("bounded", {"transition_steps": 0, "steps": 1}),
     ("bounded", {"levels": 2, "split_levels": ()}),
+    ("bounded", {"clamp": (0.2, 0.4, 0.6)}),
 ]
 
 

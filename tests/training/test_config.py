@@ -63,6 +63,8 @@ def test_variants_mix():
         ({"net_middle_kernel": 5}, "1 or 3"),
         ({"scale_map": "softplus"}, "exp, sigmoid, tanh"),
         ({"clamp": 0.0}, "positive"),
+        ({"clamp": [0.5, 0.6]}, "clamp has 2 values"),
+        ({"clamp": "tight"}, "clamp is 'tight'"),
     ],
 )
 def test_bad_values_are_named(overrides, message):

@@ -1,16 +1,20 @@
 """Every transform, in float64: decode inverts encode, the log-determinant is autograd's."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from srflow_training.model import SRFlowConfig
-from srflow_training.model.layers import ConditionalNet, Split, Step
+from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.layers import ConditionalNet, Split
+from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import (
     ActnormTransform,
     CouplingTransform,
     ElementwiseAffine,
     MixChannels,
     Squeeze,
+    mix_channels,
     standard_normal_log_density,
 )
 from tests.networks import tiny_config
@@ -22,11 +26,11 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def conditional_net(config: SRFlowConfig, in_channels: int, out_channels: int) -> ConditionalNet:
+def conditional_net(config: SRFlowConfig, state_channels: int, out_channels: int) -> ConditionalNet:
     torch.manual_seed(1)
-    net = ConditionalNet(in_channels, out_channels, config).double()
+    net = ConditionalNet(state_channels, out_channels, config, level=1).double()
     for parameter in net.parameters():
-        parameter.data.add_(0.3 * torch.randn_like(parameter))
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
     return net
 
 
@@ -37,7 +41,9 @@ TRANSFORMS = {
     "affine, scale first": lambda: ElementwiseAffine(0.3 * normal(*SHAPE), normal(*SHAPE, seed=1), "scale_first"),
     "affine, shift first": lambda: ElementwiseAffine(0.3 * normal(*SHAPE), normal(*SHAPE, seed=1), "shift_first"),
     **{
-        f"coupling, {variant}": lambda variant=variant: CouplingTransform(conditional_net(tiny_config(variant), 4, 4))
+        f"coupling, {variant}": lambda variant=variant: CouplingTransform(
+            partial(conditional_net(tiny_config(variant), 4, 4), 0.1 * normal(1, 8, 4, 6, seed=3))
+        )
         for variant in ("paper", "published", "bounded")
     },
 }
@@ -82,17 +88,47 @@ def test_squeeze_puts_row_offset_before_column_offset():
 
 
 @pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
-def test_a_step_inverts_and_its_log_det_is_autograds(variant):
+def test_a_level_inverts_and_its_log_det_is_autograds(variant):
     config = tiny_config(variant)
     torch.manual_seed(0)
-    step = Step(6, config, conditional=True).double()
-    for parameter in step.parameters():
-        parameter.data.add_(0.2 * torch.randn_like(parameter))
-    h, u = normal(1, 6, 2, 4), normal(1, config.condition_channels, 2, 4, seed=1)
+    level = Level(config.level_shapes[0], config).double()
+    for parameter in level.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    h, u = normal(1, 3, 4, 8), normal(1, config.condition_channels, 2, 4, seed=1)
+
+    def encode(x):
+        kept, latent, log_det = level.encode(x, u)
+        return torch.cat([kept, latent], dim=1), log_det
+
     with torch.no_grad():
-        encoded, log_det = step.encode(h, u)
-        torch.testing.assert_close(step.decode(encoded, u), h, rtol=0, atol=1e-10)
-    torch.testing.assert_close(log_det.expand(1), jacobian_log_det(lambda x: step.encode(x, u)[0], h))
+        kept, latent, log_det = level.encode(h, u)
+        torch.testing.assert_close(level.decode(kept, latent, u), h, rtol=0, atol=1e-10)
+    torch.testing.assert_close(log_det.expand(1), jacobian_log_det(lambda x: encode(x)[0], h))
+
+
+@pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
+@torch.no_grad()
+def test_the_parts_on_u_are_those_of_each_nets_own_convolution(variant):
+    config = tiny_config(variant)
+    torch.manual_seed(0)
+    level = Level(config.level_shapes[0], config).double()
+    u, h_a = normal(2, config.condition_channels, 4, 4), normal(2, 6, 4, 4, seed=1)
+    for step, parts in zip(level.all_steps(), level.on_u(u), strict=True):
+        for net, part in zip(step.nets(), parts, strict=True):
+            whole = net.conv1(torch.cat([h_a, u] if net is step.coupling else [u], dim=1))
+            if net is step.coupling:
+                part = part + torch.nn.functional.conv2d(h_a, net.conv1.weight[:, :6], padding=1)
+            torch.testing.assert_close(part, whole)
+
+
+@torch.no_grad()
+def test_mixing_matrices_solved_together_are_those_solved_alone():
+    h, weights = normal(*SHAPE), [normal(8, 8, seed=seed) for seed in (1, 2)]
+    for weight, forward, backward in zip(
+        weights, mix_channels(weights, "encode"), mix_channels(weights, "decode"), strict=True
+    ):
+        torch.testing.assert_close(forward.encode(h), MixChannels(weight).encode(h))
+        torch.testing.assert_close(backward.decode(h), MixChannels(weight).decode(h))
 
 
 @pytest.mark.parametrize("variant", ["published", "bounded"])
@@ -115,8 +151,14 @@ def test_a_split_inverts_and_normalises_what_leaves(variant):
 @torch.no_grad()
 def test_bounded_scales_stay_within_their_bound():
     net = conditional_net(tiny_config("bounded", clamp=0.5), 3, 3)
-    log_scale = net(1e6 * normal(1, 3, 8, 8)).log_scale
+    log_scale = net(torch.zeros(1, 8, 8, 8).double(), 1e6 * normal(1, 3, 8, 8)).log_scale
     assert 0.4 < float(log_scale.abs().max()) <= 0.5
+
+
+def test_clamps_may_differ_by_level():
+    model = SRFlow(tiny_config("bounded", clamp=[0.5, 0.6, 0.7]))
+    clamps = [net.clamp for level in model.flow_levels() for step in level.all_steps() for net in step.nets()]
+    assert clamps == [0.5] * 4 + [0.6] * 4 + [0.7] * 4
 
 
 def test_density_is_the_standard_normals():

@@ -52,7 +52,7 @@ class SRFlowConfig:
     net_middle_kernel: kernel of f's second convolution, 1 or 3.
     scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4, exp(c·tanh(s/c)).
     affine_order: encoding is scale·h + shift (scale_first) or (h + shift)·scale (shift_first).
-    clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)].
+    clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)]. One for all levels, or L of them.
     split_clamp: bound b of the split's logs, b·tanh(logs/b); None leaves them free.
     split_levels: levels after which half the channels leave as a latent (the last level always ends in one).
     image_base: what the encoder's own image head adds its output to.
@@ -74,12 +74,14 @@ class SRFlowConfig:
     net_middle_kernel: int = 1
     scale_map: ScaleMap = "tanh"
     affine_order: AffineOrder = "shift_first"
-    clamp: float = 0.7
+    clamp: float | tuple[float, ...] = 0.7
     split_clamp: float | None = 2.0
     split_levels: tuple[int, ...] = (1, 2)
     image_base: ImageBase = "none"
 
     def __post_init__(self) -> None:
+        if isinstance(self.clamp, list):
+            object.__setattr__(self, "clamp", tuple(self.clamp))
         for name in ("stacked_blocks", "split_levels"):
             value = getattr(self, name)
             if not isinstance(value, (list, tuple)):
@@ -118,7 +120,10 @@ class SRFlowConfig:
         ):
             if getattr(self, name) not in get_args(kind):
                 raise ArgumentError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(get_args(kind))}")
-        if not self.clamp > 0 or (self.split_clamp is not None and not self.split_clamp > 0):
+        clamps = self.clamp if isinstance(self.clamp, tuple) else (self.clamp,)
+        if len(clamps) not in (1, self.levels):
+            raise ArgumentError(f"clamp has {len(clamps)} values; give one, or one for each of {self.levels} levels")
+        if not all(clamp > 0 for clamp in clamps) or (self.split_clamp is not None and not self.split_clamp > 0):
             raise ArgumentError("clamp and split_clamp must be positive")
 
     @classmethod
@@ -163,6 +168,12 @@ class SRFlowConfig:
         """LR height and width must be multiples of this: max(1, 2^L / scale)."""
         return max(1, (1 << self.levels) // self.scale)
 
+    def clamp_at(self, level: int) -> float:
+        """c of this level, 1 … L."""
+        if not isinstance(self.clamp, tuple):
+            return self.clamp
+        return self.clamp[level - 1 if len(self.clamp) > 1 else 0]
+
     @property
     def level_shapes(self) -> tuple[LevelShape, ...]:
         """Shapes of levels 1 … L."""
@@ -199,7 +210,7 @@ def _is_a(annotation: str, value: object) -> bool:
         return isinstance(value, bool)
     if annotation in ("int", "tuple[int, ...]"):
         return isinstance(value, int) and not isinstance(value, bool)
-    if annotation == "float":
+    if annotation in ("float", "float | tuple[float, ...]"):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return True
 

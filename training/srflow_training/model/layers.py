@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_training.model.config import SRFlowConfig
-from srflow_training.model.transforms import ActnormTransform, CouplingTransform, ElementwiseAffine, MixChannels
+from srflow_training.model.transforms import (
+    ActnormTransform,
+    CouplingTransform,
+    ElementwiseAffine,
+    MixChannels,
+    Transform,
+)
+
+Average = Callable[[Tensor], Tensor]
 
 
 class Actnorm(nn.Module):
@@ -33,10 +44,13 @@ class Actnorm(nn.Module):
         return self.transform().encode(h)
 
     @torch.no_grad()
-    def initialize(self, h: Tensor) -> None:
-        """Set bias and logs so that this batch leaves with zero mean and unit variance in every channel."""
-        mean = h.mean(dim=(0, 2, 3), keepdim=True)
-        std = (h - mean).square().mean(dim=(0, 2, 3), keepdim=True).sqrt()
+    def initialize(self, h: Tensor, average: Average = lambda statistic: statistic) -> None:
+        """Set bias and logs so that this batch leaves with zero mean and unit variance in every channel.
+
+        average: mean of a statistic over all processes that hold a share of the batch.
+        """
+        mean = average(h.mean(dim=(0, 2, 3), keepdim=True))
+        std = average((h - mean).square().mean(dim=(0, 2, 3), keepdim=True)).sqrt()
         self.bias.copy_(-mean)
         self.logs.copy_(-torch.log(std + 1e-6))
         self.initialized.fill_(True)
@@ -48,10 +62,6 @@ class InvertibleConv(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels))[0].contiguous())
-
-    def transform(self) -> MixChannels:
-        """The map with the present weight."""
-        return MixChannels(self.weight)
 
 
 class ZerosConv(nn.Module):
@@ -71,24 +81,28 @@ class ZerosConv(nn.Module):
 class ConditionalNet(nn.Module):
     """f: convolution 3×3, ReLU, convolution 1×1 or 3×3, ReLU, zeros convolution; output [shift, s].
 
-    With actnorm (`published`, `bounded`) the first two convolutions have no bias and an actnorm of their own.
+    The first convolution sees [h_A, u]. As convolution is linear, its part on u (:meth:`on_u`) can be computed apart,
+    for all nets of a level at once. With actnorm (`published`, `bounded`) the first two convolutions have no bias and
+    an actnorm of their own.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, config: SRFlowConfig) -> None:
+    def __init__(self, state_channels: int, out_channels: int, config: SRFlowConfig, *, level: int) -> None:
         super().__init__()
         hidden, kernel, bias = config.hidden, config.net_middle_kernel, not config.net_actnorm
-        self.conv1 = nn.Conv2d(in_channels, hidden, 3, padding=1, bias=bias)
+        self.state_channels = state_channels  # of h_A; 0 where f sees u alone
+        self.conv1 = nn.Conv2d(state_channels + config.condition_channels, hidden, 3, padding=1, bias=bias)
         self.conv2 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, bias=bias)
         self.actnorm1 = Actnorm(hidden) if config.net_actnorm else None
         self.actnorm2 = Actnorm(hidden) if config.net_actnorm else None
         self.conv3 = ZerosConv(hidden, 2 * out_channels)
-        self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp
+        self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp_at(level)
 
-    def forward(self, x: Tensor) -> ElementwiseAffine:
-        """The affine map for this input, N×in×H×W."""
-        for conv, actnorm in ((self.conv1, self.actnorm1), (self.conv2, self.actnorm2)):
-            x = conv(x)
-            x = F.relu(actnorm(x)[0] if actnorm is not None else x)
+    def forward(self, on_u: Tensor, h_a: Tensor | None = None) -> ElementwiseAffine:
+        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_A, N×state×H×W."""
+        x = on_u if h_a is None else on_u + F.conv2d(h_a, self.conv1.weight[:, : self.state_channels], padding=1)
+        x = F.relu(x if self.actnorm1 is None else self.actnorm1(x)[0])
+        x = self.conv2(x)
+        x = F.relu(x if self.actnorm2 is None else self.actnorm2(x)[0])
         shift, s = self.conv3(x).chunk(2, dim=1)
         return ElementwiseAffine(self.log_scale(s), shift, self.order)
 
@@ -109,7 +123,7 @@ def bounded(x: Tensor, bound: float | None) -> Tensor:
 class Step(nn.Module):
     """One flow step. Encoding: actnorm, invertible 1×1; a conditional step goes on with injector and coupling."""
 
-    def __init__(self, channels: int, config: SRFlowConfig, *, conditional: bool) -> None:
+    def __init__(self, channels: int, config: SRFlowConfig, *, level: int, conditional: bool) -> None:
         super().__init__()
         self.actnorm = Actnorm(channels)
         self.mix = InvertibleConv(channels)
@@ -117,30 +131,37 @@ class Step(nn.Module):
         self.coupling: ConditionalNet | None = None
         if conditional:
             kept = channels // 2
-            self.injector = ConditionalNet(config.condition_channels, channels, config)
-            self.coupling = ConditionalNet(kept + config.condition_channels, channels - kept, config)
+            self.injector = ConditionalNet(0, channels, config, level=level)
+            self.coupling = ConditionalNet(kept, channels - kept, config, level=level)
 
-    def coupling_transform(self, coupling: ConditionalNet, u: Tensor) -> CouplingTransform:
-        """Conditional affine coupling: f sees [h_A, u]."""
-        return CouplingTransform(lambda h_a: coupling(torch.cat([h_a, u], dim=1)))
+    def nets(self) -> list[ConditionalNet]:
+        """Injector and coupling, or none."""
+        return [net for net in (self.injector, self.coupling) if net is not None]
 
-    def encode(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """h: N×C×H×W, u: N×condition×H×W → h and the step's log-determinant, [N] or a scalar."""
+    def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """h: N×C×H×W → h and the step's log-determinant, [N] or a scalar.
+
+        mix: the 1×1 convolution. on_u: the first convolutions' parts on u, one for each of :meth:`nets`.
+        """
         h, log_det = self.actnorm(h)
-        h, step_log_det = self.mix.transform().encode(h)
+        h, step_log_det = mix.encode(h)
         log_det = log_det + step_log_det
-        if self.injector is not None and self.coupling is not None:
-            h, injector_log_det = self.injector(u).encode(h)
-            h, coupling_log_det = self.coupling_transform(self.coupling, u).encode(h)
-            log_det = log_det + injector_log_det + coupling_log_det
+        for transform in self._conditional_transforms(on_u):
+            h, step_log_det = transform.encode(h)
+            log_det = log_det + step_log_det
         return h, log_det
 
-    def decode(self, h: Tensor, u: Tensor) -> Tensor:
+    def decode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> Tensor:
         """Exact reverse of :meth:`encode`."""
-        if self.injector is not None and self.coupling is not None:
-            h = self.coupling_transform(self.coupling, u).decode(h)
-            h = self.injector(u).decode(h)
-        return self.actnorm.transform().decode(self.mix.transform().decode(h))
+        for transform in reversed(self._conditional_transforms(on_u)):
+            h = transform.decode(h)
+        return self.actnorm.transform().decode(mix.decode(h))
+
+    def _conditional_transforms(self, on_u: Sequence[Tensor]) -> list[Transform]:
+        if self.injector is None or self.coupling is None:
+            return []
+        for_injector, for_coupling = on_u
+        return [self.injector(for_injector), CouplingTransform(partial(self.coupling, for_coupling))]
 
 
 class Split(nn.Module):

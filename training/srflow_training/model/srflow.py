@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model.config import LevelShape, SRFlowConfig
 from srflow_training.model.encoder import RRDB, EncoderFeatures
-from srflow_training.model.layers import Actnorm, Split, Step
-from srflow_training.model.transforms import Squeeze, standard_normal_log_density
+from srflow_training.model.layers import Actnorm, Average, Split, Step
+from srflow_training.model.transforms import MixChannels, Squeeze, mix_channels, standard_normal_log_density
 
 
 class Level(nn.Module):
@@ -22,15 +23,53 @@ class Level(nn.Module):
     def __init__(self, shape: LevelShape, config: SRFlowConfig) -> None:
         super().__init__()
         self.transitions = nn.ModuleList(
-            Step(shape.channels, config, conditional=False) for _ in range(config.transition_steps)
+            Step(shape.channels, config, level=shape.level, conditional=False) for _ in range(config.transition_steps)
         )
-        self.steps = nn.ModuleList(Step(shape.channels, config, conditional=True) for _ in range(config.steps))
+        self.steps = nn.ModuleList(
+            Step(shape.channels, config, level=shape.level, conditional=True) for _ in range(config.steps)
+        )
         kept = shape.channels - shape.latent_channels
         self.split = Split(kept, shape.latent_channels, config) if 0 < kept < shape.channels else None
 
     def all_steps(self) -> list[Step]:
         """Transition and conditional steps in encoding order."""
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
+
+    def encode(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """h: the level below, N×C/4×2H×2W; u: N×condition×H×W → h, this level's latent (None with no split) and the
+        log-determinant, [N] or a scalar.
+        """
+        h, log_likelihood = Squeeze().encode(h)
+        for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), self.on_u(u), strict=True):
+            h, log_det = step.encode(h, mix, on_u)
+            log_likelihood = log_likelihood + log_det
+        if self.split is None:
+            return h, None, log_likelihood
+        h, latent, log_det = self.split.encode(h)
+        return h, latent, log_likelihood + log_det
+
+    def decode(self, h: Tensor, latent: Tensor | None, u: Tensor) -> Tensor:
+        """Exact reverse of :meth:`encode`."""
+        if self.split is not None and latent is not None:
+            h = self.split.decode(h, latent)
+        parts = zip(self.all_steps(), self.mixes("decode"), self.on_u(u), strict=True)
+        for step, mix, on_u in reversed(list(parts)):
+            h = step.decode(h, mix, on_u)
+        return Squeeze().decode(h)
+
+    def mixes(self, direction: Literal["encode", "decode"]) -> list[MixChannels]:
+        """The 1×1 convolutions of all steps."""
+        return mix_channels([step.mix.weight for step in self.all_steps()], direction)
+
+    def on_u(self, u: Tensor) -> list[Sequence[Tensor]]:
+        """For each step, the parts on u of its nets' first convolutions, N×hidden×H×W each: one convolution for all."""
+        nets = [net for step in self.all_steps() for net in step.nets()]
+        if not nets:
+            return [() for _ in self.all_steps()]
+        weight = torch.cat([net.conv1.weight[:, net.state_channels :] for net in nets])
+        biases = [net.conv1.bias for net in nets if net.conv1.bias is not None]
+        parts = iter(F.conv2d(u, weight, torch.cat(biases) if biases else None, padding=1).chunk(len(nets), dim=1))
+        return [[next(parts) for _ in step.nets()] for step in self.all_steps()]
 
 
 class SRFlow(nn.Module):
@@ -92,16 +131,12 @@ class SRFlow(nn.Module):
     def encode_conditioned(self, hr: Tensor, condition: list[Tensor]) -> tuple[dict[int, Tensor], Tensor]:
         """:meth:`encode`, given what :meth:`condition` returned (a frozen encoder need not be run twice)."""
         latents: dict[int, Tensor] = {}
-        log_likelihood = hr.new_zeros(len(hr))
-        h, squeeze = hr, Squeeze()
-        for number, level, u in self._levels(condition):
-            h, _ = squeeze.encode(h)
-            for step in level.all_steps():
-                h, log_det = step.encode(h, u)
-                log_likelihood = log_likelihood + log_det
-            if level.split is not None:
-                h, latents[number], log_det = level.split.encode(h)
-                log_likelihood = log_likelihood + log_det
+        h, log_likelihood = hr, hr.new_zeros(len(hr))
+        for number, (level, u) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
+            h, latent, log_det = level.encode(h, u)
+            log_likelihood = log_likelihood + log_det
+            if latent is not None:
+                latents[number] = latent
         latents[self.config.levels] = h
         for latent in latents.values():
             log_likelihood = log_likelihood + standard_normal_log_density(latent)
@@ -125,14 +160,9 @@ class SRFlow(nn.Module):
 
     def decode_conditioned(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> Tensor:
         """:meth:`decode`, given what :meth:`condition` returned."""
-        h, squeeze = latents[self.config.levels], Squeeze()
-        for number, level, u in reversed(list(self._levels(condition))):
-            u = u.expand(len(h), -1, -1, -1)
-            if level.split is not None:
-                h = level.split.decode(h, latents[number])
-            for step in reversed(level.all_steps()):
-                h = step.decode(h, u)
-            h = squeeze.decode(h)
+        h = latents[self.config.levels]
+        for number, (level, u) in reversed(list(enumerate(zip(self.flow_levels(), condition, strict=True), start=1))):
+            h = level.decode(h, latents.get(number) if level.split is not None else None, u)
         return h
 
     def latent_shapes(self, height: int, width: int) -> dict[int, tuple[int, int, int]]:
@@ -166,9 +196,10 @@ class SRFlow(nn.Module):
         return [module for module in self.modules() if isinstance(module, Actnorm)]
 
     @torch.no_grad()
-    def initialize_actnorms(self, hr: Tensor, lr: Tensor) -> None:
+    def initialize_actnorms(self, hr: Tensor, lr: Tensor, average: Average = lambda statistic: statistic) -> None:
         """Set every actnorm from this batch, in the order in which encoding reaches them. Once, before training.
 
+        average: mean of a statistic over all processes that hold a share of the batch.
         Raises: ArgumentError if they are initialised already.
         """
         if any(bool(actnorm.initialized) for actnorm in self.actnorms()):
@@ -176,13 +207,9 @@ class SRFlow(nn.Module):
         with ExitStack() as hooks:
             for actnorm in self.actnorms():
                 hooks.enter_context(
-                    actnorm.register_forward_pre_hook(lambda module, inputs: module.initialize(inputs[0]))
+                    actnorm.register_forward_pre_hook(lambda module, inputs: module.initialize(inputs[0], average))
                 )
             self.encode(hr, lr)
-
-    def _levels(self, condition: list[Tensor]) -> Iterator[tuple[int, Level, Tensor]]:
-        for number, (level, u) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
-            yield number, level, u
 
 
 def resize(x: Tensor, exponent: int, mode: str) -> Tensor:

@@ -7,7 +7,7 @@ Equations: Lugmayr et al., "SRFlow: Learning the Super-Resolution Space with Nor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -56,22 +56,42 @@ class ActnormTransform:
 
 @dataclass(frozen=True)
 class MixChannels:
-    """Invertible 1×1 convolution h ← W h; weight is C×C."""
+    """Invertible 1×1 convolution h ← W h; weight is C×C, and float64 wherever its determinant or inverse is taken.
+
+    Several of one size are solved at once by :func:`mix_channels`, which fills in what a direction needs.
+    """
 
     weight: Tensor
+    log_abs_det: Tensor | None = None
+    inverse: Tensor | None = None
 
     def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Log-det: H·W·log|det W|, the determinant in float64."""
-        log_abs_det = torch.linalg.slogdet(self.weight.double()).logabsdet.to(h.dtype)
-        return _conv1x1(h, self.weight), log_abs_det * (h.shape[2] * h.shape[3])
+        log_abs_det = self.log_abs_det
+        if log_abs_det is None:
+            log_abs_det = torch.linalg.slogdet(self.weight.double()).logabsdet
+        return _conv1x1(h, self.weight), log_abs_det.to(h.dtype) * (h.shape[2] * h.shape[3])
 
     def decode(self, h: Tensor) -> Tensor:
         """W⁻¹ h, with W⁻¹ computed in float64."""
-        return _conv1x1(h, torch.linalg.inv(self.weight.double()).to(h.dtype))
+        inverse = torch.linalg.inv(self.weight.double()) if self.inverse is None else self.inverse
+        return _conv1x1(h, inverse.to(h.dtype))
+
+
+def mix_channels(weights: Sequence[Tensor], direction: Literal["encode", "decode"]) -> list[MixChannels]:
+    """One map for each C×C weight; all determinants (encode) or inverses (decode) in one batched call."""
+    stacked = torch.stack(list(weights)).double()
+    if direction == "encode":
+        determinants = torch.linalg.slogdet(stacked).logabsdet.unbind()
+        return [MixChannels(weight, log_abs_det=det) for weight, det in zip(weights, determinants, strict=True)]
+    inverses = torch.linalg.inv(stacked).unbind()
+    return [MixChannels(weight, inverse=inverse) for weight, inverse in zip(weights, inverses, strict=True)]
 
 
 def _conv1x1(h: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(h, weight[:, :, None, None])
+    """In h's own precision: the flow's state is never rounded by automatic mixed precision."""
+    with torch.autocast(h.device.type, enabled=False):
+        return F.conv2d(h, weight[:, :, None, None])
 
 
 @dataclass(frozen=True)
