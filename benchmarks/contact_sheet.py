@@ -1,69 +1,97 @@
-"""Draw what a model makes of photographs that it never saw: LR, bicubic, τ = 0, two samples at τ = 0.8, the truth.
+"""Draw what a model makes of photographs that it never saw: LR, bicubic, τ = 0, samples at τ = 0.8 and 1, the truth.
 
     python benchmarks/unseen_photos.py data/unseen
-    python benchmarks/contact_sheet.py data/unseen -o docs/images/contact_sheet.jpg [--model BUNDLE]
+    python benchmarks/contact_sheet.py data/unseen -o docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
 
-Each row is the most detailed 128×128 crop of a photograph, reduced ×4 (MATLAB-bicubic, 8 bits) and enlarged again; the
-tiles are drawn pixel by pixel.
+Each row is a 128×128 crop (a face, lettering, fur, a building … of the photographs above; of others the most detailed
+crop), reduced (MATLAB-bicubic, 8 bits) and enlarged again; the tiles are drawn pixel by pixel. A checkpoint also shows
+its encoder's own image, and what is not finite in magenta.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from srflow_sdk import Upscaler
 from srflow_training.data import image_files, read_photo
+from srflow_training.evaluation import Subject, Temperature, open_subject
+from srflow_training.figures import as_shown, to_image
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 CROP, ZOOM, CAPTION = 128, 2, 18
-COLUMNS = ("LR", "bicubic", "tau 0", "tau 0.8, seed 0", "tau 0.8, seed 1", "truth")
+SIDE = CROP * ZOOM
+SAMPLES = ((0.0, 0), (0.8, 0), (0.8, 1), (1.0, 0))  # tau, seed
+PLACES = {  # photograph: (what, top, left)
+    "astronaut": (("face", 56, 160), ("lettering", 316, 108)),
+    "chelsea": (("fur", 40, 130),),
+    "china": (("architecture", 190, 90),),
+    "coffee": (("wood", 270, 470),),
+    "flower": (("petals", 150, 240),),
+    "motorcycle_left": (("lettering, metal", 150, 370),),
+    "rocket": (("lattice", 230, 0),),
+}
 
 
-def most_detailed_crop(photo: np.ndarray) -> np.ndarray:
-    """The CROP×CROP part with the largest gradients, on a grid of half crops, H×W×3 uint8."""
+def crops(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """What is in it, and the crop, CROP×CROP×3 uint8."""
+    photo = read_photo(path)
+    for what, top, left in PLACES.get(path.stem, (("detail", *most_detailed_place(photo)),)):
+        yield f"{path.stem}: {what}", photo[top : top + CROP, left : left + CROP]
+
+
+def most_detailed_place(photo: np.ndarray) -> tuple[int, int]:
+    """Top and left of the crop with the largest gradients, on a grid of half crops."""
     steps = [range(0, size - CROP + 1, CROP // 2) for size in photo.shape[:2]]
-    crops = [photo[top : top + CROP, left : left + CROP] for top in steps[0] for left in steps[1]]
-    return max(crops, key=lambda crop: np.abs(np.diff(crop.astype(int), axis=0)).mean())
+    places = [(top, left) for top in steps[0] for left in steps[1]]
+    gradients = np.abs(np.diff(photo.astype(int), axis=0))
+    return max(places, key=lambda place: gradients[place[0] : place[0] + CROP, place[1] : place[1] + CROP].mean())
 
 
-def to_array(image: torch.Tensor) -> np.ndarray:
-    """1×3×H×W in [0, 1] → H×W×3 uint8."""
-    return (round_to_8_bit(image)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
+    """The row's images 1×3×H×W by caption."""
+    hr = to_image(truth)
+    lr = round_to_8_bit(reduce_bicubic(hr, subject.scale))
+    images = {"LR": lr, "bicubic": enlarge_bicubic(lr, subject.scale)}
+    if subject.encoder is not None:
+        images["encoder"] = subject.encoder(lr)
+    if subject.condition is not None:
+        sample = subject.condition(lr)
+        for tau, seed in SAMPLES:
+            caption = f"tau {tau:g}, seed {seed}" if tau else "tau 0"
+            images[caption] = sample(Temperature((tau,)), seed)
+    return {**images, "HR": hr}
 
 
-def row(upscaler: Upscaler, photo: np.ndarray) -> list[Image.Image]:
-    """The pictures of one photograph, in the order of COLUMNS."""
-    truth = most_detailed_crop(photo)
-    hr = torch.from_numpy(truth.copy()).permute(2, 0, 1)[None].float() / 255
-    reduced = round_to_8_bit(reduce_bicubic(hr, upscaler.scale))
-    lr = to_array(reduced)
-    samples = [upscaler.upscale(lr, tau=tau, seed=seed) for tau, seed in ((0.0, 0), (0.8, 0), (0.8, 1))]
-    pictures = [lr, to_array(enlarge_bicubic(reduced, upscaler.scale)), *samples, truth]
-    side = CROP * ZOOM
-    return [Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST) for picture in pictures]
+def drawn(image: torch.Tensor) -> Image.Image:
+    """1×3×H×W in [0, 1], pixel by pixel in SIDE×SIDE."""
+    pixels = (as_shown(image)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    pixels[~torch.isfinite(image)[0].all(dim=0).numpy()] = (255, 0, 255)
+    return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
 
 
+@torch.no_grad()
 def main() -> None:
     """Draw the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", help="bundle or checkpoint; the embedded model if left out")
     arguments = parser.parse_args()
-    with Upscaler(arguments.model, device="cpu") as upscaler:
-        rows = [row(upscaler, read_photo(path)) for path in image_files(arguments.photos)]
-    side = CROP * ZOOM
-    sheet = Image.new("RGB", (side * len(COLUMNS), CAPTION + side * len(rows)), "white")
+    subject = open_subject(arguments.model)
+    rows = [(what, pictures(subject, truth)) for path in image_files(arguments.photos) for what, truth in crops(path)]
+    height = CAPTION + SIDE
+    sheet = Image.new("RGB", (SIDE * len(rows[0][1]), height * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, caption in enumerate(COLUMNS):
-        draw.text((column * side + 4, 3), caption, fill="black")
-        for line, pictures in enumerate(rows):
-            sheet.paste(pictures[column], (column * side, CAPTION + line * side))
+    for line, (what, images) in enumerate(rows):
+        for column, (caption, image) in enumerate(images.items()):
+            label = f"{caption} of {what}" if column == 0 else caption
+            draw.text((column * SIDE + 4, line * height + 3), label, fill="black")
+            sheet.paste(drawn(image), (column * SIDE, line * height + CAPTION))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(arguments.output, quality=88)
     print(arguments.output)

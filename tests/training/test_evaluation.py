@@ -8,10 +8,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_training import evaluation, save_checkpoint
+from srflow_sdk.errors import ArgumentError
+from srflow_training import evaluation, save_checkpoint, vgg16
 from srflow_training.cli import evaluate
+from srflow_training.evaluation import Temperature
+from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
+from tests.training.test_vgg16 import SMALL, small_network, write_pth
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +33,19 @@ def test_crops_are_whole_and_do_not_overlap(photos):
     assert not torch.equal(crops[0], crops[1])
 
 
-def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(photos, tmp_path):
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
-    rows = evaluation.report(str(tmp_path / "tiny.safetensors"), photos, [0.0, 0.8])
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows(checkpoint, photos):
+    return evaluation.report(str(checkpoint), photos, [Temperature((0.0,)), Temperature((0.8,))])
+
+
+def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(rows, photos):
     assert [row.method for row in rows] == ["bicubic", "encoder (L1)", "tau 0", "tau 0.8"]
     expected = []
     for crop in evaluation.crops_of(photos):
@@ -39,26 +53,119 @@ def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(photos
         levels = [np.rint(image.numpy().clip(0, 1) * 255)[..., 4:-4, 4:-4] for image in (enlarge_bicubic(lr, 4), crop)]
         expected.append(10 * np.log10(255**2 / np.mean((levels[0].astype(np.float64) - levels[1]) ** 2)))
     assert rows[0].psnr == pytest.approx(np.mean(expected), abs=1e-3)
+    assert rows[0].colour_shift < 1
+    assert 0 < rows[0].ssim < 1
+    assert rows[0].vgg16_feature_distance is None
     assert rows[2].diversity == 0
     assert rows[3].diversity > 0
 
 
-def test_values_that_are_not_finite_are_counted(photos):
-    crop = evaluation.crops_of(photos)[0]
-    image = crop.clone()
-    image[0, 0, 0, :7] = float("nan")
-    row = evaluation._row("broken", [image], [crop], [round_to_8_bit(reduce_bicubic(crop, 4))])
-    assert row.nonfinite == 7
+def test_values_that_are_not_finite_are_counted_in_all_crops_together(photos, tmp_path):
+    model = random_srflow(tiny_config())
+    model.encoder.conv_last.bias.data[0] = float("nan")
+    save_checkpoint(tmp_path / "broken.safetensors", model)
+    rows = evaluation.report(str(tmp_path / "broken.safetensors"), photos, [])
+    assert [row.nonfinite for row in rows] == [0, 2 * 256 * 256]
 
 
-def test_the_command_prints_a_table_and_writes_json(photos, tmp_path):
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
-    arguments = ["report", "--model", str(tmp_path / "tiny.safetensors"), "--hr", str(photos), "--tau", "0"]
+def test_every_level_can_have_its_own_temperature(checkpoint, photos):
+    tau = Temperature.parse("0.9:0.5:0")
+    model = random_srflow(tiny_config())
+    lr = round_to_8_bit(reduce_bicubic(evaluation.crops_of(photos)[0], 4))
+    noise = runtime_noise(model, lr, seed=1)
+    with torch.no_grad():
+        expected = model.decode(lr, {1: 0.9 * noise[1], 2: 0.5 * noise[2], 3: 0 * noise[3]})
+        found = evaluation.open_subject(str(checkpoint)).condition(lr)(tau, 1)
+    torch.testing.assert_close(found, expected)
+    assert str(tau) == "0.9:0.5:0"
+
+
+@pytest.mark.parametrize("text", ["", "warm", "0.8:", "2.5", "-1", "nan", "0.8,0.7"])
+def test_temperatures_are_numbers_from_0_to_2(text):
+    with pytest.raises(ArgumentError, match="0 to 2"):
+        Temperature.parse(text)
+
+
+def test_temperatures_that_the_model_cannot_take_are_refused_before_anything_is_computed(checkpoint, photos):
+    with pytest.raises(ArgumentError, match="3 levels"):
+        evaluation.report(str(checkpoint), photos, [Temperature((0.9, 0.8))])
+    bundle = CliRunner().invoke(evaluate, ["report", "--hr", str(photos), "--tau", "0.9:0.8:0.7"])
+    assert bundle.exit_code == 1
+    assert bundle.output == (
+        "error: tau 0.9:0.8:0.7: a bundle takes one tau for all levels: give one, or name a checkpoint\n"
+    )
+
+
+def test_an_rrdb_has_one_image_and_no_temperature(photos, tmp_path):
+    save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
+    rows = evaluation.report(str(tmp_path / "rrdb.safetensors"), photos)
+    assert [row.method for row in rows] == ["bicubic", "encoder (L1)"]
+
+
+def test_a_bundles_samples_are_drawn_as_the_sdk_draws_them(photos):
+    from srflow_sdk import Upscaler
+
+    lr = round_to_8_bit(reduce_bicubic(evaluation.crops_of(photos)[0][..., :64, :64], 4))
+    found = evaluation.open_subject(None).condition(lr)(Temperature((0.8,)), 1)
+    with Upscaler(device="cpu", tile="none") as upscaler:
+        expected = upscaler.upscale(lr[0].permute(1, 2, 0).contiguous().numpy(), tau=0.8, seed=1)
+    np.testing.assert_array_equal(found[0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path):
+    arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--tau", "0", "--tau", "0.9:0.8:0.7"]
     result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "figures.json")])
     assert result.exit_code == 0, result.output
-    assert "| bicubic |" in result.stdout
+    heading = (
+        "| method | RGB PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | difference of two samples, /255 | "
+        "colour shift, /255 | not finite |"
+    )
+    lines = result.stdout.splitlines()
+    assert lines[0] == heading
+    assert lines[1] == "|---" * 9 + "|"
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| bicubic",
+        "| encoder (L1)",
+        "| tau 0",
+        "| tau 0.9:0.8:0.7",
+    ]
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures[0]["method"] == "bicubic"
+    assert figures[3]["method"] == "tau 0.9:0.8:0.7"
+    assert set(figures[0]) == {
+        "method",
+        "psnr",
+        "ssim",
+        "gmsd",
+        "haarpsi",
+        "lr_psnr",
+        "diversity",
+        "colour_shift",
+        "nonfinite",
+    }
     empty = CliRunner().invoke(evaluate, ["report", "--hr", str(tmp_path)])
     assert empty.exit_code == 1
     assert "no images found" in empty.output
+
+
+def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(vgg16, "WIDTHS", SMALL)
+    save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
+    write_pth(tmp_path / "vgg16.pth", small_network())
+    arguments = ["report", "--model", str(tmp_path / "rrdb.safetensors"), "--hr", str(photos)]
+    arguments += ["--vgg16", str(tmp_path / "vgg16.pth"), "-o", str(tmp_path / "figures.json")]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 0, result.output
+    assert "| HaarPSI ↑ | VGG16 feature distance ↓ | LR-PSNR, dB |" in result.stdout
+    bicubic = json.loads((tmp_path / "figures.json").read_text())[0]["vgg16_feature_distance"]
+    features = vgg16.VGG16Features.open(tmp_path / "vgg16.pth")
+    crops = evaluation.crops_of(photos)
+    images = [round_to_8_bit(enlarge_bicubic(round_to_8_bit(reduce_bicubic(crop, 4)), 4)) for crop in crops]
+    distances = [features.distance(image, crop) for image, crop in zip(images, crops, strict=True)]
+    assert bicubic == pytest.approx(np.mean(distances))
+    assert bicubic > 0
+    (tmp_path / "vgg16.pth").write_bytes(b"no weights")
+    wrong = CliRunner().invoke(evaluate, arguments)
+    assert wrong.exit_code == 1
+    assert wrong.output.startswith("error: ")
+    assert wrong.output.count("\n") == 1
+    assert "vgg16.pth" in wrong.output

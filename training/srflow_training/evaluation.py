@@ -9,41 +9,97 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import piq
 import torch
 from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.errors import ImageError
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.manifest import MAX_TAU
+from srflow_training import figures
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.data import image_files, read_photo
-from srflow_training.model import RRDB
+from srflow_training.model import RRDB, SRFlow
 from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
-from srflow_training.validation import psnr
+from srflow_training.vgg16 import VGG16Features
 
 CROP = 256
-BORDER = 4  # HR pixels left out of PSNR
 
-# lr (N×3×h×w in [0, 1], 8-bit levels), tau, seed → sr, not rounded
-Sampler = Callable[[Tensor, float, int], Tensor]
+
+@dataclass(frozen=True)
+class Temperature:
+    """τ: one value for all levels of the flow, or one each for levels 1 … L."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Temperature:
+        """From "0.8" or "0.9:0.8:0.7". Raises: ArgumentError if a value is no number from 0 to 2."""
+        try:
+            values = tuple(float(part) for part in text.split(":"))
+        except ValueError:
+            values = ()
+        if not values or not all(0 <= value <= MAX_TAU for value in values):
+            raise ArgumentError(
+                f"tau is {text!r}; a number from 0 to {MAX_TAU:g} was expected, or one for each level: 0.9:0.8:0.7"
+            )
+        return cls(values)
+
+    def at(self, level: int) -> float:
+        """τ of a level, counted from 1."""
+        return self.values[0] if len(self.values) == 1 else self.values[level - 1]
+
+    def __str__(self) -> str:
+        return ":".join(f"{value:g}" for value in self.values)
+
+
+DEFAULT_TAUS = tuple(Temperature((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
+
+Sampler = Callable[[Temperature, int], Tensor]
+"""τ, seed → image 1×3×H×W, not rounded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to measure.
+
+    scale: HR size / LR size. levels: how many τ it takes, one for each; 1 for a bundle. condition: LR image,
+    1×3×h×w in [0, 1] → its sampler; None for an RRDB, which has no τ. encoder: LR image → the encoder's own image;
+    None for a bundle.
+    """
+
+    scale: int
+    levels: int
+    condition: Callable[[Tensor], Sampler] | None
+    encoder: Callable[[Tensor], Tensor] | None
+
+    def check(self, tau: Temperature) -> None:
+        """Raises: ArgumentError if the model cannot take these values."""
+        if self.condition is None or len(tau.values) in (1, self.levels):
+            return
+        if self.encoder is None:
+            raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
+        raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Means over all crops for one method.
+    """Means over all crops for one method, as :mod:`srflow_training.figures` defines them.
 
-    psnr: RGB, dB, on 8-bit values, 4-pixel border left out. gmsd: lower is better. haarpsi: higher is better.
-    lr_psnr: of the reduced output against the LR input, dB. diversity: mean difference of two samples, /255.
-    nonfinite: values that are not finite, in all crops together.
+    psnr, ssim: RGB, a border of `scale` pixels left out. gmsd, vgg16_feature_distance: lower is better; the latter is
+    None where no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output against the LR
+    input, dB. diversity, colour_shift: /255. nonfinite: in all crops together; a bundle's runtime raises instead.
     """
 
     method: str
     psnr: float
+    ssim: float
     gmsd: float
     haarpsi: float
+    vgg16_feature_distance: float | None = None
     lr_psnr: float
     diversity: float
+    colour_shift: float
     nonfinite: int
 
 
@@ -54,7 +110,7 @@ def crops_of(folder: Path) -> list[Tensor]:
     """
     crops = []
     for path in image_files(folder):
-        photo = torch.from_numpy(read_photo(path).copy()).permute(2, 0, 1)[None].float() / 255
+        photo = figures.to_image(read_photo(path))
         starts = [
             range((size - size // CROP * CROP) // 2, (size - size // CROP * CROP) // 2 + size // CROP * CROP, CROP)
             for size in photo.shape[2:]
@@ -65,102 +121,132 @@ def crops_of(folder: Path) -> list[Tensor]:
     return crops
 
 
-def open_sampler(model: str | None) -> tuple[Sampler, int, Callable[[Tensor], Tensor] | None]:
-    """A bundle (None: the embedded one) or a checkpoint as (sampler, scale, the encoder's own image or None).
+def open_subject(model: str | None) -> Subject:
+    """A bundle (None: the embedded one) or a checkpoint; both draw the runtime's latents, so that they can be compared.
 
-    Both draw the runtime's latents, so that they can be compared. Raises: BundleError, CheckpointError.
+    Raises: BundleError, CheckpointError.
     """
     if model is None or Path(model).is_dir():
         upscaler = Upscaler(Bundle.embedded() if model is None else Bundle.open(model), device="cpu", tile="none")
-
-        def from_bundle(lr: Tensor, tau: float, seed: int) -> Tensor:
-            image: npt.NDArray[np.float32] = lr[0].permute(1, 2, 0).contiguous().numpy()
-            return torch.from_numpy(upscaler.upscale(image, tau=tau, seed=seed)).permute(2, 0, 1)[None]
-
-        return from_bundle, upscaler.scale, None
+        return Subject(
+            scale=upscaler.scale, levels=1, condition=lambda lr: _condition_bundle(upscaler, lr), encoder=None
+        )
     network = load_checkpoint(model)
     if isinstance(network, RRDB):
-        encoder = network
-        return (lambda lr, tau, seed: encoder(lr)), network.scale, encoder
+        return Subject(scale=network.scale, levels=1, condition=None, encoder=network)
+    return Subject(
+        scale=network.config.scale,
+        levels=network.config.levels,
+        condition=lambda lr: _condition_checkpoint(network, lr),
+        encoder=network.encoder,
+    )
 
-    def from_checkpoint(lr: Tensor, tau: float, seed: int) -> Tensor:
-        latents = {level: tau * noise for level, noise in runtime_noise(network, lr, seed=seed).items()}
-        return network.decode(lr, latents)
 
-    return from_checkpoint, network.config.scale, network.encoder
+def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
+    image: npt.NDArray[np.float32] = lr[0].permute(1, 2, 0).contiguous().numpy()
+    encoding = upscaler.encode(image)
+    return lambda tau, seed: torch.from_numpy(encoding.sample(tau=tau.at(1), seed=seed)).permute(2, 0, 1)[None]
+
+
+def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
+    condition = network.condition(lr)
+
+    def sample(tau: Temperature, seed: int) -> Tensor:
+        noise = runtime_noise(network, lr, seed=seed)
+        return network.decode_conditioned(condition, {level: tau.at(level) * z for level, z in noise.items()})
+
+    return sample
 
 
 @torch.no_grad()
 def report(
-    model: str | None, folder: Path, taus: Sequence[float], *, progress: Callable[[str], None] = lambda _: None
+    model: str | None,
+    folder: Path,
+    taus: Sequence[Temperature] = DEFAULT_TAUS,
+    *,
+    vgg16: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Bicubic, the encoder's own image (checkpoints only), and the model at every τ, seed 0.
+    """Bicubic, the encoder's own image (checkpoints only), and the model at every τ (an RRDB has none), seed 0.
 
-    LR images are MATLAB-bicubic reductions, rounded to 8 bits. Raises: ImageError, BundleError, CheckpointError.
+    LR images are MATLAB-bicubic reductions, rounded to 8 bits. vgg16: a file that :meth:`VGG16Features.open` reads.
+    Raises: ImageError, BundleError, CheckpointError, ArgumentError for τ that the model cannot take.
     """
     crops = crops_of(folder)
-    sampler, scale, encoder = open_sampler(model)
-    lrs = [round_to_8_bit(reduce_bicubic(crop, scale)) for crop in crops]
-    rows = [_row("bicubic", [enlarge_bicubic(lr, scale) for lr in lrs], crops, lrs)]
-    if encoder is not None:
-        rows.append(_row("encoder (L1)", [encoder(lr) for lr in lrs], crops, lrs))
+    vgg16_features = VGG16Features.open(vgg16) if vgg16 is not None else None
+    subject = open_subject(model)
     for tau in taus:
-        progress(f"tau {tau:g}: {len(crops)} crops")
-        first = [sampler(lr, tau, 0) for lr in lrs]
-        second = [sampler(lr, tau, 1) for lr in lrs] if tau else first
-        rows.append(_row(f"tau {tau:g}", first, crops, lrs, second))
-    return rows
+        subject.check(tau)
+    rows: dict[str, list[dict[str, float]]] = {}
+    for number, hr in enumerate(crops, start=1):
+        progress(f"crop {number} of {len(crops)}")
+        lr = round_to_8_bit(reduce_bicubic(hr, subject.scale))
+        for method, (image, other) in _images(subject, lr, taus).items():
+            rows.setdefault(method, []).append(_figures(image, other, hr, lr, vgg16_features))
+    return [_mean_row(method, by_crop) for method, by_crop in rows.items()]
 
 
-def _row(
-    method: str,
-    images: list[Tensor],
-    crops: list[Tensor],
-    lrs: list[Tensor],
-    others: list[Tensor] | None = None,
-) -> Row:
-    nonfinite = sum(int((~torch.isfinite(image)).sum()) for image in images)
-    rounded = [round_to_8_bit(image.nan_to_num(0.0)) for image in images]
-    scale = crops[0].shape[2] // lrs[0].shape[2]
-    figures = [
-        (
-            psnr(image, crop, border=BORDER),
-            float(piq.gmsd(image, crop)),
-            float(piq.haarpsi(image, crop)),
-            psnr(reduce_bicubic(image, scale), lr, border=1),
-        )
-        for image, crop, lr in zip(rounded, crops, lrs, strict=True)
-    ]
-    means = np.mean(np.array(figures, dtype=np.float64), axis=0)
-    difference = [
-        float((image - round_to_8_bit(other.nan_to_num(0.0))).abs().mean() * 255)
-        for image, other in zip(rounded, others or rounded, strict=True)
-    ]
-    return Row(
-        method=method,
-        psnr=float(means[0]),
-        gmsd=float(means[1]),
-        haarpsi=float(means[2]),
-        lr_psnr=float(means[3]),
-        diversity=float(np.mean(difference)),
-        nonfinite=nonfinite,
-    )
+def _images(subject: Subject, lr: Tensor, taus: Sequence[Temperature]) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each method its image, and another one of the next seed."""
+    bicubic = enlarge_bicubic(lr, subject.scale)
+    images = {"bicubic": (bicubic, bicubic)}
+    if subject.encoder is not None:
+        image = subject.encoder(lr)
+        images["encoder (L1)"] = (image, image)
+    if subject.condition is not None:
+        sample = subject.condition(lr)
+        for tau in taus:
+            image = sample(tau, 0)
+            images[f"tau {tau}"] = (image, sample(tau, 1) if any(tau.values) else image)
+    return images
+
+
+def _figures(
+    image: Tensor, other: Tensor, hr: Tensor, lr: Tensor, vgg16: VGG16Features | None = None
+) -> dict[str, float]:
+    border = hr.shape[2] // lr.shape[2]
+    row = {
+        "psnr": figures.psnr(image, hr, border=border),
+        "ssim": figures.ssim(image, hr, border=border),
+        "gmsd": figures.gmsd(image, hr),
+        "haarpsi": figures.haarpsi(image, hr),
+        "lr_psnr": figures.lr_psnr(image, lr),
+        "diversity": figures.diversity(image, other),
+        "colour_shift": figures.colour_shift(image, hr),
+        "nonfinite": figures.nonfinite(image),
+    }
+    if vgg16 is not None:
+        row["vgg16_feature_distance"] = vgg16.distance(figures.as_shown(image), hr)
+    return row
+
+
+def _mean_row(method: str, by_crop: Sequence[dict[str, float]]) -> Row:
+    means: dict[str, Any] = {name: float(np.mean([row[name] for row in by_crop])) for name in by_crop[0]}
+    return Row(method=method, **{**means, "nonfinite": int(sum(row["nonfinite"] for row in by_crop))})
+
+
+_COLUMNS = (
+    ("psnr", "RGB PSNR, dB", ".2f"),
+    ("ssim", "RGB SSIM ↑", ".4f"),
+    ("gmsd", "GMSD ↓", ".4f"),
+    ("haarpsi", "HaarPSI ↑", ".3f"),
+    ("vgg16_feature_distance", "VGG16 feature distance ↓", ".4f"),
+    ("lr_psnr", "LR-PSNR, dB", ".1f"),
+    ("diversity", "difference of two samples, /255", ".1f"),
+    ("colour_shift", "colour shift, /255", ".2f"),
+    ("nonfinite", "not finite", "d"),
+)
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table."""
-    lines = [
-        "| method | RGB PSNR, dB | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | difference of two samples, /255 | not finite |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.method} | {row.psnr:.2f} | {row.gmsd:.4f} | {row.haarpsi:.3f} | {row.lr_psnr:.1f} | "
-        f"{row.diversity:.1f} | {row.nonfinite} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    """The rows as a table; a figure that was not taken has no column."""
+    columns = [column for column in _COLUMNS if getattr(rows[0], column[0]) is not None]
+    cells = [["method", *(heading for _, heading, _ in columns)]]
+    cells += [[row.method, *(format(getattr(row, name), form) for name, _, form in columns)] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in cells]
+    return "\n".join([lines[0], "|---" * len(cells[0]) + "|", *lines[1:]])
 
 
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows, JSON-ready."""
-    return [asdict(row) for row in rows]
+    """The rows, JSON-ready; a figure that was not taken has no entry."""
+    return [{name: value for name, value in asdict(row).items() if value is not None} for row in rows]

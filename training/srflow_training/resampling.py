@@ -1,6 +1,8 @@
-"""Bicubic reduction and enlargement as MATLAB's imresize does them: the convention of every SR benchmark."""
+"""Reduction and enlargement as MATLAB's imresize does them: bicubic is the convention of every SR benchmark."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,16 +14,23 @@ def reduce_bicubic(image: Tensor, scale: int) -> Tensor:
     return _resize(image, 1 / scale, border=1, scale=scale)
 
 
+def reduce_bilinear(image: Tensor, scale: int) -> Tensor:
+    """N×C×sh×sw → N×C×h×w, antialiased bilinear (a triangle of 2·scale pixels), mirrored borders; not rounded."""
+    return _resize(image, 1 / scale, border=1, scale=scale, mode="bilinear")
+
+
 def enlarge_bicubic(image: Tensor, scale: int) -> Tensor:
     """N×C×h×w → N×C×sh×sw, bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
     return _resize(image, scale, border=scale, scale=scale)
 
 
-def _resize(image: Tensor, factor: float, *, border: int, scale: int) -> Tensor:
+def _resize(
+    image: Tensor, factor: float, *, border: int, scale: int, mode: Literal["bicubic", "bilinear"] = "bicubic"
+) -> Tensor:
     """Pad by four kernel supports, resize, crop what the padding became."""
     pad = 4 * scale if factor < 1 else 4
     padded = mirror_pad(image, pad)
-    resized = F.interpolate(padded, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False)
+    resized = F.interpolate(padded, scale_factor=factor, mode=mode, antialias=True, align_corners=False)
     margin = 4 * border
     return resized[..., margin:-margin, margin:-margin]
 

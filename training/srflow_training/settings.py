@@ -1,156 +1,230 @@
-"""What a training run is: a YAML file of three sections, checked before anything starts."""
+"""What a training run is: a YAML file of five sections, checked before anything starts."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.data import CropSettings
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 
-Decay = Literal["steps", "cosine"]
+Share = Annotated[float, Field(ge=0, le=1)]
+ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Optimisation.
+class Section(BaseModel):
+    """Fields of one section; a field that is unknown, missing, of another type or out of range is named."""
 
-    iterations: length of the run. learning_rate: Adam's, at the start; betas: Adam's.
-    decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published), "cosine" goes to zero.
-    freeze_encoder: share of the iterations in which the LR encoder is not trained.
-    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published).
-    clip_norm: gradients are scaled down to this norm. encoder: file to start the LR encoder from; none if empty.
-    save_every, log_every, validate_every: in iterations. seed: of the weights, the crops and the noise.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSettings(Section):
+    """How training crops are taken.
+
+    crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops in an iteration, all devices together.
+    choose_of: each crop is the most detailed of this many of its photograph (sky and blur teach little).
+    widest: photographs wider than this are halved until they are not (large ones are soft at full size); 0: never.
+    narrowest: halves that are at least this wide are used beside the photograph itself; 0: only the photograph.
+    flips: random mirroring, both ways. transposes: rows and columns exchanged at random.
+    hr_shift: HR moves by up to this many pixels against its LR image, both ways (for content transfer).
+    reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work on faces).
+    lr: folder of LR images, named as the HR ones (or with "x4" and the like appended), instead of making them.
+    late_crop, late_share: crops of this side in the last share of the iterations, fewer a batch, so that the cost
+    stays the same; 0: never. The inverse is used on larger images than it was trained on.
+    workers: processes that decode photographs, on every device. cache: folder for decoded photographs, from which
+    crops are read without decoding again (3 bytes a pixel); none if empty.
     """
 
-    iterations: int
-    learning_rate: float = 5e-4
-    betas: tuple[float, float] = (0.9, 0.99)
-    decay: Decay = "steps"
-    freeze_encoder: float = 0.5
-    noise: float = 4 / math.sqrt(3)
-    clip_norm: float = 5.0
-    encoder: str = ""
-    save_every: int = 500
-    log_every: int = 50
-    validate_every: int = 1000
-    seed: int = 0
+    crop: PositiveInt
+    batch: PositiveInt
+    choose_of: PositiveInt = 1
+    widest: NonNegativeInt = 0
+    narrowest: NonNegativeInt = 0
+    flips: bool = True
+    transposes: bool = True
+    hr_shift: NonNegativeInt = 0
+    reduction: Literal["bicubic", "bilinear"] = "bicubic"
+    lr: str = ""
+    late_crop: NonNegativeInt = 0
+    late_share: Share = 0.1
+    workers: NonNegativeInt = 2
+    cache: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas) if isinstance(self.betas, (list, tuple)) else ())
-        for name in ("iterations", "save_every", "log_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"schedule.{name} is {getattr(self, name)}; it must be at least 1")
-        ranges = {
-            "learning_rate": 0 < self.learning_rate <= 1,
-            "betas": len(self.betas) == 2 and all(isinstance(b, (int, float)) and 0 <= b < 1 for b in self.betas),
-            "freeze_encoder": 0 <= self.freeze_encoder <= 1,
-            "noise": 0 <= self.noise < math.inf,
-            "clip_norm": 0 < self.clip_norm < math.inf,
-            "seed": 0 <= self.seed < 2**31,
-        }
-        for name, good in ranges.items():
-            if not good:
-                raise ArgumentError(f"schedule.{name} is {getattr(self, name)}, which is out of range")
-        if self.decay not in get_args(Decay):
-            raise ArgumentError(f"schedule.decay is {self.decay!r}; it is one of {', '.join(get_args(Decay))}")
+    @model_validator(mode="after")
+    def _files_fit_their_photographs(self) -> DataSettings:
+        if self.lr and (self.widest or self.narrowest):
+            raise ValueError("lr: LR files fit their photographs at full size: set widest and narrowest to 0")
+        return self
+
+    def at(self, progress: float) -> tuple[int, int]:
+        """(crop, batch) when this share of the iterations is done."""
+        if self.late_crop and progress >= 1 - self.late_share:
+            return self.late_crop, max(1, round(self.batch * (self.crop / self.late_crop) ** 2))
+        return self.crop, self.batch
+
+
+class Objective(Section):
+    """What is minimised: for a flow the negative log-likelihood, in bits per HR pixel and channel; for an RRDB, L1.
+
+    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published).
+    l1: weight of the mean absolute error of the decoding at τ = 0, in [0, 1], added to a flow's loss; it keeps
+    fidelity, and costs a decoding. l1_every: in every this many iterations only.
+    """
+
+    noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
+    l1: Annotated[float, Field(ge=0)] = 0.0
+    l1_every: PositiveInt = 1
+
+
+class Schedule(Section):
+    """Optimisation by Adam.
+
+    start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are). encoder: RRDB,
+    ESRGAN-family or SRFlow file that the LR encoder starts from, before start's own. Empty: random weights.
+    iterations: length of the run; left out, 200,000, or 300,000 with no encoder to start from (as published).
+    freeze_encoder: share of the iterations in which the LR encoder is not trained; left out, 0.5, or 0 with none.
+    learning_rate: at the start. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
+    "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
+    clip_norm: gradients are scaled down to this norm.
+    ema: decay of the moving average of the weights, which is what is validated and saved for export; 0: none.
+    save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
+    seed: of the weights, the crops and the noise.
+    """
+
+    iterations: PositiveInt = ITERATIONS
+    encoder: str = ""
+    start: str = ""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    decay: Literal["steps", "cosine"] = "steps"
+    warmup: NonNegativeInt = 0
+    freeze_encoder: Share = 0.5
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    save_every: PositiveInt = 500
+    log_every: PositiveInt = 50
+    validate_every: PositiveInt = 1000
+    keep: PositiveInt = 3
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_scratch(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and not values.get("encoder") and not values.get("start"):
+            return {"iterations": ITERATIONS_FROM_SCRATCH, "freeze_encoder": 0.0, **values}
+        return values
 
     def learning_rate_at(self, iteration: int) -> float:
         """Learning rate of this iteration, counted from 0."""
         progress = iteration / self.iterations
+        rate = self.learning_rate * min(1.0, (iteration + 1) / (self.warmup + 1))
         if self.decay == "cosine":
-            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-        return self.learning_rate * 0.5 ** sum(progress >= step for step in (0.5, 0.75, 0.9, 0.95))
+            return rate * 0.5 * (1 + math.cos(math.pi * progress))
+        return rate * 0.5 ** sum(progress >= step for step in (0.5, 0.75, 0.9, 0.95))
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """A whole run: the network (an SRFlow, or an RRDB to start one from), its crops, its schedule."""
+class Hardware(Section):
+    """Where and how a run computes; none of it is part of what is learned but for rounding.
 
-    network: Mapping[str, Any]
-    crops: CropSettings
-    schedule: Schedule
-    raw: Mapping[str, Any] = field(repr=False)
+    accelerator: auto, cpu, cuda or mps. devices: on every node. nodes: machines; each is started with the same
+    command, in the way of Lightning Fabric or torchrun. precision: fp32, or bf16 (convolutions of the encoder and of
+    the conditional nets in bfloat16, the flow's state in float32). channels_last: memory layout of images.
+    compile: the loss goes through torch.compile. threads: CPU threads of a process; 0 leaves PyTorch's choice.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: PositiveInt = 1
+    nodes: PositiveInt = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    threads: NonNegativeInt = 0
+
+
+class RunSettings(Section):
+    """A whole run: the network (an SRFlow, or an RRDB to start one from), its data, objective, schedule, hardware."""
+
+    network: dict[str, Any]
+    data: DataSettings
+    objective: Objective = Objective()
+    schedule: Schedule = Schedule()
+    hardware: Hardware = Hardware()
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RunSettings:
         """Raises: ArgumentError naming the field that is wrong or unknown."""
-        unknown = set(raw) - {"network", "data", "schedule"}
-        if unknown:
-            raise ArgumentError(f"unknown sections {', '.join(sorted(unknown))}; there are network, data, schedule")
-        for name, section in raw.items():
-            if section is not None and not isinstance(section, Mapping):
-                raise ArgumentError(f"section {name} is {section!r}; fields were expected")
-        network, data, schedule = (dict(raw.get(name) or {}) for name in ("network", "data", "schedule"))
-        for name in ("scale", "seed"):
-            if name in data:
-                raise ArgumentError(f"data.{name} cannot be set: it follows from network.scale and schedule.seed")
-        if network.get("kind") not in ("srflow", "rrdb"):
-            raise ArgumentError(f"network.kind is {network.get('kind')!r}; it is srflow or rrdb")
-        seed = schedule.get("seed", 0)
-        settings = cls(
-            network=network,
-            crops=_checked(CropSettings, "data", {**data, "scale": network.get("scale", 4), "seed": seed}),
-            schedule=_checked(Schedule, "schedule", schedule),
-            raw=raw,
-        )
-        multiple = settings.crops.scale * (settings.flow_config().size_multiple if network["kind"] == "srflow" else 1)
-        if settings.crops.crop < multiple or settings.crops.crop % multiple:
-            raise ArgumentError(f"data.crop is {settings.crops.crop}; this network needs multiples of {multiple}")
+        # a section without a line of its own is an empty one
+        raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
+        try:
+            settings = cls.model_validate(raw)
+        except ValidationError as error:
+            raise ArgumentError(_first_problem(error)) from error
+        settings.config()
+        settings._check_sizes()
         return settings
 
-    def flow_config(self) -> SRFlowConfig:
-        """The SRFlow network. Raises: ArgumentError."""
+    @property
+    def kind(self) -> str:
+        """`srflow` or `rrdb`."""
+        return str(self.network.get("kind"))
+
+    def config(self) -> SRFlowConfig:
+        """The SRFlow network; for an RRDB, one with this encoder. Raises: ArgumentError."""
+        if self.kind not in ("srflow", "rrdb"):
+            raise ArgumentError(f"network.kind is {self.network.get('kind')!r}; it is srflow or rrdb")
+        if self.kind == "rrdb" and (flow_only := set(self.network) - {"kind", *_RRDB_FIELDS}):
+            raise ArgumentError(f"unknown field network.{min(flow_only)}; an rrdb has {', '.join(_RRDB_FIELDS)}")
         values = {name: value for name, value in self.network.items() if name not in ("kind", "variant")}
-        return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
+        try:
+            return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
+        except ArgumentError as error:
+            raise ArgumentError(f"network: {error}") from error
 
     def build(self) -> SRFlow | RRDB:
         """The network, freshly initialised. Raises: ArgumentError."""
-        if self.network["kind"] == "srflow":
-            model = SRFlow(self.flow_config())
-            model.encoder.initialize()
-            return model
-        values = {name: value for name, value in self.network.items() if name != "kind"}
-        self.flow_config()  # for its checks: the fields have the same names and ranges
-        try:
-            encoder = RRDB(**values)
-        except TypeError as error:
-            raise ArgumentError(f"network: {error}") from error
-        encoder.initialize()
-        return encoder
+        model = SRFlow(self.config())
+        model.encoder.initialize()
+        return model if self.kind == "srflow" else model.encoder
+
+    def _check_sizes(self) -> None:
+        config = self.config()
+        multiple = config.scale * (config.size_multiple if self.kind == "srflow" else 1)
+        for name in ("crop", "late_crop"):
+            size = getattr(self.data, name)
+            if size % multiple:
+                raise ArgumentError(f"data.{name} is {size}; this network needs multiples of {multiple}")
+        ranks = self.hardware.devices * self.hardware.nodes
+        for progress in (0.0, 1.0):
+            if self.data.at(progress)[1] % ranks:
+                raise ArgumentError(
+                    f"data.batch gives {self.data.at(progress)[1]} crops, not a multiple of the {ranks} devices: "
+                    "choose another data.batch (or data.late_crop)"
+                )
 
 
-def _checked(kind: type[Any], section: str, values: Mapping[str, Any]) -> Any:
-    known = {item.name: str(item.type) for item in fields(kind)}
-    checked = {}
-    for name, value in values.items():
-        if name not in known:
-            raise ArgumentError(f"unknown field {section}.{name}; {section} has {', '.join(known)}")
-        checked[name] = _number(f"{section}.{name}", known[name], value)
-    try:
-        return kind(**checked)
-    except TypeError as error:
-        raise ArgumentError(f"{section}: {error}") from error
+_RRDB_FIELDS = ("scale", "nf", "growth", "blocks", "trunk_skip", "image_base")
 
 
-def _number(name: str, annotation: str, value: Any) -> Any:
-    """The value as its field's type. YAML reads 1e-3 (without a point) as text: a number is meant."""
-    if annotation == "float" and isinstance(value, (str, int)) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    kind = {"int": int, "float": float, "str": str}.get(annotation)
-    if kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        wanted = {int: "a whole number", float: "a number", str: "a text"}[kind]
-        raise ArgumentError(f"{name} is {value!r}; {wanted} was expected")
-    return value
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"]]
+    name = ".".join(where) or "the configuration"
+    if problem["type"] == "extra_forbidden":
+        section: Any = RunSettings
+        for part in where[:-1]:
+            section = section.model_fields[part].annotation
+        return f"unknown field {name}; there are {', '.join(section.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] == "value_error":
+        return f"{name}.{problem['ctx']['error']}"
+    return f"{name} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def preset_names() -> list[str]:
@@ -159,7 +233,7 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_settings(config: str, overrides: tuple[str, ...] = ()) -> RunSettings:
+def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
     """A preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError."""
     if config in preset_names():
         text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
@@ -173,7 +247,7 @@ def load_settings(config: str, overrides: tuple[str, ...] = ()) -> RunSettings:
     try:
         raw = yaml.safe_load(text)
         if not isinstance(raw, dict):
-            raise ArgumentError(f"{config}: sections network, data and schedule were expected")
+            raise ArgumentError(f"{config}: sections {', '.join(RunSettings.model_fields)} were expected")
         for override in overrides:
             name, separator, value = override.partition("=")
             section, dot, key = name.partition(".")
@@ -181,7 +255,9 @@ def load_settings(config: str, overrides: tuple[str, ...] = ()) -> RunSettings:
                 raise ArgumentError(
                     f"--set {override}: section.field=value was expected, e.g. schedule.iterations=2000"
                 )
-            fields_of_section = raw.setdefault(section, {})
+            fields_of_section = raw.get(section)
+            if fields_of_section is None:
+                fields_of_section = raw[section] = {}
             if not isinstance(fields_of_section, dict):
                 raise ArgumentError(f"{config}: section {section} holds no fields")
             fields_of_section[key] = yaml.safe_load(value)
@@ -192,9 +268,4 @@ def load_settings(config: str, overrides: tuple[str, ...] = ()) -> RunSettings:
 
 def dump_settings(settings: RunSettings) -> str:
     """YAML of the resolved run: what was left out is written with the value that was used."""
-    resolved = {
-        "network": dict(settings.network),
-        "data": {name: value for name, value in asdict(settings.crops).items() if name not in ("scale", "seed")},
-        "schedule": {**asdict(settings.schedule), "betas": list(settings.schedule.betas)},
-    }
-    return yaml.safe_dump(resolved, sort_keys=False)
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)

@@ -1,31 +1,41 @@
-"""The training loop: negative log-likelihood of an SRFlow, or L1 of the RRDB that it starts from."""
+"""The training loop: an SRFlow by maximum likelihood, or the RRDB that it starts from by L1."""
 
 from __future__ import annotations
 
-import csv
-import io
+import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 
-from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
-from srflow_training.checkpoints import load_encoder, save_checkpoint
+from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
+from srflow_sdk.interrupts import deferred_interrupts
+from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
 from srflow_training.checkpoints.io import write_atomically
-from srflow_training.data import PhotoCrops
+from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.settings import RunSettings, dump_settings
+from srflow_training.objective import EncoderObjective, FlowObjective
+from srflow_training.settings import Hardware, RunSettings, dump_settings
+from srflow_training.states import States
 from srflow_training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
 _MEND = "--resume with a lower schedule.learning_rate, or train the bounded variant"
-_FREE_ON_RESUME = ("iterations", "learning_rate", "save_every", "log_every", "validate_every")
+_FREE_ON_RESUME = {
+    "schedule": {"iterations", "learning_rate", "save_every", "log_every", "validate_every", "keep"},
+    "data": {"workers", "cache"},
+}
 _MAX_SKIPPED = 20  # non-finite steps in a row after which a run stops
 
 
@@ -34,168 +44,300 @@ class DivergedError(SRFlowError):
 
 
 class Trainer:
-    """A run in a folder: `config.yaml`, `state.pt` (to resume), `model.safetensors` (to export), `log.csv`.
+    """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export), `tensorboard/`.
 
-    Weights, crops and noise of iteration i follow from the seed and i, so a resumed run goes on as if never stopped.
-    On resume the length, the learning rate and the *_every fields may differ from the run's.
-    Raises: ArgumentError if the folder holds a run and resume is False, none and resume is True, or another run's.
+    Weights, crops and noise of iteration i follow from the seed and i alone, so a resumed run goes on as if it had
+    never stopped. On resume the length, the learning rate, the *_every fields and the hardware may differ.
+    Raises: ArgumentError if the folder holds a run and resume is False, none and resume is True, or another run's;
+    DeviceError if the hardware is not there; ImageError if there is nothing to train on.
     """
 
     def __init__(self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool) -> None:
         self.settings, self.schedule, self.out = settings, settings.schedule, out
-        state_file = out / "state.pt"
-        if state_file.exists() and not resume:
+        self.states = States(out / "states", keep=self.schedule.keep)
+        if self.states.files() and not resume:
             raise ArgumentError(f"{out} holds a run: add --resume to go on with it, or name another --out")
-        if resume and not state_file.exists():
+        if resume and not self.states.files():
             raise ArgumentError(f"{out} holds no saved state to resume from: leave --resume out to start there")
+        scale = settings.config().scale
+        self.photos = Photos(data, settings.data, scale, logger.warning)
+        self.validation = Validation(val, scale=scale, report=logger.warning) if val is not None else None
+        self.fabric = _launched(settings.hardware)
+        self.crops = Crops(
+            self.photos,
+            settings.data,
+            scale=scale,
+            seed=self.schedule.seed,
+            iterations=self.schedule.iterations,
+            rank=self.fabric.global_rank,
+            ranks=self.fabric.world_size,
+        )
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
-        if self.schedule.encoder and not state_file.exists():
-            self._start_encoder_from(Path(self.schedule.encoder))
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not self.states.files():
+            self._start_from_files()
+        self.model.train()
+        self.average = AveragedModel(self.model, avg_fn=_ramped(self.schedule.ema)) if self.schedule.ema else None
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=self.schedule.learning_rate, betas=self.schedule.betas
         )
-        self.crops = PhotoCrops(data, settings.crops)
-        self.validation = Validation(val, scale=settings.crops.scale) if val is not None else None
         self.iteration = 0
-        self.skipped = 0
-        out.mkdir(parents=True, exist_ok=True)
-        if state_file.exists():
-            self._restore(state_file)
-        write_atomically(out / "config.yaml", dump_settings(settings).encode())
+        self.skipped = self.skipped_in_a_row = 0
+        self._to_device()
+        if self.states.files():
+            self._restore()
+        if self.fabric.is_global_zero:
+            write_atomically(out / "config.yaml", dump_settings(settings).encode())
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file to export: the network with averaged weights."""
+        return self.out / "model.safetensors"
+
+    @property
+    def trained(self) -> SRFlow | RRDB:
+        """The network with averaged weights (those of the optimiser if schedule.ema is 0)."""
+        if self.average is None or int(self.average.n_averaged) == 0:
+            return self.model
+        return self.average.module  # type: ignore[return-value]
 
     def run(self, report: Callable[[dict[str, float]], None] = lambda _: None) -> Path:
         """Train to the end; `report` gets figures every `log_every` iterations. Returns the checkpoint to export.
 
-        Raises: DivergedError.
+        A Ctrl-C takes effect after a step, whose state is saved. Raises: DivergedError, KeyboardInterrupt.
         """
-        if isinstance(self.model, SRFlow) and self.iteration == 0:
-            hr, lr = self._batch(0)
-            self.model.initialize_actnorms(hr, lr)
-        started, first = time.monotonic(), self.iteration
-        losses: list[float] = []
-        while self.iteration < self.schedule.iterations:
-            losses.append(self._step())
-            if self.iteration % self.schedule.log_every == 0 or self.iteration == self.schedule.iterations:
-                rate = (self.iteration - first) / (time.monotonic() - started)
-                figures = {
-                    "iteration": self.iteration,
-                    "loss": sum(losses) / len(losses),
-                    "learning_rate": self.schedule.learning_rate_at(self.iteration - 1),
-                    "iterations_per_second": rate,
-                    "seconds_left": (self.schedule.iterations - self.iteration) / rate,
-                }
-                losses.clear()
-                if self.validation is not None and self.iteration % self.schedule.validate_every == 0:
-                    figures |= self.validation.figures(self.model)
-                self._log(figures)
-                report(figures)
-            if self.iteration % self.schedule.save_every == 0 or self.iteration == self.schedule.iterations:
-                self._save_state()
-        return self.out / "model.safetensors"
+        alone = self.fabric.world_size == 1  # several processes would not all stop after the same step
+        with deferred_interrupts() if alone else nullcontext(lambda: None) as raise_if_interrupted, self._log() as log:
+            meter = _Meter(self.iteration)
+            for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
+                meter.add(self._step(batch))
+                last = self.iteration == self.schedule.iterations
+                if self.iteration % self.schedule.log_every == 0 or last:
+                    figures = self._figures(meter)
+                    log(figures)
+                    report(figures)
+                if self.iteration % self.schedule.save_every == 0 or last:
+                    self._save()
+                try:
+                    raise_if_interrupted()
+                except KeyboardInterrupt:
+                    self._save()
+                    raise
+        if self.fabric.is_global_zero:
+            self._write_checkpoint()  # again: a run that was killed between the last state and this has a state alone
+        self.fabric.barrier()
+        return self.checkpoint
 
-    def _batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """hr (with dequantisation noise) and lr of this iteration."""
-        hr, lr = self.crops.batch(iteration)
-        if self.schedule.noise:
-            generator = torch.Generator().manual_seed(self.schedule.seed * 1_000_003 + iteration)
-            hr = hr + torch.randn(hr.shape, generator=generator) * (self.schedule.noise / 255)
-        return tuple(x.contiguous(memory_format=torch.channels_last) for x in (hr, lr))  # type: ignore[return-value]
-
-    def _step(self) -> float:
-        """One update; a non-finite one is skipped. Returns the loss."""
-        if isinstance(self.model, SRFlow):
-            frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
-            self.model.encoder.requires_grad_(not frozen)
+    def _step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update; a non-finite one is skipped. Returns the terms of the loss and the gradient's norm."""
+        hr, lr, noise = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise))
+        if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
+            noisy = hr + noise * (self.settings.objective.noise / 255)
+            self.model.initialize_actnorms(noisy, lr, self._mean_of_ranks)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
-        hr, lr = self._batch(self.iteration)
-        loss = loss_of(self.model, hr, lr)
+        frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
+        l1 = self.settings.objective.l1 > 0 and self.iteration % self.settings.objective.l1_every == 0
+        terms: dict[str, Tensor] = self.objective(hr, lr, noise, frozen=frozen, l1=l1)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip_norm)
-        if bool(torch.isfinite(loss)) and bool(torch.isfinite(norm)):
+        self.fabric.backward(terms["loss"])
+        norm = self.fabric.clip_gradients(
+            self.objective, self.optimiser, max_norm=self.schedule.clip_norm, error_if_nonfinite=False
+        )
+        assert norm is not None  # for the type checker: with max_norm there is one
+        if bool(torch.isfinite(norm)):  # the same on all ranks, unlike the loss
             self.optimiser.step()
-            self.skipped = 0
+            self.skipped_in_a_row = 0
+            if self.average is not None:
+                self.average.update_parameters(self.model)
         else:
-            self.skipped += 1
-            logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
-            if self.skipped >= _MAX_SKIPPED:
-                raise DivergedError(
-                    f"{self.skipped} steps in a row were not finite at iteration {self.iteration}: {_MEND}"
-                )
+            self._skip()
         self.iteration += 1
-        return float(loss.detach())
+        return {**{name: term.detach() for name, term in terms.items()}, "gradient_norm": norm.detach()}
 
-    def _start_encoder_from(self, path: Path) -> None:
-        encoder = self.model.encoder if isinstance(self.model, SRFlow) else self.model
-        source = load_encoder(path)
-        if source.settings() != encoder.settings():
-            raise CheckpointError(f"{path}: the encoder is {source.settings()}; this run needs {encoder.settings()}")
-        encoder.load_state_dict(source.state_dict())
+    def _skip(self) -> None:
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if self.fabric.is_global_zero:
+            logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
+        if self.skipped_in_a_row >= _MAX_SKIPPED:
+            raise DivergedError(
+                f"{self.skipped_in_a_row} steps in a row were not finite at iteration {self.iteration}: {_MEND}"
+            )
 
-    def _save_state(self) -> None:
+    def _start_from_files(self) -> None:
+        if self.schedule.start:
+            source = load_checkpoint(self.schedule.start)
+            if isinstance(source, RRDB) != isinstance(self.model, RRDB):
+                raise CheckpointError(f"{self.schedule.start}: holds another kind of network than this run's")
+            _copy(source, self.model, self.schedule.start)
+        if self.schedule.encoder:
+            encoder = self.model.encoder if isinstance(self.model, SRFlow) else self.model
+            _copy(load_encoder(self.schedule.encoder), encoder, self.schedule.encoder)
+
+    def _to_device(self) -> None:
+        """Put network, average and optimiser where they compute; the objective is what they share."""
+        hardware = self.settings.hardware
+        wrapped = EncoderObjective if isinstance(self.model, RRDB) else FlowObjective
+        objective: Any = wrapped(self.model, self.settings.objective)  # type: ignore[arg-type]
+        if hardware.channels_last:
+            for parameter in self.model.parameters():
+                if parameter.ndim == 4 and parameter.shape[-1] > 1:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        if hardware.compile:
+            objective = torch.compile(objective)
+        self.objective, self.optimiser = self.fabric.setup(objective, self.optimiser)
+        if self.average is not None:
+            self.average.to(self.fabric.device)
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        layout = torch.channels_last if self.settings.hardware.channels_last else torch.contiguous_format
+        return images.to(self.fabric.device, memory_format=layout, non_blocking=True)
+
+    def _mean_of_ranks(self, statistic: Tensor) -> Tensor:
+        mean = self.fabric.all_reduce(statistic, reduce_op="mean")
+        assert isinstance(mean, Tensor)  # for the type checker: a tensor in, a tensor out
+        return mean
+
+    def _save(self) -> None:
         """Write state and checkpoint. Raises: DivergedError, keeping the last ones, if weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise DivergedError(
                 f"the weights are not finite at iteration {self.iteration}: the last good state is kept; {_MEND}"
             )
-        buffer = io.BytesIO()
-        torch.save(
-            {
+        if self.fabric.is_global_zero:
+            state = {
                 "iteration": self.iteration,
+                "skipped": self.skipped,
                 "model": self.model.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "settings": dump_settings(self.settings),
-            },
-            buffer,
-        )
-        write_atomically(self.out / "state.pt", buffer.getvalue())
-        notes: dict[str, Any] = {"iterations": self.iteration, "settings": dump_settings(self.settings)}
-        save_checkpoint(self.out / "model.safetensors", self.model, notes=notes)
+            }
+            self.states.save(self.iteration, state)
+            self._write_checkpoint()
 
-    def _restore(self, path: Path) -> None:
+    def _write_checkpoint(self) -> None:
+        notes = {"iterations": self.iteration, "settings": dump_settings(self.settings)}
+        save_checkpoint(self.checkpoint, self.trained, notes=notes)
+
+    def _restore(self) -> None:
+        state = self.states.load()
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
             if _identity(state["settings"]) != _identity(dump_settings(self.settings)):
                 raise ArgumentError(
-                    f"{self.out} holds a run with other settings (see its config.yaml): on --resume only schedule's "
-                    f"{', '.join(_FREE_ON_RESUME)} may change; else name another --out"
+                    f"{self.out} holds a run with other settings (see its config.yaml): on --resume only hardware and "
+                    + " and ".join(
+                        f"{section}'s {', '.join(sorted(names))}" for section, names in _FREE_ON_RESUME.items()
+                    )
+                    + " may change; else name another --out"
                 )
             self.model.load_state_dict(state["model"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.iteration = int(state["iteration"])
+            self.iteration, self.skipped = int(state["iteration"]), int(state["skipped"])
         except ArgumentError:
             raise
         except Exception as error:
             raise CheckpointError(
-                f"{path}: the run's state cannot be read ({error}): start again in another --out"
+                f"{self.states.files()[-1]}: is not this version's state ({error}): start again in another --out"
             ) from error
 
-    def _log(self, figures: dict[str, float]) -> None:
-        """Append to log.csv; validation columns are empty between validations."""
-        path = self.out / "log.csv"
-        columns = ["iteration", "loss", "learning_rate", "iterations_per_second", *Validation.COLUMNS]
-        fresh = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-            if fresh:
-                writer.writeheader()
-            writer.writerow({name: f"{value:.6g}" for name, value in figures.items()})
+    def _figures(self, meter: _Meter) -> dict[str, float]:
+        figures = {
+            "iteration": float(self.iteration),
+            "learning_rate": self.schedule.learning_rate_at(self.iteration - 1),
+            "skipped_steps": float(self.skipped),
+            **meter.read(self.iteration, self.schedule.iterations),
+        }
+        last = self.iteration == self.schedule.iterations
+        if self.validation is not None and (self.iteration % self.schedule.validate_every == 0 or last):
+            if self.fabric.is_global_zero:
+                figures |= self.validation.figures(self.trained)
+            self.fabric.barrier()  # the others wait: a collective that starts minutes early may time out
+        return figures
+
+    @contextmanager
+    def _log(self) -> Iterator[Callable[[dict[str, float]], None]]:
+        """A function that writes figures, and the picture grid beside those of a validation, for TensorBoard."""
+        if not self.fabric.is_global_zero:
+            yield lambda figures: None
+            return
+        # what a killed run had logged after its last state is superseded
+        with SummaryWriter(str(self.out / "tensorboard"), purge_step=self.iteration) as writer:
+
+            def write(figures: dict[str, float]) -> None:
+                for name, value in figures.items():
+                    if name not in ("iteration", "seconds_left"):
+                        tag = name if "/" in name else f"training/{name}"
+                        writer.add_scalar(tag, value, self.iteration)
+                if self.validation is not None and any(name.startswith("validation/") for name in figures):
+                    grid = self.validation.grid(self.trained)
+                    writer.add_image("validation/pictures", grid, self.iteration)
+                writer.flush()
+
+            yield write
+
+
+class _Meter:
+    """Means of the loss's terms, and the speed, between two readings."""
+
+    def __init__(self, iteration: int) -> None:
+        self.first, self.started = iteration, time.monotonic()
+        self.terms: dict[str, list[Tensor]] = {}
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        for name, term in terms.items():
+            self.terms.setdefault(name, []).append(term)
+
+    def read(self, iteration: int, iterations: int) -> dict[str, float]:
+        rate = (iteration - self.first) / (time.monotonic() - self.started)
+        means = {name: float(torch.stack(values).mean()) for name, values in self.terms.items()}
+        self.terms.clear()
+        return {**means, "iterations_per_second": rate, "seconds_left": (iterations - iteration) / rate}
+
+
+def _launched(hardware: Hardware) -> Fabric:
+    """Fabric with its processes started. Raises: DeviceError."""
+    several = hardware.devices * hardware.nodes > 1
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)
+    try:
+        fabric = Fabric(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            num_nodes=hardware.nodes,
+            # the encoder's image head is in no flow's loss, and a frozen encoder in none
+            strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+            precision="bf16-mixed" if hardware.precision == "bf16" else "32-true",
+        )
+        fabric.launch()
+    except (ValueError, RuntimeError) as error:  # what Fabric raises of hardware that is not there
+        raise DeviceError(f"hardware: {' '.join(str(error).split())}: choose another accelerator or devices") from error
+    return fabric
+
+
+def _ramped(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average whose decay rises to `decay`, so that the start is soon forgotten."""
+
+    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return torch.lerp(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return update
+
+
+def _copy(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
+    shapes = [model.settings() if isinstance(model, RRDB) else model.config.to_dict() for model in (source, target)]
+    if shapes[0] != shapes[1]:
+        raise CheckpointError(f"{path}: the network is {shapes[0]}; this run needs {shapes[1]}")
+    target.load_state_dict(copy.deepcopy(source.state_dict()))
 
 
 def _identity(settings: str) -> dict[str, Any]:
     """What must be the same when a run is resumed."""
     content: dict[str, Any] = yaml.safe_load(settings)
-    schedule = {name: value for name, value in content["schedule"].items() if name not in _FREE_ON_RESUME}
-    return {**content, "schedule": schedule}
-
-
-def loss_of(model: SRFlow | RRDB, hr: Tensor, lr: Tensor) -> Tensor:
-    """SRFlow: negative log-likelihood in bits per HR pixel and channel. RRDB: mean absolute error."""
-    if isinstance(model, RRDB):
-        error: Tensor = (model(lr) - hr).abs().mean()
-        return error
-    nats: Tensor = model(hr, lr)
-    return -nats.mean() / (torch.log(torch.tensor(2.0)) * hr[0].numel())
+    del content["hardware"]
+    for section, names in _FREE_ON_RESUME.items():
+        content[section] = {name: value for name, value in content[section].items() if name not in names}
+    return content

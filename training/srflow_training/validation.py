@@ -1,68 +1,157 @@
-"""Figures on photographs that are not trained on, while a run goes on."""
+"""Figures and pictures of photographs that are not trained on, while a run goes on."""
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
 from srflow_training.data import image_files, read_photo
+from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim, to_image
 from srflow_training.model import RRDB, SRFlow
+from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
-_CROP = 256
-_MOST = 8
+logger = logging.getLogger(__name__)
+
+_CROP, _MOST = 256, 8
+_CELL, _GRID_ROWS = 128, 4
+_GRID_TAUS = (0.0, 0.5, 0.8, 1.0)
+_NONFINITE = "validation/nonfinite_tau0.8"
+_MAGENTA = (1.0, 0.0, 1.0)
 
 
 class Validation:
-    """The centre crops of a folder's first photographs, at most 256×256 each; those under 16·scale are left out.
+    """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
 
-    Raises: ImageError if there is none, or a file cannot be read.
+    report: is told of every file that is skipped, because it cannot be read or is under 16·scale pixels.
+    Raises: ImageError if no photograph is left.
     """
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("val_psnr_bicubic", "val_psnr", "val_nll", "val_nonfinite")
-
-    def __init__(self, folder: Path, *, scale: int) -> None:
+    def __init__(self, folder: Path, *, scale: int, report: Callable[[str], None] = logger.warning) -> None:
         self.scale = scale
-        photos = (read_photo(path) for path in image_files(folder)[:_MOST])
-        self.crops = [_centre_crop(photo, 16 * scale) for photo in photos if min(photo.shape[:2]) >= 16 * scale]
+        self.crops: list[Tensor] = []
+        least = 16 * scale
+        for path in image_files(folder):
+            try:
+                photo = read_photo(path)
+            except ImageError as error:
+                report(f"validation, skipped: {error}")
+                continue
+            if min(photo.shape[:2]) < least:
+                report(f"validation, skipped: {path} is smaller than {least} px")
+                continue
+            self.crops.append(_centre(to_image(photo), _CROP, multiple=least))
+            if len(self.crops) == _MOST:
+                break
         if not self.crops:
-            raise ImageError(f"{folder}: no photograph is at least {16 * scale} px high and wide: add larger ones")
+            raise ImageError(f"{folder}: no photograph is at least {least} px high and wide: add larger ones")
 
-    @torch.no_grad()
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
-        """Mean RGB PSNR in dB of bicubic and of the model (SRFlow: τ = 0); NLL in bits per dimension; how many
-        values of samples at τ = 0.8 are not finite. The model's mode is left as it was.
+        """Means over the crops, by name; of values that are not finite, the number in all crops together.
+
+        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR and SSIM at τ = 0, the
+        other figures at τ = 0.8. An RRDB: PSNR and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
+        Samples are the runtime's of seed 0 (diversity: of seeds 0 and 1), so a model always gets the same figures.
         """
-        rows = []
-        for hr in self.crops:
-            lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
-            row = {"val_psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
-            if isinstance(model, SRFlow):
-                row["val_psnr"] = psnr(model.sample(lr, tau=0.0), hr, border=self.scale)
-                nats = float(model.encode(hr, lr)[1])
-                row["val_nll"] = -nats / (0.6931471805599453 * hr.numel())
-                sample = model.sample(lr, tau=0.8, generator=torch.Generator().manual_seed(0))
-                row["val_nonfinite"] = float((~torch.isfinite(sample)).sum())
-            else:
-                row["val_psnr"] = psnr(model(lr), hr, border=self.scale)
-            rows.append(row)
-        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        with _plain_inference(model):
+            rows = [self._figures_of(model, hr) for hr in self.crops]
+        sums = {name: sum(row[name] for row in rows) for name in rows[0]}
+        return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
+
+    def _figures_of(self, model: SRFlow | RRDB, hr: Tensor) -> dict[str, float]:
+        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
+        if isinstance(model, RRDB):
+            image = _image_of(model, lr)
+            row["validation/psnr"] = psnr(image, hr, border=self.scale)
+            row["validation/ssim"] = ssim(image, hr, border=self.scale)
+            return row
+        flow = _ConditionedFlow(model, lr)
+        mean, sample = flow.sample(0.0), flow.sample(0.8)
+        return row | {
+            "validation/nll": flow.bits_per_dimension(hr),
+            "validation/psnr_tau0": psnr(mean, hr, border=self.scale),
+            "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
+            "validation/gmsd_tau0.8": gmsd(sample, hr),
+            "validation/haarpsi_tau0.8": haarpsi(sample, hr),
+            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr),
+            "validation/diversity_tau0.8": diversity(sample, flow.sample(0.8, seed=1)),
+            _NONFINITE: nonfinite(sample),
+        }
+
+    def grid(self, model: SRFlow | RRDB) -> Tensor:
+        """A picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
+
+        Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an RRDB's image, HR.
+        Crops under 128 pixels have a white margin; pixels that are not finite are magenta.
+        """
+        with _plain_inference(model):
+            return torch.cat([self._grid_row(model, crop) for crop in self.crops[:_GRID_ROWS]], dim=1)
+
+    def _grid_row(self, model: SRFlow | RRDB, crop: Tensor) -> Tensor:
+        hr = _centre(crop, _CELL, multiple=8 * self.scale)
+        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        if isinstance(model, RRDB):
+            images = [_image_of(model, lr)]
+        else:
+            flow = _ConditionedFlow(model, lr)
+            images = [flow.sample(tau) for tau in _GRID_TAUS]
+        enlarged = F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")
+        cells = [enlarged, enlarge_bicubic(lr, self.scale), *images, hr]
+        return torch.cat([_cell(image) for image in cells], dim=2)
 
 
-def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """RGB PSNR in dB on 8-bit values, `border` pixels left out on every side; images in [0, 1]. Equality is 100 dB."""
-    difference = (round_to_8_bit(image) - reference)[..., border:-border, border:-border]
-    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+class _ConditionedFlow:
+    """A flow and one LR image 1×3×h×w, which is encoded once. Computes on the model's device."""
+
+    def __init__(self, model: SRFlow, lr: Tensor) -> None:
+        self.model, self.lr, self.device = model, lr, _device(model)
+        self.condition = model.condition(lr.to(self.device))
+
+    def sample(self, tau: float, *, seed: int = 0) -> Tensor:
+        """1×3×H×W, not clipped, on the CPU."""
+        noise = runtime_noise(self.model, self.lr, seed=seed)
+        latents = {level: (tau * values).to(self.device) for level, values in noise.items()}
+        return self.model.decode_conditioned(self.condition, latents).cpu()
+
+    def bits_per_dimension(self, hr: Tensor) -> float:
+        """Negative log-likelihood of hr, 1×3×H×W, in bits for each of its values."""
+        nats = self.model.encode_conditioned(hr.to(self.device), self.condition)[1]
+        return -float(nats) / (math.log(2) * hr.numel())
 
 
-def _centre_crop(photo: npt.NDArray[np.uint8], multiple: int) -> Tensor:
-    image = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
-    height, width = (min(_CROP, size) // multiple * multiple for size in image.shape[2:])
+@contextmanager
+def _plain_inference(model: SRFlow | RRDB) -> Iterator[None]:
+    """No gradients, and float32 even where training computes in mixed precision."""
+    with torch.no_grad(), torch.autocast(_device(model).type, enabled=False):
+        yield
+
+
+def _device(model: SRFlow | RRDB) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _image_of(model: RRDB, lr: Tensor) -> Tensor:
+    image: Tensor = model(lr.to(_device(model)))
+    return image.cpu()
+
+
+def _centre(image: Tensor, most: int, *, multiple: int) -> Tensor:
+    """The centre, at most `most` pixels a side, its sides multiples of `multiple`."""
+    height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
     top, left = ((size - side) // 2 for size, side in zip(image.shape[2:], (height, width), strict=True))
     return image[..., top : top + height, left : left + width].contiguous()
+
+
+def _cell(image: Tensor) -> Tensor:
+    finite = torch.isfinite(image).all(dim=1, keepdim=True)
+    shown = torch.where(finite, image.clamp(0, 1), torch.tensor(_MAGENTA)[None, :, None, None])
+    return F.pad(shown, (0, _CELL - image.shape[3], 0, _CELL - image.shape[2]), value=1.0)[0]

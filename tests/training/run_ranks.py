@@ -1,0 +1,32 @@
+"""Started by test_trainer.py: one run on the processes that the configuration names, each writing its weights."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from srflow_training.settings import load_settings
+from srflow_training.trainer import Trainer
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def main(config, photos, out):
+    trainer = Trainer(load_settings(config), data=photos, out=out, val=None, resume=False)
+    initialize, kept = trainer.model.initialize_actnorms, {}
+
+    def initialize_and_keep(*arguments):
+        initialize(*arguments)
+        kept.update(weights(trainer.model))
+
+    trainer.model.initialize_actnorms = initialize_and_keep
+    trainer.run()
+    state = {"initialised": kept, "trained": weights(trainer.model)}
+    torch.save(state, out / f"rank-{trainer.fabric.global_rank}.pt")
+    trainer.fabric.barrier()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,90 @@
+"""The figures against what their definitions give in NumPy, and what values that no file can hold do to them."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from srflow_training import figures
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+
+
+def random_photo(side):
+    coarse = torch.rand(1, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0))
+    return round_to_8_bit(enlarge_bicubic(coarse, 4))
+
+
+@pytest.fixture
+def hr():
+    return random_photo(64)
+
+
+def noisy(image, size):
+    return image + size * torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+
+
+def levels(image):
+    return np.rint(image.numpy().clip(0, 1) * 255).astype(np.float64)
+
+
+def test_psnr_is_of_8_bit_values_inside_the_border(hr):
+    image = noisy(hr, 0.1)
+    image[..., :4, :] = 0.0
+    error = np.mean((levels(image) - levels(hr))[..., 4:-4, 4:-4] ** 2)
+    assert figures.psnr(image, hr, border=4) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+    assert figures.psnr(hr, hr, border=4) == 100
+
+
+@pytest.mark.parametrize("side", [64, 400])
+def test_ssim_is_scikit_images_at_full_size(side):
+    hr = random_photo(side)
+    image = noisy(hr, 0.1)
+    inner = [levels(x)[0, :, 4:-4, 4:-4] / 255 for x in (image, hr)]
+    settings = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    maps = structural_similarity(*inner, channel_axis=0, full=True, **settings)[1]
+    assert figures.ssim(image, hr, border=4) == pytest.approx(maps[:, 5:-5, 5:-5].mean(), abs=1e-4)
+    assert figures.ssim(hr, hr, border=4) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("figure", "equal"), [(figures.gmsd, 0), (figures.haarpsi, 1)])
+def test_perceptual_figures_are_best_for_equality_and_get_worse_with_noise(hr, figure, equal):
+    distances = [abs(figure(noisy(hr, size), hr) - equal) for size in (0.0, 0.05, 0.2)]
+    assert distances[0] == pytest.approx(0, abs=1e-3)
+    assert distances == sorted(distances)
+    assert distances[2] > distances[1] + 0.01
+
+
+def test_lr_psnr_compares_the_reduced_image(hr):
+    assert figures.lr_psnr(hr, round_to_8_bit(reduce_bicubic(hr, 4))) > 90
+    assert figures.lr_psnr(noisy(hr, 0.3), round_to_8_bit(reduce_bicubic(hr, 4))) < 40
+
+
+def test_diversity_and_colour_shift_are_in_255ths():
+    grey = torch.full((1, 3, 32, 32), 100 / 255)
+    tinted = grey + torch.tensor([3.0, -6.0, 0.0])[None, :, None, None] / 255
+    assert figures.colour_shift(tinted, grey) == pytest.approx(3, abs=1e-3)
+    assert figures.diversity(tinted, grey) == pytest.approx(3, abs=1e-3)
+    checkered = grey.clone()
+    checkered[..., ::2, :] += 10 / 255
+    checkered[..., 1::2, :] -= 10 / 255
+    assert figures.colour_shift(checkered, grey) == pytest.approx(0, abs=1e-3)
+    assert figures.diversity(checkered, grey) == pytest.approx(10, abs=1e-3)
+
+
+def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
+    image = hr.clone()
+    image[0, 0, 20, :7] = float("nan")
+    image[0, 1, 20, :2] = float("inf")
+    assert figures.nonfinite(image) == 9
+    assert figures.nonfinite(hr) == 0
+    for figure in (figures.gmsd, figures.haarpsi, figures.colour_shift, figures.diversity):
+        assert np.isfinite(figure(image, hr))
+    assert figures.psnr(image, hr, border=4) < 60
+
+
+def test_a_photograph_becomes_an_image():
+    photo = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    image = figures.to_image(photo)
+    assert image.shape == (1, 3, 2, 4)
+    assert image.dtype == torch.float32
+    assert float(image[0, 2, 1, 3]) == pytest.approx(23 / 255)

@@ -1,0 +1,112 @@
+"""A run's settings: every preset, every variant, and errors that name the field."""
+
+import pytest
+import yaml
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training.settings import dump_settings, load_settings, preset_names
+
+FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small"]
+
+
+def test_the_presets_are_those_that_the_help_names():
+    assert set(preset_names()) == {*FLOWS, "rrdb-x4", "rrdb-x8", "rrdb-x4-small"}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("variant", ["bounded", "paper", "published"])
+def test_every_preset_has_every_variant(name, variant):
+    settings = load_settings(
+        name, [f"network.variant={variant}", "network.stacked_blocks=[2,4]"][: 1 + (name == "x4-small")]
+    )
+    assert settings.config().variant == variant
+    assert settings.config().scale == int(name[1 : name.index("-")])
+
+
+@pytest.mark.parametrize("name", ["rrdb-x4-small", "x4-small"])
+def test_a_preset_builds(name):
+    load_settings(name).build()
+
+
+def test_the_published_schedule():
+    schedule = load_settings("x8-general", ["schedule.encoder=rrdb.pth"]).schedule
+    assert schedule.iterations == 200_000
+    assert schedule.freeze_encoder == 0.5
+    rates = [schedule.learning_rate_at(int(share * 200_000)) for share in (0, 0.499, 0.5, 0.75, 0.9, 0.95)]
+    assert rates == pytest.approx([5e-4, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5, 3.125e-5])
+
+
+def test_without_an_encoder_a_run_is_longer_and_nothing_is_frozen():
+    schedule = load_settings("x8-general").schedule
+    assert (schedule.iterations, schedule.freeze_encoder) == (300_000, 0)
+
+
+def test_the_rate_rises_in_the_warmup():
+    schedule = load_settings("x4-small", ["schedule.warmup=4", "schedule.learning_rate=1e-3"]).schedule
+    assert [schedule.learning_rate_at(i) for i in (0, 4, 5)] == pytest.approx([2e-4, 1e-3, 1e-3])
+
+
+def test_late_crops_cost_the_same():
+    data = load_settings("x4-small", ["data.crop=80", "data.batch=8", "data.late_crop=160", "data.late_share=0.2"]).data
+    assert data.at(0.79) == (80, 8)
+    assert data.at(0.8) == (160, 2)
+
+
+def test_resolved_settings_are_settings(tmp_path):
+    settings = load_settings("x4-small", ["schedule.seed=7"])
+    (tmp_path / "config.yaml").write_text(dump_settings(settings))
+    assert load_settings(str(tmp_path / "config.yaml")) == settings
+    assert yaml.safe_load(dump_settings(settings))["schedule"]["ema"] == 0.999
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("schedule.iteration=3", "unknown field schedule.iteration; there are iterations, "),
+        ("schedul.iterations=3", "unknown field schedul; there are network, data, "),
+        ("data.batch=many", "data.batch is 'many'"),
+        ("data.batch=0", "data.batch is 0"),
+        ("data.crop=20", "data.crop is 20.*multiples of 8"),
+        ("data.late_crop=20", "data.late_crop is 20.*multiples of 8"),
+        ("data.scale=8", "unknown field data.scale"),
+        ("data.reduction=nearest", "data.reduction is 'nearest'"),
+        ("data.lr=folder", "data.lr: .*widest"),
+        ("network.kind=gan", "network.kind is 'gan'"),
+        ("network.variant=newest", "variant is 'newest'"),
+        ("network.nf=abc", "nf is 'abc'"),
+        ("network.nf=8.5", "nf is 8.5"),
+        ("network.scale=5", "×4, ×8 or ×16"),
+        ("network.step=3", "unknown field 'step'"),
+        ("schedule.learning_rate=-1", "schedule.learning_rate is -1"),
+        ("schedule.learning_rate=.nan", "schedule.learning_rate is nan"),
+        ("schedule.iterations=2.5", "schedule.iterations is 2.5"),
+        ("schedule.betas=[1,2,3]", "schedule.betas is"),
+        ("schedule.betas=[0.9,1]", "schedule.betas.1 is 1"),
+        ("schedule.encoder=3", "schedule.encoder is 3"),
+        ("schedule.seed=-1", "schedule.seed is -1"),
+        ("hardware.precision=fp8", "hardware.precision is 'fp8'"),
+        ("hardware.devices=3", "not a multiple of the 3 devices"),
+        ("iterations=3", "section.field=value"),
+    ],
+)
+def test_wrong_settings_name_the_field(override, message):
+    with pytest.raises(ArgumentError, match=message):
+        load_settings("x4-small", [override])
+
+
+def test_a_flows_field_is_no_encoders():
+    with pytest.raises(ArgumentError, match=r"unknown field network\.hidden"):
+        load_settings("rrdb-x4", ["network.hidden=3"])
+
+
+def test_a_number_may_be_written_without_a_point():
+    assert load_settings("x4-small", ["schedule.learning_rate=1e-3"]).schedule.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    "content", [b"schedule: 3", b"network: [1]", b"\xff\xfe\x00", b"- 1", b"a: [", b"data: {crop: 8}"]
+)
+def test_files_that_are_no_settings_are_refused(tmp_path, content):
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(ArgumentError):
+        load_settings(str(tmp_path / "run.yaml"))

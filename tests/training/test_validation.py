@@ -1,0 +1,221 @@
+"""What a run is watched by: the same figures as after it, from the same latents, at one encoding a photograph."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from srflow_sdk.errors import ImageError
+from srflow_training import figures
+from srflow_training.model import RRDB
+from srflow_training.noise import runtime_noise
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.validation import Validation
+from tests.networks import random_srflow, tiny_config
+
+FLOW_FIGURES = {
+    "validation/nll",
+    "validation/psnr_tau0",
+    "validation/ssim_tau0",
+    "validation/gmsd_tau0.8",
+    "validation/haarpsi_tau0.8",
+    "validation/lr_psnr_tau0.8",
+    "validation/diversity_tau0.8",
+    "validation/nonfinite_tau0.8",
+    "validation/psnr_bicubic",
+}
+
+
+def save_photo(path, height, width, *, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture(scope="module")
+def validation(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    save_photo(folder / "a.png", 140, 70, seed=1)
+    save_photo(folder / "b.png", 72, 72, seed=2)
+    return Validation(folder, scale=4)
+
+
+@pytest.fixture
+def flow():
+    return random_srflow(tiny_config())
+
+
+@pytest.fixture
+def rrdb():
+    torch.manual_seed(0)
+    model = RRDB(scale=4, nf=8, growth=4, blocks=1, image_base="bicubic")
+    model.initialize()
+    return model
+
+
+def lr_of(hr):
+    return round_to_8_bit(reduce_bicubic(hr, 4))
+
+
+def sample(flow, lr, tau, seed=0):
+    with torch.no_grad():
+        return flow.decode(lr, {level: tau * noise for level, noise in runtime_noise(flow, lr, seed=seed).items()})
+
+
+def mean(values):
+    values = list(values)
+    return pytest.approx(sum(values) / len(values), rel=1e-4)
+
+
+def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
+    found = validation.figures(flow)
+    assert set(found) == FLOW_FIGURES
+    pairs = [(hr, lr_of(hr)) for hr in validation.crops]
+    assert [tuple(hr.shape) for hr, _ in pairs] == [(1, 3, 128, 64), (1, 3, 64, 64)]
+    with torch.no_grad():
+        nats = [float(flow.encode(hr, lr)[1]) / hr.numel() for hr, lr in pairs]
+    assert found["validation/nll"] == mean(-value / math.log(2) for value in nats)
+    assert found["validation/psnr_bicubic"] == mean(
+        figures.psnr(enlarge_bicubic(lr, 4), hr, border=4) for hr, lr in pairs
+    )
+    assert found["validation/psnr_tau0"] == mean(figures.psnr(sample(flow, lr, 0), hr, border=4) for hr, lr in pairs)
+    assert found["validation/ssim_tau0"] == mean(figures.ssim(sample(flow, lr, 0), hr, border=4) for hr, lr in pairs)
+    assert found["validation/gmsd_tau0.8"] == mean(figures.gmsd(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
+    assert found["validation/haarpsi_tau0.8"] == mean(figures.haarpsi(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
+    assert found["validation/lr_psnr_tau0.8"] == mean(figures.lr_psnr(sample(flow, lr, 0.8), lr) for _, lr in pairs)
+    assert found["validation/diversity_tau0.8"] == mean(
+        figures.diversity(sample(flow, lr, 0.8), sample(flow, lr, 0.8, seed=1)) for _, lr in pairs
+    )
+    assert found["validation/diversity_tau0.8"] > 1
+    assert found["validation/nonfinite_tau0.8"] == 0
+
+
+def test_an_rrdbs_figures_are_those_of_its_image(validation, rrdb):
+    found = validation.figures(rrdb)
+    assert set(found) == {"validation/psnr", "validation/ssim", "validation/psnr_bicubic"}
+    with torch.no_grad():
+        pairs = [(rrdb(lr_of(hr)), hr) for hr in validation.crops]
+    assert found["validation/psnr"] == mean(figures.psnr(image, hr, border=4) for image, hr in pairs)
+    assert found["validation/ssim"] == mean(figures.ssim(image, hr, border=4) for image, hr in pairs)
+
+
+def test_every_photograph_is_encoded_once(validation, flow, monkeypatch):
+    calls = []
+    original = flow.encoder.features
+    monkeypatch.setattr(
+        flow.encoder, "features", lambda *inputs, **options: calls.append(1) or original(*inputs, **options)
+    )
+    validation.figures(flow)
+    assert len(calls) == len(validation.crops)
+    validation.grid(flow)
+    assert len(calls) == 2 * len(validation.crops)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_and_the_random_numbers_of_training_are_left_alone(validation, flow, training):
+    flow.train(training)
+    weights = {name: tensor.clone() for name, tensor in flow.state_dict().items()}
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = validation.figures(flow)
+    assert not validation.grid(flow).requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training == training for module in flow.modules())
+    assert all(parameter.grad is None for parameter in flow.parameters())
+    assert all(torch.equal(flow.state_dict()[name], tensor) for name, tensor in weights.items())
+    assert validation.figures(flow) == first
+
+
+def test_mixed_precision_of_training_does_not_reach_the_figures(validation, flow, rrdb):
+    for model in (flow, rrdb):
+        expected = validation.figures(model)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert validation.figures(model) == pytest.approx(expected, rel=1e-6)
+            assert validation.grid(model).dtype == torch.float32
+
+
+def test_values_that_are_not_finite_are_counted_in_all_crops_together(validation, flow):
+    flow.encoder.conv_first.bias.data.fill_(float("nan"))
+    found = validation.figures(flow)
+    assert found["validation/nonfinite_tau0.8"] == sum(hr.numel() for hr in validation.crops)
+    assert math.isfinite(found["validation/psnr_tau0"])
+
+
+def test_a_flows_grid_shows_lr_bicubic_four_temperatures_and_hr(validation, flow):
+    grid = validation.grid(flow)
+    assert grid.shape == (3, 2 * 128, 7 * 128)
+    assert float(grid.min()) >= 0
+    assert float(grid.max()) <= 1
+    hr = validation.crops[0]  # 128×64
+    lr = lr_of(hr)
+    cells = [cell[:, :128, :64] for cell in grid.split(128, dim=2)]
+    assert torch.equal(cells[0], lr[0].repeat_interleave(4, dim=1).repeat_interleave(4, dim=2))
+    expected = [enlarge_bicubic(lr, 4), *(sample(flow, lr, tau) for tau in (0, 0.5, 0.8, 1.0)), hr]
+    for cell, image in zip(cells[1:], expected, strict=True):
+        torch.testing.assert_close(cell, image[0].clamp(0, 1), rtol=0, atol=1e-5)
+    assert bool((grid[:, :128, 64:128] == 1).all())  # the margin of a narrow crop
+    assert torch.equal(grid[:, 128 : 128 + 64, -128:-64], validation.crops[1][0])
+
+
+def test_an_rrdbs_grid_shows_lr_bicubic_its_image_and_hr(validation, rrdb):
+    grid = validation.grid(rrdb)
+    assert grid.shape == (3, 2 * 128, 4 * 128)
+    with torch.no_grad():
+        image = rrdb(lr_of(validation.crops[0]))[0].clamp(0, 1)
+    torch.testing.assert_close(grid[:, :128, 256 : 256 + 64], image, rtol=0, atol=1e-5)
+
+
+def test_what_is_not_finite_is_magenta(validation, flow):
+    flow.encoder.conv_first.bias.data.fill_(float("nan"))
+    grid = validation.grid(flow)
+    magenta = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
+    assert bool((grid[:, :128, 2 * 128 : 2 * 128 + 64] == magenta).all())
+    assert not bool((grid[:, :128, 128 : 128 + 64] == magenta).all(dim=0).any())
+
+
+def test_the_grid_has_the_first_four_photographs_and_figures_take_eight(tmp_path, rrdb):
+    for index in range(9):
+        save_photo(tmp_path / f"{index}.png", 64, 64, seed=index)
+    validation = Validation(tmp_path, scale=4)
+    assert len(validation.crops) == 8
+    assert validation.grid(rrdb).shape[1] == 4 * 128
+
+
+def test_large_photographs_are_cut_around_their_centre(tmp_path, rrdb):
+    save_photo(tmp_path / "large.png", 300, 400)
+    validation = Validation(tmp_path, scale=4)
+    pixels = np.asarray(Image.open(tmp_path / "large.png"), dtype=np.float32) / 255
+    crop = torch.from_numpy(pixels[22 : 22 + 256, 72 : 72 + 256]).permute(2, 0, 1)
+    assert torch.equal(validation.crops[0][0], crop)
+    assert torch.equal(validation.grid(rrdb)[:, :, -128:], crop[:, 64:192, 64:192])
+
+
+@pytest.mark.parametrize("scale", [8, 16])
+def test_larger_scales_have_figures_and_a_grid(tmp_path, scale):
+    save_photo(tmp_path / "photo.png", 256, 256)
+    validation = Validation(tmp_path, scale=scale)
+    flow = random_srflow(tiny_config(scale=scale, steps=1))
+    assert set(validation.figures(flow)) == FLOW_FIGURES
+    assert validation.grid(flow).shape == (3, 128, 7 * 128)
+
+
+def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
+    save_photo(tmp_path / "small.png", 40, 400)
+    lines = []
+    with pytest.raises(ImageError, match="64 px"):
+        Validation(tmp_path, scale=4, report=lines.append)
+    save_photo(tmp_path / "usable.png", 64, 64)
+    lines.clear()
+    assert len(Validation(tmp_path, scale=4, report=lines.append).crops) == 1
+    assert len(lines) == 2
+    assert "broken.png" in lines[0]
+    assert "small.png is smaller than 64 px" in lines[1]
+
+
+def test_skipped_files_are_logged_if_nobody_asks(tmp_path, caplog):
+    save_photo(tmp_path / "small.png", 40, 40)
+    save_photo(tmp_path / "usable.png", 64, 64)
+    Validation(tmp_path, scale=4)
+    assert "small.png" in caplog.text

@@ -1,0 +1,8 @@
+"""Training data: photographs of a folder of any size, cropped at random, and their LR images."""
+
+from srflow_training.data.crops import Batch, Crops
+from srflow_training.data.folders import Photo, Photos
+from srflow_training.data.images import halved, image_files, read_photo
+from srflow_training.data.loading import loader
+
+__all__ = ["Batch", "Crops", "Photo", "Photos", "halved", "image_files", "loader", "read_photo"]

@@ -1,0 +1,67 @@
+"""Image files as they are trained on: 8-bit sRGB, upright."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import ExifTags, Image, ImageOps
+
+from srflow_sdk.errors import ImageError
+from srflow_training.resampling import reduce_bicubic
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
+_ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations whose rows are stored as columns
+_16_BIT_GREY = ("I", "I;16", "I;16B")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files under a folder, sorted, at any depth. Raises: ImageError if there are none."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not files:
+        raise ImageError(f"{folder}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another folder")
+    return files
+
+
+def read_photo(path: Path) -> npt.NDArray[np.uint8]:
+    """H×W×3, 8-bit sRGB, orientation applied; alpha is dropped, of 16 bits the upper 8 are kept, of frames the first.
+
+    Raises: ImageError if the file cannot be read.
+    """
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _16_BIT_GREY:  # Pillow would clip these at 255
+            grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        return np.asarray(upright.convert("RGB"))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of an upright photograph, from its file's header alone. Raises: ImageError."""
+    with _opened(path) as image:
+        width, height = image.size
+        # Image's own getexif, since that of PNG files decodes the pixels; TIFF sizes are upright already
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        on_its_side = image.format != "TIFF" and orientation in _ON_THEIR_SIDE
+    return (width, height) if on_its_side else (height, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: cannot be read as an image: {error}") from error
+
+
+def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Half the size, bicubic; an odd last row or column is left out. H×W×3 uint8, as given back."""
+    height, width = (size // 2 * 2 for size in photo.shape[:2])
+    image = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
+    small = (reduce_bicubic(image, 2).clamp(0, 1) * 255).round().to(torch.uint8)
+    return small[0].permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,70 @@
+"""How near an image comes to the photograph that it should be: the figures of `srflow-eval` and of validation.
+
+Images are 1×3×H×W, RGB in [0, 1]. Every figure but :func:`nonfinite` is of what an 8-bit file would show: values are
+clipped and rounded, and NaN is black.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import piq
+import torch
+from torch import Tensor
+
+from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+
+
+def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
+    """H×W×3 uint8 → 1×3×H×W float32 in [0, 1]."""
+    return torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def as_shown(image: Tensor) -> Tensor:
+    """8-bit levels in [0, 1], NaN as 0."""
+    return round_to_8_bit(image.nan_to_num(0.0))
+
+
+def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
+    """RGB PSNR in dB, `border` pixels left out on every side. Equality is 100 dB."""
+    difference = _inner(as_shown(image), border) - _inner(reference, border)
+    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+
+
+def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
+    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, `border` pixels left out; 1 is equality."""
+    return float(piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False))
+
+
+def gmsd(image: Tensor, reference: Tensor) -> float:
+    """Gradient magnitude similarity deviation (Xue et al., 2014); 0 is equality."""
+    return float(piq.gmsd(as_shown(image), reference))
+
+
+def haarpsi(image: Tensor, reference: Tensor) -> float:
+    """Haar wavelet-based perceptual similarity (Reisenhofer et al., 2018); 1 is equality."""
+    return float(piq.haarpsi(as_shown(image), reference))
+
+
+def lr_psnr(image: Tensor, lr: Tensor) -> float:
+    """PSNR in dB of the image, bicubically reduced, against the LR image it was made from, 1×3×h×w."""
+    return psnr(reduce_bicubic(as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
+
+
+def diversity(image: Tensor, other: Tensor) -> float:
+    """Mean absolute difference of two samples, /255."""
+    return float((as_shown(image) - as_shown(other)).abs().mean() * 255)
+
+
+def colour_shift(image: Tensor, reference: Tensor) -> float:
+    """How far a channel's mean is from the reference's: mean of R, G and B, /255."""
+    return float((as_shown(image) - reference).mean(dim=(0, 2, 3)).abs().mean() * 255)
+
+
+def nonfinite(image: Tensor) -> int:
+    """How many values are not finite."""
+    return int((~torch.isfinite(image)).sum())
+
+
+def _inner(image: Tensor, border: int) -> Tensor:
+    return image[..., border:-border, border:-border]

@@ -1,0 +1,51 @@
+"""What training minimises, each as one module: it is what several devices share and what `torch.compile` sees."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from srflow_training.model import RRDB, SRFlow
+from srflow_training.model.transforms import standard_normal_log_density
+from srflow_training.settings import Objective
+
+
+class FlowObjective(nn.Module):
+    """Negative log-likelihood of an SRFlow, and the L1 of its decoding at τ = 0 if that has a weight."""
+
+    def __init__(self, model: SRFlow, settings: Objective) -> None:
+        super().__init__()
+        self.model, self.settings = model, settings
+
+    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
+        """hr: N×3×H×W and lr: N×3×h×w in [0, 1]; noise: standard normal, like hr. frozen: the LR encoder is not
+        trained. l1: the L1 of the decoding at τ = 0 is computed and added.
+
+        Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; `l1`.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            condition = self.model.condition(lr)
+        latents, nats = self.model.encode_conditioned(hr + noise * (self.settings.noise / 255), condition)
+        density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
+        bits = math.log(2) * hr[0].numel()
+        nll, prior = -nats.mean() / bits, -density.mean() / bits
+        terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
+        if l1:
+            zeros = {level: torch.zeros_like(latent) for level, latent in latents.items()}
+            terms["l1"] = (self.model.decode_conditioned(condition, zeros) - hr).abs().mean()
+            terms["loss"] = nll + self.settings.l1 * terms["l1"]
+        return terms
+
+
+class EncoderObjective(nn.Module):
+    """Mean absolute error of the RRDB's own image: how an LR encoder is pretrained."""
+
+    def __init__(self, model: RRDB, settings: Objective) -> None:
+        super().__init__()
+        self.model, self.settings = model, settings
+
+    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
+        """As :class:`FlowObjective`; returns `loss`, in [0, 1]."""
+        return {"loss": (self.model(lr) - (hr + noise * (self.settings.noise / 255))).abs().mean()}
