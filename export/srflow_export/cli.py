@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from importlib import resources
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, require_extra
 
@@ -19,9 +21,41 @@ def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | N
         raise click.BadParameter("comma-separated block numbers were expected, such as 1,8,15,22") from error
 
 
+def _write_checkpoint_of(bundle: Path, target: Path) -> None:
+    from srflow_export.unfolding import write_checkpoint_of
+
+    name = write_checkpoint_of(bundle, target).name
+    is_preset = (resources.files("srflow_training") / "presets" / f"{name}.yaml").is_file()
+    config = name if is_preset else "ITS_CONFIG.yaml"
+    click.echo(f"wrote {target}")
+    click.echo(f"train on: srflow-train --config {config} --set schedule.start={target} --data PHOTOS --out RUN")
+
+
+def _check_use(context: click.Context) -> None:
+    """Either --ckpt, or --checkpoint-of with -o and nothing else. Raises: click.UsageError."""
+    given = {
+        parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    }
+    if "--checkpoint-of" not in given:
+        if "--ckpt" not in given:
+            raise click.UsageError("name a checkpoint with --ckpt, or a bundle with --checkpoint-of")
+    elif "-o" not in given:
+        raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
+    elif others := sorted(given - {"--checkpoint-of", "-o"}):
+        raise click.UsageError(f"--checkpoint-of goes with -o alone: leave {others[0]} out")
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--ckpt", type=click.Path(path_type=Path), required=True, help="Published .pth, or our .safetensors.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: FILE.srflow]")
+@click.option("--ckpt", type=click.Path(path_type=Path), help="Published .pth, or our .safetensors.")
+@click.option(
+    "--checkpoint-of",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Instead of --ckpt: write this bundle's network as a checkpoint, -o FILE.safetensors, to train it further.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: CKPT.srflow]")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
 @click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True, help="Of the arithmetic.")
 @click.option(
@@ -38,8 +72,11 @@ def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | N
 @click.option("--name", default="", help="Name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
+@click.pass_context
 def main(
-    ckpt: Path,
+    context: click.Context,
+    ckpt: Path | None,
+    checkpoint_of: Path | None,
     output: Path | None,
     fused: bool,
     precision: str,
@@ -52,19 +89,26 @@ def main(
     licence: str,
     training_data: str,
 ) -> None:
-    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use.
+    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use; or a bundle into a checkpoint.
 
     The graphs are compared with the checkpoint's network on real photographs; a bundle is written only if they agree.
+    A checkpoint made with --checkpoint-of gives the bundle's images and is there to be trained further.
 
     \b
       srflow-export --ckpt SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
       srflow-upscale photo.png -o big.png --model SRFlow_DF2K_4X.srflow
+      srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
+    _check_use(context)
     try:
         for module in ("torch", "onnx", "onnxscript", "safetensors", "yaml"):
             require_extra(module, "export")
+        if checkpoint_of is not None and output is not None:
+            _write_checkpoint_of(checkpoint_of, output)
+            return
         from srflow_export.exporter import ExportOptions, export_checkpoint
 
+        assert ckpt is not None  # for the type checker: see _check_use
         if not ckpt.is_file():
             raise CheckpointError(f"{ckpt}: no such file")
         if tau != tau:  # click's range lets NaN through

@@ -1,0 +1,269 @@
+"""A bundle's network can be had back: the same images, latents and likelihoods, and it can be trained."""
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+from onnx import numpy_helper
+from torch.nn import functional as F
+
+from srflow_export import parity
+from srflow_export.cli import main
+from srflow_export.folding import fold_net
+from srflow_export.graphs import EncoderGraph, SamplerGraph
+from srflow_export.onnx_models import store_weights_in_half
+from srflow_export.unfolding import trainable_network, write_checkpoint_of
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.bundle import LatentLevel, Manifest, staged_bundle
+from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
+from srflow_training import load_checkpoint
+from srflow_training.checkpoints.io import read_notes
+from srflow_training.model import SRFlow
+from srflow_training.noise import runtime_noise
+from tests.networks import random_srflow, tiny_config
+
+CASES = [
+    ("paper", {}),
+    ("published", {"scale": 8}),
+    ("bounded", {"image_base": "bicubic"}),
+    ("published", {"scale_map": "exp", "affine_order": "scale_first", "transition_steps": 0, "steps": 1}),
+    ("paper", {"levels": 2, "split_levels": (), "stacked_blocks": (0,), "trunk_skip": "first_conv"}),
+]
+
+
+def model_of_weights(weights):
+    """An ONNX model that holds these tensors alone: what unfolding reads of one, without minutes of torch.onnx."""
+    named = [numpy_helper.from_array(weight.detach().numpy(), name) for name, weight in weights.items()]
+    return onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], named))
+
+
+def graphs_of(model):
+    """Both graphs of a network, with the weights on which their outputs depend, as the exporter keeps them."""
+    encoder = EncoderGraph(model)
+    multiple = model.config.size_multiple
+    used = torch.autograd.grad(
+        sum(output.sum() for output in encoder(torch.rand(1, 3, 2 * multiple, 2 * multiple))),
+        list(encoder.model.encoder.parameters()),
+        allow_unused=True,
+    )
+    names = [name for name, _ in encoder.model.encoder.named_parameters(prefix="model.encoder")]
+    dead = {name for name, gradient in zip(names, used, strict=True) if gradient is None}
+    weights = {
+        name: weight
+        for name, weight in encoder.state_dict().items()
+        if name.startswith(("levels", "model.encoder")) and name not in dead
+    }
+    return {
+        "encoder.onnx": model_of_weights(weights),
+        "sampler.onnx": model_of_weights(SamplerGraph(model).state_dict()),
+    }
+
+
+def write_bundle(path, graphs, model):
+    """model: the network's configuration for the manifest."""
+    with staged_bundle(path) as stage:
+        for name, graph in graphs.items():
+            (stage.path / name).write_bytes(graph if isinstance(graph, bytes) else graph.SerializeToString())
+        manifest = Manifest(
+            name="tiny",
+            variant="mixed",
+            scale=4,
+            size_multiple=2,
+            latent_levels=(LatentLevel(level=3, channels=48),),
+            default_tau=0.8,
+            halo=0,
+            conditioning_bytes_per_pixel=1,
+            model=model,
+            provenance={"licence": "CC0-1.0"},
+        )
+        stage.commit(manifest)
+    return path
+
+
+@pytest.fixture(scope="module")
+def original():
+    return random_srflow(tiny_config())
+
+
+@pytest.fixture(scope="module")
+def graphs(original):
+    return graphs_of(original)
+
+
+@pytest.fixture
+def bundle(tmp_path, original, graphs):
+    return write_bundle(tmp_path / "tiny.srflow", graphs, original.config.to_dict())
+
+
+@pytest.mark.parametrize(("variant", "overrides"), CASES)
+@torch.no_grad()
+def test_images_latents_and_likelihoods_are_the_exported_networks(tmp_path, variant, overrides):
+    model = random_srflow(tiny_config(variant, **overrides))
+    with torch.enable_grad():
+        graphs = graphs_of(model)
+    network = trainable_network(write_bundle(tmp_path / "tiny.srflow", graphs, model.config.to_dict()))
+    assert network.config == model.config
+    multiple = model.config.size_multiple
+    lr = torch.rand(1, 3, 2 * multiple, 3 * multiple)
+    latents = {level: 0.8 * torch.randn(1, *shape) for level, shape in model.latent_shapes(*lr.shape[2:]).items()}
+    expected = model.decode(lr, latents)
+    torch.testing.assert_close(network.decode(lr, latents), expected, rtol=1e-4, atol=1e-4)
+    hr = torch.rand_like(expected)
+    (latents_of_original, likelihood_of_original), (latents, likelihood) = model.encode(hr, lr), network.encode(hr, lr)
+    torch.testing.assert_close(likelihood, likelihood_of_original, rtol=1e-5, atol=0.05)
+    torch.testing.assert_close(latents, latents_of_original, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_embedded_model_gives_its_own_picture_and_its_latents_back():
+    """A bundle as the exporter wrote it, weights in half, through the public API."""
+    network = trainable_network(Bundle.embedded().path)
+    lr = torch.from_numpy(parity.photo_patches(network.config.size_multiple)[0][..., :24, :32].copy())
+    latents = {level: 0.8 * noise for level, noise in runtime_noise(network, lr, seed=5).items()}
+    sr = network.decode(lr, latents)
+    with Upscaler(device="cpu", threads=1) as upscaler:
+        picture = upscaler.upscale(np.ascontiguousarray(lr[0].permute(1, 2, 0).numpy()), tau=0.8, seed=5)
+    np.testing.assert_allclose(sr[0].permute(1, 2, 0).numpy().clip(0, 1), picture, atol=1e-5)
+    torch.testing.assert_close(network.encode(sr, lr)[0], latents, rtol=0, atol=1e-3)
+    bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)
+    torch.testing.assert_close(network.encoder(lr), bicubic, rtol=0, atol=0)
+
+
+def test_the_network_can_be_trained_and_its_actnorms_are_not_initialised_again(bundle):
+    network = trainable_network(bundle)
+    hr, lr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 4, 4)
+    with pytest.raises(ArgumentError, match="initialised already"):
+        network.initialize_actnorms(hr, lr)
+    network(hr, lr).sum().backward()
+    head = ("encoder.upconvs.1.", "encoder.conv_hr.", "encoder.conv_last.")
+    silent = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert all(name.startswith(head) for name in silent)
+    assert float(network.encoder.conv_hr.weight.detach().abs().min()) > 0  # else the head could never learn
+
+
+def test_the_same_network_comes_out_whatever_was_drawn_before(bundle):
+    first = trainable_network(bundle).state_dict()
+    torch.rand(1)
+    torch.testing.assert_close(trainable_network(bundle).state_dict(), first, rtol=0, atol=0)
+
+
+def test_weights_stored_in_half_are_taken_as_they_are(tmp_path, original, graphs):
+    stored = copy.deepcopy(graphs)
+    for graph in stored.values():
+        store_weights_in_half(graph)
+    network = trainable_network(write_bundle(tmp_path / "half.srflow", stored, original.config.to_dict()))
+    net, of_original = (model.flow_levels()[0].all_steps()[-1].injector for model in (network, original))
+    assert torch.equal(net.conv1.weight, fold_net(of_original).conv1.weight.half().float())
+    small, of_original = (model.encoder.blocks[0].dense[0].convs[0].weight for model in (network, original))
+    assert torch.equal(small, of_original)  # stored whole
+
+
+def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path, bundle):
+    target = tmp_path / "start.safetensors"
+    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(target)])
+    assert result.exit_code == 0, result.output
+    assert f"--set schedule.start={target}" in result.output
+    loaded, network = load_checkpoint(target), trainable_network(bundle)
+    assert isinstance(loaded, SRFlow)
+    torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
+    opened = Bundle.open(bundle)
+    origin = {"name": "tiny", "sha256": opened.model_sha256, "provenance": {"licence": "CC0-1.0"}}
+    assert read_notes(target) == {"bundle": origin}
+
+
+def test_the_command_names_the_preset_of_the_embedded_model(tmp_path):
+    arguments = ["--checkpoint-of", str(Bundle.embedded().path), "-o", str(tmp_path / "start.safetensors")]
+    assert "srflow-train --config x4-small" in CliRunner().invoke(main, arguments).output
+
+
+def test_a_file_that_exists_is_not_replaced(tmp_path, bundle):
+    target = tmp_path / "trained.safetensors"
+    target.write_bytes(b"hours of training")
+    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(target)])
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ")
+    assert "exists already" in result.output
+    assert target.read_bytes() == b"hours of training"
+
+
+def test_a_target_that_cannot_be_written_is_a_typed_error(tmp_path, bundle):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        write_checkpoint_of(bundle, tmp_path / "file" / "start.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "--ckpt"),
+        (["--checkpoint-of", "a.srflow"], "-o FILE.safetensors"),
+        (["--checkpoint-of", "a.srflow", "-o", "b", "--ckpt", "c"], "leave --ckpt out"),
+        (["--checkpoint-of", "a.srflow", "-o", "b", "--weights", "fp32"], "leave --weights out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments, reason):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert reason in result.output
+
+
+def without(graph, name):
+    kept = [weight for weight in graph.graph.initializer if weight.name != name]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)
+
+
+def zeroed(graph, name):
+    weight = next(weight for weight in graph.graph.initializer if weight.name == name)
+    weight.CopyFrom(numpy_helper.from_array(np.zeros(list(weight.dims), np.float32), name))
+
+
+def extended(graph, name):
+    graph.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), name))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "name", "reason"),
+    [
+        ("encoder.onnx", without, "model.encoder.conv_first.weight", "no weight model.encoder.conv_first.weight"),
+        ("encoder.onnx", without, "levels.1.on_u.bias", "no weight levels.1.on_u.bias"),
+        ("encoder.onnx", extended, "model.encoder.blocks.2.weight", "belongs to another network"),
+        ("sampler.onnx", without, "levels.0.prior.weight", "no weight levels.0.prior.weight"),
+        ("sampler.onnx", extended, "levels.0.steps.2.mixing.weight", "belongs to another network"),
+        ("sampler.onnx", zeroed, "levels.2.steps.0.mixing.weight", "has no inverse"),
+    ],
+)
+def test_graphs_of_another_network_are_refused(tmp_path, original, graphs, file, change, name, reason):
+    changed = copy.deepcopy(graphs)
+    change(changed[file], name)
+    path = write_bundle(tmp_path / "foreign.srflow", changed, original.config.to_dict())
+    with pytest.raises(BundleError, match=reason) as refusal:
+        trainable_network(path)
+    assert str(path / file) in str(refusal.value)
+
+
+def test_files_that_are_no_graphs_are_refused(tmp_path, original, graphs):
+    path = write_bundle(tmp_path / "b.srflow", {**graphs, "sampler.onnx": b"no graph"}, original.config.to_dict())
+    with pytest.raises(BundleError, match="no ONNX graph"):
+        trainable_network(path)
+
+
+def test_a_manifest_without_a_network_of_the_graphs_is_refused(tmp_path, original, graphs):
+    config = original.config.to_dict()
+    for model, reason in (
+        ({}, "does not say what network"),
+        ({**config, "colour": 1}, "unknown network fields"),
+        ({**config, "hidden": 4}, "is expected"),
+        ({**config, "steps": 3}, "is expected"),
+    ):
+        with pytest.raises(BundleError, match=reason):
+            trainable_network(write_bundle(tmp_path / "b.srflow", graphs, model))
+
+
+def test_a_bundle_with_the_fused_graph_alone_is_refused(bundle):
+    (bundle / "encoder.onnx").rename(bundle / "fused.onnx")
+    with pytest.raises(BundleError, match=r"encoder\.onnx is missing"):
+        trainable_network(bundle)
