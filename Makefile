@@ -16,7 +16,7 @@ dev := $(stamps)/dev
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1  \t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1  \t/p' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(plain) ## install (no torch) and enlarge a photo; the picture lands in demo/
@@ -25,6 +25,21 @@ demo: $(plain) ## install (no torch) and enlarge a photo; the picture lands in d
 .PHONY: test
 test: lint ## install the developers' tools, then lint, types and tests
 	$(python) -m pytest $(PYTEST_ARGS)
+
+# Far too short to be any good: it shows that every step works, on photographs that come with scikit-image.
+smoke := train-smoke
+tiny := --set network.nf=16 --set network.growth=8 --set network.blocks=2 --set data.crop=48 --set schedule.log_every=20
+.PHONY: train-smoke
+train-smoke: $(dev) ## a minute from photographs to a bundle that upscales; it lands in train-smoke/
+	rm -rf $(smoke)
+	$(python) benchmarks/unseen_photos.py $(smoke)/photos
+	$(VENV)/bin/srflow-train --config rrdb-x4-small --data $(smoke)/photos --out $(smoke)/rrdb $(tiny) \
+		--set schedule.iterations=60
+	$(VENV)/bin/srflow-train --config x4-small --data $(smoke)/photos --val $(smoke)/photos --out $(smoke)/flow $(tiny) \
+		--set network.stacked_blocks=[0,1] --set network.steps=2 --set network.hidden=16 \
+		--set schedule.iterations=60 --set schedule.encoder=$(smoke)/rrdb/model.safetensors
+	$(VENV)/bin/srflow-export --ckpt $(smoke)/flow/model.safetensors -o $(smoke)/model.srflow
+	$(VENV)/bin/srflow-upscale examples/photos/cat.png -o $(smoke)/cat.png --model $(smoke)/model.srflow
 
 .PHONY: lint
 lint: $(dev) ## style and types alone
@@ -39,7 +54,7 @@ format: $(dev) ## put the code into the house style
 
 .PHONY: clean
 clean: ## remove all that make made, .venv too
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist demo $(smoke) *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(plain): pyproject.toml | $(python)

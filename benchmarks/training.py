@@ -1,0 +1,166 @@
+"""Iterations per second and peak memory of the trainer, with each of its choices on and off.
+
+    python benchmarks/training.py                                  # every preset as it is, then x4-small's choices
+    python benchmarks/training.py --preset x4-general --batch 12   # one preset, at the publication's batch
+
+A choice is timed step by step beside the trainer as it is, in one process, and the ratio is the median of the pairs;
+peak memory is that of a process of its own (on a GPU: of its allocations). Without `--batch`, crops per iteration are
+those of the preset on a GPU, and at most 2 on a CPU, where the large presets take minutes a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from srflow_training.model.srflow import Level, MixChannels
+from srflow_training.settings import load_settings, preset_names
+from srflow_training.trainer import Trainer
+
+
+def separate_parts(level: Level, u: Tensor) -> list[list[Tensor]]:
+    """The parts on u by one convolution for each net."""
+    return [
+        [F.conv2d(u, net.conv1.weight[:, net.state_channels :], net.conv1.bias, padding=1) for net in step.nets()]
+        for step in level.all_steps()
+    ]
+
+
+def separate_determinants(level: Level, direction: str) -> list[MixChannels]:
+    """Determinants and inverses of the 1×1 convolutions one by one."""
+    return [MixChannels(step.mix.weight) for step in level.all_steps()]
+
+
+# what is changed of the trainer as it is: settings, or a method of Level
+CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]]] = {
+    "as it is": ([], nullcontext),
+    "parts on u: a convolution for each net": ([], lambda: mock.patch.object(Level, "on_u", separate_parts)),
+    "1×1 determinants one by one": ([], lambda: mock.patch.object(Level, "mixes", separate_determinants)),
+    "encoder never frozen": (["schedule.freeze_encoder=0"], nullcontext),
+    "channels_last off": (["hardware.channels_last=false"], nullcontext),
+    "L1 at tau 0": (["objective.l1=1"], nullcontext),
+    "L1 at tau 0, every 4th step": (["objective.l1=1", "objective.l1_every=4"], nullcontext),
+    "bf16": (["hardware.precision=bf16"], nullcontext),
+    "torch.compile": (["hardware.compile=true"], nullcontext),
+}
+
+
+def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
+    """A run on pictures of noise, its actnorms set; the LR encoder counts as pretrained, and so is frozen at first."""
+    photos = folder / "photos"
+    photos.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "noise.png")
+    overrides = ["data.workers=0", "schedule.freeze_encoder=0.5", f"data.cache={folder / 'cache'}", *CHOICES[choice][0]]
+    preset_batch = load_settings(preset).data.batch
+    batch = batch or (preset_batch if torch.cuda.is_available() else min(2, preset_batch))
+    settings = load_settings(preset, [*overrides, f"data.batch={batch}"])
+    return Trainer(settings, data=photos, out=Path(tempfile.mkdtemp(dir=folder)), val=None, resume=False)
+
+
+def seconds(run: Trainer, choice: str) -> float:
+    """One step of a run, its data included."""
+    started = time.perf_counter()
+    with CHOICES[choice][1]():
+        run._step(run.crops[run.iteration])
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def measure(preset: str, choice: str, batch: int, pairs: int, *, alone: bool) -> dict[str, float]:
+    """In a process of its own: peak memory in MB (alone), or seconds a step and the ratio to the trainer as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        run = trainer(preset, choice, batch, Path(folder))
+        if alone:
+            for _ in range(2):
+                seconds(run, choice)
+            if torch.cuda.is_available():
+                return {"megabytes": torch.cuda.max_memory_allocated() / 2**20}
+            return {"megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10}
+        other = trainer(preset, "as it is", batch, Path(folder))
+        for _ in range(2):  # to warm up, and to compile
+            seconds(run, choice), seconds(other, "as it is")
+        times = [(seconds(run, choice), seconds(other, "as it is")) for _ in range(pairs)]
+        return {
+            "batch": run.settings.data.batch,
+            "seconds": statistics.median(mine for mine, _ in times),
+            "ratio": statistics.median(mine / theirs for mine, theirs in times),
+        }
+
+
+def in_a_process(*arguments: str) -> dict[str, float]:
+    """Figures of a child process, or {} if it failed (out of memory, no compiler)."""
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        print(f"{arguments}: failed: {(done.stderr.strip().splitlines() or ['killed'])[-1]}", file=sys.stderr)
+        return {}
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--preset", choices=preset_names())
+    parser.add_argument("--batch", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--choice", choices=list(CHOICES), help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.choice:
+        figures = measure(options.preset, options.choice, options.batch, options.pairs, alone=options.alone)
+        print(json.dumps(figures))
+        return
+    rows = (
+        [(options.preset, choice) for choice in CHOICES]
+        if options.preset
+        else [
+            *((preset, "as it is") for preset in preset_names()),
+            *(("x4-small", choice) for choice in list(CHOICES)[1:]),
+        ]
+    )
+    print(
+        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'}\n"
+    )
+    print("| preset | crops a step | choice | it/s | time of a step against as it is | peak memory, MB |")
+    print("|---|---|---|---|---|---|")
+    for preset, choice in rows:
+        arguments = [
+            "--preset",
+            preset,
+            "--choice",
+            choice,
+            "--batch",
+            str(options.batch),
+            "--pairs",
+            str(options.pairs),
+        ]
+        times, memory = in_a_process(*arguments), in_a_process(*arguments, "--alone")
+        if times and memory:
+            print(
+                f"| {preset} | {times['batch']} | {choice} | {1 / times['seconds']:.3g} | {times['ratio']:.2f} | "
+                f"{memory['megabytes']:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
