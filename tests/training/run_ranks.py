@@ -22,8 +22,9 @@ def main(config, photos, out):
         kept.update(weights(trainer.model))
 
     trainer.model.initialize_actnorms = initialize_and_keep
-    trainer.run()
-    state = {"initialised": kept, "trained": weights(trainer.model)}
+    figures = []
+    trainer.run(figures.append)
+    state = {"initialised": kept, "trained": weights(trainer.model), "figures": figures}
     torch.save(state, out / f"rank-{trainer.fabric.global_rank}.pt")
     trainer.fabric.barrier()
 

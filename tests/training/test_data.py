@@ -439,3 +439,17 @@ def test_halving_is_the_bicubic_reduction():
     difference = np.abs(halved(pixels).astype(float) - expected[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255)
     assert halved(pixels).shape == (16, 11, 3)
     assert difference[3:-3, 3:-3].max() < 0.51  # borders are mirrored, not cut
+
+
+def test_photographs_behind_links_are_found_once(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")
+    assert [path.name for path in image_files(tmp_path / "photos")] == ["a.png"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ImageError, match="nowhere: no such folder"):
+        image_files(tmp_path / "nowhere")

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.settings import dump_settings, load_settings, preset_names
+from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names
 
 FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small"]
 
@@ -75,6 +75,11 @@ def test_resolved_settings_are_settings(tmp_path):
         ("network.variant=newest", "variant is 'newest'"),
         ("network.nf=abc", "nf is 'abc'"),
         ("network.nf=8.5", "nf is 8.5"),
+        ("network.scale=four", "scale is 'four'"),
+        ("network.levels=null", "levels is None"),
+        ("network.blocks=2.5", "blocks is 2.5"),
+        ("network.split_clamp=tight", "split_clamp is 'tight'"),
+        ("network.clamp=.inf", "clamp and split_clamp must be positive and finite"),
         ("network.scale=5", "×4, ×8 or ×16"),
         ("network.step=3", "unknown field 'step'"),
         ("schedule.learning_rate=-1", "schedule.learning_rate is -1"),
@@ -99,8 +104,15 @@ def test_a_flows_field_is_no_encoders():
         load_settings("rrdb-x4", ["network.hidden=3"])
 
 
+def test_an_encoder_is_trained_on_a_clean_target_unless_told_otherwise():
+    minimal = {"network": {"kind": "rrdb"}, "data": {"crop": 16, "batch": 1}}
+    assert RunSettings.from_dict(minimal).objective.noise == 0
+    assert RunSettings.from_dict({**minimal, "objective": {"noise": 1}}).objective.noise == 1
+
+
 def test_a_number_may_be_written_without_a_point():
     assert load_settings("x4-small", ["schedule.learning_rate=1e-3"]).schedule.learning_rate == 1e-3
+    assert load_settings("x4-small", ["network.clamp=5e-1"]).config().clamp == 0.5
 
 
 @pytest.mark.parametrize(

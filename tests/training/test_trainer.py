@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
+from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.cli import train
 from srflow_training.settings import RunSettings
@@ -133,14 +133,18 @@ def killed_once_saved(command, states, iteration):
 
 
 def test_a_run_killed_and_resumed_gives_the_weights_of_one_never_killed(tmp_path, photos):
-    schedule = {"iterations": 30, "save_every": 1, "freeze_encoder": 0.5, "keep": 2}
-    whole = trainer(tmp_path / "whole", photos, schedule=schedule)
+    changes = {
+        "schedule": {"iterations": 30, "save_every": 2, "freeze_encoder": 0.5, "keep": 2},
+        "objective": {"l1": 1.0, "l1_every": 3},
+        "data": {"late_crop": 32, "batch": 4, "workers": 1},
+    }
+    whole = trainer(tmp_path / "whole", photos, **changes)
     whole.run()
     config = tmp_path / "whole" / "config.yaml"
     out = tmp_path / "killed"
     command = [*COMMAND, "--config", str(config), "--data", str(photos), "--out", str(out)]
     killed_once_saved(command, out / "states", 5)
-    resumed = trainer(out, photos, resume=True, schedule=schedule)
+    resumed = trainer(out, photos, resume=True, **changes)
     assert 5 <= resumed.iteration < 30
     resumed.run()
     assert_same_weights(whole.model, resumed.model)
@@ -162,6 +166,34 @@ def test_curves_of_a_resumed_run_do_not_run_twice(tmp_path, photos):
     assert resumed.iteration == 3  # the last state saved before the kill
     resumed.run()
     assert list(scalars(tmp_path)["training/loss"]) == [2, 4, 6]
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_curves(tmp_path, photos):
+    for resume in (False, True):
+        trainer(tmp_path, photos, val=photos, resume=resume, schedule={"save_every": 2}).run()
+    curves = scalars(tmp_path)
+    assert list(curves["training/loss"]) == list(curves["validation/nll"]) == [2, 4, 6]
+
+
+def test_validation_need_not_coincide_with_logging(tmp_path, photos):
+    trainer(tmp_path, photos, val=photos, schedule={"log_every": 4, "validate_every": 3}).run()
+    curves = scalars(tmp_path)
+    assert list(curves["validation/nll"]) == [3, 6]
+    assert list(curves["training/loss"]) == [3, 4, 6]
+
+
+def test_what_a_killed_run_had_half_written_is_removed(tmp_path, photos):
+    trainer(tmp_path, photos).run()
+    for name in ("states/.iteration-00000004.pt.abc", ".model.safetensors.abc"):
+        (tmp_path / name).write_bytes(b"half")
+    trainer(tmp_path, photos, resume=True)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_run_cannot_be_resumed_to_end_before_where_it_is(tmp_path, photos):
+    trainer(tmp_path, photos).run()
+    with pytest.raises(ArgumentError, match="has done 6 already"):
+        trainer(tmp_path, photos, resume=True, schedule={"iterations": 4})
 
 
 def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos):
@@ -245,13 +277,15 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
     run._step(batches[2])
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.named_parameters())
     assert (run.skipped, run.iteration) == (1, 3)
+    run._save()
+    assert run.states.load()["skipped"] == (1, 1)
     assert "step skipped" in caplog.text
     run._step(batches[3])
     assert (run.skipped, run.skipped_in_a_row) == (1, 0)
     monkeypatch.setattr(run, "objective", broken_at(*range(100)))
     for _ in range(19):
         run._step(batches[0])
-    with pytest.raises(DivergedError, match="learning_rate"):
+    with pytest.raises(DivergedError, match=r"--resume, and lower schedule\.learning_rate"):
         run._step(batches[0])
 
 
@@ -265,9 +299,10 @@ def test_gradients_are_clipped(tmp_path, photos):
 def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):
     rrdb = {"kind": "rrdb", "scale": 4, **TINY, "nf": 12}
     checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb).run()
-    for field in ("encoder", "start"):
-        with pytest.raises(CheckpointError, match="this run"):
-            trainer(tmp_path / "flow", photos, schedule={field: str(checkpoint)})
+    with pytest.raises(CheckpointError, match=r"--set network\.nf=12$"):
+        trainer(tmp_path / "flow", photos, schedule={"encoder": str(checkpoint)})
+    with pytest.raises(CheckpointError, match="another kind of network"):
+        trainer(tmp_path / "flow", photos, schedule={"start": str(checkpoint)})
 
 
 def test_weights_that_are_not_finite_do_not_replace_the_last_good_state(tmp_path, photos):
@@ -301,7 +336,7 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path, phot
     trainer(tmp_path, photos).run()
     with pytest.raises(ArgumentError, match="--resume"):
         trainer(tmp_path, photos)
-    with pytest.raises(ArgumentError, match="other settings"):
+    with pytest.raises(ArgumentError, match=r"another schedule\.clip_norm \(5\.0, not 1\.0\)"):
         trainer(tmp_path, photos, resume=True, schedule={"clip_norm": 1.0})
 
 
@@ -330,8 +365,10 @@ def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
 
 def test_two_processes_train_as_one_does(tmp_path, photos):
     """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the same on both."""
-    changes = {"data": {"batch": 4}, "schedule": {"iterations": 4, "freeze_encoder": 0.5, "encoder": ""}}
+    changes = {"data": {"batch": 4}, "schedule": {"iterations": 4, "freeze_encoder": 0.5, "log_every": 1}}
     alone = trainer(tmp_path / "alone", photos, **changes)
+    figures = []
+    trainer(tmp_path / "whole", photos, **changes).run(figures.append)
     batch = alone.crops[0]
     alone.model.initialize_actnorms(batch.hr + batch.noise * (4 / 3**0.5 / 255), batch.lr)
     whole = alone.model.state_dict()
@@ -349,12 +386,32 @@ def test_two_processes_train_as_one_does(tmp_path, photos):
         for name, tensor in first[when].items():
             assert torch.equal(second[when][name], tensor), (when, name)
     torch.testing.assert_close(first["initialised"], whole, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(figures, first["figures"], strict=True):
+        for name in ("loss", "gradient_norm"):  # of the whole batch, although each has seen a half
+            assert theirs[name] == pytest.approx(mine[name], rel=0.02), (name, mine["iteration"])
     assert not torch.equal(first["trained"]["encoder.conv_first.weight"], whole["encoder.conv_first.weight"])
 
 
 def test_more_processes_than_the_batch_can_be_shared_by_are_refused():
     with pytest.raises(ArgumentError, match="3 devices"):
         settings(hardware={"devices": 3})
+
+
+def test_processes_that_the_settings_do_not_know_of_are_refused(tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DeviceError, match="2 processes were started for 1 nodes of 1 devices"):
+        trainer(tmp_path, photos)
+
+
+def test_without_a_compiler_compile_says_so_in_one_line(tmp_path, photos, monkeypatch):
+    def no_compiler(*arguments, **options):
+        raise RuntimeError("no C++ compiler found\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", lambda module: torch.nn.Module())
+    run = trainer(tmp_path, photos, hardware={"compile": True})
+    monkeypatch.setattr(run, "objective", no_compiler)
+    with pytest.raises(DeviceError, match=r"no C\+\+ compiler found: install"):
+        run._step(run.crops[0])
 
 
 def test_hardware_that_is_not_there_is_refused_in_one_line(tmp_path, photos):

@@ -38,7 +38,7 @@ def validation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     save_photo(folder / "a.png", 140, 70, seed=1)
     save_photo(folder / "b.png", 72, 72, seed=2)
-    return Validation(folder, scale=4)
+    return Validation(folder, scale=4, multiple=64)
 
 
 @pytest.fixture
@@ -177,14 +177,14 @@ def test_what_is_not_finite_is_magenta(validation, flow):
 def test_the_grid_has_the_first_four_photographs_and_figures_take_eight(tmp_path, rrdb):
     for index in range(9):
         save_photo(tmp_path / f"{index}.png", 64, 64, seed=index)
-    validation = Validation(tmp_path, scale=4)
+    validation = Validation(tmp_path, scale=4, multiple=8)
     assert len(validation.crops) == 8
     assert validation.grid(rrdb).shape[1] == 4 * 128
 
 
 def test_large_photographs_are_cut_around_their_centre(tmp_path, rrdb):
     save_photo(tmp_path / "large.png", 300, 400)
-    validation = Validation(tmp_path, scale=4)
+    validation = Validation(tmp_path, scale=4, multiple=8)
     pixels = np.asarray(Image.open(tmp_path / "large.png"), dtype=np.float32) / 255
     crop = torch.from_numpy(pixels[22 : 22 + 256, 72 : 72 + 256]).permute(2, 0, 1)
     assert torch.equal(validation.crops[0][0], crop)
@@ -193,8 +193,8 @@ def test_large_photographs_are_cut_around_their_centre(tmp_path, rrdb):
 
 @pytest.mark.parametrize("scale", [8, 16])
 def test_larger_scales_have_figures_and_a_grid(tmp_path, scale):
-    save_photo(tmp_path / "photo.png", 256, 256)
-    validation = Validation(tmp_path, scale=scale)
+    save_photo(tmp_path / "face.png", 160, 160)
+    validation = Validation(tmp_path, scale=scale, multiple=2 * scale)
     flow = random_srflow(tiny_config(scale=scale, steps=1))
     assert set(validation.figures(flow)) == FLOW_FIGURES
     assert validation.grid(flow).shape == (3, 128, 7 * 128)
@@ -205,10 +205,10 @@ def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
     save_photo(tmp_path / "small.png", 40, 400)
     lines = []
     with pytest.raises(ImageError, match="64 px"):
-        Validation(tmp_path, scale=4, report=lines.append)
+        Validation(tmp_path, scale=4, multiple=8, report=lines.append)
     save_photo(tmp_path / "usable.png", 64, 64)
     lines.clear()
-    assert len(Validation(tmp_path, scale=4, report=lines.append).crops) == 1
+    assert len(Validation(tmp_path, scale=4, multiple=8, report=lines.append).crops) == 1
     assert len(lines) == 2
     assert "broken.png" in lines[0]
     assert "small.png is smaller than 64 px" in lines[1]
@@ -217,5 +217,5 @@ def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
 def test_skipped_files_are_logged_if_nobody_asks(tmp_path, caplog):
     save_photo(tmp_path / "small.png", 40, 40)
     save_photo(tmp_path / "usable.png", 64, 64)
-    Validation(tmp_path, scale=4)
+    Validation(tmp_path, scale=4, multiple=8)
     assert "small.png" in caplog.text

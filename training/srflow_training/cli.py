@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,24 +56,27 @@ def train(
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        _require_all()
+        torch = _require_all()
         for module in ("lightning_fabric", "pydantic", "tensorboard"):
             require_extra(module, "train")
+        from srflow_training.processes import is_first_process
         from srflow_training.settings import load_settings
         from srflow_training.trainer import Trainer
 
         if config is None and not resume:
             raise ArgumentError("no --config: name a preset or a YAML file (--help lists the presets)")
+        if config is None and not (out / "config.yaml").is_file():
+            raise ArgumentError(f"{out} holds no run to resume: name its --out, or a --config to start one")
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # as batch systems stop a run
         settings = load_settings(config or str(out / "config.yaml"), overrides)
         trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
-        first = trainer.fabric.is_global_zero
-        if first:
+        if is_first_process():
             parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
             click.echo(
                 f"{len(trainer.photos)} photographs, {parameters:,} parameters, {trainer.fabric.world_size} device(s), "
                 f"{settings.schedule.iterations:,} iterations, run in {out}"
             )
-        checkpoint = trainer.run(_report if first else lambda _: None)
+        checkpoint = trainer.run(_report if is_first_process() else lambda _: None)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -80,10 +84,17 @@ def train(
         click.echo(f"error: {error.filename or out}: {error.strerror or error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        saved = (out / "states").is_dir()
-        click.echo(f"stopped; {'go on with --resume' if saved else 'no state had been saved yet'}", err=True)
+        if is_first_process():
+            saved = (out / "states").is_dir()
+            click.echo(f"stopped; {'go on with --resume' if saved else 'no state had been saved yet'}", err=True)
         sys.exit(130)
-    if first:
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, torch.distributed.DistError):
+            raise
+        reason = str(error).strip().splitlines()[0][:200]
+        click.echo(f"error: another process of this run has stopped, see its message ({reason})", err=True)
+        sys.exit(1)
+    if is_first_process():
         click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
 
 

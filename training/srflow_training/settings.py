@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -72,7 +73,7 @@ class DataSettings(Section):
 class Objective(Section):
     """What is minimised: for a flow the negative log-likelihood, in bits per HR pixel and channel; for an RRDB, L1.
 
-    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published).
+    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
     l1: weight of the mean absolute error of the decoding at τ = 0, in [0, 1], added to a flow's loss; it keeps
     fidelity, and costs a decoding. l1_every: in every this many iterations only.
     """
@@ -132,13 +133,14 @@ class Schedule(Section):
 class Hardware(Section):
     """Where and how a run computes; none of it is part of what is learned but for rounding.
 
-    accelerator: auto, cpu, cuda or mps. devices: on every node. nodes: machines; each is started with the same
-    command, in the way of Lightning Fabric or torchrun. precision: fp32, or bf16 (convolutions of the encoder and of
-    the conditional nets in bfloat16, the flow's state in float32). channels_last: memory layout of images.
-    compile: the loss goes through torch.compile. threads: CPU threads of a process; 0 leaves PyTorch's choice.
+    accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: on every node. nodes: machines; each is started
+    with the same command, in the way of Lightning Fabric or torchrun. precision: fp32, or bf16 (convolutions of the
+    encoder and of the conditional nets in bfloat16, the flow's state in float32). channels_last: memory layout of
+    images. compile: the loss goes through torch.compile, which takes minutes at first. threads: CPU threads of a
+    process; 0 leaves PyTorch's choice.
     """
 
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: PositiveInt = 1
     nodes: PositiveInt = 1
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -161,6 +163,9 @@ class RunSettings(Section):
         """Raises: ArgumentError naming the field that is wrong or unknown."""
         # a section without a line of its own is an empty one
         raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
+        network, objective = raw.get("network"), raw.get("objective", {})
+        if isinstance(network, dict) and network.get("kind") == "rrdb" and isinstance(objective, dict):
+            raw["objective"] = {"noise": 0.0, **objective}  # L1 has no use for a noisy target
         try:
             settings = cls.model_validate(raw)
         except ValidationError as error:
@@ -181,6 +186,9 @@ class RunSettings(Section):
         if self.kind == "rrdb" and (flow_only := set(self.network) - {"kind", *_RRDB_FIELDS}):
             raise ArgumentError(f"unknown field network.{min(flow_only)}; an rrdb has {', '.join(_RRDB_FIELDS)}")
         values = {name: value for name, value in self.network.items() if name not in ("kind", "variant")}
+        for name in ("clamp", "split_clamp"):
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # YAML reads 1e-1, without a point, as text
+                values[name] = float(values[name])
         try:
             return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
         except ArgumentError as error:
@@ -269,3 +277,16 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
 def dump_settings(settings: RunSettings) -> str:
     """YAML of the resolved run: what was left out is written with the value that was used."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str, set[str]]) -> str:
+    """The first field, hardware aside, in which two runs differ, with both values; empty if there is none.
+
+    ignored: {section: fields}.
+    """
+    for section in ("network", "data", "objective", "schedule"):
+        first, second = (settings.model_dump(mode="json")[section] for settings in (one, other))
+        for name in sorted({*first, *second} - ignored.get(section, set())):
+            if first.get(name) != second.get(name):
+                return f"{section}.{name} ({first.get(name)!r}, not {second.get(name)!r})"
+    return ""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from srflow_sdk.errors import CheckpointError
-from srflow_training.checkpoints.io import write_atomically
+from srflow_training.checkpoints.io import remove_unfinished, write_atomically
 
 
 class States:
@@ -18,6 +18,10 @@ class States:
 
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder, self.keep = folder, keep
+
+    def clear_unfinished(self) -> None:
+        """Delete what a killed run had half written."""
+        remove_unfinished(self.folder / "iteration-*.pt")
 
     def files(self) -> list[Path]:
         """Oldest first."""

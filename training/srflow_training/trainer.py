@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
@@ -21,17 +18,18 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_sdk.interrupts import deferred_interrupts
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
-from srflow_training.checkpoints.io import write_atomically
+from srflow_training.checkpoints.io import remove_unfinished, write_atomically
 from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.objective import EncoderObjective, FlowObjective
-from srflow_training.settings import Hardware, RunSettings, dump_settings
+from srflow_training.processes import is_first_process, launched
+from srflow_training.settings import RunSettings, dump_settings, first_difference
 from srflow_training.states import States
 from srflow_training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-_MEND = "--resume with a lower schedule.learning_rate, or train the bounded variant"
+_MEND = "lower schedule.learning_rate, add schedule.warmup, or train the bounded variant"
 _FREE_ON_RESUME = {
     "schedule": {"iterations", "learning_rate", "save_every", "log_every", "validate_every", "keep"},
     "data": {"workers", "cache"},
@@ -47,7 +45,8 @@ class Trainer:
     """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export), `tensorboard/`.
 
     Weights, crops and noise of iteration i follow from the seed and i alone, so a resumed run goes on as if it had
-    never stopped. On resume the length, the learning rate, the *_every fields and the hardware may differ.
+    never stopped: bit for bit on a CPU. On resume the length, the learning rate, the *_every fields and the hardware
+    may differ.
     Raises: ArgumentError if the folder holds a run and resume is False, none and resume is True, or another run's;
     DeviceError if the hardware is not there; ImageError if there is nothing to train on.
     """
@@ -59,14 +58,19 @@ class Trainer:
             raise ArgumentError(f"{out} holds a run: add --resume to go on with it, or name another --out")
         if resume and not self.states.files():
             raise ArgumentError(f"{out} holds no saved state to resume from: leave --resume out to start there")
-        scale = settings.config().scale
-        self.photos = Photos(data, settings.data, scale, logger.warning)
-        self.validation = Validation(val, scale=scale, report=logger.warning) if val is not None else None
-        self.fabric = _launched(settings.hardware)
+        config = settings.config()
+        # before other processes are started, and in the first one alone: what is wrong is said once
+        report = logger.warning if is_first_process() else logger.debug
+        self.photos = Photos(data, settings.data, config.scale, report)
+        self.validation = None
+        if val is not None and is_first_process():
+            multiple = config.scale * config.size_multiple
+            self.validation = Validation(val, scale=config.scale, multiple=multiple, report=report)
+        self.fabric = launched(settings.hardware)
         self.crops = Crops(
             self.photos,
             settings.data,
-            scale=scale,
+            scale=config.scale,
             seed=self.schedule.seed,
             iterations=self.schedule.iterations,
             rank=self.fabric.global_rank,
@@ -77,7 +81,7 @@ class Trainer:
         if not self.states.files():
             self._start_from_files()
         self.model.train()
-        self.average = AveragedModel(self.model, avg_fn=_ramped(self.schedule.ema)) if self.schedule.ema else None
+        self.average = AveragedModel(self.model, multi_avg_fn=_ramped(self.schedule.ema)) if self.schedule.ema else None
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=self.schedule.learning_rate, betas=self.schedule.betas
         )
@@ -87,6 +91,9 @@ class Trainer:
         if self.states.files():
             self._restore()
         if self.fabric.is_global_zero:
+            for file in (self.checkpoint, out / "config.yaml"):
+                remove_unfinished(file)
+            self.states.clear_unfinished()
             write_atomically(out / "config.yaml", dump_settings(settings).encode())
 
     @property
@@ -106,27 +113,38 @@ class Trainer:
 
         A Ctrl-C takes effect after a step, whose state is saved. Raises: DivergedError, KeyboardInterrupt.
         """
-        alone = self.fabric.world_size == 1  # several processes would not all stop after the same step
-        with deferred_interrupts() if alone else nullcontext(lambda: None) as raise_if_interrupted, self._log() as log:
-            meter = _Meter(self.iteration)
+        with deferred_interrupts() as raise_if_interrupted, self._log() as log:
+            meter = _Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
                 meter.add(self._step(batch))
-                last = self.iteration == self.schedule.iterations
-                if self.iteration % self.schedule.log_every == 0 or last:
-                    figures = self._figures(meter)
+                figures = self._figures(meter)
+                if figures:
                     log(figures)
                     report(figures)
-                if self.iteration % self.schedule.save_every == 0 or last:
+                if self._is_due(self.schedule.save_every):
                     self._save()
-                try:
-                    raise_if_interrupted()
-                except KeyboardInterrupt:
+                if figures:
+                    meter.restart()  # the time of validating, drawing and saving is not the steps'
+                if self._on_any_rank(raise_if_interrupted):
                     self._save()
-                    raise
+                    raise KeyboardInterrupt
         if self.fabric.is_global_zero:
             self._write_checkpoint()  # again: a run that was killed between the last state and this has a state alone
-        self.fabric.barrier()
         return self.checkpoint
+
+    def _is_due(self, every: int) -> bool:
+        return self.iteration % every == 0 or self.iteration == self.schedule.iterations
+
+    def _on_any_rank(self, raise_if_interrupted: Callable[[], None]) -> bool:
+        """Whether Ctrl-C was pressed, in any process, so that all stop after the same step."""
+        pressed = False
+        try:
+            raise_if_interrupted()
+        except KeyboardInterrupt:
+            pressed = True
+        if self.fabric.world_size == 1:
+            return pressed
+        return bool(self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; a non-finite one is skipped. Returns the terms of the loss and the gradient's norm."""
@@ -138,7 +156,7 @@ class Trainer:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
         frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
         l1 = self.settings.objective.l1 > 0 and self.iteration % self.settings.objective.l1_every == 0
-        terms: dict[str, Tensor] = self.objective(hr, lr, noise, frozen=frozen, l1=l1)
+        terms = self._loss(hr, lr, noise, frozen=frozen, l1=l1)
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
         norm = self.fabric.clip_gradients(
@@ -155,14 +173,27 @@ class Trainer:
         self.iteration += 1
         return {**{name: term.detach() for name, term in terms.items()}, "gradient_norm": norm.detach()}
 
+    def _loss(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
+        try:
+            terms: dict[str, Tensor] = self.objective(hr, lr, noise, frozen=frozen, l1=l1)
+        except Exception as error:
+            if not self.settings.hardware.compile:
+                raise
+            reason = str(error).strip().splitlines()[0][:200]
+            raise DeviceError(
+                f"hardware.compile: {reason}: install a C++ compiler, or set hardware.compile=false"
+            ) from error
+        return terms
+
     def _skip(self) -> None:
         self.skipped += 1
         self.skipped_in_a_row += 1
         if self.fabric.is_global_zero:
             logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
         if self.skipped_in_a_row >= _MAX_SKIPPED:
+            mend = f"--resume, and {_MEND}" if self.states.files() else _MEND
             raise DivergedError(
-                f"{self.skipped_in_a_row} steps in a row were not finite at iteration {self.iteration}: {_MEND}"
+                f"{self.skipped_in_a_row} steps in a row were not finite at iteration {self.iteration}: {mend}"
             )
 
     def _start_from_files(self) -> None:
@@ -189,6 +220,7 @@ class Trainer:
         self.objective, self.optimiser = self.fabric.setup(objective, self.optimiser)
         if self.average is not None:
             self.average.to(self.fabric.device)
+            self.average.n_averaged = self.average.n_averaged.cpu()  # it is read in every step
 
     def _on_device(self, images: Tensor) -> Tensor:
         layout = torch.channels_last if self.settings.hardware.channels_last else torch.contiguous_format
@@ -203,12 +235,12 @@ class Trainer:
         """Write state and checkpoint. Raises: DivergedError, keeping the last ones, if weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise DivergedError(
-                f"the weights are not finite at iteration {self.iteration}: the last good state is kept; {_MEND}"
+                f"the weights are not finite at iteration {self.iteration}: the last good state is kept: {_MEND}"
             )
         if self.fabric.is_global_zero:
             state = {
                 "iteration": self.iteration,
-                "skipped": self.skipped,
+                "skipped": (self.skipped, self.skipped_in_a_row),
                 "model": self.model.state_dict(),
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
@@ -224,19 +256,24 @@ class Trainer:
     def _restore(self) -> None:
         state = self.states.load()
         try:
-            if _identity(state["settings"]) != _identity(dump_settings(self.settings)):
+            saved = RunSettings.from_dict(yaml.safe_load(state["settings"]))
+            if different := first_difference(saved, self.settings, _FREE_ON_RESUME):
+                free = [f"{section}.{name}" for section, names in _FREE_ON_RESUME.items() for name in sorted(names)]
                 raise ArgumentError(
-                    f"{self.out} holds a run with other settings (see its config.yaml): on --resume only hardware and "
-                    + " and ".join(
-                        f"{section}'s {', '.join(sorted(names))}" for section, names in _FREE_ON_RESUME.items()
-                    )
-                    + " may change; else name another --out"
+                    f"{self.out} holds a run with another {different}: on --resume only hardware, {', '.join(free)} "
+                    "may change; else name another --out"
+                )
+            if int(state["iteration"]) > self.schedule.iterations:
+                raise ArgumentError(
+                    f"schedule.iterations is {self.schedule.iterations}, but {self.out} has done {state['iteration']} "
+                    "already: name another --out to train a shorter run"
                 )
             self.model.load_state_dict(state["model"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.iteration, self.skipped = int(state["iteration"]), int(state["skipped"])
+            self.iteration = int(state["iteration"])
+            self.skipped, self.skipped_in_a_row = state["skipped"]
         except ArgumentError:
             raise
         except Exception as error:
@@ -245,17 +282,18 @@ class Trainer:
             ) from error
 
     def _figures(self, meter: _Meter) -> dict[str, float]:
+        """What is due to be logged and validated after this step; nothing, mostly."""
+        validates = self._is_due(self.schedule.validate_every)
+        if not validates and not self._is_due(self.schedule.log_every):
+            return {}
         figures = {
             "iteration": float(self.iteration),
             "learning_rate": self.schedule.learning_rate_at(self.iteration - 1),
             "skipped_steps": float(self.skipped),
-            **meter.read(self.iteration, self.schedule.iterations),
+            **meter.read(left=self.schedule.iterations - self.iteration),
         }
-        last = self.iteration == self.schedule.iterations
-        if self.validation is not None and (self.iteration % self.schedule.validate_every == 0 or last):
-            if self.fabric.is_global_zero:
-                figures |= self.validation.figures(self.trained)
-            self.fabric.barrier()  # the others wait: a collective that starts minutes early may time out
+        if validates and self.validation is not None:
+            figures |= self.validation.figures(self.trained)
         return figures
 
     @contextmanager
@@ -265,7 +303,7 @@ class Trainer:
             yield lambda figures: None
             return
         # what a killed run had logged after its last state is superseded
-        with SummaryWriter(str(self.out / "tensorboard"), purge_step=self.iteration) as writer:
+        with SummaryWriter(str(self.out / "tensorboard"), purge_step=self.iteration + 1) as writer:
 
             def write(figures: dict[str, float]) -> None:
                 for name, value in figures.items():
@@ -281,63 +319,51 @@ class Trainer:
 
 
 class _Meter:
-    """Means of the loss's terms, and the speed, between two readings."""
+    """Means of the loss's terms over all processes, and the speed, since the last restart."""
 
-    def __init__(self, iteration: int) -> None:
-        self.first, self.started = iteration, time.monotonic()
+    def __init__(self, mean_of_ranks: Callable[[Tensor], Tensor]) -> None:
+        self.mean_of_ranks = mean_of_ranks
+        self.restart()
+
+    def restart(self) -> None:
+        self.started, self.steps = time.monotonic(), 0
         self.terms: dict[str, list[Tensor]] = {}
 
     def add(self, terms: dict[str, Tensor]) -> None:
+        self.steps += 1
         for name, term in terms.items():
             self.terms.setdefault(name, []).append(term)
 
-    def read(self, iteration: int, iterations: int) -> dict[str, float]:
-        rate = (iteration - self.first) / (time.monotonic() - self.started)
-        means = {name: float(torch.stack(values).mean()) for name, values in self.terms.items()}
-        self.terms.clear()
-        return {**means, "iterations_per_second": rate, "seconds_left": (iterations - iteration) / rate}
+    def read(self, *, left: int) -> dict[str, float]:
+        means = {name: float(self.mean_of_ranks(torch.stack(values).mean())) for name, values in self.terms.items()}
+        rate = self.steps / (time.monotonic() - self.started)
+        return {**means, "iterations_per_second": rate, "seconds_left": left / rate}
 
 
-def _launched(hardware: Hardware) -> Fabric:
-    """Fabric with its processes started. Raises: DeviceError."""
-    several = hardware.devices * hardware.nodes > 1
-    if hardware.threads:
-        torch.set_num_threads(hardware.threads)
-    try:
-        fabric = Fabric(
-            accelerator=hardware.accelerator,
-            devices=hardware.devices,
-            num_nodes=hardware.nodes,
-            # the encoder's image head is in no flow's loss, and a frozen encoder in none
-            strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
-            precision="bf16-mixed" if hardware.precision == "bf16" else "32-true",
-        )
-        fabric.launch()
-    except (ValueError, RuntimeError) as error:  # what Fabric raises of hardware that is not there
-        raise DeviceError(f"hardware: {' '.join(str(error).split())}: choose another accelerator or devices") from error
-    return fabric
-
-
-def _ramped(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def _ramped(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """Exponential moving average whose decay rises to `decay`, so that the start is soon forgotten."""
 
-    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        return torch.lerp(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+    @torch.no_grad()
+    def update(average: Any, current: Any, count: Tensor | int) -> None:
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
     return update
 
 
 def _copy(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
-    shapes = [model.settings() if isinstance(model, RRDB) else model.config.to_dict() for model in (source, target)]
-    if shapes[0] != shapes[1]:
-        raise CheckpointError(f"{path}: the network is {shapes[0]}; this run needs {shapes[1]}")
-    target.load_state_dict(copy.deepcopy(source.state_dict()))
+    """The weights of a file. Raises: CheckpointError naming the fields that differ."""
+    theirs, ours = (_shape_of(model) for model in (source, target))
+    if different := [name for name in ours if theirs.get(name) != ours[name]]:
+        mend = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
+        raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {mend}")
+    target.load_state_dict(source.state_dict())
 
 
-def _identity(settings: str) -> dict[str, Any]:
-    """What must be the same when a run is resumed."""
-    content: dict[str, Any] = yaml.safe_load(settings)
-    del content["hardware"]
-    for section, names in _FREE_ON_RESUME.items():
-        content[section] = {name: value for name, value in content[section].items() if name not in names}
-    return content
+def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
+    """What must be the same for weights to be taken over; what an encoder adds its image to need not."""
+    shape = model.settings() if isinstance(model, RRDB) else model.config.to_dict()
+    return {name: value for name, value in shape.items() if name != "image_base"}
+
+
+def _as_yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip().replace(" ", "")

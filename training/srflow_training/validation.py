@@ -21,7 +21,7 @@ from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to
 
 logger = logging.getLogger(__name__)
 
-_CROP, _MOST = 256, 8
+_LEAST, _CROP, _MOST = 64, 256, 8
 _CELL, _GRID_ROWS = 128, 4
 _GRID_TAUS = (0.0, 0.5, 0.8, 1.0)
 _NONFINITE = "validation/nonfinite_tau0.8"
@@ -31,14 +31,17 @@ _MAGENTA = (1.0, 0.0, 1.0)
 class Validation:
     """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
 
-    report: is told of every file that is skipped, because it cannot be read or is under 16·scale pixels.
+    multiple: of HR's height and width, which the network needs; at least 64 pixels are used.
+    report: is told of every file that is skipped, because it cannot be read or is too small.
     Raises: ImageError if no photograph is left.
     """
 
-    def __init__(self, folder: Path, *, scale: int, report: Callable[[str], None] = logger.warning) -> None:
+    def __init__(
+        self, folder: Path, *, scale: int, multiple: int, report: Callable[[str], None] = logger.warning
+    ) -> None:
         self.scale = scale
         self.crops: list[Tensor] = []
-        least = 16 * scale
+        least = -(-_LEAST // multiple) * multiple
         for path in image_files(folder):
             try:
                 photo = read_photo(path)
@@ -48,7 +51,7 @@ class Validation:
             if min(photo.shape[:2]) < least:
                 report(f"validation, skipped: {path} is smaller than {least} px")
                 continue
-            self.crops.append(_centre(to_image(photo), _CROP, multiple=least))
+            self.crops.append(_centre(to_image(photo), _CROP, multiple=multiple))
             if len(self.crops) == _MOST:
                 break
         if not self.crops:

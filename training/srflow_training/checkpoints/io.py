@@ -113,6 +113,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def remove_unfinished(path: Path) -> None:
+    """Delete what :func:`write_atomically` left of this file when it was killed; nothing else may be writing it."""
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink(missing_ok=True)
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors of a file by name, and its safetensors metadata. Raises: CheckpointError."""
     if not path.is_file():

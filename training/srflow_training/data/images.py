@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,18 @@ _16_BIT_GREY = ("I", "I;16", "I;16B")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files under a folder, sorted, at any depth. Raises: ImageError if there are none."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    """Image files under a folder, sorted, at any depth, links followed. Raises: ImageError if there are none."""
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: no such folder")
+    files, seen = [], set()
+    for name, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(name)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [path for path in (Path(name) / file for file in names) if path.suffix.lower() in _SUFFIXES]
+    files = sorted(path for path in files if path.is_file())
     if not files:
         raise ImageError(f"{folder}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another folder")
     return files

@@ -29,6 +29,7 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
         sampler=range(start, len(crops)),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
+        pin_memory=torch.cuda.is_available(),  # so that copies to a GPU overlap with its work
         worker_init_fn=_leave_interrupts_to_the_main_process,
         generator=torch.Generator(),  # or it would draw from PyTorch's global one, which training may use
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -88,10 +89,7 @@ class SRFlowConfig:
                 raise ArgumentError(f"{name} is {value!r}; a list of numbers was expected")
             object.__setattr__(self, name, tuple(value))
         for field in fields(self):
-            value = getattr(self, field.name)
-            parts = value if isinstance(value, tuple) else (value,)
-            if not all(_is_a(str(field.type), part) for part in parts):
-                raise ArgumentError(f"{field.name} is {value!r}; {field.type} was expected")
+            _check_type(field.name, str(field.type), getattr(self, field.name))
         if self.scale not in SCALES:
             raise ArgumentError(f"scale is {self.scale}; SRFlow networks here are ×4, ×8 or ×16")
         for name in ("levels", "steps", "hidden", "nf", "growth", "blocks"):
@@ -123,8 +121,8 @@ class SRFlowConfig:
         clamps = self.clamp if isinstance(self.clamp, tuple) else (self.clamp,)
         if len(clamps) not in (1, self.levels):
             raise ArgumentError(f"clamp has {len(clamps)} values; give one, or one for each of {self.levels} levels")
-        if not all(clamp > 0 for clamp in clamps) or (self.split_clamp is not None and not self.split_clamp > 0):
-            raise ArgumentError("clamp and split_clamp must be positive")
+        if not all(0 < clamp < math.inf for clamp in (*clamps, 1.0 if self.split_clamp is None else self.split_clamp)):
+            raise ArgumentError("clamp and split_clamp must be positive and finite")
 
     @classmethod
     def of_variant(cls, variant: Variant, **overrides: Any) -> SRFlowConfig:
@@ -137,6 +135,9 @@ class SRFlowConfig:
         for name in overrides:
             if name not in known:
                 raise ArgumentError(f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}")
+        for field in fields(cls):
+            if field.name in overrides:
+                _check_type(field.name, str(field.type), overrides[field.name])
         scale = overrides.get("scale", 4)
         levels = overrides.setdefault("levels", scale.bit_length())  # ×4: 3, ×8: 4, ×16: 5
         blocks = overrides.setdefault("blocks", 23)
@@ -204,13 +205,22 @@ class SRFlowConfig:
             raise ArgumentError(f"a network field has the wrong type: {error}") from error
 
 
+def _check_type(name: str, annotation: str, value: object) -> None:
+    """Raises: ArgumentError."""
+    parts = value if isinstance(value, (list, tuple)) and "tuple" in annotation else (value,)
+    if not all(_is_a(annotation, part) for part in parts):
+        raise ArgumentError(f"{name} is {value!r}; {annotation} was expected")
+
+
 def _is_a(annotation: str, value: object) -> bool:
     """Whether a value is what a numeric annotation says; other annotations are checked where they are used."""
     if annotation == "bool":
         return isinstance(value, bool)
     if annotation in ("int", "tuple[int, ...]"):
         return isinstance(value, int) and not isinstance(value, bool)
-    if annotation in ("float", "float | tuple[float, ...]"):
+    if annotation == "float | None" and value is None:
+        return True
+    if annotation in ("float", "float | None", "float | tuple[float, ...]"):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return True
 
