@@ -19,7 +19,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_make_alone_lists_the_targets() -> None:
     listed = make().stdout.splitlines()
-    assert [line.split()[0] for line in listed] == ["help", "demo", "test", "lint", "format", "clean"]
+    assert [line.split()[0] for line in listed] == ["help", "demo", "test", "train-smoke", "lint", "format", "clean"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names
+from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names, without_paths
 
 FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small"]
 
@@ -57,6 +57,14 @@ def test_resolved_settings_are_settings(tmp_path):
     (tmp_path / "config.yaml").write_text(dump_settings(settings))
     assert load_settings(str(tmp_path / "config.yaml")) == settings
     assert yaml.safe_load(dump_settings(settings))["schedule"]["ema"] == 0.999
+
+
+def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
+    overrides = ["schedule.encoder=/home/me/rrdb.pth", "data.cache=/scratch/me", "hardware.devices=2"]
+    settings = without_paths(load_settings("x4-small", overrides))
+    assert settings.schedule.encoder == "rrdb.pth"
+    assert "/" not in dump_settings(settings)
+    assert settings.hardware.devices == 1
 
 
 @pytest.mark.parametrize(

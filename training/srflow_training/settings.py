@@ -290,3 +290,16 @@ def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str,
             if first.get(name) != second.get(name):
                 return f"{section}.{name} ({first.get(name)!r}, not {second.get(name)!r})"
     return ""
+
+
+def without_paths(settings: RunSettings) -> RunSettings:
+    """Fit to be handed on with a model: files by their names alone, nothing of the machine."""
+    schedule, data = settings.schedule, settings.data
+    names = {name: Path(getattr(schedule, name)).name for name in ("encoder", "start")}
+    return settings.model_copy(
+        update={
+            "schedule": schedule.model_copy(update=names),
+            "data": data.model_copy(update={"lr": Path(data.lr).name, "cache": "", "workers": 0}),
+            "hardware": Hardware(precision=settings.hardware.precision),
+        }
+    )

@@ -23,7 +23,7 @@ from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.objective import EncoderObjective, FlowObjective
 from srflow_training.processes import is_first_process, launched
-from srflow_training.settings import RunSettings, dump_settings, first_difference
+from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
 from srflow_training.states import States
 from srflow_training.validation import Validation
 
@@ -250,7 +250,7 @@ class Trainer:
             self._write_checkpoint()
 
     def _write_checkpoint(self) -> None:
-        notes = {"iterations": self.iteration, "settings": dump_settings(self.settings)}
+        notes = {"iterations": self.iteration, "settings": dump_settings(without_paths(self.settings))}
         save_checkpoint(self.checkpoint, self.trained, notes=notes)
 
     def _restore(self) -> None:
@@ -360,9 +360,9 @@ def _copy(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
 
 
 def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
-    """What must be the same for weights to be taken over; what an encoder adds its image to need not."""
+    """What must be the same for weights to be taken over: all that gives a tensor another size or meaning."""
     shape = model.settings() if isinstance(model, RRDB) else model.config.to_dict()
-    return {name: value for name, value in shape.items() if name != "image_base"}
+    return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
 
 
 def _as_yaml(value: Any) -> str:

@@ -1,0 +1,60 @@
+"""Whether a model's pictures carry a regular grid: energy at the frequencies of a 4-pixel pattern, against the others'.
+
+    python benchmarks/unseen_photos.py data/unseen
+    python benchmarks/grid_artefacts.py data/unseen [--model BUNDLE|CKPT]
+
+Each 256×256 crop is reduced (MATLAB-bicubic, 8 bits) and enlarged by 4; its grey image is windowed and transformed, and
+the energy around the multiples of 1/4 cycle a pixel is divided by that of the frequencies around them. Photographs
+give about 1. Printed is the median over crops and frequencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from srflow_training.evaluation import Temperature, crops_of, open_subject
+from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+
+GRID = [(row, column) for row in (0, 1, 2) for column in (0, 1, 2) if (row, column) != (0, 0)]
+PEAK, WINDOW, FAR = 1, 3, 6  # in frequencies: of a peak, of the window's own spread, of the surroundings
+
+
+def energies(image: Tensor) -> list[float]:
+    """For each frequency of the grid, its energy over that of its surroundings; image: 1×3×H×W."""
+    grey = image[0].mean(dim=0).double().numpy()
+    height, width = grey.shape
+    window = np.outer(np.hanning(height), np.hanning(width))
+    energy = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+    ratios = []
+    for row, column in GRID:
+        rows, columns = row * height // 4 + np.arange(-FAR, FAR + 1), column * width // 4 + np.arange(-FAR, FAR + 1)
+        around = energy[np.ix_(rows % height, columns % width)]
+        distance = np.maximum(*np.abs(np.mgrid[-FAR : FAR + 1, -FAR : FAR + 1]))
+        ratios.append(float(around[distance <= PEAK].mean() / around[distance > WINDOW].mean()))
+    return ratios
+
+
+def main() -> None:
+    """Print one line for the photographs and one for each temperature."""
+    parser = argparse.ArgumentParser(description="Grid artefacts of a model.")
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--model")
+    options = parser.parse_args()
+    crops = crops_of(options.photos)
+    print(f"photographs: {np.median([energies(crop) for crop in crops]):.2f}")
+    subject = open_subject(options.model)
+    if subject.condition is None:
+        raise SystemExit("error: an RRDB has no temperature: name a bundle or an SRFlow checkpoint")
+    for value in (0.0, 0.8):
+        tau = Temperature((value,))
+        lrs = [round_to_8_bit(reduce_bicubic(crop, subject.scale)) for crop in crops]
+        images = [subject.condition(lr)(tau, 0).clamp(0, 1) for lr in lrs]
+        print(f"tau {tau}: {np.median([energies(image) for image in images]):.2f}")
+
+
+if __name__ == "__main__":
+    main()
