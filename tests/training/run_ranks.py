@@ -1,5 +1,6 @@
 """Started by test_trainer.py: one run on the processes that the configuration names, each writing its weights."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -23,11 +24,18 @@ def main(config, photos, out):
 
     trainer.model.initialize_actnorms = initialize_and_keep
     figures = []
-    trainer.run(figures.append)
+
+    def report(entry):
+        figures.append(entry)
+        sys.stdout.write(f"iteration {entry['iteration']:.0f}\n")
+        sys.stdout.flush()
+
+    trainer.run(report)
     state = {"initialised": kept, "trained": weights(trainer.model), "figures": figures}
     torch.save(state, out / f"rank-{trainer.fabric.global_rank}.pt")
     trainer.fabric.barrier()
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started this may ignore it
     main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -17,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlo
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints.io import read_notes
 from srflow_training.cli import train
-from srflow_training.settings import RunSettings
+from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.trainer import DivergedError, Trainer
 
 TINY = {"nf": 8, "growth": 4, "blocks": 2}
@@ -366,6 +366,23 @@ def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
     assert float(difference.abs().max()) / batch.hr[0].numel() < 0.05
 
 
+RUN_RANKS = str(Path(__file__).parent / "run_ranks.py")
+
+
+def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
+    endless = settings(schedule={"iterations": 10**6, "save_every": 10**6}, hardware={"devices": 2})
+    (tmp_path / "two.yaml").write_text(dump_settings(endless))
+    command = [sys.executable, RUN_RANKS, str(tmp_path / "two.yaml"), str(photos), str(tmp_path / "two")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
+        run.stdout.readline()  # a step was reported: both are under way
+        os.killpg(run.pid, signal.SIGINT)
+        errors = run.communicate(timeout=120)[1].decode()
+    assert run.returncode != 0
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert len(list((tmp_path / "two" / "states").iterdir())) == 1
+    assert not list((tmp_path / "two").glob("rank-*.pt"))
+
+
 def test_two_processes_train_as_one_does(tmp_path, photos):
     """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the same on both."""
     changes = {"data": {"batch": 4}, "schedule": {"iterations": 4, "freeze_encoder": 0.5, "log_every": 1}}
@@ -377,9 +394,8 @@ def test_two_processes_train_as_one_does(tmp_path, photos):
     whole = alone.model.state_dict()
     text = (tmp_path / "alone" / "config.yaml").read_text().replace("devices: 1", "devices: 2")
     (tmp_path / "two.yaml").write_text(text)
-    script = str(Path(__file__).parent / "run_ranks.py")
     subprocess.run(
-        [sys.executable, script, str(tmp_path / "two.yaml"), str(photos), str(tmp_path / "two")],
+        [sys.executable, RUN_RANKS, str(tmp_path / "two.yaml"), str(photos), str(tmp_path / "two")],
         check=True,
         timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

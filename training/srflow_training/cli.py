@@ -67,7 +67,8 @@ def train(
             raise ArgumentError("no --config: name a preset or a YAML file (--help lists the presets)")
         if config is None and not (out / "config.yaml").is_file():
             raise ArgumentError(f"{out} holds no run to resume: name its --out, or a --config to start one")
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # as batch systems stop a run
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else an interrupt would be ignored
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # as batch systems stop a run
         settings = load_settings(config or str(out / "config.yaml"), overrides)
         trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
         if is_first_process():
