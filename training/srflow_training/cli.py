@@ -16,7 +16,7 @@ from srflow_sdk.errors import ArgumentError, SRFlowError, require_extra
 
 def _require_all() -> Any:
     """torch, once all that the [train] extra brings is known to be there. Raises: MissingExtraError."""
-    for module in ("safetensors", "yaml", "piq"):
+    for module in ("safetensors", "yaml", "piq", "pydantic"):
         require_extra(module, "train")
     return require_extra("torch", "train")
 
@@ -57,7 +57,7 @@ def train(
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         torch = _require_all()
-        for module in ("lightning_fabric", "pydantic", "tensorboard"):
+        for module in ("lightning_fabric", "tensorboard"):
             require_extra(module, "train")
         from srflow_training.processes import is_first_process
         from srflow_training.settings import load_settings
