@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from srflow_training.data import image_files, read_photo
+from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.evaluation import Subject, Temperature, open_subject
-from srflow_training.figures import as_shown, to_image
+from srflow_training.figures import as_shown
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 CROP, ZOOM, CAPTION = 128, 2, 18

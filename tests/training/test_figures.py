@@ -6,6 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from srflow_training import figures
+from srflow_training.data import to_image
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 
@@ -84,7 +85,7 @@ def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
 
 def test_a_photograph_becomes_an_image():
     photo = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    image = figures.to_image(photo)
+    image = to_image(photo)
     assert image.shape == (1, 3, 2, 4)
     assert image.dtype == torch.float32
     assert float(image[0, 2, 1, 3]) == pytest.approx(23 / 255)

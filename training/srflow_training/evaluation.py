@@ -17,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.manifest import MAX_TAU
 from srflow_training import figures
 from srflow_training.checkpoints import load_checkpoint
-from srflow_training.data import image_files, read_photo
+from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
@@ -110,7 +110,7 @@ def crops_of(folder: Path) -> list[Tensor]:
     """
     crops = []
     for path in image_files(folder):
-        photo = figures.to_image(read_photo(path))
+        photo = to_image(read_photo(path))
         starts = [
             range((size - size // CROP * CROP) // 2, (size - size // CROP * CROP) // 2 + size // CROP * CROP, CROP)
             for size in photo.shape[2:]

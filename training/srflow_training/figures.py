@@ -6,18 +6,11 @@ clipped and rounded, and NaN is black.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import piq
 import torch
 from torch import Tensor
 
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
-
-
-def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
-    """H×W×3 uint8 → 1×3×H×W float32 in [0, 1]."""
-    return torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def as_shown(image: Tensor) -> Tensor:

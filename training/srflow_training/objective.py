@@ -12,6 +12,11 @@ from srflow_training.model.transforms import standard_normal_log_density
 from srflow_training.settings import Objective
 
 
+def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
+    """HR with the noise that it is trained with; noise: standard normal, like hr."""
+    return hr + noise * (settings.noise / 255)
+
+
 class FlowObjective(nn.Module):
     """Negative log-likelihood of an SRFlow, and the L1 of its decoding at τ = 0 if that has a weight."""
 
@@ -27,7 +32,7 @@ class FlowObjective(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             condition = self.model.condition(lr)
-        latents, nats = self.model.encode_conditioned(hr + noise * (self.settings.noise / 255), condition)
+        latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
         density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
         bits = math.log(2) * hr[0].numel()
         nll, prior = -nats.mean() / bits, -density.mean() / bits
@@ -48,4 +53,4 @@ class EncoderObjective(nn.Module):
 
     def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
         """As :class:`FlowObjective`; returns `loss`, in [0, 1]."""
-        return {"loss": (self.model(lr) - (hr + noise * (self.settings.noise / 255))).abs().mean()}
+        return {"loss": (self.model(lr) - noisy(hr, noise, self.settings)).abs().mean()}

@@ -21,7 +21,7 @@ from srflow_training.checkpoints import load_checkpoint, load_encoder, save_chec
 from srflow_training.checkpoints.io import remove_unfinished, write_atomically
 from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.objective import EncoderObjective, FlowObjective
+from srflow_training.objective import EncoderObjective, FlowObjective, noisy
 from srflow_training.processes import is_first_process, launched
 from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
 from srflow_training.states import States
@@ -150,8 +150,7 @@ class Trainer:
         """One update; a non-finite one is skipped. Returns the terms of the loss and the gradient's norm."""
         hr, lr, noise = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise))
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
-            noisy = hr + noise * (self.settings.objective.noise / 255)
-            self.model.initialize_actnorms(noisy, lr, self._mean_of_ranks)
+            self.model.initialize_actnorms(noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
         frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations

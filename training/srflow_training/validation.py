@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
-from srflow_training.data import image_files, read_photo
-from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim, to_image
+from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit

@@ -2,7 +2,7 @@
 
 from srflow_training.data.crops import Batch, Crops
 from srflow_training.data.folders import Photo, Photos
-from srflow_training.data.images import halved, image_files, read_photo
+from srflow_training.data.images import halved, image_files, read_photo, to_image
 from srflow_training.data.loading import loader
 
-__all__ = ["Batch", "Crops", "Photo", "Photos", "halved", "image_files", "loader", "read_photo"]
+__all__ = ["Batch", "Crops", "Photo", "Photos", "halved", "image_files", "loader", "read_photo", "to_image"]

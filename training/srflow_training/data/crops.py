@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from srflow_sdk.errors import ImageError
 from srflow_training.data.decoding import Decoder
 from srflow_training.data.folders import Photo, Photos
+from srflow_training.data.images import to_image
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.settings import DataSettings
 
@@ -87,11 +88,11 @@ class Crops(Dataset[Batch]):
         top, left = self._place(rng, pixels, crop)
         shift = self.settings.hr_shift
         down, right = rng.integers(-shift, shift + 1, size=2)
-        hr = _image(_square(pixels, top + down, left + right, crop))
+        hr = to_image(_square(pixels, top + down, left + right, crop))[0]
         if lr_pixels is None:
             lr = self._reduced(pixels, top, left, crop)
         else:
-            lr = _image(_square(lr_pixels, top // self.scale, left // self.scale, crop // self.scale))
+            lr = to_image(_square(lr_pixels, top // self.scale, left // self.scale, crop // self.scale))[0]
         if self.settings.flips:
             axes = [axis for axis in (1, 2) if rng.random() < 0.5]
             hr, lr = hr.flip(axes), lr.flip(axes)
@@ -130,8 +131,8 @@ class Crops(Dataset[Batch]):
     def _reduced(self, pixels: Pixels, top: int, left: int, crop: int) -> Tensor:
         """The square's part of the photograph's reduction: what surrounds it counts at its borders."""
         margin = _MARGIN * self.scale
-        window = _image(_surroundings(pixels, top, left, crop, margin))
-        reduced = _REDUCTIONS[self.settings.reduction](window[None], self.scale)[0]
+        window = to_image(_surroundings(pixels, top, left, crop, margin))
+        reduced = _REDUCTIONS[self.settings.reduction](window, self.scale)[0]
         return round_to_8_bit(reduced[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
 
 
@@ -146,11 +147,6 @@ def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -
     (first_row, end_row), (first_column, end_column) = inside
     missing = [(start - span[0], span[1] - end) for span, (start, end) in zip(spans, inside, strict=True)]
     return np.pad(pixels[first_row:end_row, first_column:end_column], [*missing, (0, 0)], mode="symmetric")
-
-
-def _image(pixels: Pixels) -> Tensor:
-    """H×W×3 uint8 → 3×H×W float32 in [0, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
 
 
 def _detail(crop: Pixels) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
 
 from srflow_sdk.errors import ImageError
 from srflow_training.resampling import reduce_bicubic
@@ -70,9 +71,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path}: cannot be read as an image: {error}") from error
 
 
+def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
+    """H×W×3 uint8 → 1×3×H×W float32 in [0, 1]."""
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
+
+
 def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Half the size, bicubic; an odd last row or column is left out. H×W×3 uint8, as given back."""
     height, width = (size // 2 * 2 for size in photo.shape[:2])
-    image = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
-    small = (reduce_bicubic(image, 2).clamp(0, 1) * 255).round().to(torch.uint8)
+    small = (reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255).round().to(torch.uint8)
     return small[0].permute(1, 2, 0).contiguous().numpy()
