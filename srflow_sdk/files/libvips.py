@@ -1,0 +1,55 @@
+"""libvips, loaded when the first file is touched, and its errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from srflow_sdk.errors import MissingExtraError
+
+_UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
+
+
+def pyvips() -> Any:
+    """The module: an app that has its images in memory never pays for it.
+
+    What libvips warns of is in our errors already, so its warnings are silenced, unless the app imported pyvips first
+    and so has a say in them.
+
+    Raises: MissingExtraError if libvips cannot be loaded.
+    """
+    is_first = "pyvips" not in sys.modules
+    os.environ.setdefault("VIPS_WARNING", "1")  # any value: libvips drops its warnings
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        raise MissingExtraError(
+            f"libvips, which reads and writes image files, cannot be loaded ({error}): pip install pyvips pyvips-binary"
+        ) from error
+    if is_first:
+        # pyvips' handler passes warnings on to logging after all, and prints a traceback if one is not UTF-8.
+        getattr(pyvips, "_remove_log_handler", lambda: None)()
+    return pyvips
+
+
+def forget_errors() -> None:
+    """Empty libvips' list of causes, where successful calls also leave some."""
+    pyvips().vips_lib.vips_error_clear()
+
+
+def has_saver(name: str) -> bool:
+    """Whether this build of libvips has a saver, e.g. "heifsave"."""
+    return bool(pyvips().type_find("VipsOperation", name))
+
+
+def field(image: Any, name: str) -> Any:
+    """A metadata field of an image, None where it has none."""
+    return image.get(name) if image.get_typeof(name) else None
+
+
+def reason(error: Exception) -> str:
+    """The first cause that libvips gave, without what is only said to programmers; "" if it gave none."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    causes = [line for line in lines if line and not any(words in line for words in _UNHELPFUL)]
+    return causes[0][:200] if causes else ""

@@ -1,0 +1,190 @@
+"""Files that are not what they seem: each is refused in one line that begins with its path."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from srflow_sdk.errors import ImageError
+from srflow_sdk.files import open_image, read_image, read_provenance, write_image
+from tests.sdk.files.pictures import WRITTEN, noise, picture
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ImageError) as error:
+        read_image(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("part", [0.01, 0.2, 0.6, 0.95])
+def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, noise(64, 64))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    assert any(word in refusal(path) for word in ("damaged", "not an image", "cannot decode"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"not an image at all" * 50, "not an image file"),
+        (bytes(3000), "not an image file"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>', "an SVG file"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG file"),
+        (b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n" * 20, "a PDF file"),
+        (b"P6\n2 2\n255\n" + bytes(12), "a PNM file"),
+        (b"8BPS\0\1" + bytes(90), "a Photoshop file"),
+        (b"\0\0\0\x18ftypmp42" + bytes(90), "a video file"),
+        (b"\xff\xd8\xff\xe0", "damaged"),
+        (b"\x89PNG\r\n\x1a\n", "damaged"),
+        (b"RIFF\x10\0\0\0WEBP", "damaged"),
+        (b"GIF89a", "damaged"),
+        (b"II*\0\x08\0\0\0", "damaged"),
+        (b"\0\0\0\x18ftypavif" + bytes(12), "damaged"),
+    ],
+)
+def test_other_contents(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    assert words in refusal(tmp_path / "a.png")
+
+
+def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> None:
+    for suffix, name in ((".bmp", "BMP"), (".ppm", "PNM"), (".jp2", "JPEG 2000"), (".ico", "icon"), (".dds", "DDS")):
+        Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
+        assert f"{name} file, which is not read here" in refusal(tmp_path / f"a{suffix}")
+    Image.fromarray(picture()).save(tmp_path / "a.dng", "TIFF")
+    assert "camera raw" in refusal(tmp_path / "a.dng")
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    assert "directory" in refusal(tmp_path / "folder.png")
+    assert "not a regular file" in refusal(tmp_path / "pipe.png")  # and does not wait for someone to write to it
+    assert "not a regular file" in refusal(Path("/dev/zero"))
+    assert "no such file" in refusal(tmp_path / "absent.png")
+    assert "no such file" in refusal(tmp_path / "dangling.png")
+    assert "cannot be read" in refusal(tmp_path / "loop.png")
+    assert "cannot be read" in refusal(tmp_path / ("x" * 300))
+    assert "cannot be read" in refusal(tmp_path / "a\0b.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture())
+    (tmp_path / "a.png").chmod(0)
+    assert "Permission denied" in refusal(tmp_path / "a.png")
+
+
+def test_more_pixels_than_the_limit_are_refused_before_decoding(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture())
+    with pytest.raises(ImageError, match=r"56×40 pixels .* limit of 2,239; .* raise max_pixels \(--max-pixels\)"):
+        open_image(tmp_path / "a.png", max_pixels=40 * 56 - 1)
+    assert read_image(tmp_path / "a.png", max_pixels=40 * 56).pixels.shape == (40, 56, 3)
+
+
+@pytest.mark.parametrize("size", [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (2**32 - 1, 1)])
+def test_absurd_sizes_name_the_option(tmp_path: Path, size: tuple[int, int]) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_claiming(*size))
+    assert f"{size[0]}×{size[1]} pixels are more than the limit" in refusal(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
+def test_absurd_sizes_of_tiffs_name_the_option(tmp_path: Path, big: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(height=5, width=6), bigtiff=big, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ImageWidth"].overwrite(2**30, dtype=4)
+    assert f"{2**30}×5 pixels are more than the limit" in refusal(path)
+    with pytest.raises(ImageError, match="damaged, or larger"):
+        read_provenance(path)
+    assert capfd.readouterr().err == ""  # where libvips would complain
+
+
+def test_absurd_sizes_of_avifs_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.avif"
+    write_image(path, picture())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"ispe") + 8] = 64
+    path.write_bytes(data)
+    assert "pixels are more than the limit" in refusal(path)
+    with pytest.raises(ImageError, match="damaged, or larger"):
+        read_provenance(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_size_within_the_limit_without_the_data_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_claiming(2000, 2000))
+    assert "damaged" in refusal(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(png_claiming(0, 7))
+    assert "damaged" in refusal(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"", b"x", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff" + bytes(40), bytes(50_000)],
+)
+def test_broken_metadata_does_not_stop_reading(tmp_path: Path, block: bytes) -> None:
+    for suffix in (".png", ".jpg", ".webp"):
+        Image.fromarray(picture()).save(tmp_path / f"a{suffix}", exif=block, icc_profile=block or b"?", xmp=block)
+        file = read_image(tmp_path / f"a{suffix}")
+        assert file.metadata.icc_profile is None
+        write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
+        read_image(tmp_path / f"b{suffix}")
+
+
+def test_blocks_of_absurd_size_are_dropped(tmp_path: Path) -> None:
+    huge = bytes(6 << 20)
+    Image.fromarray(picture()).save(tmp_path / "a.webp", icc_profile=huge, xmp=huge, exif=b"Exif\0\0II*\0" + huge)
+    metadata = read_image(tmp_path / "a.webp").metadata
+    assert (metadata.icc_profile, metadata.xmp, metadata.exif) == (None, None, None)
+
+
+def test_libvips_says_nothing_beside_our_line(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", noise(64, 64))
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
+    code = (
+        "import logging, sys; logging.basicConfig(); from srflow_sdk.files import read_image\n"
+        "try: read_image(sys.argv[1])\n"
+        "except Exception as error: print(type(error).__name__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, check=True)
+    assert (run.stdout.strip(), run.stderr) == (b"ImageError", b"")
+
+
+def test_a_damaged_middle_is_an_error_where_it_is_reached(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_image(path, noise(600, 600))
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 255
+    path.write_bytes(data)
+    with open_image(path) as reader:
+        np.testing.assert_array_equal(reader.read_rows(200), noise(600, 600)[:200])
+        with pytest.raises(ImageError, match="damaged"):
+            reader.read_rows(400)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from srflow_sdk.errors import ImageError
+from srflow_sdk.files import Metadata, Provenance, read_image, read_provenance, write_image
+from srflow_sdk.files.provenance import NAMESPACE, provenance_in, with_provenance
+from tests.sdk.files.pictures import WRITTEN, picture
+
+EXAMPLE = Provenance(
+    model="x4-small",
+    model_sha256="ab" * 32,
+    tau=0.1 + 0.2,
+    seed=2**64 - 1,
+    sample=7,
+    latent_scheme=1,
+    sdk_version="0.1.0",
+    tile=None,
+    consistent=False,
+    source='Übung <1> & "2" 100%.png',
+    source_sha256="cd" * 32,
+)
+FOREIGN = (
+    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    b'xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="image/png"><dc:creator><rdf:Seq><rdf:li>A &amp; B</rdf:li>'
+    b'</rdf:Seq></dc:creator></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("xmp", [None, FOREIGN, b"<broken"], ids=["none", "foreign", "broken"])
+def test_every_format_gives_it_back(tmp_path: Path, suffix: str, xmp: bytes | None) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, picture(), metadata=Metadata(xmp=xmp), provenance=EXAMPLE)
+    assert read_provenance(path) == EXAMPLE
+    assert read_image(path).pixels.shape == (40, 56, 3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_another_library_finds_it_beside_what_was_there(tmp_path: Path, suffix: str) -> None:
+    write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=FOREIGN), provenance=EXAMPLE)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        packet = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
+    text = packet if isinstance(packet, str) else packet.decode()
+    root = ElementTree.fromstring(text)
+    found = [element.get(f"{{{NAMESPACE}}}seed") for element in root.iter()]
+    assert [seed for seed in found if seed] == [str(2**64 - 1)]
+    assert "<rdf:li>A &amp; B</rdf:li>" in text
+    assert 'dc:format="image/png"' in text
+
+
+def test_an_output_made_from_an_output_tells_of_the_last_one_only(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture(), metadata=Metadata(xmp=FOREIGN), provenance=EXAMPLE)
+    file = read_image(tmp_path / "a.png")
+    later = dataclasses.replace(EXAMPLE, source="a.png", tau=None, tile=96, consistent=True)
+    write_image(tmp_path / "b.tif", file.pixels, metadata=file.metadata, provenance=later)
+    assert read_provenance(tmp_path / "b.tif") == later
+    packet = read_image(tmp_path / "b.tif").metadata.xmp
+    assert packet is not None
+    assert packet.count(b"model_sha256") == 1
+    assert b"A &amp; B" in packet
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
+
+
+@given(
+    st.builds(
+        Provenance,
+        model=TEXTS,
+        model_sha256=TEXTS,
+        tau=st.none() | st.floats(0, 2),
+        seed=st.integers(0, 2**64 - 1),
+        sample=st.integers(0, 2**31),
+        latent_scheme=st.integers(1, 9),
+        sdk_version=TEXTS,
+        tile=st.none() | st.integers(16, 4096),
+        consistent=st.booleans(),
+        source=TEXTS,
+        source_sha256=TEXTS,
+    )
+)
+def test_all_values_survive_exactly(provenance: Provenance) -> None:
+    assert provenance_in(with_provenance(None, provenance)) == provenance
+    assert provenance_in(with_provenance(FOREIGN, provenance)) == provenance
+
+
+@pytest.mark.parametrize("source", ["\udcff\udcfe.png", "a\x01\n\t\r\x85.png", "%41%.png", "]]>", "<!DOCTYPE a>"])
+def test_file_names_that_xml_cannot_hold_survive(source: str) -> None:
+    provenance = dataclasses.replace(EXAMPLE, source=source)
+    assert provenance_in(with_provenance(None, provenance)) == provenance
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    odd = dataclasses.replace(EXAMPLE, tau=np.float64(0.7), seed=np.uint64(2**64 - 1), consistent=np.bool_(True))
+    assert provenance_in(with_provenance(None, odd)) == dataclasses.replace(EXAMPLE, tau=0.7, consistent=True)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_file_without_provenance_says_none(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
+    assert read_provenance(tmp_path / f"a{suffix}") is None
+    write_image(tmp_path / f"b{suffix}", picture(), metadata=Metadata(xmp=FOREIGN))
+    assert read_provenance(tmp_path / f"b{suffix}") is None
+    with pytest.raises(ImageError, match="no such file"):
+        read_provenance(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('seed="18446744073709551615"', 'seed="many"'),
+        ('seed="18446744073709551615"', 'seed="' + "9" * 9000 + '"'),
+        ('seed="18446744073709551615"', ""),
+        ('tau="0.30000000000000004"', 'tau="nan"'),
+        ('consistent="False"', 'consistent="perhaps"'),
+        ("<x:xmpmeta", "<!DOCTYPE x [<!ENTITY a 'b'>]><x:xmpmeta"),
+        ("</rdf:RDF>", ""),
+        ("<x:xmpmeta", "<x:xmpmeta" + " " * 2_000_000),
+    ],
+)
+def test_malformed_provenance_is_none(old: str, new: str) -> None:
+    packet = with_provenance(None, EXAMPLE).decode()
+    malformed = packet.replace(f"srflow:{old}" if "=" in old else old, f"srflow:{new}" if new[:1].isalpha() else new)
+    assert malformed != packet
+    assert provenance_in(malformed.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        b"\xff\xfe<\0",
+        b"<a/>",
+        b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+        FOREIGN.replace(b"A &amp; B", b"<d>" * 50_000 + b"</d>" * 50_000),
+        b"<a>" * sys.getrecursionlimit() * 2,
+    ],
+)
+def test_packets_that_are_no_sound_xmp_are_replaced(packet: bytes) -> None:
+    assert provenance_in(with_provenance(packet, EXAMPLE)) == EXAMPLE
+
+
+def test_it_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8), provenance=EXAMPLE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert read_provenance(path) == EXAMPLE
+    with pytest.raises(ImageError):
+        read_image(path)

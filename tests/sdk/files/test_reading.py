@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from srflow_sdk.errors import ImageError
+from srflow_sdk.files import open_image, read_image, write_image
+from tests.sdk.files.pictures import WRITTEN, noise, picture
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("counts", [(1,) * 7, (3, 200, 97), (300,)])
+def test_rows_that_stream_are_those_of_the_whole_file(tmp_path: Path, suffix: str, counts: tuple[int, ...]) -> None:
+    write_image(tmp_path / f"a{suffix}", noise(300, 17))
+    whole = read_image(tmp_path / f"a{suffix}").pixels
+    with open_image(tmp_path / f"a{suffix}") as reader:
+        assert (reader.width, reader.height, reader.channels, reader.dtype) == (17, 300, 3, np.uint8)
+        np.testing.assert_array_equal(np.concatenate([reader.read_rows(n) for n in counts]), whole[: sum(counts)])
+
+
+def test_any_thread_may_read_the_next_rows(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", noise(300, 40))
+    with open_image(tmp_path / "a.png") as reader:
+        parts = [reader.read_rows(10)]
+        for _ in range(29):
+            thread = threading.Thread(target=lambda: parts.append(reader.read_rows(10)))
+            thread.start()
+            thread.join()
+    np.testing.assert_array_equal(np.concatenate(parts), noise(300, 40))
+
+
+def test_many_files_at_once(tmp_path: Path) -> None:
+    for number in range(8):
+        write_image(tmp_path / f"{number}.png", picture() // (number + 1))
+    with ThreadPoolExecutor(8) as pool:
+        read = pool.map(lambda number: read_image(tmp_path / f"{number % 8}.png").pixels, range(64))
+        for number, pixels in enumerate(read):
+            np.testing.assert_array_equal(pixels, picture() // (number % 8 + 1))
+
+
+def test_more_rows_than_there_are_and_closed_files_are_typed_errors(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture())
+    reader = open_image(tmp_path / "a.png")
+    reader.read_rows(39)
+    with pytest.raises(ImageError, match="2 rows were asked for, and 1 are left"):
+        reader.read_rows(2)
+    reader.close()
+    reader.close()
+    with pytest.raises(ImageError, match="closed"):
+        reader.read_rows(1)
+
+
+def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
+    for pixels in (picture(), 255 - picture()):
+        write_image(tmp_path / "a.png", pixels)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, pixels)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, np.inf])
+def test_floats_out_of_range_are_refused_with_the_range(tmp_path: Path, value: float) -> None:
+    pixels = picture(3, np.float32)
+    pixels[20, 20, 1] = value
+    tifffile.imwrite(tmp_path / "f.tif", pixels, photometric="rgb")
+    with pytest.raises(ImageError, match=r"must be in \[0, 1\]"):
+        read_image(tmp_path / "f.tif")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int16", "uint32", "int8", "complex64"])
+def test_other_types_of_pixels_are_refused(tmp_path: Path, dtype: str) -> None:
+    tifffile.imwrite(tmp_path / "t.tif", np.ones((5, 5, 3), dtype), photometric="rgb")
+    with pytest.raises(ImageError, match="save it with"):
+        read_image(tmp_path / "t.tif")
+
+
+def test_five_channels_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "t.tif", np.ones((5, 6, 5), np.uint8), photometric="rgb")
+    with pytest.raises(ImageError, match="5 channels"):
+        read_image(tmp_path / "t.tif")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif", ".png"])
+def test_animations_and_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(picture(3) // divisor) for divisor in (1, 2, 3)]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+    if suffix == ".png":  # an animated PNG is a still one with more in it, which libvips does not see
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, picture())
+        return
+    with pytest.raises(ImageError, match="3 frames"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = """
+import resource, sys
+from srflow_sdk.files import open_image
+with open_image(sys.argv[1]) as reader:
+    for _ in range(reader.height // 50):
+        reader.read_rows(50)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    used = []
+    for height in (500, 20_000):
+        write_image(tmp_path / "a.jpg", np.zeros((height, 2000, 3), np.uint8))
+        run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, check=True)
+        used.append(int(run.stdout))
+    assert used[1] < used[0] + 40  # the larger one has 120 MB of pixels
