@@ -1,0 +1,299 @@
+"""Pixels of other profiles reach the network as sRGB and come back; sRGB in all its forms is left alone."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from srflow_sdk.pixels import colour
+from srflow_sdk.pixels.colour import ColourConversion, conversion_for
+from srflow_sdk.pixels.matrix_profiles import read_matrix_profile
+from tests.sdk.pixels.icc_writer import (
+    ADOBE_RGB,
+    D50,
+    DISPLAY_P3,
+    SRGB,
+    SRGB_CURVE,
+    Array,
+    gamma_curve,
+    gray_profile,
+    identity_curve,
+    matrix_profile,
+    matrix_tags,
+    parametric_curve,
+    primaries_matrix,
+    profile,
+    sampled_curve,
+    table_profile,
+)
+
+QUICK = settings(max_examples=25, deadline=None)
+
+P3 = matrix_profile(DISPLAY_P3, SRGB_CURVE)
+ADOBE = matrix_profile(ADOBE_RGB, gamma_curve(563 / 256))
+LINEAR = matrix_profile(SRGB, identity_curve())
+SAMPLED = matrix_profile(ADOBE_RGB, sampled_curve([(n / 1023) ** 1.8 for n in range(1024)]))
+MATRICES = {"p3": P3, "adobe": ADOBE, "linear": LINEAR, "sampled": SAMPLED}
+
+
+def lab_from_adobe(rgb: Array) -> Array:
+    xyz = rgb ** (563 / 256) @ primaries_matrix(ADOBE_RGB).T / D50
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+def adobe_from_lab(lab: Array) -> Array:
+    y = (lab[:, 0] + 16) / 116
+    f = np.stack([y + lab[:, 1] / 500, y, y - lab[:, 2] / 200], axis=1)
+    xyz = np.where(f > 0.2069, f**3, (f - 16 / 116) / 7.787) * D50
+    linear = np.clip(xyz @ np.linalg.inv(primaries_matrix(ADOBE_RGB)).T, 0, 1)
+    return np.asarray(linear ** (256 / 563))
+
+
+TABLES = table_profile(lab_from_adobe, adobe_from_lab)
+CMYK = table_profile(lambda cmyk: lab_from_adobe((1 - cmyk[:, :3]) * (1 - cmyk[:, 3:])), None, device=b"CMYK")
+ALL = MATRICES | {"tables": TABLES}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    colour._conversion.cache_clear()
+
+
+def conversion(profile: bytes) -> ColourConversion:
+    found = conversion_for(profile, channels=3)
+    assert found is not None
+    return found
+
+
+def cube(levels: int = 18) -> NDArray[np.uint8]:
+    values = np.linspace(0, 255, levels).round().astype(np.uint8)
+    return np.stack(np.meshgrid(values, values, values), axis=-1).reshape(levels, -1, 3)
+
+
+def pillow_to_srgb(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+    image = ImageCms.profileToProfile(
+        Image.fromarray(pixels),
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    assert image is not None
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("p3", 1.1), ("adobe", 1.1), ("linear", 1.1), ("tables", 2.5)])
+def test_to_srgb_agrees_with_another_engine(name: str, tolerance: float) -> None:
+    pixels = cube()
+    expected = pillow_to_srgb(pixels, ALL[name]).astype(np.float32)
+    result = conversion(ALL[name]).to_srgb(pixels)
+    assert result.dtype == np.float32
+    assert result.shape == pixels.shape
+    difference = np.abs(result * 255 - expected)
+    assert difference.mean() <= 0.5
+    bright = (pixels >= 32).all(axis=2)  # in shadows, eight bits of the other engine are coarse
+    assert np.quantile(difference[bright], 0.99) <= tolerance
+
+
+def test_display_p3_red_is_out_of_srgb_and_its_gray_is_srgbs() -> None:
+    pixels = np.array([[[255, 0, 0], [128, 128, 128], [0, 0, 0], [255, 255, 255]]], np.uint8)
+    expected = np.array([[[1, 0, 0], [128 / 255] * 3, [0, 0, 0], [1, 1, 1]]], np.float32)
+    np.testing.assert_allclose(conversion(P3).to_srgb(pixels), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("profile", MATRICES.values(), ids=MATRICES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_colours_that_srgb_holds_come_back(profile: bytes, dtype: type) -> None:
+    levels = np.array([0, 1, 2, 3, 5, 8, 13, 21, 40, 80, 140, 200, 254, 255]) / 255
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(14, -1, 3)
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    pixels = (colours * white).round(0 if white > 1 else 9).astype(dtype)
+    there = conversion(profile).to_srgb(pixels)
+    held = ((there > 0) & (there < 1)).all(axis=2) | (pixels == 0).all(axis=2) | (pixels == white).all(axis=2)
+    assert held.sum() > 200
+    back = conversion(profile).from_srgb(there)
+    assert np.abs(back - pixels / white)[held].max() <= 0.3 / 255  # a sampled curve may begin with several zeros
+
+
+def test_colours_come_back_from_lookup_tables_within_their_grid() -> None:
+    pixels = np.clip(cube(12), 110, 160)  # away from the edges of what either space holds
+    there = conversion(TABLES).to_srgb(pixels)
+    difference = np.abs(conversion(TABLES).from_srgb(there) * 255 - pixels)
+    assert difference.mean() < 0.5
+    assert difference.max() < 4
+
+
+@pytest.mark.parametrize("profile", ALL.values(), ids=ALL)
+def test_colours_beyond_srgb_become_ones_at_its_edge(profile: bytes) -> None:
+    pixels = np.random.default_rng(0).random((20, 30, 3), np.float32)
+    for result in (conversion(profile).to_srgb(pixels), conversion(profile).from_srgb(pixels)):
+        assert np.isfinite(result).all()
+        assert result.min() >= 0
+        assert result.max() <= 1
+        assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize("profile", ALL.values(), ids=ALL)
+def test_the_three_dtypes_of_one_picture_give_one_srgb_picture(profile: bytes) -> None:
+    eight = cube(6)
+    forms: list[NDArray[Any]] = [eight, eight.astype(np.uint16) * 257, (eight / 255).astype(np.float32)]
+    first, *others = [conversion(profile).to_srgb(form) for form in forms]
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=2e-5)
+
+
+def test_every_kind_of_curve_is_inverted() -> None:
+    curves = [
+        gamma_curve(2.2),
+        sampled_curve([0, 0.2, 0.5, 1]),
+        parametric_curve(0, 2.2),
+        parametric_curve(1, 2.0, 0.9, 0.1),
+        parametric_curve(2, 2.0, 0.8, 0.1, 0.05),
+        SRGB_CURVE,
+        parametric_curve(4, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045, 0.0, 0.0),
+    ]
+    grays = np.repeat(np.linspace(0.2, 0.95, 50, dtype=np.float32)[None, :, None], 3, axis=2)
+    for curve in curves:
+        there = conversion(matrix_profile(DISPLAY_P3, curve)).to_srgb(grays)
+        np.testing.assert_allclose(conversion(matrix_profile(DISPLAY_P3, curve)).from_srgb(there), grays, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        sampled_curve([1, 0.5, 0]),
+        sampled_curve([0, 0.6, 0.4, 1]),
+        parametric_curve(0, -1.0),
+        parametric_curve(1, 2.0, -1.0, 1.0),
+        parametric_curve(9, 2.0),
+        gamma_curve(0),
+    ],
+    ids=["falling", "not monotone", "negative power", "mirrored", "unknown kind", "no power"],
+)
+def test_curves_without_an_inverse_are_left_to_libvips(curve: bytes) -> None:
+    assert read_matrix_profile(matrix_profile(SRGB, curve)) is None
+
+
+def test_lookup_tables_count_more_than_the_matrix_beside_them() -> None:
+    misleading = matrix_tags(DISPLAY_P3, gamma_curve(1.0))
+    tables = {b"A2B0": bytes(8), b"B2A0": bytes(8)}
+    assert read_matrix_profile(profile(b"RGB ", b"XYZ ", misleading)) is not None
+    assert read_matrix_profile(profile(b"RGB ", b"XYZ ", misleading | tables)) is None
+
+
+def srgb_profiles() -> dict[str, bytes]:
+    samples = [n / 1023 for n in range(1024)]
+    curve = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in samples]
+    return {
+        "pillow": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        "parametric": matrix_profile(SRGB, SRGB_CURVE),
+        "sampled": matrix_profile(SRGB, sampled_curve(curve)),
+    }
+
+
+@pytest.mark.parametrize("profile", srgb_profiles().values(), ids=srgb_profiles())
+def test_srgb_profiles_in_their_many_forms_need_no_conversion(profile: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert conversion_for(profile, channels=3) is None
+    assert conversion_for(profile, channels=4) is None
+    assert not caplog.records
+
+
+def test_libvips_own_srgb_needs_no_conversion() -> None:
+    import pyvips
+
+    image = pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb").icc_transform("srgb", input_profile="srgb")
+    assert conversion_for(image.get("icc-profile-data"), channels=3) is None
+
+
+def test_srgb_primaries_with_a_plain_gamma_are_not_srgb() -> None:
+    assert conversion_for(matrix_profile(SRGB, gamma_curve(2.2)), channels=3) is not None
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_gray_images_and_images_without_a_profile_keep_their_values(
+    channels: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert conversion_for(None, channels=3) is None
+    assert conversion_for(gray_profile(gamma_curve(1.8)), channels=channels) is None
+    assert conversion_for(P3, channels=channels) is None
+    assert not caplog.records
+
+
+UNUSABLE = {
+    "empty": b"",
+    "garbage": b"not a profile " * 40,
+    "header only": P3[:128],
+    "cut short": P3[:300],
+    "cut tables": TABLES[:3000],
+    "CMYK": CMYK,
+    "gray": gray_profile(gamma_curve(2.2)),
+    "one direction": table_profile(lab_from_adobe, None),
+    "huge": P3 + bytes(65 << 20),
+}
+
+
+@pytest.mark.parametrize("profile", UNUSABLE.values(), ids=UNUSABLE)
+def test_unusable_profiles_warn_once_and_keep_the_values(profile: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "srflow_sdk"):
+        for _ in range(3):
+            assert conversion_for(profile, channels=3) is None
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("srflow_sdk")]
+    assert len(messages) == 1
+    assert "colour profile" in messages[0]
+    assert "\n" not in messages[0]
+
+
+@QUICK
+@given(
+    base=st.sampled_from([P3, SAMPLED, TABLES]),
+    changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_damaged_profiles_never_raise_nor_give_anything_but_colours(
+    base: bytes, changes: list[tuple[int, int]]
+) -> None:
+    damaged = bytearray(base)
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    found = conversion_for(bytes(damaged), channels=3)
+    if found is not None:
+        for result in (found.to_srgb(cube(4)), found.from_srgb((cube(4) / 255).astype(np.float32))):
+            assert np.isfinite(result).all()
+            assert result.min() >= 0
+            assert result.max() <= 1
+
+
+@pytest.mark.parametrize("profile", [ADOBE, TABLES], ids=["formulas", "libvips"])
+def test_many_threads_get_what_one_gets(profile: bytes) -> None:
+    pictures = [np.random.default_rng(seed).random((40, 60, 3), np.float32) for seed in range(4)]
+    expected = [conversion(profile).from_srgb(conversion(profile).to_srgb(picture)) for picture in pictures]
+    colour._conversion.cache_clear()
+    start = threading.Barrier(4)
+
+    def there_and_back(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        start.wait()
+        for _ in range(2):
+            found = conversion(profile)
+            result = found.from_srgb(found.to_srgb(picture))
+        return result
+
+    with ThreadPoolExecutor(4) as pool:
+        for result, alone in zip(pool.map(there_and_back, pictures), expected, strict=True):
+            np.testing.assert_array_equal(result, alone)
+
+
+def test_large_pictures_are_converted_as_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).random((50, 30, 3), np.float32)
+    whole = conversion(ADOBE).to_srgb(picture)
+    monkeypatch.setattr(colour, "_STRIP", 200)
+    np.testing.assert_array_equal(conversion(ADOBE).to_srgb(picture), whole)

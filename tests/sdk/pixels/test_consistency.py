@@ -1,0 +1,224 @@
+"""The bicubic reduction agrees with MATLAB's convention; projections reduce to the LR picture, however they are cut."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.pixels.consistency import CONTEXT, REDUCE_CONTEXT, LrPsnr, projected, reduced
+from srflow_training.resampling import reduce_bicubic
+
+Floats = NDArray[np.float32]
+
+QUICK = settings(max_examples=25, deadline=None)
+SCALES = st.integers(2, 16)
+SIDES = st.integers(1, 12)
+
+
+def smooth_picture(
+    height: int, width: int, channels: int, *, seed: int = 0, low: float = 0.2, high: float = 0.8
+) -> Floats:
+    """Random blobs with some grain, within [low, high]."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((channels, max(height // 6, 1), max(width // 6, 1)), np.float32)
+    blobs = [np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)) for plane in coarse]
+    picture = np.stack(blobs, axis=2) * 0.9 + 0.1 * rng.random((height, width, channels))
+    return (low + (high - low) * picture).astype(np.float32)
+
+
+def noise(*shape: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def matlab_1d(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    """imresize's definition, one output at a time, in float64, along the first axis."""
+    size = len(values)
+    rows = []
+    for out in range(size // scale):
+        centre = out * scale + (scale - 1) / 2
+        near = np.arange(math.floor(centre - 2 * scale), math.ceil(centre + 2 * scale) + 1)
+        x = np.abs(near - centre) / scale
+        weight = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
+        mirrored = [p % (2 * size) if p % (2 * size) < size else 2 * size - 1 - p % (2 * size) for p in near]
+        rows.append(np.tensordot(weight / weight.sum(), values[mirrored], axes=1))
+    return np.stack(rows)
+
+
+@QUICK
+@given(height=SIDES, width=SIDES, scale=SCALES, channels=st.sampled_from([1, 3]))
+def test_reduction_is_the_definition_of_imresize(height: int, width: int, scale: int, channels: int) -> None:
+    hr = noise(height * scale, width * scale, channels)
+    expected = matlab_1d(matlab_1d(hr.astype(np.float64), scale).swapaxes(0, 1), scale).swapaxes(0, 1)
+    result = reduced(hr, scale)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", range(2, 17))
+def test_reduction_agrees_with_pillow_on_a_mirrored_border(scale: int) -> None:
+    hr = noise(9 * scale, 11 * scale, 1)
+    pad = 4 * scale
+    padded = np.pad(hr[..., 0], pad, mode="symmetric")
+    small = Image.fromarray(padded).resize((19, 17), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(reduced(hr, scale)[..., 0], np.asarray(small)[4:-4, 4:-4], atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+@pytest.mark.parametrize(("height", "width"), [(20, 23), (1, 5), (1, 1)])
+def test_reduction_agrees_with_the_trainers(scale: int, height: int, width: int) -> None:
+    hr = noise(height * scale, width * scale, 3)
+    trained_on = reduce_bicubic(torch.from_numpy(hr.transpose(2, 0, 1)[None].copy()), scale)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(reduced(hr, scale), trained_on.numpy(), atol=2e-6)
+
+
+@QUICK
+@given(scale=SCALES, height=st.integers(8, 60), cut=st.integers(1, 6))
+def test_reduction_of_a_cut_equals_the_whole_beyond_its_context(scale: int, height: int, cut: int) -> None:
+    hr = noise(height * scale, 3 * scale, 1)
+    whole = reduced(hr, scale)
+    below = reduced(hr[cut * scale :], scale, top=False)
+    above = reduced(hr[: -cut * scale], scale, bottom=False)
+    np.testing.assert_allclose(below[REDUCE_CONTEXT:], whole[cut + REDUCE_CONTEXT :], atol=1e-6)
+    np.testing.assert_allclose(above[:-REDUCE_CONTEXT], whole[: height - cut - REDUCE_CONTEXT], atol=1e-6)
+    assert np.isnan(below[:REDUCE_CONTEXT]).all()
+    assert np.isnan(above[-REDUCE_CONTEXT:]).all()
+
+
+@QUICK
+@given(height=SIDES, width=SIDES, scale=SCALES, channels=st.sampled_from([1, 3]), seed=st.integers(0, 99))
+def test_projection_reduces_to_the_lr_picture(height: int, width: int, scale: int, channels: int, seed: int) -> None:
+    hr = smooth_picture(height * scale, width * scale, channels, seed=seed, low=0.3, high=0.7)
+    lr = reduced(hr, scale) + 0.05 * (noise(height, width, channels, seed=seed) - 0.5)
+    result = projected(hr, lr, scale)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(reduced(result, scale), lr, atol=2e-6)
+
+
+def test_projection_is_the_smallest_change_that_reduces_to_the_lr_picture() -> None:
+    scale, hr = 3, smooth_picture(18, 15, 1)
+    lr = np.clip(reduced(hr, scale) + 0.02, 0, 1)
+    columns = [reduced(np.eye(270, dtype=np.float32)[i].reshape(18, 15, 1), scale).ravel() for i in range(270)]
+    matrix = np.stack(columns, axis=1).astype(np.float64)
+    change = np.linalg.pinv(matrix) @ (lr - reduced(hr, scale)).ravel()
+    np.testing.assert_allclose(projected(hr, lr, scale), hr + change.reshape(hr.shape), atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_projection_reaches_the_lr_picture_within_rounding_although_much_is_clipped(scale: int) -> None:
+    truth = np.clip(smooth_picture(40 * scale, 48 * scale, 3, low=-0.5, high=1.5), 0, 1)
+    lr = (np.rint(np.clip(reduced(truth, scale), 0, 1) * 255) / 255).astype(np.float32)
+    hr = np.clip(truth + 0.1 * (noise(*truth.shape) - 0.5), 0, 1)
+    assert np.mean((hr == 0) | (hr == 1)) > 0.05
+    result = projected(hr, lr, scale)
+    assert result.min() >= 0
+    assert result.max() <= 1
+    rounded = (np.rint(result * 255) / 255).astype(np.float32)
+    assert np.abs(reduced(rounded, scale) - lr).max() <= 0.5 / 255
+
+
+def test_consistent_picture_stays_as_it_is() -> None:
+    hr = smooth_picture(64, 80, 3)
+    np.testing.assert_allclose(projected(hr, reduced(hr, 4), 4), hr, atol=1e-6)
+
+
+def test_projection_leaves_its_input_alone() -> None:
+    hr, lr = noise(32, 32, 3), noise(8, 8, 3)
+    before = hr.copy(), lr.copy()
+    projected(hr, lr, 4)
+    np.testing.assert_array_equal(hr, before[0])
+    np.testing.assert_array_equal(lr, before[1])
+
+
+@QUICK
+@given(
+    scale=st.integers(2, 6),
+    top=st.integers(0, 30),
+    bottom=st.integers(0, 30),
+    width=st.integers(1, 8),
+    saturated=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
+    scale: int, top: int, bottom: int, width: int, saturated: bool, seed: int
+) -> None:
+    height = top + bottom + 2 * CONTEXT + 3
+    hr, lr = noise(height * scale, width * scale, 1, seed=seed), noise(height, width, 1, seed=seed)
+    if saturated:
+        hr, lr = np.rint(hr), np.rint(lr)  # not even a picture that reduces to this lr need exist
+    whole = projected(hr, lr, scale)
+    end = height - bottom
+    cut = projected(hr[top * scale : end * scale], lr[top:end], scale, top=top == 0, bottom=bottom == 0)
+    first, last = (CONTEXT if top else 0), len(cut) // scale - (CONTEXT if bottom else 0)
+    known = slice(first * scale, last * scale)
+    np.testing.assert_allclose(cut[known], whole[top * scale : end * scale][known], atol=1e-5)
+    assert np.isnan(cut[: first * scale]).all()
+    assert np.isnan(cut[last * scale :]).all()
+
+
+def test_lr_pictures_that_no_picture_reduces_to_cost_no_precision() -> None:
+    worst = 0.0
+    for seed in range(12):
+        lr = (np.indices((2 * CONTEXT + 20, 8)).sum(axis=0) % 2)[..., None].astype(np.float32)  # a chessboard
+        hr = noise(4 * len(lr), 32, 1, seed=seed)
+        whole = projected(hr, lr, 4)[20:]
+        cut = projected(hr[20:], lr[5:], 4, top=False)
+        worst = max(worst, float(np.nanmax(np.abs(cut - whole))))
+    assert worst <= 4e-6
+
+
+@pytest.mark.parametrize("scale", [1, 17, 0, -4])
+def test_unknown_scales_are_refused(scale: int) -> None:
+    with pytest.raises(ArgumentError, match="scale is"):
+        reduced(noise(16, 16, 1), scale)
+
+
+@pytest.mark.parametrize("shape", [(15, 16, 3), (16, 17, 3), (0, 16, 3), (16, 16)])
+def test_sizes_that_are_no_multiple_of_the_scale_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match="no multiple"):
+        reduced(np.zeros(shape, np.float32), 4)
+
+
+def test_projection_refuses_pictures_that_do_not_belong_together() -> None:
+    with pytest.raises(ArgumentError, match="does not belong"):
+        projected(noise(16, 16, 3), noise(4, 5, 3), 4)
+
+
+def test_lr_psnr_gathers_rows_as_if_they_came_at_once() -> None:
+    lr, other = noise(20, 9, 3), noise(20, 9, 3, seed=1)
+    psnr = LrPsnr()
+    for first in range(0, 20, 7):
+        psnr.push(lr[first : first + 7], other[first : first + 7])
+    expected = -10 * math.log10(np.mean(np.square(lr.astype(np.float64) - other)))
+    assert psnr.db == pytest.approx(expected, abs=1e-9)
+
+
+def test_lr_psnr_counts_pixels_by_their_weight() -> None:
+    lr, wrong = np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 3), np.float32)
+    wrong[0, 0], wrong[0, 1] = 1.0, 0.1
+    psnr = LrPsnr()
+    psnr.push(lr, wrong, weight=np.array([[0, 1], [0, 0]], np.float32))
+    assert psnr.db == pytest.approx(20, abs=1e-5)
+
+
+@pytest.mark.parametrize(("pushes", "expected"), [(0, math.nan), (1, math.inf)])
+def test_lr_psnr_without_error_is_infinite_and_without_pixels_unknown(pushes: int, expected: float) -> None:
+    psnr = LrPsnr()
+    for _ in range(pushes):
+        psnr.push(noise(3, 3, 1), noise(3, 3, 1))
+    np.testing.assert_equal(psnr.db, expected)
+
+
+def test_lr_psnr_of_many_pixels_keeps_its_precision() -> None:
+    psnr = LrPsnr()
+    rows, wrong = np.zeros((100, 1000, 1), np.float32), np.full((100, 1000, 1), 1e-4, np.float32)
+    for _ in range(20):
+        psnr.push(rows, wrong)
+    assert psnr.db == pytest.approx(80, abs=1e-5)

@@ -1,0 +1,140 @@
+"""Colour under transparency reaches nothing that is seen, however the picture is cut; alpha grows smoothly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_sdk.pixels import transparency
+from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
+
+QUICK = settings(max_examples=50, deadline=None)
+SIDES = st.integers(1, 24)
+SEEDS = st.integers(0, 999)
+
+
+def noise(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def alpha_with_holes(height: int, width: int, *, seed: int) -> NDArray[np.uint8]:
+    """A few visible specks, sparse or dense, some of them half transparent."""
+    rng = np.random.default_rng(seed)
+    visible = rng.random((height, width)) < rng.choice([0.01, 0.1, 0.6])
+    return np.asarray(visible * rng.integers(1, 256, (height, width)), np.uint8)
+
+
+def within_reach(alpha: NDArray[Any], reach: int) -> NDArray[np.bool_]:
+    """Pixels at most `reach` away from a visible one, by looking at every square."""
+    padded = np.pad(alpha > 0, reach)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1)).any(axis=(2, 3)))
+
+
+@QUICK
+@given(height=SIDES, width=SIDES, channels=st.sampled_from([1, 3]), reach=st.integers(1, 8), seed=SEEDS)
+def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(
+    height: int, width: int, channels: int, reach: int, seed: int
+) -> None:
+    alpha = alpha_with_holes(height, width, seed=seed)
+    colour = noise(height, width, channels, seed=seed)
+    other = np.where(alpha[..., None] > 0, colour, noise(height, width, channels, seed=seed + 1))
+    near = within_reach(alpha, reach)
+    first, second = filled(colour, alpha, reach), filled(other, alpha, reach)
+    np.testing.assert_array_equal(first[near], second[near])
+    np.testing.assert_array_equal(first[~near], colour[~near])
+    np.testing.assert_array_equal(first[alpha > 0], colour[alpha > 0])
+    assert first.dtype == np.float32
+
+
+@QUICK
+@given(above=st.integers(0, 12), below=st.integers(0, 12), rows=st.integers(1, 8), reach=st.integers(1, 6), seed=SEEDS)
+def test_cut_with_reach_rows_of_context_gives_the_same_bits(
+    above: int, below: int, rows: int, reach: int, seed: int
+) -> None:
+    top, bottom = min(above, reach), min(below, reach)
+    alpha = alpha_with_holes(above + rows + below, 13, seed=seed)
+    colour = noise(*alpha.shape, 3, seed=seed)
+    window = slice(above - top, above + rows + bottom)
+    cut = filled(colour[window], alpha[window], reach)[top : top + rows]
+    np.testing.assert_array_equal(cut, filled(colour, alpha, reach)[above : above + rows])
+
+
+def test_hidden_pixels_take_the_mean_of_their_neighbours_growing_outwards() -> None:
+    colour = np.array([[[0.2], [0.9], [0.9], [0.9], [0.9]], [[0.6], [0.9], [0.9], [0.9], [0.9]]], np.float32)
+    alpha = np.array([[255, 0, 0, 0, 0], [1, 0, 0, 0, 0]], np.uint8)
+    expected = np.array([[0.2, 0.4, 0.4, 0.9, 0.9], [0.6, 0.4, 0.4, 0.9, 0.9]], np.float32)
+    np.testing.assert_allclose(filled(colour, alpha, 2)[..., 0], expected, atol=1e-7)
+
+
+def test_every_hidden_pixel_of_one_step_sees_the_state_before_it() -> None:
+    colour = noise(9, 11, 3)
+    alpha = alpha_with_holes(9, 11, seed=4)
+    turned = filled(colour[::-1, ::-1], alpha[::-1, ::-1], 4)[::-1, ::-1]
+    np.testing.assert_allclose(turned, filled(colour, alpha, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [np.ones((5, 6), np.uint8), np.zeros((5, 6), np.uint8), np.full((5, 6), 0.1)])
+def test_nothing_to_fill_gives_the_input_itself(alpha: NDArray[Any]) -> None:
+    colour = noise(5, 6, 3)
+    assert filled(colour, alpha, 8) is colour
+
+
+def test_filling_leaves_its_input_alone() -> None:
+    colour, alpha = noise(9, 9, 3), alpha_with_holes(9, 9, seed=1)
+    before = colour.copy()
+    filled(colour, alpha, 4)
+    np.testing.assert_array_equal(colour, before)
+
+
+@QUICK
+@given(height=SIDES, width=SIDES, channels=st.integers(1, 4), scale=st.integers(2, 8))
+def test_enlarging_is_pillows_bicubic_of_each_channel(height: int, width: int, channels: int, scale: int) -> None:
+    plane = noise(height, width, channels) * 3 - 1
+    result = enlarged(plane, scale)
+    for c in range(channels):
+        image = Image.fromarray(plane[..., c].copy()).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(result[..., c], np.asarray(image))
+
+
+@QUICK
+@given(above=st.integers(0, 6), below=st.integers(0, 6), rows=st.integers(1, 5), scale=st.integers(2, 8), seed=SEEDS)
+def test_enlarging_a_cut_equals_the_whole_beyond_its_context(
+    above: int, below: int, rows: int, scale: int, seed: int
+) -> None:
+    top, bottom = min(above, ENLARGE_CONTEXT), min(below, ENLARGE_CONTEXT)
+    plane = noise(above + rows + below, 7, 2, seed=seed)
+    cut = enlarged(plane[above - top : above + rows + bottom], scale)[top * scale : (top + rows) * scale]
+    np.testing.assert_allclose(cut, enlarged(plane, scale)[above * scale : (above + rows) * scale], atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.uint8(255), np.uint8(77), np.uint16(40_001), np.float32(0.3)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (8, 5)])
+def test_constant_alpha_stays_exactly_that_constant(value: Any, shape: tuple[int, int]) -> None:
+    result = enlarged_alpha(np.full(shape, value), 4)
+    assert result.dtype == value.dtype
+    assert result.shape == (shape[0] * 4, shape[1] * 4)
+    assert (result == value).all()
+
+
+def test_constant_alpha_costs_no_interpolation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transparency, "enlarged", None)
+    assert (enlarged_alpha(np.full((9, 7), 255, np.uint8), 3) == 255).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_alpha_is_enlarged_within_its_range(dtype: Any) -> None:
+    white = 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
+    unit = np.zeros((8, 12), np.float32)
+    unit[:, 6:] = 1.0
+    result = enlarged_alpha((unit * white).astype(dtype), 4)
+    assert result.dtype == dtype
+    assert (result[:, :12] == 0).all()
+    assert (result[:, -12:] == dtype(white)).all()
+    expected = np.clip(enlarged(unit[..., None], 4)[..., 0], 0, 1)
+    np.testing.assert_allclose(result / white, expected, atol=0.51 / white if white > 1 else 1e-7)
