@@ -3,7 +3,7 @@ from __future__ import annotations
 from importlib.metadata import Distribution
 from pathlib import Path
 
-from srflow_sdk.onnxruntime_installs import clashing, find_claims, mend_command
+from srflow_sdk.machine.onnxruntime_installs import clashing, find_claims, mend_command
 
 
 def distribution(

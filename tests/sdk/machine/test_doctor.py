@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk import doctor, probes
-from srflow_sdk.doctor import Check, basics_work, examine, report
+from srflow_sdk.machine import doctor, probes
+from srflow_sdk.machine.doctor import Check, basics_work, examine, report
 
 CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {
@@ -66,7 +66,7 @@ def test_cuda_is_ok_only_if_it_really_upscales(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_sdk.onnxruntime_installs.find_claims", list)
+    monkeypatch.setattr("srflow_sdk.machine.onnxruntime_installs.find_claims", list)
     check = diagnose(monkeypatch, onnxruntime={"error": "No module named 'onnxruntime'"})["ONNX Runtime"]
     assert check.state == "problem"
     assert check.mends[0] == ("for the CPU", "pip install onnxruntime")

@@ -1,7 +1,7 @@
 """Questions that may crash the process that asks them, asked in a process of their own.
 
 A broken or mixed native library can end Python without an exception: srflow-doctor must survive it and say so.
-`ask("onnxruntime")` runs the function of that name in `python -m srflow_sdk.probes` and brings its answer back.
+`ask("onnxruntime")` runs the function of that name in `python -m srflow_sdk.machine.probes` and brings its answer back.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def ask(question: str, *arguments: str) -> dict[str, Any]:
     """A question's answer, or {"error": one line} if it raises, dies or does not end."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "srflow_sdk.probes", question, *arguments],
+            [sys.executable, "-m", "srflow_sdk.machine.probes", question, *arguments],
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -93,7 +93,9 @@ def cuda_libraries() -> dict[str, Any]:
 
 def nvidia_driver() -> dict[str, Any]:
     """The GPUs that the NVIDIA driver sees, and the CUDA version that it supports."""
-    cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    from srflow_sdk.machine.memory import cuda_driver
+
+    cuda = cuda_driver()
     status = cuda.cuInit(0)
     if status:
         raise RuntimeError(

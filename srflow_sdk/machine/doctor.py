@@ -9,12 +9,11 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
-from srflow_sdk import onnxruntime_installs as installs
 from srflow_sdk.errors import SRFlowError
-from srflow_sdk.probes import ask
+from srflow_sdk.machine import onnxruntime_installs as installs
+from srflow_sdk.machine.probes import ask
 
 DISTRIBUTION = "srflow-sdk"
 REINSTALL = "pip install --force-reinstall srflow-sdk"
@@ -86,24 +85,16 @@ def _check_sdk() -> Check:
 
 def _check_machine() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = _memory_bytes()
-    detail = f"{cores} processor cores, {f'{memory / 2**30:.1f} GiB' if memory else 'unknown'} memory"
-    return Check(name="machine", state="ok", detail=detail)
+    return Check(name="machine", state="ok", detail=f"{cores} processor cores, {_memory()}")
 
 
-def _memory_bytes() -> int | None:
-    """Memory that this process may use: the machine's, or its container's if that is less."""
-    sizes = []
+def _memory() -> str:
+    from srflow_sdk.machine.memory import available_memory
+
     try:
-        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return None
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            sizes.append(int(Path(limit).read_text()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return min(sizes)
+        return f"{available_memory() / 2**30:.1f} GiB of free memory"
+    except ImportError as error:  # psutil, absent or broken
+        return f"how much memory is free is unknown: {error}"
 
 
 def _check_model() -> Check:

@@ -1,0 +1,153 @@
+"""How much memory is free: main memory, of this machine or of the container around it, and a GPU's own."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_NO_LIMIT = sys.maxsize
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process may still take without swapping or being killed, at least 0.
+
+    The least of what the machine has left, what each control group around the process leaves (containers, systemd,
+    batch systems; versions 1 and 2) and what RLIMIT_AS leaves. Page cache that the kernel can drop counts as free. A
+    figure of this moment: other processes may take it.
+    """
+    return available_under(Path("/"))
+
+
+def available_under(root: Path) -> int:
+    """As :func:`available_memory`, with the control groups' files (/proc/self/cgroup, /sys/fs/cgroup) under `root`."""
+    import psutil  # here: the doctor's probe of the driver needs this module, and no psutil
+
+    free = min(psutil.virtual_memory().available, _left_by_address_space(), _left_by_control_groups(root))
+    return max(free, 0)
+
+
+def gpu_free_memory(device: int = 0) -> int | None:
+    """Bytes of memory that no process holds on a GPU, as its driver says (cuMemGetInfo); None without driver or GPU.
+
+    device: its number among those that CUDA shows this process. Memory that a library of this process keeps in its own
+    pool is not free by this figure. If the process does not use the GPU yet, CUDA's primary context is made for the
+    question and released again.
+    """
+    try:
+        return free_by_driver(cuda_driver(), device)
+    except (OSError, AttributeError, _DriverError):  # no driver; one without these functions; no GPU, or it is ill
+        return None
+
+
+def cuda_driver() -> ctypes.CDLL:
+    """NVIDIA's driver library. Raises: OSError if it is not installed."""
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+class _DriverError(Exception):
+    """A function of the driver reported a failure."""
+
+
+def free_by_driver(cuda: ctypes.CDLL, device: int) -> int:
+    """As :func:`gpu_free_memory`, asked of a loaded driver library. Whatever fails, the context is released."""
+    _check(cuda.cuInit(ctypes.c_uint(0)))
+    handle = ctypes.c_int()
+    _check(cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device)))
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    with _current_context(cuda, handle):
+        _check(cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
+    return free.value
+
+
+@contextlib.contextmanager
+def _current_context(cuda: ctypes.CDLL, device: ctypes.c_int) -> Iterator[None]:
+    """The device's primary context, which the CUDA runtime and so ONNX Runtime use, on top of this thread's stack."""
+    # Looked up first: without a way to release it, the context must not be retained.
+    release, pop = cuda.cuDevicePrimaryCtxRelease_v2, cuda.cuCtxPopCurrent_v2
+    context = ctypes.c_void_p()
+    _check(cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
+    try:
+        _check(cuda.cuCtxPushCurrent_v2(context))
+        try:
+            yield
+        finally:
+            _check(pop(ctypes.byref(ctypes.c_void_p())))
+    finally:
+        _check(release(device))
+
+
+def _check(status: int) -> None:
+    if status:
+        raise _DriverError(f"the CUDA driver gives {status}")
+
+
+def _left_by_address_space() -> int:
+    """What RLIMIT_AS (ulimit -v) leaves."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return _NO_LIMIT
+    import psutil
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _NO_LIMIT if limit == resource.RLIM_INFINITY else limit - int(psutil.Process().memory_info().vms)
+
+
+def _left_by_control_groups(root: Path) -> int:
+    """What the tightest of the groups on the path from this process's own to the root leaves."""
+    left = [_NO_LIMIT]
+    for line in _lines(root / "proc/self/cgroup"):
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        # Outside its own namespace, a group's path begins with "..": what is left of it cannot be seen from here.
+        names = [name for name in path.split("/") if name not in ("", ".", "..")]
+        if not controllers:
+            mounts, read = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _left_by_version_2
+        elif "memory" in controllers.split(","):
+            mounts, read = ["sys/fs/cgroup/memory"], _left_by_version_1
+        else:
+            continue
+        # In a container without a namespace, the path is the host's and the container's own group is at the mount.
+        left += [read(root.joinpath(mount, *names[:depth])) for mount in mounts for depth in range(len(names) + 1)]
+    return min(left)
+
+
+def _left_by_version_2(group: Path) -> int:
+    limits = [limit for name in ("max", "high") if (limit := _number(group / f"memory.{name}")) is not None]
+    return _left(limits, _number(group / "memory.current"), _statistic(group, "inactive_file"))
+
+
+def _left_by_version_1(group: Path) -> int:
+    limit = _number(group / "memory.limit_in_bytes")
+    used = _number(group / "memory.usage_in_bytes")
+    return _left([] if limit is None else [limit], used, _statistic(group, "total_inactive_file"))
+
+
+def _left(limits: list[int], used: int | None, droppable: int) -> int:
+    """Under the limits, if there are any; a group whose use is not known counts as empty."""
+    return min(limits, default=_NO_LIMIT) - max((used or 0) - droppable, 0)
+
+
+def _statistic(group: Path, name: str) -> int:
+    """A line of memory.stat, 0 where there is none."""
+    for line in _lines(group / "memory.stat"):
+        key, _, value = line.partition(" ")
+        if key == name and value.isdecimal():
+            return int(value)
+    return 0
+
+
+def _number(path: Path) -> int | None:
+    """A file's number; None where there is no file, or it says "max"."""
+    text = "".join(_lines(path))
+    return int(text) if text.isdecimal() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
