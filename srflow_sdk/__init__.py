@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from srflow_sdk.errors import (
         ArgumentError,
         BundleError,
+        CancelledError,
         CheckpointError,
         DeviceError,
         ExportError,
         ImageError,
         MissingExtraError,
         NonFiniteError,
+        OutOfMemoryError,
         SRFlowError,
     )
-    from srflow_sdk.image_files import ImageFile, read_image, write_image
+    from srflow_sdk.files import ImageFile, read_image, write_image
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
@@ -36,6 +38,7 @@ __all__ = [
     "ArgumentError",
     "Bundle",
     "BundleError",
+    "CancelledError",
     "CheckpointError",
     "DeviceError",
     "Encoding",
@@ -44,6 +47,7 @@ __all__ = [
     "ImageFile",
     "MissingExtraError",
     "NonFiniteError",
+    "OutOfMemoryError",
     "SRFlowError",
     "Upscaler",
     "read_image",
@@ -53,10 +57,10 @@ __all__ = [
 _HOMES = {
     "Bundle": "bundle",
     "Encoding": "encoding",
-    "ImageFile": "image_files",
+    "ImageFile": "files",
     "Upscaler": "upscaler",
-    "read_image": "image_files",
-    "write_image": "image_files",
+    "read_image": "files",
+    "write_image": "files",
 }
 
 

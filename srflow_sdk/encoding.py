@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from numbers import Real
-from typing import Any, Generic, Literal, TypeVar, overload
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.backends import Backend, Conditioning
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import ArgumentError, NonFiniteError
+from srflow_sdk.backends import Conditioning
+from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.painter import Painter, Reduce, Request
+from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
+from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.drawing.temperature import Tau, Temperature
+from srflow_sdk.errors import ArgumentError, OutOfMemoryError
 from srflow_sdk.images import ImageKind
-from srflow_sdk.latents import standard_normal
-from srflow_sdk.manifest import MAX_TAU
-from srflow_sdk.tiles import Tile, TileSize, core_size, padded_size, plan_tiles
+from srflow_sdk.tiles import Tile
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
-Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was measured of a call's outputs.
+
+    lr_psnr: for every output, PSNR in dB between the LR image and the output's bicubic reduction, both in [0, 1];
+    wholly transparent pixels do not count.
+    """
+
+    lr_psnr: tuple[float, ...]
+
+
+class DrawOptions(TypedDict, total=False):
+    """The keywords that every way of drawing takes; see :meth:`Upscaler.upscale`."""
+
+    tau: Tau | None
+    seed: int
+    sample: int
+    consistent: bool
+    progress: Progress | None
+    cancel: threading.Event | None
 
 
 class Encoding(Generic[ImageT]):
@@ -29,42 +55,36 @@ class Encoding(Generic[ImageT]):
     Usable as long as its Upscaler is open; thread-safe. Device memory is released with the object.
     """
 
-    def __init__(
-        self,
-        *,
-        rgb: NDArray[np.float32],
-        kind: ImageKind,
-        bundle: Bundle,
-        backend: Backend,
-        tile: TileSize,
-        memory_budget: int,
-    ) -> None:
-        manifest = bundle.manifest
-        self._bundle = bundle
-        self._backend = backend
+    def __init__(self, pixels: NDArray[Any], kind: ImageKind, painter: Painter, *, memory_budget: int) -> None:
         self._kind = kind
-        self._height, self._width = rgb.shape[:2]
-        multiple = manifest.size_multiple
-        height, width = padded_size(self._height, multiple), padded_size(self._width, multiple)
-        core = core_size(
-            tile,
+        self._painter = painter
+        height, width = pixels.shape[:2]
+        manifest = painter.manifest
+        self._lr = LowResolution.of(
+            ArrayRows(pixels),
+            kind,
             height=height,
             width=width,
-            multiple=multiple,
-            halo=manifest.halo,
-            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+            multiple=manifest.size_multiple,
+            reach=manifest.halo,
         )
-        margins = ((0, height - self._height), (0, width - self._width), (0, 0))
-        self._lr = np.ascontiguousarray(np.pad(rgb, margins, mode="edge").transpose(2, 0, 1))
-        self._tiles = plan_tiles(height, width, core=core, halo=manifest.halo, multiple=multiple)
-        self._kept: list[Conditioning] = []
+        core = painter.core(self._lr.padded_height, self._lr.padded_width)
+        self._tiles = painter.plan(self._lr.padded_height, self._lr.padded_width, core)
+        self._kept: dict[Tile, Conditioning] = {}
         self._nbytes = 0
-        for planned in self._tiles:
-            pixels = planned.window.height * planned.window.width
-            if self._nbytes + pixels * manifest.conditioning_bytes_per_pixel > memory_budget:
+        for tile in self._tiles:
+            window = tile.window
+            if self._nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
                 break
-            conditioning = self._encoded(planned)
-            self._kept.append(conditioning)
+            seen = self._lr.network_rows(window.top, window.top + window.height)
+            try:
+                conditioning = painter.encode(seen[:, :, window.left : window.left + window.width])
+            except OutOfMemoryError:
+                # Drawing needs room too: half of what fits is kept, the rest is encoded again for every draw.
+                for dropped in list(self._kept)[(len(self._kept) + 1) // 2 :]:
+                    self._nbytes -= self._kept.pop(dropped).nbytes
+                break
+            self._kept[tile] = conditioning
             self._nbytes += conditioning.nbytes
 
     @property
@@ -83,111 +103,146 @@ class Encoding(Generic[ImageT]):
         return len(self._kept)
 
     @overload
+    def sample(self, *, samples: Literal[1] = ..., **options: Unpack[DrawOptions]) -> ImageT: ...
+    @overload
+    def sample(self, *, samples: int, **options: Unpack[DrawOptions]) -> list[ImageT] | Any: ...
+    @overload
+    def sample(self, *, samples: int, reduce: Literal["mean"], **options: Unpack[DrawOptions]) -> ImageT: ...
+    @overload
     def sample(
-        self,
-        *,
-        tau: float | None = ...,
-        seed: int = ...,
-        sample: int = ...,
-        samples: Literal[1] = ...,
-        progress: Progress | None = ...,
-    ) -> ImageT: ...
+        self, *, samples: int, reduce: Literal["std"], **options: Unpack[DrawOptions]
+    ) -> NDArray[np.float32]: ...
     @overload
     def sample(
         self,
         *,
-        tau: float | None = ...,
-        seed: int = ...,
-        sample: int = ...,
-        samples: int,
-        progress: Progress | None = ...,
-    ) -> list[ImageT] | Any: ...
+        samples: int = ...,
+        reduce: Literal["mean"] | None = ...,
+        report: Literal[True],
+        **options: Unpack[DrawOptions],
+    ) -> tuple[Any, Report]: ...
     def sample(
         self,
         *,
-        tau: float | None = None,
+        tau: Tau | None = None,
         seed: int = 0,
         sample: int = 0,
         samples: int = 1,
+        reduce: Reduce | None = None,
+        consistent: bool = False,
+        report: bool = False,
         progress: Progress | None = None,
+        cancel: threading.Event | None = None,
     ) -> Any:
         """Draw one answer, or a list of several; arguments, result and errors as in :meth:`Upscaler.upscale`."""
-        temperature = self._temperature(tau)
-        _check_whole("seed", seed, 0)
-        _check_whole("sample", sample, 0)
-        _check_whole("samples", samples, 1)
-        indices = range(sample, sample + samples)
-        if max(seed, indices[-1]) >> 64:
-            raise ArgumentError("seed and sample must be below 2^64")
-        canvases = self._draw(temperature, seed, indices, progress)
-        images = [self._kind.finished(canvas, self._bundle.manifest.scale) for canvas in canvases]
-        return images[0] if samples == 1 else images
-
-    def _draw(self, tau: float, seed: int, indices: Sequence[int], progress: Progress | None) -> list[NDArray[Any]]:
-        scale = self._bundle.manifest.scale
-        shape = (self._height * scale, self._width * scale, self._kind.channels)
-        canvases = [np.empty(shape, self._kind.dtype) for _ in indices]
-        total = len(self._tiles) * len(indices)
-        done = 0
-        for number, tile in enumerate(self._tiles):
-            conditioning = self._kept[number] if number < len(self._kept) else self._encoded(tile)
-            rows, columns = tile.core.scaled(scale).slices
-            for canvas, index in zip(canvases, indices, strict=True):
-                core = self._sampled(tile, conditioning, tau, seed, index)
-                target = canvas[rows, columns]  # smaller than the core where the image was padded
-                target[...] = self._kind.quantised(core)[: target.shape[0], : target.shape[1]]
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-            del conditioning  # before the next tile is encoded: two at once would double the memory
-        return canvases
-
-    def _encoded(self, tile: Tile) -> Conditioning:
-        rows, columns = tile.window.slices
-        return self._backend.encode(self._lr[None, :, rows, columns])
-
-    def _sampled(
-        self, tile: Tile, conditioning: Conditioning, tau: float, seed: int, index: int
-    ) -> NDArray[np.float32]:
-        """The tile's core of one sample, float32 3×h×w."""
-        manifest = self._bundle.manifest
-        noise = {}
-        for entry in manifest.latent_levels:
-            window = tile.latent_window(entry.level, manifest.scale)
-            noise[entry.level] = standard_normal(
-                seed,
-                index,
-                entry.level,
-                channels=entry.channels,
-                top=window.top,
-                left=window.left,
-                height=window.height,
-                width=window.width,
-            )[None]
-        sr = self._backend.sample(conditioning, noise, tau)
-        rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
-        core = sr[0, :, rows, columns]
-        if not np.isfinite(core).all():
-            place = tile.core
-            raise NonFiniteError(
-                f"the network gave NaN or infinite values at tau {tau:g}, seed {seed}, sample {index}, in rows "
-                f"{place.top} to {place.top + place.height - 1} and columns {place.left} to "
-                f"{place.left + place.width - 1} of the input; use a lower tau, another seed, or a bundle of higher "
-                "precision"
+        manifest = self._painter.manifest
+        request = make_request(
+            manifest.default_tau if tau is None else tau,
+            height=self._lr.height,
+            width=self._lr.width,
+            multiple=manifest.size_multiple,
+            seed=seed,
+            sample=sample,
+            samples=samples,
+            reduce=reduce,
+            cancel=cancel,
+        )
+        plain = reduce == "std"
+        if plain and (consistent or report):
+            raise ArgumentError("a standard deviation is no picture: it can be neither consistent nor reported on")
+        try:
+            canvases = [self._canvas(plain=plain) for _ in range(request.pictures)]
+            outputs = self._draw(
+                request, canvases, consistent=consistent, measure=report, plain=plain, progress=progress
             )
-        return core
+        except MemoryError as error:  # of a tile: painter; this one is of the answer
+            size = f"{self._lr.width * manifest.scale}×{self._lr.height * manifest.scale}"
+            raise OutOfMemoryError(
+                f"memory ran out for {request.pictures} pictures of {size}; ask for fewer samples at a time, or let "
+                "upscale_file write them as they come"
+            ) from error
+        images = [canvas.pixels if plain else self._kind.wrapped(canvas.pixels) for canvas in canvases]
+        result = images[0] if samples == 1 or reduce else images
+        if not report:
+            return result
+        measured = tuple(value for output in outputs if (value := output.lr_psnr) is not None)
+        warn_if_inconsistent("the image", measured)
+        return result, Report(lr_psnr=measured)
 
-    def _temperature(self, tau: float | None) -> float:
-        if tau is None:
-            return self._bundle.manifest.default_tau
-        if isinstance(tau, bool) or not isinstance(tau, Real):
-            raise ArgumentError(f"tau is {tau!r}; it is a number from 0 to {MAX_TAU:g}")
-        value = float(tau)
-        if not math.isfinite(value) or not 0 <= value <= MAX_TAU:
-            raise ArgumentError(f"tau is {value:g}; it is a finite number from 0 to {MAX_TAU:g}")
-        return value
+    def _draw(
+        self,
+        request: Request,
+        canvases: list[_Canvas],
+        *,
+        consistent: bool,
+        measure: bool,
+        plain: bool,
+        progress: Progress | None,
+    ) -> list[Finishing]:
+        outputs = [
+            Finishing(
+                self._lr,
+                scale=self._painter.manifest.scale,
+                write=canvas.write,
+                consistent=consistent,
+                measure=measure,
+                plain=plain,
+            )
+            for canvas in canvases
+        ]
+        draw(self._lr, self._painter, self._tiles, request, outputs, kept=self._kept, progress=progress)
+        return outputs
+
+    def _canvas(self, *, plain: bool) -> _Canvas:
+        scale = self._painter.manifest.scale
+        channels = self._kind.colours if plain else self._kind.channels
+        dtype = np.dtype(np.float32) if plain else self._kind.dtype
+        return _Canvas((self._lr.height * scale, self._lr.width * scale, channels), dtype)
 
 
-def _check_whole(name: str, value: object, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise ArgumentError(f"{name} is {value!r}; it is a whole number from {low} on")
+class _Canvas:
+    """A picture in memory, filled from the top down."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.pixels = np.empty(shape, dtype)
+        self._row = 0
+
+    def write(self, rows: NDArray[Any]) -> None:
+        self.pixels[self._row : self._row + rows.shape[0]] = rows
+        self._row += rows.shape[0]
+
+
+def make_request(
+    tau: Tau,
+    *,
+    height: int,
+    width: int,
+    multiple: int,
+    seed: int,
+    sample: int,
+    samples: int,
+    reduce: Reduce | None = None,
+    cancel: threading.Event | None = None,
+) -> Request:
+    """A request for an image of this size, checked. Raises: ArgumentError."""
+    check_numbers(seed=seed, sample=sample, samples=samples)
+    if reduce not in (None, "mean", "std"):
+        raise ArgumentError(f'reduce is {reduce!r}; it is "mean", "std" or None')
+    if reduce and samples < 2:
+        raise ArgumentError(f'samples is {samples}; reduce="{reduce}" needs at least 2')
+    return Request(
+        temperature=Temperature(tau, height=height, width=width, multiple=multiple),
+        seed=int(seed),
+        samples=range(int(sample), int(sample) + int(samples)),
+        reduce=reduce,
+        cancel=cancel,
+    )
+
+
+def check_numbers(*, seed: int, sample: int, samples: int = 1) -> None:
+    """Raises: ArgumentError unless seed and all samples are 0 … 2^64 - 1 and there is at least one."""
+    for name, value, low in (("seed", seed, 0), ("sample", sample, 0), ("samples", samples, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+            raise ArgumentError(f"{name} is {value!r}; it is a whole number from {low} on")
+    if max(int(seed), int(sample) + int(samples) - 1) >> 64:
+        raise ArgumentError("seed and sample must be below 2^64")

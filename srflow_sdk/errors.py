@@ -38,6 +38,14 @@ class NonFiniteError(SRFlowError):
     """The network produced NaN or infinite values."""
 
 
+class OutOfMemoryError(DeviceError):
+    """A device's memory ran out."""
+
+
+class CancelledError(SRFlowError):
+    """The caller asked to stop."""
+
+
 class MissingExtraError(SRFlowError):
     """An optional part of the installation is needed and absent."""
 

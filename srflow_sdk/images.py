@@ -1,17 +1,18 @@
-"""In-memory images: PIL and numpy in, float32 RGB for the network, and the same kind of image back out.
+"""In-memory images: PIL and numpy apart into pixels and kind, and larger pixels back into the same kind.
 
-Channel values are what the image holds, with its own colour profile; nothing is converted to another colour space
-except modes that the network cannot see (palette, CMYK, YCbCr, HSV), which become RGB.
+Channel values are what the image holds, in its own colour profile; only modes without an equal among arrays (palette,
+CMYK, YCbCr, HSV) become RGB.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from srflow_sdk.errors import ImageError
 
@@ -20,52 +21,49 @@ InMemoryImage = Image.Image | NDArray[Any]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 _AS_THEY_ARE = ("RGB", "RGBA", "L", "LA")
-_CONVERTED = {"RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
+_CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageKind:
-    """What an image is apart from its colours' values: enough to give the same kind of image back, larger.
+    """What an image is apart from its pixels: enough to give the same kind of image back, larger.
 
-    pil_mode: mode of a PIL image; None for arrays. info: metadata that a PIL image keeps (colour profile, EXIF).
-    dtype: uint8, uint16 or float32. gray: one luminance channel. flat: a gray array without a channel axis.
-    alpha: H×W of the dtype, or None.
+    channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha). dtype: uint8, uint16 or float32.
+    icc_profile: of the colours; None means sRGB.
+    pil_mode: mode of a PIL image; None for arrays. flat: a gray array without a channel axis.
+    info: metadata that a PIL image keeps (colour profile, EXIF).
     """
 
-    pil_mode: str | None
+    channels: int
     dtype: np.dtype[Any]
-    gray: bool
+    icc_profile: bytes | None = None
+    pil_mode: str | None = None
     flat: bool = False
-    alpha: NDArray[Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def channels(self) -> int:
-        """Colour channels, without alpha: 1 or 3."""
-        return 1 if self.gray else 3
+    def has_alpha(self) -> bool:
+        """Whether the last channel is transparency."""
+        return self.channels in (2, 4)
 
-    def quantised(self, rgb: NDArray[np.float32]) -> NDArray[Any]:
-        """Network output, float32 3×h×w, as pixels of this kind: h×w×channels, clipped, rounded to the dtype."""
-        hwc = rgb.transpose(1, 2, 0)
-        if self.gray:
-            hwc = (hwc @ _LUMA)[..., None]
-        return _from_unit(np.clip(hwc, 0.0, 1.0), self.dtype)
+    @property
+    def colours(self) -> int:
+        """Channels without alpha: 1 or 3."""
+        return 1 if self.channels <= 2 else 3
 
-    def finished(self, pixels: NDArray[Any], scale: int) -> InMemoryImage:
-        """The image of this kind from its upscaled colour pixels, H×W×channels: alpha upscaled and joined on."""
-        if self.alpha is not None:
-            pixels = np.concatenate([pixels, upscale_alpha(self.alpha, scale)[..., None]], axis=2)
+    def wrapped(self, pixels: NDArray[Any]) -> InMemoryImage:
+        """Pixels of this kind, H×W×channels, as the image that a caller gets."""
         if self.pil_mode is None:
             return pixels[..., 0] if self.flat else pixels
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        image = Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
         image.info.update(self.info)
         return image
 
 
-def to_network(image: InMemoryImage) -> tuple[NDArray[np.float32], ImageKind]:
-    """Colours for the network, float32 H×W×3 in [0, 1], and the image's kind. The image is not changed.
+def unpacked(image: InMemoryImage) -> tuple[NDArray[Any], ImageKind]:
+    """The image's pixels, H×W×channels of the kind's dtype, and its kind. The image is not changed.
 
     image: a PIL image (the current frame; palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L, a transparent
     palette as RGBA, 16-bit gray as I;16), or an array H×W, H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or H×W×4
@@ -81,16 +79,29 @@ def to_network(image: InMemoryImage) -> tuple[NDArray[np.float32], ImageKind]:
     raise ImageError(f"an image is a PIL.Image, a numpy array or a path, not {type(image).__name__}")
 
 
-def upscale_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Alpha, H×W, enlarged by bicubic interpolation in its own dtype; a constant stays exactly that constant."""
-    height, width = alpha.shape
-    if alpha.min() == alpha.max():
-        return np.full((height * scale, width * scale), alpha[0, 0], alpha.dtype)
-    plane = Image.fromarray(_to_unit(alpha)).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
-    return _from_unit(np.clip(np.asarray(plane), 0.0, 1.0), alpha.dtype)
+def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    """RGB in the last axis, H×W×3, to gray, H×W×1."""
+    return np.asarray((rgb @ _LUMA)[..., None], np.float32)
 
 
-def _from_pil(image: Image.Image) -> tuple[NDArray[np.float32], ImageKind]:
+def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels of any of the dtypes as float32 in [0, 1]."""
+    unit: NDArray[np.float32] = values.astype(np.float32)
+    if values.dtype != np.float32:
+        unit /= np.float32(np.iinfo(values.dtype).max)
+    return unit
+
+
+def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values clipped to [0, 1] and rounded to the dtype's full range."""
+    clipped = np.clip(values, np.float32(0), np.float32(1))
+    if dtype == np.float32:
+        return clipped
+    clipped *= np.float32(np.iinfo(dtype).max)
+    return np.rint(clipped, out=clipped).astype(dtype)
+
+
+def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
     if image.width < 1 or image.height < 1:
         raise ImageError(f"the image has no pixels ({image.width}×{image.height})")
     try:
@@ -100,7 +111,16 @@ def _from_pil(image: Image.Image) -> tuple[NDArray[np.float32], ImageKind]:
         raise ImageError(f"the image's pixels cannot be read: {error}; its file is damaged or incomplete") from error
     kept = ("exif",) if image.mode in _OTHER_COLOURS else ("exif", "icc_profile")
     info = {name: image.info[name] for name in kept if name in image.info}
-    return _split(np.asarray(converted), pil_mode=converted.mode, info=info)
+    pixels = np.asarray(converted)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    kind = ImageKind(
+        channels=pixels.shape[2],
+        dtype=pixels.dtype,
+        icc_profile=info.get("icc_profile"),
+        pil_mode=converted.mode,
+        info=info,
+    )
+    return pixels, kind
 
 
 def _in_known_mode(image: Image.Image) -> Image.Image:
@@ -111,6 +131,8 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
         return image.convert("RGBA" if transparent or _palette_is_transparent(image) else "RGB")
     if mode in _AS_THEY_ARE:
         return image
+    if mode == "CMYK":
+        return _cmyk_to_srgb(image)
     if mode in _CONVERTED:
         return image.convert(_CONVERTED[mode])
     if mode in _SIXTEEN_BIT or mode == "I":
@@ -122,7 +144,7 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     raise ImageError(f'images of mode "{mode}" are not supported; convert it first: image.convert("RGB")')
 
 
-def _from_array(array: NDArray[Any]) -> tuple[NDArray[np.float32], ImageKind]:
+def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
     if array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(f"the array's dtype is {array.dtype}; it must be uint8, uint16 or float32 (in [0, 1])")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
@@ -134,7 +156,9 @@ def _from_array(array: NDArray[Any]) -> tuple[NDArray[np.float32], ImageKind]:
         raise ImageError(f"the array has no pixels (shape {array.shape})")
     if array.dtype == np.float32:
         _check_floats(array)
-    return _split(array, pil_mode=None, info={})
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    hwc = native[..., None] if native.ndim == 2 else native
+    return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=native.ndim == 2)
 
 
 def _check_floats(array: NDArray[np.float32]) -> None:
@@ -148,35 +172,18 @@ def _check_floats(array: NDArray[np.float32]) -> None:
         )
 
 
-def _split(array: NDArray[Any], *, pil_mode: str | None, info: dict[str, Any]) -> tuple[NDArray[np.float32], ImageKind]:
-    """Colour for the network, and everything else."""
-    flat = array.ndim == 2
-    hwc = array[..., None] if flat else array
-    has_alpha = hwc.shape[2] in (2, 4)
-    colour = hwc[..., :-1] if has_alpha else hwc
-    kind = ImageKind(
-        pil_mode=pil_mode,
-        dtype=np.dtype(array.dtype.newbyteorder("=")),
-        gray=colour.shape[2] == 1,
-        flat=flat,
-        alpha=hwc[..., -1].astype(array.dtype.newbyteorder("=")) if has_alpha else None,
-        info=info,
-    )
-    return np.repeat(_to_unit(colour), 3 // colour.shape[2], axis=2), kind
-
-
-def _to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = values.astype(np.float32)
-    if values.dtype != np.float32:
-        unit /= np.float32(np.iinfo(values.dtype).max)
-    return unit
-
-
-def _from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype == np.float32:
-        return values.astype(np.float32)
-    rounded: NDArray[Any] = np.rint(values * np.float32(np.iinfo(dtype).max)).astype(dtype)
-    return rounded
+def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
+    """Through the image's own profile if it has a usable one, else by Pillow's plain formula."""
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            return image.convert("RGB")
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
 
 
 def _palette_is_transparent(image: Image.Image) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 from srflow_sdk.errors import ArgumentError
@@ -20,11 +20,14 @@ TileSize = int | Literal["auto", "none"]
 MIN_TILE = 16
 """Smallest tile that may be asked for: below it, halos cost many times the work."""
 
-AUTO_BUDGET_BYTES = 512 << 20
-"""What `tile="auto"` lets a tile's conditioning and activations take together."""
+AUTO_BUDGET_BYTES = 768 << 20
+"""What `tile="auto"` lets a tile's conditioning and activations take together on the CPU, where there is that much."""
 
-_ACTIVATIONS_FACTOR = 3  # conditioning and activations together, in units of the conditioning: a measured rule of thumb
+_ACTIVATIONS_FACTOR = (
+    4.2  # conditioning and activations together, in units of the conditioning: benchmarks/tile_time.py
+)
 _AUTO_MIN, _AUTO_MAX = 64, 512
+_AUTO_STEP = 16  # so that a little more or less free memory does not give other tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,22 +75,29 @@ def padded_size(size: int, multiple: int) -> int:
 
 
 def core_size(
-    tile: TileSize, *, height: int, width: int, multiple: int, halo: int, conditioning_bytes_per_pixel: int
+    tile: TileSize,
+    *,
+    height: int,
+    width: int,
+    multiple: int,
+    halo: int,
+    conditioning_bytes_per_pixel: int,
+    budget: int = AUTO_BUDGET_BYTES,
 ) -> int | None:
     """The largest core side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
 
-    tile: "auto" bounds the memory of a tile by :data:`AUTO_BUDGET_BYTES` (the core stays within 64 … 512 pixels),
-    "none" is one tile whatever it costs, a number is the core's side, at least 16, rounded up to a multiple.
+    tile: "auto" lets a tile take `budget` bytes (the core stays within 64 … 512 pixels), "none" is one tile whatever it
+    costs, a number is the core's side, at least 16, rounded up to a multiple.
 
     Raises: ArgumentError for anything else.
     """
     if tile == "none":
         return None
     if tile == "auto":
-        affordable = AUTO_BUDGET_BYTES // (_ACTIVATIONS_FACTOR * conditioning_bytes_per_pixel)
+        affordable = int(budget / (_ACTIVATIONS_FACTOR * conditioning_bytes_per_pixel))
         if height * width <= affordable:
             return None
-        side = math.isqrt(affordable) - 2 * halo
+        side = (math.isqrt(affordable) - 2 * halo) // _AUTO_STEP * _AUTO_STEP
         return padded_size(min(max(side, _AUTO_MIN), _AUTO_MAX), multiple)
     check_tile(tile)
     return padded_size(int(tile), multiple)
@@ -115,6 +125,26 @@ def plan_tiles(height: int, width: int, *, core: int | None, halo: int, multiple
         _tile(rows, columns, height=height, width=width, reach=reach)
         for rows in _intervals(height, core, multiple)
         for columns in _intervals(width, core, multiple)
+    ]
+
+
+def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
+    """The tiles of :func:`plan_tiles`, one list for every row of tiles."""
+    return [list(row) for _, row in groupby(tiles, key=lambda tile: tile.core.top)]
+
+
+def split_tile(tile: Tile, *, height: int, width: int, core: int, halo: int, multiple: int) -> list[Tile]:
+    """Smaller tiles, of cores up to `core`, that contribute together what the tile does; see :func:`plan_tiles`."""
+    return [
+        _tile(
+            (tile.core.top + rows[0], tile.core.top + rows[1]),
+            (tile.core.left + columns[0], tile.core.left + columns[1]),
+            height=height,
+            width=width,
+            reach=padded_size(halo, multiple),
+        )
+        for rows in _intervals(tile.core.height, core, multiple)
+        for columns in _intervals(tile.core.width, core, multiple)
     ]
 
 

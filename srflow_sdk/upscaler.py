@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.encoding import Encoding, ImageT, Progress
+from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of, upscale_file
+from srflow_sdk.drawing.painter import Painter, Reduce
+from srflow_sdk.drawing.passes import Progress
+from srflow_sdk.drawing.temperature import Tau
+from srflow_sdk.encoding import DrawOptions, Encoding, ImageT, Report
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.image_files import read_image
-from srflow_sdk.images import InMemoryImage, to_network
+from srflow_sdk.files import MAX_PIXELS, Provenance, read_image
+from srflow_sdk.images import InMemoryImage, unpacked
 from srflow_sdk.tiles import TileSize, check_tile
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 PathLike = str | os.PathLike[str]
 
@@ -32,9 +40,9 @@ class Upscaler:
 
     bundle: a bundle directory or an open :class:`~srflow_sdk.bundle.Bundle`; None is the model embedded in the SDK.
     device: "auto" (CUDA where it really starts, else the CPU), "cpu" or "cuda".
-    tile: LR pixels a side that are computed at a time: "auto" bounds the memory, "none" takes the whole image at once,
-    a number, at least 16, is rounded up to what the network needs. It changes memory and speed; the picture only by
-    the halo's truncation.
+    tile: LR pixels a side that are computed at a time: "auto" fits the memory that is free, "none" takes the whole
+    image at once, a number, at least 16, is rounded up to what the network needs. It changes memory and speed; the
+    picture only by the halo's truncation.
     threads: CPU threads, at most one per core; None leaves the choice to the runtime.
 
     Thread-safe: any number of threads may share one. The same bundle, image, tau, seed and sample give the same
@@ -55,8 +63,7 @@ class Upscaler:
         if bundle is None:
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self._tile: TileSize = tile
-        self._backend = open_backend(self._bundle, device=device, threads=threads)
+        self._painter = Painter(self._bundle, open_backend(self._bundle, device=device, threads=threads), tile)
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +75,7 @@ class Upscaler:
 
     def close(self) -> None:
         """Release the model and the device memory. Later calls raise DeviceError; closing twice is harmless."""
-        self._backend.deactivate()
+        self._painter.close()
 
     @property
     def bundle(self) -> Bundle:
@@ -83,81 +90,164 @@ class Upscaler:
     @property
     def device(self) -> str:
         """Where it runs: "cpu" or "cuda"."""
-        return self._backend.device
+        return self._painter.device
 
     @overload
+    def upscale(self, image: ImageT, *, samples: Literal[1] = ..., **options: Unpack[DrawOptions]) -> ImageT: ...
+    @overload
+    def upscale(self, image: ImageT, *, samples: int, **options: Unpack[DrawOptions]) -> list[ImageT] | Any: ...
+    @overload
+    def upscale(self, image: PathLike, *, samples: Literal[1] = ..., **options: Unpack[DrawOptions]) -> Image.Image: ...
+    @overload
+    def upscale(self, image: PathLike, *, samples: int, **options: Unpack[DrawOptions]) -> list[Image.Image] | Any: ...
+    @overload
     def upscale(
-        self,
-        image: ImageT,
-        *,
-        tau: float | None = ...,
-        seed: int = ...,
-        sample: int = ...,
-        samples: Literal[1] = ...,
-        progress: Progress | None = ...,
+        self, image: ImageT, *, samples: int, reduce: Literal["mean"], **options: Unpack[DrawOptions]
     ) -> ImageT: ...
     @overload
     def upscale(
-        self,
-        image: ImageT,
-        *,
-        tau: float | None = ...,
-        seed: int = ...,
-        sample: int = ...,
-        samples: int,
-        progress: Progress | None = ...,
-    ) -> list[ImageT] | Any: ...
-    @overload
-    def upscale(
-        self,
-        image: PathLike,
-        *,
-        tau: float | None = ...,
-        seed: int = ...,
-        sample: int = ...,
-        samples: Literal[1] = ...,
-        progress: Progress | None = ...,
+        self, image: PathLike, *, samples: int, reduce: Literal["mean"], **options: Unpack[DrawOptions]
     ) -> Image.Image: ...
     @overload
     def upscale(
         self,
-        image: PathLike,
+        image: InMemoryImage | PathLike,
         *,
-        tau: float | None = ...,
-        seed: int = ...,
-        sample: int = ...,
         samples: int,
-        progress: Progress | None = ...,
-    ) -> list[Image.Image] | Any: ...
+        reduce: Literal["std"],
+        **options: Unpack[DrawOptions],
+    ) -> NDArray[np.float32]: ...
+    @overload
     def upscale(
         self,
         image: InMemoryImage | PathLike,
         *,
-        tau: float | None = None,
+        samples: int = ...,
+        reduce: Literal["mean"] | None = ...,
+        report: Literal[True],
+        **options: Unpack[DrawOptions],
+    ) -> tuple[Any, Report]: ...
+    def upscale(
+        self,
+        image: InMemoryImage | PathLike,
+        *,
+        tau: Tau | None = None,
         seed: int = 0,
         sample: int = 0,
         samples: int = 1,
+        reduce: Reduce | None = None,
+        consistent: bool = False,
+        report: bool = False,
         progress: Progress | None = None,
+        cancel: threading.Event | None = None,
     ) -> Any:
         """Upscale an image: one answer, or a list of several.
 
         image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16 or
         float32 in [0, 1], or the path of an 8-bit file. The answer is of the same type, mode and dtype, `scale` times
-        as large (palette, CMYK and YCbCr come back as RGB); a path gives a PIL image, upright. Alpha is enlarged by
-        bicubic interpolation.
+        as large (palette, CMYK and YCbCr come back as RGB); a path gives a PIL image, upright. Colours with a profile
+        other than sRGB are converted for the network and come back in that profile; arrays are sRGB. Alpha is enlarged
+        by bicubic interpolation; what lies under wholly transparent pixels does not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 is one smooth answer, larger values
-        are sharper and differ more. None is the model's own default.
+        are sharper and differ more. An array H×W gives each pixel of the input its own. None is the model's default.
         seed: 0 … 2^64 - 1. sample: index of the first sample; samples: how many, at least 1: with more than 1 the
         answer is a list, of which item i is what `sample=sample + i` gives alone, bit for bit.
+        reduce: "mean" gives one image, the average of the samples; "std" their standard deviation, float32 H×W×3 or 1
+        for images in [0, 1], without alpha. Neither holds the samples in memory. Both need at least 2 samples.
+        consistent: change the answer as little as possible so that its bicubic reduction is the input, to within the
+        rounding of its dtype, but where that would need values outside [0, 1].
+        report: give (answer, :class:`Report`) with the PSNR between that reduction and the input; under 40 dB a
+        warning is logged.
         progress: called as progress(done, total) after each tile of each sample, from the calling thread. An exception
-        that it raises ends the call.
+        that it raises ends the call. cancel: once this event is set, from any thread, the call ends with
+        CancelledError before its next tile.
 
         Memory is bounded by the outputs and one tile: each tile is encoded once and all samples are drawn from it.
+        Where memory runs out all the same, tiles become smaller, and a warning says so once.
 
-        Raises: ImageError, ArgumentError, DeviceError, NonFiniteError.
+        Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
         encoding: Encoding[Any] = self.encode(image, memory_budget=0)
-        return encoding.sample(tau=tau, seed=seed, sample=sample, samples=samples, progress=progress)
+        keywords: dict[str, Any] = {
+            "tau": tau,
+            "seed": seed,
+            "sample": sample,
+            "samples": samples,
+            "reduce": reduce,
+            "consistent": consistent,
+            "report": report,
+            "progress": progress,
+            "cancel": cancel,
+        }
+        return encoding.sample(**keywords)
+
+    def upscale_file(
+        self,
+        source: PathLike,
+        targets: PathLike | Sequence[PathLike],
+        *,
+        tau: Tau | None = None,
+        seed: int = 0,
+        sample: int = 0,
+        consistent: bool = False,
+        report: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> FileResult:
+        """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
+
+        source: PNG, JPEG, WebP, TIFF, still GIF, or AVIF and HEIC where libvips has them; 8 or 16 bits or float.
+        targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings say the format; see
+        :func:`write_image`. Colour profile, EXIF and the rest of the metadata are carried over, the resolution is
+        scaled, and how the picture was made is added (:func:`read_provenance`). Each file appears whole, when all are
+        finished; on an error none does, and older files of these names stay.
+        max_pixels: largest source that is taken. report: measure each output's LR-PSNR. The rest as in :meth:`upscale`.
+
+        Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
+
+        Raises: as :meth:`upscale`; ImageError for files that cannot be read or written.
+        """
+        paths = [targets] if isinstance(targets, (str, os.PathLike)) else list(targets)
+        return upscale_file(
+            self._painter,
+            Path(source),
+            [Path(path) for path in paths],
+            tau=self._bundle.manifest.default_tau if tau is None else tau,
+            seed=seed,
+            sample=sample,
+            consistent=consistent,
+            report=report,
+            max_pixels=max_pixels,
+            progress=progress,
+            cancel=cancel,
+        )
+
+    def provenance(
+        self,
+        source: PathLike,
+        *,
+        source_sha256: str,
+        tau: float | None = None,
+        seed: int = 0,
+        sample: int = 0,
+        consistent: bool = False,
+    ) -> Provenance:
+        """What :meth:`upscale_file` would say about how an output was made, but for its tiles (None here).
+
+        Raises: ArgumentError for a tau out of range.
+        """
+        manifest = self._bundle.manifest
+        return provenance_of(
+            manifest,
+            source=Path(source),
+            source_sha256=source_sha256,
+            tau=manifest.default_tau if tau is None else tau,
+            seed=seed,
+            sample=sample,
+            consistent=consistent,
+            tile=None,
+        )
 
     @overload
     def encode(self, image: ImageT, *, memory_budget: int = ...) -> Encoding[ImageT]: ...
@@ -175,25 +265,18 @@ class Upscaler:
             raise ArgumentError(f"memory_budget is {memory_budget!r}; it is a number of bytes, at least 0")
         if isinstance(image, (str, os.PathLike)):
             image = _read_eight_bit(image)
-        rgb, kind = to_network(image)
-        return Encoding(
-            rgb=rgb,
-            kind=kind,
-            bundle=self._bundle,
-            backend=self._backend,
-            tile=self._tile,
-            memory_budget=memory_budget,
-        )
+        pixels, kind = unpacked(image)
+        return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
 
 
 def _read_eight_bit(path: PathLike) -> Image.Image:
     file = read_image(path)
     if file.pixels.dtype != np.uint8:
         raise ImageError(
-            f"{path}: the file has 16 bits per channel, which PIL images cannot hold; upscale the array instead: "
-            "file = read_image(path); write_image(out, upscaler.upscale(file.pixels), icc_profile=file.icc_profile)"
+            f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot; upscale it into a file: "
+            "upscaler.upscale_file(path, target)"
         )
     image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)
-    if file.icc_profile is not None:
-        image.info["icc_profile"] = file.icc_profile
+    if file.metadata.icc_profile is not None:
+        image.info["icc_profile"] = file.metadata.icc_profile
     return image

@@ -66,7 +66,7 @@ class Backend(ABC):
         """Compute everything that depends on the LR image alone.
 
         lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's `size_multiple`.
-        Raises: DeviceError if the backend is not active, or the device fails (out of memory).
+        Raises: DeviceError if the backend is not active or the device fails, OutOfMemoryError if its memory ran out.
         """
         self._require_active()
         return self.encode_impl(lr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import BundleError, DeviceError
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 
 OrtDevice = Literal["cpu", "cuda"]
 _CUDA = "CUDAExecutionProvider"
@@ -27,6 +28,9 @@ _CUDA_MEND = (
     'NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
 )
 _FATAL_ONLY = 4
+_OUT_OF_MEMORY = re.compile(
+    r"failed to allocate memory|bad_alloc|bad allocation|out of memory|AllocateRaw|ALLOC_FAILED", re.IGNORECASE
+)
 
 
 class OrtConditioning(Conditioning):
@@ -45,16 +49,26 @@ class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
     device: "cpu", or "cuda" for the first GPU. threads: CPU threads for the operators, at most one per core; None
-    leaves the choice to ONNX Runtime (one per physical core).
+    leaves the choice to ONNX Runtime (one per physical core). encoder, sampler: the graphs' files in the bundle.
     """
 
-    def __init__(self, bundle: Bundle, *, device: OrtDevice = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: OrtDevice = "cpu",
+        threads: int | None = None,
+        encoder: str = "encoder.onnx",
+        sampler: str = "sampler.onnx",
+    ) -> None:
         super().__init__()
         self._bundle = bundle
         self._device = device
         self._threads = threads
+        self._files = encoder, sampler
         self._encoder: Any = None
         self._sampler: Any = None
+        self._scarce = False
 
     @property
     def device(self) -> str:
@@ -63,8 +77,7 @@ class OnnxRuntimeBackend(Backend):
     def activate_impl(self) -> None:
         if self._device == "cuda":
             _prepare_cuda()
-        encoder = self._session("encoder.onnx")
-        sampler = self._session("sampler.onnx")
+        encoder, sampler = map(self._session, self._files)
         _check_graphs(self._bundle, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
 
@@ -78,7 +91,7 @@ class OnnxRuntimeBackend(Backend):
         binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
         for name in names:
             binding.bind_output(name, self._device)
-        _run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self._device}")
+        self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self._device}")
         return OrtConditioning(dict(zip(names, binding.get_outputs(), strict=True)))
 
     def sample_impl(
@@ -94,9 +107,25 @@ class OnnxRuntimeBackend(Backend):
             binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
         binding.bind_cpu_input("tau", np.array([tau], np.float32))
         binding.bind_output("sr", "cpu")
-        _run(session, binding, f"sampling on {self._device}")
+        self._run(session, binding, f"sampling on {self._device}")
         sr: NDArray[np.float32] = binding.get_outputs()[0].numpy()
         return sr
+
+    def _run(self, session: Any, binding: Any, what: str) -> None:
+        options = None
+        if self._scarce:
+            # The arenas keep what they once took, and leave nothing for anyone else when memory is short.
+            options = _onnxruntime().RunOptions()
+            arena = "gpu:0" if self._device == "cuda" else "cpu:0"
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+        try:
+            session.run_with_iobinding(binding, options)
+        except Exception as error:  # ORT's exceptions have no common base but Exception
+            reason = _one_line(error)
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(reason):
+                self._scarce = True
+                raise OutOfMemoryError(f"{what} failed: out of memory ({reason}); use smaller tiles") from error
+            raise DeviceError(f"{what} failed: {reason}") from error
 
     def _session(self, name: str) -> Any:
         ort = _onnxruntime()
@@ -175,15 +204,6 @@ def _check_graphs(bundle: Bundle, encoder: Any, sampler: Any) -> None:
     if not lr_only or wanted != found or [value.name for value in sampler.get_outputs()] != ["sr"]:
         odd = ", ".join(sorted(wanted ^ found)) or "lr or sr"
         raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")
-
-
-def _run(session: Any, binding: Any, what: str) -> None:
-    try:
-        session.run_with_iobinding(binding)
-    except Exception as error:  # ORT's exceptions have no common base but Exception
-        raise DeviceError(
-            f"{what} failed: {_one_line(error)}; if memory ran out, use smaller tiles (tile=64)"
-        ) from error
 
 
 def _one_line(error: Exception) -> str:

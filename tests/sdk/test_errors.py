@@ -9,7 +9,7 @@ from srflow_sdk import errors
 
 def test_everything_raised_on_purpose_has_one_base() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(kinds) == 9
+    assert len(kinds) == 11
     assert all(issubclass(kind, errors.SRFlowError) for kind in kinds)
     assert issubclass(errors.ArgumentError, ValueError)
 

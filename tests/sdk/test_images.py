@@ -8,16 +8,17 @@ import pytest
 from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.images import to_network, upscale_alpha
+from srflow_sdk.images import from_unit, luma, to_unit, unpacked
 
 SCALE = 4
 
 
 def identity_upscale(image: Any) -> Any:
     """The image through the conversions alone, every pixel repeated SCALE times a side."""
-    rgb, kind = to_network(image)
-    sr = np.kron(rgb.transpose(2, 0, 1), np.ones((1, SCALE, SCALE), np.float32))
-    return kind.finished(kind.quantised(sr), SCALE)
+    pixels, kind = unpacked(image)
+    assert pixels.shape[2] == kind.channels
+    repeated = from_unit(to_unit(pixels), kind.dtype).repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    return kind.wrapped(repeated)
 
 
 def random_array(*shape: int, dtype: type = np.uint8) -> np.ndarray:
@@ -92,35 +93,29 @@ def test_big_endian_and_strided_arrays_are_read_as_what_they_are() -> None:
     np.testing.assert_array_equal(identity_upscale(array[:, ::2]), identity_upscale(array[:, ::2].copy()))
 
 
-def test_gray_stays_gray_when_the_network_gives_colours() -> None:
-    _, kind = to_network(random_array(2, 2))
-    out = kind.quantised(np.array([1.0, 0.0, 0.0], np.float32).reshape(3, 1, 1))
-    assert out.shape == (1, 1, 1)
-    assert out[0, 0, 0] == 76  # luma of red
+def test_gray_is_the_luma_of_what_the_network_gives() -> None:
+    gray = luma(np.array([1.0, 0.0, 0.0], np.float32).reshape(1, 1, 3))
+    assert gray.shape == (1, 1, 1)
+    assert from_unit(gray, np.dtype(np.uint8)).item() == 76
 
 
-def test_network_output_is_clipped_and_rounded() -> None:
-    _, kind = to_network(random_array(2, 2, 3))
-    out = kind.quantised(np.array([-0.5, 1.7, 100.4 / 255], np.float32).reshape(3, 1, 1))
-    assert out.ravel().tolist() == [0, 255, 100]
+def test_values_are_clipped_and_rounded() -> None:
+    values = np.array([-0.5, 1.7, 100.4 / 255], np.float32)
+    assert from_unit(values, np.dtype(np.uint8)).tolist() == [0, 255, 100]
+    assert from_unit(values, np.dtype(np.uint16)).tolist() == [0, 65535, 25803]
+    assert from_unit(values, np.dtype(np.float32)).tolist()[:2] == [0, 1]
+    assert values[0] == -0.5, "the input is not changed"
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_constant_alpha_stays_exactly_constant(dtype: type) -> None:
-    value = random_array(1, 1, dtype=dtype)[0, 0]
-    alpha = np.full((5, 7), value, dtype)
-    assert (upscale_alpha(alpha, SCALE) == value).all()
-    assert upscale_alpha(alpha, SCALE).dtype == dtype
+def test_channels_and_alpha_are_told_apart() -> None:
+    kinds = [unpacked(random_array(3, 4, channels))[1] for channels in (1, 2, 3, 4)]
+    assert [(kind.colours, kind.has_alpha) for kind in kinds] == [(1, False), (1, True), (3, False), (3, True)]
 
 
-def test_alpha_is_enlarged_smoothly() -> None:
-    alpha = np.zeros((8, 8), np.uint8)
-    alpha[:, 4:] = 255
-    out = upscale_alpha(alpha, SCALE)
-    assert out.shape == (32, 32)
-    assert (out[:, :8] == 0).all()
-    assert (out[:, 24:] == 255).all()
-    assert 0 < out[16, 15] < 255
+def test_cmyk_goes_through_its_own_profile(tmp_path: Any) -> None:
+    image = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
+    image.info["icc_profile"] = b"not a profile"
+    assert np.asarray(identity_upscale(image))[0, 0].tolist() == [255, 0, 0], "Pillow's formula"
 
 
 def test_profile_and_exif_of_a_pil_image_are_kept() -> None:
@@ -156,18 +151,18 @@ def test_profile_and_exif_of_a_pil_image_are_kept() -> None:
 )
 def test_what_is_not_an_image_is_a_typed_error(array: Any, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        to_network(array)
+        unpacked(array)
 
 
 def test_one_nan_is_found() -> None:
     array = np.zeros((9, 9, 3), np.float32)
     array[4, 4, 1] = np.nan
     with pytest.raises(ImageError, match="NaN"):
-        to_network(array)
+        unpacked(array)
 
 
 def test_a_truncated_pil_file_is_a_typed_error() -> None:
     file = io.BytesIO()
     Image.fromarray(random_array(64, 64, 3)).save(file, "JPEG")
     with pytest.raises(ImageError, match="damaged"):
-        to_network(Image.open(io.BytesIO(file.getvalue()[:-500])))
+        unpacked(Image.open(io.BytesIO(file.getvalue()[:-500])))

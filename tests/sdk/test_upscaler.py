@@ -11,7 +11,7 @@ from PIL import Image
 
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError, NonFiniteError
-from srflow_sdk.image_files import read_image, write_image
+from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
@@ -95,8 +95,8 @@ def test_drawing_from_an_encoding_does_not_encode_again(
 ) -> None:
     calls = []
     with open_tiled(tiny_bundle, 16) as opened:
-        encode = opened._backend.encode
-        monkeypatch.setattr(opened._backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr))
+        encode = opened._painter._backend.encode
+        monkeypatch.setattr(opened._painter._backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr))
         encoding = opened.encode(floats)
         assert len(calls) == 12
         encoding.sample(samples=3)
@@ -139,7 +139,7 @@ def test_a_path_gives_a_pil_image(upscaler: Upscaler, photo: np.ndarray, tmp_pat
 
 def test_a_sixteen_bit_path_is_not_reduced_in_silence(upscaler: Upscaler, tmp_path: Path) -> None:
     write_image(tmp_path / "deep.png", np.full((8, 8, 3), 40_000, np.uint16))
-    with pytest.raises(ImageError, match=r"16 bits.*read_image"):
+    with pytest.raises(ImageError, match=r"uint16.*upscale_file"):
         upscaler.upscale(tmp_path / "deep.png")
     assert upscaler.upscale(read_image(tmp_path / "deep.png").pixels).dtype == np.uint16
 

@@ -22,11 +22,20 @@ _FEATURES = 5
 STUB_FILES = {"encoder.onnx": b"encoder", "sampler.onnx": b"sampler"}
 
 
-def write_tiny_bundle(target: Path, *, gain: float = 1.0, **manifest: Any) -> Path:
-    """Write the bundle. gain multiplies the picture (1e38 makes it overflow); manifest fields can be overridden."""
+def write_tiny_bundle(
+    target: Path, *, gain: float = 1.0, half_overflow: bool = False, twins: bool = False, **manifest: Any
+) -> Path:
+    """Write the bundle.
+
+    gain multiplies the picture (1e38 makes it overflow). half_overflow: the picture goes through half precision, where
+    what is brighter than 0.9 is infinite. twins: add float32 graphs. manifest: fields to override.
+    """
     with staged_bundle(target) as stage:
         (stage.path / "encoder.onnx").write_bytes(_encoder().SerializeToString())
-        (stage.path / "sampler.onnx").write_bytes(_sampler(gain).SerializeToString())
+        (stage.path / "sampler.onnx").write_bytes(_sampler(gain, half_overflow=half_overflow).SerializeToString())
+        if twins:
+            (stage.path / "encoder.fp32.onnx").write_bytes(_encoder().SerializeToString())
+            (stage.path / "sampler.fp32.onnx").write_bytes(_sampler(gain).SerializeToString())
         stage.commit(tiny_manifest(**manifest))
     return target
 
@@ -91,7 +100,7 @@ def _encoder() -> onnx.ModelProto:
     return _model(helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], outputs, weights))
 
 
-def _sampler(gain: float) -> onnx.ModelProto:
+def _sampler(gain: float, *, half_overflow: bool = False) -> onnx.ModelProto:
     """sr = gain · (lr enlarged + conv(features enlarged, tau · noise of every level enlarged))."""
     inputs = [_value("features", "b", _FEATURES, "h", "w"), _value("base", "b", 3, "h", "w"), _value("tau", "m")]
     nodes = [helper.make_node("Reshape", ["tau", "column"], ["tau4"])]
@@ -128,5 +137,14 @@ def _sampler(gain: float) -> onnx.ModelProto:
         nodes.append(helper.make_node("Add", [total, f"texture{level}"], [f"sum{level}"]))
         total = f"sum{level}"
     nodes.append(helper.make_node("Add", ["base_hr", total], ["mixed"]))
-    nodes.append(helper.make_node("Mul", ["mixed", "gain"], ["sr"]))
+    result = "scaled" if half_overflow else "sr"
+    nodes.append(helper.make_node("Mul", ["mixed", "gain"], [result]))
+    if half_overflow:
+        weights.append(numpy_helper.from_array(np.array(65504 / 0.9, np.float32), "large"))
+        nodes += [
+            helper.make_node("Mul", ["scaled", "large"], ["enlarged"]),
+            helper.make_node("Cast", ["enlarged"], ["half"], to=TensorProto.FLOAT16),
+            helper.make_node("Cast", ["half"], ["back"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["back", "large"], ["sr"]),
+        ]
     return _model(helper.make_graph(nodes, "sampler", inputs, [_value("sr", "n", 3, "H", "W")], weights))

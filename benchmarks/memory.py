@@ -1,0 +1,98 @@
+"""Peak memory of srflow-upscale's work on a file, beyond the loaded model, for a small photograph and a large one.
+
+    python benchmarks/memory.py [--megapixels 1 12] [--model BUNDLE] [--format png] [--threads 2]
+
+Each photograph (a JPEG of so many megapixels, made of mirrored copies of --photo) is upscaled by
+Upscaler.upscale_file in a process of its own. Before it, the model is loaded and has upscaled 32×32 pixels; printed is
+the largest resident memory from there on, less what was resident then. It should stay under 1.5 GB and not grow with
+the photograph. Linux only. The embedded model takes minutes a megapixel on two cores, and outputs go to the temporary
+folder; --megapixels 1 2 is a quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CAT = Path(__file__).resolve().parent.parent / "examples" / "photos" / "cat.png"
+
+
+def write_photo(source: Path, target: Path, megapixels: float) -> None:
+    """A 4:3 JPEG of mirrored copies of a photograph: as sharp as that, at any size."""
+    width = round(math.sqrt(megapixels * 4e6 / 3))
+    height = round(width * 3 / 4)
+    with Image.open(source) as photo:
+        pixels = np.asarray(photo.convert("RGB"))
+    row = np.concatenate([pixels, pixels[:, ::-1]], axis=1)
+    block = np.concatenate([row, row[::-1]])
+    pixels = np.tile(block, (-(-height // block.shape[0]), -(-width // block.shape[1]), 1))
+    Image.fromarray(pixels[:height, :width]).save(target, quality=92)
+
+
+def resident(field: str) -> int:
+    """Bytes by a line of /proc/self/status: VmRSS is resident now, VmHWM was at most."""
+    found = re.search(rf"^{field}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise SystemExit("error: this system does not say how much memory a process uses")
+    return int(found.group(1)) << 10
+
+
+def measure(source: Path, target: Path, model: Path | None, threads: int) -> dict[str, Any]:
+    """Upscale one file and say what it took."""
+    from srflow_sdk import Upscaler
+
+    with Upscaler(model, device="cpu", threads=threads) as upscaler:
+        upscaler.upscale(Image.new("RGB", (32, 32), "gray"))
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again: loading has a peak of its own
+        model_bytes, started = resident("VmRSS"), time.perf_counter()
+        upscaler.upscale_file(source, target)
+        seconds = time.perf_counter() - started
+        return {"model": model_bytes, "beyond": resident("VmHWM") - model_bytes, "seconds": seconds}
+
+
+def main() -> None:
+    """Print a line for every size and the ratio of the last to the first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 12])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--format", default="png", help="of the output: png, jpg, tif, …")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--photo", type=Path, default=CAT)
+    parser.add_argument("--measure", type=Path, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure is not None:
+        print(json.dumps(measure(*options.measure, options.model, options.threads)))
+        return
+    peaks = []
+    for megapixels in options.megapixels:
+        with TemporaryDirectory() as folder:
+            source, target = Path(folder) / "photo.jpg", Path(folder) / f"large.{options.format}"
+            write_photo(options.photo, source, megapixels)
+            command = [sys.executable, __file__, "--threads", str(options.threads)]
+            command += [] if options.model is None else ["--model", str(options.model)]
+            command += ["--measure", str(source), str(target)]
+            found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+            with Image.open(source) as small:
+                sizes = f"{small.width}×{small.height} to {options.format}"
+        peaks.append(found["beyond"])
+        print(
+            f"{megapixels:g} megapixels, {sizes}: {found['beyond'] / 1e9:.3f} GB beyond the loaded model "
+            f"({found['model'] / 1e9:.3f} GB), {found['seconds']:.0f} s",
+            flush=True,
+        )
+    print(f"the last takes {peaks[-1] / peaks[0]:.2f} times the memory of the first")
+
+
+if __name__ == "__main__":
+    main()

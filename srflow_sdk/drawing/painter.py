@@ -1,0 +1,294 @@
+"""One tile after another: latents, the network's two graphs, and what to do when memory or numbers run out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.temperature import Temperature
+from srflow_sdk.errors import CancelledError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.latents import standard_normal
+from srflow_sdk.machine.memory import available_memory, gpu_free_memory
+from srflow_sdk.tiles import (
+    AUTO_BUDGET_BYTES,
+    MIN_TILE,
+    Tile,
+    TileSize,
+    core_size,
+    padded_size,
+    plan_tiles,
+    split_tile,
+)
+
+FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
+"""Graphs that a bundle of lower precision may carry: a tile whose values are not finite is computed again with them."""
+
+Reduce = Literal["mean", "std"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to draw of an image: the samples of one seed at one temperature.
+
+    reduce: "mean" or "std" over the samples instead of the samples. cancel: drawing ends with CancelledError once it
+    is set.
+    """
+
+    temperature: Temperature
+    seed: int
+    samples: Sequence[int]
+    reduce: Reduce | None = None
+    cancel: threading.Event | None = None
+
+    @property
+    def pictures(self) -> int:
+        """How many come out."""
+        return 1 if self.reduce else len(self.samples)
+
+    def stop_if_cancelled(self) -> None:
+        """Raises: CancelledError."""
+        if self.cancel is not None and self.cancel.is_set():
+            raise CancelledError("cancelled by the caller")
+
+
+class Painter:
+    """Computes tiles with one bundle on one backend, for all images and threads of an Upscaler.
+
+    tile: as for :class:`~srflow_sdk.upscaler.Upscaler`. When memory runs out, the tile is computed in parts, and so are
+    all later ones of that size.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
+        self.manifest = bundle.manifest
+        self._bundle = bundle
+        self._backend = backend
+        self._tile = tile
+        self._largest_core: int | None = None
+        self._fp32: Backend | None = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Release the backends. Closing twice is harmless."""
+        self._backend.deactivate()
+        with self._lock:
+            if self._fp32 is not None:
+                self._fp32.deactivate()
+                self._fp32 = None
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._backend.device
+
+    def core(self, height: int, width: int) -> int | None:
+        """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile."""
+        manifest = self.manifest
+        return core_size(
+            self._tile,
+            height=height,
+            width=width,
+            multiple=manifest.size_multiple,
+            halo=manifest.halo,
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+            budget=self._budget() if self._tile == "auto" else AUTO_BUDGET_BYTES,
+        )
+
+    def plan(self, height: int, width: int, core: int | None) -> list[Tile]:
+        """The tiles of a height×width image."""
+        manifest = self.manifest
+        return plan_tiles(height, width, core=core, halo=manifest.halo, multiple=manifest.size_multiple)
+
+    def encode(self, lr: NDArray[np.float32]) -> Conditioning:
+        """Condition on float32 3×h×w. Raises: DeviceError, OutOfMemoryError."""
+        return self._backend.encode(lr[None])
+
+    def draw(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        *,
+        kept: Conditioning | None = None,
+        after_sample: Callable[[int], None] = lambda _: None,
+    ) -> list[NDArray[np.float32]]:
+        """The tile's core of every picture of a request: float32 sh×sw×C.
+
+        lr: the tile's window, float32 3×h×w. colours: from h×w×3 RGB to the channels that are wanted. kept: the
+        window's conditioning, if it is there already. after_sample: told how many samples are done.
+
+        Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
+        """
+        side = max(tile.core.height, tile.core.width)
+        if kept is not None or self._largest_core is None or side <= self._largest_core:
+            try:
+                return self._drawn(tile, lr, request, colours, kept, after_sample)
+            except (OutOfMemoryError, MemoryError) as error:
+                self._shrink(side, error)
+        # Here, not in the handler: the error's traceback keeps the tile's memory alive.
+        return self._drawn_in_parts(tile, lr, request, colours)
+
+    def _drawn(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        kept: Conditioning | None,
+        after_sample: Callable[[int], None],
+    ) -> list[NDArray[np.float32]]:
+        request.stop_if_cancelled()
+        conditioning = self.encode(lr) if kept is None else kept
+        gathered = _Gathered(request.reduce)
+        for done, sample in enumerate(request.samples, start=1):
+            request.stop_if_cancelled()
+            core = self._core(self._backend, tile, conditioning, request, sample)
+            if not np.isfinite(core).all():
+                core = self._core_again(tile, lr, request, sample)
+            gathered.add(colours(core.transpose(1, 2, 0)))
+            after_sample(done)
+        return gathered.pictures()
+
+    def _drawn_in_parts(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> list[NDArray[np.float32]]:
+        manifest = self.manifest
+        window, scale = tile.window, manifest.scale
+        # Borders of the window are cuts or the image's own borders; either way no part reaches beyond them.
+        parts = split_tile(
+            tile,
+            height=window.top + window.height,
+            width=window.left + window.width,
+            core=self._largest_core or MIN_TILE,
+            halo=manifest.halo,
+            multiple=manifest.size_multiple,
+        )
+        whole: list[NDArray[np.float32]] = []
+        for part in parts:
+            rows, columns = part.window.within(window).slices
+            pictures = self.draw(part, lr[:, rows, columns], request, colours)
+            if not whole:
+                shape = (tile.core.height * scale, tile.core.width * scale, pictures[0].shape[2])
+                whole = [np.empty(shape, np.float32) for _ in pictures]
+            rows, columns = part.core.within(tile.core).scaled(scale).slices
+            for target, picture in zip(whole, pictures, strict=True):
+                target[rows, columns] = picture
+        return whole
+
+    def _core(
+        self, backend: Backend, tile: Tile, conditioning: Conditioning, request: Request, sample: int
+    ) -> NDArray[np.float32]:
+        """The tile's core of one sample, float32 3×h×w."""
+        manifest = self.manifest
+        noise = {}
+        for entry in manifest.latent_levels:
+            window = tile.latent_window(entry.level, manifest.scale)
+            noise[entry.level] = standard_normal(
+                request.seed,
+                sample,
+                entry.level,
+                channels=entry.channels,
+                top=window.top,
+                left=window.left,
+                height=window.height,
+                width=window.width,
+            )
+        scaled, tau = request.temperature.applied(noise, tile.window, manifest.scale)
+        sr = backend.sample(conditioning, {level: array[None] for level, array in scaled.items()}, tau)
+        rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
+        core: NDArray[np.float32] = sr[0, :, rows, columns]
+        return core
+
+    def _core_again(self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int) -> NDArray[np.float32]:
+        """The core in float32 on the CPU, after the backend gave values that are not finite."""
+        fp32 = self._float32_backend()
+        if fp32 is not None:
+            core = self._core(fp32, tile, fp32.encode(lr[None]), request, sample)
+            if np.isfinite(core).all():
+                return core
+        place = tile.core
+        raise NonFiniteError(
+            f"the network gave NaN or infinite values at tau {request.temperature}, seed {request.seed}, sample "
+            f"{sample}, in rows {place.top} to {place.top + place.height - 1} and columns {place.left} to "
+            f"{place.left + place.width - 1} of the input{', in float32 too' if fp32 is not None else ''}; use a lower "
+            "tau, another seed, or another model"
+        )
+
+    def _float32_backend(self) -> Backend | None:
+        """A backend that computes more precisely than the one in use, or None."""
+        has_graphs = all(name in self.manifest.files for name in FP32_GRAPHS)
+        if not has_graphs and self._backend.device == "cpu":
+            return None
+        with self._lock:
+            if self._fp32 is None:
+                names = FP32_GRAPHS if has_graphs else ("encoder.onnx", "sampler.onnx")
+                backend = OnnxRuntimeBackend(self._bundle, device="cpu", encoder=names[0], sampler=names[1])
+                backend.activate()
+                self._fp32 = backend
+                _log.warning("a tile had NaN or infinite values; computing it again in float32 on the CPU")
+            return self._fp32
+
+    def _shrink(self, side: int, error: Exception) -> None:
+        """Halve the tiles after one of this side did not fit. Raises: OutOfMemoryError if that cannot be."""
+        half = padded_size(side // 2, self.manifest.size_multiple)
+        if half < MIN_TILE or half >= side:
+            raise OutOfMemoryError(
+                f"memory ran out on {self.device} with tiles of {side} pixels, the smallest there are; close other "
+                "programs, or use a machine with more memory"
+            ) from error
+        with self._lock:
+            first = self._largest_core is None
+            self._largest_core = min(half, self._largest_core or half)
+        if first:
+            _log.warning("memory ran out with tiles of %d pixels; going on with %d", side, half)
+
+    def _budget(self) -> int:
+        if self.device == "cuda":
+            free = gpu_free_memory()
+            return free // 2 if free is not None else AUTO_BUDGET_BYTES
+        return min(AUTO_BUDGET_BYTES, available_memory() // 2)
+
+
+class _Gathered:
+    """The samples of a tile, or their mean or standard deviation, of which only two pictures are held."""
+
+    def __init__(self, reduce: Reduce | None) -> None:
+        self._reduce = reduce
+        self._all: list[NDArray[np.float32]] = []
+        self._count = 0
+        self._mean = self._squares = np.zeros(0, np.float32)
+
+    def add(self, picture: NDArray[np.float32]) -> None:
+        if self._reduce is None:
+            self._all.append(picture)
+            return
+        # Welford's update: the sum of squared deviations without a difference of large numbers.
+        picture = np.clip(picture, 0, 1)
+        self._count += 1
+        if self._count == 1:
+            self._mean, self._squares = picture, np.zeros_like(picture)
+            return
+        change = picture - self._mean
+        self._mean = self._mean + change / np.float32(self._count)
+        self._squares += change * (picture - self._mean)
+
+    def pictures(self) -> list[NDArray[np.float32]]:
+        if self._reduce is None:
+            return self._all
+        if self._reduce == "mean":
+            return [self._mean]
+        return [np.sqrt(self._squares / np.float32(self._count - 1))]

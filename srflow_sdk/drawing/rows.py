@@ -1,0 +1,120 @@
+"""Rows of images that are larger than memory: read once, from the top down, and forgotten when nobody needs them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class RowSource(Protocol):
+    """An image's rows by number: H×W×C arrays of one dtype."""
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """Rows top … bottom - 1. Rows above a number that :meth:`forget` was told are gone."""
+
+    def forget(self, before: int) -> None:
+        """Rows above this number will not be asked for again."""
+
+
+class ArrayRows:
+    """The rows of an array that is in memory anyway."""
+
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        self._pixels = pixels
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """See :class:`RowSource`."""
+        return self._pixels[top:bottom]
+
+    def forget(self, before: int) -> None:
+        """Nothing: the array is the caller's."""
+
+
+class RowBuffer:
+    """Consecutive rows, appended below and dropped above, by their number in the whole image."""
+
+    def __init__(self) -> None:
+        self._held: NDArray[Any] | None = None
+        self._top = 0
+
+    @property
+    def bottom(self) -> int:
+        """One more than the number of the last row."""
+        return self._top + (0 if self._held is None else self._held.shape[0])
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows below those that are there."""
+        self._held = rows if self._held is None or not len(self._held) else np.concatenate([self._held, rows])
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """Rows top … bottom - 1, all of which must be held."""
+        if self._held is None or top < self._top or bottom > self.bottom:
+            raise IndexError(f"rows {top} to {bottom} are not among {self._top} to {self.bottom}")
+        return self._held[top - self._top : bottom - self._top]
+
+    def forget(self, before: int) -> None:
+        """Drop the rows above this number."""
+        if self._held is not None and before > self._top:
+            # A copy: a view would keep the dropped rows alive.
+            self._held = self._held[before - self._top :].copy()
+            self._top = before
+
+
+class StreamedRows:
+    """Rows that a function decodes in order, a band ahead in a thread of its own. Close it, or use it in a with-block.
+
+    read: gives the next n rows; called from one thread at a time. height: rows in all. ahead: rows to decode in
+    advance. Thread-safe.
+    """
+
+    def __init__(self, read: Callable[[int], NDArray[Any]], *, height: int, ahead: int) -> None:
+        self._read = read
+        self._height = height
+        self._ahead = ahead
+        self._buffer = RowBuffer()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
+        self._requested = 0
+        self._next: Future[NDArray[Any]] | None = self._requested_rows(ahead)
+        self._lock = threading.Lock()
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """See :class:`RowSource`. Raises: whatever reading raises."""
+        with self._lock:
+            while self._buffer.bottom < bottom:
+                coming = self._next or self._requested_rows(bottom - self._buffer.bottom)
+                self._next = None
+                self._buffer.append(coming.result())
+                if self._requested < self._height:
+                    self._next = self._requested_rows(self._ahead)
+            return self._buffer.rows(top, bottom)
+
+    def forget(self, before: int) -> None:
+        """See :class:`RowSource`."""
+        with self._lock:
+            self._buffer.forget(min(before, self._buffer.bottom))
+
+    def close(self) -> None:
+        """Wait for the thread and end it."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _requested_rows(self, count: int) -> Future[NDArray[Any]]:
+        count = min(count, self._height - self._requested)
+        self._requested += count
+        return self._pool.submit(self._read, count)

@@ -1,0 +1,94 @@
+"""The temperature τ of a picture: one number, or a map with a number for every LR pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.manifest import MAX_TAU
+from srflow_sdk.tiles import Window, padded_size
+
+Tau = float | NDArray[Any]
+"""A temperature: a number 0 … 2, or an array H×W of them, one for every pixel of the input."""
+
+
+class Temperature:
+    """A checked temperature for one image.
+
+    tau: a number, or an array of real numbers of the image's height×width; 0 … 2 each.
+    The latents of a level are multiplied by the map on that level's grid: repeated where the grid is finer than the
+    LR image's, averaged where it is coarser. A constant map gives what the number gives, bit for bit.
+
+    Raises: ArgumentError for other types, shapes and values.
+    """
+
+    def __init__(self, tau: Tau, *, height: int, width: int, multiple: int) -> None:
+        self.number: float | None = None
+        self._map: NDArray[np.float32] | None = None
+        if isinstance(tau, np.ndarray) and tau.ndim > 0:
+            checked = _checked_map(tau, height=height, width=width)
+            margins = ((0, padded_size(height, multiple) - height), (0, padded_size(width, multiple) - width))
+            self._map = np.pad(checked, margins, mode="edge")
+        else:
+            self.number = checked_number(tau)
+
+    def applied(
+        self, noise: Mapping[int, NDArray[np.float32]], window: Window, scale: int
+    ) -> tuple[dict[int, NDArray[np.float32]], float]:
+        """The noise of a window of LR pixels and the factor that the graph shall multiply it by."""
+        if self._map is None:
+            assert self.number is not None
+            return dict(noise), self.number
+        part = self._map[window.slices]
+        return {level: array * _on_level(part, level, scale) for level, array in noise.items()}, 1.0
+
+    def __str__(self) -> str:
+        if self._map is None:
+            return f"{self.number:g}"
+        return f"from {self._map.min():g} to {self._map.max():g}"
+
+
+def checked_number(tau: object) -> float:
+    """Raises: ArgumentError unless it is a finite number 0 … 2."""
+    if isinstance(tau, np.ndarray) and tau.ndim == 0:
+        tau = tau.item()
+    if isinstance(tau, bool) or not isinstance(tau, Real):
+        raise ArgumentError(f"tau is {tau!r}; it is a number from 0 to {MAX_TAU:g}, or an array of the image's H×W")
+    value = float(tau)
+    if not math.isfinite(value) or not 0 <= value <= MAX_TAU:
+        raise ArgumentError(f"tau is {value:g}; it is a finite number from 0 to {MAX_TAU:g}")
+    return value
+
+
+def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
+    if tau.dtype.kind not in "fiu" or tau.shape != (height, width):
+        raise ArgumentError(
+            f"the tau map is {tau.dtype} of shape {tau.shape}; it is an array of numbers of the image's height and "
+            f"width, {height}×{width}"
+        )
+    low, high = float(tau.min()), float(tau.max())
+    if not (math.isfinite(low) and math.isfinite(high) and low >= 0 and high <= MAX_TAU):
+        raise ArgumentError(
+            f"the tau map's values run from {low:g} to {high:g}; they are finite numbers from 0 to {MAX_TAU:g}"
+        )
+    return tau.astype(np.float32)
+
+
+def _on_level(part: NDArray[np.float32], level: int, scale: int) -> NDArray[np.float32]:
+    """The map on a level's grid, which has scale / 2^level points for every LR pixel."""
+    common = math.gcd(scale, 1 << level)
+    finer, coarser = scale // common, (1 << level) // common
+    repeated = part.repeat(finer, axis=0).repeat(finer, axis=1)
+    if coarser == 1:
+        return repeated
+    height, width = repeated.shape
+    blocks = repeated.reshape(height // coarser, coarser, width // coarser, coarser)
+    # In double: the average of equal numbers is then that number again.
+    averaged: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+    return averaged

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.images import ImageKind
+from srflow_sdk.pixels.colour import conversion_for
+from srflow_sdk.upscaler import Upscaler
+
+from ..pixels.icc_writer import DISPLAY_P3, SRGB_CURVE, matrix_profile
+
+P3 = matrix_profile(DISPLAY_P3, SRGB_CURVE)
+
+
+def low_resolution(pixels: np.ndarray, *, icc_profile: bytes | None = None, reach: int = 6) -> LowResolution:
+    kind = ImageKind(channels=pixels.shape[2], dtype=pixels.dtype, icc_profile=icc_profile)
+    height, width = pixels.shape[:2]
+    return LowResolution.of(ArrayRows(pixels), kind, height=height, width=width, multiple=2, reach=reach)
+
+
+def test_the_network_sees_the_image_padded_once_at_its_end() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
+    lr = low_resolution(pixels)
+    seen = lr.network_rows(0, 6)
+    assert (seen.dtype, seen.shape) == (np.float32, (3, 6, 8))
+    padded = np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge").transpose(2, 0, 1) / np.float32(255)
+    np.testing.assert_array_equal(seen, padded.astype(np.float32))
+    np.testing.assert_array_equal(lr.network_rows(2, 6), seen[:, 2:])
+
+
+def test_gray_is_shown_to_the_network_three_times() -> None:
+    seen = low_resolution(np.full((4, 4, 1), 51, np.uint8)).network_rows(0, 4)
+    assert np.unique(seen).tolist() == [np.float32(0.2)]
+
+
+def test_rows_do_not_depend_on_how_they_are_asked_for() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 9, 4), np.uint8)
+    pixels[20:40, 2:, 3] = 0
+    lr = low_resolution(pixels)
+    whole = lr.network_rows(0, 60)
+    for top, bottom in [(0, 8), (10, 25), (22, 24), (36, 60)]:
+        np.testing.assert_array_equal(lr.network_rows(top, bottom), whole[:, top:bottom])
+    np.testing.assert_allclose(lr.enlarged_alpha(12, 30, 4), lr.enlarged_alpha(0, 60, 4)[48:120], atol=1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("tile", [16, "none"])
+def test_colour_under_transparency_does_not_show(
+    tiny_bundle: Path, photo: np.ndarray, mode: str, tile: int | str
+) -> None:
+    image = np.asarray(Image.fromarray(photo).convert(mode)).copy()
+    image[12:30, 20:50, -1] = 0
+    image[30:34, 20:50, -1] = 128
+    other = image.copy()
+    other[12:30, 20:50, :-1] = 255 - image[12:30, 20:50, :-1]
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:  # type: ignore[arg-type]
+        one, two = opened.upscale(image, seed=1), opened.upscale(other, seed=1)
+    np.testing.assert_array_equal(one[..., -1], two[..., -1])
+    visible = one[..., -1] > 0
+    assert 0.5 < visible.mean() < 0.9
+    # The bicubic alpha reaches two pixels into the hole, where the network sees filled colours as well.
+    np.testing.assert_array_equal(one[visible], two[visible])
+
+
+def test_an_opaque_image_costs_and_changes_nothing(upscaler: Upscaler, photo: np.ndarray) -> None:
+    opaque = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+    answer = upscaler.upscale(opaque)
+    np.testing.assert_array_equal(answer[..., :3], upscaler.upscale(photo))
+    assert (answer[..., 3] == 255).all()
+
+
+def test_colours_of_a_wide_profile_are_converted_for_the_network_and_come_back(
+    upscaler: Upscaler, photo: np.ndarray
+) -> None:
+    conversion = conversion_for(P3, channels=3)
+    assert conversion is not None
+    image = Image.fromarray(photo)
+    image.info["icc_profile"] = P3
+    answer = upscaler.upscale(image, tau=0)
+    assert answer.info["icc_profile"] == P3
+    seen = upscaler.upscale(conversion.to_srgb(photo), tau=0)
+    to_srgb = ImageCms.profileToProfile(
+        answer, ImageCms.ImageCmsProfile(io.BytesIO(P3)), ImageCms.createProfile("sRGB")
+    )
+    inside = np.abs(np.asarray(to_srgb, np.float32) - 255 * seen)
+    assert np.percentile(inside, 95) < 2.5
+
+
+def test_what_srgb_cannot_hold_is_kept(upscaler: Upscaler) -> None:
+    image = Image.new("RGB", (20, 20), (10, 250, 20))  # of Display P3: far outside sRGB
+    image.info["icc_profile"] = P3
+    answer = np.asarray(upscaler.upscale(image, tau=0), np.float32)
+    plain = np.asarray(upscaler.upscale(Image.new("RGB", (20, 20), (10, 250, 20)), tau=0), np.float32)
+    # The tiny network changes flat colours, so compare with how far it moves them without a profile.
+    moved = np.abs(plain - [10, 250, 20]).mean()
+    assert np.abs(answer - [10, 250, 20]).mean() < moved + 8

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
+from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
+from srflow_sdk.upscaler import Upscaler
+
+from ..tiny_bundle import write_tiny_bundle
+
+
+class SmallDevice(OnnxRuntimeBackend):
+    """A device on which encoding, or sampling, of more than so many pixels does not fit."""
+
+    encode_limit = sample_limit = 1 << 30
+
+    def encode_impl(self, lr: NDArray[np.float32]) -> Any:
+        if lr.shape[2] * lr.shape[3] > self.encode_limit:
+            raise OutOfMemoryError("encoding failed: out of memory")
+        return super().encode_impl(lr)
+
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
+    ) -> NDArray[np.float32]:
+        if noise[2].shape[2] * noise[2].shape[3] > self.sample_limit:
+            raise MemoryError
+        return super().sample_impl(conditioning, noise, tau)
+
+
+@pytest.fixture
+def floats(photo: np.ndarray) -> np.ndarray:
+    return (photo / np.float32(255)).astype(np.float32)
+
+
+def small_device(monkeypatch: pytest.MonkeyPatch, bundle: Path, tile: Any, **limits: int) -> Upscaler:
+    backend = type("Device", (SmallDevice,), limits)
+    monkeypatch.setattr("srflow_sdk.backends.OnnxRuntimeBackend", backend)
+    return Upscaler(bundle, device="cpu", threads=1, tile=tile)
+
+
+@pytest.mark.parametrize("limits", [{"encode_limit": 1000}, {"sample_limit": 1000}])
+@pytest.mark.parametrize("tile", ["none", 40])
+def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_bundle: Path,
+    upscaler: Upscaler,
+    floats: np.ndarray,
+    caplog: pytest.LogCaptureFixture,
+    limits: dict[str, int],
+    tile: Any,
+) -> None:
+    progress: list[tuple[int, int]] = []
+    with small_device(monkeypatch, tiny_bundle, tile, **limits) as opened:
+        got = opened.upscale(floats, seed=3, samples=2, progress=lambda *step: progress.append(step))
+        again = opened.upscale(floats, seed=3, samples=2)
+    expected = upscaler.upscale(floats, seed=3, samples=2)
+    np.testing.assert_allclose(got, expected, atol=2e-6)
+    np.testing.assert_array_equal(got, again)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "memory ran out with tiles of" in warnings[0]
+    done = [step[0] for step in progress]
+    assert done == sorted(set(done)), "progress never goes back"
+    assert progress[-1][0] == progress[-1][1]
+
+
+def test_memory_that_is_never_enough_is_a_typed_error(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray
+) -> None:
+    with (
+        small_device(monkeypatch, tiny_bundle, "none", encode_limit=10) as opened,
+        pytest.raises(OutOfMemoryError, match="the smallest there are"),
+    ):
+        opened.upscale(floats)
+
+
+def test_an_encoding_keeps_what_fits(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, upscaler: Upscaler) -> None:
+    image = np.random.default_rng(0).random((100, 100, 3), np.float32)
+    with small_device(monkeypatch, tiny_bundle, 34, encode_limit=1700) as opened:
+        encoding = opened.encode(image)  # the first tile lies in a corner and sees 40×40 pixels, the second 40×46
+        assert (encoding.kept_tiles, encoding.tiles) == (1, 9)
+        np.testing.assert_allclose(encoding.sample(seed=4), upscaler.upscale(image, seed=4), atol=2e-6)
+
+
+RUN_OUT = """
+import logging, resource, sys
+import numpy as np
+from srflow_sdk import Upscaler
+logging.basicConfig(format="%(message)s")
+image = np.random.default_rng(0).integers(0, 255, (600, 500, 3), np.uint8)
+with Upscaler(sys.argv[1], device="cpu", threads=1, tile=int(sys.argv[2])) as upscaler:
+    upscaler.upscale(image[:32, :32])
+    if sys.argv[3] != "0":
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv[3]) << 20),) * 2)
+    result = upscaler.upscale(image, seed=1)
+print(float(result.sum(dtype=np.float64)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space work on Linux")
+def test_memory_that_really_runs_out_makes_tiles_smaller(tiny_bundle: Path) -> None:
+    def run(megabytes: int) -> tuple[float, str]:
+        command = [sys.executable, "-c", RUN_OUT, str(tiny_bundle), "500", str(megabytes)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return float(done.stdout), done.stderr
+
+    plenty, silence = run(0)
+    scarce, warning = run(200)
+    assert silence == ""
+    assert warning.startswith("memory ran out with tiles of")
+    assert scarce == pytest.approx(plenty, rel=1e-6)
+
+
+@pytest.mark.parametrize("twins", [True, False])
+def test_a_tile_that_overflows_in_half_is_computed_in_float32(
+    tmp_path: Path, floats: np.ndarray, caplog: pytest.LogCaptureFixture, twins: bool
+) -> None:
+    bright = floats * np.float32(0.4)
+    bright[30:, 40:] = 1.0
+    arguments: dict[str, Any] = {"tau": 0.2, "seed": 5}
+    with Upscaler(write_tiny_bundle(tmp_path / "exact.srflow"), device="cpu", tile=16, threads=1) as exact:
+        expected = exact.upscale(bright, **arguments)
+    bundle = write_tiny_bundle(tmp_path / "half.srflow", half_overflow=True, twins=twins, precision="fp16")
+    with Upscaler(bundle, device="cpu", tile=16, threads=1) as half:
+        if not twins:
+            with pytest.raises(NonFiniteError, match=r"tau 0\.2, seed 5, sample 0, in rows \d+ to \d+ and columns"):
+                half.upscale(bright, **arguments)
+            return
+        got = half.upscale(bright, **arguments)
+        half.upscale(bright, **arguments)
+    np.testing.assert_allclose(got, expected, atol=2e-3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a tile had NaN or infinite values; computing it again in float32 on the CPU"
+    ]
+
+
+def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path: Path, floats: np.ndarray) -> None:
+    bundle = write_tiny_bundle(tmp_path / "b.srflow", gain=3e38, half_overflow=True, twins=True)
+    with (
+        Upscaler(bundle, device="cpu", tile=16, threads=1) as opened,
+        pytest.raises(NonFiniteError, match="in float32 too"),
+    ):
+        opened.upscale(np.ones_like(floats), tau=1.2, seed=9)

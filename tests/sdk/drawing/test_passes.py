@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk.pixels.consistency import reduced
+from srflow_sdk.upscaler import Upscaler
+
+SCALE = 4
+
+
+def unit(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.float32) / (1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    """A picture that the tiny network is far from reproducing, away from black and white."""
+    return np.random.default_rng(0).integers(60, 190, (45, 61, 3), np.uint8)
+
+
+@pytest.mark.parametrize("tile", [16, "none"])
+def test_the_mean_and_deviation_are_those_of_the_samples(tiny_bundle: Path, photo: np.ndarray, tile: Any) -> None:
+    image = unit(photo)
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:
+        samples = np.stack(opened.upscale(image, seed=3, samples=5)).astype(np.float64)
+        mean = opened.upscale(image, seed=3, samples=5, reduce="mean")
+        deviation = opened.upscale(image, seed=3, samples=5, reduce="std")
+    assert mean.shape == deviation.shape == (180, 244, 3)
+    np.testing.assert_allclose(mean, samples.mean(0), atol=2e-6)
+    np.testing.assert_allclose(deviation, samples.std(0, ddof=1), atol=2e-6)
+
+
+def test_the_mean_is_of_the_images_kind_and_the_deviation_is_float(upscaler: Upscaler, photo: np.ndarray) -> None:
+    assert upscaler.upscale(Image.fromarray(photo), samples=3, reduce="mean").mode == "RGB"
+    deviation = upscaler.upscale(Image.fromarray(photo).convert("LA"), samples=3, reduce="std")
+    assert (deviation.dtype, deviation.shape) == (np.float32, (180, 244, 1))
+    assert 0 < deviation.mean() < 1
+
+
+def test_the_mean_of_many_samples_holds_no_more_than_that_of_few(tiny_bundle: Path, photo: np.ndarray) -> None:
+    image = unit(np.tile(photo, (4, 4, 1)))  # an answer has 8 MB
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=64) as opened:
+        opened.upscale(image, samples=2, reduce="mean")
+        before = psutil.Process().memory_info().rss
+        opened.upscale(image, samples=16, reduce="mean")
+        grown = psutil.Process().memory_info().rss - before
+    assert grown < 60 << 20, "16 answers would be 134 MB"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tile", [16, "none"])
+def test_a_consistent_answer_reduces_to_the_input(
+    tiny_bundle: Path, noise: np.ndarray, dtype: type, channels: int, tile: Any
+) -> None:
+    steps = 255 if dtype is np.float32 else np.iinfo(dtype).max
+    image = unit(noise[..., :channels])
+    image = image if dtype is np.float32 else (image * steps).astype(dtype)
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:
+        plain, before = opened.upscale(image, tau=0.3, report=True)
+        answer, report = opened.upscale(image, tau=0.3, consistent=True, report=True)
+    np.testing.assert_array_less(np.abs(reduced(unit(answer), SCALE) - unit(image)), 0.5 / steps + 1e-4)
+    assert report.lr_psnr[0] > 50 > before.lr_psnr[0]
+    assert answer.dtype == plain.dtype
+
+
+def test_consistent_answers_are_the_same_for_any_tile(tiny_bundle: Path) -> None:
+    tall = np.random.default_rng(0).random((150, 20, 3), np.float32)
+    with Upscaler(tiny_bundle, threads=1, tile=16) as tiled, Upscaler(tiny_bundle, threads=1, tile="none") as whole:
+        one, first = tiled.upscale(tall, consistent=True, report=True)
+        other, second = whole.upscale(tall, consistent=True, report=True)
+    np.testing.assert_allclose(one, other, atol=2e-5)
+    assert first.lr_psnr[0] == pytest.approx(second.lr_psnr[0], abs=0.01)
+
+
+def test_the_report_measures_every_answer_and_warns_under_40_db(
+    upscaler: Upscaler, noise: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers, report = upscaler.upscale(noise, samples=3, report=True)
+    for answer, value in zip(answers, report.lr_psnr, strict=True):
+        error = np.mean((reduced(unit(answer), SCALE).astype(np.float64) - unit(noise)) ** 2)
+        assert value == pytest.approx(-10 * np.log10(error), abs=0.001)
+        assert value < 40
+    assert len(caplog.records) == 1
+    assert all(f"{value:.1f}" in caplog.records[0].getMessage() for value in report.lr_psnr)
+    caplog.clear()
+    upscaler.upscale(noise, consistent=True, report=True)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"reduce": "median", "samples": 3},
+        {"reduce": "mean"},
+        {"reduce": "std", "samples": 1},
+        {"reduce": "std", "samples": 2, "consistent": True},
+        {"reduce": "std", "samples": 2, "report": True},
+    ],
+)
+def test_reductions_that_mean_nothing_are_typed_errors(
+    upscaler: Upscaler, photo: np.ndarray, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(ArgumentError):
+        upscaler.upscale(photo, **arguments)
+
+
+def test_a_call_is_cancelled_before_its_next_tile(tiny_bundle: Path, photo: np.ndarray) -> None:
+    cancel, seen = threading.Event(), []
+
+    def stop_at_three(done: int, total: int) -> None:
+        seen.append(done)
+        if done == 3:
+            cancel.set()
+
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
+        with pytest.raises(CancelledError):
+            opened.upscale(photo, samples=2, progress=stop_at_three, cancel=cancel)
+        assert seen == [1, 2, 3]
+        with pytest.raises(CancelledError):
+            opened.encode(photo).sample(cancel=cancel)
+        opened.upscale(photo, cancel=threading.Event())
+
+
+def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, photo: np.ndarray) -> None:
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
+        expected = [opened.upscale(photo, seed=seed) for seed in range(3)]
+        measured = [opened.upscale(photo, seed=seed, consistent=True, report=True) for seed in range(3)]
+
+        def work(number: int) -> bool:
+            seed = number % 3
+            if number % 2:
+                return np.array_equal(opened.upscale(photo, seed=seed), expected[seed])
+            answer, report = opened.upscale(photo, seed=seed, consistent=True, report=True)
+            return np.array_equal(answer, measured[seed][0]) and report == measured[seed][1]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(work, range(24)))
+            gc.collect()
+            before = psutil.Process().memory_info().rss
+            assert all(pool.map(work, range(48)))
+            gc.collect()
+            assert psutil.Process().memory_info().rss - before < 30 << 20
