@@ -1,28 +1,32 @@
-"""The commands srflow-upscale and srflow-doctor. What they do is in the modules that they call."""
+"""The commands srflow-upscale and srflow-doctor: their options and exit statuses."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import dataclasses
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
-from srflow_sdk.interrupts import deferred_interrupts
-from srflow_sdk.outputs import Job, plan_outputs
+from srflow_sdk.batch.interrupts import deferred_interrupts
+from srflow_sdk.errors import ArgumentError, SRFlowError
 
 if TYPE_CHECKING:
-    from srflow_sdk.upscaler import Upscaler
+    from srflow_sdk.batch.display import Display
+    from srflow_sdk.batch.planning import Job, Naming, Shard
+    from srflow_sdk.batch.running import Settings, Summary
+    from srflow_sdk.bundle import Bundle
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard")
 
 
 class TileParameter(click.ParamType[Any]):
@@ -39,14 +43,50 @@ class TileParameter(click.ParamType[Any]):
             self.fail(f"{value!r} is not auto, none or a number of pixels", param, ctx)
 
 
+class CountParameter(click.ParamType[Any]):
+    """A number, at least 1: `250000`, `200M`, `1.5G`."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", str(value).lower(), re.ASCII)
+        count = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
+        if count < 1:
+            self.fail(f"{value!r} is not a number of pixels, such as 200M", param, ctx)
+        return count
+
+
+class ShardParameter(click.ParamType[Any]):
+    """`I/N`: part I of N, counted from 1."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk.batch.planning import Shard
+
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value), re.ASCII)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is not part I of N, such as 1/3, 2/3 or 3/3", param, ctx)
+        return Shard(index=int(match[1]), count=int(match[2]))
+
+
 @click.command(context_settings=_SETTINGS)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
 @click.option("--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="[default: the embedded ×4 model]")
 @click.option("--tau", type=float, help="Temperature: 0 is smooth, larger is sharper.  [default: the model's]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same picture.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers per input.")
+@click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first answer.")
+@click.option("--consistent", is_flag=True, help="Make each output reduce to exactly its input.")
+@click.option("--recursive", is_flag=True, help="Folders in folders too; OUT gets the same ones.")
+@click.option("--name", metavar="PATTERN", help="Names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
+@click.option("--resume", is_flag=True, help="Leave out what was made from the same file in the same way.")
+@click.option("--shard", type=ShardParameter(), help="Only part I of N of the inputs: one part for each machine.")
+@click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write what was done, with PSNRs.")
+@click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make exactly that picture again.")
 @click.option("--tile", type=TileParameter(), default="auto", show_default=True, help="Pixels a side; bounds memory.")
+@click.option("--max-pixels", type=CountParameter(), default="100M", show_default=True, help="Refuse larger inputs.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
@@ -56,46 +96,87 @@ class TileParameter(click.ParamType[Any]):
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
 @click.version_option(package_name="srflow-sdk", prog_name="srflow-upscale")
+@click.pass_context
 def upscale(
+    context: click.Context,
     inputs: tuple[Path, ...],
     output: str,
     model: Path | None,
     tau: float | None,
     seed: int,
     samples: int,
+    sample: int,
+    consistent: bool,
+    recursive: bool,
+    name: str | None,
+    resume: bool,
+    shard: Shard | None,
+    report: Path | None,
+    from_output: Path | None,
     tile: Any,
+    max_pixels: int,
     device: Any,
     threads: int | None,
 ) -> None:
-    """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, AVIF or HEIC, 8 or 16 bits.
+    """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, AVIF or HEIC, and folders of them.
 
-    OUT is a file (.png, .jpg, .webp, .tif) for one INPUT. For several, or if OUT has no ending, it is a directory, made
-    if need be, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2. Existing outputs are
-    replaced; an input never is.
+    OUT is a file (.png, .jpg, .webp, .tif …) for one INPUT. For several, for a folder, or if OUT has no ending, it is a
+    directory, made if need be, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2; with
+    --name they are as you say, of {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Existing outputs are replaced; an
+    input never is.
 
-    The names of the files written go to standard output. One bad INPUT does not stop the others. Exit status: 0 all
-    well, 1 something failed, 2 wrong usage, 130 interrupted.
+    The names of the files written go to standard output. One bad INPUT does not stop the others. Ctrl-C stops after the
+    current tile; after it, or after anything worse, the same command with --resume goes on. Exit status: 0 all well,
+    1 something failed, 2 wrong usage, 130 interrupted.
 
     \b
     Examples:
       srflow-upscale photo.jpg -o large.png
       srflow-upscale photo.jpg -o large.png --tau 0        the smooth, most faithful answer
       srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
-      srflow-upscale *.jpg -o large/ --seed 7
+      srflow-upscale photos -o large --recursive --resume --report large.json
+      srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
+      srflow-upscale --from-output large.png -o again.png
     """
-    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
-    with _exit_statuses():
-        is_directory = output.endswith(("/", os.sep))
-        jobs = plan_outputs(inputs, Path(output), samples=samples, directory=is_directory)
-        _check_targets(jobs)
-        from srflow_sdk.upscaler import Upscaler
+    if not inputs and from_output is None:
+        raise click.MissingParameter(ctx=context, param=context.command.params[0])
+    with _exit_statuses(), _display() as display:
+        from srflow_sdk.batch.planning import Naming, check_pattern, check_targets
+        from srflow_sdk.batch.running import Settings
+        from srflow_sdk.bundle import Bundle
 
-        opened = Upscaler(model, device=device, tile=tile, threads=threads)
-        with opened as upscaler, deferred_interrupts() as stop_if_interrupted:
-            failed = _run(jobs, upscaler, tau=tau, seed=seed, stop_if_interrupted=stop_if_interrupted)
-        if failed:
-            if len(jobs) > 1:
-                click.echo(f"{failed} of {len(jobs)} inputs failed", err=True)
+        if name is not None:
+            check_pattern(name, samples=samples)
+        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        settings = Settings(
+            tau=tau,
+            seed=seed,
+            sample=sample,
+            consistent=consistent,
+            report=report is not None,
+            max_pixels=max_pixels,
+            resume=resume,
+        )
+        if from_output is not None:
+            _refuse_chosen(context)
+            inputs, settings, tile = _settings_of(from_output, inputs, settings, bundle)
+        naming = Naming(
+            pattern=name,
+            sample=settings.sample,
+            samples=samples,
+            seed=settings.seed,
+            tau=bundle.manifest.default_tau if settings.tau is None else settings.tau,
+            model=bundle.manifest.name,
+        )
+        keep = [] if from_output is None else [from_output]
+        jobs = _plan(inputs, output, naming=naming, recursive=recursive, keep=keep)
+        # Divided last: two inputs of one output are an error whichever machine would meet them.
+        mine = [job for job in jobs if shard is None or shard.holds(job.name)]
+        check_targets(mine, report=report)
+        if shard is not None and not mine:
+            display.say(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
+        summary = _run(mine, bundle, settings, display, report=report, tile=tile, device=device, threads=threads)
+        if summary.count("failed"):
             sys.exit(FAILED)
 
 
@@ -107,7 +188,7 @@ def doctor() -> None:
     Exit status: 0 if upscaling on the CPU works, 1 if not.
     """
     with _exit_statuses():
-        from srflow_sdk.doctor import basics_work, examine, report
+        from srflow_sdk.machine.doctor import basics_work, examine, report
 
         checks = []
         for check in examine():
@@ -132,89 +213,72 @@ def _exit_statuses() -> Iterator[None]:
 
 
 def _fail(message: str) -> NoReturn:
-    _complain(message)
+    click.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(FAILED)
 
 
-def _complain(message: str) -> None:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+def _display() -> Display:
+    from srflow_sdk.batch.display import Display
+
+    return Display()
 
 
-def _check_targets(jobs: list[Job]) -> None:
-    """Make the directories and find what cannot be written now, not after minutes of work."""
-    from srflow_sdk.image_files import check_writable
+def _refuse_chosen(context: click.Context) -> None:
+    for name in _FIXED_BY_THE_PICTURE:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise ArgumentError(f"--{name} cannot be chosen with --from-output: the picture says how it was made")
 
-    for target in (target for job in jobs for target in job.targets):
-        check_writable(target)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"{target.parent} cannot be made a directory: {error.strerror or error}") from error
-        if target.is_dir():
-            raise ImageError(f"{target} cannot be written: it is a directory")
-        if not os.access(target.parent, os.W_OK):
-            raise ImageError(f"{target} cannot be written: {target.parent} is not writable")
+
+def _settings_of(
+    picture: Path, inputs: Sequence[Path], settings: Settings, bundle: Bundle
+) -> tuple[tuple[Path, ...], Settings, int | str]:
+    """The input, settings and tile that an output of ours was made with."""
+    from srflow_sdk.batch.remake import find_source, read_recipe
+
+    recipe = read_recipe(picture, bundle)
+    source = find_source(picture, recipe, inputs)
+    settings = dataclasses.replace(
+        settings, tau=recipe.tau, seed=recipe.seed, sample=recipe.sample, consistent=recipe.consistent
+    )
+    return (source,), settings, "none" if recipe.tile is None else recipe.tile
+
+
+def _plan(inputs: Sequence[Path], output: str, *, naming: Naming, recursive: bool, keep: Sequence[Path]) -> list[Job]:
+    from srflow_sdk.batch.planning import find_inputs, plan_outputs
+
+    out = Path(output)
+    directory = output.endswith(("/", os.sep))
+    files = find_inputs(inputs, out=out, recursive=recursive)
+    return plan_outputs(files, out, naming=naming, directory=directory, inputs=inputs, keep=keep)
 
 
 def _run(
-    jobs: list[Job], upscaler: Upscaler, *, tau: float | None, seed: int, stop_if_interrupted: Callable[[], None]
-) -> int:
-    """Upscale every input; the number that failed."""
-    failed = 0
-    for number, job in enumerate(jobs, start=1):
-        place = f"[{number}/{len(jobs)}] " if len(jobs) > 1 else ""
-        try:
-            with _progress_bar(f"{place}{job.source.name}") as show:
-                _upscale_file(job, upscaler, tau=tau, seed=seed, show=show, stop_if_interrupted=stop_if_interrupted)
-        except ArgumentError:
-            raise  # the same for every file
-        except SRFlowError as error:
-            failed += 1
-            _complain(str(error))
-        except MemoryError:
-            failed += 1
-            _complain(f"{job.source}: out of memory; ask for fewer samples or smaller tiles (--tile 64)")
-        else:
-            for target in job.targets:
-                click.echo(target)
-        stop_if_interrupted()
-    return failed
-
-
-def _upscale_file(
-    job: Job,
-    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    bundle: Bundle,
+    settings: Settings,
+    display: Display,
     *,
-    tau: float | None,
-    seed: int,
-    show: Callable[[int, int], None],
-    stop_if_interrupted: Callable[[], None],
-) -> None:
-    from srflow_sdk.image_files import check_writable, read_image, write_image
+    report: Path | None,
+    tile: Any,
+    device: Any,
+    threads: int | None,
+) -> Summary:
+    """Run the jobs, and say and report what became of them."""
+    from srflow_sdk.batch.report import batch_report, write_report
+    from srflow_sdk.batch.running import run_jobs
+    from srflow_sdk.upscaler import Upscaler
 
-    def progress(done: int, total: int) -> None:
-        show(done, total)
-        stop_if_interrupted()
-
-    file = read_image(job.source)
-    check_writable(job.targets[0], channels=file.pixels.shape[2])  # now, not after minutes of work
-    stop_if_interrupted()
-    # One call for all samples: each tile is encoded once.
-    result = upscaler.upscale(file.pixels, tau=tau, seed=seed, samples=len(job.targets), progress=progress)
-    for target, pixels in zip(job.targets, [result] if len(job.targets) == 1 else result, strict=True):
-        write_image(target, pixels, icc_profile=file.icc_profile)
-        stop_if_interrupted()
-
-
-@contextlib.contextmanager
-def _progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error while the block runs, if that is a terminal: what is given moves it."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.update(done * 1000 // total - bar.pos)
-
-        yield show
+    with Upscaler(bundle, device=device, tile=tile, threads=threads) as upscaler:
+        with deferred_interrupts() as check:
+            with display.progress(jobs, max_pixels=settings.max_pixels):
+                summary = run_jobs(jobs, upscaler, settings=settings, watcher=display, check=check)
+            if report is not None:
+                ran = {"tile": tile, "device": upscaler.device}
+                write_report(report, batch_report(summary, manifest=bundle.manifest, settings=settings, **ran))
+            if summary.interrupted:
+                done = summary.jobs - summary.remaining
+                display.say(f"interrupted: {done} of {summary.jobs} done; the same command with --resume goes on")
+                sys.exit(INTERRUPTED)
+        if summary.jobs > 1 or summary.count("skipped"):
+            display.say(str(summary))
+    return summary

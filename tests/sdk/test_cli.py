@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
-import signal
+import dataclasses
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,12 +14,13 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 
 from srflow_sdk import cli
-from srflow_sdk.image_files import read_image, write_image
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
 
 Run = Callable[..., Result]
+_CONFLICTS = (["--tau", "0.8"], ["--seed", "0"], ["--samples", "1"], ["--tile", "auto"], ["--consistent"])
 UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]
 
 
@@ -63,15 +62,15 @@ def test_samples_of_several_inputs_go_to_a_directory(run: Run, upscaler: Upscale
 def test_tiles_of_any_size_give_the_same_picture(run: Run) -> None:
     assert run("a.png", "-o", "tiled.png", "--tile", "16").exit_code == 0
     assert run("a.png", "-o", "whole.png", "--tile", "none").exit_code == 0
-    assert Path("tiled.png").read_bytes() == Path("whole.png").read_bytes()
+    assert np.array_equal(read_image("tiled.png").pixels, read_image("whole.png").pixels)
 
 
 def test_sixteen_bits_and_the_colour_profile_are_kept(run: Run, photo: np.ndarray) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    write_image("deep.tif", photo.astype(np.uint16) * 257, icc_profile=profile)
+    write_image("deep.tif", photo.astype(np.uint16) * 257, metadata=Metadata(icc_profile=profile))
     assert run("deep.tif", "-o", "big.tif").exit_code == 0
     file = read_image("big.tif")
-    assert (file.pixels.dtype, file.icc_profile) == (np.uint16, profile)
+    assert (file.pixels.dtype, file.metadata.icc_profile) == (np.uint16, profile)
 
 
 def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
@@ -81,7 +80,7 @@ def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
     bad, missing, summary = result.stderr.splitlines()
     assert bad.startswith("error: bad.png: ")
     assert missing.startswith("error: missing.png: ")
-    assert summary == "2 of 4 inputs failed"
+    assert summary == "2 done, 0 skipped, 2 failed"
 
 
 def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -96,7 +95,7 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "Missing argument 'INPUT...'"),
+        (["-o", "big.png"], "Missing argument 'INPUT...'"),
         (["a.png"], "Missing option '-o'"),
         (["a.png", "-o", "a.png"], "would overwrite the input"),
         (["a.png", "b.png", "-o", "big.png"], "there are 2 inputs"),
@@ -108,6 +107,16 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "big.png", "--seed", str(1 << 64)], "below 2^64"),
         (["a.png", "-o", "big.png", "--tile", "large"], "is not auto, none or a number"),
         (["a.png", "-o", "big.png", "--tile", "3"], "16"),
+        (["a.png", "-o", "out", "--name", "{size}.png"], "{size} cannot be filled in"),
+        (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "needs {sample}"),
+        (["a.png", "-o", "big.png", "--name", "{stem}.png"], "a name already"),
+        ([".", "-o", "big.png"], "is a folder"),
+        ([".", "-o", "."], "would"),
+        (["a.png", "-o", "big.png", "--max-pixels", "many"], "is not a number of pixels"),
+        (["a.png", "-o", "big.png", "--max-pixels", "0"], "is not a number of pixels"),
+        (["a.png", "-o", "big.png", "--shard", "4/3"], "is not part I of N"),
+        (["a.png", "-o", "big.png", "--shard", "0/3"], "is not part I of N"),
+        (["a.png", "-o", "big.png", "--report", "a.png"], "would replace an input"),
     ],
 )
 def test_wrong_usage_is_status_2_before_anything_is_written(
@@ -145,47 +154,6 @@ def test_version(command: object) -> None:
     assert version("srflow-sdk") in result.stdout
 
 
-def test_progress_is_shown_on_a_terminal(tiny_bundle: Path, folder: Path) -> None:
-    terminal, end = pty.openpty()
-    command = [*UPSCALE, "a.png", "bad.png", "-o", "out", "--tile", "16", "--model", str(tiny_bundle)]
-    process = subprocess.Popen([*command, "--device", "cpu"], cwd=folder, stdout=subprocess.PIPE, stderr=end)
-    os.close(end)
-    shown = b""
-    with contextlib.suppress(OSError):  # Linux ends a terminal so, macOS with no bytes
-        while part := os.read(terminal, 4096):
-            shown += part
-    os.close(terminal)
-    process.communicate(timeout=60)
-    text = shown.decode()
-    assert "[1/2] a.png" in text
-    assert text.count("%") > 4, "the bar moves with the tiles"
-    assert "100%" in text
-    assert any(line.startswith("error: bad.png: ") for line in text.splitlines()), "errors have lines of their own"
-
-
-def test_ctrl_c_is_status_130_and_leaves_no_half_file(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray) -> None:
-    write_image(tmp_path / "small.png", photo)
-    write_image(tmp_path / "wide.png", np.tile(photo, (24, 24, 1)))
-    command = [*UPSCALE, "small.png", "wide.png", "-o", "out", "--tile", "16", "--model", str(tiny_bundle)]
-    process = subprocess.Popen(
-        [*command, "--device", "cpu"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts background jobs with Ctrl-C ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    # The first photo's name says that it is finished; the second takes thousands of times as long.
-    assert process.stdout is not None
-    assert process.stdout.readline() == "out/small.png\n"
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr == "interrupted\n"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.png"]
-
-
 def test_a_closed_pipe_is_quiet(tiny_bundle: Path, folder: Path) -> None:
     command = [*UPSCALE, "a.png", "-o", "big.png", "--model", str(tiny_bundle), "--device", "cpu"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -196,11 +164,140 @@ def test_a_closed_pipe_is_quiet(tiny_bundle: Path, folder: Path) -> None:
     assert process.wait(timeout=60) == 1
 
 
-def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(tiny_bundle, tmp_path, monkeypatch):
-    Image.new("RGBA", (8, 8)).save(tmp_path / "alpha.png")
-    monkeypatch.setattr("srflow_sdk.upscaler.Upscaler.upscale", lambda *_, **__: pytest.fail("it went to work"))
-    result = CliRunner().invoke(
-        cli.upscale, [str(tmp_path / "alpha.png"), "-o", str(tmp_path / "out.jpg"), "--model", str(tiny_bundle)]
-    )
+def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGBA", (8, 8)).save("alpha.png")
+    monkeypatch.setattr("srflow_sdk.drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work"))
+    result = run("alpha.png", "-o", "out.jpg")
     assert result.exit_code == 1
-    assert "no transparency" in result.output
+    assert "no transparency" in result.stderr
+
+
+@pytest.mark.parametrize(("limit", "status"), [("2744", 1), ("2745", 0), ("2.745k", 0), ("3K", 0), ("1M", 0)])
+def test_larger_inputs_than_allowed_are_refused(run: Run, limit: str, status: int) -> None:
+    result = run("a.png", "-o", "big.png", "--max-pixels", limit)
+    assert result.exit_code == status
+    assert ("61×45" in result.stderr) == bool(status)
+
+
+def test_the_first_sample_can_be_chosen(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+    assert run("a.png", "-o", "big.png", "--sample", "2").stdout == "big.png\n"
+    assert np.array_equal(read_image("big.png").pixels, upscaler.upscale(photo, sample=2))
+    assert run("a.png", "-o", "big.png", "--sample", "2", "--samples", "2").stdout == "big_s2.png\nbig_s3.png\n"
+
+
+def test_a_consistent_output_reduces_to_its_input(run: Run) -> None:
+    assert run("a.png", "-o", "plain.png", "--report", "plain.json").exit_code == 0
+    assert run("a.png", "-o", "exact.png", "--report", "exact.json", "--consistent").exit_code == 0
+    plain, exact = (
+        json.loads(Path(name).read_text())["files"][0]["outputs"][0]["lr_psnr"] for name in ("plain.json", "exact.json")
+    )
+    assert plain < 40 < exact
+
+
+def test_an_output_far_from_its_input_is_warned_of_once(run: Run) -> None:
+    result = run("a.png", "-o", "big.png", "--samples", "2", "--report", "report.json")
+    assert result.exit_code == 0
+    (warning,) = result.stderr.splitlines()
+    assert warning.startswith("warning: a.png: ")
+
+
+def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
+    result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
+    assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
+    assert (Image.open("out/a-tiny-t0.8-7.jpg").format) == "JPEG"
+
+
+def test_help_fits_a_screen_and_a_half() -> None:
+    result = CliRunner().invoke(cli.upscale, ["-h"], terminal_width=100)
+    assert len(result.stdout.splitlines()) <= 72
+    assert all(option.opts[-1] in result.stdout for option in cli.upscale.params if option.name != "inputs")
+
+
+# ---- --from-output
+
+
+def test_a_picture_is_made_again_from_itself_alone(run: Run) -> None:
+    arguments = ["--tau", "0.3", "--seed", "9", "--sample", "4", "--consistent", "--tile", "16"]
+    run("a.png", "-o", "big.png", *arguments)
+    result = run("--from-output", "big.png", "-o", "again.png")
+    assert (result.exit_code, result.stdout) == (0, "again.png\n")
+    assert np.array_equal(read_image("again.png").pixels, read_image("big.png").pixels)
+    assert read_provenance("again.png") == read_provenance("big.png")
+    assert not np.array_equal(read_image("again.png").pixels, _plain(run))
+
+
+def _plain(run: Run) -> np.ndarray:
+    run("a.png", "-o", "plain.png")
+    return read_image("plain.png").pixels
+
+
+def test_the_source_is_looked_for_beside_the_picture_and_here_and_known_by_its_bytes(run: Run) -> None:
+    run("a.png", "-o", "sub/big.png")
+    again = ["--from-output", "sub/big.png", "-o", "sub/again.png"]
+    assert run(*again).exit_code == 0
+    Path("a.png").rename("sub/a.png")
+    assert run(*again).exit_code == 0
+    Path("sub/a.png").rename("renamed.png")
+    Path("b.png").rename("a.png")
+    result = run(*again)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "was made from a.png" in result.stderr
+    assert run("renamed.png", *again).exit_code == 0
+    result = run("a.png", *again)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "a.png (sha256" in result.stderr
+
+
+def test_no_folders_are_taken_from_the_recorded_name(run: Run) -> None:
+    run("a.png", "-o", "sub/big.png")
+    provenance = read_provenance("sub/big.png")
+    assert provenance is not None
+    Path("sub/deep").mkdir()
+    Path("a.png").rename("sub/deep/a.png")
+    forged = dataclasses.replace(provenance, source="sub/deep/a.png")
+    write_image("sub/big.png", read_image("sub/big.png").pixels, provenance=forged)
+    result = run("--from-output", "sub/big.png", "-o", "again.png")
+    assert result.exit_code == 1
+    assert "was made from a.png" in result.stderr
+
+
+def test_a_picture_of_another_model_names_both(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+    run("a.png", "-o", "big.png")
+    other = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "other.srflow", gain=0.5, name="other")
+    arguments = ["--from-output", "big.png", "-o", "again.png", "--model", str(other), "--device", "cpu"]
+    result = CliRunner().invoke(cli.upscale, arguments)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert all(word in result.stderr for word in ("tiny", "other", "--model"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"tau": None}, "map of temperatures"), ({"latent_scheme": 99}, "scheme 99"), (None, "does not say")],
+)
+def test_a_picture_that_cannot_be_made_again_says_why(run: Run, change: dict[str, object] | None, says: str) -> None:
+    run("a.png", "-o", "big.png")
+    provenance = read_provenance("big.png")
+    assert provenance is not None
+    changed = None if change is None else dataclasses.replace(provenance, **change)  # type: ignore[arg-type]
+    write_image("big.png", read_image("big.png").pixels, provenance=changed)
+    result = run("--from-output", "big.png", "-o", "again.png")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        *((["--from-output", "big.png", "-o", "x.png", *option], option[0]) for option in _CONFLICTS),
+        (["--from-output", "big.png", "-o", "big.png"], "would overwrite"),
+        (["a.png", "b.png", "--from-output", "big.png", "-o", "x.png"], "2 inputs"),
+    ],
+)
+def test_what_the_picture_says_cannot_be_chosen(run: Run, arguments: list[str], says: str) -> None:
+    run("a.png", "-o", "big.png")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert not Path("x.png").exists()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from srflow_sdk.interrupts import deferred_interrupts
+from srflow_sdk.batch.interrupts import deferred_interrupts
 
 
 def press_ctrl_c() -> None:

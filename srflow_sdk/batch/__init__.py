@@ -1,0 +1,1 @@
+"""Many files: which become which, running them, resuming, reporting, showing progress."""

@@ -1,0 +1,122 @@
+"""examples/ray_batch.py on a cluster of this one machine, where Ray is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk.batch.planning import Job
+from srflow_sdk.batch.running import JobResult, Settings
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+from .bare_environment import ROOT
+
+ray = pytest.importorskip("ray")
+
+EXAMPLE = ROOT / "examples" / "ray_batch.py"
+# The driver's import paths reach the workers this way; Ray reports its use to its makers unless told not to.
+ENVIRON = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("ray_batch", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ray_batch"] = module
+    spec.loader.exec_module(module)
+    ray.cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a cluster that this process started and belongs to; a start takes seconds, so that one serves all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRON.items():
+            patch.setenv(name, value)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+
+
+def write_photos(folder: Path) -> None:
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/a.png"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "broken.png").write_bytes(b"no image")
+
+
+def test_a_folder_is_done_but_for_its_broken_file_and_resumes(address: str, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    write_photos(photos)
+    model = write_tiny_bundle(tmp_path / "tiny.srflow")
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, EXAMPLE, "photos", "-o", "out", "--address", address, "--model", model.name]
+        command += ["--cpus", "1", *more]
+        environ = {**os.environ, **ENVIRON}
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environ, cwd=tmp_path)
+
+    first = run()
+    assert first.returncode == 1, first.stderr
+    assert first.stdout.splitlines()[-1] == "2 done, 0 skipped, 1 failed"
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == ["a.png", "deep/a.png"]
+    assert Image.open(out / "deep" / "a.png").size == (40, 48)
+    assert any("failed: " in line and "broken.png" in line for line in first.stdout.splitlines())
+    (out / "a.png").unlink()
+    second = run("--resume")
+    assert second.stdout.splitlines()[-1] == "1 done, 1 skipped, 1 failed", second.stderr
+
+
+def test_what_is_wrong_for_every_file_is_one_line(address: str, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+    model = write_tiny_bundle(tmp_path / "tiny.srflow")
+    command = [sys.executable, EXAMPLE, tmp_path / "photos", "-o", tmp_path / "out", "--address", address]
+    command += ["--model", model, "--cpus", "1", "--tau", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **ENVIRON})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: tau is 7")
+    assert "Traceback" not in done.stderr
+
+
+class Mortal:
+    """Dies the first time that it gets a file, and every time that it gets a deadly one."""
+
+    def __init__(self, marks: Path) -> None:
+        self._marks = marks
+
+    def upscale(self, job: Job, settings: Settings) -> JobResult:
+        mark = self._marks / job.name.name
+        if job.name.name == "deadly.png" or not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return JobResult(job=job, status="done")
+
+
+def test_a_file_whose_worker_dies_is_tried_again_and_fails_if_it_kills_every_worker(
+    address: str, example: ModuleType, tmp_path: Path
+) -> None:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    names = ("a.png", "b.png", "deadly.png", "c.png", "d.png")
+    jobs = [Job(source=Path(name), targets=(tmp_path / name,), name=PurePosixPath(name)) for name in names]
+    workers = example.start_workers(Mortal, tmp_path, count=2, cpus=1)
+    results = list(example.share_out(jobs, workers, Settings()))
+    assert {result.job.source.name: result.status for result in results} == {
+        name: "failed" if name == "deadly.png" else "done" for name in names
+    }
+    (failed,) = (result for result in results if result.status == "failed")
+    assert failed.error is not None
+    assert "deadly.png: " in failed.error
+    assert "\n" not in failed.error

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srflow_sdk.batch.planning import (
+    InputFile,
+    Naming,
+    Shard,
+    check_pattern,
+    check_targets,
+    find_inputs,
+    plan_outputs,
+)
+from srflow_sdk.errors import ArgumentError, ImageError
+
+
+def named(path: str | Path, name: str | None = None) -> InputFile:
+    return InputFile(path=Path(path), name=PurePosixPath(name or Path(path).name))
+
+
+def targets(inputs: list[str], out: str | Path, *, directory: bool = False, **naming: object) -> list[str]:
+    jobs = plan_outputs(
+        [named(path) for path in inputs],
+        Path(out),
+        naming=Naming(**naming),  # type: ignore[arg-type]
+        directory=directory,
+    )
+    return [target.as_posix() for job in jobs for target in job.targets]
+
+
+def tree(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def found(folder: Path, *, out: str | Path = "elsewhere", recursive: bool = False) -> list[str]:
+    return [file.name.as_posix() for file in find_inputs([folder], out=Path(out), recursive=recursive)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "samples", "expected"),
+    [
+        (["a.jpg"], "big.webp", 1, ["big.webp"]),
+        (["a.jpg"], "new/big.png", 2, ["new/big_s0.png", "new/big_s1.png"]),
+        (["a.jpg"], "out", 1, ["out/a.png"]),
+        (["a.jpg"], "out", 2, ["out/a_s0.png", "out/a_s1.png"]),
+        (["x/a.jpg", "y/b.tar.png"], "out", 1, ["out/a.png", "out/b.tar.png"]),
+        (["a.jpg", "b.jpg"], "out", 2, ["out/a_s0.png", "out/a_s1.png", "out/b_s0.png", "out/b_s1.png"]),
+    ],
+)
+def test_names_of_outputs(inputs: list[str], out: str, samples: int, expected: list[str]) -> None:
+    assert targets(inputs, out, samples=samples) == expected
+
+
+def test_samples_are_numbered_from_the_first_on() -> None:
+    assert targets(["a.jpg"], "big.png", sample=5, samples=2) == ["big_s5.png", "big_s6.png"]
+    assert targets(["a.jpg"], "out", sample=5, samples=2) == ["out/a_s5.png", "out/a_s6.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("{stem}_x4.jpg", "a.b_x4.jpg"),
+        ("{stem}_{ending}.png", "a.b_JPG.png"),
+        ("{stem}_{seed}_{sample:03}_t{tau:.2f}.WEBP", "a.b_7_005_t0.50.WEBP"),
+        ("{model}-{stem}.tif", "my-model-4x-a.b.tif"),
+        ("{{{stem}}}.png", "{a.b}.png"),
+    ],
+)
+def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
+    check_pattern(pattern, samples=1)
+    assert targets(["x/a.b.JPG"], "out", pattern=pattern, seed=7, sample=5, tau=0.5, model="my/model 4x") == [
+        f"out/{expected}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("{stem}_{size}.png", r"\{size\} cannot be filled in; the fields are \{stem\}, .*\{sample\}"),
+        ("{}.png", "cannot be filled in"),
+        ("{stem.__class__}.png", "cannot be filled in"),
+        ("{stem!r}.png", "cannot be filled in"),
+        ("{seed:{stem}}.png", "cannot be filled in"),
+        ("{seed:999999999}.png", "cannot be filled in"),
+        ("{stem:d}.png", "--name"),
+        ("{stem.png", "expected '}'"),
+        ("sub/{stem}.png", "-o names the folder"),
+        ("..\\{stem}.png", "-o names the folder"),
+        ("{stem}", "the ending says the format"),
+        ("{stem}.{ending}", "the ending says the format"),
+        ("{stem}.bmp", "the ending says the format"),
+    ],
+)
+def test_patterns_that_name_nothing_are_refused(pattern: str, says: str) -> None:
+    with pytest.raises(ArgumentError, match=says):
+        check_pattern(pattern, samples=1)
+
+
+def test_a_pattern_for_several_samples_needs_their_number() -> None:
+    check_pattern("{stem}-{sample}.png", samples=2)
+    with pytest.raises(ArgumentError, match=r"it needs \{sample\}"):
+        check_pattern("{stem}.png", samples=2)
+
+
+def test_a_pattern_and_one_file_are_two_names() -> None:
+    with pytest.raises(ArgumentError, match="a name already"):
+        targets(["a.jpg"], "big.png", pattern="{stem}.png")
+
+
+def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "set.png"
+    assert targets(["a.jpg"], "v1.2", directory=True) == ["v1.2/a.png"]
+    folder.mkdir()
+    assert targets(["a.jpg"], folder) == [f"{folder.as_posix()}/a.png"]
+
+
+def test_several_inputs_or_a_folder_cannot_go_to_one_file(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"big\.png is one file and there are 2 inputs"):
+        targets(["a.jpg", "b.jpg"], "big.png")
+    with pytest.raises(ArgumentError, match=r"big\.png is one file and .* is a folder"):
+        plan_outputs([named("a.jpg")], Path("big.png"), naming=Naming(), inputs=[tmp_path])
+
+
+def test_folders_give_their_images_sorted_whatever_the_case_of_their_endings(tmp_path: Path) -> None:
+    tree(tmp_path, "b.JPG", "a.png", "c.Tiff", "notes.txt", "none", ".hidden.png", "sub/d.png")
+    assert found(tmp_path) == ["a.png", "b.JPG", "c.Tiff"]
+
+
+def test_recursive_keeps_the_structure(tmp_path: Path) -> None:
+    tree(tmp_path, "b.png", "a/c.png", "a/a/d.png", ".git/e.png", "a b/f.png")
+    assert found(tmp_path, recursive=True) == ["a/a/d.png", "a/c.png", "a b/f.png", "b.png"]
+    files = find_inputs([tmp_path], out=Path("out"), recursive=True)
+    jobs = plan_outputs(files, Path("out"), naming=Naming(samples=2), inputs=[tmp_path])
+    assert [target.as_posix() for target in jobs[1].targets] == ["out/a/c_s0.png", "out/a/c_s1.png"]
+    assert jobs[1].source == tmp_path / "a/c.png"
+
+
+def test_links_do_not_make_folders_endless(tmp_path: Path) -> None:
+    tree(tmp_path, "a/b.png")
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self.png").symlink_to("self.png")
+    assert found(tmp_path, recursive=True) == ["a/b.png", "self.png"]
+    files = find_inputs([tmp_path], out=Path("out"), recursive=True)
+    assert len(plan_outputs(files, Path("out"), naming=Naming(), inputs=[tmp_path])) == 2
+
+
+def test_earlier_outputs_are_no_inputs(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "large/a.png", "large/sub/b.png", "larger/c.png")
+    (tmp_path / "newest.png").symlink_to("large/a.png")
+    assert found(tmp_path, out=tmp_path / "large", recursive=True) == ["a.png", "larger/c.png"]
+    assert found(tmp_path / "large", out=tmp_path / "large/sub/..", recursive=True) == ["a.png", "sub/b.png"]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_folder_without_images_is_an_error(tmp_path: Path, recursive: bool) -> None:
+    tree(tmp_path, "notes.txt", "large/a.png")
+    with pytest.raises(ImageError, match="there are no images") as error:
+        found(tmp_path, out=tmp_path / "large", recursive=recursive)
+    assert ("--recursive" in str(error.value)) is not recursive
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ImageError, match="cannot be listed: Permission denied"):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize("out", [".", "..", "sub/.."])
+def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
+    folder = tree(tmp_path / "photos", "a.png", "sub/b.png", "photos/photos/c.png")
+    place = folder / out
+    files = find_inputs([folder], out=place, recursive=True)
+    with pytest.raises(ArgumentError, match=r"among the inputs|overwrite the input"):
+        plan_outputs(files, place, naming=Naming(pattern="{stem}_x4.png"), inputs=[folder])
+    inside = folder / "large"
+    assert plan_outputs(files, inside, naming=Naming(), inputs=[folder])
+
+
+@pytest.mark.parametrize(
+    ("second", "mend"), [("b/photo.png", "two directories"), ("a/photo.jpeg", r'--name "\{stem\}_\{ending\}')]
+)
+def test_two_inputs_of_one_output_are_refused(second: str, mend: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"would both be written to out/photo\.png; .*{mend}"):
+        targets(["a/photo.jpg", second], "out")
+
+
+def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "b.png")
+    files = find_inputs([tmp_path / "b.png", tmp_path], out=Path("out"))
+    jobs = plan_outputs(files, Path("out"), naming=Naming())
+    assert [job.source.name for job in jobs] == ["b.png", "a.png"]
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_no_input_is_overwritten_by_any_output_under_any_name(
+    tmp_path: Path, link: Callable[[Path, Path], None] | None
+) -> None:
+    tree(tmp_path, "photo.png", "other.jpg", "out/nothing")
+    out = tmp_path / "out"
+    if link is not None:
+        link(tmp_path / "photo.png", out / "photo.png")
+    else:
+        out = tmp_path / "out" / ".."
+    files = [named(tmp_path / "other.jpg"), named(tmp_path / "photo.png")]
+    with pytest.raises(ArgumentError, match="would overwrite the input"):
+        plan_outputs(files, out, naming=Naming())
+
+
+def test_a_file_to_keep_is_not_overwritten(tmp_path: Path) -> None:
+    tree(tmp_path, "a.jpg", "large.png")
+    with pytest.raises(ArgumentError, match="would overwrite"):
+        plan_outputs(
+            [named(tmp_path / "a.jpg")], tmp_path / "large.png", naming=Naming(), keep=[tmp_path / "large.png"]
+        )
+
+
+@given(names=st.lists(st.text(min_size=1, max_size=20), max_size=40), count=st.integers(1, 7))
+def test_every_input_is_in_exactly_one_shard(names: list[str], count: int) -> None:
+    shards = [Shard(index=index, count=count) for index in range(1, count + 1)]
+    for name in map(PurePosixPath, names):
+        assert sum(shard.holds(name) for shard in shards) == 1
+
+
+def test_shards_are_the_same_on_every_machine() -> None:
+    parts = [next(i for i in (1, 2, 3) if Shard(index=i, count=3).holds(PurePosixPath(f"a/{n}.png"))) for n in range(9)]
+    assert parts == [3, 1, 1, 3, 2, 2, 2, 1, 3]
+    composed, decomposed = PurePosixPath("caf\u00e9.png"), PurePosixPath("cafe\u0301.png")
+    for index in range(1, 8):
+        shard = Shard(index=index, count=7)
+        assert shard.holds(composed) == shard.holds(decomposed)
+
+
+def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
+    tree(tmp_path, "file")
+    (tmp_path / "dir.png").mkdir()
+
+    def check(target: str, report: str | None = None) -> None:
+        jobs = plan_outputs([named(tmp_path / "a.jpg")], tmp_path / target, naming=Naming())
+        check_targets(jobs, report=None if report is None else tmp_path / report)
+
+    check("new/deep/big.png", "reports/r.json")
+    assert (tmp_path / "new" / "deep").is_dir()
+    with pytest.raises(ArgumentError, match="the ending says the format"):
+        check("big.bmp")
+    with pytest.raises(ImageError, match="file cannot be made a directory"):
+        check("file/big.png")
+    with pytest.raises(ImageError, match="it is a directory"):
+        check("big.png", "dir.png")
+    with pytest.raises(ArgumentError, match=r"the report .* would replace"):
+        check("big.png", "a.jpg")
