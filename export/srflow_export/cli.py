@@ -68,7 +68,7 @@ def _check_use(context: click.Context) -> None:
 @click.option("--config", type=click.Path(path_type=Path), help="Published YAML, instead of detecting the network.")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="The bundle's default tau.")
-@click.option("--halo", type=click.IntRange(0, 4096), default=16, show_default=True, help="LR pixels around a tile.")
+@click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels around a tile.  [default: measured]")
 @click.option("--name", default="", help="Name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
@@ -84,7 +84,7 @@ def main(
     config: Path | None,
     blocks: tuple[int, ...] | None,
     tau: float,
-    halo: int,
+    halo: int | None,
     name: str,
     licence: str,
     training_data: str,
@@ -92,6 +92,7 @@ def main(
     """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use; or a bundle into a checkpoint.
 
     The graphs are compared with the checkpoint's network on real photographs; a bundle is written only if they agree.
+    The halo of tiles is measured on the same photographs, which takes a minute or two with the full-size network.
     A checkpoint made with --checkpoint-of gives the bundle's images and is there to be trained further.
 
     \b

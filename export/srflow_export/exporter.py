@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srflow_export import graphs, onnx_models, parity
+from srflow_export.halo import HaloRow, measured_halo
 from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, file_sha256, staged_bundle
 from srflow_sdk.errors import ExportError
 from srflow_training.checkpoints import load_checkpoint
@@ -26,7 +27,8 @@ class ExportOptions:
 
     fused: also write fused.onnx. weights: how large weights are stored, "fp16" halves the files (arithmetic stays
     float32). config: published YAML, instead of detecting the network. stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses when asked for none. halo: LR pixels of context around a tile.
+    default_tau: what the runtime uses when asked for none. halo: LR pixels of context around a tile; None: measured,
+    see :func:`srflow_export.halo.measured_halo`.
     name, licence, training_data: for the manifest.
     """
 
@@ -35,7 +37,7 @@ class ExportOptions:
     config: Path | None = None
     stacked_blocks: tuple[int, ...] | None = None
     default_tau: float = 0.8
-    halo: int = 16
+    halo: int | None = None
     name: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
@@ -66,12 +68,30 @@ def export_checkpoint(
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
-        rows = parity.measure(model, Bundle(path=stage.path, manifest=manifest))
+        staged = Bundle(path=stage.path, manifest=manifest)
+        rows = parity.measure(model, staged)
         for row in rows:
             say(_row_line(row))
         parity.check(rows, weights=options.weights)
+        if options.halo is None:
+            manifest = with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
         return stage.commit(manifest)
+
+
+def with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
+    """The bundle's manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
+    row, smaller = measured_halo(bundle)
+    say(_halo_line(row))
+    if not row.is_enough:
+        logger.warning(
+            "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
+            'use tile="none"',
+            row.halo,
+        )
+    record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
+    provenance = {**bundle.manifest.provenance, "halo": record}
+    return dataclasses.replace(bundle.manifest, halo=row.halo, provenance=provenance)
 
 
 def _onnx_files(model: SRFlow, manifest: Manifest, options: ExportOptions) -> list[tuple[str, bytes]]:
@@ -116,7 +136,7 @@ def _manifest(model: SRFlow, checkpoint: Path, target: Path, options: ExportOpti
             if shape.latent_channels
         ),
         default_tau=options.default_tau,
-        halo=options.halo,
+        halo=0 if options.halo is None else options.halo,
         conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config),
         weights=options.weights,
         model=config.to_dict(),
@@ -157,3 +177,10 @@ def _row_line(row: parity.ParityRow) -> str:
     if row.diverged:
         line += f"; {row.diverged} patches left out: the checkpoint's own network diverges there"
     return line
+
+
+def _halo_line(row: HaloRow) -> str:
+    return (
+        f"halo {row.halo}: tiles differ from the untiled picture by at most {255 * row.max_abs:.2g}/255, "
+        f"on average {255 * row.mean_abs:.2g}/255"
+    )

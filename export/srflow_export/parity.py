@@ -21,7 +21,7 @@ from srflow_training.noise import runtime_noise
 TAUS = (0.0, 0.8, 1.0)
 MIN_PSNR = {"fp32": 90.0, "fp16": 50.0}  # by how weights are stored, in dB
 _PATCH = (40, 48)  # LR pixels; not square, so that height and width cannot be mistaken for each other
-_DIVERGED = 1e3  # image values are in [0, 1]
+DIVERGED = 1e3  # image values are in [0, 1]
 _MAX_DB = 200.0  # what equality is reported as
 
 Array = npt.NDArray[np.float32]
@@ -50,21 +50,30 @@ class ParityRow:
         return asdict(self)
 
 
-def photo_patches(size_multiple: int) -> list[Array]:
-    """LR patches of the photographs that come with the exporter: float32 1×3×h×w in [0, 1]."""
-    patches = []
-    height, width = (max(side // size_multiple, 1) * size_multiple for side in _PATCH)
+def photographs(size_multiple: int) -> list[Array]:
+    """The LR photographs that come with the exporter: float32 1×3×h×w in [0, 1], about 112×112."""
+    photos = []
     folder = resources.files("srflow_export") / "photos"
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
         if entry.name.endswith(".png"):
             with entry.open("rb") as file, Image.open(file) as image:
                 photo = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-            top, left = (photo.shape[0] - height) // 2, (photo.shape[1] - width) // 2
-            patch = photo[top : top + height, left : left + width].transpose(2, 0, 1)[None]
-            patches.append(np.ascontiguousarray(patch))
-    if not patches:
+            photos.append(_middle(photo.transpose(2, 0, 1)[None], photo.shape[:2], size_multiple))
+    if not photos:
         raise ExportError("the exporter's photographs are missing from this installation; install srflow-sdk again")
-    return patches
+    return photos
+
+
+def photo_patches(size_multiple: int) -> list[Array]:
+    """LR patches out of the middle of the photographs: float32 1×3×h×w in [0, 1]."""
+    return [_middle(photo, _PATCH, size_multiple) for photo in photographs(size_multiple)]
+
+
+def _middle(photo: Array, size: tuple[int, int], size_multiple: int) -> Array:
+    """Out of the middle, as much of the height and width as multiples allow."""
+    height, width = (max(side // size_multiple, 1) * size_multiple for side in size)
+    top, left = (photo.shape[2] - height) // 2, (photo.shape[3] - width) // 2
+    return np.ascontiguousarray(photo[:, :, top : top + height, left : left + width])
 
 
 def measure(model: SRFlow, bundle: Bundle) -> list[ParityRow]:
@@ -127,7 +136,7 @@ def _compared(graph: str, tau: float, images: list[Array], references: list[Arra
     pairs = [
         (image.astype(np.float64), reference.astype(np.float64))
         for image, reference in zip(images, references, strict=True)
-        if np.abs(reference).max() < _DIVERGED  # false for NaN too
+        if np.abs(reference).max() < DIVERGED  # false for NaN too
     ]
     if not pairs and tau == 0:
         raise ExportError("the checkpoint's own network diverges on every photograph at tau 0: nothing to export")

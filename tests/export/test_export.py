@@ -146,6 +146,7 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
     assert manifest.provenance["training_data"] == "noise"
     assert manifest.provenance["training"] == {"iterations": 1}
     assert manifest.variant == "bounded"
+    assert manifest.provenance["halo"]["measured"]["halo"] == manifest.halo > 0
 
 
 def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(folder, checkpoint, bundle):
