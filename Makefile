@@ -46,6 +46,7 @@ lint: $(dev) ## style and types alone
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
+	$(python) -m mypy tests/sdk/user_program.py
 
 .PHONY: format
 format: $(dev) ## put the code into the house style

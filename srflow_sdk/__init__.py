@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from srflow_sdk.bundle import Bundle
-    from srflow_sdk.encoding import Encoding
+    from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
+    from srflow_sdk.encoding import Encoding, Report
     from srflow_sdk.errors import (
         ArgumentError,
         BundleError,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         SRFlowError,
     )
-    from srflow_sdk.files import ImageFile, read_image, write_image
+    from srflow_sdk.files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
@@ -43,23 +44,35 @@ __all__ = [
     "DeviceError",
     "Encoding",
     "ExportError",
+    "FileOutput",
+    "FileResult",
     "ImageError",
     "ImageFile",
+    "Metadata",
     "MissingExtraError",
     "NonFiniteError",
     "OutOfMemoryError",
+    "Provenance",
+    "Report",
     "SRFlowError",
     "Upscaler",
     "read_image",
+    "read_provenance",
     "write_image",
 ]
 
 _HOMES = {
     "Bundle": "bundle",
     "Encoding": "encoding",
+    "FileOutput": "drawing.file_upscaling",
+    "FileResult": "drawing.file_upscaling",
     "ImageFile": "files",
+    "Metadata": "files",
+    "Provenance": "files",
+    "Report": "encoding",
     "Upscaler": "upscaler",
     "read_image": "files",
+    "read_provenance": "files",
     "write_image": "files",
 }
 

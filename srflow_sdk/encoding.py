@@ -17,7 +17,7 @@ from srflow_sdk.drawing.painter import Painter, Reduce, Request
 from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
 from srflow_sdk.drawing.rows import ArrayRows
 from srflow_sdk.drawing.temperature import Tau, Temperature
-from srflow_sdk.errors import ArgumentError, OutOfMemoryError
+from srflow_sdk.errors import ArgumentError, OutOfMemoryError, memory_errors_typed
 from srflow_sdk.images import ImageKind
 from srflow_sdk.tiles import Tile
 
@@ -31,8 +31,8 @@ ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], N
 class Report:
     """What was measured of a call's outputs.
 
-    lr_psnr: for every output, PSNR in dB between the LR image and the output's bicubic reduction, both in [0, 1];
-    wholly transparent pixels do not count.
+    lr_psnr: for every output, PSNR in dB between the LR image and the output's bicubic reduction, both in [0, 1] and in
+    the image's own profile; wholly transparent pixels do not count. Infinite if they agree, NaN if nothing is visible.
     """
 
     lr_psnr: tuple[float, ...]
@@ -103,24 +103,57 @@ class Encoding(Generic[ImageT]):
         return len(self._kept)
 
     @overload
-    def sample(self, *, samples: Literal[1] = ..., **options: Unpack[DrawOptions]) -> ImageT: ...
-    @overload
-    def sample(self, *, samples: int, **options: Unpack[DrawOptions]) -> list[ImageT] | Any: ...
-    @overload
-    def sample(self, *, samples: int, reduce: Literal["mean"], **options: Unpack[DrawOptions]) -> ImageT: ...
+    def sample(
+        self,
+        *,
+        samples: Literal[1] = ...,
+        reduce: None = ...,
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
+    ) -> ImageT: ...
     @overload
     def sample(
-        self, *, samples: int, reduce: Literal["std"], **options: Unpack[DrawOptions]
+        self, *, samples: int, reduce: None = ..., report: Literal[False] = ..., **options: Unpack[DrawOptions]
+    ) -> list[ImageT] | Any: ...
+    @overload
+    def sample(
+        self,
+        *,
+        samples: int,
+        reduce: Literal["mean"],
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
+    ) -> ImageT: ...
+    @overload
+    def sample(
+        self,
+        *,
+        samples: int,
+        reduce: Literal["std"],
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
     ) -> NDArray[np.float32]: ...
     @overload
     def sample(
         self,
         *,
-        samples: int = ...,
-        reduce: Literal["mean"] | None = ...,
+        samples: Literal[1] = ...,
+        reduce: None = ...,
         report: Literal[True],
         **options: Unpack[DrawOptions],
-    ) -> tuple[Any, Report]: ...
+    ) -> tuple[ImageT, Report]: ...
+    @overload
+    def sample(
+        self, *, samples: int, reduce: None = ..., report: Literal[True], **options: Unpack[DrawOptions]
+    ) -> tuple[list[ImageT] | Any, Report]: ...
+    @overload
+    def sample(
+        self, *, samples: int, reduce: Literal["mean"], report: Literal[True], **options: Unpack[DrawOptions]
+    ) -> tuple[ImageT, Report]: ...
+    @overload
+    def sample(
+        self, *, samples: int = ..., reduce: Reduce | None = ..., report: bool = ..., **options: Unpack[DrawOptions]
+    ) -> Any: ...
     def sample(
         self,
         *,
@@ -150,17 +183,14 @@ class Encoding(Generic[ImageT]):
         plain = reduce == "std"
         if plain and (consistent or report):
             raise ArgumentError("a standard deviation is no picture: it can be neither consistent nor reported on")
-        try:
+        check_callbacks(progress, cancel)
+        size = f"{self._lr.width * manifest.scale}×{self._lr.height * manifest.scale}"
+        mend = "ask for fewer samples at a time, or let upscale_file write them as they come"
+        with memory_errors_typed(f"for {request.pictures} pictures of {size}; {mend}"):
             canvases = [self._canvas(plain=plain) for _ in range(request.pictures)]
             outputs = self._draw(
                 request, canvases, consistent=consistent, measure=report, plain=plain, progress=progress
             )
-        except MemoryError as error:  # of a tile: painter; this one is of the answer
-            size = f"{self._lr.width * manifest.scale}×{self._lr.height * manifest.scale}"
-            raise OutOfMemoryError(
-                f"memory ran out for {request.pictures} pictures of {size}; ask for fewer samples at a time, or let "
-                "upscale_file write them as they come"
-            ) from error
         images = [canvas.pixels if plain else self._kind.wrapped(canvas.pixels) for canvas in canvases]
         result = images[0] if samples == 1 or reduce else images
         if not report:
@@ -226,7 +256,7 @@ def make_request(
 ) -> Request:
     """A request for an image of this size, checked. Raises: ArgumentError."""
     check_numbers(seed=seed, sample=sample, samples=samples)
-    if reduce not in (None, "mean", "std"):
+    if not (reduce is None or (isinstance(reduce, str) and reduce in ("mean", "std"))):
         raise ArgumentError(f'reduce is {reduce!r}; it is "mean", "std" or None')
     if reduce and samples < 2:
         raise ArgumentError(f'samples is {samples}; reduce="{reduce}" needs at least 2')
@@ -240,9 +270,19 @@ def make_request(
 
 
 def check_numbers(*, seed: int, sample: int, samples: int = 1) -> None:
-    """Raises: ArgumentError unless seed and all samples are 0 … 2^64 - 1 and there is at least one."""
+    """Raises: ArgumentError unless seed and all samples are 0 … 2^64 - 1 and there are 1 to 2^20."""
     for name, value, low in (("seed", seed, 0), ("sample", sample, 0), ("samples", samples, 1)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
             raise ArgumentError(f"{name} is {value!r}; it is a whole number from {low} on")
     if max(int(seed), int(sample) + int(samples) - 1) >> 64:
         raise ArgumentError("seed and sample must be below 2^64")
+    if samples > 1 << 20:
+        raise ArgumentError(f"samples is {samples}; ask for at most {1 << 20:,} at a time")
+
+
+def check_callbacks(progress: object, cancel: object) -> None:
+    """Raises: ArgumentError unless progress is None or can be called, and cancel is None or an event."""
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress is {progress!r}; it is a function of two numbers, or None")
+    if cancel is not None and not isinstance(cancel, threading.Event):
+        raise ArgumentError(f"cancel is {cancel!r}; it is a threading.Event, or None")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 
 
@@ -48,6 +50,15 @@ class CancelledError(SRFlowError):
 
 class MissingExtraError(SRFlowError):
     """An optional part of the installation is needed and absent."""
+
+
+@contextlib.contextmanager
+def memory_errors_typed(what: str) -> Iterator[None]:
+    """Turn a MemoryError in the block into an OutOfMemoryError: "memory ran out {what}"."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(f"memory ran out {what}") from error
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

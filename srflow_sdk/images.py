@@ -107,7 +107,7 @@ def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
     try:
         image.load()
         converted = _in_known_mode(image)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, AssertionError) as error:  # the last two: it is closed
         raise ImageError(f"the image's pixels cannot be read: {error}; its file is damaged or incomplete") from error
     kept = ("exif",) if image.mode in _OTHER_COLOURS else ("exif", "icc_profile")
     info = {name: image.info[name] for name in kept if name in image.info}
@@ -156,7 +156,7 @@ def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
         raise ImageError(f"the array has no pixels (shape {array.shape})")
     if array.dtype == np.float32:
         _check_floats(array)
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    native = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
     hwc = native[..., None] if native.ndim == 2 else native
     return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=native.ndim == 2)
 

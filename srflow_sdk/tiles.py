@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from numbers import Integral
 from typing import Literal
 
 from srflow_sdk.errors import ArgumentError
@@ -26,7 +27,7 @@ AUTO_BUDGET_BYTES = 768 << 20
 _ACTIVATIONS_FACTOR = (
     4.2  # conditioning and activations together, in units of the conditioning: benchmarks/tile_time.py
 )
-_AUTO_MIN, _AUTO_MAX = 64, 512
+_AUTO_GOOD, _AUTO_MAX = 64, 512
 _AUTO_STEP = 16  # so that a little more or less free memory does not give other tiles
 
 
@@ -83,31 +84,40 @@ def core_size(
     halo: int,
     conditioning_bytes_per_pixel: int,
     budget: int = AUTO_BUDGET_BYTES,
+    most: int | None = None,
 ) -> int | None:
     """The largest core side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
 
-    tile: "auto" lets a tile take `budget` bytes (the core stays within 64 … 512 pixels), "none" is one tile whatever it
-    costs, a number is the core's side, at least 16, rounded up to a multiple.
+    tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
+    than the tile; the core has 16 to 512 pixels. "none" is one tile whatever it costs, a number is the core's side, at
+    least 16, rounded up to a multiple.
 
     Raises: ArgumentError for anything else.
     """
     if tile == "none":
         return None
     if tile == "auto":
-        affordable = int(budget / (_ACTIVATIONS_FACTOR * conditioning_bytes_per_pixel))
+        bytes_per_pixel = _ACTIVATIONS_FACTOR * conditioning_bytes_per_pixel
+        affordable = int(budget / bytes_per_pixel)
         if height * width <= affordable:
             return None
-        side = (math.isqrt(affordable) - 2 * halo) // _AUTO_STEP * _AUTO_STEP
-        return padded_size(min(max(side, _AUTO_MIN), _AUTO_MAX), multiple)
+
+        def side(pixels: int) -> int:
+            return (math.isqrt(pixels) - 2 * halo) // _AUTO_STEP * _AUTO_STEP
+
+        core = side(affordable)
+        if core < _AUTO_GOOD and most is not None:
+            core = max(core, min(_AUTO_GOOD, side(int(most / bytes_per_pixel))))
+        return padded_size(min(max(core, MIN_TILE), _AUTO_MAX), multiple)
     check_tile(tile)
     return padded_size(int(tile), multiple)
 
 
 def check_tile(tile: object) -> None:
     """Raises: ArgumentError unless it is "auto", "none" or a whole number of LR pixels from :data:`MIN_TILE` on."""
-    if tile in ("auto", "none"):
+    if isinstance(tile, str) and tile in ("auto", "none"):
         return
-    if isinstance(tile, bool) or not isinstance(tile, int) or tile < MIN_TILE:
+    if isinstance(tile, bool) or not isinstance(tile, Integral) or tile < MIN_TILE:
         raise ArgumentError(f'tile is {tile!r}; it is "auto", "none" or a whole number of LR pixels from {MIN_TILE} on')
 
 
@@ -116,16 +126,12 @@ def plan_tiles(height: int, width: int, *, core: int | None, halo: int, multiple
 
     height, width: multiples of `multiple` (see :func:`padded_size`). core: the largest side of a core, a multiple too;
     None: one tile. Cores are of nearly equal size, so that no sliver remains at the end. halo is rounded up to a
-    multiple.
+    multiple. Windows come in few sizes (corners, edges, inner ones), because runtimes keep memory for every size.
     """
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
-    reach = padded_size(halo, multiple)
-    return [
-        _tile(rows, columns, height=height, width=width, reach=reach)
-        for rows in _intervals(height, core, multiple)
-        for columns in _intervals(width, core, multiple)
-    ]
+    whole = Window(top=0, left=0, height=height, width=width)
+    return _tiles(whole, height=height, width=width, core=core, reach=padded_size(halo, multiple), multiple=multiple)
 
 
 def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
@@ -133,19 +139,40 @@ def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
     return [list(row) for _, row in groupby(tiles, key=lambda tile: tile.core.top)]
 
 
-def split_tile(tile: Tile, *, height: int, width: int, core: int, halo: int, multiple: int) -> list[Tile]:
-    """Smaller tiles, of cores up to `core`, that contribute together what the tile does; see :func:`plan_tiles`."""
+def split_tile(tile: Tile, *, core: int, halo: int, multiple: int) -> list[Tile]:
+    """Smaller tiles, of cores up to `core`, that contribute together what the tile does and see no more than it."""
+    bottom, right = tile.window.top + tile.window.height, tile.window.left + tile.window.width
+    reach = padded_size(halo, multiple)
+    return _tiles(tile.core, height=bottom, width=right, core=core, reach=reach, multiple=multiple)
+
+
+def _tiles(covered: Window, *, height: int, width: int, core: int | None, reach: int, multiple: int) -> list[Tile]:
+    """Tiles of a rectangle in an image."""
+    vertical = _spans(covered.top, covered.height, limit=height, core=core, reach=reach, multiple=multiple)
+    horizontal = _spans(covered.left, covered.width, limit=width, core=core, reach=reach, multiple=multiple)
     return [
-        _tile(
-            (tile.core.top + rows[0], tile.core.top + rows[1]),
-            (tile.core.left + columns[0], tile.core.left + columns[1]),
-            height=height,
-            width=width,
-            reach=padded_size(halo, multiple),
-        )
-        for rows in _intervals(tile.core.height, core, multiple)
-        for columns in _intervals(tile.core.width, core, multiple)
+        Tile(core=_window(rows, columns), window=_window(seen_rows, seen_columns))
+        for rows, seen_rows in vertical
+        for columns, seen_columns in horizontal
     ]
+
+
+def _spans(
+    first: int, length: int, *, limit: int, core: int | None, reach: int, multiple: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(start, end) of nearly equal parts of a length, none longer than the core, and what each of them sees."""
+    parts = _intervals(length, core, multiple)
+    longest = max(end - start for start, end in parts)
+    spans = []
+    for start, end in ((first + start, first + end) for start, end in parts):
+        top, bottom = max(start - reach, 0), min(end + reach, limit)
+        shorter = longest - (end - start)
+        if bottom < limit:
+            bottom = min(bottom + shorter, limit)
+        else:
+            top = max(top - shorter, 0)
+        spans.append(((start, end), (top, bottom)))
+    return spans
 
 
 def _intervals(length: int, core: int | None, multiple: int) -> Sequence[tuple[int, int]]:
@@ -154,13 +181,6 @@ def _intervals(length: int, core: int | None, multiple: int) -> Sequence[tuple[i
     units = length // multiple
     edges = [units * index // count * multiple for index in range(count + 1)]
     return list(pairwise(edges))
-
-
-def _tile(rows: tuple[int, int], columns: tuple[int, int], *, height: int, width: int, reach: int) -> Tile:
-    def grown(interval: tuple[int, int], limit: int) -> tuple[int, int]:
-        return max(interval[0] - reach, 0), min(interval[1] + reach, limit)
-
-    return Tile(core=_window(rows, columns), window=_window(grown(rows, height), grown(columns, width)))
 
 
 def _window(rows: tuple[int, int], columns: tuple[int, int]) -> Window:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -19,7 +20,7 @@ from srflow_sdk.drawing.painter import Painter, Reduce
 from srflow_sdk.drawing.passes import Progress
 from srflow_sdk.drawing.temperature import Tau
 from srflow_sdk.encoding import DrawOptions, Encoding, ImageT, Report
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ArgumentError, ImageError, memory_errors_typed
 from srflow_sdk.files import MAX_PIXELS, Provenance, read_image
 from srflow_sdk.images import InMemoryImage, unpacked
 from srflow_sdk.tiles import TileSize, check_tile
@@ -46,7 +47,8 @@ class Upscaler:
     threads: CPU threads, at most one per core; None leaves the choice to the runtime.
 
     Thread-safe: any number of threads may share one. The same bundle, image, tau, seed and sample give the same
-    picture in any call, and whatever other samples are drawn with it.
+    picture in any call, and whatever other samples are drawn with it: to the bit with tiles of the same size, which
+    "auto" chooses by the free memory.
 
     Raises: BundleError, DeviceError, ArgumentError.
     """
@@ -60,6 +62,8 @@ class Upscaler:
         threads: int | None = None,
     ) -> None:
         check_tile(tile)
+        if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))):
+            raise ArgumentError(f"bundle is {bundle!r}; it is the path of a bundle, an open Bundle, or None")
         if bundle is None:
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
@@ -93,21 +97,119 @@ class Upscaler:
         return self._painter.device
 
     @overload
-    def upscale(self, image: ImageT, *, samples: Literal[1] = ..., **options: Unpack[DrawOptions]) -> ImageT: ...
-    @overload
-    def upscale(self, image: ImageT, *, samples: int, **options: Unpack[DrawOptions]) -> list[ImageT] | Any: ...
-    @overload
-    def upscale(self, image: PathLike, *, samples: Literal[1] = ..., **options: Unpack[DrawOptions]) -> Image.Image: ...
-    @overload
-    def upscale(self, image: PathLike, *, samples: int, **options: Unpack[DrawOptions]) -> list[Image.Image] | Any: ...
-    @overload
     def upscale(
-        self, image: ImageT, *, samples: int, reduce: Literal["mean"], **options: Unpack[DrawOptions]
+        self,
+        image: ImageT,
+        *,
+        samples: Literal[1] = ...,
+        reduce: None = ...,
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
     ) -> ImageT: ...
     @overload
     def upscale(
-        self, image: PathLike, *, samples: int, reduce: Literal["mean"], **options: Unpack[DrawOptions]
+        self,
+        image: ImageT,
+        *,
+        samples: int,
+        reduce: None = ...,
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
+    ) -> list[ImageT] | Any: ...
+    @overload
+    def upscale(
+        self,
+        image: ImageT,
+        *,
+        samples: int,
+        reduce: Literal["mean"],
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
+    ) -> ImageT: ...
+    @overload
+    def upscale(
+        self,
+        image: ImageT,
+        *,
+        samples: Literal[1] = ...,
+        reduce: None = ...,
+        report: Literal[True],
+        **options: Unpack[DrawOptions],
+    ) -> tuple[ImageT, Report]: ...
+    @overload
+    def upscale(
+        self, image: ImageT, *, samples: int, reduce: None = ..., report: Literal[True], **options: Unpack[DrawOptions]
+    ) -> tuple[list[ImageT] | Any, Report]: ...
+    @overload
+    def upscale(
+        self,
+        image: ImageT,
+        *,
+        samples: int,
+        reduce: Literal["mean"],
+        report: Literal[True],
+        **options: Unpack[DrawOptions],
+    ) -> tuple[ImageT, Report]: ...
+    @overload
+    def upscale(
+        self,
+        image: PathLike,
+        *,
+        samples: Literal[1] = ...,
+        reduce: None = ...,
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
     ) -> Image.Image: ...
+    @overload
+    def upscale(
+        self,
+        image: PathLike,
+        *,
+        samples: int,
+        reduce: None = ...,
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
+    ) -> list[Image.Image] | Any: ...
+    @overload
+    def upscale(
+        self,
+        image: PathLike,
+        *,
+        samples: int,
+        reduce: Literal["mean"],
+        report: Literal[False] = ...,
+        **options: Unpack[DrawOptions],
+    ) -> Image.Image: ...
+    @overload
+    def upscale(
+        self,
+        image: PathLike,
+        *,
+        samples: Literal[1] = ...,
+        reduce: None = ...,
+        report: Literal[True],
+        **options: Unpack[DrawOptions],
+    ) -> tuple[Image.Image, Report]: ...
+    @overload
+    def upscale(
+        self,
+        image: PathLike,
+        *,
+        samples: int,
+        reduce: None = ...,
+        report: Literal[True],
+        **options: Unpack[DrawOptions],
+    ) -> tuple[list[Image.Image] | Any, Report]: ...
+    @overload
+    def upscale(
+        self,
+        image: PathLike,
+        *,
+        samples: int,
+        reduce: Literal["mean"],
+        report: Literal[True],
+        **options: Unpack[DrawOptions],
+    ) -> tuple[Image.Image, Report]: ...
     @overload
     def upscale(
         self,
@@ -115,6 +217,7 @@ class Upscaler:
         *,
         samples: int,
         reduce: Literal["std"],
+        report: Literal[False] = ...,
         **options: Unpack[DrawOptions],
     ) -> NDArray[np.float32]: ...
     @overload
@@ -123,10 +226,10 @@ class Upscaler:
         image: InMemoryImage | PathLike,
         *,
         samples: int = ...,
-        reduce: Literal["mean"] | None = ...,
-        report: Literal[True],
+        reduce: Reduce | None = ...,
+        report: bool = ...,
         **options: Unpack[DrawOptions],
-    ) -> tuple[Any, Report]: ...
+    ) -> Any: ...
     def upscale(
         self,
         image: InMemoryImage | PathLike,
@@ -145,15 +248,15 @@ class Upscaler:
 
         image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16 or
         float32 in [0, 1], or the path of an 8-bit file. The answer is of the same type, mode and dtype, `scale` times
-        as large (palette, CMYK and YCbCr come back as RGB); a path gives a PIL image, upright. Colours with a profile
-        other than sRGB are converted for the network and come back in that profile; arrays are sRGB. Alpha is enlarged
-        by bicubic interpolation; what lies under wholly transparent pixels does not show.
+        as large (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a path gives a PIL image, upright.
+        Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
+        sRGB. Alpha is enlarged by bicubic interpolation; what lies under wholly transparent pixels does not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 is one smooth answer, larger values
         are sharper and differ more. An array H×W gives each pixel of the input its own. None is the model's default.
         seed: 0 … 2^64 - 1. sample: index of the first sample; samples: how many, at least 1: with more than 1 the
         answer is a list, of which item i is what `sample=sample + i` gives alone, bit for bit.
-        reduce: "mean" gives one image, the average of the samples; "std" their standard deviation, float32 H×W×3 or 1
-        for images in [0, 1], without alpha. Neither holds the samples in memory. Both need at least 2 samples.
+        reduce: "mean" gives one image, the average of the samples; "std" their standard deviation (of n - 1), float32
+        H×W×3 or 1 of values in [0, 1], without alpha. Neither holds the samples in memory; both need at least 2.
         consistent: change the answer as little as possible so that its bicubic reduction is the input, to within the
         rounding of its dtype, but where that would need values outside [0, 1].
         report: give (answer, :class:`Report`) with the PSNR between that reduction and the input; under 40 dB a
@@ -167,7 +270,7 @@ class Upscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        encoding: Encoding[Any] = self.encode(image, memory_budget=0)
+        encoding = self._encoding(image, memory_budget=0)
         keywords: dict[str, Any] = {
             "tau": tau,
             "seed": seed,
@@ -197,22 +300,22 @@ class Upscaler:
     ) -> FileResult:
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
 
-        source: PNG, JPEG, WebP, TIFF, still GIF, or AVIF and HEIC where libvips has them; 8 or 16 bits or float.
-        targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings say the format; see
-        :func:`write_image`. Colour profile, EXIF and the rest of the metadata are carried over, the resolution is
-        scaled, and how the picture was made is added (:func:`read_provenance`). Each file appears whole, when all are
-        finished; on an error none does, and older files of these names stay.
+        source: PNG, JPEG, WebP, TIFF, still GIF, or AVIF and HEIC where libvips has them; 8 or 16 bits or float. It is
+        never overwritten. targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings
+        say the format; see :func:`write_image`. Colour profile, EXIF and the rest of the metadata are carried over, the
+        resolution is scaled, and how the picture was made is added (:func:`read_provenance`). Each file appears whole,
+        when all are finished; on an error none does, and older files of these names stay.
         max_pixels: largest source that is taken. report: measure each output's LR-PSNR. The rest as in :meth:`upscale`.
 
         Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
 
         Raises: as :meth:`upscale`; ImageError for files that cannot be read or written.
         """
-        paths = [targets] if isinstance(targets, (str, os.PathLike)) else list(targets)
+        paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, str) else [targets]
         return upscale_file(
             self._painter,
-            Path(source),
-            [Path(path) for path in paths],
+            _path("source", source),
+            [_path("a target", path) for path in paths],
             tau=self._bundle.manifest.default_tau if tau is None else tau,
             seed=seed,
             sample=sample,
@@ -261,16 +364,28 @@ class Upscaler:
 
         Raises: ImageError, ArgumentError, DeviceError.
         """
-        if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 0:
+        if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
             raise ArgumentError(f"memory_budget is {memory_budget!r}; it is a number of bytes, at least 0")
-        if isinstance(image, (str, os.PathLike)):
-            image = _read_eight_bit(image)
-        pixels, kind = unpacked(image)
-        return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
+        if isinstance(image, np.ndarray):
+            image = image.copy()  # tiles that are not kept are encoded later, when the caller's may have changed
+        return self._encoding(image, memory_budget=int(memory_budget))
+
+    def _encoding(self, image: InMemoryImage | PathLike, *, memory_budget: int) -> Encoding[Any]:
+        with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
+            if isinstance(image, (str, os.PathLike)):
+                image = _read_eight_bit(image)
+            pixels, kind = unpacked(image)
+            return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
+
+
+def _path(name: str, value: object) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ArgumentError(f"{name} is {value!r}; it is the path of a file")
+    return Path(os.fsdecode(value))
 
 
 def _read_eight_bit(path: PathLike) -> Image.Image:
-    file = read_image(path)
+    file = read_image(_path("image", path))
     if file.pixels.dtype != np.uint8:
         raise ImageError(
             f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot; upscale it into a file: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from numbers import Integral
 from typing import Literal, get_args
 
 from srflow_sdk.backends.base import Backend, Conditioning
@@ -27,7 +28,7 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
     """
     if device not in get_args(Device):
         raise ArgumentError(f"device is {device!r}; it is one of {', '.join(get_args(Device))}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads is {threads!r}; it is a whole number from 1, or None")
     if device == "tensorrt":
         raise DeviceError(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import srflow_sdk
@@ -17,8 +18,8 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
 from srflow_sdk.drawing.rows import StreamedRows
 from srflow_sdk.drawing.temperature import Tau, checked_number
-from srflow_sdk.encoding import check_numbers, make_request
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.encoding import check_callbacks, check_numbers, make_request
+from srflow_sdk.errors import ArgumentError, memory_errors_typed
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk.images import ImageKind
 from srflow_sdk.manifest import Manifest
@@ -65,9 +66,20 @@ def upscale_file(
     started = time.monotonic()
     if not targets:
         raise ArgumentError("there is no target to write to")
+    names = [target.resolve() for target in targets]
+    if source.resolve() in names:
+        raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
+    if len(set(names)) < len(names):
+        raise ArgumentError("two samples would be written to the same file; name a target for each")
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
+        raise ArgumentError(f"max_pixels is {max_pixels!r}; it is a whole number from 1 on")
+    check_callbacks(progress, cancel)
     check_numbers(seed=seed, sample=sample, samples=len(targets))
     manifest = painter.manifest
-    with ExitStack() as stack:
+    with (
+        memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
+        ExitStack() as stack,
+    ):
         reader = stack.enter_context(open_image(source, max_pixels=max_pixels))
         size = reader.width * manifest.scale, reader.height * manifest.scale
         for target in targets:
@@ -142,7 +154,8 @@ def provenance_of(
     consistent: bool,
     tile: int | None,
 ) -> Provenance:
-    """What an output's metadata says about how it was made."""
+    """What an output's metadata says about how it was made. Raises: ArgumentError for numbers out of range."""
+    check_numbers(seed=seed, sample=sample)
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,

@@ -52,7 +52,7 @@ class Finishing:
     def needed_from(self) -> int:
         """The first LR row that this output still asks for."""
         needed = self._done
-        if self._drawn is not None:
+        if self._drawn is not None:  # the rows above it wait for their context
             needed = min(needed, self._projected - CONTEXT)
         if self._finished is not None:
             needed = min(needed, self._measured)
@@ -65,11 +65,12 @@ class Finishing:
 
     def push(self, band: NDArray[Any]) -> None:
         """The next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
-        if self._drawn is None:
-            self._finish(band)
-            return
         scale, height = self._scale, self._lr.height
-        self._drawn.append(band)
+        if self._drawn is None:
+            self._finish(self._in_own_profile(band, self._done))
+            return
+        # In the image's own values, so that the conversion to its profile cannot undo it.
+        self._drawn.append(self._in_own_profile(band, self._drawn.bottom // scale))
         available = self._drawn.bottom // scale
         ready = available if available == height else available - CONTEXT
         if ready <= self._projected:
@@ -77,7 +78,7 @@ class Finishing:
         top = max(self._projected - CONTEXT, 0)
         rows = projected(
             self._drawn.rows(top * scale, available * scale),
-            self._lr.colours(top, available),
+            self._lr.own_colours(top, available),
             scale,
             top=top == 0,
             bottom=available == height,
@@ -90,13 +91,18 @@ class Finishing:
         top, bottom = self._done, self._done + band.shape[0] // self._scale
         if not self._plain:
             if band.dtype == np.float32:
-                band = from_unit(self._lr.in_own_profile(band, top, bottom, self._scale), self._lr.kind.dtype)
+                band = from_unit(band, self._lr.kind.dtype)
             self._measure(band)
             if self._lr.kind.has_alpha:
                 alpha = self._lr.enlarged_alpha(top, bottom, self._scale)
                 band = np.concatenate([band, alpha[..., None]], axis=2)
         self._write(band)
         self._done = bottom
+
+    def _in_own_profile(self, band: NDArray[Any], top: int) -> NDArray[Any]:
+        if self._plain or self._lr.conversion is None:
+            return band
+        return self._lr.in_own_profile(band, top, top + band.shape[0] // self._scale, self._scale)
 
     def _measure(self, band: NDArray[Any]) -> None:
         if self._finished is None:

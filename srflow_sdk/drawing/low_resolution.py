@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,17 +68,11 @@ class LowResolution:
 
     def colours(self, top: int, bottom: int) -> NDArray[np.float32]:
         """Rows as the network sees them, not padded: float32 h×W×1 or 3 in [0, 1], sRGB, nothing under transparency."""
-        above, below = self._around(top, bottom, self.reach if self.kind.has_alpha else 0)
-        pixels = self.source.rows(above, below)
-        colour = pixels[..., : self.kind.colours]
-        values = to_unit(colour) if self.conversion is None else self.conversion.to_srgb(colour)
-        if self.kind.has_alpha:
-            values = filled(values, pixels[..., -1], self.reach)
-        return values[top - above : bottom - above]
+        return self._opaque(top, bottom, to_unit if self.conversion is None else self.conversion.to_srgb)
 
     def own_colours(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """Rows as the image holds them, in its own profile: float32 h×W×1 or 3 in [0, 1]."""
-        return to_unit(self.source.rows(top, bottom)[..., : self.kind.colours])
+        """As :meth:`colours`, in the image's own profile."""
+        return self._opaque(top, bottom, to_unit)
 
     def visible(self, top: int, bottom: int) -> NDArray[np.float32] | None:
         """1 where the image is not wholly transparent, else 0: h×W; None if it has no alpha."""
@@ -99,11 +95,12 @@ class LowResolution:
         if self.conversion is None:
             return srgb
         above, below = self._around(top, bottom, ENLARGE_CONTEXT)
-        own = self.own_colours(above, below)
-        held = self.conversion.from_srgb(
-            self.conversion.to_srgb(self.source.rows(above, below)[..., : self.kind.colours])
-        )
-        lost = enlarged(own - held, scale)[(top - above) * scale : (bottom - above) * scale]
+        pixels = self.source.rows(above, below)
+        own = pixels[..., : self.kind.colours]
+        lost = to_unit(own) - self.conversion.from_srgb(self.conversion.to_srgb(own))
+        if self.kind.has_alpha:
+            lost[pixels[..., -1] == 0] = 0
+        lost = enlarged(lost, scale)[(top - above) * scale : (bottom - above) * scale]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
         return result
 
@@ -115,6 +112,17 @@ class LowResolution:
         """Rows above this one, and what is computed from them, will not be asked for again."""
         margin = max(self.reach if self.kind.has_alpha else 0, ENLARGE_CONTEXT)
         self.source.forget(max(before - margin, 0))
+
+    def _opaque(
+        self, top: int, bottom: int, values: Callable[[NDArray[Any]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Values of the rows' colours; of visible neighbours where they are wholly transparent."""
+        above, below = self._around(top, bottom, self.reach if self.kind.has_alpha else 0)
+        pixels = self.source.rows(above, below)
+        colours = values(pixels[..., : self.kind.colours])
+        if self.kind.has_alpha:
+            colours = filled(colours, pixels[..., -1], self.reach)
+        return colours[top - above : bottom - above]
 
     def _around(self, top: int, bottom: int, margin: int) -> tuple[int, int]:
         return max(top - margin, 0), min(bottom + margin, self.height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,12 +75,14 @@ class Painter:
         self._tile = tile
         self._largest_core: int | None = None
         self._fp32: Backend | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""
         self._backend.deactivate()
         with self._lock:
+            self._closed = True
             if self._fp32 is not None:
                 self._fp32.deactivate()
                 self._fp32 = None
@@ -100,7 +102,7 @@ class Painter:
             multiple=manifest.size_multiple,
             halo=manifest.halo,
             conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-            budget=self._budget() if self._tile == "auto" else AUTO_BUDGET_BYTES,
+            **(self._budget() if self._tile == "auto" else {}),
         )
 
     def plan(self, height: int, width: int, core: int | None) -> list[Tile]:
@@ -131,10 +133,17 @@ class Painter:
         """
         side = max(tile.core.height, tile.core.width)
         if kept is not None or self._largest_core is None or side <= self._largest_core:
-            try:
-                return self._drawn(tile, lr, request, colours, kept, after_sample)
-            except (OutOfMemoryError, MemoryError) as error:
-                self._shrink(side, error)
+            steps = self._drawn(tile, lr, request, colours, kept)
+            while True:
+                try:
+                    done = next(steps)
+                except StopIteration as end:
+                    pictures: list[NDArray[np.float32]] = end.value
+                    return pictures
+                except (OutOfMemoryError, MemoryError) as error:
+                    self._shrink(side, error)
+                    break
+                after_sample(done)  # not in the try block: its errors are the caller's
         # Here, not in the handler: the error's traceback keeps the tile's memory alive.
         return self._drawn_in_parts(tile, lr, request, colours)
 
@@ -145,8 +154,8 @@ class Painter:
         request: Request,
         colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
         kept: Conditioning | None,
-        after_sample: Callable[[int], None],
-    ) -> list[NDArray[np.float32]]:
+    ) -> Generator[int, None, list[NDArray[np.float32]]]:
+        """Yields how many samples are done, and returns the pictures."""
         request.stop_if_cancelled()
         conditioning = self.encode(lr) if kept is None else kept
         gathered = _Gathered(request.reduce)
@@ -156,7 +165,7 @@ class Painter:
             if not np.isfinite(core).all():
                 core = self._core_again(tile, lr, request, sample)
             gathered.add(colours(core.transpose(1, 2, 0)))
-            after_sample(done)
+            yield done
         return gathered.pictures()
 
     def _drawn_in_parts(
@@ -168,15 +177,8 @@ class Painter:
     ) -> list[NDArray[np.float32]]:
         manifest = self.manifest
         window, scale = tile.window, manifest.scale
-        # Borders of the window are cuts or the image's own borders; either way no part reaches beyond them.
-        parts = split_tile(
-            tile,
-            height=window.top + window.height,
-            width=window.left + window.width,
-            core=self._largest_core or MIN_TILE,
-            halo=manifest.halo,
-            multiple=manifest.size_multiple,
-        )
+        core = self._largest_core or MIN_TILE
+        parts = split_tile(tile, core=core, halo=manifest.halo, multiple=manifest.size_multiple)
         whole: list[NDArray[np.float32]] = []
         for part in parts:
             rows, columns = part.window.within(window).slices
@@ -234,7 +236,7 @@ class Painter:
         if not has_graphs and self._backend.device == "cpu":
             return None
         with self._lock:
-            if self._fp32 is None:
+            if self._fp32 is None and not self._closed:
                 names = FP32_GRAPHS if has_graphs else ("encoder.onnx", "sampler.onnx")
                 backend = OnnxRuntimeBackend(self._bundle, device="cpu", encoder=names[0], sampler=names[1])
                 backend.activate()
@@ -244,8 +246,8 @@ class Painter:
 
     def _shrink(self, side: int, error: Exception) -> None:
         """Halve the tiles after one of this side did not fit. Raises: OutOfMemoryError if that cannot be."""
-        half = padded_size(side // 2, self.manifest.size_multiple)
-        if half < MIN_TILE or half >= side:
+        half = padded_size(max(side // 2, MIN_TILE), self.manifest.size_multiple)
+        if half >= side:
             raise OutOfMemoryError(
                 f"memory ran out on {self.device} with tiles of {side} pixels, the smallest there are; close other "
                 "programs, or use a machine with more memory"
@@ -256,11 +258,13 @@ class Painter:
         if first:
             _log.warning("memory ran out with tiles of %d pixels; going on with %d", side, half)
 
-    def _budget(self) -> int:
+    def _budget(self) -> dict[str, int]:
+        """What a tile may take by itself, and at most: `budget` and `most` of :func:`core_size`."""
         if self.device == "cuda":
             free = gpu_free_memory()
-            return free // 2 if free is not None else AUTO_BUDGET_BYTES
-        return min(AUTO_BUDGET_BYTES, available_memory() // 2)
+            return {} if free is None else {"budget": free // 2}
+        most = available_memory() // 2
+        return {"budget": min(AUTO_BUDGET_BYTES, most), "most": most}
 
 
 class _Gathered:

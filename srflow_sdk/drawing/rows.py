@@ -91,10 +91,8 @@ class StreamedRows:
         with self._lock:
             while self._buffer.bottom < bottom:
                 coming = self._next or self._requested_rows(bottom - self._buffer.bottom)
-                self._next = None
-                self._buffer.append(coming.result())
-                if self._requested < self._height:
-                    self._next = self._requested_rows(self._ahead)
+                self._buffer.append(coming.result())  # what failed stays, and fails again for everyone who asks
+                self._next = self._requested_rows(self._ahead) if self._requested < self._height else None
             return self._buffer.rows(top, bottom)
 
     def forget(self, before: int) -> None:

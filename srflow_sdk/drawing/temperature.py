@@ -51,7 +51,7 @@ class Temperature:
     def __str__(self) -> str:
         if self._map is None:
             return f"{self.number:g}"
-        return f"from {self._map.min():g} to {self._map.max():g}"
+        return f"{self._map.min():g} … {self._map.max():g}"
 
 
 def checked_number(tau: object) -> float:
@@ -60,7 +60,10 @@ def checked_number(tau: object) -> float:
         tau = tau.item()
     if isinstance(tau, bool) or not isinstance(tau, Real):
         raise ArgumentError(f"tau is {tau!r}; it is a number from 0 to {MAX_TAU:g}, or an array of the image's H×W")
-    value = float(tau)
+    try:
+        value = float(tau)
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value) or not 0 <= value <= MAX_TAU:
         raise ArgumentError(f"tau is {value:g}; it is a finite number from 0 to {MAX_TAU:g}")
     return value
@@ -89,6 +92,5 @@ def _on_level(part: NDArray[np.float32], level: int, scale: int) -> NDArray[np.f
         return repeated
     height, width = repeated.shape
     blocks = repeated.reshape(height // coarser, coarser, width // coarser, coarser)
-    # In double: the average of equal numbers is then that number again.
-    averaged: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+    averaged: NDArray[np.float32] = blocks.mean(axis=(1, 3))
     return averaged

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import AUTO_BUDGET_BYTES, Window, check_tile, core_size, padded_size, plan_tiles
+from srflow_sdk.tiles import AUTO_BUDGET_BYTES, MIN_TILE, Window, check_tile, core_size, padded_size, plan_tiles
 
 SHAPES = [(2, 2), (2, 400), (46, 62), (128, 130), (254, 66), (512, 384)]
 
 
-def auto(height: int, width: int, *, bytes_per_pixel: int = 34_000, halo: int = 16, multiple: int = 2) -> int | None:
+def auto(
+    height: int, width: int, *, bytes_per_pixel: int = 34_000, halo: int = 16, multiple: int = 2, **memory: int
+) -> int | None:
     return core_size(
         "auto",
         height=height,
@@ -19,6 +21,7 @@ def auto(height: int, width: int, *, bytes_per_pixel: int = 34_000, halo: int = 
         multiple=multiple,
         halo=halo,
         conditioning_bytes_per_pixel=bytes_per_pixel,
+        **memory,
     )
 
 
@@ -36,12 +39,23 @@ def test_windows_hold_the_halo_and_stop_at_the_border(height: int, width: int) -
     reach = 8  # 7, rounded up to the multiple
     for tile in plan_tiles(height, width, core=32, halo=7, multiple=2):
         core, window = tile.core, tile.window
-        assert window.top == max(core.top - reach, 0)
-        assert window.left == max(core.left - reach, 0)
-        assert window.top + window.height == min(core.top + core.height + reach, height)
-        assert window.left + window.width == min(core.left + core.width + reach, width)
+        shorter = 2  # than the largest cores, at most: their windows are of the same size
+        assert 0 <= max(core.top - reach, 0) - window.top <= shorter
+        assert 0 <= max(core.left - reach, 0) - window.left <= shorter
+        assert 0 <= window.top + window.height - min(core.top + core.height + reach, height) <= shorter
+        assert 0 <= window.left + window.width - min(core.left + core.width + reach, width) <= shorter
+        assert window.top + window.height <= height
+        assert window.left + window.width <= width
         for value in (window.top, window.left, window.height, window.width, core.top, core.left):
             assert value % 2 == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(3000, 4000), (866, 1156), (998, 2222)])
+def test_windows_come_in_four_sizes(height: int, width: int) -> None:
+    sizes = {
+        (tile.window.height, tile.window.width) for tile in plan_tiles(height, width, core=96, halo=12, multiple=2)
+    }
+    assert len(sizes) == 4
 
 
 @pytest.mark.parametrize("length", range(2, 400, 26))
@@ -75,11 +89,19 @@ def test_a_small_image_is_one_tile_and_a_large_one_fits_the_budget() -> None:
 
 
 def test_auto_tiles_stay_within_sane_bounds() -> None:
-    assert auto(4000, 3000, bytes_per_pixel=1 << 20) == 64
+    assert auto(4000, 3000, bytes_per_pixel=1 << 20) == MIN_TILE
     assert auto(40_000, 30_000, bytes_per_pixel=10) == 512
 
 
-@pytest.mark.parametrize("tile", ["all", 15, 0, -64, 64.0, True, None])
+def test_auto_takes_more_for_a_tile_of_64_if_there_is_more() -> None:
+    large = {"bytes_per_pixel": 34_000, "halo": 16}
+    assert auto(4000, 3000, **large) == 32
+    assert auto(4000, 3000, **large, most=4 << 30) == 64
+    assert auto(4000, 3000, **large, most=1 << 30) == 48
+    assert auto(4000, 3000, **large, budget=100 << 20, most=100 << 20) == MIN_TILE
+
+
+@pytest.mark.parametrize("tile", ["all", 15, 0, -64, 64.0, True, None, np.zeros(3)])
 def test_other_tile_sizes_are_refused(tile: object) -> None:
     with pytest.raises(ArgumentError, match="tile is"):
         check_tile(tile)

@@ -198,6 +198,11 @@ def test_non_finite_output_names_place_tau_and_seed(tmp_path: Path, floats: np.n
         {"samples": 0},
         {"samples": 1.5},
         {"sample": (1 << 64) - 1, "samples": 2},
+        {"samples": 1 << 63},
+        {"tau": 10**400},
+        {"reduce": np.zeros(3)},
+        {"progress": "x"},
+        {"cancel": True},
     ],
 )
 def test_arguments_out_of_range_are_typed_errors(
@@ -219,13 +224,15 @@ def test_numpy_numbers_are_taken(upscaler: Upscaler, floats: np.ndarray) -> None
         ({"device": "npu"}, ArgumentError),
         ({"device": "tensorrt"}, DeviceError),
         ({"threads": 0}, ArgumentError),
+        ({"tile": np.zeros(3)}, ArgumentError),
+        ({"bundle": 3}, ArgumentError),
     ],
 )
 def test_options_out_of_range_are_typed_errors(
     tiny_bundle: Path, options: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        Upscaler(tiny_bundle, **options)
+        Upscaler(**{"bundle": tiny_bundle, **options})
 
 
 def test_a_path_that_is_no_bundle_is_a_typed_error(tmp_path: Path) -> None:
@@ -251,3 +258,24 @@ def test_a_closed_upscaler_says_so(tiny_bundle: Path, floats: np.ndarray) -> Non
         encoding.sample()
     del opened, encoding
     gc.collect()
+
+
+def test_an_encoding_does_not_change_with_the_callers_array(tiny_bundle: Path, floats: np.ndarray) -> None:
+    with open_tiled(tiny_bundle, 16) as opened:
+        mine = floats.copy()
+        encoding = opened.encode(mine, memory_budget=0)
+        mine[:] = 0
+        np.testing.assert_array_equal(encoding.sample(seed=1), opened.upscale(floats, seed=1))
+
+
+def test_numpy_whole_numbers_are_taken_everywhere(tiny_bundle: Path, floats: np.ndarray) -> None:
+    with Upscaler(tiny_bundle, device="cpu", threads=np.int64(1), tile=np.int64(16)) as opened:  # type: ignore[arg-type]
+        opened.encode(floats, memory_budget=np.int64(1 << 20)).sample(samples=np.int64(2))
+
+
+def test_a_closed_pil_image_is_a_typed_error(upscaler: Upscaler, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        pass
+    with pytest.raises(ImageError):
+        upscaler.upscale(image)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_sdk.drawing.rows import RowBuffer
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, NonFiniteError
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
@@ -179,3 +180,55 @@ def test_what_a_file_would_say_is_known_before_it_is_made(tiled: Upscaler, tmp_p
     made = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", seed=3).outputs[0].provenance
     said = tiled.provenance(tmp_path / "lr.png", source_sha256=made.source_sha256, seed=3)
     assert made == type(made)(**{**said.__dict__, "tile": 16})
+
+
+def test_rows_of_the_source_are_forgotten_as_they_are_done(
+    tiled: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(60, 190, (600, 9, 4), np.uint8)
+    write_image(tmp_path / "lr.png", pixels)
+    held = []
+    append = RowBuffer.append
+
+    def remember(self: RowBuffer, rows: np.ndarray) -> None:
+        append(self, rows)
+        held.append(len(self._held) if self._held is not None else 0)
+
+    monkeypatch.setattr(RowBuffer, "append", remember)
+    result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", consistent=True, report=True)
+    assert 100 < max(held) < 4 * 120  # of HR rows, the context of the projection and a band; 2400 in all
+    monkeypatch.undo()
+    _, report = tiled.upscale(pixels, consistent=True, report=True)
+    assert result.outputs[0].lr_psnr == pytest.approx(report.lr_psnr[0], abs=0.01)
+
+
+def test_the_source_is_not_overwritten_nor_one_sample_by_another(
+    tiled: Upscaler, tmp_path: Path, photo: np.ndarray
+) -> None:
+    source = tmp_path / "lr.png"
+    write_image(source, photo)
+    before = source.read_bytes()
+    for targets in ([source], [tmp_path / "." / "lr.png"], [tmp_path / "sr.png", tmp_path / "sr.png"]):
+        with pytest.raises(ArgumentError, match=r"overwritten|same file"):
+            tiled.upscale_file(source, targets)
+    assert source.read_bytes() == before
+    assert names(tmp_path) == ["lr.png"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"source": 3},
+        {"source": ""},
+        {"targets": None},
+        {"targets": [3]},
+        {"max_pixels": "10"},
+        {"progress": "x"},
+        {"cancel": True},
+        {"seed": -1},
+    ],
+)
+def test_wrong_arguments_are_typed_errors(tiled: Upscaler, tmp_path: Path, arguments: dict[str, Any]) -> None:
+    write_image(tmp_path / "lr.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ArgumentError):
+        tiled.upscale_file(**{"source": tmp_path / "lr.png", "targets": tmp_path / "sr.png", **arguments})

@@ -152,3 +152,45 @@ def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path
         pytest.raises(NonFiniteError, match="in float32 too"),
     ):
         opened.upscale(np.ones_like(floats), tau=1.2, seed=9)
+
+
+def test_auto_tiles_fit_the_memory_that_is_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photo: np.ndarray
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "large.srflow", conditioning_bytes_per_pixel=30_000)
+    cores = []
+    with Upscaler(bundle, device="cpu", threads=1) as opened:
+        for free in (64 << 30, 1 << 30, 1 << 20):
+            monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda free=free: free)
+            cores.append(opened._painter.core(3000, 4000))
+    assert cores == [64, 48, 16]
+
+
+def test_tiles_never_grow_again_after_memory_ran_out(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray
+) -> None:
+    with small_device(monkeypatch, tiny_bundle, 26, encode_limit=850) as opened:
+        opened.upscale(floats)  # 26 fails, 16 fits: a tile of 26 is divided into ones of 16, not given up
+        assert opened._painter._largest_core == 16
+        opened._painter._shrink(60, MemoryError())
+        assert opened._painter._largest_core == 16
+
+
+def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(
+    monkeypatch: pytest.MonkeyPatch, upscaler: Upscaler, floats: np.ndarray
+) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("srflow_sdk.encoding._Canvas", full)
+    with pytest.raises(OutOfMemoryError, match=r"for 3 pictures of 244×180"):
+        upscaler.upscale(floats, samples=3)
+
+
+def test_errors_of_the_callers_progress_are_not_taken_for_a_full_memory(upscaler: Upscaler, floats: np.ndarray) -> None:
+    def full(done: int, total: int) -> None:
+        raise MemoryError("the caller's")
+
+    with pytest.raises(OutOfMemoryError):
+        upscaler.upscale(floats, progress=full)
+    assert upscaler._painter._largest_core is None

@@ -11,9 +11,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from srflow_sdk.drawing.passes import warn_if_inconsistent
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.pixels.consistency import reduced
 from srflow_sdk.upscaler import Upscaler
+
+from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
 SCALE = 4
 
@@ -151,3 +154,21 @@ def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, ph
             assert all(pool.map(work, range(48)))
             gc.collect()
             assert psutil.Process().memory_info().rss - before < 30 << 20
+
+
+@pytest.mark.parametrize(("value", "warnings"), [(39.9, 1), (40.1, 0), (None, 0), (float("nan"), 0)])
+def test_the_warning_begins_under_40_db(caplog: pytest.LogCaptureFixture, value: Any, warnings: int) -> None:
+    warn_if_inconsistent("photo.png", [value])
+    assert len(caplog.records) == warnings
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8])
+def test_an_answer_in_another_profile_is_consistent_in_that_profile(
+    tiny_bundle: Path, noise: np.ndarray, gamma: float
+) -> None:
+    image = Image.fromarray(noise)
+    image.info["icc_profile"] = matrix_profile(ADOBE_RGB, gamma_curve(gamma))
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
+        answer, report = opened.upscale(image, tau=0.3, consistent=True, report=True)
+    assert np.abs(reduced(unit(np.asarray(answer)), SCALE) - unit(noise)).max() < 0.5 / 255 + 1e-4
+    assert report.lr_psnr[0] > 60

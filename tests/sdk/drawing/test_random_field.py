@@ -19,9 +19,7 @@ from ..tiny_bundle import LEVELS, REACH, SCALE, write_tiny_bundle
 
 PICTURE = np.random.default_rng(7).random((70, 70, 3), np.float32)
 SEEDS = st.integers(0, 2**64 - 1)
-slow_fixtures = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+slow_fixtures = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

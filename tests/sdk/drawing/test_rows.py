@@ -78,3 +78,17 @@ def test_forgotten_rows_are_gone_and_their_memory_with_them() -> None:
         buffer.rows(17, 20)
     with pytest.raises(IndexError):
         buffer.rows(18, 31)
+
+
+def test_what_failed_fails_again_for_everyone_who_asks() -> None:
+    requests = []
+
+    def fail(count: int) -> np.ndarray:
+        requests.append(count)
+        raise ValueError("damaged")
+
+    with StreamedRows(fail, height=40, ahead=40) as rows:
+        for _ in range(3):
+            with pytest.raises(ValueError, match="damaged"):
+                rows.rows(0, 4)
+    assert requests == [40]
