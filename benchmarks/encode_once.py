@@ -59,7 +59,7 @@ def main() -> None:
             checkpoint = Path(folder) / "random.safetensors"
             random_checkpoint(checkpoint, scale=4)
         bundle = Path(folder) / "model.srflow"
-        export_checkpoint(checkpoint, bundle, ExportOptions(), say=print)
+        export_checkpoint(checkpoint, bundle, ExportOptions(halo=16), say=print)
         image = np.random.default_rng(0).integers(0, 256, (arguments.size, arguments.size, 3), dtype=np.uint8)
         with Upscaler(bundle, device="cpu", tile="none", threads=arguments.threads) as upscaler:
             seconds(upscaler, image, 1)

@@ -22,6 +22,8 @@ from srflow_training import RRDB, load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import to_published
 from tests.networks import GOLDEN, golden_checkpoint, random_srflow, tiny_config
 
+UNMEASURED = ExportOptions(halo=16)  # measuring takes longer than all the rest of an export
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -47,7 +49,7 @@ def run(path, **feeds):
 
 def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(folder):
     checkpoint = golden_checkpoint(folder / "golden.pth")
-    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "--fused"])
+    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "--fused", "--halo", "16"])
     assert result.exit_code == 0, result.output
     golden = np.load(GOLDEN / "srflow_x4_small.npz")
     tau = np.float32(golden["tau"]).reshape(1)
@@ -61,7 +63,7 @@ def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(fol
 def test_a_published_layout_x8_checkpoint_exports_and_agrees(folder):
     model = random_srflow(tiny_config("published", scale=8, blocks=4, stacked_blocks=(0, 1, 2, 3)))
     torch.save(to_published(model.state_dict(), model.config), folder / "x8.pth")
-    export_checkpoint(folder / "x8.pth", folder / "x8.srflow", ExportOptions(fused=True))
+    export_checkpoint(folder / "x8.pth", folder / "x8.srflow", ExportOptions(halo=16, fused=True))
     lr = torch.rand(1, 3, 6, 10)
     latents = {level: torch.randn(1, *shape) for level, shape in model.latent_shapes(6, 10).items()}
     with torch.no_grad():
@@ -153,7 +155,8 @@ def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(f
     wide = tiny_config(hidden=32, nf=16)
     save_checkpoint(folder / "wide.safetensors", random_srflow(wide))
     for weights in ("fp32", "fp16"):
-        export_checkpoint(folder / "wide.safetensors", folder / f"{weights}.srflow", ExportOptions(weights=weights))
+        options = ExportOptions(halo=16, weights=weights)
+        export_checkpoint(folder / "wide.safetensors", folder / f"{weights}.srflow", options)
     full, half = (
         sum((folder / f"{weights}.srflow" / name).stat().st_size for name in ("encoder.onnx", "sampler.onnx"))
         for weights in ("fp32", "fp16")
@@ -181,7 +184,7 @@ def test_the_runtime_gives_the_torch_networks_picture(bundle, checkpoint):
 
 def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, checkpoint, monkeypatch):
     target = folder / "kept.srflow"
-    export_checkpoint(checkpoint, target, ExportOptions())
+    export_checkpoint(checkpoint, target, UNMEASURED)
     before = Bundle.open(target).model_sha256
     original = onnx_models.sampler_model
 
@@ -193,13 +196,13 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, chec
         return proto
 
     monkeypatch.setattr(onnx_models, "sampler_model", broken)
-    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "-o", str(target)])
+    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "-o", str(target), "--halo", "16"])
     assert result.exit_code == 1
     assert "not exported" in result.output
     assert Bundle.open(target).model_sha256 == before
     fresh = folder / "fresh.srflow"
     with pytest.raises(ExportError, match="dB against"):
-        export_checkpoint(checkpoint, fresh, ExportOptions())
+        export_checkpoint(checkpoint, fresh, UNMEASURED)
     assert not fresh.exists()
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -237,12 +240,12 @@ def _export_and_stall(checkpoint, target, ready):
         time.sleep(60)
 
     exporter.parity.measure = stall
-    export_checkpoint(checkpoint, target, ExportOptions())
+    export_checkpoint(checkpoint, target, UNMEASURED)
 
 
 def test_a_killed_export_leaves_the_older_bundle_whole(folder, checkpoint):
     target = folder / "killed.srflow"
-    export_checkpoint(checkpoint, target, ExportOptions())
+    export_checkpoint(checkpoint, target, UNMEASURED)
     before = Bundle.open(target).model_sha256
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
@@ -252,14 +255,14 @@ def test_a_killed_export_leaves_the_older_bundle_whole(folder, checkpoint):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert Bundle.open(target).model_sha256 == before
-    export_checkpoint(checkpoint, target, ExportOptions())  # and clears what the killed one left
+    export_checkpoint(checkpoint, target, UNMEASURED)  # and clears what the killed one left
     assert not [path for path in folder.iterdir() if path.name.startswith(".killed")]
 
 
 def test_an_encoder_alone_is_refused(folder):
     save_checkpoint(folder / "rrdb.safetensors", RRDB(scale=4, nf=8, growth=4, blocks=2))
     with pytest.raises(ExportError, match="encoder alone"):
-        export_checkpoint(folder / "rrdb.safetensors", folder / "rrdb.srflow", ExportOptions())
+        export_checkpoint(folder / "rrdb.safetensors", folder / "rrdb.srflow", UNMEASURED)
     assert not (folder / "rrdb.srflow").exists()
 
 
@@ -276,4 +279,4 @@ def test_the_command_says_in_one_line_what_is_wrong(folder, checkpoint):
     assert checkpoint.is_file()
     assert CliRunner().invoke(main, ["--ckpt", str(checkpoint), "--blocks", "a"]).exit_code == 2
     with pytest.raises(CheckpointError):
-        export_checkpoint(folder / "broken.pth", folder / "broken.srflow", ExportOptions())
+        export_checkpoint(folder / "broken.pth", folder / "broken.srflow", UNMEASURED)
