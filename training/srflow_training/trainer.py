@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
+from srflow_sdk.batch.interrupts import deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
-from srflow_sdk.interrupts import deferred_interrupts
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
 from srflow_training.checkpoints.io import remove_unfinished, write_atomically
 from srflow_training.data import Batch, Crops, Photos, loader
