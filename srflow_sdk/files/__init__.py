@@ -12,6 +12,7 @@ from srflow_sdk.files.metadata import Metadata
 from srflow_sdk.files.parts import remove_stale_parts
 from srflow_sdk.files.provenance import Provenance
 from srflow_sdk.files.reading import ImageFile, ImageReader, open_image, read_image, read_provenance
+from srflow_sdk.files.whole import is_whole
 from srflow_sdk.files.writing import ImageWriter, write_image
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Metadata",
     "Provenance",
     "check_writable",
+    "is_whole",
     "open_image",
     "read_image",
     "read_provenance",

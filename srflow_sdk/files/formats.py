@@ -57,7 +57,8 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
 class Format:
     """One that can be written.
 
-    saver: of libvips. bits: of one channel, for integers. holds_float: whether float32 stays float32.
+    saver: of libvips. bits: of one channel, for integers. holds_float: whether float32 stays float32. holds_gray: or
+    whether gray becomes RGB.
     max_side: pixels. options: of the saver.
     """
 
@@ -67,6 +68,7 @@ class Format:
     max_side: int
     holds_float: bool = False
     holds_alpha: bool = True
+    holds_gray: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -99,7 +101,7 @@ _FORMATS = {
     ),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format(name="WebP", saver="webpsave", bits=8, max_side=16_383, options={"Q": 95}),
+    ".webp": Format(name="WebP", saver="webpsave", bits=8, max_side=16_383, holds_gray=False, options={"Q": 95}),
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".avif": Format(
@@ -108,6 +110,7 @@ _FORMATS = {
         saver="heifsave",
         bits=8,
         max_side=65_536,
+        holds_gray=False,
         options={"Q": 85, "compression": "av1", "effort": 0},
     ),
 }
@@ -189,6 +192,11 @@ def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
     if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
         return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
     return []
+
+
+def is_sequence(head: bytes) -> bool:
+    """Whether an AVIF or HEIC file calls itself an animation: libheif shows its first picture in silence."""
+    return head[4:12] in (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 
 
 def _is_heif(head: bytes) -> bool:

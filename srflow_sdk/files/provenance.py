@@ -7,23 +7,22 @@ prefixes and all; only an earlier provenance in it is replaced.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import re
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 from xml.dom import minidom
-from xml.parsers.expat import ExpatError
+
+from srflow_sdk.files import xmp
+
+_LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
-_X = "adobe:ns:meta/"
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _XMLNS = "http://www.w3.org/2000/xmlns/"
-_MAX_BYTES = 1 << 20
-_EMPTY = f'<x:xmpmeta xmlns:x="{_X}"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
-_HEADER = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-_TRAILER = '<?xpacket end="w"?>'
+_EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
 
 
@@ -50,23 +49,26 @@ class Provenance:
     source_sha256: str
 
 
-def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES) -> bytes:
+def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
     """An XMP packet with the provenance in it.
 
     packet: the input's; it is left out if it is no well-formed XMP, or would make more than max_bytes.
     """
     merged = _merged(packet, provenance) if packet is not None else None
-    if merged is None or len(merged) > max_bytes:
+    if packet is not None and (merged is None or len(merged) > max_bytes):
+        _LOGGER.warning("%s: its XMP packet is not carried over: it is malformed or too large", provenance.source)
+        merged = None
+    if merged is None:
         merged = _merged(_EMPTY.encode(), provenance)
     return merged or b""
 
 
 def provenance_in(packet: bytes | None) -> Provenance | None:
     """The provenance in an XMP packet; None if there is none, or none that is whole."""
-    document = _parsed(packet) if packet is not None else None
+    document = xmp.parsed(packet) if packet is not None else None
     try:
-        root = _rdf(document) if document is not None else None
-        for description in root.getElementsByTagNameNS(_RDF, "Description") if root is not None else ():
+        root = xmp.rdf(document) if document is not None else None
+        for description in root.getElementsByTagNameNS(xmp.RDF, "Description") if root is not None else ():
             if description.hasAttributeNS(NAMESPACE, "model_sha256"):
                 return _from_attributes(description)
     except (ValueError, RecursionError):
@@ -75,24 +77,23 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
 
 
 def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
-    document = _parsed(packet)
+    document = xmp.parsed(packet)
     try:
-        root = _rdf(document) if document is not None else None
+        root = xmp.rdf(document) if document is not None else None
         if document is None or root is None:
             return None
         _remove_own(root)
         root.appendChild(_description(document, provenance))
-        xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
-    except RecursionError:  # elements nested by the thousand
+        return xmp.packet_of(document)
+    except RecursionError:
         return None
-    return f"{_HEADER}{xml}{_TRAILER}".encode()
 
 
 def _description(document: minidom.Document, provenance: Provenance) -> minidom.Element:
-    element = document.createElementNS(_RDF, "rdf:Description")
-    for prefix, uri in (("rdf", _RDF), ("srflow", NAMESPACE)):
+    element = document.createElementNS(xmp.RDF, "rdf:Description")
+    for prefix, uri in (("rdf", xmp.RDF), ("srflow", NAMESPACE)):
         element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
-    element.setAttributeNS(_RDF, "rdf:about", "")
+    element.setAttributeNS(xmp.RDF, "rdf:about", "")
     for field in dataclasses.fields(provenance):
         text = _text(getattr(provenance, field.name), kind=str(field.type))
         element.setAttributeNS(NAMESPACE, f"srflow:{field.name}", text)
@@ -141,25 +142,7 @@ _PARSERS: dict[str, Any] = {
 }
 
 
-def _parsed(packet: bytes) -> minidom.Document | None:
-    """The packet's XML; None if it is not well-formed, too large, or has a document type, which could name entities."""
-    if len(packet) > _MAX_BYTES:
-        return None
-    try:
-        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            return None
-        return minidom.parseString(text.encode())
-    except (UnicodeError, ExpatError, ValueError, LookupError, RecursionError):
-        return None
-
-
-def _rdf(document: minidom.Document) -> minidom.Element | None:
-    found = document.getElementsByTagNameNS(_RDF, "RDF")
-    return found[0] if found else None
-
-
 def _remove_own(root: minidom.Element) -> None:
-    for description in list(root.getElementsByTagNameNS(_RDF, "Description")):
+    for description in list(root.getElementsByTagNameNS(xmp.RDF, "Description")):
         if description.hasAttributeNS(NAMESPACE, "model_sha256") and description.parentNode is not None:
             description.parentNode.removeChild(description)

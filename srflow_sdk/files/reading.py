@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import formats, libvips, tiff
+from srflow_sdk.files import formats, libvips, png, tiff
 from srflow_sdk.files.formats import MAX_PIXELS
-from srflow_sdk.files.metadata import Metadata, metadata_of
+from srflow_sdk.files.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     interlaced or progressive files, and those whose orientation turns them, are decoded whole by libvips (those it
     turns in a temporary file, beyond 100 MB).
 
+    Of a TIFF whose further pages are smaller versions of the first, the first is read; its EXIF comes without maker's
+    notes. Metadata that cannot be kept is logged.
+
     Raises: ImageError, one line, if the file is missing, empty, truncated, damaged, of another format, holds several
     frames or pages, or more than max_pixels pixels. MissingExtraError where libvips cannot be loaded.
     """
@@ -102,7 +105,7 @@ class ImageReader:
             image = _opened(path, loader, access="random")
         with _one_line(path):
             upright, converted = _converted(image.autorot())
-            self.metadata = metadata_of(image, channels=upright.bands, converted=converted, swapped=orientation > 4)
+            self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4)
         self.path = path
         self.width: int = upright.width
         self.height: int = upright.height
@@ -191,6 +194,8 @@ def _loader(source: Path, max_pixels: int | None) -> str:
         if foreign is None:
             raise ImageError(f"{source}: this is not an image file of a format that can be read")
         raise ImageError(f"{source}: this is {foreign} file, which is not read here; convert it to PNG or TIFF")
+    if max_pixels is not None and loader == "heifload" and formats.is_sequence(head):
+        raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
     for width, height in formats.claimed_sizes(head, loader=loader):
         _check_size(source, width, height, max_pixels)
     if loader == "tiffload":
@@ -204,7 +209,27 @@ def _opened(source: Path, loader: str, *, access: str = "sequential") -> Any:
     with _one_line(source):
         # A Source, because vips caches by file name otherwise, and would read options out of one like "a[1]".
         opened = pyvips.Source.new_from_file(os.fsencode(source) if os.name == "posix" else str(source))
-        return getattr(pyvips.Image, f"{loader}_source")(opened, access=access, fail_on="error")
+        image = getattr(pyvips.Image, f"{loader}_source")(opened, access=access, fail_on="error")
+        return _with_what_libvips_misses(image, source, loader)
+
+
+def _with_what_libvips_misses(image: Any, source: Path, loader: str) -> Any:
+    """EXIF of TIFF, metadata and orientation that a PNG has behind its pixels, and how many frames it has."""
+    pyvips = libvips.pyvips()
+    blocks: dict[str, bytes | None] = {}
+    if loader == "tiffload":
+        blocks["exif-data"] = tiff.read_exif(source)
+    elif loader == "pngload":
+        chunks = png.further_chunks(source, max_bytes=MAX_BLOCK_BYTES)
+        blocks = {"exif-data": chunks.exif, "xmp-data": chunks.xmp}
+        if chunks.frames > 1:
+            image = image.copy()
+            image.set_type(pyvips.GValue.gint_type, "n-pages", chunks.frames)
+    for name, block in blocks.items():
+        if block is not None and not image.get_typeof(name):
+            image = image.copy()
+            image.set_type(pyvips.GValue.blob_type, name, block)  # of EXIF, libvips takes the orientation
+    return image
 
 
 def _refuse(source: Path, image: Any, max_pixels: int) -> None:
@@ -212,7 +237,8 @@ def _refuse(source: Path, image: Any, max_pixels: int) -> None:
     _check_size(source, image.width, image.height, max_pixels)
     loader = image.get("vips-loader")
     pages = libvips.field(image, "n-pages") or 1
-    if pages > 1 and not loader.startswith("heifload"):  # a HEIC's further images are variants of the first
+    is_variants = loader.startswith("heifload")  # as a HEIC's further images are
+    if pages > 1 and not is_variants and not (loader.startswith("tiffload") and tiff.is_one_picture(source)):
         raise ImageError(f"{source}: the file holds {pages} frames or pages; save the one you want as its own file")
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import select
 import struct
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import libvips, parts
+from srflow_sdk.files import libvips, parts, tiff, xmp
 from srflow_sdk.files.formats import Format, check_writable, format_of
-from srflow_sdk.files.metadata import Metadata, attach, max_xmp_bytes
+from srflow_sdk.files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes
 from srflow_sdk.files.provenance import Provenance, with_provenance
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+_LOGGER = logging.getLogger(__name__)
+
 PathLike = str | os.PathLike[str]
 
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 _VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
 _CHUNK_BYTES = 4 << 20
+_PROBE_BYTES = 1 << 20
 _BIGTIFF_BYTES = 2 << 30  # compressed data can be larger than the pixels
 
 
@@ -71,9 +75,9 @@ class ImageWriter:
 
     width, height, channels, dtype (uint8, uint16 or float32 in [0, 1]): of the rows to come. uint16 stays so in PNG and
     TIFF, float32 in TIFF and becomes uint16 in PNG; JPEG, WebP and AVIF hold 8 bits.
-    metadata: of the values, for these pixels (see :meth:`Metadata.enlarged`). TIFF has no EXIF, because libvips writes
-    none there; only JPEG has IPTC, and WebP and AVIF have a resolution only in EXIF. Gray becomes RGB in WebP and AVIF,
-    where a gray profile is left out. Without a resolution 72 dots per inch are written.
+    metadata: of the values, for these pixels (see :meth:`Metadata.enlarged`). EXIF in TIFF is without maker's notes;
+    only JPEG has IPTC, and WebP and AVIF have a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, in sRGB if
+    it had a profile. Without a resolution 72 dots per inch are written. What cannot be written is logged.
     provenance: joins the XMP packet.
 
     Memory does not grow with the height, but for WebP and AVIF, whose encoders hold the whole picture.
@@ -105,10 +109,12 @@ class ImageWriter:
         check_writable(self._target, channels=channels, size=(width, height))
         self._shape = (height, width, channels)
         self._metadata = metadata or Metadata()
+        packet = xmp.for_new_pixels(self._metadata.xmp) if self._metadata.xmp is not None else None
         if provenance is not None:
             limit = max_xmp_bytes(jpeg=self._format.saver == "jpegsave")
-            packet = with_provenance(self._metadata.xmp, provenance, max_bytes=limit)
-            self._metadata = dataclasses.replace(self._metadata, xmp=packet)
+            packet = with_provenance(packet, provenance, max_bytes=limit)
+        block = fitting_exif(self._metadata.exif, self._target)
+        self._metadata = dataclasses.replace(self._metadata, xmp=packet, exif=block)
         self._rows = 0
         self._part: Path | None = None
         self._descriptor = -1
@@ -127,6 +133,7 @@ class ImageWriter:
                 shape=self._shape,
                 dtype=self._format.stored_dtype(self._dtype),
                 metadata=self._metadata,
+                name=self._target,
             )
         except BaseException:
             self._discard()
@@ -182,10 +189,20 @@ class ImageWriter:
         if not self._encoder.end():
             raise self._failed(self._encoder.failure())
         try:
+            if self._format.saver == "tiffsave":
+                self._append_exif()
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
         self._finished = True
+
+    def _append_exif(self) -> None:
+        """Where libvips writes none. Raises: OSError."""
+        block = self._metadata.exif
+        if block is not None:
+            size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
+            if not tiff.append_exif(self._descriptor, block, size=size, is_srgb=is_srgb):
+                _LOGGER.warning("%s: EXIF block left out: it is damaged, or the file has 4 GB", self._target)
 
     def _publish(self) -> None:
         assert self._part is not None
@@ -222,10 +239,17 @@ class _Encoder:
     """
 
     def __init__(
-        self, descriptor: int, *, kind: Format, shape: tuple[int, int, int], dtype: np.dtype[Any], metadata: Metadata
+        self,
+        descriptor: int,
+        *,
+        kind: Format,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        metadata: Metadata,
+        name: Path,
     ) -> None:
         self._descriptor, self._kind, self._shape, self._dtype = descriptor, kind, shape, dtype
-        self._metadata = metadata
+        self._metadata, self._name = metadata, name
         self._failure: str | None = None
         self._abandoned = threading.Event()
         self._deflate = zlib.compressobj(0)
@@ -275,7 +299,8 @@ class _Encoder:
             self._encode()
         except Exception as error:  # whatever it is, the writing thread must hear of it
             cause = libvips.reason(error) or "the encoder failed"
-            self._failure = "the disk is full, or a limit is reached" if "write error" in cause else cause
+            is_full = not self._abandoned.is_set() and _is_full(self._descriptor)
+            self._failure = "the disk is full, or a limit is reached" if is_full else cause
         if self._failure is not None:
             self._drain()
         os.close(self._read_end)
@@ -294,7 +319,7 @@ class _Encoder:
         image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
         image = image.bandfold(factor=channels * self._dtype.itemsize)
         image = image.copy(format=_VIPS_FORMATS[self._dtype.name], bands=channels, interpretation=interpretation)
-        image = attach(image, self._metadata, jpeg=self._kind.saver == "jpegsave")
+        image = attach(image, self._metadata, self._name, kind=self._kind)
         target = pyvips.Target.new_to_descriptor(self._descriptor)
         getattr(image, f"{self._kind.saver}_target")(target, **options)
 
@@ -311,6 +336,15 @@ class _Encoder:
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))])
+
+
+def _is_full(descriptor: int) -> bool:
+    """Whether no more can be written to a file that failed: encoders report it in words of their own, or not at all."""
+    try:
+        os.lseek(descriptor, 0, os.SEEK_END)
+        return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES
+    except OSError:
+        return True
 
 
 def _as_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -14,19 +14,22 @@ import tifffile
 from PIL import Image
 
 from tests.sdk.files.pictures import picture, profile
+from tests.sdk.files.test_png import chunk, xmp_chunk
 
 MUTANTS = int(os.environ.get("SRFLOW_FUZZ_MUTANTS", "1200"))
 SEED = int(os.environ.get("SRFLOW_FUZZ_SEED", "0"))
 
 # In a process of its own, so that a crash of libvips fails the test and does not end the tests.
 READ_ALL = """
-import sys, warnings
+import logging, sys
 from pathlib import Path
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import read_image, read_provenance, write_image
+from srflow_sdk.files import is_whole, read_image, read_provenance, write_image
+logging.disable()  # what is said of metadata that is left out
 folder = Path(sys.argv[1])
 for path in sorted((folder / "in").iterdir()):
     print(path.name, flush=True)
+    is_whole(path)
     for read in (read_provenance, lambda path: read_image(path, max_pixels=1_000_000)):
         try:
             file = read(path)
@@ -61,6 +64,13 @@ def seeds() -> list[bytes]:
         stream = io.BytesIO()
         rgb.save(stream, name, **options, **({} if name in ("GIF", "TIFF") else blocks))
         found.append(stream.getvalue())
+    stream = io.BytesIO()
+    rgb.save(stream, "TIFF", exif=exif.tobytes())
+    found.append(stream.getvalue())
+    stream = io.BytesIO()
+    rgb.save(stream, "PNG")
+    behind = chunk(b"eXIf", exif.tobytes()[6:]) + xmp_chunk(blocks["xmp"], compressed=True)
+    found.append(stream.getvalue()[:-12] + behind + stream.getvalue()[-12:])
     for image, name in ((rgb.quantize(9), "PNG"), (rgb.convert("CMYK"), "JPEG"), (rgb.convert("1"), "TIFF")):
         stream = io.BytesIO()
         image.save(stream, name)

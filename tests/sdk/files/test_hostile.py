@@ -154,9 +154,8 @@ def test_broken_metadata_does_not_stop_reading(tmp_path: Path, block: bytes) -> 
     for suffix in (".png", ".jpg", ".webp"):
         Image.fromarray(picture()).save(tmp_path / f"a{suffix}", exif=block, icc_profile=block or b"?", xmp=block)
         file = read_image(tmp_path / f"a{suffix}")
-        assert file.metadata.icc_profile is None
         write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
-        read_image(tmp_path / f"b{suffix}")
+        assert read_image(tmp_path / f"b{suffix}").metadata.icc_profile is None
 
 
 def test_blocks_of_absurd_size_are_dropped(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image, IptcImagePlugin
 
 from srflow_sdk.files import Metadata, read_image, write_image
 from tests.sdk.files.pictures import WRITTEN, picture, profile
+from tests.sdk.pixels.icc_writer import gamma_curve, gray_profile
 
 WITH_EXIF = (".png", ".jpg", ".webp", ".avif")
 MAKE, MODEL, ORIENTATION, X_RESOLUTION = 0x010F, 0x0110, 0x0112, 0x011A
@@ -152,6 +153,114 @@ def test_iptc_travels_to_jpeg_without_what_photoshop_keeps_beside(tmp_path: Path
     with Image.open(tmp_path / "b.jpg") as image:
         assert IptcImagePlugin.getiptcinfo(image) == {(2, 0x78): b"hello"}
     assert b"thumbnail" not in (tmp_path / "b.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".avif"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 3.0])
+def test_gray_in_a_profile_looks_the_same_where_gray_becomes_rgb(
+    tmp_path: Path, suffix: str, channels: int, gamma: float
+) -> None:
+    gray = np.repeat(np.linspace(40, 255, 256).astype(np.uint8)[None, :, None], 32, 0)
+    opaque = np.full_like(gray, 255)
+    pixels = gray if channels == 1 else np.concatenate([gray, opaque], -1)
+    icc = gray_profile(gamma_curve(gamma))
+    write_image(tmp_path / f"a{suffix}", pixels, metadata=Metadata(icc_profile=icc))
+    file = read_image(tmp_path / f"a{suffix}")
+    light = (gray / 255) ** (round(gamma * 256) / 256)
+    srgb = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert file.metadata.icc_profile is None
+    assert np.abs(file.pixels[..., :3] / 255 - srgb).max() < 5 / 255
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_padding_behind_a_profile_is_cut_off(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(picture()).save(tmp_path / f"a{suffix}", icc_profile=profile() + bytes(3))
+    assert read_image(tmp_path / f"a{suffix}").metadata.icc_profile == profile()
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize(
+    ("icc", "words"),
+    [
+        (b"nonsense" * 50, "damaged"),
+        (profile()[:300], "damaged"),
+        (profile()[:16] + b"CMYK" + profile()[20:], "b'CMYK' values"),
+        (gray_profile(gamma_curve(1.8)), "b'GRAY' values"),
+        (bytes(36) + b"acsp" + bytes(6 << 20), "damaged"),
+        ((5 << 20).to_bytes(4, "big") + profile()[4:] + bytes((5 << 20) - len(profile())), "more than the limit"),
+    ],
+    ids=["nonsense", "cut", "CMYK", "gray", "zeros", "large"],
+)
+def test_a_profile_that_cannot_belong_to_the_pixels_is_named_once_and_left_out(
+    tmp_path: Path, suffix: str, icc: bytes, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, picture(), metadata=Metadata(icc_profile=icc))
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: colour profile left out: ")
+    assert words in message
+    assert read_image(path).metadata.icc_profile is None
+
+
+def test_blocks_too_large_to_be_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.webp"
+    Image.fromarray(picture()).save(path, icc_profile=bytes(6 << 20), xmp=bytes(2 << 20))
+    read_image(path)
+    assert [message.split(" left out")[0] for message in caplog.messages] == [
+        f"{path}: colour profile",
+        f"{path}: XMP packet",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [*WITH_EXIF, ".tif"])
+def test_a_large_thumbnail_does_not_cost_the_rest(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.webp", exif=with_thumbnail(camera_exif(), bytes(300_000)))
+    file = read_image(tmp_path / "a.webp")
+    write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert image.getexif()[MAKE] == "Acme"
+        assert (MAKER_NOTE in image.getexif().get_ifd(EXIF_IFD)) == (suffix != ".tif")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("suffix", [*WITH_EXIF, ".tif"])
+def test_exif_that_is_too_large_loses_what_is_long_and_the_file_is_named(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    exif = Image.Exif()
+    exif[MAKE] = "Acme"
+    exif.get_ifd(EXIF_IFD).update({MAKER_NOTE: bytes(70_000), DATE: "2024:05:06 07:08:09"})
+    Image.fromarray(picture()).save(tmp_path / "a.webp", exif=exif)
+    file = read_image(tmp_path / "a.webp")
+    write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert image.getexif()[MAKE] == "Acme"
+        assert image.getexif().get_ifd(EXIF_IFD)[DATE] == "2024:05:06 07:08:09"
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path / f'b{suffix}'}: EXIF of 70")
+
+
+@pytest.mark.parametrize("suffix", [*WITH_EXIF, ".tif"])
+@pytest.mark.parametrize("tagged", [False, True])
+def test_exif_says_srgb_where_the_values_are(tmp_path: Path, suffix: str, tagged: bool) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(EXIF_IFD)[0xA001] = 65535
+    metadata = Metadata(exif=exif.tobytes(), icc_profile=profile() if tagged else None)
+    write_image(tmp_path / f"a{suffix}", picture(), metadata=metadata)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        assert image.getexif().get_ifd(EXIF_IFD)[0xA001] == (65535 if tagged else 1)
+
+
+@pytest.mark.parametrize("suffix", WITH_EXIF)
+def test_a_block_of_a_callers_own_is_made_upright_too(tmp_path: Path, suffix: str) -> None:
+    write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(exif=camera_exif(6)))
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        assert image.getexif().get(ORIENTATION, 1) == 1
+        assert not image.getexif().get_ifd(THUMBNAIL_IFD)
+        assert b"\xff\xd8\xff" not in image.info["exif"]
 
 
 @pytest.mark.parametrize("suffix", WITH_EXIF)

@@ -84,15 +84,25 @@ def test_five_channels_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "t.tif")
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif", ".png"])
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif", ".png", ".avif"])
 def test_animations_and_pages_are_refused(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(picture(3) // divisor) for divisor in (1, 2, 3)]
     frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
-    if suffix == ".png":  # an animated PNG is a still one with more in it, which libvips does not see
-        np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, picture())
-        return
-    with pytest.raises(ImageError, match="3 frames"):
+    with pytest.raises(ImageError, match="an animation" if suffix == ".avif" else "3 frames"):
         read_image(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("full_first", [True, False])
+def test_a_page_that_is_a_smaller_version_is_no_second_picture(tmp_path: Path, full_first: bool) -> None:
+    pages = [(picture(), 0), (picture()[::4, ::4], 1), (picture()[::8, ::8], 1)]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for pixels, kind in pages if full_first else pages[::-1]:
+            file.write(pixels, photometric="rgb", subfiletype=kind, metadata=None)
+    if full_first:
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, picture())
+    else:
+        with pytest.raises(ImageError, match="3 frames or pages"):
+            read_image(tmp_path / "a.tif")
 
 
 def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:

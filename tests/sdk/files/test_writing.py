@@ -109,13 +109,16 @@ import resource, signal, sys, threading
 import numpy as np
 from pathlib import Path
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import ImageWriter
+from srflow_sdk.files import ImageWriter, libvips
+if sys.argv[4:]:
+    libvips.reason = lambda error: sys.argv[4]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 rows = np.random.default_rng(0).integers(0, 256, (100, 600, 3), dtype=np.uint8)
+rows = rows if sys.argv[3] == "uint8" else rows / np.float32(255)
 number = 0
 try:
-    with ImageWriter(Path(sys.argv[1]), width=600, height=int(sys.argv[2]), channels=3, dtype=np.uint8) as writer:
+    with ImageWriter(Path(sys.argv[1]), width=600, height=int(sys.argv[2]), channels=3, dtype=rows.dtype) as writer:
         for number in range(int(sys.argv[2]) // 100):
             writer.write_rows(rows)
 except ImageError as error:
@@ -123,15 +126,42 @@ except ImageError as error:
 """
 
 
-@pytest.mark.parametrize(("suffix", "height"), [(".png", 20_000), (".jpg", 20_000), (".tif", 20_000), (".webp", 500)])
-def test_a_full_disk_ends_writing_promptly(tmp_path: Path, suffix: str, height: int) -> None:
-    command = [sys.executable, "-c", FAILING, str(tmp_path / f"a{suffix}"), str(height)]
+@pytest.mark.parametrize(
+    ("suffix", "height", "dtype"),
+    [
+        (".png", 20_000, "uint8"),
+        (".jpg", 20_000, "uint8"),
+        (".tif", 20_000, "uint8"),
+        (".tif", 20_000, "float32"),
+        (".webp", 500, "uint8"),
+        (".avif", 500, "uint8"),
+    ],
+)
+def test_a_full_disk_ends_writing_promptly(tmp_path: Path, suffix: str, height: int, dtype: str) -> None:
+    command = [sys.executable, "-c", FAILING, str(tmp_path / f"a{suffix}"), str(height), dtype]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     number, threads, message = run.stdout.split(" ", 2)
     assert int(number) < 100  # of 200; WebP writes at the end
     assert threads == "1"
     assert message == f"{tmp_path / f'a{suffix}'} cannot be written: the disk is full, or a limit is reached\n"
     assert run.stderr == ""
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_called_so_whatever_the_encoder_says(tmp_path: Path) -> None:
+    said = "vips2tiff: Attempt to write value larger than 0xFFFFFFFF in Classic TIFF file."
+    command = [sys.executable, "-c", FAILING, str(tmp_path / "a.tif"), "20000", "float32", said]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.endswith("cannot be written: the disk is full, or a limit is reached\n")
+
+
+def test_other_failures_are_not_blamed_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("out of paint")
+
+    monkeypatch.setattr("srflow_sdk.files.writing.attach", fail)
+    with pytest.raises(ImageError, match="cannot be written: out of paint"):
+        write_image(tmp_path / "a.tif", picture())
     assert names(tmp_path) == []
 
 

@@ -1,0 +1,75 @@
+"""PNG chunks that libvips does not see: metadata behind the pixels, and that a file is animated."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_SIGNATURE = 8
+_MAX_CHUNKS = 1 << 20
+_XMP = b"XML:com.adobe.xmp\0"
+
+
+@dataclass
+class FurtherChunks:
+    """frames: of an animation; 1 for others. exif, xmp: found behind the pixels, where some software writes them."""
+
+    frames: int = 1
+    exif: bytes | None = None
+    xmp: bytes | None = None
+
+
+def further_chunks(path: Path, *, max_bytes: int) -> FurtherChunks:
+    """What the chunks of a file say, as far as it can be read. max_bytes: of each block."""
+    found = FurtherChunks()
+    try:
+        with path.open("rb") as file:
+            _walk(file, found, max_bytes)
+    except (OSError, ValueError, OverflowError, struct.error):
+        pass
+    return found
+
+
+def _walk(file: BinaryIO, found: FurtherChunks, max_bytes: int) -> None:
+    file.seek(_SIGNATURE)
+    behind_pixels = False
+    for _ in range(_MAX_CHUNKS):
+        size, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"IEND":
+            return
+        wanted = kind == b"acTL" if not behind_pixels else kind in (b"eXIf", b"iTXt")
+        if wanted and size <= max_bytes:
+            data, (checksum,) = file.read(size), struct.unpack(">I", file.read(4))
+            if checksum == zlib.crc32(data, zlib.crc32(kind)):
+                _take(found, kind, data, max_bytes)
+        else:
+            file.seek(size + 4, 1)
+        behind_pixels |= kind == b"IDAT"
+
+
+def _take(found: FurtherChunks, kind: bytes, data: bytes, max_bytes: int) -> None:
+    if kind == b"acTL":
+        (found.frames,) = struct.unpack_from(">I", data)
+    elif kind == b"eXIf":
+        found.exif = found.exif or data or None
+    elif data.startswith(_XMP):
+        found.xmp = found.xmp or _text(data[len(_XMP) :], max_bytes)
+
+
+def _text(data: bytes, max_bytes: int) -> bytes | None:
+    """Of an international text chunk, behind its keyword."""
+    compressed, method = data[:2]
+    _language, _translated, text = data[2:].split(b"\0", 2)
+    if not compressed:
+        return text or None
+    if method != 0:
+        return None
+    inflate = zlib.decompressobj()
+    try:
+        plain = inflate.decompress(text, max_bytes)
+    except zlib.error:
+        return None
+    return plain if inflate.eof and plain else None

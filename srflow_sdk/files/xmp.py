@@ -1,0 +1,89 @@
+"""XMP packets: parsed, written again, and without what an older picture's pixels were like."""
+
+from __future__ import annotations
+
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+MAX_BYTES = 1 << 20
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+X = "adobe:ns:meta/"
+
+_TIFF, _EXIF, _XMP = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/xap/1.0/"
+_HEADER = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+_TRAILER = '<?xpacket end="w"?>'
+_ORIENTATION = (_TIFF, "Orientation")
+_STALE = (
+    (_TIFF, "ImageWidth"),
+    (_TIFF, "ImageLength"),
+    (_TIFF, "XResolution"),
+    (_TIFF, "YResolution"),
+    (_EXIF, "PixelXDimension"),
+    (_EXIF, "PixelYDimension"),
+    (_XMP, "Thumbnails"),
+    (_XMP, "ThumbnailImage"),
+)
+
+
+def parsed(packet: bytes) -> minidom.Document | None:
+    """The packet's XML; None if it is not well-formed, too large, or has a document type, which could name entities."""
+    if len(packet) > MAX_BYTES:
+        return None
+    try:
+        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            return None
+        return minidom.parseString(text.encode())
+    except (UnicodeError, ExpatError, ValueError, LookupError, RecursionError):
+        return None
+
+
+def rdf(document: minidom.Document) -> minidom.Element | None:
+    """The element that holds all descriptions. Raises: RecursionError where elements are nested by the thousand."""
+    found = document.getElementsByTagNameNS(RDF, "RDF")
+    return found[0] if found else None
+
+
+def packet_of(document: minidom.Document) -> bytes:
+    """Raises: RecursionError where elements are nested by the thousand."""
+    xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
+    return f"{_HEADER}{xml}{_TRAILER}".encode()
+
+
+def for_new_pixels(packet: bytes) -> bytes:
+    """A packet with orientation 1, without thumbnails and without sizes and resolution: those of the pixels are others.
+
+    The very bytes that were given if there is nothing to change, or if it is no XMP that can be understood.
+    """
+    document = parsed(packet)
+    if document is None:
+        return packet
+    try:
+        if not _change(document):
+            return packet
+        return packet_of(document)
+    except RecursionError:
+        return packet
+
+
+def _change(document: minidom.Document) -> bool:
+    """Whether there was anything to change."""
+    found = False
+    for element in list(document.getElementsByTagName("*")):
+        for namespace, name in _STALE:
+            if element.hasAttributeNS(namespace, name):
+                element.removeAttributeNS(namespace, name)
+                found = True
+        if element.hasAttributeNS(*_ORIENTATION) and element.getAttributeNS(*_ORIENTATION) != "1":
+            element.getAttributeNodeNS(*_ORIENTATION).value = "1"  # type: ignore[union-attr]
+            found = True
+        kind = (element.namespaceURI, element.localName)
+        if kind in _STALE and element.parentNode is not None:
+            element.parentNode.removeChild(element)
+            found = True
+        elif kind == _ORIENTATION:
+            while element.firstChild is not None:
+                element.removeChild(element.firstChild)
+            element.appendChild(document.createTextNode("1"))
+            found = True
+    return found
