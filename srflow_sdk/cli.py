@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
+try:
+    import contextlib
+    import dataclasses
+    import errno
+    import os
+    import re
+    import signal
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path, PurePosixPath
+    from typing import TYPE_CHECKING, Any, NoReturn
 
-from srflow_sdk.batch.interrupts import deferred_interrupts
-from srflow_sdk.errors import ArgumentError, SRFlowError
+    import click
+
+    from srflow_sdk.batch.interrupts import STOPPING, deferred_interrupts
+    from srflow_sdk.errors import ArgumentError, SRFlowError
+except KeyboardInterrupt:  # there is no command yet that could catch it
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from srflow_sdk.batch.display import Display
-    from srflow_sdk.batch.planning import Job, Naming, Shard
-    from srflow_sdk.batch.running import Settings, Summary
+    from srflow_sdk.batch.planning import InputFile, Job, Naming, Shard
+    from srflow_sdk.batch.running import JobResult, Settings, Summary
     from srflow_sdk.bundle import Bundle
 
 FAILED = 1
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+BY_SIGNAL = 128  # and the signal's number, as shells count: 130 is Ctrl-C
 
+_STANDARD_ERROR = 2
+_OF_PRINTING = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard")
+
+
+class Command(click.Command):
+    """One whose system errors, such as standard output on a full disk, are one line."""
+
+    def main(self, *arguments: Any, **keywords: Any) -> Any:
+        _occupy_standard_descriptors()
+        try:
+            return super().main(*arguments, **keywords)
+        except OSError as error:
+            from srflow_sdk.batch.display import abandon
+
+            what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            if error.filename is None and error.errno in _OF_PRINTING:
+                what = "standard output cannot be written: "
+                abandon(sys.stdout)
+            _fail(f"{what}{error.strerror or error}")
 
 
 class TileParameter(click.ParamType[Any]):
@@ -70,8 +95,8 @@ class ShardParameter(click.ParamType[Any]):
         return Shard(index=int(match[1]), count=int(match[2]))
 
 
-@click.command(context_settings=_SETTINGS)
-@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.command(cls=Command, context_settings=_SETTINGS)
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
 @click.option("--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="[default: the embedded ×4 model]")
 @click.option("--tau", type=float, help="Temperature: 0 is smooth, larger is sharper.  [default: the model's]")
@@ -125,9 +150,9 @@ def upscale(
     --name they are as you say, of {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Existing outputs are replaced; an
     input never is.
 
-    The names of the files written go to standard output. One bad INPUT does not stop the others. Ctrl-C stops after the
-    current tile; after it, or after anything worse, the same command with --resume goes on. Exit status: 0 all well,
-    1 something failed, 2 wrong usage, 130 interrupted.
+    The names of the files written go to standard output. One bad INPUT does not stop the others; a full disk does.
+    Ctrl-C stops after the current tile; after it, or after anything worse, the same command with --resume goes on. Exit
+    status: 0 all well, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b
     Examples:
@@ -139,9 +164,9 @@ def upscale(
       srflow-upscale --from-output large.png -o again.png
     """
     if not inputs and from_output is None:
-        raise click.MissingParameter(ctx=context, param=context.command.params[0])
+        raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
     with _exit_statuses(), _display() as display:
-        from srflow_sdk.batch.planning import Naming, check_pattern, check_targets
+        from srflow_sdk.batch.planning import Naming, check_open_files, check_pattern, check_targets
         from srflow_sdk.batch.running import Settings
         from srflow_sdk.bundle import Bundle
 
@@ -169,18 +194,25 @@ def upscale(
             model=bundle.manifest.name,
         )
         keep = [] if from_output is None else [from_output]
-        jobs = _plan(inputs, output, naming=naming, recursive=recursive, keep=keep)
+        files, refused = _find(inputs, output, recursive=recursive)
+        jobs = _plan(files, inputs, output, naming=naming, keep=keep) if files else []
         # Divided last: two inputs of one output are an error whichever machine would meet them.
         mine = [job for job in jobs if shard is None or shard.holds(job.name)]
+        check_open_files(mine)
         check_targets(mine, report=report)
+        for result in refused:
+            display.say(f"error: {result.error}")
+        if not files:
+            sys.exit(FAILED)
         if shard is not None and not mine:
             display.say(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
-        summary = _run(mine, bundle, settings, display, report=report, tile=tile, device=device, threads=threads)
-        if summary.count("failed"):
+        options = {"tile": tile, "device": device, "threads": threads}
+        summary = _run(mine, bundle, settings, display, refused=refused, report=report, **options)
+        if summary.count("failed") or display.names_lost:
             sys.exit(FAILED)
 
 
-@click.command(context_settings=_SETTINGS)
+@click.command(cls=Command, context_settings=_SETTINGS)
 @click.version_option(package_name="srflow-sdk", prog_name="srflow-doctor")
 def doctor() -> None:
     """Say what this machine can run, why not the rest, and the command that mends it.
@@ -204,17 +236,31 @@ def _exit_statuses() -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise click.UsageError(str(error)) from error
+        from srflow_sdk.batch.display import printable
+
+        raise click.UsageError(printable(str(error))) from error
     except SRFlowError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        _say("interrupted")
+        sys.exit(BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    _say(f"error: {' '.join(message.split())}")
     sys.exit(FAILED)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where one is closed, a picture's file would get its number, and whatever a library prints."""
+    with contextlib.suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+            pass
+        os.close(descriptor)
+
+
+def _say(line: str) -> None:
+    _display().say(line)
 
 
 def _display() -> Display:
@@ -243,13 +289,29 @@ def _settings_of(
     return (source,), settings, "none" if recipe.tile is None else recipe.tile
 
 
-def _plan(inputs: Sequence[Path], output: str, *, naming: Naming, recursive: bool, keep: Sequence[Path]) -> list[Job]:
-    from srflow_sdk.batch.planning import find_inputs, plan_outputs
+def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list[InputFile], list[JobResult]]:
+    """The files to upscale, and as failed what cannot be taken."""
+    from srflow_sdk.batch.planning import Job, find_inputs
+    from srflow_sdk.batch.running import JobResult
 
-    out = Path(output)
+    refused: list[JobResult] = []
+
+    def refuse(folder: Path, why: str) -> None:
+        job = Job(source=folder, targets=(), name=PurePosixPath(folder.name))
+        refused.append(JobResult(job=job, status="failed", error=" ".join(why.split())))
+
+    if not output:
+        raise ArgumentError('-o "" names nothing; name a file or a directory ("." is the current one)')
+    return find_inputs(inputs, out=Path(output), recursive=recursive, failed=refuse), refused
+
+
+def _plan(
+    files: Sequence[InputFile], inputs: Sequence[Path], output: str, *, naming: Naming, keep: Sequence[Path]
+) -> list[Job]:
+    from srflow_sdk.batch.planning import plan_outputs
+
     directory = output.endswith(("/", os.sep))
-    files = find_inputs(inputs, out=out, recursive=recursive)
-    return plan_outputs(files, out, naming=naming, directory=directory, inputs=inputs, keep=keep)
+    return plan_outputs(files, Path(output), naming=naming, directory=directory, inputs=inputs, keep=keep)
 
 
 def _run(
@@ -258,27 +320,42 @@ def _run(
     settings: Settings,
     display: Display,
     *,
+    refused: Sequence[JobResult],
     report: Path | None,
     tile: Any,
     device: Any,
     threads: int | None,
 ) -> Summary:
-    """Run the jobs, and say and report what became of them."""
-    from srflow_sdk.batch.report import batch_report, write_report
+    """Run the jobs, and say and report what became of them. refused: what could not become a job."""
+    from srflow_sdk.batch.report import batch_report, read_report, write_report
     from srflow_sdk.batch.running import run_jobs
     from srflow_sdk.upscaler import Upscaler
 
     with Upscaler(bundle, device=device, tile=tile, threads=threads) as upscaler:
-        with deferred_interrupts() as check:
-            with display.progress(jobs, max_pixels=settings.max_pixels):
-                summary = run_jobs(jobs, upscaler, settings=settings, watcher=display, check=check)
+        with deferred_interrupts(*STOPPING) as interrupts:
+            with display.progress(jobs, max_pixels=settings.max_pixels, check=interrupts):
+                summary = run_jobs(jobs, upscaler, settings=settings, watcher=display, check=interrupts)
+            results = (*refused, *summary.results)
+            summary = dataclasses.replace(summary, results=results, jobs=len(jobs) + len(refused))
+            how = _how_to_go_on(summary)
+            if how is not None:
+                display.say(how)
             if report is not None:
-                ran = {"tile": tile, "device": upscaler.device}
+                earlier = read_report(report) if settings.resume else None
+                ran = {"tile": tile, "device": upscaler.device, "earlier": earlier}
                 write_report(report, batch_report(summary, manifest=bundle.manifest, settings=settings, **ran))
             if summary.interrupted:
-                done = summary.jobs - summary.remaining
-                display.say(f"interrupted: {done} of {summary.jobs} done; the same command with --resume goes on")
-                sys.exit(INTERRUPTED)
-        if summary.jobs > 1 or summary.count("skipped"):
+                sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
+        if how is None and (summary.jobs > 1 or summary.count("skipped")):
             display.say(str(summary))
     return summary
+
+
+def _how_to_go_on(summary: Summary) -> str | None:
+    """What is said of a batch that did not come to its end."""
+    done = f"{summary.jobs - summary.remaining} of {summary.jobs} done"
+    if summary.interrupted:
+        return f"interrupted: {done}; the same command with --resume goes on"
+    if summary.disk_full:
+        return f"stopped, as the disk is full: {done}; make room, and the same command with --resume goes on"
+    return None

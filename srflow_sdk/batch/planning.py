@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -14,8 +15,16 @@ from string import Formatter
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, check_writable
 
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
 FIELDS = ("stem", "ending", "sample", "seed", "tau", "model")
 """What a pattern for names may contain, in braces."""
+
+_FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pipe's two ends
+_OTHER_FILES = 64
 
 _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
 
@@ -102,45 +111,75 @@ def check_pattern(pattern: str, *, samples: int) -> None:
     if samples > 1 and not any(field == "sample" for _, field, _, _ in parts):
         raise ArgumentError(f"--name {pattern} gives {samples} samples one name; it needs {{sample}}")
     check_writable(pattern)
-    try:
-        Naming(pattern=pattern).names(PurePosixPath("photo.jpg"))
-    except ValueError as error:
-        raise ArgumentError(f"--name {pattern}: {error}") from error
+    for field, form in ((field, form) for _, field, form, _ in parts if field is not None):
+        try:
+            Naming(pattern=f"{{{field}:{form}}}").names(PurePosixPath("photo.jpg"))
+        except ValueError as error:
+            raise ArgumentError(
+                f"--name {pattern}: {{{field}:{form}}} is no way to write it; there are {{sample:03}}, {{seed:06}}, "
+                "{tau:.2f} and bare names"
+            ) from error
 
 
-def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> list[InputFile]:
+def find_inputs(
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    recursive: bool = False,
+    failed: Callable[[Path, str], None] | None = None,
+) -> list[InputFile]:
     """The files of a command: those named, and the image files (:data:`READABLE`) of the folders named, sorted.
 
     Hidden files and folders are left out, and everything under `out` where that lies inside a folder: those are
     earlier outputs. recursive: folders in folders too; links to folders are not followed, so that none is entered
-    twice.
+    twice. failed: told of each folder that cannot be listed or holds no image, and why; the others are still taken.
 
-    Raises: ImageError if a folder cannot be listed or holds no image.
+    Raises: ImageError for such a folder, without `failed`.
     """
+
+    def fail(folder: Path, why: str) -> None:
+        line = f"{folder}: {why}"
+        if failed is None:
+            raise ImageError(line)
+        failed(folder, line)
+
     found: list[InputFile] = []
     for path in inputs:
         if is_folder(path):
-            found += _in_folder(path, out=out, recursive=recursive)
+            found += _in_folder(path, out=out, recursive=recursive, fail=fail)
         else:
             found.append(InputFile(path=path, name=PurePosixPath(path.name)))
     return found
 
 
-def _in_folder(folder: Path, *, out: Path, recursive: bool) -> list[InputFile]:
-    names = sorted(_image_names(folder, out=_real(out), recursive=recursive), key=lambda name: name.parts)
-    if not names:
+def _in_folder(folder: Path, *, out: Path, recursive: bool, fail: Callable[[Path, str], None]) -> list[InputFile]:
+    refused: list[OSError] = []
+    links: list[str] = []
+    found = _image_names(folder, out=_real(out), recursive=recursive, refused=refused.append, linked=links.extend)
+    names = sorted(found, key=lambda name: name.parts)
+    for error in refused:
+        fail(Path(error.filename or folder), f"the folder cannot be listed: {error.strerror}")
+    if not names and not refused:
         more = "" if recursive else "; with --recursive its subfolders are searched too"
-        raise ImageError(f"{folder}: there are no images in this folder ({', '.join(READABLE)}){more}")
+        if links:
+            more += f"; links to folders, such as {links[0]}, are not followed: name what they lead to"
+        fail(folder, f"there are no images in this folder ({', '.join(READABLE)}){more}")
     return [InputFile(path=folder / name, name=name) for name in names]
 
 
-def _image_names(folder: Path, *, out: Path, recursive: bool) -> Iterator[PurePosixPath]:
-    def refuse(error: OSError) -> None:
-        raise ImageError(f"{error.filename}: the folder cannot be listed: {error.strerror}") from error
-
+def _image_names(
+    folder: Path,
+    *,
+    out: Path,
+    recursive: bool,
+    refused: Callable[[OSError], None],
+    linked: Callable[[Iterable[str]], None],
+) -> Iterator[PurePosixPath]:
+    """refused, linked: told of folders that cannot be listed, and of links to folders."""
     inside = _real(folder) in out.parents
-    for place, folders, files in os.walk(folder, onerror=refuse):
+    for place, folders, files in os.walk(folder, onerror=refused):
         here = Path(place)
+        linked(name for name in folders if not name.startswith(".") and _is_link(here / name))
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         if inside:
             folders[:] = [name for name in folders if _real(here / name) != out]
@@ -148,7 +187,7 @@ def _image_names(folder: Path, *, out: Path, recursive: bool) -> Iterator[PurePo
             path = here / name
             if name.startswith(".") or path.suffix.lower() not in READABLE:
                 continue
-            if inside and path.is_symlink() and out in _real(path).parents:
+            if inside and _is_link(path) and out in _real(path).parents:
                 continue
             yield PurePosixPath(path.relative_to(folder).as_posix())
 
@@ -209,6 +248,22 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
             raise ImageError(f"{target} cannot be written: it is a directory")
 
 
+def check_open_files(jobs: Sequence[Job]) -> None:
+    """Raises: ArgumentError if the samples of a file need more open files than this process may have."""
+    if resource is None or not jobs:
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    samples = max(len(job.targets) for job in jobs)
+    at_once = min(len(jobs), 2)  # one is finished while the next is drawn
+    needed = samples * at_once * _FILES_PER_SAMPLE + _OTHER_FILES
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        most = max((limit - _OTHER_FILES) // (at_once * _FILES_PER_SAMPLE), 1)
+        raise ArgumentError(
+            f"{samples} samples at a time need about {needed} open files, and this process may have {limit} "
+            f"(ulimit -n); ask for fewer, such as --samples {most}, and for the others with --sample {most} and so on"
+        )
+
+
 def identity(path: Path) -> str:
     """Equal for names of the same file: links are followed, and hard links recognised where the file exists."""
     try:
@@ -223,6 +278,14 @@ def is_folder(path: Path) -> bool:
     """Whether it is a folder as far as can be seen. Path.is_dir may raise where a parent folder cannot be entered."""
     try:
         return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_link(path: Path) -> bool:
+    """As is_folder."""
+    try:
+        return path.is_symlink()
     except OSError:
         return False
 
@@ -259,16 +322,30 @@ def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Jo
 
 
 def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
+    real = functools.cache(_real)
     writers: dict[str, Path] = {}
     for job in jobs:
+        source = job.source
         for target in job.targets:
-            other = writers.setdefault(identity(target), job.source)
-            if other is job.source:
-                continue
-            mend = "upscale them into two directories"
-            if other.parent == job.source.parent:
-                mend = 'tell them apart by their names: --name "{stem}_{ending}.png"'
-            raise ArgumentError(f"{other} and {job.source} would both be written to {target}; {mend}")
+            # macOS and Windows do not tell A.png from a.png; what a command means shall not depend on the disk.
+            for key in (identity(target), f"folded {_folded(str(real(target.parent) / target.name))}"):
+                other = writers.setdefault(key, source)
+                if other is not source:
+                    why = " where a disk ignores case" if key.startswith("folded") else ""
+                    mend = _way_apart(other, source)
+                    raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {mend}")
+
+
+def _way_apart(one: Path, other: Path) -> str:
+    if one.parent != other.parent:
+        return "upscale them into two directories"
+    if _folded(one.name) == _folded(other.name):
+        return "rename one of them"
+    return 'tell them apart by their names: --name "{stem}_{ending}.png"'
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _refuse_overwritten(files: Iterable[Path], jobs: Iterable[Job]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from srflow_sdk.bundle import Bundle, file_sha256
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.bundle_writer import file_sha256
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, read_provenance
 from srflow_sdk.latents import LATENT_SCHEME

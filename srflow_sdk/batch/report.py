@@ -11,25 +11,32 @@ from typing import Any
 import srflow_sdk
 from srflow_sdk.batch.running import JobResult, Settings, Summary
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files.parts import open_part
+from srflow_sdk.files.parts import open_part, remove_stale_parts
 from srflow_sdk.manifest import Manifest
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
 
+_HOW = ("model", "tau", "seed", "consistent")
 _EXACT = 200.0  # JSON has no infinity
 
 
 def batch_report(
-    summary: Summary, *, manifest: Manifest, settings: Settings, tile: int | str, device: str
+    summary: Summary,
+    *,
+    manifest: Manifest,
+    settings: Settings,
+    tile: int | str,
+    device: str,
+    earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a batch did, in JSON values.
 
     tile: as asked for. device: where it ran. A file's `size` is the input's width and height; `lr_psnr` is in dB, at
     most 200 (output and input agree exactly), null where it was not measured. Files that an interrupt left are not
-    listed.
+    listed. earlier: the report that this one replaces, for what was measured of files that are skipped now.
     """
-    return {
+    report = {
         "schema": REPORT_SCHEMA,
         "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
         "settings": {
@@ -52,10 +59,23 @@ def batch_report(
         },
         "files": [_file(result, first=settings.sample) for result in summary.results],
     }
+    if earlier is not None:
+        _carry_over(earlier, report)
+    return report
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """A report that was written earlier; None if there is none that can be read."""
+    try:
+        report = json.loads(path.read_bytes(), parse_constant=float.fromhex)  # which refuses NaN: it is not JSON
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report: whole, or not at all. Raises: ImageError if it cannot be written."""
+    remove_stale_parts(path)
     try:
         part, descriptor = open_part(path)
         try:
@@ -90,6 +110,28 @@ def _file(result: JobResult, *, first: int) -> dict[str, Any]:
         "seconds": None if result.file is None else round(result.file.seconds, 3),
         "outputs": outputs,
     }
+
+
+def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> None:
+    """Fill in what an earlier report says about files that were skipped, if it is about the same pictures."""
+    try:
+        if any(_how(earlier, name) != _how(report, name) for name in _HOW):
+            return
+        measured = {_pictures(file): file for file in earlier["files"] if file["outputs"]}
+    except (AttributeError, KeyError, TypeError):
+        return  # not written by us
+    for file in report["files"]:
+        if file["status"] == "skipped" and (entry := measured.get(_pictures(file))) is not None:
+            file.update({name: entry.get(name) for name in ("size", "seconds", "outputs")})
+
+
+def _how(report: dict[str, Any], name: str) -> Any:
+    return report["model"]["sha256"] if name == "model" else report["settings"][name]
+
+
+def _pictures(file: dict[str, Any]) -> tuple[Any, ...]:
+    """Which pictures an entry is about."""
+    return (file["source"], *((output["path"], output["sample"]) for output in file["outputs"]))
 
 
 def _decibels(value: float | None) -> float | None:

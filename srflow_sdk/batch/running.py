@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,13 +15,15 @@ from queue import SimpleQueue
 from typing import Literal, Protocol
 
 from srflow_sdk.batch.planning import Job
-from srflow_sdk.bundle import file_sha256
+from srflow_sdk.bundle_writer import file_sha256
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
-from srflow_sdk.files import MAX_PIXELS, Provenance, read_provenance, remove_stale_parts
+from srflow_sdk.files import MAX_PIXELS, Provenance, is_whole, read_provenance, remove_stale_parts
 from srflow_sdk.upscaler import Upscaler
 
 Status = Literal["done", "skipped", "failed"]
+
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +44,30 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What became of a job. error: one line, of a failed one. file: sizes, time and outputs, of one that is done."""
+    """What became of a job.
+
+    error: one line, of a failed one. file: sizes, time and outputs, of one that is done. disk_full: why it failed.
+    """
 
     job: Job
     status: Status
     error: str | None = None
     file: FileResult | None = None
+    disk_full: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What became of all jobs. results: in order, of those that were begun and not interrupted; jobs: how many."""
+    """What became of all jobs.
+
+    results: in order, of those that were begun and not interrupted. jobs: how many there are. interrupted: by Ctrl-C or
+    the like. disk_full: the batch was ended because of that.
+    """
 
     results: tuple[JobResult, ...]
     jobs: int
     interrupted: bool
+    disk_full: bool = False
 
     def count(self, status: Status) -> int:
         """How many jobs ended so."""
@@ -81,16 +93,6 @@ class Watcher(Protocol):
         """The job ended; its files are in place. Jobs end in order."""
 
 
-class Silent:
-    """A watcher that tells nobody."""
-
-    def progressed(self, number: int, done: int, total: int) -> None:
-        """Nothing."""
-
-    def finished(self, number: int, result: JobResult) -> None:
-        """Nothing."""
-
-
 def run_jobs(
     jobs: Sequence[Job],
     upscaler: Upscaler,
@@ -102,13 +104,12 @@ def run_jobs(
     """Upscale every input; what fails is part of the summary.
 
     check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
-    raises ends the batch: what is done stays, of the current file nothing remains.
+    raises ends the batch: what is done stays, of the current file nothing remains. A full disk ends it likewise: the
+    rest would fail too, after all the work. What killed runs left of these outputs is removed first.
 
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
-    if settings.resume:
-        remove_stale_parts(*(target for job in jobs for target in job.targets))
-    watcher = watcher or Silent()
+    remove_stale_parts(*(target for job in jobs for target in job.targets))
     results: list[JobResult] = []
     begun: deque[Future[JobResult]] = deque()
     cancel = threading.Event()
@@ -116,7 +117,10 @@ def run_jobs(
 
     def end_first() -> None:
         results.append(begun.popleft().result())
-        watcher.finished(len(results), results[-1])
+        if watcher is not None:
+            watcher.finished(len(results), results[-1])
+        if results[-1].disk_full:
+            raise _DiskFullError
 
     def wait_for(last: _Work | None) -> None:
         """Until the last one is drawn and no other is unfinished; None: until all ended. What ended is told at once."""
@@ -145,12 +149,13 @@ def run_jobs(
                 begun[-1].add_done_callback(lambda _: changed.put(None))
                 wait_for(work)
             wait_for(None)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _DiskFullError) as error:
             cancel.set()
             while begun:
-                with contextlib.suppress(KeyboardInterrupt, SRFlowError):
+                with contextlib.suppress(KeyboardInterrupt, _DiskFullError, SRFlowError):
                     end_first()  # it may have been finishing its files
-            return Summary(results=tuple(results), jobs=len(jobs), interrupted=True)
+            full = isinstance(error, _DiskFullError)
+            return Summary(results=tuple(results), jobs=len(jobs), interrupted=not full, disk_full=full)
         except BaseException:
             cancel.set()
             raise
@@ -160,7 +165,7 @@ def run_jobs(
 def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
     """Whether every output of a job is there, made from the file that is there now, with these settings.
 
-    The tiles' size and the SDK's version do not count. The input is read only if everything else agrees.
+    The tiles' size and the SDK's version do not count. Files are read whole only if all that their headers say agrees.
     Raises: ImageError, OSError if the input cannot be read; ArgumentError for bad settings.
     """
     hashes = set()
@@ -179,7 +184,7 @@ def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
         if _what_matters(found) != _what_matters(wanted):
             return False
         hashes.add(found.source_sha256)
-    return hashes == {file_sha256(job.source)}
+    return all(map(is_whole, job.targets)) and hashes == {file_sha256(job.source)}  # copies may have been cut short
 
 
 def _provenance(target: Path) -> Provenance | None:
@@ -193,6 +198,10 @@ def _what_matters(provenance: Provenance) -> Provenance:
     return dataclasses.replace(provenance, model="", sdk_version="", tile=None, source="")
 
 
+class _DiskFullError(Exception):
+    """A job failed because of that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Work:
     """One job in a thread of its own. drawn: set when nothing but finishing its files is left."""
@@ -200,7 +209,7 @@ class _Work:
     number: int
     job: Job
     settings: Settings
-    watcher: Watcher
+    watcher: Watcher | None
     check: Callable[[], None]
     cancel: threading.Event
     changed: SimpleQueue[None]
@@ -232,15 +241,17 @@ class _Work:
         except (ArgumentError, MissingExtraError, CancelledError):
             raise
         except SRFlowError as error:
-            return _failed(job, str(error))
-        except MemoryError:
-            return _failed(job, "out of memory; ask for smaller tiles (--tile 64) or fewer samples at a time")
+            return _failed(job, str(error), cause=error)
+        except MemoryError as error:
+            why = "out of memory; ask for smaller tiles (--tile 64) or fewer samples at a time"
+            return _failed(job, why, cause=error)
         except OSError as error:
-            return _failed(job, error.strerror or str(error))
+            return _failed(job, error.strerror or str(error), cause=error)
         return JobResult(job=job, status="done", file=file)
 
     def _progress(self, done: int, total: int) -> None:
-        self.watcher.progressed(self.number, done, total)
+        if self.watcher is not None:
+            self.watcher.progressed(self.number, done, total)
         if done < total:
             self.check()
         else:  # the files are finished, interrupted or not
@@ -248,8 +259,22 @@ class _Work:
             self.changed.put(None)
 
 
-def _failed(job: Job, reason: str) -> JobResult:
+def _failed(job: Job, reason: str, *, cause: BaseException) -> JobResult:
     line = " ".join(reason.split())
     if str(job.source) not in line:
         line = f"{job.source}: {line}"
-    return JobResult(job=job, status="failed", error=line)
+    codes = _error_numbers(cause)
+    if codes & {errno.EMFILE, errno.ENFILE}:
+        line += "; ask for fewer samples at a time"
+    full = "the disk is full" in line or bool(codes & _DISK_FULL)
+    return JobResult(job=job, status="failed", error=line, disk_full=full)
+
+
+def _error_numbers(error: BaseException | None) -> set[int | None]:
+    """The system's, of an error and of what it was raised from."""
+    found: set[int | None] = set()
+    while error is not None:
+        if isinstance(error, OSError):
+            found.add(error.errno)
+        error = error.__cause__
+    return found

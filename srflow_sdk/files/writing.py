@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-import select
+import selectors
 import struct
 import threading
 import zlib
@@ -328,10 +328,11 @@ class _Encoder:
 
         libvips holds a descriptor of its own, so that closing ours would not tell.
         """
-        while not self._abandoned.is_set():
-            ready, _, _ = select.select([self._read_end], [], [], 0.05)
-            if ready and not os.read(self._read_end, 1 << 20):
-                return
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._read_end, selectors.EVENT_READ)
+            while not self._abandoned.is_set():
+                if selector.select(0.05) and not os.read(self._read_end, 1 << 20):
+                    return
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

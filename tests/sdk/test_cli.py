@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from .tiny_bundle import write_tiny_bundle
 
 Run = Callable[..., Result]
 _CONFLICTS = (["--tau", "0.8"], ["--seed", "0"], ["--samples", "1"], ["--tile", "auto"], ["--consistent"])
-UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]
 
 
 @pytest.fixture
@@ -97,6 +97,8 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
     [
         (["-o", "big.png"], "Missing argument 'INPUT...'"),
         (["a.png"], "Missing option '-o'"),
+        (["a.png", "-o", ""], '-o "" names nothing'),
+        (["a.png", "-o", "\x1b[31mbig.bmp"], "\N{REPLACEMENT CHARACTER}[31mbig.bmp"),
         (["a.png", "-o", "a.png"], "would overwrite the input"),
         (["a.png", "b.png", "-o", "big.png"], "there are 2 inputs"),
         (["a.png", "sub/a.jpg", "-o", "out"], "would both be written"),
@@ -154,14 +156,58 @@ def test_version(command: object) -> None:
     assert version("srflow-sdk") in result.stdout
 
 
-def test_a_closed_pipe_is_quiet(tiny_bundle: Path, folder: Path) -> None:
-    command = [*UPSCALE, "a.png", "-o", "big.png", "--model", str(tiny_bundle), "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 1
+def test_samples_that_need_too_many_open_files_are_refused_before_the_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytest.importorskip("resource"), "getrlimit", lambda _: (1024, 1024))
+    result = run("a.png", "-o", "out", "--samples", "500")
+    assert result.exit_code == 2
+    assert "ask for fewer" in result.stderr
+    assert not Path("out").exists()
+
+
+def test_system_errors_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "somewhere")
+
+    monkeypatch.setattr("srflow_sdk.batch.planning.check_targets", refuse)
+    result = run("a.png", "-o", "big.png")
+    assert (result.exit_code, result.stderr) == (1, "error: somewhere: Permission denied\n")
+
+
+def test_ctrl_c_while_python_still_imports_is_quiet() -> None:
+    program = """
+import sys
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+import srflow_sdk.cli
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_names_are_shown_without_what_a_terminal_would_obey(run: Run, photo: np.ndarray) -> None:
+    write_image("good\x1b[31m.png", photo)
+    Path("bad\x1b[31m.png").write_bytes(b"not a picture")
+    result = run("good\x1b[31m.png", "bad\x1b[31m.png", "-o", "out")
+    assert result.stdout == "out/good\x1b[31m.png\n", "programs read this"
+    assert "\x1b" not in result.stderr
+    assert result.stderr.startswith("error: bad\N{REPLACEMENT CHARACTER}[31m.png: ")
+
+
+def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("srflow_sdk.upscaler.Upscaler.upscale_file", full)
+    result = run("a.png", "b.png", "bad.png", "-o", "out")
+    assert result.exit_code == 1
+    *errors, last = result.stderr.splitlines()
+    assert errors[0] == "error: a.png: No space left on device"
+    assert last == "stopped, as the disk is full: 0 of 3 done; make room, and the same command with --resume goes on"
 
 
 def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
@@ -212,6 +258,7 @@ def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
 def test_help_fits_a_screen_and_a_half() -> None:
     result = CliRunner().invoke(cli.upscale, ["-h"], terminal_width=100)
     assert len(result.stdout.splitlines()) <= 72
+    assert "[OPTIONS] [INPUT]..." in result.stdout
     assert all(option.opts[-1] in result.stdout for option in cli.upscale.params if option.name != "inputs")
 
 

@@ -91,6 +91,20 @@ def test_a_folder_without_images_is_one_line(run: Run) -> None:
     assert not Path("out").exists()
 
 
+def test_folders_that_cannot_be_taken_fail_alone(run: Run) -> None:
+    Path("empty").mkdir()
+    result = run("empty", "photos", "missing", "-o", "out", "--report", "report.json")
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["out/a.png", "out/b.png"]
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert [error.split(": ")[1] for error in errors] == ["empty", "missing"]
+    assert result.stderr.splitlines()[-1] == "2 done, 0 skipped, 2 failed"
+    report = json.loads(Path("report.json").read_text())
+    assert [file["source"] for file in report["files"] if file["status"] == "failed"] == ["empty", "missing"]
+    assert report["summary"]["inputs"] == 4
+    assert run("empty", "photos", "-o", "out", "--tau", "-1").exit_code == 2, "wrong usage stays wrong usage"
+
+
 def test_outputs_inside_the_folder_are_not_taken_as_inputs(run: Run) -> None:
     for _ in range(2):
         assert run("photos", "-o", "photos/large", "--recursive").exit_code == 0
@@ -182,11 +196,40 @@ def test_ctrl_c_leaves_whole_files_only_and_says_how_to_go_on(
     assert run("photos", "-o", "out", "--recursive", "--resume").stdout.split() == [f"out/{name}" for name in rest]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_ask_to_stop_leave_whole_files_only(
+    start: Start, photos: Path, photo: np.ndarray, number: signal.Signals
+) -> None:
+    _large(photos, photo)
+    process = start("photos", "-o", "out", "--recursive", "--tile", "16")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "out/a.png\n"
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert stderr == "interrupted: 1 of 4 done; the same command with --resume goes on\n"
+    assert files(photos.parent / "out") == ["a.png"]
+
+
+def test_a_resumed_batch_keeps_what_its_report_says(run: Run) -> None:
+    arguments = ["photos", "-o", "out", "--resume", "--report", "report.json"]
+
+    def psnrs() -> list[float]:
+        assert run(*arguments).exit_code == 0
+        listed = json.loads(Path("report.json").read_text())["files"]
+        return [output["lr_psnr"] for file in listed for output in file["outputs"]]
+
+    first = psnrs()
+    assert all(first)
+    assert psnrs() == first
+
+
 def test_progress_on_a_terminal_shows_images_tiles_and_percent_and_errors_on_lines_of_their_own(
     start: Start, photos: Path, photo: np.ndarray
 ) -> None:
     write_image(photos / "b.png", photo)
     (photos / "bad.png").write_bytes(b"not a picture")
+    (photos / "c\x1b[31m.png").write_bytes((photos / "b.png").read_bytes())
     terminal, end = pty.openpty()
     process = start("photos", "-o", "out", "--tile", "16", stdout=end, stderr=end)
     os.close(end)
@@ -197,10 +240,11 @@ def test_progress_on_a_terminal_shows_images_tiles_and_percent_and_errors_on_lin
     os.close(terminal)
     process.wait(timeout=60)
     text = shown.decode().replace("\x1b[K", "")
-    assert "[1/3] a.png" in text
-    assert "[2/3] b.png tile 2/12" in text
+    assert text.index("reading the headers of 4 files") < text.index("[1/4] a.png")
+    assert "[2/4] b.png tile 2/12" in text
     assert text.count("%") > 6, "the bar moves with the tiles"
     assert "100%" in text
     lines = text.splitlines()
     assert any(line.startswith("error: photos/bad.png: ") for line in lines)
-    assert {"out/a.png", "out/b.png", "2 done, 0 skipped, 1 failed"} <= set(lines)
+    assert {"out/a.png", "out/b.png", "3 done, 0 skipped, 1 failed"} <= set(lines)
+    assert "\x1b[31m" not in text

@@ -3,10 +3,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from srflow_sdk.batch.interrupts import deferred_interrupts
+from srflow_sdk.batch.interrupts import STOPPING, deferred_interrupts
 
 
 def press_ctrl_c() -> None:
@@ -73,3 +74,30 @@ def test_ignored_interrupts_stay_ignored() -> None:
         press_ctrl_c()
         check()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_other_signals_that_ask_to_stop_wait_too_and_say_which_they_are(number: int) -> None:
+    before = signal.getsignal(number)
+    reached = []
+
+    def work() -> None:
+        with deferred_interrupts(*STOPPING) as interrupts:
+            os.kill(os.getpid(), number)
+            reached.append(interrupts.number)
+            interrupts()
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        work()
+    assert (reached, raised.value.args) == ([number], (number,))
+    assert signal.getsignal(number) is before
+
+
+def test_in_another_thread_nothing_is_held_back() -> None:
+    def work() -> bool:
+        with deferred_interrupts() as check:
+            check()
+            return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result()

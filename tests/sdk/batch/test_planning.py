@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from srflow_sdk.batch.planning import (
     InputFile,
     Naming,
     Shard,
+    check_open_files,
     check_pattern,
     check_targets,
     find_inputs,
@@ -92,7 +94,8 @@ def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
         ("{stem!r}.png", "cannot be filled in"),
         ("{seed:{stem}}.png", "cannot be filled in"),
         ("{seed:999999999}.png", "cannot be filled in"),
-        ("{stem:d}.png", "--name"),
+        ("{stem:d}.png", r"\{stem:d\} is no way to write it"),
+        ("{stem}_{tau:d}.png", r"\{tau:d\} is no way to write it; there are \{sample:03\}"),
         ("{stem.png", "expected '}'"),
         ("sub/{stem}.png", "-o names the folder"),
         ("..\\{stem}.png", "-o names the folder"),
@@ -178,6 +181,34 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
         found(tmp_path)
 
 
+def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path, "photos/a.png", "photos/locked/b.png", "photos/sub/c.png", "empty/notes.txt")
+    list_folder = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    told: list[tuple[Path, str]] = []
+    inputs = [tmp_path / "empty", tmp_path / "photos", tmp_path / "photos" / "locked"]
+    files = find_inputs(inputs, out=Path("out"), recursive=True, failed=lambda *told_of: told.append(told_of))
+    assert [file.name.as_posix() for file in files] == ["a.png", "sub/c.png"]
+    assert [folder.name for folder, _ in told] == ["empty", "locked", "locked"]
+    assert all(line.startswith(f"{folder}: ") for folder, line in told)
+    assert ["there are no images" in line for _, line in told] == [True, False, False]
+
+
+def test_a_folder_of_links_to_folders_says_that_they_are_not_followed(tmp_path: Path) -> None:
+    tree(tmp_path, "photos/a.png", "links/notes.txt")
+    (tmp_path / "links" / "album").symlink_to(tmp_path / "photos", target_is_directory=True)
+    with pytest.raises(ImageError, match="links to folders, such as album, are not followed"):
+        found(tmp_path / "links", recursive=True)
+
+
 @pytest.mark.parametrize("out", [".", "..", "sub/.."])
 def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
     folder = tree(tmp_path / "photos", "a.png", "sub/b.png", "photos/photos/c.png")
@@ -195,6 +226,41 @@ def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
 def test_two_inputs_of_one_output_are_refused(second: str, mend: str) -> None:
     with pytest.raises(ArgumentError, match=rf"would both be written to out/photo\.png; .*{mend}"):
         targets(["a/photo.jpg", second], "out")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "mend"),
+    [
+        ("A.jpg", "a.jpg", "rename one"),
+        ("A.jpg", "a.png", r'--name "\{stem\}_\{ending\}'),
+        ("x/Stra\u00dfe.jpg", "y/STRASSE.jpg", "two directories"),
+        ("x/caf\u00e9.jpg", "y/cafe\u0301.jpg", "two directories"),
+    ],
+)
+def test_names_that_some_disks_take_for_one_are_refused_everywhere(
+    tmp_path: Path, first: str, second: str, mend: str
+) -> None:
+    with pytest.raises(ArgumentError, match=f"would both be written to .* where a disk ignores case; .*{mend}"):
+        targets([first, second], tmp_path / "out")
+    tree(tmp_path / "out", f"{Path(first).stem}.png", f"{Path(second).stem}.png")
+    with pytest.raises(ArgumentError, match="would both be written"):
+        targets([first, second], tmp_path / "out")
+
+
+def test_more_samples_than_files_may_be_open_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+
+    def check(samples: int, *inputs: str) -> None:
+        files = [named(path) for path in inputs]
+        check_open_files(plan_outputs(files, Path("out"), naming=Naming(samples=samples)))
+
+    check(240, "a.png")
+    check(120, "a.png", "b.png", "c.png")
+    with pytest.raises(ArgumentError, match=r"may have 1024 .* such as --samples 240,"):
+        check(241, "a.png")
+    with pytest.raises(ArgumentError, match=r"such as --samples 120,"):
+        check(500, "a.png", "b.png", "c.png")
 
 
 def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:

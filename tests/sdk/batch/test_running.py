@@ -2,39 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import threading
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from srflow_sdk.batch.planning import Job
-from srflow_sdk.batch.report import batch_report, write_report
 from srflow_sdk.batch.running import JobResult, Settings, Summary, run_jobs
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
 from srflow_sdk.files import ImageWriter, read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import hidden_files, write_tiny_bundle
-
-NAMES = ("a", "b", "c")
-
-
-@pytest.fixture
-def jobs(tmp_path: Path, photo: np.ndarray) -> list[Job]:
-    """Three small photos, a, b and c."""
-    out = tmp_path / "out"
-    out.mkdir()
-    for number, name in enumerate(NAMES):
-        write_image(tmp_path / f"{name}.png", photo[: 12 + number, :16])
-    return [job(tmp_path / f"{name}.png", out / f"{name}.png") for name in NAMES]
-
-
-def job(source: Path, *targets: Path) -> Job:
-    return Job(source=source, targets=targets, name=PurePosixPath(source.name))
+from .conftest import job
 
 
 def statuses(summary: Summary) -> list[str]:
@@ -131,6 +114,32 @@ def test_what_one_file_cannot_does_not_stop_the_others(
     assert "\n" not in line
 
 
+def _from_system(error: ImageError, number: int) -> ImageError:
+    error.__cause__ = OSError(number, "as the system says")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ImageError("out/a.png cannot be written: the disk is full, or a limit is reached"),
+        _from_system(ImageError("out/a.png cannot be written"), errno.ENOSPC),
+    ],
+)
+def test_a_full_disk_ends_the_batch(jobs: list[Job], upscaler: Upscaler, error: Exception) -> None:
+    summary = run(jobs * 4, Failing(upscaler, error))
+    assert (summary.disk_full, summary.interrupted, summary.jobs) == (True, False, 12)
+    assert statuses(summary)[0] == "failed"
+    assert len(summary.results) <= 2, "the one that was being drawn may end"
+
+
+def test_too_many_open_files_say_what_helps(jobs: list[Job], upscaler: Upscaler) -> None:
+    summary = run(jobs, Failing(upscaler, OSError(errno.EMFILE, "Too many open files")))
+    assert str(summary.results[0].error).endswith("Too many open files; ask for fewer samples at a time")
+    assert not summary.disk_full
+
+
 @pytest.mark.parametrize("error", [ArgumentError("tau is 9"), MissingExtraError("libvips cannot be loaded")])
 def test_what_concerns_every_file_stops_at_once(jobs: list[Job], upscaler: Upscaler, error: SRFlowError) -> None:
     with pytest.raises(type(error)):
@@ -192,7 +201,13 @@ def _truncated(target: Path) -> None:
     target.write_bytes(b"\x89PNG")
 
 
-@pytest.mark.parametrize("spoil", [_without_provenance, _truncated, Path.unlink])
+def _cut_short(target: Path) -> None:
+    """So that its header is there: a copy that was interrupted."""
+    target.write_bytes(target.read_bytes()[:-20])
+    assert read_provenance(target) is not None
+
+
+@pytest.mark.parametrize("spoil", [_without_provenance, _truncated, _cut_short, Path.unlink])
 def test_resume_is_not_fooled_by_mere_existence(
     jobs: list[Job], upscaler: Upscaler, spoil: Callable[[Path], None]
 ) -> None:
@@ -230,11 +245,12 @@ def test_resume_of_a_source_that_is_gone_fails(jobs: list[Job], upscaler: Upscal
     assert statuses(run(jobs, upscaler, resume=True)) == ["failed", "skipped", "skipped"]
 
 
-def test_resume_removes_what_a_kill_left(jobs: list[Job], upscaler: Upscaler) -> None:
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_a_kill_left_is_removed(jobs: list[Job], upscaler: Upscaler, resume: bool) -> None:
     out = jobs[0].targets[0].parent
     (out / ".a.png.0123abcd.part").touch()
     (out / ".other.png.0123abcd.part").touch()
-    run(jobs[:1], upscaler, resume=True)
+    run(jobs[:1], upscaler, resume=resume)
     assert hidden_files(out) == [".other.png.0123abcd.part"]
 
 
@@ -270,62 +286,3 @@ def test_an_interrupt_in_the_last_tile_lets_the_files_be_finished(jobs: list[Job
     assert summary.interrupted
     assert statuses(summary)[0] == "done"
     assert [job.targets[0].exists() for job in jobs] == [number < len(summary.results) for number in range(3)]
-
-
-# ---- report
-
-
-def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
-    run(jobs[:1], upscaler)
-    jobs[1].source.write_bytes(b"not a picture")
-    settings = Settings(resume=True, report=True, seed=0)
-    summary = run_jobs(jobs, upscaler, settings=settings)
-    path = tmp_path / "report.json"
-    path.write_text("old")
-    manifest = upscaler.bundle.manifest
-    write_report(path, batch_report(summary, manifest=manifest, settings=settings, tile="auto", device="cpu"))
-    report = json.loads(path.read_text())
-    assert report["schema"] == 1
-    assert report["model"] == {"name": "tiny", "sha256": manifest.digest, "scale": 4}
-    assert report["settings"]["tau"] == 0.8
-    assert report["summary"] == {"inputs": 3, "done": 1, "skipped": 1, "failed": 1, "interrupted": False}
-    skipped, failed, done = report["files"]
-    assert (skipped["status"], skipped["outputs"]) == (
-        "skipped",
-        [{"path": str(jobs[0].targets[0]), "sample": 0, "lr_psnr": None}],
-    )
-    assert (failed["status"], failed["source"], failed["outputs"]) == ("failed", str(jobs[1].source), [])
-    assert str(jobs[1].source) in failed["error"]
-    assert (done["status"], done["error"], done["size"]) == ("done", None, [16, 14])
-    assert done["seconds"] > 0
-    assert 0 < done["outputs"][0]["lr_psnr"] < 200
-    assert not hidden_files(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("measured", "reported"), [(float("inf"), 200), (float("nan"), None), (None, None), (41.5, 41.5)]
-)
-def test_the_report_is_strict_json(
-    jobs: list[Job], upscaler: Upscaler, measured: float | None, reported: float | None
-) -> None:
-    result = run(jobs[:1], upscaler).results[0]
-    assert result.file is not None
-    output = dataclasses.replace(result.file.outputs[0], lr_psnr=measured)
-    result = dataclasses.replace(result, file=dataclasses.replace(result.file, outputs=(output,)))
-    summary = Summary(results=(result,), jobs=1, interrupted=False)
-    manifest = upscaler.bundle.manifest
-    report = batch_report(summary, manifest=manifest, settings=Settings(), tile="auto", device="cpu")
-    json.dumps(report, allow_nan=False)
-    assert report["files"][0]["outputs"][0]["lr_psnr"] == reported
-
-
-def test_a_report_that_cannot_be_written_is_one_line_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ImageError, match=r"report .*r\.json cannot be written: No space left"):
-        write_report(tmp_path / "r.json", {})
-    assert not list(tmp_path.iterdir())

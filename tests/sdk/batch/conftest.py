@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+
+from srflow_sdk.batch.planning import Job
+from srflow_sdk.files import write_image
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, photo: np.ndarray) -> list[Job]:
+    """Three small photos, a, b and c."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for number, name in enumerate(NAMES):
+        write_image(tmp_path / f"{name}.png", photo[: 12 + number, :16])
+    return [job(tmp_path / f"{name}.png", out / f"{name}.png") for name in NAMES]
+
+
+def job(source: Path, *targets: Path) -> Job:
+    return Job(source=source, targets=targets, name=PurePosixPath(source.name))
