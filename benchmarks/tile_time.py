@@ -15,7 +15,8 @@ import numpy as np
 
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.latents import standard_normal
+from srflow_sdk.drawing.painter import window_noise
+from srflow_sdk.tiles import plan_tiles
 
 
 def median_seconds(call: Callable[[], object], runs: int) -> float:
@@ -37,24 +38,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
-    scale, size = bundle.manifest.scale, arguments.size
+    size = arguments.size
     lr = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
 
+    [tile] = plan_tiles(size, size, core=None, halo=0, multiple=bundle.manifest.size_multiple)
+
     def noise() -> dict[int, np.ndarray]:
-        sides = {entry.level: size * scale >> entry.level for entry in bundle.manifest.latent_levels}
-        return {
-            entry.level: standard_normal(
-                0,
-                0,
-                entry.level,
-                channels=entry.channels,
-                top=0,
-                left=0,
-                height=sides[entry.level],
-                width=sides[entry.level],
-            )[None]
-            for entry in bundle.manifest.latent_levels
-        }
+        drawn = window_noise(bundle.manifest, tile, seed=0, sample=0)
+        return {level: array[None] for level, array in drawn.items()}
 
     with OnnxRuntimeBackend(bundle, threads=arguments.threads) as backend:
         conditioning, latents = backend.encode(lr), noise()

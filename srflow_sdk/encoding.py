@@ -13,10 +13,11 @@ from PIL import Image
 from srflow_sdk.backends import Conditioning
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.painter import Painter, Reduce, Request
+from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
+from srflow_sdk.drawing.requests import Reduce, Request, check_callbacks, make_request
 from srflow_sdk.drawing.rows import ArrayRows
-from srflow_sdk.drawing.temperature import Tau, Temperature
+from srflow_sdk.drawing.temperature import Tau
 from srflow_sdk.errors import ArgumentError, OutOfMemoryError, memory_errors_typed
 from srflow_sdk.images import ImageKind
 from srflow_sdk.tiles import Tile
@@ -240,49 +241,3 @@ class _Canvas:
     def write(self, rows: NDArray[Any]) -> None:
         self.pixels[self._row : self._row + rows.shape[0]] = rows
         self._row += rows.shape[0]
-
-
-def make_request(
-    tau: Tau,
-    *,
-    height: int,
-    width: int,
-    multiple: int,
-    seed: int,
-    sample: int,
-    samples: int,
-    reduce: Reduce | None = None,
-    cancel: threading.Event | None = None,
-) -> Request:
-    """A request for an image of this size, checked. Raises: ArgumentError."""
-    check_numbers(seed=seed, sample=sample, samples=samples)
-    if not (reduce is None or (isinstance(reduce, str) and reduce in ("mean", "std"))):
-        raise ArgumentError(f'reduce is {reduce!r}; it is "mean", "std" or None')
-    if reduce and samples < 2:
-        raise ArgumentError(f'samples is {samples}; reduce="{reduce}" needs at least 2')
-    return Request(
-        temperature=Temperature(tau, height=height, width=width, multiple=multiple),
-        seed=int(seed),
-        samples=range(int(sample), int(sample) + int(samples)),
-        reduce=reduce,
-        cancel=cancel,
-    )
-
-
-def check_numbers(*, seed: int, sample: int, samples: int = 1) -> None:
-    """Raises: ArgumentError unless seed and all samples are 0 … 2^64 - 1 and there are 1 to 2^20."""
-    for name, value, low in (("seed", seed, 0), ("sample", sample, 0), ("samples", samples, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-            raise ArgumentError(f"{name} is {value!r}; it is a whole number from {low} on")
-    if max(int(seed), int(sample) + int(samples) - 1) >> 64:
-        raise ArgumentError("seed and sample must be below 2^64")
-    if samples > 1 << 20:
-        raise ArgumentError(f"samples is {samples}; ask for at most {1 << 20:,} at a time")
-
-
-def check_callbacks(progress: object, cancel: object) -> None:
-    """Raises: ArgumentError unless progress is None or can be called, and cancel is None or an event."""
-    if progress is not None and not callable(progress):
-        raise ArgumentError(f"progress is {progress!r}; it is a function of two numbers, or None")
-    if cancel is not None and not isinstance(cancel, threading.Event):
-        raise ArgumentError(f"cancel is {cancel!r}; it is a threading.Event, or None")

@@ -16,8 +16,9 @@ from PIL import Image
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of, upscale_file
-from srflow_sdk.drawing.painter import Painter, Reduce
+from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress
+from srflow_sdk.drawing.requests import Reduce
 from srflow_sdk.drawing.temperature import Tau
 from srflow_sdk.encoding import DrawOptions, Encoding, ImageT, Report
 from srflow_sdk.errors import ArgumentError, ImageError, memory_errors_typed

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from srflow_export.parity import DIVERGED, photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
-from srflow_sdk.latents import standard_normal
+from srflow_sdk.drawing.painter import window_noise
 from srflow_sdk.tiles import Tile, plan_tiles
 
 MAX_ABS = 0.1 / 255
@@ -155,19 +155,7 @@ def _pictures(
     """By tau, the tile's core: float32 3×h×w."""
     rows, columns = tile.window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
-    noise = {}
-    for entry in manifest.latent_levels:
-        window = tile.latent_window(entry.level, manifest.scale)
-        noise[entry.level] = standard_normal(
-            seed,
-            0,
-            entry.level,
-            channels=entry.channels,
-            top=window.top,
-            left=window.left,
-            height=window.height,
-            width=window.width,
-        )[None]
+    noise = {level: array[None] for level, array in window_noise(manifest, tile, seed=seed, sample=0).items()}
     rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
     return {tau: backend.sample(conditioning, noise, tau)[0, :, rows, columns] for tau in taus}
 

@@ -16,9 +16,9 @@ from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
+from srflow_sdk.drawing.requests import check_callbacks, check_numbers, make_request
 from srflow_sdk.drawing.rows import StreamedRows
 from srflow_sdk.drawing.temperature import Tau, checked_number
-from srflow_sdk.encoding import check_callbacks, check_numbers, make_request
 from srflow_sdk.errors import ArgumentError, memory_errors_typed
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk.images import ImageKind

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Generator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.drawing.temperature import Temperature
-from srflow_sdk.errors import CancelledError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.drawing.requests import Reduce, Request
+from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
 from srflow_sdk.latents import standard_normal
 from srflow_sdk.machine.memory import available_memory, gpu_free_memory
+from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import (
     AUTO_BUDGET_BYTES,
     MIN_TILE,
@@ -31,34 +30,7 @@ from srflow_sdk.tiles import (
 FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
 """Graphs that a bundle of lower precision may carry: a tile whose values are not finite is computed again with them."""
 
-Reduce = Literal["mean", "std"]
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to draw of an image: the samples of one seed at one temperature.
-
-    reduce: "mean" or "std" over the samples instead of the samples. cancel: drawing ends with CancelledError once it
-    is set.
-    """
-
-    temperature: Temperature
-    seed: int
-    samples: Sequence[int]
-    reduce: Reduce | None = None
-    cancel: threading.Event | None = None
-
-    @property
-    def pictures(self) -> int:
-        """How many come out."""
-        return 1 if self.reduce else len(self.samples)
-
-    def stop_if_cancelled(self) -> None:
-        """Raises: CancelledError."""
-        if self.cancel is not None and self.cancel.is_set():
-            raise CancelledError("cancelled by the caller")
 
 
 class Painter:
@@ -196,19 +168,7 @@ class Painter:
     ) -> NDArray[np.float32]:
         """The tile's core of one sample, float32 3×h×w."""
         manifest = self.manifest
-        noise = {}
-        for entry in manifest.latent_levels:
-            window = tile.latent_window(entry.level, manifest.scale)
-            noise[entry.level] = standard_normal(
-                request.seed,
-                sample,
-                entry.level,
-                channels=entry.channels,
-                top=window.top,
-                left=window.left,
-                height=window.height,
-                width=window.width,
-            )
+        noise = window_noise(manifest, tile, seed=request.seed, sample=sample)
         scaled, tau = request.temperature.applied(noise, tile.window, manifest.scale)
         sr = backend.sample(conditioning, {level: array[None] for level, array in scaled.items()}, tau)
         rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
@@ -265,6 +225,24 @@ class Painter:
             return {} if free is None else {"budget": free // 2}
         most = available_memory() // 2
         return {"budget": min(AUTO_BUDGET_BYTES, most), "most": most}
+
+
+def window_noise(manifest: Manifest, tile: Tile, *, seed: int, sample: int) -> dict[int, NDArray[np.float32]]:
+    """The standard normal latents of a tile's window, by level: float32 C×h×w."""
+    noise = {}
+    for entry in manifest.latent_levels:
+        window = tile.latent_window(entry.level, manifest.scale)
+        noise[entry.level] = standard_normal(
+            seed,
+            sample,
+            entry.level,
+            channels=entry.channels,
+            top=window.top,
+            left=window.left,
+            height=window.height,
+            width=window.width,
+        )
+    return noise
 
 
 class _Gathered:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from srflow_sdk.backends import Conditioning
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.painter import Painter, Request
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.requests import Request
 from srflow_sdk.images import from_unit
 from srflow_sdk.tiles import Tile, tile_rows
 
