@@ -202,8 +202,13 @@ def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos):
         if figures["iteration"] == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path, photos, schedule={"save_every": 100}).run(press)
+    # A shell starts background jobs with Ctrl-C ignored, and that is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer(tmp_path, photos, schedule={"save_every": 100}).run(press)
+    finally:
+        signal.signal(signal.SIGINT, before)
     resumed = trainer(tmp_path, photos, resume=True, schedule={"save_every": 100})
     assert resumed.iteration == 4
 
