@@ -96,7 +96,7 @@ class ShardParameter(click.ParamType[Any]):
 
 
 @click.command(cls=Command, context_settings=_SETTINGS)
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
 @click.option("--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="[default: the embedded ×4 model]")
 @click.option("--tau", type=float, help="Temperature: 0 is smooth, larger is sharper.  [default: the model's]")

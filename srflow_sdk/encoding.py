@@ -15,7 +15,7 @@ from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
-from srflow_sdk.drawing.requests import Reduce, Request, check_callbacks, make_request
+from srflow_sdk.drawing.requests import Reduce, Request, check_choices, make_request
 from srflow_sdk.drawing.rows import ArrayRows
 from srflow_sdk.drawing.temperature import Tau
 from srflow_sdk.errors import ArgumentError, OutOfMemoryError, memory_errors_typed
@@ -184,7 +184,7 @@ class Encoding(Generic[ImageT]):
         plain = reduce == "std"
         if plain and (consistent or report):
             raise ArgumentError("a standard deviation is no picture: it can be neither consistent nor reported on")
-        check_callbacks(progress, cancel)
+        check_choices(consistent=consistent, report=report, progress=progress, cancel=cancel)
         size = f"{self._lr.width * manifest.scale}×{self._lr.height * manifest.scale}"
         mend = "ask for fewer samples at a time, or let upscale_file write them as they come"
         with memory_errors_typed(f"for {request.pictures} pictures of {size}; {mend}"):

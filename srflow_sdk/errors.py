@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import Iterator
 from types import ModuleType
 
 
 class SRFlowError(Exception):
-    """Base of every error that this software raises on purpose."""
+    """Base of every error that this software raises on purpose. Its message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(re.sub(r"\s*\n\s*", " ", message))
 
 
 class ArgumentError(SRFlowError, ValueError):

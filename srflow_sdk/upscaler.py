@@ -63,7 +63,7 @@ class Upscaler:
         threads: int | None = None,
     ) -> None:
         check_tile(tile)
-        if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))):
+        if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))) or bundle == "":
             raise ArgumentError(f"bundle is {bundle!r}; it is the path of a bundle, an open Bundle, or None")
         if bundle is None:
             bundle = Bundle.embedded()
@@ -312,7 +312,7 @@ class Upscaler:
 
         Raises: as :meth:`upscale`; ImageError for files that cannot be read or written.
         """
-        paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, str) else [targets]
+        paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
         return upscale_file(
             self._painter,
             _path("source", source),

@@ -34,9 +34,10 @@ def batch_report(
 
     tile: as asked for. device: where it ran. A file's `size` is the input's width and height; `lr_psnr` is in dB, at
     most 200 (output and input agree exactly), null where it was not measured. Files that an interrupt left are not
-    listed. earlier: the report that this one replaces, for what was measured of files that are skipped now.
+    listed. earlier: the report that this one replaces, for what was measured of files that are skipped now; of those
+    that were not reached, its entries stay under `earlier`.
     """
-    report = {
+    report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
         "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
         "settings": {
@@ -60,7 +61,9 @@ def batch_report(
         "files": [_file(result, first=settings.sample) for result in summary.results],
     }
     if earlier is not None:
-        _carry_over(earlier, report)
+        rest = _carry_over(earlier, report)
+        if len(summary.results) < summary.jobs:
+            report["earlier"] = rest
     return report
 
 
@@ -112,17 +115,23 @@ def _file(result: JobResult, *, first: int) -> dict[str, Any]:
     }
 
 
-def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> None:
-    """Fill in what an earlier report says about files that were skipped, if it is about the same pictures."""
+def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fill in what an earlier report says about files that were skipped, if it is about the same pictures.
+
+    Gives the entries that say something about other files.
+    """
     try:
         if any(_how(earlier, name) != _how(report, name) for name in _HOW):
-            return
-        measured = {_pictures(file): file for file in earlier["files"] if file["outputs"]}
+            return []
+        entries = [*earlier.get("earlier", []), *earlier["files"]]
+        measured = {_pictures(file): file for file in entries if file["outputs"]}
     except (AttributeError, KeyError, TypeError):
-        return  # not written by us
+        return []  # not written by us
     for file in report["files"]:
         if file["status"] == "skipped" and (entry := measured.get(_pictures(file))) is not None:
             file.update({name: entry.get(name) for name in ("size", "seconds", "outputs")})
+    sources = {file["source"] for file in report["files"]}
+    return [file for file in measured.values() if file["source"] not in sources]
 
 
 def _how(report: dict[str, Any], name: str) -> Any:

@@ -16,7 +16,7 @@ from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
-from srflow_sdk.drawing.requests import check_callbacks, check_numbers, make_request
+from srflow_sdk.drawing.requests import check_choices, check_numbers, make_request
 from srflow_sdk.drawing.rows import StreamedRows
 from srflow_sdk.drawing.temperature import Tau, checked_number
 from srflow_sdk.errors import ArgumentError, memory_errors_typed
@@ -73,7 +73,7 @@ def upscale_file(
         raise ArgumentError("two samples would be written to the same file; name a target for each")
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
         raise ArgumentError(f"max_pixels is {max_pixels!r}; it is a whole number from 1 on")
-    check_callbacks(progress, cancel)
+    check_choices(consistent=consistent, report=report, progress=progress, cancel=cancel)
     check_numbers(seed=seed, sample=sample, samples=len(targets))
     manifest = painter.manifest
     with (

@@ -95,11 +95,8 @@ class LowResolution:
         if self.conversion is None:
             return srgb
         above, below = self._around(top, bottom, ENLARGE_CONTEXT)
-        pixels = self.source.rows(above, below)
-        own = pixels[..., : self.kind.colours]
-        lost = to_unit(own) - self.conversion.from_srgb(self.conversion.to_srgb(own))
-        if self.kind.has_alpha:
-            lost[pixels[..., -1] == 0] = 0
+        own = self.own_colours(above, below)
+        lost = own - self.conversion.from_srgb(self.conversion.to_srgb(own))
         lost = enlarged(lost, scale)[(top - above) * scale : (bottom - above) * scale]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
         return result
@@ -110,7 +107,7 @@ class LowResolution:
 
     def forget(self, before: int) -> None:
         """Rows above this one, and what is computed from them, will not be asked for again."""
-        margin = max(self.reach if self.kind.has_alpha else 0, ENLARGE_CONTEXT)
+        margin = ENLARGE_CONTEXT + (self.reach if self.kind.has_alpha else 0)
         self.source.forget(max(before - margin, 0))
 
     def _opaque(

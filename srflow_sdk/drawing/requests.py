@@ -78,8 +78,11 @@ def check_numbers(*, seed: int, sample: int, samples: int = 1) -> None:
         raise ArgumentError(f"samples is {samples}; ask for at most {1 << 20:,} at a time")
 
 
-def check_callbacks(progress: object, cancel: object) -> None:
-    """Raises: ArgumentError unless progress is None or can be called, and cancel is None or an event."""
+def check_choices(*, consistent: object, report: object, progress: object, cancel: object) -> None:
+    """Raises: ArgumentError unless the first two are true or false, progress can be called, cancel is an event."""
+    for name, value in (("consistent", consistent), ("report", report)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise ArgumentError(f"{name} is {value!r}; it is True or False")
     if progress is not None and not callable(progress):
         raise ArgumentError(f"progress is {progress!r}; it is a function of two numbers, or None")
     if cancel is not None and not isinstance(cancel, threading.Event):

@@ -47,7 +47,7 @@ def reduced(hr: Floats, scale: int, *, top: bool = True, bottom: bool = True) ->
 
 
 def projected(hr: Floats, lr: Floats, scale: int, *, top: bool = True, bottom: bool = True) -> Floats:
-    """The picture near hr, within [0, 1], whose reduction is lr.
+    """The picture near hr, clipped to [0, 1], whose reduction is lr.
 
     hr: float32 sH×sW×C. lr: float32 H×W×C in [0, 1]. top, bottom: whether the first and last rows are the picture's
     own; next to a cut, CONTEXT LR rows' worth of HR rows come back as NaN, and what lies between equals what the whole
@@ -63,9 +63,10 @@ def projected(hr: Floats, lr: Floats, scale: int, *, top: bool = True, bottom: b
     _check(hr, scale)
     if lr.shape != (hr.shape[0] // scale, hr.shape[1] // scale, hr.shape[2]):
         raise ArgumentError(f"an HR picture of shape {hr.shape} does not belong to an LR one of {lr.shape} at {scale}×")
+    hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
     # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the projection's dual problem.
     previous = z = np.zeros_like(lr)
-    result: Floats = np.clip(hr, 0, 1, dtype=np.float32)
+    result = hr
     for iteration in range(_ITERATIONS):
         residual = lr - _reduce(result, scale)
         if iteration == 1 and np.abs(residual).max() < _SETTLED:

@@ -22,3 +22,8 @@ def test_a_missing_extra_is_one_line_with_the_pip_command() -> None:
     with pytest.raises(errors.MissingExtraError, match=r'absent_module.*pip install "srflow-sdk\[train\]"') as error:
         errors.require_extra("absent_module", "train")
     assert "\n" not in str(error.value)
+
+
+def test_every_message_is_one_line() -> None:
+    error = errors.ArgumentError("source is array([[0],\n       [1]]); it is a path")
+    assert str(error) == "source is array([[0], [1]]); it is a path"

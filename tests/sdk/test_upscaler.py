@@ -203,6 +203,8 @@ def test_non_finite_output_names_place_tau_and_seed(tmp_path: Path, floats: np.n
         {"reduce": np.zeros(3)},
         {"progress": "x"},
         {"cancel": True},
+        {"consistent": "no"},
+        {"report": None},
     ],
 )
 def test_arguments_out_of_range_are_typed_errors(
@@ -226,6 +228,7 @@ def test_numpy_numbers_are_taken(upscaler: Upscaler, floats: np.ndarray) -> None
         ({"threads": 0}, ArgumentError),
         ({"tile": np.zeros(3)}, ArgumentError),
         ({"bundle": 3}, ArgumentError),
+        ({"bundle": ""}, ArgumentError),
     ],
 )
 def test_options_out_of_range_are_typed_errors(

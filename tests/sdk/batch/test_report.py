@@ -10,7 +10,7 @@ import pytest
 
 from srflow_sdk.batch.planning import Job
 from srflow_sdk.batch.report import batch_report, read_report, write_report
-from srflow_sdk.batch.running import Settings, Summary, run_jobs
+from srflow_sdk.batch.running import JobResult, Settings, Summary, Watcher, run_jobs
 from srflow_sdk.errors import ImageError
 from srflow_sdk.upscaler import Upscaler
 
@@ -112,3 +112,31 @@ def test_a_report_that_is_none_is_not_carried_over(
     summary = run_jobs(jobs[:1], upscaler, settings=settings)
     report = batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)
     assert report["files"][0]["outputs"][0]["lr_psnr"] is None
+
+
+def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
+    jobs: list[Job], upscaler: Upscaler
+) -> None:
+    def reported(earlier: dict[str, Any] | None, *, stop_after: int = 3) -> dict[str, Any]:
+        ended: list[int] = []
+
+        class Stopping(Watcher):
+            def finished(self, number: int, result: JobResult) -> None:
+                ended.append(number)
+
+        def check() -> None:
+            if len(ended) >= stop_after:
+                raise KeyboardInterrupt
+
+        settings = Settings(resume=True, report=True)
+        summary = run_jobs(jobs, upscaler, settings=settings, watcher=Stopping(), check=check)
+        ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": earlier}
+        return batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)
+
+    whole = reported(None)
+    cut = reported(whole, stop_after=1)
+    assert len(cut["files"]) < 3
+    cut_again = reported(cut, stop_after=1)
+    resumed = reported(cut_again)
+    assert [file["outputs"] for file in resumed["files"]] == [file["outputs"] for file in whole["files"]]
+    assert "earlier" not in resumed

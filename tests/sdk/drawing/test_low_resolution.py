@@ -100,3 +100,11 @@ def test_what_srgb_cannot_hold_is_kept(upscaler: Upscaler) -> None:
     # The tiny network changes flat colours, so compare with how far it moves them without a profile.
     moved = np.abs(plain - [10, 250, 20]).mean()
     assert np.abs(answer - [10, 250, 20]).mean() < moved + 8
+
+
+def test_colours_beyond_srgb_reach_to_the_edge_of_what_is_visible() -> None:
+    pixels = np.full((20, 20, 4), (10, 250, 20, 255), np.uint8)
+    pixels[:, 10:] = (200, 0, 200, 0)
+    lr = low_resolution(pixels, icc_profile=P3)
+    own = lr.in_own_profile(lr.colours(0, 20).repeat(4, 0).repeat(4, 1), 0, 20, 4)
+    np.testing.assert_allclose(own[:, : 4 * 12] * 255, np.broadcast_to([10, 250, 20], (80, 48, 3)), atol=1)

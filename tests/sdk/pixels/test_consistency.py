@@ -222,3 +222,10 @@ def test_lr_psnr_of_many_pixels_keeps_its_precision() -> None:
     for _ in range(20):
         psnr.push(rows, wrong)
     assert psnr.db == pytest.approx(80, abs=1e-5)
+
+
+@pytest.mark.parametrize("offset", [-3.0, 1.0, 3.0])
+def test_a_picture_far_outside_zero_to_one_is_brought_back(offset: float) -> None:
+    lr = np.random.default_rng(0).random((20, 20, 3), np.float32) * np.float32(0.4) + np.float32(0.3)
+    hr = lr.repeat(4, 0).repeat(4, 1) + np.float32(offset)
+    assert np.abs(reduced(projected(hr, lr, 4), 4) - lr).max() < 0.5 / 255
