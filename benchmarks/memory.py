@@ -4,8 +4,9 @@
 
 Each photograph (a JPEG of so many megapixels, made of mirrored copies of --photo) is upscaled by
 Upscaler.upscale_file in a process of its own. Before it, the model is loaded and has upscaled 32×32 pixels; printed is
-the largest resident memory from there on, less what was resident then. It should stay under 1.5 GB and not grow with
-the photograph. Linux only. The embedded model takes minutes a megapixel on two cores, and outputs go to the temporary
+the largest resident memory from there on, less what was resident then. It should stay under 1.5 GB, and grow only by
+bands as wide as the photograph: compare photographs whose tiles are of one size, as of 0.9954 and 12 megapixels. Linux
+only. The embedded model takes minutes a megapixel on two cores, and outputs go to the temporary
 folder; --megapixels 1 2 is a quick look.
 """
 
