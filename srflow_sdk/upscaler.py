@@ -18,8 +18,8 @@ from srflow_sdk.bundle import Bundle
 from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of, upscale_file
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress
-from srflow_sdk.drawing.requests import Reduce
-from srflow_sdk.drawing.temperature import Tau
+from srflow_sdk.drawing.requests import Reduce, check_numbers
+from srflow_sdk.drawing.temperature import Tau, checked_number
 from srflow_sdk.encoding import DrawOptions, Encoding, ImageT, Report
 from srflow_sdk.errors import ArgumentError, ImageError, memory_errors_typed
 from srflow_sdk.files import MAX_PIXELS, Provenance, read_image
@@ -271,19 +271,17 @@ class Upscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        encoding = self._encoding(image, memory_budget=0)
-        keywords: dict[str, Any] = {
-            "tau": tau,
-            "seed": seed,
-            "sample": sample,
-            "samples": samples,
-            "reduce": reduce,
-            "consistent": consistent,
-            "report": report,
-            "progress": progress,
-            "cancel": cancel,
-        }
-        return encoding.sample(**keywords)
+        return self._encoding(image, memory_budget=0).sample(
+            tau=tau,
+            seed=seed,
+            sample=sample,
+            samples=samples,
+            reduce=reduce,
+            consistent=consistent,
+            report=report,
+            progress=progress,
+            cancel=cancel,
+        )
 
     def upscale_file(
         self,
@@ -339,14 +337,15 @@ class Upscaler:
     ) -> Provenance:
         """What :meth:`upscale_file` would say about how an output was made, but for its tiles (None here).
 
-        Raises: ArgumentError for a tau out of range.
+        Raises: ArgumentError for numbers out of range.
         """
         manifest = self._bundle.manifest
+        check_numbers(seed=seed, sample=sample)
         return provenance_of(
             manifest,
             source=Path(source),
             source_sha256=source_sha256,
-            tau=manifest.default_tau if tau is None else tau,
+            tau=checked_number(manifest.default_tau if tau is None else tau),
             seed=seed,
             sample=sample,
             consistent=consistent,

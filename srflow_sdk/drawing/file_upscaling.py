@@ -18,7 +18,7 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
 from srflow_sdk.drawing.requests import check_choices, check_numbers, make_request
 from srflow_sdk.drawing.rows import StreamedRows
-from srflow_sdk.drawing.temperature import Tau, checked_number
+from srflow_sdk.drawing.temperature import Tau
 from srflow_sdk.errors import ArgumentError, memory_errors_typed
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk.images import ImageKind
@@ -154,12 +154,11 @@ def provenance_of(
     consistent: bool,
     tile: int | None,
 ) -> Provenance:
-    """What an output's metadata says about how it was made. Raises: ArgumentError for numbers out of range."""
-    check_numbers(seed=seed, sample=sample)
+    """What an output's metadata says about how it was made; numbers are checked already."""
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,
-        tau=None if tau is None else checked_number(tau),
+        tau=tau,
         seed=seed,
         sample=sample,
         latent_scheme=manifest.latent_scheme,
