@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from srflow_sdk.engine_records import EngineRecord, read_engine_record
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents import LATENT_SCHEME
 
@@ -51,6 +52,7 @@ class Manifest:
     conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel.
     model: the network's whole configuration. provenance: checkpoint sha256 and file name, tool versions, training
     data note, licence. parity: the export gate's measurements. All three: JSON values only.
+    engines: the engines under `engines/`, see :mod:`srflow_sdk.engine_records`.
     files, digest: filled in when the bundle is written; see :class:`srflow_sdk.bundle_writer.BundleStage`.
     """
 
@@ -69,6 +71,7 @@ class Manifest:
     parity: list[dict[str, Any]] = field(default_factory=list)
     schema: int = SCHEMA_VERSION
     latent_scheme: int = LATENT_SCHEME
+    engines: tuple[EngineRecord, ...] = ()
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     digest: str = ""
 
@@ -161,6 +164,10 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         if not isinstance(entry, dict):
             raise _bad(f"files[{name!r}] is not an object")
         files[name] = {"sha256": _take(entry, "sha256", str), "bytes": _take(entry, "bytes", int)}
+    try:
+        engines = tuple(read_engine_record(entry) for entry in raw.get("engines", ()))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad(f"engines holds something that describes no engine ({error})") from error
     parity = _take(raw, "parity", list)
     if not all(isinstance(entry, dict) for entry in parity):
         raise _bad("parity holds something that is not an object")
@@ -180,6 +187,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         parity=parity,
         schema=_take(raw, "schema", int),
         latent_scheme=_take(raw, "latent_scheme", int),
+        engines=engines,
         files=files,
         digest=_take(raw, "digest", str),
     )
@@ -216,7 +224,8 @@ def _check_values(manifest: Manifest) -> None:
             raise _bad(f"{name!r} is not a plain file name")
         if not _SHA256.fullmatch(record["sha256"]) or record["bytes"] < 0:
             raise _bad(f"the size or sha256 of {name} is malformed")
-    for name in REQUIRED_FILES:
+    needed = [*REQUIRED_FILES, *(name for engine in manifest.engines for name in (engine.encoder, engine.sampler))]
+    for name in needed:
         if name not in manifest.files:
             raise _bad(f"it does not list {name}")
 

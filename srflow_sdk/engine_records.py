@@ -1,0 +1,82 @@
+"""What a bundle's manifest says about its engines: files that TensorRT or TensorRT-RTX built from its graphs.
+
+Engine files stay as the builder gave them, so that trtexec and Triton load them; what they were built for stands here,
+and a runtime that does not fit is refused before it reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
+"""Which library builds and runs an engine, by the name of its Python module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrProfile:
+    """LR sizes that an engine takes: (height, width) in LR pixels at least, at best, and at most.
+
+    All other shapes follow: an engine's encoder takes `lr` 1×3×h×w, its sampler one image's conditioning and latents.
+    """
+
+    min: tuple[int, int]
+    opt: tuple[int, int]
+    max: tuple[int, int]
+
+    def holds(self, height: int, width: int) -> bool:
+        """Whether an LR image of this size fits."""
+        return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """A pair of engines, the encoder's and the sampler's.
+
+    runtime, version: the library that built them, as `tensorrt.__version__` says it; no other version runs them.
+    precision: of the graphs that they were built from, "fp32", "fp16" or "bf16".
+    compute_capabilities: the GPUs that they were built for, such as ("8.9", "12.0"). gpu: the name of the one that they
+    were timed on; empty where they were built without one.
+    profile: LR sizes that they take. encoder, sampler: their files in the bundle.
+    graphs: sha256 of the graph that each was built from, by its file, such as {"encoder.onnx": …, "sampler.onnx": …}.
+    """
+
+    runtime: EngineRuntime
+    version: str
+    precision: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str
+    profile: LrProfile
+    encoder: str
+    sampler: str
+    graphs: Mapping[str, str]
+
+
+def read_engine_record(raw: Any) -> EngineRecord:
+    """A record as manifest.json holds it. Raises: KeyError, TypeError or ValueError for anything else."""
+    if not isinstance(raw, dict):
+        raise TypeError(f"a {type(raw).__name__} where an object is expected")
+    if raw["runtime"] not in get_args(EngineRuntime):
+        raise ValueError(f"runtime {raw['runtime']!r} is not known")
+    texts = {name: raw[name] for name in ("version", "precision", "gpu", "encoder", "sampler")}
+    capabilities, graphs = raw["compute_capabilities"], raw["graphs"]
+    if not isinstance(capabilities, list) or not isinstance(graphs, dict):
+        raise TypeError("compute_capabilities or graphs has the wrong type")
+    if odd := [value for value in (*texts.values(), *capabilities, *graphs.values()) if not isinstance(value, str)]:
+        raise TypeError(f"{odd[0]!r} is not text")
+    profile = LrProfile(**{name: _size(raw["profile"][name]) for name in ("min", "opt", "max")})
+    return EngineRecord(
+        runtime=raw["runtime"],
+        compute_capabilities=tuple(capabilities),
+        graphs=dict(graphs),
+        profile=profile,
+        **texts,
+    )
+
+
+def _size(raw: Any) -> tuple[int, int]:
+    height, width = raw
+    if not all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= 1 << 16 for side in raw):
+        raise ValueError(f"{raw!r} is no size")
+    return height, width
