@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
 
+EngineCheck = Literal["engine", "network"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LrProfile:
@@ -40,6 +42,8 @@ class EngineRecord:
     were timed on; empty where they were built without one.
     profile: LR sizes that they take. encoder, sampler: their files in the bundle.
     graphs: sha256 of the graph that each was built from, by its file, such as {"encoder.onnx": …, "sampler.onnx": …}.
+    checked: what showed, when they were built, that they compute in this precision: "engine", their own inspector; or
+    "network", the library's reading of the graph alone, as on a machine without a GPU that could load them.
     """
 
     runtime: EngineRuntime
@@ -51,6 +55,7 @@ class EngineRecord:
     encoder: str
     sampler: str
     graphs: Mapping[str, str]
+    checked: EngineCheck = "network"
 
 
 def read_engine_record(raw: Any) -> EngineRecord:
@@ -59,6 +64,9 @@ def read_engine_record(raw: Any) -> EngineRecord:
         raise TypeError(f"a {type(raw).__name__} where an object is expected")
     if raw["runtime"] not in get_args(EngineRuntime):
         raise ValueError(f"runtime {raw['runtime']!r} is not known")
+    checked = raw.get("checked", "network")
+    if checked not in get_args(EngineCheck):
+        raise ValueError(f"checked is {checked!r}, not one of {', '.join(get_args(EngineCheck))}")
     texts = {name: raw[name] for name in ("version", "precision", "gpu", "encoder", "sampler")}
     capabilities, graphs = raw["compute_capabilities"], raw["graphs"]
     if not isinstance(capabilities, list) or not isinstance(graphs, dict):
@@ -71,6 +79,7 @@ def read_engine_record(raw: Any) -> EngineRecord:
         compute_capabilities=tuple(capabilities),
         graphs=dict(graphs),
         profile=profile,
+        checked=checked,
         **texts,
     )
 

@@ -1,0 +1,96 @@
+"""What a library made of a graph is what was exported: its inputs and outputs, and the types that it computes in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from srflow_export.engines.graph import Graph
+from srflow_export.engines.progress import build_logger
+from srflow_sdk.backends.engine_inspection import EngineReport, differences, inspect_engine, type_name
+from srflow_sdk.errors import ExportError
+
+# A network's layers that move or convert values and compute nothing.
+_MOVING = {
+    "CONSTANT",
+    "CAST",
+    "SHUFFLE",
+    "IDENTITY",
+    "SHAPE",
+    "GATHER",
+    "SLICE",
+    "UNSQUEEZE",
+    "SQUEEZE",
+    "CONCATENATION",
+}
+_FLOATS = ("float32", "float16", "bfloat16")
+_COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def network_report(network: Any) -> EngineReport:
+    """What a library understood when it parsed a graph, before it builds: no GPU is needed for that."""
+    convolutions: Counter[str] = Counter()
+    computing: Counter[str] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type.name in _MOVING:
+            continue
+        type_ = type_name(layer.get_output(0).dtype)
+        computing[type_] += 1
+        if layer.type.name in ("CONVOLUTION", "DECONVOLUTION"):
+            convolutions[type_] += 1
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    results = [network.get_output(index) for index in range(network.num_outputs)]
+    return EngineReport(
+        inputs={tensor.name: type_name(tensor.dtype) for tensor in tensors},
+        outputs={tensor.name: type_name(tensor.dtype) for tensor in results},
+        layers=network.num_layers,
+        convolutions=dict(convolutions),
+        computing=dict(computing),
+    )
+
+
+def check_network(trt: Any, network: Any, graph: Graph) -> None:
+    """Raises: ExportError unless a parsed network has the graph's inputs and outputs, and computes in its precision."""
+    _check(network_report(network), graph, name=f"{graph.name}, as {trt.__name__} reads it,")
+
+
+def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
+    """Load an engine and ask its own inspector. Needs the GPU that it is for.
+
+    Returns whether the inspector told the types of its layers. Raises: ExportError if it does not load, or is not what
+    was to be built.
+    """
+    log = build_logger(trt)
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise ExportError(
+            f"{graph.name}: the engine that {trt.__name__} {trt.__version__} built does not load again: {log.said()}; "
+            "build it once more, without other programs on the GPU"
+        )
+    report = inspect_engine(trt, engine)
+    _check(report, graph, name=f"the engine of {graph.name}")
+    return any(type_ in _FLOATS for type_ in report.computing)
+
+
+def _check(report: EngineReport, graph: Graph, *, name: str) -> None:
+    inputs, outputs = graph.types()
+    faults = [*differences("input", report.inputs, inputs), *differences("output", report.outputs, outputs)]
+    faults += _precision_faults(report, graph.precision)
+    if faults:
+        raise ExportError(
+            f"{name} is not the graph that was exported: {'; '.join(faults)}; export the checkpoint again with "
+            f"--precision {graph.precision}, or use another version of the library"
+        )
+
+
+def _precision_faults(report: EngineReport, precision: str) -> list[str]:
+    """fp32: no layer computes in less. fp16, bf16: some convolutions do, and nothing in the other one."""
+    wanted = _COMPUTES[precision]
+    others = [type_ for type_ in ("float16", "bfloat16") if type_ != wanted]
+    faults = [f"{report.computing[type_]} layers compute in {type_}" for type_ in others if report.computing.get(type_)]
+    counted = report.convolutions or report.computing
+    told = any(type_ in _FLOATS for type_ in counted)  # an inspector may keep all types to itself
+    if told and not counted.get(wanted):
+        faults.append(f"no {'convolution' if report.convolutions else 'layer'} computes in {wanted}")
+    return faults

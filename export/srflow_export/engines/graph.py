@@ -1,0 +1,56 @@
+"""An ONNX file that becomes an engine, read once: what is hashed is what is built."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from srflow_sdk.errors import ExportError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """name: of its file, for lines of progress and errors. precision: that it was exported in, "fp32", "fp16", "bf16".
+
+    content: the file's bytes; model: the same, parsed.
+    """
+
+    name: str
+    precision: str
+    content: bytes
+    model: onnx.ModelProto
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def types(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Types of its inputs and of its outputs, by name, such as {"lr": "float32"}."""
+        inputs = {entry.name: _type_name(entry) for entry in self.inputs()}
+        return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
+
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        """Its inputs, without the weights that old files list among them."""
+        weights = {tensor.name for tensor in self.model.graph.initializer}
+        return [entry for entry in self.model.graph.input if entry.name not in weights]
+
+
+def read_graph(path: Path, *, precision: str) -> Graph:
+    """Raises: ExportError if there is no such file, or it holds no ONNX graph."""
+    try:
+        content = path.read_bytes()
+        model = onnx.load_from_string(content)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror or error}); export the checkpoint first") from error
+    except DecodeError as error:
+        raise ExportError(f"{path}: is no ONNX graph; export the checkpoint again with srflow-export") from error
+    return Graph(name=path.name, precision=precision, content=content, model=model)
+
+
+def _type_name(entry: onnx.ValueInfoProto) -> str:
+    return str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))

@@ -1,0 +1,157 @@
+"""What a deserialised TensorRT or TensorRT-RTX engine says about itself, and whether it is the one that was wanted.
+
+Works on the library's own objects without importing it: `trt` is the module `tensorrt` or `tensorrt_rtx`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from srflow_sdk.errors import BundleError
+
+_REBUILD = "export the bundle again with srflow-export"
+
+_TYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "FP8": "float8",
+}
+
+# The inspector describes a tensor in words, such as "Half" or "Row major linear FP16 format"; the first that fits.
+_TYPE_WORDS = (
+    (re.compile(r"bf16|bfloat16", re.IGNORECASE), "bfloat16"),
+    (re.compile(r"fp16|float16|half", re.IGNORECASE), "float16"),
+    (re.compile(r"fp8|float8", re.IGNORECASE), "float8"),
+    (re.compile(r"fp32|float", re.IGNORECASE), "float32"),
+    (re.compile(r"int8", re.IGNORECASE), "int8"),
+    (re.compile(r"int32", re.IGNORECASE), "int32"),
+    (re.compile(r"int64", re.IGNORECASE), "int64"),
+    (re.compile(r"bool", re.IGNORECASE), "bool"),
+)
+
+# Layers that move or convert values and compute nothing.
+_MOVING = {"reformat", "noop", "cast", "constant", "shuffle", "identity", "copy", "slice"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineReport:
+    """What is in an engine.
+
+    inputs, outputs: types of its input and output tensors by name, such as {"lr": "float32"}.
+    layers: how many it has. convolutions: how many of its convolutions compute in each type, such as {"float16": 351};
+    computing: the same of all layers that compute, by the types of their results. Both are empty if the engine was
+    built without detailed profiling verbosity and names its layers only.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    layers: int
+    convolutions: Mapping[str, int]
+    computing: Mapping[str, int]
+
+
+def type_name(dtype: Any) -> str:
+    """A `trt.DataType` as numpy says it: "float32", "float16", "bfloat16", "int32" …; others in small letters."""
+    return _TYPES.get(dtype.name, str(dtype.name).lower())
+
+
+def tensor_types(engine: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Types of an engine's inputs and of its outputs, by tensor name."""
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        types = inputs if engine.get_tensor_mode(name).name == "INPUT" else outputs
+        types[name] = type_name(engine.get_tensor_dtype(name))
+    return inputs, outputs
+
+
+def check_engine(engine: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], where: str) -> None:
+    """Compare an engine's inputs and outputs with those that are expected.
+
+    inputs, outputs: types by tensor name, such as {"lr": "float32"}. where: the engine's file, for the message.
+    Raises: BundleError, naming each tensor that is missing, unknown or of another type.
+    """
+    taken, given = tensor_types(engine)
+    if faults := [*differences("input", taken, inputs), *differences("output", given, outputs)]:
+        raise BundleError(f"{where} is not an engine of this bundle's graphs: {'; '.join(faults)}; {_REBUILD}")
+
+
+def differences(kind: str, actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """In words, where the types of tensors differ from what is expected; kind: "input" or "output"."""
+    faults = [f"{kind} {name} is missing" for name in expected if name not in actual]
+    faults += [f"it has an unknown {kind} {name}" for name in actual if name not in expected]
+    faults += [
+        f"{kind} {name} is {actual[name]}, not {type_}"
+        for name, type_ in expected.items()
+        if name in actual and actual[name] != type_
+    ]
+    return faults
+
+
+def inspect_engine(trt: Any, engine: Any) -> EngineReport:
+    """What the engine's own inspector says. Needs the GPU that the engine is for, since it makes a context there.
+
+    Shapes are set to the first profile's best ones: without shapes, the inspector leaves out the types of tensors.
+    """
+    inputs, outputs = tensor_types(engine)
+    inspector = engine.create_engine_inspector()
+    context = engine.create_execution_context()
+    if context is not None:
+        for name in inputs:
+            context.set_input_shape(name, engine.get_tensor_profile_shape(name, 0)[1])
+        inspector.execution_context = context
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    convolutions, computing = layer_types(text)
+    return EngineReport(
+        inputs=inputs, outputs=outputs, layers=engine.num_layers, convolutions=convolutions, computing=computing
+    )
+
+
+def layer_types(information: str) -> tuple[dict[str, int], dict[str, int]]:
+    """How many convolutions, and how many computing layers, there are of each type in an inspector's JSON.
+
+    A layer whose type the inspector does not say counts as "unknown". Layers that are mere names count nothing.
+    """
+    convolutions: Counter[str] = Counter()
+    computing: Counter[str] = Counter()
+    for entry in json.loads(information).get("Layers", []):
+        if not isinstance(entry, dict):
+            continue  # a name: the engine was built without detailed verbosity
+        kind = str(entry.get("LayerType", "")).lower()
+        if kind in _MOVING:
+            continue
+        if "conv" in kind or entry.get("ParameterType") == "Convolution":
+            weights = entry.get("Weights")
+            said = [weights] if isinstance(weights, dict) else _tensors(entry, "Inputs")
+            convolutions[_said_type(said)] += 1
+        computing[_said_type(_tensors(entry, "Outputs"))] += 1
+    return dict(convolutions), dict(computing)
+
+
+def _tensors(described: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
+    entries = described.get(side)
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _said_type(entries: Iterable[Mapping[str, Any]]) -> str:
+    """The first type that the descriptions of tensors or weights name."""
+    for entry in entries:
+        # 10.x says "Format/Datatype" of a tensor, 11 "DataType" beside "Format"; weights have a "Type".
+        fields = {key.lower(): str(value) for key, value in entry.items()}
+        for field in ("type", "datatype", "format/datatype", "format"):
+            for words, name in _TYPE_WORDS:
+                if words.search(fields.get(field, "")):
+                    return name
+    return "unknown"

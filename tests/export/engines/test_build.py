@@ -1,0 +1,272 @@
+"""Real TensorRT-RTX builds, for GPUs that this machine has not; and what is refused, in which words."""
+
+import dataclasses
+import sys
+from itertools import pairwise
+from types import ModuleType, SimpleNamespace
+
+import onnx
+import pytest
+
+from srflow_export.engines import builder, library
+from srflow_export.engines.build import EngineRequest, build_engines, check_request, graphs_of
+from srflow_export.engines.builder import BuilderOptions, build_engine, known_sms
+from srflow_export.engines.graph import Graph, read_graph
+from srflow_export.engines.library import Library, load_library
+from srflow_export.engines.profiles import input_shapes, parse_shapes
+from srflow_sdk.bundle import file_sha256
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
+from srflow_sdk.machine.gpu import Gpu
+from srflow_sdk.manifest import is_plain_file_name
+from tests.export.engines.conftest import REQUEST
+from tests.sdk.tiny_bundle import tiny_manifest
+
+NAME = "engines/rtx-{}-sm89-sm120-fp16.{}.engine"
+
+
+@pytest.fixture
+def graph(exported):
+    return read_graph(exported / "encoder.onnx", precision="fp16")
+
+
+def shapes(graph, text="16,88,168"):
+    return input_shapes(graph, parse_shapes(text), scale=4)
+
+
+def test_a_pair_of_engines_for_two_gpus_is_written_and_recorded(rtx, folder, manifest):
+    lines = []
+    record = build_engines(folder, manifest, REQUEST, say=lines.append)
+    assert record.runtime == "tensorrt_rtx"
+    assert record.version == rtx.__version__
+    assert record.precision == "fp16"
+    assert record.compute_capabilities == ("8.9", "12.0")
+    assert record.gpu == ""
+    assert record.checked == "network"  # nothing here can load it
+    assert record.profile == LrProfile(min=(16, 16), opt=(88, 88), max=(168, 168))
+    assert record.encoder == NAME.format(rtx.__version__, "encoder")
+    assert record.sampler == NAME.format(rtx.__version__, "sampler")
+    assert record.graphs == {name: file_sha256(folder / name) for name in ("encoder.onnx", "sampler.onnx")}
+    contents = [(folder / name).read_bytes() for name in (record.encoder, record.sampler)]
+    assert min(map(len, contents)) > 100_000
+    assert contents[0] != contents[1]
+    assert all(is_plain_file_name(name) for name in (record.encoder, record.sampler))
+    assert [line.partition(":")[0] for line in lines if "built in" in line] == ["encoder.onnx", "sampler.onnx"]
+
+
+def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, manifest, monkeypatch, tmp_path):
+    builds = []
+
+    def counted(trt, graph, *args, **kwargs):
+        builds.append(graph.name)
+        return build_engine(trt, graph, *args, **kwargs)
+
+    monkeypatch.setattr("srflow_export.engines.build.build_engine", counted)
+    first = build_engines(folder, manifest, REQUEST)
+    engines = [(folder / name).read_bytes() for name in (first.encoder, first.sampler)]
+    for name in (first.encoder, first.sampler):
+        (folder / name).unlink()
+    assert build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89, 120, 89))) == first
+    assert [(folder / name).read_bytes() for name in (first.encoder, first.sampler)] == engines
+    assert builds == ["encoder.onnx", "sampler.onnx"]
+    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89,)))
+    assert len(builds) == 4
+    (folder / first.encoder).unlink()
+    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(120,), use_cache=False))
+    build_engines_again = dataclasses.replace(REQUEST, sms=(120,), builder_level=1)
+    with pytest.raises(ArgumentError, match="is there already"):
+        build_engines(folder, manifest, build_engines_again)
+
+
+def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is_built(rtx, folder, manifest):
+    lines = []
+    with pytest.raises(ArgumentError, match=r"--sm 90: .* does not build for it; it has 75, 80, 86, 89, 120") as caught:
+        build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89, 90)), say=lines.append)
+    assert "--trt" in str(caught.value)
+    assert lines == []
+    assert not (folder / "engines").exists()
+    assert 90 not in known_sms(rtx)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sms": ()}, "add --sm"),
+        ({"runtime": "tensorrt"}, "--sm goes with --rtx"),
+        ({"builder_level": 6}, "builder level is 6; it is 0 to 5"),
+        ({"workspace": 1000}, "at least 1 MiB"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(ArgumentError, match=words):
+        check_request(dataclasses.replace(REQUEST, **changes))
+
+
+def test_a_timing_cache_is_for_tensorrt_and_lies_in_a_folder(tmp_path):
+    with pytest.raises(ArgumentError, match="leave the timing cache out"):
+        check_request(dataclasses.replace(REQUEST, timing_cache=tmp_path / "t"))
+    request = EngineRequest(runtime="tensorrt", precision="fp16", timing_cache=tmp_path / "t")
+    check_request(request)
+    with pytest.raises(ArgumentError, match="its folder does not exist"):
+        check_request(dataclasses.replace(request, timing_cache=tmp_path / "absent" / "t"))
+
+
+def test_sizes_that_the_model_does_not_take_are_refused(rtx, folder, manifest):
+    with pytest.raises(ArgumentError, match="multiples of 2"):
+        build_engines(folder, manifest, dataclasses.replace(REQUEST, profile=parse_shapes("15,88,168")))
+
+
+def test_graphs_of_another_precision_are_refused(rtx, folder, manifest):
+    with pytest.raises(ExportError, match=r"encoder.onnx, as tensorrt_rtx reads it, .*layers compute in float16"):
+        build_engines(folder, manifest, dataclasses.replace(REQUEST, precision="fp32"))
+    with pytest.raises(ExportError, match="no convolution computes in bfloat16"):
+        build_engines(folder, manifest, dataclasses.replace(REQUEST, precision="bf16"))
+
+
+def test_the_bundles_graphs_of_a_precision_are_found():
+    half = tiny_manifest(precision="fp16", files={"encoder.fp32.onnx": {}, "sampler.fp32.onnx": {}})
+    assert graphs_of(half, "fp16") == ("encoder.onnx", "sampler.onnx")
+    assert graphs_of(half, "fp32") == ("encoder.fp32.onnx", "sampler.fp32.onnx")
+    with pytest.raises(ArgumentError, match="--precision bf16"):
+        graphs_of(half, "bf16")
+    with pytest.raises(ArgumentError, match="--precision fp16"):
+        graphs_of(tiny_manifest(), "fp16")
+
+
+def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
+    node = onnx.helper.make_node("NoSuchOperator", ["lr"], ["sr"], name="the_node", domain="elsewhere")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 3, 8, 8)) for name in ("lr", "sr")]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", ends[:1], ends[1:]),
+        opset_imports=[onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("elsewhere", 1)],
+        ir_version=8,
+    )
+    graph = Graph(name="odd.onnx", precision="fp32", content=model.SerializeToString(), model=model)
+    with pytest.raises(ExportError, match=r"odd.onnx: tensorrt_rtx .* cannot read the graph: .*NoSuchOperator"):
+        build_engine(rtx, graph, {}, BuilderOptions(sms=(89,)))
+
+
+def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
+    (folder / "encoder.onnx").write_bytes(b"no graph")
+    with pytest.raises(ExportError, match=r"encoder.onnx: is no ONNX graph"):
+        build_engines(folder, manifest, REQUEST)
+    (folder / "encoder.onnx").unlink()
+    with pytest.raises(ExportError, match=r"encoder.onnx: cannot be read"):
+        build_engines(folder, manifest, REQUEST)
+
+
+def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
+    wrong = {name: dataclasses.replace(entry, opt=entry.min, min=entry.opt) for name, entry in shapes(graph).items()}
+    with pytest.raises(ExportError, match=r"encoder.onnx: .* does not take these sizes: .*MIN<=OPT<=MAX"):
+        build_engine(rtx, graph, wrong, BuilderOptions(sms=(89,)))
+
+
+def test_a_workspace_that_is_too_small_is_named_as_the_reason(rtx, graph):
+    with pytest.raises(ExportError, match=r"encoder.onnx: .*workspace of 1 MiB is too small for the largest size"):
+        build_engine(rtx, graph, shapes(graph, "16,88,1024"), BuilderOptions(sms=(89,), workspace=1 << 20))
+
+
+def test_progress_is_told_from_the_callers_thread(rtx, graph, monkeypatch):
+    monkeypatch.setattr(builder, "_SAY_EVERY_S", 0.001)
+    lines = []
+    build_engine(rtx, graph, shapes(graph), BuilderOptions(sms=(89,)), say=lines.append)
+    assert all(line.startswith("encoder.onnx: ") for line in lines)
+    assert any(" of " in line for line in lines[:-1])
+    assert all(line != following for line, following in pairwise(lines))
+    assert "built in" in lines[-1]
+
+
+def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypatch):
+    monkeypatch.setattr(builder, "_SAY_EVERY_S", 0.001)
+    monitors = []
+    build_monitor = builder.build_monitor
+    monkeypatch.setattr(builder, "build_monitor", lambda trt: monitors.append(build_monitor(trt)) or monitors[0])
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(rtx, graph, shapes(graph), BuilderOptions(sms=(89,)), say=interrupt)
+    assert not monitors[0].step_complete("any", 0)  # what the library asks after each step
+
+
+def test_every_option_reaches_the_builder(rtx, graph, tmp_path, recwarn):
+    options = BuilderOptions(sms=(120,), level=1, workspace=4 << 30, timing_cache=tmp_path / "timing")
+    assert build_engine(rtx, graph, shapes(graph), options)
+    kept = (tmp_path / "timing").read_bytes()
+    assert kept
+    assert build_engine(rtx, graph, shapes(graph), options)  # with what was kept
+    assert [path.name for path in tmp_path.glob("*timing*")] == ["timing"]
+
+
+def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_elsewhere(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(library, "find_gpu", lambda: None)
+    with pytest.raises(MissingExtraError) as caught:
+        load_library("tensorrt", elsewhere="srflow-export --this")
+    text = str(caught.value)
+    assert "TensorRT is not installed" in text
+    assert "an NVIDIA GPU" in text
+    assert "which this machine has not" in text
+    assert 'pip install "srflow-sdk[tensorrt]"' in text
+    assert text.endswith("on another: srflow-export --this")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(MissingExtraError, match=r'TensorRT-RTX is not installed.*"srflow-sdk\[rtx\]"') as caught:
+        load_library("tensorrt_rtx", elsewhere="")
+    assert "NVIDIA GPU" not in str(caught.value)
+
+
+def test_bindings_without_their_libraries_are_told_apart(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.11: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(MissingExtraError, match=r"does not load \(libnvinfer.so.11: .*--force-reinstall"):
+        load_library("tensorrt", elsewhere="")
+
+
+@pytest.mark.parametrize("version", ["10.14.1.48", "8.6.1", "9.3"])
+def test_an_old_library_is_refused(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
+    monkeypatch.setattr(library, "find_gpu", lambda: Gpu(name="G", compute_capability="9.0", cuda="13.0"))
+    with pytest.raises(ExportError, match=f"{version} is too old, 10.15 is the first.*--upgrade"):
+        load_library("tensorrt", elsewhere="")
+
+
+@pytest.mark.parametrize("version", ["10.15.1.29", "11.4.0.106"])
+def test_tensorrt_without_a_gpu_is_refused_and_with_one_is_taken(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
+    monkeypatch.setattr(library, "find_gpu", lambda: None)
+    with pytest.raises(ExportError, match=rf"{version} is here, and no NVIDIA GPU.*--rtx.*another: X$"):
+        load_library("tensorrt", elsewhere="X")
+    gpu = Gpu(name="G", compute_capability="9.0", cuda="13.0")
+    monkeypatch.setattr(library, "find_gpu", lambda: gpu)
+    assert load_library("tensorrt", elsewhere="") == Library(
+        runtime="tensorrt", module=sys.modules["tensorrt"], version=version, gpu=gpu
+    )
+
+
+def fake_tensorrt(version):
+    module = ModuleType("tensorrt")
+    module.__version__ = version
+    return module
+
+
+def test_engines_of_this_machines_gpu_are_checked_named_and_recorded(monkeypatch, folder, manifest):
+    """TensorRT itself cannot run here: its builder is replaced, everything around it is real."""
+    gpu = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
+    here = Library(runtime="tensorrt", module=SimpleNamespace(), version="11.4.0.106", gpu=gpu)
+    checked = []
+    monkeypatch.setattr("srflow_export.engines.build.build_engine", lambda trt, graph, *_, **__: graph.name.encode())
+    monkeypatch.setattr(
+        "srflow_export.engines.build.check_plan", lambda trt, plan, graph: checked.append((plan, graph.name)) or True
+    )
+    request = EngineRequest(runtime="tensorrt", precision="fp16")
+    record = build_engines(folder, manifest, request, library=here)
+    assert checked == [(b"encoder.onnx", "encoder.onnx"), (b"sampler.onnx", "sampler.onnx")]
+    assert record.encoder == "engines/trt-11.4.0.106-sm90-fp16.encoder.engine"
+    assert (folder / record.encoder).read_bytes() == b"encoder.onnx"
+    assert (record.gpu, record.compute_capabilities, record.checked) == (gpu.name, ("9.0",), "engine")
+    for name in (record.encoder, record.sampler):
+        (folder / name).unlink()
+    monkeypatch.setattr("srflow_export.engines.build.check_plan", lambda *_: False)
+    assert build_engines(folder, manifest, request, library=here).checked == "network"

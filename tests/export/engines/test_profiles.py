@@ -1,0 +1,106 @@
+"""LR sizes for people, and every input's shapes from them."""
+
+import onnx
+import pytest
+
+from srflow_export.engines.graph import Graph, read_graph
+from srflow_export.engines.profiles import (
+    InputShapes,
+    check_profile,
+    default_profile,
+    described,
+    input_shapes,
+    parse_shapes,
+)
+from srflow_sdk import tiles
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import ArgumentError, ExportError
+from tests.sdk.tiny_bundle import tiny_manifest
+
+
+def test_shapes_are_squares_or_height_by_width():
+    assert parse_shapes("16,88,256") == LrProfile(min=(16, 16), opt=(88, 88), max=(256, 256))
+    assert parse_shapes("16x20, 88X100, 256×300") == LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
+
+
+@pytest.mark.parametrize("text", ["16,88,256", "16x20,88x100,256x300"])
+def test_a_profile_is_described_as_it_is_written(text):
+    assert parse_shapes(described(parse_shapes(text))) == parse_shapes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("16,88", "2 sizes are named where three are expected"),
+        ("16,88,256,300", "4 sizes"),
+        ("16,,256", "'' is no size"),
+        ("16,8x8x8,256", "'8x8x8' is no size"),
+        ("16,-88,256", "'-88' is no size"),
+        ("16,٨٨,256", "is no size"),
+        ("16,88.0,256", "is no size"),
+        ("88,16,256", "not in order"),
+        ("16x16,88x300,256x256", "not in order"),
+        ("0,88,256", "not in order, from 1"),
+        ("16,88,99999", "not in order, from 1 to 16384"),
+    ],
+)
+def test_bad_shapes_are_refused_with_an_example(text, why):
+    with pytest.raises(ArgumentError, match=why) as caught:
+        parse_shapes(text)
+    assert "16,88,256" in str(caught.value)
+
+
+def test_sides_that_the_model_does_not_take_are_refused_with_the_next_that_it_does():
+    manifest = tiny_manifest(size_multiple=8)
+    check_profile(parse_shapes("16,88,256"), manifest)
+    with pytest.raises(ArgumentError, match=r"multiples of 8, and 90x100 is not; write 96x104"):
+        check_profile(parse_shapes("16,90x100,256"), manifest)
+
+
+@pytest.mark.parametrize(("halo", "multiple"), [(12, 2), (13, 8), (0, 1)])
+def test_the_default_holds_the_tiles_that_the_runtime_cuts_by_itself(halo, multiple):
+    manifest = tiny_manifest(halo=halo, size_multiple=multiple, conditioning_bytes_per_pixel=33792)
+    profile = default_profile(manifest)
+    check_profile(profile, manifest)
+    core = tiles.core_size(
+        "auto",
+        height=1 << 14,
+        width=1 << 14,
+        multiple=multiple,
+        halo=halo,
+        conditioning_bytes_per_pixel=33792,
+        budget=4 << 30,
+    )
+    planned = tiles.plan_tiles(9 * core, 9 * core, core=core, halo=halo, multiple=multiple)
+    assert all(profile.holds(tile.window.height, tile.window.width) for tile in planned)
+    assert max(tile.window.height for tile in planned) == profile.max[0]
+
+
+def test_the_default_of_the_full_size_network_is_best_at_its_usual_tile():
+    profile = default_profile(tiny_manifest(halo=12, conditioning_bytes_per_pixel=33792))
+    assert described(profile) == "16x16,88x88,168x168"
+
+
+def test_every_input_has_the_size_of_its_level(exported):
+    profile = parse_shapes("16x20,88x100,256x300")
+    encoder = input_shapes(read_graph(exported / "encoder.onnx", precision="fp16"), profile, scale=4)
+    assert encoder == {"lr": InputShapes(min=(1, 3, 16, 20), opt=(1, 3, 88, 100), max=(1, 3, 256, 300))}
+    sampler = input_shapes(read_graph(exported / "sampler.onnx", precision="fp16"), profile, scale=4)
+    assert sampler["tau"] == InputShapes(min=(1,), opt=(1,), max=(1,))
+    assert sampler["level1_coupling"].min == (1, 8, 32, 40)
+    assert sampler["level3_injector_scale"].max == (1, 48, 128, 150)
+    assert sampler["noise_level2"].opt == (1, 12, 88, 100)
+    assert set(sampler) == {
+        *(f"level{level}_{part}" for level in (1, 2, 3) for part in ("coupling", "injector_scale", "injector_shift")),
+        *(f"noise_level{level}" for level in (1, 2, 3)),
+        "tau",
+    }
+
+
+@pytest.mark.parametrize(("name", "shape"), [("image", (1, 3, "h", "w")), ("lr", (1, "c", "h", "w")), ("tau", (1, 1))])
+def test_an_input_that_the_exporter_never_made_is_named(name, shape):
+    value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], []))
+    graph = Graph(name="odd.onnx", precision="fp32", content=b"", model=model)
+    with pytest.raises(ExportError, match=f"odd.onnx: the input {name} is none"):
+        input_shapes(graph, parse_shapes("16,88,256"), scale=4)
