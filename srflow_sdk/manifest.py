@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from srflow_sdk.engine_records import EngineRecord, read_engine_record
 from srflow_sdk.errors import BundleError
@@ -23,9 +23,12 @@ MAX_TAU = 2.0
 
 REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
 
+FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
+"""Graphs beside those of a lower precision: a tile whose values are not finite is computed again with them."""
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Weights = Literal["fp32", "fp16"]
 _T = TypeVar("_T")
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundle again"
@@ -64,8 +67,8 @@ class Manifest:
     default_tau: float
     halo: int
     conditioning_bytes_per_pixel: int
-    precision: str = "fp32"
-    weights: str = "fp32"
+    precision: Precision = "fp32"
+    weights: Weights = "fp32"
     model: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     parity: list[dict[str, Any]] = field(default_factory=list)
@@ -180,8 +183,8 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         default_tau=float(_take(raw, "default_tau", (int, float))),
         halo=_take(raw, "halo", int),
         conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
-        precision=_take(raw, "precision", str),
-        weights=_take(raw, "weights", str),
+        precision=_one_of(Precision, raw, "precision"),
+        weights=_one_of(Weights, raw, "weights"),
         model=_take(raw, "model", dict),
         provenance=_take(raw, "provenance", dict),
         parity=parity,
@@ -204,10 +207,6 @@ def _check_values(manifest: Manifest) -> None:
     _within("default_tau", manifest.default_tau, 0, MAX_TAU)
     _within("halo", manifest.halo, 0, 4096)
     _within("conditioning_bytes_per_pixel", manifest.conditioning_bytes_per_pixel, 1, 1 << 30)
-    if manifest.precision not in _PRECISIONS:
-        raise _bad(f"precision is {manifest.precision!r}, not one of {', '.join(_PRECISIONS)}")
-    if manifest.weights not in ("fp32", "fp16"):
-        raise _bad(f"weights is {manifest.weights!r}, not fp32 or fp16")
     if not manifest.latent_levels:
         raise _bad("it names no latent levels")
     if len({entry.level for entry in manifest.latent_levels}) < len(manifest.latent_levels):
@@ -233,6 +232,14 @@ def _check_values(manifest: Manifest) -> None:
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not math.isfinite(value) or not low <= value <= high:
         raise _bad(f"{name} is {value}, outside {low} … {high}")
+
+
+def _one_of(kind: Any, raw: Mapping[str, Any], name: str) -> Any:
+    """A field that a Literal type allows."""
+    value = _take(raw, name, str)
+    if value not in get_args(kind):
+        raise _bad(f"{name} is {value!r}, not one of {', '.join(get_args(kind))}")
+    return value
 
 
 def _take(raw: Mapping[str, Any], name: str, kind: type[_T] | tuple[type[_T], ...]) -> _T:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 import click
 from click.core import ParameterSource
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, require_extra
+from srflow_sdk.manifest import Precision
 
 
 def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -57,7 +59,7 @@ def _check_use(context: click.Context) -> None:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: CKPT.srflow]")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
-@click.option("--precision", type=click.Choice(["fp32"]), default="fp32", show_default=True, help="Of the arithmetic.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", help="Of the arithmetic.")
 @click.option(
     "--weights",
     type=click.Choice(["fp32", "fp16"]),
@@ -79,7 +81,7 @@ def main(
     checkpoint_of: Path | None,
     output: Path | None,
     fused: bool,
-    precision: str,
+    precision: Precision,
     weights: str,
     config: Path | None,
     blocks: tuple[int, ...] | None,
@@ -119,6 +121,7 @@ def main(
             raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: name another with -o")
         options = ExportOptions(
             fused=fused,
+            precision=precision,
             weights="fp16" if weights == "fp16" else "fp32",
             config=config,
             stacked_blocks=blocks,

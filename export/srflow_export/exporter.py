@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from srflow_export import graphs, onnx_models, parity
+from onnx import ModelProto
+
+from srflow_export import graphs, onnx_models
 from srflow_export.halo import HaloRow, measured_halo
+from srflow_export.parity.gate import prove
+from srflow_export.quantisation import quantised_encoder
 from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, file_sha256, staged_bundle
 from srflow_sdk.errors import ExportError
+from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.checkpoints.io import read_notes
 from srflow_training.model import RRDB, SRFlow
@@ -25,15 +30,18 @@ logger = logging.getLogger(__name__)
 class ExportOptions:
     """How a checkpoint becomes a bundle.
 
-    fused: also write fused.onnx. weights: how large weights are stored, "fp16" halves the files (arithmetic stays
-    float32). config: published YAML, instead of detecting the network. stacked_blocks: see load_checkpoint.
+    fused: also write fused.onnx. precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
+    graphs are written beside, with which the runtime computes a tile again whose values are not finite. weights: how
+    large weights of float32 graphs are stored, "fp16" halves the files (the arithmetic stays float32).
+    config: published YAML, instead of detecting the network. stacked_blocks: see load_checkpoint.
     default_tau: what the runtime uses when asked for none. halo: LR pixels of context around a tile; None: measured,
     see :func:`srflow_export.halo.measured_halo`.
     name, licence, training_data: for the manifest.
     """
 
     fused: bool = False
-    weights: Literal["fp32", "fp16"] = "fp32"
+    precision: Precision = "fp32"
+    weights: Weights = "fp32"
     config: Path | None = None
     stacked_blocks: tuple[int, ...] | None = None
     default_tau: float = 0.8
@@ -69,10 +77,7 @@ def export_checkpoint(
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
         staged = Bundle(path=stage.path, manifest=manifest)
-        rows = parity.measure(model, staged)
-        for row in rows:
-            say(_row_line(row))
-        parity.check(rows, weights=options.weights)
+        rows = prove(model, staged, say=say)
         if options.halo is None:
             manifest = with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
@@ -94,16 +99,24 @@ def with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _:
     return dataclasses.replace(bundle.manifest, halo=row.halo, provenance=provenance)
 
 
-def _onnx_files(model: SRFlow, manifest: Manifest, options: ExportOptions) -> list[tuple[str, bytes]]:
-    protos = {"encoder.onnx": onnx_models.encoder_model(model), "sampler.onnx": onnx_models.sampler_model(model)}
+def _onnx_files(model: SRFlow, manifest: Manifest, options: ExportOptions) -> Iterator[tuple[str, bytes]]:
+    encoder, sampler = _typed_graphs(model, options.precision)
+    protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
     if options.fused:
-        protos["fused.onnx"] = onnx_models.fused_model(protos["encoder.onnx"], protos["sampler.onnx"])
-    files = []
+        protos["fused.onnx"] = onnx_models.fused_model(encoder, sampler)
+    if options.precision != "fp32":
+        protos |= zip(FP32_GRAPHS, _typed_graphs(model, "fp32"), strict=True)
     for name, proto in protos.items():
         if options.weights == "fp16":
             onnx_models.store_weights_in_half(proto)
-        files.append((name, onnx_models.finished(proto, _metadata(manifest))))
-    return files
+        yield name, onnx_models.finished(proto, _metadata(manifest))
+
+
+def _typed_graphs(model: SRFlow, precision: Precision) -> tuple[ModelProto, ModelProto]:
+    encoder = onnx_models.encoder_model(model, precision)
+    if precision == "int8":
+        encoder = quantised_encoder(encoder, size_multiple=model.config.size_multiple)
+    return encoder, onnx_models.sampler_model(model, precision)
 
 
 def _metadata(manifest: Manifest) -> dict[str, str]:
@@ -117,6 +130,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
         "srflow.size_multiple": str(manifest.size_multiple),
         "srflow.latent_scheme": str(manifest.latent_scheme),
         "srflow.latent_levels": ",".join(f"{level.level}:{level.channels}" for level in manifest.latent_levels),
+        "srflow.precision": manifest.precision,
         "srflow.default_tau": f"{manifest.default_tau:g}",
         "srflow.checkpoint_sha256": str(checkpoint["sha256"]),
         "srflow.licence": str(manifest.provenance["licence"]),
@@ -137,7 +151,8 @@ def _manifest(model: SRFlow, checkpoint: Path, target: Path, options: ExportOpti
         ),
         default_tau=options.default_tau,
         halo=0 if options.halo is None else options.halo,
-        conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config),
+        conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[options.precision]),
+        precision=options.precision,
         weights=options.weights,
         model=config.to_dict(),
         provenance=_provenance(checkpoint, options),
@@ -145,7 +160,7 @@ def _manifest(model: SRFlow, checkpoint: Path, target: Path, options: ExportOpti
 
 
 def _provenance(checkpoint: Path, options: ExportOptions) -> dict[str, Any]:
-    tools = ("srflow-sdk", "torch", "onnx", "onnxscript", "onnxruntime")
+    tools = ("srflow-sdk", "torch", "onnx", "onnxscript", "onnxruntime", "polygraphy")
     return {
         "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
         "tools": {tool: _version(tool) for tool in tools},
@@ -170,13 +185,6 @@ def _described(model: SRFlow) -> str:
         f"{', '.join(map(str, config.stacked_blocks))}), L = {config.levels}, K = {config.steps}, "
         f"{parameters / 1e6:.2f} M parameters"
     )
-
-
-def _row_line(row: parity.ParityRow) -> str:
-    line = f"{row.graph:<16} tau {row.tau:<4g} {row.psnr_db:6.1f} dB, largest difference {row.max_abs:.1e}"
-    if row.diverged:
-        line += f"; {row.diverged} patches left out: the checkpoint's own network diverges there"
-    return line
 
 
 def _halo_line(row: HaloRow) -> str:

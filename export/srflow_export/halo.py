@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from srflow_export.parity import DIVERGED, photographs
+from srflow_export.parity.measure import DIVERGED
+from srflow_export.parity.photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.drawing.painter import window_noise
@@ -86,7 +87,9 @@ def measured_halo(bundle: Bundle) -> tuple[HaloRow, HaloRow | None]:
     taus = sorted({0.0, manifest.default_tau, 1.0})
     rows: dict[int, HaloRow] = {}
     with OnnxRuntimeBackend(bundle, device="cpu") as backend:
-        wholes = [whole(backend, manifest, photo, taus=taus, seed=seed) for seed, photo in enumerate(photographs(step))]
+        wholes = [
+            whole(backend, manifest, photo.lr, taus=taus, seed=seed) for seed, photo in enumerate(photographs(step))
+        ]
 
         def is_enough(units: int) -> bool:
             halo = units * step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,39 +19,46 @@ from torch.export import Dim
 
 from srflow_export.graphs import (
     CONDITIONING,
+    DTYPES,
     EncoderGraph,
     SamplerGraph,
     conditioning_names,
+    decoded_names,
     noise_names,
 )
+from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape
 
 OPSET = 18
+_BFLOAT16_OPSET = 22  # the first whose convolutions take bfloat16
+_ENCODER, _SAMPLER = "encoder.", "sampler."  # what a fused graph's inner names begin with
+_DECODED = re.compile(rf"({re.escape(_SAMPLER)})?level\d+_decoded")
 _HALF_FROM = 1024  # tensors with fewer values are not worth storing in half precision
 
 
-def encoder_model(model: SRFlow) -> onnx.ModelProto:
-    """`lr` (lr_batch×3×height×width) → conditioning, named as in :mod:`srflow_export.graphs`."""
-    config = model.config
+def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
+    """`lr` (lr_batch×3×height×width) → conditioning, named and typed as in :mod:`srflow_export.graphs`."""
+    config, dtype = model.config, DTYPES[precision]
     multiple = config.size_multiple
     height, width = _units()
     sizes = {0: Dim("lr_batch", min=1), 2: multiple * height, 3: multiple * width}
     lr = torch.zeros(2, 3, 6 * multiple, 8 * multiple)
-    proto = _exported(EncoderGraph(model), (lr,), ["lr"], conditioning_names(config), (sizes,))
+    proto = _exported(EncoderGraph(model, dtype), (lr,), ["lr"], conditioning_names(config), (sizes,))
     for output, shape in zip(proto.graph.output, _by_conditioning(config), strict=True):
         _name_dimensions(output, batch="lr_batch", shape=shape)
     _name_axes(proto.graph.input[0], {0: "lr_batch", 2: "height", 3: "width"})
     return proto
 
 
-def sampler_model(model: SRFlow) -> onnx.ModelProto:
+def sampler_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
     """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr` (N×3×sr_height×sr_width).
 
     Exported with a conditioning batch and tau of size 1, so that nothing ties them to N; their first dimension is
-    then named, and ONNX broadcasting does the rest.
+    then named, and ONNX broadcasting does the rest. What levels L … 2 decode to has names of its own inside the graph,
+    see :func:`with_decoded_levels`.
     """
-    config = model.config
+    config, dtype = model.config, DTYPES[precision]
     height, width = _units()
     inputs: list[torch.Tensor] = []
     sizes: list[dict[int, Any]] = []
@@ -58,7 +66,7 @@ def sampler_model(model: SRFlow) -> onnx.ModelProto:
     for shape in _by_conditioning(config):
         factor = _units_factor(config, shape)
         channels = (config.hidden, shape.channels, shape.channels)[len(inputs) % len(CONDITIONING)]
-        inputs.append(torch.zeros(1, config.steps * channels, 6 * factor, 8 * factor))
+        inputs.append(torch.zeros(1, config.steps * channels, 6 * factor, 8 * factor, dtype=dtype))
         sizes.append({2: factor * height, 3: factor * width})
     for level, (channels, *size) in model.latent_shapes(6 * config.size_multiple, 8 * config.size_multiple).items():
         factor = _units_factor(config, by_name[level])
@@ -67,7 +75,9 @@ def sampler_model(model: SRFlow) -> onnx.ModelProto:
     inputs.append(torch.ones(1))
     sizes.append({})
     names = [*conditioning_names(config), *noise_names(config), "tau"]
-    proto = _exported(SamplerGraph(model), tuple(inputs), names, ["sr"], (tuple(sizes),))
+    outputs = [*decoded_names(config), "sr"]
+    proto = _exported(SamplerGraph(model, dtype), tuple(inputs), names, outputs, (tuple(sizes),))
+    del proto.graph.output[:-1]
     by_input = dict(zip(names, proto.graph.input, strict=True))
     for name, shape in zip(conditioning_names(config), _by_conditioning(config), strict=True):
         _name_dimensions(by_input[name], batch="lr_batch", shape=shape)
@@ -84,9 +94,26 @@ def fused_model(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.Mode
     names = [output.name for output in encoder.graph.output]
     first, second = (
         compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False)
-        for part, prefix in ((encoder, "encoder."), (sampler, "sampler."))
+        for part, prefix in ((encoder, _ENCODER), (sampler, _SAMPLER))
     )
     return compose.merge_models(first, second, io_map=[(name, name) for name in names], name="srflow")
+
+
+def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a sampler or fused graph that also gives what its levels decode to, `level{ℓ}_decoded`, L first.
+
+    Bundles of older exporters have no such names: of them it is a copy.
+    """
+    marked = onnx.ModelProto()
+    marked.CopyFrom(proto)
+    graph = marked.graph
+    for inner in [name for node in graph.node for name in node.output if _DECODED.fullmatch(name)]:
+        name = inner.removeprefix(_SAMPLER)
+        if name != inner:
+            graph.node.append(onnx.helper.make_node("Identity", [inner], [name]))
+        shape = ("batch", None, None, None)
+        graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    return marked
 
 
 def store_weights_in_half(proto: onnx.ModelProto) -> None:
@@ -137,13 +164,14 @@ def _exported(
 ) -> onnx.ModelProto:
     """One graph through torch.onnx's torch.export-based exporter, without intermediate shapes and chatter."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    types = {buffer.dtype for buffer in module.buffers()}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module.eval(),
             inputs,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=_BFLOAT16_OPSET if torch.bfloat16 in types else OPSET,
             input_names=list(input_names),
             output_names=list(output_names),
             dynamic_shapes=dynamic_shapes,

@@ -13,13 +13,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from srflow_export import exporter, onnx_models, parity
+from srflow_export import exporter, onnx_models
 from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import to_published
+from srflow_training.noise import runtime_noise
 from tests.networks import GOLDEN, golden_checkpoint, random_srflow, tiny_config
 
 UNMEASURED = ExportOptions(halo=16)  # measuring takes longer than all the rest of an export
@@ -140,10 +141,14 @@ def test_interface_names_and_metadata(bundle):
 
 def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundle):
     manifest = bundle.manifest
-    assert {(row["graph"], row["tau"]) for row in manifest.parity} == {
-        (graph, tau) for graph in ("encoder+sampler", "fused") for tau in (0.0, 0.8, 1.0)
-    }
-    assert all(row["psnr_db"] >= 90 and row["nonfinite"] == 0 and row["patches"] >= 3 for row in manifest.parity)
+    assert [(row["graph"], row["photo"], row["tau"]) for row in manifest.parity] == [
+        (graph, photo, tau)
+        for graph in ("encoder+sampler", "fused")
+        for photo in ("edges", "face", "fur", "sky")
+        for tau in (0.0, 0.5, 0.8, 1.0)
+    ]
+    assert all(row["psnr_db"] >= 90 and row["nonfinite"] == 0 and not row["diverged"] for row in manifest.parity)
+    assert all(list(row["levels_db"]) == ["3", "2", "1"] for row in manifest.parity)
     assert manifest.provenance["licence"] == "CC0-1.0"
     assert manifest.provenance["training_data"] == "noise"
     assert manifest.provenance["training"] == {"iterations": 1}
@@ -174,9 +179,8 @@ def test_the_runtime_gives_the_torch_networks_picture(bundle, checkpoint):
     """From the public API down: the same latents, whichever side draws them."""
     model, image = load_checkpoint(checkpoint), np.random.default_rng(0).random((10, 8, 3), dtype=np.float32)
     lr = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
-    noise = parity._noise(model, lr.numpy(), seed=5)
     with torch.no_grad():
-        expected = model.decode(lr, {level: 0.7 * torch.from_numpy(z) for level, z in noise.items()})[0]
+        expected = model.decode(lr, {level: 0.7 * z for level, z in runtime_noise(model, lr, seed=5).items()})[0]
     with Upscaler(bundle, device="cpu") as upscaler:
         actual = upscaler.upscale(image, tau=0.7, seed=5)
     np.testing.assert_allclose(actual, expected.numpy().transpose(1, 2, 0).clip(0, 1), atol=1e-4)
@@ -198,7 +202,7 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, chec
     monkeypatch.setattr(onnx_models, "sampler_model", broken)
     result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "-o", str(target), "--halo", "16"])
     assert result.exit_code == 1
-    assert "not exported" in result.output
+    assert "are needed" in result.output
     assert Bundle.open(target).model_sha256 == before
     fresh = folder / "fresh.srflow"
     with pytest.raises(ExportError, match="dB against"):
@@ -207,39 +211,12 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, chec
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_non_finite_values_of_an_export_are_refused():
-    row = parity.ParityRow(graph="fused", tau=0.8, patches=4, diverged=0, max_abs=0.0, psnr_db=120.0, nonfinite=1)
-    with pytest.raises(ExportError, match="1 values are not finite"):
-        parity.check([row], weights="fp32")
-
-
-def patch(value):
-    return np.full((1, 3, 4, 4), value, np.float32)
-
-
-def test_the_gate_counts_values_that_are_not_finite_and_measures_the_worst_patch():
-    broken, far = patch(0.5), patch(0.6)
-    broken[0, 0, 0, :3] = np.nan
-    row = parity._compared("fused", 0.8, [broken, far], [patch(0.5), patch(0.5)])
-    assert (row.patches, row.diverged, row.nonfinite) == (2, 0, 3)
-    assert row.psnr_db == pytest.approx(20, abs=1e-3)
-    assert row.max_abs == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("wild", [np.nan, np.inf, 1e30])
-def test_patches_on_which_the_network_itself_diverges_are_left_out_and_counted(wild):
-    row = parity._compared("fused", 1.0, [patch(0.5), patch(0.5)], [patch(wild), patch(0.5)])
-    assert (row.patches, row.diverged, row.nonfinite, row.psnr_db) == (1, 1, 0, 200)
-    with pytest.raises(ExportError, match="diverges on every photograph"):
-        parity._compared("fused", 0.0, [patch(0.5)], [patch(wild)])
-
-
 def _export_and_stall(checkpoint, target, ready):
     def stall(*_arguments, **_keywords):
         ready.set()
         time.sleep(60)
 
-    exporter.parity.measure = stall
+    exporter.prove = stall
     export_checkpoint(checkpoint, target, UNMEASURED)
 
 

@@ -12,7 +12,7 @@ from srflow_export import halo
 from srflow_export.cli import main
 from srflow_export.exporter import with_measured_halo
 from srflow_export.halo import HaloRow, Whole, differences, measured_halo, smallest, whole
-from srflow_export.parity import photographs
+from srflow_export.parity.photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.tiles import Tile, Window, plan_tiles
@@ -49,7 +49,7 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle):
     assert smaller.max_abs > halo.MAX_ABS
     assert row.compared == len(photographs(2)) * 3
     # and elsewhere: on all tiles of another plan
-    lr = photographs(2)[0][..., :64, :48]
+    lr = photographs(2)[0].lr[..., :64, :48]
     assert worst(bundle, lr, core=16, reach=row.halo, tau=0.8)[0] <= 2 * halo.MAX_ABS
     assert worst(bundle, lr, core=16, reach=smaller.halo, tau=0.8)[0] > 2 * halo.MAX_ABS
 

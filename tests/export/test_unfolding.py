@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 from torch.nn import functional as F
 
-from srflow_export import parity
 from srflow_export.cli import main
 from srflow_export.folding import fold_net
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.onnx_models import store_weights_in_half
+from srflow_export.parity.photos import photo_patches
 from srflow_export.unfolding import trainable_network, write_checkpoint_of
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.bundle import LatentLevel, Manifest, staged_bundle
@@ -121,7 +121,7 @@ def test_images_latents_and_likelihoods_are_the_exported_networks(tmp_path, vari
 def test_the_embedded_model_gives_its_own_picture_and_its_latents_back():
     """A bundle as the exporter wrote it, weights in half, through the public API."""
     network = trainable_network(Bundle.embedded().path)
-    lr = torch.from_numpy(parity.photo_patches(network.config.size_multiple)[0][..., :24, :32].copy())
+    lr = torch.from_numpy(photo_patches(network.config.size_multiple)[0].lr[..., :24, :32].copy())
     latents = {level: 0.8 * noise for level, noise in runtime_noise(network, lr, seed=5).items()}
     sr = network.decode(lr, latents)
     with Upscaler(device="cpu", threads=1) as upscaler:

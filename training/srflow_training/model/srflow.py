@@ -160,10 +160,16 @@ class SRFlow(nn.Module):
 
     def decode_conditioned(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> Tensor:
         """:meth:`decode`, given what :meth:`condition` returned."""
+        return self.decoded_levels(condition, latents)[1]
+
+    def decoded_levels(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """What each level decodes to, L first; level 1's is the image. As :meth:`decode_conditioned`."""
+        decoded: dict[int, Tensor] = {}
         h = latents[self.config.levels]
         for number, (level, u) in reversed(list(enumerate(zip(self.flow_levels(), condition, strict=True), start=1))):
             h = level.decode(h, latents.get(number) if level.split is not None else None, u)
-        return h
+            decoded[number] = h
+        return decoded
 
     def latent_shapes(self, height: int, width: int) -> dict[int, tuple[int, int, int]]:
         """{level: (C, H, W)} for an LR image of height×width pixels."""

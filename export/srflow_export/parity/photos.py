@@ -1,0 +1,52 @@
+"""The photographs that exports are proved on, and that halos are measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import PurePath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from srflow_sdk.errors import ExportError
+
+_PATCH = (40, 48)  # LR pixels; not square, so that height and width cannot be mistaken for each other
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """An LR photograph: float32 1×3×h×w in [0, 1]."""
+
+    name: str
+    lr: Array
+
+
+def photographs(size_multiple: int) -> list[Photo]:
+    """The LR photographs that come with the exporter, about 112×112, by name."""
+    photos = []
+    folder = resources.files("srflow_export") / "photos"
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+        if entry.name.endswith(".png"):
+            with entry.open("rb") as file, Image.open(file) as image:
+                photo = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+            lr = _middle(photo.transpose(2, 0, 1)[None], photo.shape[:2], size_multiple)
+            photos.append(Photo(name=PurePath(entry.name).stem, lr=lr))
+    if not photos:
+        raise ExportError("the exporter's photographs are missing from this installation; install srflow-sdk again")
+    return photos
+
+
+def photo_patches(size_multiple: int) -> list[Photo]:
+    """About 40×48 LR pixels out of the middle of each photograph."""
+    return [Photo(name=photo.name, lr=_middle(photo.lr, _PATCH, size_multiple)) for photo in photographs(size_multiple)]
+
+
+def _middle(photo: Array, size: tuple[int, int], size_multiple: int) -> Array:
+    """Out of the middle, as much of the height and width as multiples allow."""
+    height, width = (max(side // size_multiple, 1) * size_multiple for side in size)
+    top, left = (photo.shape[2] - height) // 2, (photo.shape[3] - width) // 2
+    return np.ascontiguousarray(photo[:, :, top : top + height, left : left + width])

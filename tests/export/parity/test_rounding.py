@@ -1,0 +1,64 @@
+"""Half precision on a machine without it: the same values as numpy's float16, operator by operator."""
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from srflow_export.parity.rounding import rounded_as_on_gpus
+
+TYPES = [(TensorProto.FLOAT16, np.float16), (TensorProto.BFLOAT16, ml_dtypes.bfloat16)]
+
+
+def typed_graph(half, weight):
+    """y = (relu(x·weight) as half) · 3 + x, in a graph with a local function."""
+    body = [
+        helper.make_node("Constant", [], ["three"], value=weight(3.0)),
+        helper.make_node("Mul", ["a", "three"], ["b"]),
+    ]
+    function = helper.make_function("srflow", "Triple", ["a"], ["b"], body, [helper.make_opsetid("", 18)])
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=half),
+        helper.make_node("Mul", ["h", "w"], ["m"]),
+        helper.make_node("Relu", ["m"], ["r"]),
+        helper.make_node("Triple", ["r"], ["t"], domain="srflow"),
+        helper.make_node("Cast", ["t"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["f", "x"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy")
+    w = weight(1.7)
+    w.name = "w"
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("srflow", 1)]
+    graph = helper.make_graph(nodes, "typed", [x], [y], [w])
+    model = helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
+def run(model, x):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize(("half", "dtype"), TYPES)
+def test_every_half_value_is_rounded_after_its_operator(half, dtype):
+    def weight(value):
+        return numpy_helper.from_array(np.array(value, dtype), "")
+
+    model = typed_graph(half, weight)
+    x = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 10
+    times = x.astype(dtype).astype(np.float32) * np.float32(np.array(1.7, dtype))
+    tripled = np.maximum(times.astype(dtype).astype(np.float32), 0) * np.float32(3)
+    expected = tripled.astype(dtype).astype(np.float32) + x
+    np.testing.assert_array_equal(run(rounded_as_on_gpus(model), x), expected)
+    if dtype is np.float16:  # why all this: the same graph as it stands is not rounded
+        assert np.abs(run(model, x) - expected).max() > 0
+
+
+def test_what_overflows_in_half_overflows():
+    model = typed_graph(TensorProto.FLOAT16, lambda value: numpy_helper.from_array(np.array(value, np.float16), ""))
+    x = np.float32([1, 30_000])  # 30,000 · 1.7 fits, and three times that does not
+    assert np.isfinite(run(model, x)).all()
+    assert run(rounded_as_on_gpus(model), x)[1] == np.inf
