@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, require_extra
 from srflow_sdk.manifest import Precision
+
+if TYPE_CHECKING:
+    from srflow_export.engines.build import EngineRequest
+
+_ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
+_MODES: dict[str, tuple[str, ...]] = {  # what the command does, and the options that go with it alone
+    "--checkpoint-of": ("-o",),
+    "--engines-for": _ENGINES,
+    "--compare": (),
+}
+
+
+class _Command(click.Command):
+    """One whose --sm takes several numbers: --sm 89 120."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _repeated("--sm", args))
+
+
+def _repeated(option: str, args: Iterable[str]) -> list[str]:
+    """`--sm 89 120` as `--sm 89 --sm 120`, which is what click knows."""
+    spread: list[str] = []
+    values = 0  # of the option, so far; none is open outside it
+    inside = False
+    for arg in args:
+        if arg == option:
+            inside, values = True, 0
+        elif inside and arg.isdecimal():
+            if values:
+                spread.append(option)
+            values += 1
+        else:
+            inside = False
+        spread.append(arg)
+    return spread
 
 
 def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -21,6 +57,31 @@ def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | N
         return tuple(int(part) for part in value.split(","))
     except ValueError as error:
         raise click.BadParameter("comma-separated block numbers were expected, such as 1,8,15,22") from error
+
+
+def _check_use(context: click.Context) -> None:
+    """--ckpt, or one of the modes with the options that it takes. Raises: click.UsageError."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+    modes = [option for option in given if option in _MODES]
+    if not modes:
+        if "--ckpt" not in given:
+            raise click.UsageError(f"name a checkpoint with --ckpt; or something else to do: {', '.join(_MODES)}")
+        if "--rtx" not in given and "--trt" not in given and (lost := [name for name in given if name in _ENGINES]):
+            raise click.UsageError(f"{lost[0]} is about engines: ask for them with --trt or --rtx")
+        return
+    mode, *more = modes
+    others = [*more, *(option for option in given if option not in (mode, *more, *_MODES[mode]))]
+    if others:
+        also = f" and {', '.join(_MODES[mode])}" if _MODES[mode] else ""
+        raise click.UsageError(f"{mode} goes with its own value{also} alone: leave {others[0]} out")
+    if mode == "--checkpoint-of" and "-o" not in given:
+        raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
+    if mode == "--engines-for" and "--trt" not in given and "--rtx" not in given:
+        raise click.UsageError("--engines-for builds engines: say which with --trt or --rtx")
 
 
 def _write_checkpoint_of(bundle: Path, target: Path) -> None:
@@ -33,40 +94,88 @@ def _write_checkpoint_of(bundle: Path, target: Path) -> None:
     click.echo(f"train on: srflow-train --config {config} --set schedule.start={target} --data PHOTOS --out RUN")
 
 
-def _check_use(context: click.Context) -> None:
-    """Either --ckpt, or --checkpoint-of with -o and nothing else. Raises: click.UsageError."""
-    given = {
-        parameter.opts[0]
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+def _engine_requests(
+    *,
+    trt: Any,
+    rtx: Any,
+    sm: tuple[int, ...],
+    shapes: str | None,
+    builder_level: int | None,
+    workspace: float | None,
+    timing_cache: Path | None,
+    no_cache: bool,
+) -> list[EngineRequest]:
+    """What the options ask for. Raises: ArgumentError."""
+    from srflow_export.engines.build import EngineRequest, check_request
+    from srflow_export.engines.profiles import parse_shapes
+
+    profile = None if shapes is None else parse_shapes(shapes)
+    size = None if workspace is None else int(workspace * 2**30)
+    shared: dict[str, Any] = {
+        "profile": profile,
+        "builder_level": builder_level,
+        "workspace": size,
+        "use_cache": not no_cache,
     }
-    if "--checkpoint-of" not in given:
-        if "--ckpt" not in given:
-            raise click.UsageError("name a checkpoint with --ckpt, or a bundle with --checkpoint-of")
-    elif "-o" not in given:
-        raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
-    elif others := sorted(given - {"--checkpoint-of", "-o"}):
-        raise click.UsageError(f"--checkpoint-of goes with -o alone: leave {others[0]} out")
+    requests = []
+    if trt is not None:
+        mine = () if rtx is not None else sm
+        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, timing_cache=timing_cache, **shared))
+    if rtx is not None:
+        mine_cache = None if trt is not None else timing_cache
+        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, timing_cache=mine_cache, **shared))
+    for request in requests:
+        check_request(request)
+    return requests
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
+    from srflow_export.engines.bundles import add_engines
+
+    for request in requests:
+        option = "--trt" if request.runtime == "tensorrt" else "--rtx"
+        sms = f" --sm {' '.join(map(str, request.sms))}" if request.sms else ""
+        elsewhere = f"srflow-export --engines-for {bundle} {option} {request.precision}{sms}"
+        add_engines(bundle, request, elsewhere=elsewhere, say=click.echo)
+
+
+def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
+    """Of the bundle's graphs: as asked for, else as the engines need it. Raises: ArgumentError."""
+    wanted = {request.precision for request in requests}
+    if asked is None:
+        # Engines in float32 are built from the float32 graphs that stand beside half ones.
+        return "fp16" if "fp16" in wanted else "fp32"
+    if odd := sorted(wanted - {asked, "fp32"}):
+        raise ArgumentError(
+            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or ask for it"
+        )
+    return asked
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--ckpt", type=click.Path(path_type=Path), help="Published .pth, or our .safetensors.")
-@click.option(
-    "--checkpoint-of",
-    type=click.Path(path_type=Path),
-    metavar="BUNDLE",
-    help="Instead of --ckpt: write this bundle's network as a checkpoint, -o FILE.safetensors, to train it further.",
-)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: CKPT.srflow]")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", help="Of the arithmetic.")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="Of the arithmetic, but for the flow's own, which is always fp32.  [default: the engines', else fp32]",
+)
 @click.option(
     "--weights",
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="How weights are stored; fp16 halves the files, the arithmetic stays fp32.",
+    help="How weights of fp32 graphs are stored; fp16 halves the files, the arithmetic stays fp32.",
 )
+@click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT engines for this machine's GPU.")
+@click.option("--rtx", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT-RTX engines; needs no GPU.")
+@click.option("--sm", type=int, multiple=True, metavar="89 120 …", help="GPUs that --rtx builds for.")
+@click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes that engines take.  [default: the runtime's tiles]")
+@click.option("--builder-level", type=click.IntRange(0, 5), help="How long to look for fast kernels.  [default: 3]")
+@click.option("--workspace", type=click.FloatRange(0, 1024, min_open=True), help="GiB that engines may take.")
+@click.option("--timing-cache", type=click.Path(path_type=Path), help="TensorRT's measurements, read and written.")
+@click.option("--no-cache", is_flag=True, help="Build engines even if the same ones were built before.")
 @click.option("--config", type=click.Path(path_type=Path), help="Published YAML, instead of detecting the network.")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="The bundle's default tau.")
@@ -74,14 +183,32 @@ def _check_use(context: click.Context) -> None:
 @click.option("--name", default="", help="Name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
+@click.option(
+    "--engines-for",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Instead of --ckpt: build engines for this bundle, on the machine that will run it.",
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A B",
+    help="Instead of --ckpt: compare B with A on photographs; each a bundle, a checkpoint or BUNDLE@DEVICE.",
+)
+@click.option(
+    "--checkpoint-of",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Instead of --ckpt: write this bundle's network as a checkpoint, -o FILE.safetensors, to train it further.",
+)
 @click.pass_context
 def main(
     context: click.Context,
+    /,
     ckpt: Path | None,
-    checkpoint_of: Path | None,
     output: Path | None,
     fused: bool,
-    precision: Precision,
+    precision: Precision | None,
     weights: str,
     config: Path | None,
     blocks: tuple[int, ...] | None,
@@ -90,24 +217,42 @@ def main(
     name: str,
     licence: str,
     training_data: str,
+    engines_for: Path | None,
+    compare: tuple[str, str] | None,
+    checkpoint_of: Path | None,
+    **engines: Any,
 ) -> None:
-    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use; or a bundle into a checkpoint.
+    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use; with engines, where asked for.
 
-    The graphs are compared with the checkpoint's network on real photographs; a bundle is written only if they agree.
-    The halo of tiles is measured on the same photographs, which takes a minute or two with the full-size network.
+    The graphs are compared with the checkpoint's network on real photographs, at four temperatures; a bundle is written
+    only if they agree. The halo of tiles is measured on the same photographs, which takes a minute or two with the
+    full-size network. Where engines cannot be built, the bundle is written all the same, and the exit status is 1.
     A checkpoint made with --checkpoint-of gives the bundle's images and is there to be trained further.
 
     \b
       srflow-export --ckpt SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
       srflow-upscale photo.png -o big.png --model SRFlow_DF2K_4X.srflow
+      srflow-export --ckpt SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
+      srflow-export --ckpt SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
+      srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
     _check_use(context)
     try:
-        for module in ("torch", "onnx", "onnxscript", "safetensors", "yaml"):
+        for module in ("torch", "onnx", "onnxscript", "safetensors", "yaml", "polygraphy", "filelock"):
             require_extra(module, "export")
         if checkpoint_of is not None and output is not None:
             _write_checkpoint_of(checkpoint_of, output)
+            return
+        if compare is not None:
+            from srflow_export.parity.compare import compare as compare_two
+
+            compare_two(*compare, say=click.echo)
+            return
+        requests = _engine_requests(**engines)
+        if engines_for is not None:
+            _add_engines(engines_for, requests)
+            click.echo(f"wrote {engines_for}")
             return
         from srflow_export.exporter import ExportOptions, export_checkpoint
 
@@ -121,7 +266,7 @@ def main(
             raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: name another with -o")
         options = ExportOptions(
             fused=fused,
-            precision=precision,
+            precision=_precision(precision, requests),
             weights="fp16" if weights == "fp16" else "fp32",
             config=config,
             stacked_blocks=blocks,
@@ -132,10 +277,11 @@ def main(
             training_data=training_data,
         )
         export_checkpoint(ckpt, target, options, say=click.echo)
+        click.echo(f"wrote {target}")
+        _add_engines(target, requests)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        click.echo("stopped; nothing was written", err=True)
+        click.echo("stopped; nothing was left half written", err=True)
         sys.exit(130)
-    click.echo(f"wrote {target}")

@@ -173,3 +173,11 @@ def test_int8_quantises_the_encoders_convolutions_symmetrically_and_nothing_else
         onnxruntime.InferenceSession(encoder.SerializeToString()).run(None, {"lr": lr}), exact, strict=True
     ):
         assert 0 < np.abs(value - expected).max() < 0.1 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("how", ["", "@rounded", "@cpu"])
+def test_the_command_compares_a_bundle_with_its_checkpoint(bundle, how):
+    checkpoint = bundle.path.with_name("tiny.safetensors")
+    result = CliRunner().invoke(main, ["--compare", str(checkpoint), f"{bundle.path}{how}"])
+    assert result.exit_code == 0, result.output
+    assert result.output.count(" dB") == 4 * 4 * (1 if how == "@cpu" else 2)

@@ -1,0 +1,78 @@
+"""Two bundles, a bundle and a checkpoint, two devices: side by side, with the worse one's promise as the bound."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from srflow_export.cli import main
+from srflow_export.parity.compare import compare
+from srflow_export.parity.measure import TAUS
+from srflow_sdk.errors import ArgumentError, BundleError, ExportError
+from srflow_training import RRDB, save_checkpoint
+from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    write_tiny_bundle(folder / "one.srflow")
+    write_tiny_bundle(folder / "brighter.srflow", gain=1.01)
+    write_tiny_bundle(folder / "half.srflow", half_overflow=True, precision="fp16")
+    write_tiny_bundle(folder / "x8.srflow", scale=8, size_multiple=1)
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["--compare", *map(str, arguments)])
+
+
+def test_a_device_gives_what_the_graphs_give(folder):
+    rows = compare(str(folder / "one.srflow"), f"{folder / 'one.srflow'}@cpu")
+    assert [(row.photo, row.tau) for row in rows] == [
+        (photo, tau) for photo in ("edges", "face", "fur", "sky") for tau in TAUS
+    ]
+    assert {row.graph for row in rows} == {f"{folder / 'one.srflow'}@cpu"}
+    assert min(row.psnr_db for row in rows) > 120
+    assert not any(row.levels_db for row in rows)  # a device shows no levels
+
+
+def test_bundles_that_differ_are_shown_in_a_table_and_end_with_status_1(folder):
+    result = run(folder / "one.srflow", folder / "brighter.srflow")
+    assert result.exit_code == 1
+    *lines, error = result.output.splitlines()
+    assert len(lines) == 1 + 4 * len(TAUS)
+    assert error.startswith(f"error: {folder / 'brighter.srflow'} at tau ")
+    assert f"dB against {folder / 'one.srflow'}, 90 are needed" in error
+
+
+def test_the_bound_is_the_lower_precisions(folder):
+    with pytest.raises(ExportError, match=r"values are not finite and those of .*one\.srflow are"):
+        compare(str(folder / "one.srflow"), str(folder / "half.srflow"))
+    # 1 % brighter is 40 dB down or so: below what float32 promises, and int8 would
+    write_tiny_bundle(folder / "int8.srflow", gain=1.005, precision="int8")
+    rows = compare(str(folder / "one.srflow"), str(folder / "int8.srflow"))
+    assert 38 < np.min([row.psnr_db for row in rows]) < 90
+
+
+def test_a_checkpoint_is_run_in_torch_and_levels_are_compared(folder):
+    save_checkpoint(folder / "net.safetensors", random_srflow(tiny_config()))
+    rows = compare(str(folder / "net.safetensors"), str(folder / "net.safetensors"))
+    assert {tuple(row.levels_db.items()) for row in rows} == {((3, 200.0), (2, 200.0), (1, 200.0))}
+
+
+@pytest.mark.parametrize(
+    ("second", "kind", "says"),
+    [
+        ("x8.srflow", ArgumentError, "they differ in scale or in their latents"),
+        ("one.srflow@gpu", ArgumentError, "'gpu' is not one of auto, cpu, cuda"),
+        ("net2.safetensors@cpu", ArgumentError, "runs in torch alone"),
+        ("rrdb.safetensors", ExportError, "encoder alone"),
+        ("nothing.srflow", BundleError, "no such bundle"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_with_the_reason(folder, second, kind, says):
+    save_checkpoint(folder / "net2.safetensors", random_srflow(tiny_config()))
+    save_checkpoint(folder / "rrdb.safetensors", RRDB(scale=4, nf=8, growth=4, blocks=2))
+    with pytest.raises(kind, match=says):
+        compare(str(folder / "one.srflow"), str(folder / second))
