@@ -14,7 +14,8 @@ from itertools import groupby, pairwise
 from numbers import Integral
 from typing import Literal
 
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import ArgumentError, DeviceError
 
 TileSize = int | Literal["auto", "none"]
 
@@ -86,32 +87,81 @@ def core_size(
     conditioning_bytes_per_pixel: int,
     budget: int = AUTO_BUDGET_BYTES,
     most: int | None = None,
+    limits: LrProfile | None = None,
 ) -> int | None:
     """The largest core side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
 
     tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
     than the tile; the core has 16 to 512 pixels. "none" is one tile whatever it costs, a number is the core's side, at
-    least 16, rounded up to a multiple.
+    least 16, rounded up to a multiple. limits: sizes of windows that the backend takes; "auto" prefers its best one.
 
-    Raises: ArgumentError for anything else.
+    Raises: ArgumentError for anything else, DeviceError if such tiles are larger than the backend takes.
     """
     if tile == "none":
-        return None
-    if tile == "auto":
+        core = None
+    elif tile == "auto":
         bytes_per_pixel = _ACTIVATIONS_FACTOR * conditioning_bytes_per_pixel
-        affordable = int(budget / bytes_per_pixel)
-        if height * width <= affordable:
-            return None
+        core = _auto_core(
+            int(budget / bytes_per_pixel),
+            None if most is None else int(most / bytes_per_pixel),
+            pixels=height * width,
+            halo=halo,
+        )
+        core = core and padded_size(core, multiple)
+    else:
+        check_tile(tile)
+        core = padded_size(int(tile), multiple)
+    if limits is None:
+        return core
+    return _limited_core(tile, core, limits, height=height, width=width, halo=halo, multiple=multiple)
 
-        def side(pixels: int) -> int:
-            return (math.isqrt(pixels) - 2 * halo) // _AUTO_STEP * _AUTO_STEP
 
-        core = side(affordable)
-        if core < _AUTO_GOOD and most is not None:
-            core = max(core, min(_AUTO_GOOD, side(int(most / bytes_per_pixel))))
-        return padded_size(min(max(core, MIN_TILE), _AUTO_MAX), multiple)
-    check_tile(tile)
-    return padded_size(int(tile), multiple)
+def _limited_core(
+    tile: TileSize, core: int | None, limits: LrProfile, *, height: int, width: int, halo: int, multiple: int
+) -> int | None:
+    """A core, or none, of which no window is larger than the backend takes."""
+    reach = padded_size(halo, multiple)
+    # A side that the backend takes whole may be cut or not: no window is longer than the image.
+    cut = [most for side, most in zip((height, width), limits.max, strict=True) if side > most]
+    if not cut and (core is None or tile != "auto"):
+        return core
+    largest = min(((most - 2 * reach) // multiple * multiple for most in cut), default=core or 0)
+    if largest < multiple:
+        raise DeviceError(
+            f"the engines take windows of {limits.max[1]}×{limits.max[0]} LR pixels, all of it halo ({reach} on every "
+            f"side); build larger ones: srflow-export with --shapes {_shapes(limits, 4 * reach + MIN_TILE)}"
+        )
+    if tile == "auto":
+        best = max((min(limits.opt) - 2 * reach) // multiple * multiple, padded_size(MIN_TILE, multiple))
+        return min(core or best, best, largest)
+    if core is None or core > largest:
+        asked = max(height, width) if core is None else core + 2 * reach
+        what = f"the image, {width}×{height}," if core is None else f"tile={core} with its halo, {asked}×{asked},"
+        smaller = f" or tile={largest}" if largest >= MIN_TILE else ""
+        raise DeviceError(
+            f"{what} is more than the {limits.max[1]}×{limits.max[0]} LR pixels that the engines take at a time; use "
+            f'tile="auto"{smaller}, or build larger ones: srflow-export with --shapes {_shapes(limits, asked)}'
+        )
+    return core
+
+
+def _shapes(limits: LrProfile, largest: int) -> str:
+    """The profile with a larger maximum, as `srflow-export --shapes` takes it."""
+    return ",".join([*("x".join(map(str, size)) for size in (limits.min, limits.opt)), str(largest)])
+
+
+def _auto_core(affordable: int, at_most: int | None, *, pixels: int, halo: int) -> int | None:
+    """The core's side for windows of so many pixels, or up to `at_most` for a good one; None: one tile will do."""
+    if pixels <= affordable:
+        return None
+
+    def side(window: int) -> int:
+        return (math.isqrt(window) - 2 * halo) // _AUTO_STEP * _AUTO_STEP
+
+    core = side(affordable)
+    if core < _AUTO_GOOD and at_most is not None:
+        core = max(core, min(_AUTO_GOOD, side(at_most)))
+    return min(max(core, MIN_TILE), _AUTO_MAX)
 
 
 def check_tile(tile: object) -> None:
@@ -122,18 +172,22 @@ def check_tile(tile: object) -> None:
         raise ArgumentError(f'tile is {tile!r}; it is "auto", "none" or a whole number of LR pixels from {MIN_TILE} on')
 
 
-def plan_tiles(height: int, width: int, *, core: int | None, halo: int, multiple: int) -> list[Tile]:
+def plan_tiles(
+    height: int, width: int, *, core: int | None, halo: int, multiple: int, least: tuple[int, int] = (1, 1)
+) -> list[Tile]:
     """Tiles whose cores cover a height×width image exactly once, row by row.
 
     height, width: multiples of `multiple` (see :func:`padded_size`). core: the largest side of a core, a multiple too;
     None: one tile. Cores are of nearly equal size, so that no sliver remains at the end. halo is rounded up to a
     multiple. Windows come in few sizes, because runtimes keep memory for every size: of corners, of edges, and of inner
-    tiles; in one size where there are many tiles, those at the border seeing more than their halo.
+    tiles; in one size where there are many tiles, those at the border seeing more than their halo. least: the least
+    height and width of windows, where the image has as much.
     """
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
     whole = Window(top=0, left=0, height=height, width=width)
-    return _tiles(whole, height=height, width=width, core=core, reach=padded_size(halo, multiple), multiple=multiple)
+    reach = padded_size(halo, multiple)
+    return _tiles(whole, inside=whole, core=core, reach=reach, multiple=multiple, least=least)
 
 
 def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
@@ -141,17 +195,26 @@ def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
     return [list(row) for _, row in groupby(tiles, key=lambda tile: tile.core.top)]
 
 
-def split_tile(tile: Tile, *, core: int, halo: int, multiple: int) -> list[Tile]:
-    """Smaller tiles, of cores up to `core`, that contribute together what the tile does and see no more than it."""
-    bottom, right = tile.window.top + tile.window.height, tile.window.left + tile.window.width
+def split_tile(tile: Tile, *, core: int, halo: int, multiple: int, least: tuple[int, int] = (1, 1)) -> list[Tile]:
+    """Smaller tiles, of cores up to `core`, that contribute together what the tile does and see no more than it.
+
+    least: as for :func:`plan_tiles`.
+    """
     reach = padded_size(halo, multiple)
-    return _tiles(tile.core, height=bottom, width=right, core=core, reach=reach, multiple=multiple)
+    return _tiles(tile.core, inside=tile.window, core=core, reach=reach, multiple=multiple, least=least)
 
 
-def _tiles(covered: Window, *, height: int, width: int, core: int | None, reach: int, multiple: int) -> list[Tile]:
-    """Tiles of a rectangle in an image."""
-    vertical = _spans(covered.top, covered.height, limit=height, core=core, reach=reach, multiple=multiple)
-    horizontal = _spans(covered.left, covered.width, limit=width, core=core, reach=reach, multiple=multiple)
+def _tiles(
+    covered: Window, *, inside: Window, core: int | None, reach: int, multiple: int, least: tuple[int, int]
+) -> list[Tile]:
+    """Tiles of a rectangle that see nothing outside of another one around it."""
+    rows, columns = inside.slices
+    vertical = _spans(
+        covered.top, covered.height, inside=rows, core=core, reach=reach, multiple=multiple, least=least[0]
+    )
+    horizontal = _spans(
+        covered.left, covered.width, inside=columns, core=core, reach=reach, multiple=multiple, least=least[1]
+    )
     return [
         Tile(core=_window(rows, columns), window=_window(seen_rows, seen_columns))
         for rows, seen_rows in vertical
@@ -160,23 +223,27 @@ def _tiles(covered: Window, *, height: int, width: int, core: int | None, reach:
 
 
 def _spans(
-    first: int, length: int, *, limit: int, core: int | None, reach: int, multiple: int
+    first: int, length: int, *, inside: slice, core: int | None, reach: int, multiple: int, least: int
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """(start, end) of nearly equal parts of a length, none longer than the core, and what each of them sees."""
     parts = _intervals(length, core, multiple)
     longest = max(end - start for start, end in parts)
     seen = longest + 2 * reach
+    low, high = inside.start, inside.stop
     spans = []
     for start, end in ((first + start, first + end) for start, end in parts):
-        top, bottom = max(start - reach, 0), min(end + reach, limit)
+        top, bottom = max(start - reach, low), min(end + reach, high)
         shorter = longest - (end - start)
-        if len(parts) >= _MANY and seen <= limit:
-            top = min(top, limit - seen)
+        if len(parts) >= _MANY and seen <= high - low:
+            top = max(min(top, high - seen), low)
             bottom = top + seen
-        elif bottom < limit:
-            bottom = min(bottom + shorter, limit)
+        elif bottom < high:
+            bottom = min(bottom + shorter, high)
         else:
-            top = max(top - shorter, 0)
+            top = max(top - shorter, low)
+        if bottom - top < least:
+            bottom = min(top + padded_size(least, multiple), high)
+            top = max(bottom - padded_size(least, multiple), low)
         spans.append(((start, end), (top, bottom)))
     return spans
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ class Backend(ABC):
     def device(self) -> str:
         """Where it runs, for people and reports, such as "cpu" or "cuda"."""
         return type(self).__name__
+
+    @property
+    def gpu(self) -> int | None:
+        """The GPU whose memory it takes, by its number among those that CUDA shows; None: it takes main memory."""
+        return 0 if self.device == "cuda" else None
+
+    @property
+    def window_limits(self) -> LrProfile | None:
+        """Sizes of LR images that :meth:`encode` takes once it is active; None: any."""
+        return None
 
     def activate(self) -> None:
         """Load the graphs. Raises: DeviceError if already active or the device cannot be used, BundleError."""

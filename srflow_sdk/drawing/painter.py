@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,10 @@ class Painter:
         return self._backend.device
 
     def core(self, height: int, width: int) -> int | None:
-        """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile."""
+        """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile.
+
+        Raises: DeviceError if the tiles that were asked for are larger than the backend takes.
+        """
         manifest = self.manifest
         return core_size(
             self._tile,
@@ -74,17 +78,25 @@ class Painter:
             multiple=manifest.size_multiple,
             halo=manifest.halo,
             conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+            limits=self._backend.window_limits,
             **(self._budget() if self._tile == "auto" else {}),
         )
 
     def plan(self, height: int, width: int, core: int | None) -> list[Tile]:
         """The tiles of a height×width image."""
         manifest = self.manifest
-        return plan_tiles(height, width, core=core, halo=manifest.halo, multiple=manifest.size_multiple)
+        return plan_tiles(
+            height,
+            width,
+            core=core,
+            halo=manifest.halo,
+            multiple=manifest.size_multiple,
+            least=_least(self._backend),
+        )
 
     def encode(self, lr: NDArray[np.float32]) -> Conditioning:
         """Condition on float32 3×h×w. Raises: DeviceError, OutOfMemoryError."""
-        return self._backend.encode(lr[None])
+        return self._encoded(self._backend, lr)
 
     def draw(
         self,
@@ -150,7 +162,9 @@ class Painter:
         manifest = self.manifest
         window, scale = tile.window, manifest.scale
         core = self._largest_core or MIN_TILE
-        parts = split_tile(tile, core=core, halo=manifest.halo, multiple=manifest.size_multiple)
+        parts = split_tile(
+            tile, core=core, halo=manifest.halo, multiple=manifest.size_multiple, least=_least(self._backend)
+        )
         whole: list[NDArray[np.float32]] = []
         for part in parts:
             rows, columns = part.window.within(window).slices
@@ -163,6 +177,19 @@ class Painter:
                 target[rows, columns] = picture
         return whole
 
+    def _encoded(self, backend: Backend, lr: NDArray[np.float32]) -> Conditioning:
+        """Condition on a window. One smaller than the backend takes goes on with its last row and column."""
+        bottom, right = self._margins(backend, *lr.shape[1:])
+        if bottom or right:
+            lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
+        return backend.encode(lr[None])
+
+    def _margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that a window lacks."""
+        least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
+        bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
+        return bottom, right
+
     def _core(
         self, backend: Backend, tile: Tile, conditioning: Conditioning, request: Request, sample: int
     ) -> NDArray[np.float32]:
@@ -170,6 +197,11 @@ class Painter:
         manifest = self.manifest
         noise = window_noise(manifest, tile, seed=request.seed, sample=sample)
         scaled, tau = request.temperature.applied(noise, tile.window, manifest.scale)
+        bottom, right = self._margins(backend, tile.window.height, tile.window.width)
+        if bottom or right:
+            for level, array in scaled.items():
+                margins = (side * manifest.scale >> level for side in (bottom, right))
+                scaled[level] = np.pad(array, ((0, 0), *((0, side) for side in margins)))
         sr = backend.sample(conditioning, {level: array[None] for level, array in scaled.items()}, tau)
         rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
         core: NDArray[np.float32] = sr[0, :, rows, columns]
@@ -179,7 +211,7 @@ class Painter:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
         fp32 = self._float32_backend()
         if fp32 is not None:
-            core = self._core(fp32, tile, fp32.encode(lr[None]), request, sample)
+            core = self._core(fp32, tile, self._encoded(fp32, lr), request, sample)
             if np.isfinite(core).all():
                 return core
         place = tile.core
@@ -218,13 +250,19 @@ class Painter:
         if first:
             _log.warning("memory ran out with tiles of %d pixels; going on with %d", side, half)
 
-    def _budget(self) -> dict[str, int]:
+    def _budget(self) -> dict[str, Any]:
         """What a tile may take by itself, and at most: `budget` and `most` of :func:`core_size`."""
-        if self.device == "cuda":
-            free = gpu_free_memory()
+        gpu = self._backend.gpu
+        if gpu is not None:
+            free = gpu_free_memory(gpu)
             return {} if free is None else {"budget": free // 2}
         most = available_memory() // 2
         return {"budget": min(AUTO_BUDGET_BYTES, most), "most": most}
+
+
+def _least(backend: Backend) -> tuple[int, int]:
+    """Height and width that windows must have."""
+    return backend.window_limits.min if backend.window_limits is not None else (1, 1)
 
 
 def window_noise(manifest: Manifest, tile: Tile, *, seed: int, sample: int) -> dict[int, NDArray[np.float32]]:

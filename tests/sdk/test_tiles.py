@@ -5,8 +5,19 @@ import itertools
 import numpy as np
 import pytest
 
-from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import AUTO_BUDGET_BYTES, MIN_TILE, Window, check_tile, core_size, padded_size, plan_tiles
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.tiles import (
+    AUTO_BUDGET_BYTES,
+    MIN_TILE,
+    TileSize,
+    Window,
+    check_tile,
+    core_size,
+    padded_size,
+    plan_tiles,
+    split_tile,
+)
 
 SHAPES = [(2, 2), (2, 400), (46, 62), (128, 130), (254, 66), (512, 384)]
 
@@ -116,3 +127,76 @@ def test_tile_sizes_are_rounded_up_to_the_multiple() -> None:
 def test_sizes_that_are_not_multiples_are_refused() -> None:
     with pytest.raises(ArgumentError, match="multiples of 2"):
         plan_tiles(45, 46, core=16, halo=2, multiple=2)
+
+
+LIMITS = LrProfile(min=(24, 32), opt=(64, 80), max=(128, 160))
+
+
+def limited(tile: TileSize, height: int, width: int, limits: LrProfile = LIMITS, *, halo: int = 7) -> int | None:
+    return core_size(
+        tile,
+        height=height,
+        width=width,
+        multiple=2,
+        halo=halo,
+        conditioning_bytes_per_pixel=1000,
+        budget=1 << 30,
+        limits=limits,
+    )
+
+
+@pytest.mark.parametrize("tile", ["auto", 16, 48, 112])
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (128, 160), (130, 40), (26, 1000), (300, 162), (600, 700)])
+def test_windows_stay_within_what_a_backend_takes(height: int, width: int, tile: TileSize) -> None:
+    core = limited(tile, height, width)
+    tiles = plan_tiles(height, width, core=core, halo=7, multiple=2, least=LIMITS.min)
+    tops = [tile.window.top for tile in tiles]
+    assert tops == sorted(tops), "rows are read once, from the top down"
+    covered = np.zeros((height, width), int)
+    for whole in tiles:
+        covered[whole.core.slices] += 1
+        size = whole.window.height, whole.window.width
+        assert {part.window for part in split_tile(whole, core=16, halo=7, multiple=2, least=size)} == {whole.window}
+        for each in (whole, *split_tile(whole, core=16, halo=7, multiple=2, least=LIMITS.min)):
+            assert LIMITS.holds(each.window.height, each.window.width), each
+            inside = each.window.within(whole.window)
+            assert min(inside.top, inside.left) >= 0
+            assert inside.top + inside.height <= whole.window.height
+            assert inside.left + inside.width <= whole.window.width
+            rows, columns = each.window.slices
+            assert rows.start <= max(each.core.top - 8, 0)
+            assert rows.stop >= min(each.core.top + each.core.height + 8, height)
+            assert columns.start <= max(each.core.left - 8, 0)
+            assert columns.stop >= min(each.core.left + each.core.width + 8, width)
+    assert (covered == 1).all()
+
+
+def test_auto_takes_an_image_whole_if_it_may_and_else_what_the_backend_is_best_at() -> None:
+    assert limited("auto", 128, 160) is None
+    assert limited("auto", 130, 160) == 48  # windows of 64×64
+    assert limited("auto", 2000, 3000) == 48
+    assert limited("auto", 130, 160, LrProfile(min=(8, 8), opt=(20, 20), max=(100, 100))) == MIN_TILE
+    assert limited("auto", 130, 160, LrProfile(min=(8, 8), opt=(20, 20), max=(24, 100))) == 8
+
+
+def test_less_memory_makes_tiles_smaller_than_the_backends_best() -> None:
+    options = {"height": 999, "width": 999, "multiple": 2, "halo": 7, "conditioning_bytes_per_pixel": 34_000}
+    assert core_size("auto", **options, budget=300 << 20, limits=LIMITS) == 32
+    assert core_size("auto", **options, budget=1 << 40, limits=LIMITS) == 48
+
+
+def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the_mend() -> None:
+    assert limited("none", 128, 160) is None
+    with pytest.raises(DeviceError, match=r"the image, 160×130, is more than the 160×128.*tile=112.*24x32,64x80,160"):
+        limited("none", 130, 160)
+    assert limited(112, 999, 999) == 112
+    with pytest.raises(
+        DeviceError, match=r"tile=114 with its halo, 130×130, .*or tile=112, .*--shapes 24x32,64x80,130"
+    ):
+        limited(114, 999, 999)
+    assert limited(144, 128, 999) == 144  # only columns are cut
+
+
+def test_a_backend_that_takes_nothing_but_halo_is_refused() -> None:
+    with pytest.raises(DeviceError, match=r"all of it halo \(64 on every side\).*--shapes 24x32,64x80,272"):
+        limited("auto", 999, 999, halo=64)
