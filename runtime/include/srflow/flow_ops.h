@@ -16,7 +16,6 @@ enum class ScaleMap { kExp, kSigmoid, kTanh };
 // What encoding does first: h·scale + shift, or (h + shift)·scale.
 enum class AffineOrder { kScaleFirst, kShiftFirst };
 
-inline namespace SRFLOW_TARGET {
 
 // The attributes `scale_map` and `order` as the graph spells them; false for any other text.
 inline bool parse_scale_map(const char* text, ScaleMap* scale_map) {
@@ -138,7 +137,6 @@ SRFLOW_HD float unsqueeze_split_value(const UnsqueezeSplitArgs<T>& args, std::in
                      args.noise[(sample * args.drawn + drawn) * pixels + pixel], args.bound);
 }
 
-}  // namespace SRFLOW_TARGET
 }  // namespace srflow
 
 #endif  // SRFLOW_FLOW_OPS_H_

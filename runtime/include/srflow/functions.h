@@ -8,7 +8,6 @@
 #include "srflow/target.h"
 
 namespace srflow {
-inline namespace SRFLOW_TARGET {
 
 // 2^n for n in [-126, 127].
 SRFLOW_HD float power_of_two(std::int32_t n) {
@@ -64,7 +63,6 @@ SRFLOW_HD float bounded(float x, float bound) {
   return bound == 0.0f ? x : bound * tanh_float(x / bound);
 }
 
-}  // namespace SRFLOW_TARGET
 }  // namespace srflow
 
 #endif  // SRFLOW_FUNCTIONS_H_

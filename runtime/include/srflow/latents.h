@@ -15,7 +15,6 @@
 #endif
 
 namespace srflow {
-inline namespace SRFLOW_TARGET {
 
 constexpr int kChannelsPerBlock = 8;  // 32-bit words in a Philox block
 
@@ -124,7 +123,6 @@ SRFLOW_HD float normal_from_word(std::uint32_t word) {
   return static_cast<float>(q < 0.0 ? -magnitude : magnitude);
 }
 
-}  // namespace SRFLOW_TARGET
 }  // namespace srflow
 
 #endif  // SRFLOW_LATENTS_H_

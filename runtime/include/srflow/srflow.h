@@ -4,11 +4,7 @@
 
 #include <stdint.h>
 
-#if defined(_WIN32)
-#define SRFLOW_API __declspec(dllexport)
-#else
 #define SRFLOW_API __attribute__((visibility("default")))
-#endif
 
 #ifdef __cplusplus
 extern "C" {

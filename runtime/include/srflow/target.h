@@ -1,8 +1,7 @@
 // What the other headers need from the compiler: SRFLOW_HD, bits of numbers, half precision.
 //
-// C++17 and CUDA C++17; no dependency. Sources that are compiled several times for different instruction sets define
-// SRFLOW_TARGET to a name of their own: it is an inline namespace, so that the linker cannot hand the AVX-512 build of
-// an inline function to a caller that was compiled for plain x86-64.
+// C++17 by GCC or Clang, and CUDA C++17; no dependency. Functions are always inlined: a source may be compiled several
+// times for different instruction sets, and no inline function must be left for the linker to pick one build of.
 #ifndef SRFLOW_TARGET_H_
 #define SRFLOW_TARGET_H_
 
@@ -12,18 +11,11 @@
 #if defined(__CUDACC__)
 #include <cuda_fp16.h>
 #define SRFLOW_HD __host__ __device__ __forceinline__
-#elif defined(_MSC_VER)
-#define SRFLOW_HD __forceinline
 #else
 #define SRFLOW_HD inline __attribute__((always_inline))
 #endif
 
-#ifndef SRFLOW_TARGET
-#define SRFLOW_TARGET portable
-#endif
-
 namespace srflow {
-inline namespace SRFLOW_TARGET {
 
 template <typename To, typename From>
 SRFLOW_HD To bits_as(From from) {
@@ -53,7 +45,6 @@ struct Half {
 };
 static_assert(sizeof(Half) == 2, "Half is read from memory as it lies there");
 
-}  // namespace SRFLOW_TARGET
 }  // namespace srflow
 
 #endif  // SRFLOW_TARGET_H_
