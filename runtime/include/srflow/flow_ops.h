@@ -16,7 +16,6 @@ enum class ScaleMap { kExp, kSigmoid, kTanh };
 // What encoding does first: h·scale + shift, or (h + shift)·scale.
 enum class AffineOrder { kScaleFirst, kShiftFirst };
 
-
 // The attributes `scale_map` and `order` as the graph spells them; false for any other text.
 inline bool parse_scale_map(const char* text, ScaleMap* scale_map) {
   if (strcmp(text, "exp") == 0) return *scale_map = ScaleMap::kExp, true;
