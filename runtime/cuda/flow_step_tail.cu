@@ -17,7 +17,9 @@ bool is_valid(const FlowStepTailArgs<T>& args) {
          args.begin + args.channels <= args.conditioning_channels;
 }
 
-bool is_aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
+bool is_aligned(const void* pointer, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
+}
 
 template <int columns, typename T>
 bool reads_packs(const FlowStepTailArgs<T>& args) {
@@ -53,6 +55,8 @@ int launch_flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, A
   return args.channels <= 12 * kWarps ? launch<12, 2>(args, scale_map, order, on)
                                       : launch<24, 1>(args, scale_map, order, on);
 }
+
+const char* cuda_error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 template int launch_flow_step_tail(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, void*);
 template int launch_flow_step_tail(const FlowStepTailArgs<Half>&, ScaleMap, AffineOrder, void*);

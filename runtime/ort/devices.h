@@ -53,7 +53,7 @@ struct Cuda {
  private:
   static void check(int error) {
     if (error != 0)
-      throw Ort::Exception("srflow: CUDA refuses the kernel with error " + std::to_string(error), ORT_EP_FAIL);
+      throw Ort::Exception(std::string("srflow: CUDA refuses the kernel: ") + cuda_error_text(error), ORT_EP_FAIL);
   }
 };
 #endif

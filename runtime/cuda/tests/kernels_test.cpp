@@ -155,10 +155,9 @@ void expect_split_equals_reference(std::int64_t batch, std::int64_t kept, std::i
       for (std::int64_t y = 0; y < height; ++y)
         for (std::int64_t x = 0; x < width; ++x)
           expected.push_back(srflow::unsqueeze_split_value(args, sample, channel, y, x));
-  const unsigned threads = 64, samples_in_grid = 2;  // fewer than a batch of 3
-  srflow::host_grid::run(
-      {static_cast<unsigned>((pixels / 2 + threads - 1) / threads), static_cast<unsigned>(kept + drawn), samples_in_grid},
-      threads, 0, [&] { srflow::unsqueeze_split_kernel(args, true); });
+  const unsigned threads = 64, blocks = static_cast<unsigned>((pixels / 2 + threads - 1) / threads);
+  const GridSize grid{blocks, static_cast<unsigned>(kept + drawn), 2};  // 2: fewer than a batch of 3
+  srflow::host_grid::run(grid, threads, 0, [&] { srflow::unsqueeze_split_kernel(args, true); });
   EXPECT_EQ(got, expected);
 }
 

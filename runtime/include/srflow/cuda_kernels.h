@@ -20,6 +20,9 @@ extern template int launch_flow_step_tail(const FlowStepTailArgs<Half>&, ScaleMa
 extern template int launch_unsqueeze_split(const UnsqueezeSplitArgs<float>&, void*);
 extern template int launch_unsqueeze_split(const UnsqueezeSplitArgs<Half>&, void*);
 
+// CUDA's words for what a launcher returned.
+const char* cuda_error_text(int error);
+
 }  // namespace srflow
 
 #endif  // SRFLOW_CUDA_KERNELS_H_
