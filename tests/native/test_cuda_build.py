@@ -1,0 +1,125 @@
+"""What can be said of the CUDA kernels and the plugin library without a GPU: that they build, load and refuse."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.native.conftest import NativeTree
+from tests.native.plugin_build import built_plugins
+
+C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
+FLOW_OPS = {"srflow_flow_step_tail_cuda", "srflow_unsqueeze_split_cuda"}
+PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder"}
+INVALID_VALUE = 1  # cudaErrorInvalidValue
+
+
+@pytest.fixture(scope="module")
+def build(native_tree: NativeTree) -> Path:
+    return built_plugins(native_tree)
+
+
+def exported_functions(library: Path) -> set[str]:
+    lines = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    return {name for _, kind, name in (line.split() for line in lines.splitlines()) if kind == "T"}
+
+
+def test_plugin_library_exports_what_tensorrt_calls_and_the_c_interface(build: Path) -> None:
+    assert exported_functions(build / "runtime/tensorrt/libsrflow_trt.so") == C_INTERFACE | PLUGIN_ENTRY_POINTS
+
+
+def test_cuda_library_exports_the_flow_ops_and_the_c_interface(build: Path) -> None:
+    assert exported_functions(build / "runtime/cuda/libsrflow_cuda.so") == C_INTERFACE | FLOW_OPS
+
+
+@pytest.mark.parametrize("library", ["tensorrt/libsrflow_trt.so", "cuda/libsrflow_cuda.so"])
+def test_library_needs_neither_cuda_nor_tensorrt_to_load(build: Path, library: str) -> None:
+    dynamic = subprocess.run(["readelf", "-d", build / "runtime" / library], capture_output=True, text=True, check=True)
+    needed = [line for line in dynamic.stdout.splitlines() if "(NEEDED)" in line]
+    assert needed
+    assert not any(word in line for line in needed for word in ("cuda", "nvinfer", "tensorrt"))
+    ctypes.CDLL(str(build / "runtime" / library))
+
+
+def test_plugins_pass_their_tests(build: Path) -> None:
+    tests = build / "runtime/tensorrt/tests/srflow_trt_tests"
+    result = subprocess.run([tests], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "[  PASSED  ]" in result.stdout
+
+
+def step_arguments(**changes: object) -> list[object]:
+    """srflow_flow_step_tail_cuda's arguments, for a batch of no samples: valid, and nothing to do."""
+    arguments: dict[str, object] = dict.fromkeys(
+        ("h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias", "out")
+    )
+    arguments |= {"half": 0, "batch": ctypes.c_int64(0), "channels": ctypes.c_int64(12), "pixels": ctypes.c_int64(64)}
+    arguments |= {"conditioning_batch": ctypes.c_int64(1), "conditioning_channels": ctypes.c_int64(36)}
+    arguments |= {"begin": ctypes.c_int64(24), "scale_map": b"tanh", "order": b"shift_first"}
+    arguments |= {"clamp": ctypes.c_float(0.7), "stream": None}
+    return list((arguments | changes).values())
+
+
+def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) -> None:
+    library = ctypes.CDLL(str(build / "runtime/cuda/libsrflow_cuda.so"))
+    assert library.srflow_flow_step_tail_cuda(*step_arguments()) == 0
+    for change in (
+        {"begin": ctypes.c_int64(25)},
+        {"begin": ctypes.c_int64(-1)},
+        {"channels": ctypes.c_int64(0)},
+        {"conditioning_batch": ctypes.c_int64(2)},
+        {"scale_map": b"cube"},
+        {"order": b""},
+    ):
+        assert library.srflow_flow_step_tail_cuda(*step_arguments(**change)) == INVALID_VALUE, change
+
+    def split(height: int, tau_batch: int) -> int:
+        sizes = [ctypes.c_int64(size) for size in (0, 3, 3, height, 8, tau_batch)]
+        status: int = library.srflow_unsqueeze_split_cuda(
+            None, None, None, None, None, 0, *sizes, ctypes.c_float(2), None
+        )
+        return status
+
+    assert split(height=8, tau_batch=1) == 0
+    assert split(height=7, tau_batch=1) == INVALID_VALUE
+    assert split(height=8, tau_batch=2) == INVALID_VALUE
+
+
+def test_latents_kernel_refuses_what_the_c_function_refuses(build: Path) -> None:
+    library = ctypes.CDLL(str(build / "runtime/cuda/libsrflow_cuda.so"))
+    room = (ctypes.c_float * 4)()
+    for level, channels, top, out in ((0, 1, 0, room), (1, 0, 0, room), (1, 1, -1, room), (1, 1, 0, None)):
+        window = [ctypes.c_int64(value) for value in (top, 0, 2, 2)]
+        arguments = [ctypes.c_uint64(0), ctypes.c_uint64(0), level, channels, *window, out]
+        assert library.srflow_standard_normal_cuda(*arguments, None) == 1, (level, channels, top)
+
+
+def configured(tree: NativeTree, folder: str, *options: str) -> str:
+    """CMake's words; without the environment's TensorRT."""
+    command = ["cmake", "-S", ".", "-B", f"build/{folder}", "-DSRFLOW_ORT=OFF", "-DSRFLOW_TESTS=OFF", *options]
+    environment = {key: value for key, value in os.environ.items() if key != "TENSORRT_INCLUDE_DIR"}
+    result = subprocess.run(command, cwd=tree.path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return " ".join((result.stdout + result.stderr).split())
+
+
+def test_without_nvcc_the_cuda_parts_are_left_out_with_a_word(native_tree: NativeTree) -> None:
+    words = configured(native_tree, "no_nvcc", "-DSRFLOW_CUDA=ON", "-DCMAKE_CUDA_COMPILER=CMAKE_CUDA_COMPILER-NOTFOUND")
+    assert "no CUDA compiler was found" in words
+    native_tree.run(["cmake", "--build", "build/no_nvcc", "--target", "srflow_c_api"])
+
+
+def test_without_tensorrts_headers_or_cuda_the_plugins_are_left_out_with_a_word(
+    native_tree: NativeTree, tmp_path: Path
+) -> None:
+    (tmp_path / "NvInferRuntime.h").touch()
+    hidden = ("-DCMAKE_FIND_ROOT_PATH=/nonexistent", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY")
+    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", *hidden)
+    assert "libsrflow_trt is left out: TensorRT's headers were not found" in words
+    assert "-DTensorRT_INCLUDE_DIR=" in words
+    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
+    assert "libsrflow_trt is left out: the plugins need the CUDA kernels" in words
