@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "ort/bindings.h"
+#include "ort/shapes.h"
 
 namespace srflow::ort {
 
@@ -26,7 +27,7 @@ constexpr ONNXTensorElementDataType kElementType = ONNX_TENSOR_ELEMENT_DATA_TYPE
 template <>
 constexpr ONNXTensorElementDataType kElementType<Half> = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
 
-// What the two ops differ in. kHalf: inputs of the conditioning's type, a bit each.
+// What the two ops differ in. kConditioned: the inputs of the conditioning's type, a bit each.
 template <typename T>
 struct FlowStepTail {
   using Attributes = TailAttributes;
@@ -35,8 +36,10 @@ struct FlowStepTail {
   static constexpr unsigned kConditioned = 0b001110;
   static constexpr bool kInPlace = true;  // every kernel reads all of a pixel before it writes it
 
-  static Ort::ShapeInferContext::Shape output_shape(const Ort::ShapeInferContext& context) {
-    return context.GetInputShape(0);
+  // Height and width from the conditioning, a graph input, whose axes have names; h's may have lost theirs on the way.
+  static Axes output_axes(OrtShapeInferContext* context) {
+    const Axes h = input_axes(context, 0), scale = input_axes(context, 2);
+    return h.size() == 4 && scale.size() == 4 ? Axes{h[0], h[1], scale[2], scale[3]} : h;
   }
   static FlowStepTailArgs<T> bind(const Ort::KernelContext& context, const Attributes& attributes) {
     return bind_tail<T>(context, attributes);
@@ -51,12 +54,11 @@ struct UnsqueezeSplit {
   static constexpr unsigned kConditioned = 0b0010;
   static constexpr bool kInPlace = false;
 
-  // Batch, height and width are the noise's; the channels are known where both tensors' are.
-  static Ort::ShapeInferContext::Shape output_shape(const Ort::ShapeInferContext& context) {
-    Ort::ShapeInferContext::Shape h = context.GetInputShape(0), shape = context.GetInputShape(2);
-    if (h.size() != 4 || shape.size() != 4 || !h[1].IsInt() || !shape[1].IsInt()) return {};
-    shape[1] = h[1].AsInt() / 4 + shape[1].AsInt();
-    return shape;
+  // Batch, height and width are the noise's.
+  static Axes output_axes(OrtShapeInferContext* context) {
+    const Axes h = input_axes(context, 0), noise = input_axes(context, 2);
+    if (h.size() != 4 || noise.size() != 4 || h[1].size < 0 || noise[1].size < 0) return {};
+    return {noise[0], {h[1].size / 4 + noise[1].size, ""}, noise[2], noise[3]};
   }
   static UnsqueezeSplitArgs<T> bind(const Ort::KernelContext& context, const Attributes& attributes) {
     return bind_split<T>(context, attributes);
@@ -89,9 +91,8 @@ class CustomOp : public Ort::CustomOpBase<CustomOp<OpFor, T, Device>, Kernel<OpF
     OrtCustomOp::version = kApiVersion;
     OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) {
       return status_of([&] {
-        Ort::ShapeInferContext shapes(&Ort::GetApi(), context);
-        const Ort::ShapeInferContext::Shape shape = Op::output_shape(shapes);
-        if (!shape.empty()) Ort::ThrowOnError(shapes.SetOutputShape(0, shape));
+        const Axes axes = Op::output_axes(context);
+        if (!axes.empty()) set_output_axes(context, axes);
       });
     };
     if (Op::kInPlace && Device::kInPlace) {
