@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.conftest import ROOT, NativeTree
+from tests.native.conftest import DEBIAN, ROOT, NativeTree
 
 ARCHITECTURE = "89"
 FETCHED_HEADERS = ROOT / "build" / "tensorrt-headers" / "kernel_lens" / "include" / "tensorrt"
-TARGETS = ("srflow_cuda_c", "srflow_trt", "srflow_trt_tests")
+TARGETS = ("srflow_cuda_c", "srflow_ort", "srflow_trt", "srflow_trt_tests")
 
 
 def tensorrt_headers() -> Path:
@@ -39,13 +39,11 @@ def built_plugins(tree: NativeTree) -> Path:
     """The build folder of the preset tensorrt, with TARGETS built for ARCHITECTURE."""
     skip_without_nvcc()
     headers = tensorrt_headers()
-    if not tree.found("cpu", "GTest_DIR"):
-        pytest.skip("GoogleTest is not installed: apt-get install libgtest-dev")
+    if not (tree.found("cpu", "GTest_DIR") and tree.found("cpu", "OnnxRuntime_INCLUDE_DIR")):
+        pytest.skip(f"GoogleTest or ONNX Runtime's headers are not installed: {DEBIAN}")
     architecture = f"-DSRFLOW_CUDA_ARCHITECTURES={ARCHITECTURE}"
     # CMake compiles for some architecture to see whether nvcc works; the same one, so that it is tried once.
     trial = f"-DCMAKE_CUDA_ARCHITECTURES={ARCHITECTURE}"
-    tree.run(
-        ["cmake", "--preset", "tensorrt", architecture, trial, f"-DTensorRT_INCLUDE_DIR={headers}", "-DSRFLOW_ORT=OFF"]
-    )
+    tree.run(["cmake", "--preset", "tensorrt", architecture, trial, f"-DTensorRT_INCLUDE_DIR={headers}"])
     tree.run(["cmake", "--build", "--preset", "tensorrt", "--target", *TARGETS])
     return tree.path / "build" / "tensorrt"

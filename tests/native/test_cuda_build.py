@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
-from tests.native.conftest import NativeTree
+from tests.native.conftest import ROOT, NativeTree
 from tests.native.plugin_build import built_plugins
 
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
@@ -36,7 +38,13 @@ def test_cuda_library_exports_the_flow_ops_and_the_c_interface(build: Path) -> N
     assert exported_functions(build / "runtime/cuda/libsrflow_cuda.so") == C_INTERFACE | FLOW_OPS
 
 
-@pytest.mark.parametrize("library", ["tensorrt/libsrflow_trt.so", "cuda/libsrflow_cuda.so"])
+def test_onnxruntime_without_cuda_takes_the_library_that_has_its_kernels(build: Path) -> None:
+    library = build / "runtime/ort/libsrflow_ort.so"
+    assert exported_functions(library) == C_INTERFACE | {"RegisterCustomOps"}
+    onnxruntime.SessionOptions().register_custom_ops_library(str(library))
+
+
+@pytest.mark.parametrize("library", ["tensorrt/libsrflow_trt.so", "cuda/libsrflow_cuda.so", "ort/libsrflow_ort.so"])
 def test_library_needs_neither_cuda_nor_tensorrt_to_load(build: Path, library: str) -> None:
     dynamic = subprocess.run(["readelf", "-d", build / "runtime" / library], capture_output=True, text=True, check=True)
     needed = [line for line in dynamic.stdout.splitlines() if "(NEEDED)" in line]
@@ -123,3 +131,32 @@ def test_without_tensorrts_headers_or_cuda_the_plugins_are_left_out_with_a_word(
     assert "-DTensorRT_INCLUDE_DIR=" in words
     words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
     assert "libsrflow_trt is left out: the plugins need the CUDA kernels" in words
+
+
+def test_gpu_benchmark_says_that_there_is_no_gpu() -> None:
+    script = ROOT / "benchmarks" / "gpu.py"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("gpu.py: torch sees no CUDA GPU")
+
+
+def test_gpu_benchmark_calls_the_built_library_and_no_kernel_with_mixed_types(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gpu_kernels
+
+    assert all((gpu_kernels.RUNTIME / source).is_file() for source in gpu_kernels.SOURCES)
+    kernels = gpu_kernels.Kernels(build / "runtime/cuda/libsrflow_cuda.so", torch.device("cpu"))
+    shapes = {"steps": 2, "half": True, "batch": 1, "device": torch.device("cpu")}
+    inputs = gpu_kernels.StepInputs.random(12, 4, **shapes)
+    named = {"scale_map": "exp", "order": "shift_first", "clamp": 0.0}
+    nothing = (inputs.h[:0], inputs.head[:0], *inputs.tensors[2:])
+    assert kernels.flow_step_tail(*nothing, step=1, **named).shape == (0, 12, 4, 4)
+    with pytest.raises(RuntimeError, match=r"CUDA error 1$"):
+        kernels.flow_step_tail(*nothing, step=2, **named)
+    with pytest.raises(ValueError, match="float32 or float16 alone"):
+        kernels.flow_step_tail(inputs.h, inputs.head.float(), *inputs.tensors[2:], step=1, **named)
