@@ -34,6 +34,18 @@ def test_plugin_library_exports_what_tensorrt_calls_and_the_c_interface(build: P
     assert exported_functions(build / "runtime/tensorrt/libsrflow_trt.so") == C_INTERFACE | PLUGIN_ENTRY_POINTS
 
 
+def test_preload_library_exports_nothing_to_be_registered_twice_by(build: Path) -> None:
+    assert exported_functions(build / "runtime/tensorrt/libsrflow_trt_preload.so") == C_INTERFACE
+
+
+def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
+    library = build / "runtime/tensorrt/libsrflow_trt_preload.so"
+    load = f"import ctypes; ctypes.CDLL({str(library)!r})"
+    environment = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
+    result = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=True)
+    assert result.stderr.startswith("srflow: plugins are not registered: libnvinfer.so.")
+
+
 def test_cuda_library_exports_the_flow_ops_and_the_c_interface(build: Path) -> None:
     assert exported_functions(build / "runtime/cuda/libsrflow_cuda.so") == C_INTERFACE | FLOW_OPS
 

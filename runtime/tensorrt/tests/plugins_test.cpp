@@ -1,14 +1,14 @@
 // The plugins as TensorRT calls them.
 #include "plugin.h"
 
+#include "creators.h"
+
 #include <gtest/gtest.h>
 
 #include <deque>
 #include <memory>
 
 #include "fake_launchers.h"
-
-extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(std::int32_t& count);
 
 namespace {
 
@@ -17,7 +17,7 @@ using srflow::trt::launches;
 
 IPluginCreatorV3One& creator(int index) {
   std::int32_t count = 0;
-  return *static_cast<IPluginCreatorV3One*>(getCreators(count)[index]);
+  return *static_cast<IPluginCreatorV3One*>(srflow::trt::creators(count)[index]);
 }
 
 // A node's attributes as the parser hands them over. The parser counts a string's terminator.
@@ -131,7 +131,7 @@ std::vector<std::int64_t> output_shape(IPluginV3& plugin, const std::vector<Plug
 
 TEST(Library, HasBothPluginsByNamespaceAndVersion) {
   std::int32_t count = 0;
-  getCreators(count);
+  srflow::trt::creators(count);
   ASSERT_EQ(count, 2);
   EXPECT_STREQ(creator(0).getPluginName(), "FlowStepTail");
   EXPECT_STREQ(creator(1).getPluginName(), "UnsqueezeSplit");
