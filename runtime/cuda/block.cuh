@@ -19,6 +19,13 @@ __device__ __forceinline__ float* shared_memory() {
 }
 #endif
 
+// a / b of numbers that are not negative. A GPU divides 64-bit integers in about a hundred instructions, which would be
+// most of what a thread does here; sizes nearly always fit 32 bits.
+SRFLOW_HD std::int64_t quotient(std::int64_t a, std::int64_t b) {
+  const bool short_ones = ((a | b) >> 32) == 0;
+  return short_ones ? static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b) : a / b;
+}
+
 // `count` neighbouring numbers that move as one: aligned to their own size, which must be a power of two.
 template <typename T, int count>
 struct alignas(sizeof(T) * count) Pack {

@@ -73,13 +73,14 @@ SRFLOW_HD void mixing_inputs(const FlowStepTailArgs<T>& args, ScaleMap scale_map
 // Launch with kWarps·kLanes threads, tiles · batch blocks and the tile's shared_bytes. packs: `columns` divides
 // args.pixels and every tensor is aligned to a pack. rows must be a multiple of 4.
 template <int rows, int columns, typename T>
-__global__ void __launch_bounds__(kWarps* kLanes, 3)
+__global__ void __launch_bounds__(kWarps* kLanes)
     flow_step_tail_kernel(FlowStepTailArgs<T> args, FlowStepTile<rows, columns> tile, ScaleMap scale_map,
                           AffineOrder order, bool packs) {
   const int warp = static_cast<int>(threadIdx.x) / kLanes, lane = static_cast<int>(threadIdx.x) % kLanes;
   const int channels = static_cast<int>(args.channels), strips = kWarps / tile.row_warps;
   // Samples of one tile are neighbouring blocks: with a conditioning of batch 1 they read it from the cache.
-  const std::int64_t sample = blockIdx.x % args.batch, first_pixel = blockIdx.x / args.batch * tile.pixels;
+  const unsigned batch = static_cast<unsigned>(args.batch);  // at most the number of blocks
+  const std::int64_t sample = blockIdx.x % batch, first_pixel = std::int64_t{blockIdx.x / batch} * tile.pixels;
   float* inputs = shared_memory();                   // channels × tile.pixels
   float* weights = inputs + channels * tile.pixels;  // kDepth × weight_pitch
 

@@ -20,8 +20,9 @@ __global__ void standard_normal_kernel(LatentWindow window, float* out) {
   const std::int64_t pixel = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (pixel >= pixels) return;
   const int first = static_cast<int>(blockIdx.y) * kChannelsPerBlock;
-  const PhiloxBlock block = latent_block(window.seed, window.sample, window.level, blockIdx.y,
-                                         window.top + pixel / window.width, window.left + pixel % window.width);
+  const std::int64_t y = quotient(pixel, window.width), x = pixel - y * window.width;
+  const PhiloxBlock block =
+      latent_block(window.seed, window.sample, window.level, blockIdx.y, window.top + y, window.left + x);
 #pragma unroll
   for (int j = 0; j < kChannelsPerBlock; ++j) {
     if (first + j < window.channels) out[(first + j) * pixels + pixel] = normal_from_word(block_word(block, j));

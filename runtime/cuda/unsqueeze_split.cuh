@@ -16,7 +16,7 @@ __global__ void unsqueeze_split_kernel(UnsqueezeSplitArgs<T> args, bool packs) {
   const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (pair >= args.height * (args.width / 2)) return;
   const std::int64_t pixels = args.height * args.width, pixel = 2 * pair;
-  const std::int64_t y = pixel / args.width, x = pixel % args.width;
+  const std::int64_t y = quotient(pixel, args.width), x = pixel - y * args.width;
   const std::int64_t channel = blockIdx.y;
   for (std::int64_t sample = blockIdx.z; sample < args.batch; sample += gridDim.z) {
     float values[2];

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from tests.native.conftest import ROOT, NativeTree
-from tests.native.plugin_build import built_plugins
+from tests.native.plugin_build import ARCHITECTURE, built_plugins, skip_without_nvcc
 
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
 FLOW_OPS = {"srflow_flow_step_tail_cuda", "srflow_unsqueeze_split_cuda"}
@@ -116,6 +116,19 @@ def test_latents_kernel_refuses_what_the_c_function_refuses(build: Path) -> None
         window = [ctypes.c_int64(value) for value in (top, 0, 2, 2)]
         arguments = [ctypes.c_uint64(0), ctypes.c_uint64(0), level, channels, *window, out]
         assert library.srflow_standard_normal_cuda(*arguments, None) == 1, (level, channels, top)
+
+
+def test_latents_kernel_fuses_no_double_operations(tmp_path: Path) -> None:
+    """A fused multiply-add rounds once where scheme 1 rounds twice: another latent field."""
+    skip_without_nvcc()
+    ptx = tmp_path / "latents.ptx"
+    source = ROOT / "runtime" / "cuda" / "latents.cu"
+    include = f"-I{ROOT / 'runtime' / 'include'}"
+    options = ["-std=c++17", "-O3", "-ptx", f"-arch=sm_{ARCHITECTURE}", include, "-o", str(ptx)]
+    subprocess.run(["nvcc", *options, str(source)], check=True, capture_output=True)
+    operations = ptx.read_text()
+    assert "mul.rn.f64" in operations
+    assert "fma.rn.f64" not in operations
 
 
 def configured(tree: NativeTree, folder: str, *options: str) -> str:

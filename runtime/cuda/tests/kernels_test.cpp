@@ -103,6 +103,14 @@ void expect_step_equals_reference(const StepCase& the) {
   expect_near(got, expected);
 }
 
+TEST(Quotient, OfShortAndOfLongNumbers) {
+  const std::int64_t large = std::int64_t{1} << 40;
+  EXPECT_EQ(srflow::quotient(17, 5), 3);
+  EXPECT_EQ(srflow::quotient(0xffffffff, 0xffffffff), 1);
+  EXPECT_EQ(srflow::quotient(large + 5, 7), (large + 5) / 7);
+  EXPECT_EQ(srflow::quotient(5, large), 0);
+}
+
 TEST(FlowStepTailKernel, EqualsTheReferenceForEveryChannelCount) {
   for (std::int64_t channels : {1, 3, 12, 24, 48, 96}) expect_step_equals_reference<12, 2, float>({1, channels, 70, 1});
   for (std::int64_t channels : {97, 192}) expect_step_equals_reference<24, 1, float>({1, channels, 33, 1});
