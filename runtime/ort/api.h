@@ -3,6 +3,8 @@
 #ifndef SRFLOW_ORT_API_H_
 #define SRFLOW_ORT_API_H_
 
+#include <cstdint>
+
 #define ORT_API_MANUAL_INIT
 #include <onnxruntime_cxx_api.h>
 
