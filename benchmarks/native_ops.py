@@ -1,0 +1,255 @@
+"""The sampler with and without the native CPU library, in pairs, and the flow ops against the memory's bandwidth.
+
+    python benchmarks/native_ops.py --library build/cpu/runtime/ort/libsrflow_ort.so [--model BUNDLE]
+                                    [--size 64] [--samples 1] [--runs 15] [--threads 2]
+
+Three parts. The memory's bandwidth: a copy of arrays beyond all caches, by as many threads. Each op alone: the inlined
+function and the kernel, at the channels and sizes of a ×4 network. The bundle's sampler, where its graph has flow ops:
+whole, and what ONNX Runtime's profiler says of the ops in it. Runs with and without the library alternate, and a ratio
+above 1 says that the library is faster. An op's bytes count each input and output once, in the memory's own units.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+from srflow_export import flow_ops
+from srflow_sdk import Bundle
+from srflow_sdk.drawing.painter import window_noise
+from srflow_sdk.tiles import plan_tiles
+
+Feed = dict[str, np.ndarray]
+LEVELS = {1: (12, 2), 2: (24, 1), 3: (48, 0.5)}  # level: channels of its steps, and its pixels a side by LR's
+STEPS = 16
+FLOW_OPS = ("FlowStepTail", "UnsqueezeSplit")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How sessions are made and timed."""
+
+    library: Path
+    threads: int
+    runs: int
+
+    def session(self, model: bytes | str, *, native: bool, profile: Path | None = None) -> ort.InferenceSession:
+        """With the library, or with functions inlined."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        if native:
+            options.register_custom_ops_library(str(self.library))
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def pair(self, model: bytes | str, feed: Feed) -> tuple[float, float]:
+        """Median seconds inlined and with the library; runs alternate, and the first of each is left out."""
+        sessions = [self.session(model, native=native) for native in (False, True)]
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(self.runs + 1):
+            for session, seconds in zip(sessions, times, strict=True):
+                started = time.perf_counter()
+                session.run(None, feed)
+                seconds.append(time.perf_counter() - started)
+        inlined, native = (statistics.median(seconds[1:]) for seconds in times)
+        return inlined, native
+
+
+def copy_bandwidth(threads: int, runs: int) -> float:
+    """Bytes a second that a copy reads and writes together, best of the runs."""
+    pairs = [(np.ones(1 << 25, np.float32), np.empty(1 << 25, np.float32)) for _ in range(threads)]
+    best = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(runs):
+            started = time.perf_counter()
+            list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs))
+            best = max(best, sum(2 * source.nbytes for source, _ in pairs) / (time.perf_counter() - started))
+    return best
+
+
+def op_model(op: str, feed: Feed, attributes: Mapping[str, Any]) -> bytes:
+    """One node, its inputs' sizes symbolic but for the channels, and its function."""
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}{axis}" if axis != 1 else size for axis, size in
+                                                                enumerate(array.shape)])
+        for name, array in feed.items()
+    ]  # fmt: skip
+    plugin = {"plugin_namespace": flow_ops.DOMAIN, "plugin_version": "1"}
+    node = helper.make_node(op, list(feed), ["out"], domain=flow_ops.DOMAIN, **attributes, **plugin)
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    proto = helper.make_model(
+        helper.make_graph([node], op, values, [out]),
+        opset_imports=[helper.make_opsetid("", flow_ops.OPSET)],
+        ir_version=10,
+    )
+    scale_map = attributes.get("scale_map", "tanh")
+    flow_ops.append_functions(proto, scale_map=scale_map, order="scale_first", split_bounded=True)
+    return bytes(proto.SerializeToString())
+
+
+def tail_case(channels: int, size: int, samples: int, scale_map: str) -> tuple[bytes, Feed, int]:
+    """FlowStepTail's model, inputs and bytes."""
+    random = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape, np.float32)
+
+    feed = {
+        "h": normal(samples, channels, size, size),
+        "head": normal(samples, channels + channels % 2, size, size),
+        "injector_scale": normal(1, STEPS * channels, size, size),
+        "injector_shift": normal(1, STEPS * channels, size, size),
+        "mixing_weight": normal(channels, channels, 1, 1),
+        "mixing_bias": normal(channels),
+    }
+    attributes = {"scale_map": scale_map, "order": "scale_first", "clamp": 0.7, "begin": [channels]}
+    model = op_model("FlowStepTail", feed, {**attributes, "end": [2 * channels]})
+    conditioning = 2 * 4 * channels * size * size
+    return model, feed, conditioning + 2 * feed["h"].nbytes + feed["head"].nbytes
+
+
+def split_case(channels: int, size: int, samples: int) -> tuple[bytes, Feed, int]:
+    """UnsqueezeSplit's model, inputs and bytes."""
+    random = np.random.default_rng(0)
+    drawn = channels - channels // 2
+    kept = channels - drawn
+    feed = {
+        "h": random.standard_normal((samples, 4 * kept, size // 2, size // 2), np.float32),
+        "head": random.standard_normal((samples, 2 * drawn, size, size), np.float32),
+        "noise": random.standard_normal((samples, drawn, size, size), np.float32),
+        "tau": np.array([0.8], np.float32),
+    }
+    out = 4 * samples * channels * size * size
+    return op_model("UnsqueezeSplit", feed, {"bound": 2.0}), feed, out + sum(array.nbytes for array in feed.values())
+
+
+def row(name: str, inlined: float, native: float, moved: int, bandwidth: float) -> str:
+    """A line of the table."""
+    rate = moved / native
+    return (
+        f"{name:<34}{1e3 * inlined:9.3f}{1e3 * native:9.3f}{inlined / native:8.2f}{moved / 1e6:9.2f}"
+        f"{rate / 1e9:8.1f}{100 * rate / bandwidth:6.0f} %"
+    )
+
+
+HEADER = f"{'':<34}{'inlined':>9}{'library':>9}{'ratio':>8}{'MB':>9}{'GB/s':>8}{'of copy':>8}   (milliseconds)"
+
+
+def ops(setting: Setting, *, size: int, samples: int, bandwidth: float) -> None:
+    """Each op alone, at every level of a ×4 network."""
+    print(HEADER)
+    for level, (channels, factor) in LEVELS.items():
+        side = round(size * factor)
+        for scale_map in ("exp", "sigmoid", "tanh"):
+            model, feed, moved = tail_case(channels, side, samples, scale_map)
+            name = f"tail {scale_map}, level {level}, {channels}×{side}²"
+            print(row(name, *setting.pair(model, feed), moved, bandwidth))
+        if level < len(LEVELS):
+            model, feed, moved = split_case(channels, side, samples)
+            name = f"unsqueeze and split, {channels}×{side}²"
+            print(row(name, *setting.pair(model, feed), moved, bandwidth))
+
+
+def sampler_feed(bundle: Bundle, *, size: int, samples: int, threads: int) -> Feed:
+    """Conditioning of a random LR image, noise of `samples` samples, tau 0.8."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    encoder = ort.InferenceSession(str(bundle.path / "encoder.onnx"), options, providers=["CPUExecutionProvider"])
+    lr = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
+    feed = dict(zip([output.name for output in encoder.get_outputs()], encoder.run(None, {"lr": lr}), strict=True))
+    [tile] = plan_tiles(size, size, core=None, halo=0, multiple=bundle.manifest.size_multiple)
+    fields = [window_noise(bundle.manifest, tile, seed=0, sample=sample) for sample in range(samples)]
+    noise = {f"noise_level{level}": np.stack([field[level] for field in fields]) for level in fields[0]}
+    return {**feed, **noise, "tau": np.array([0.8], np.float32)}
+
+
+def profiled(setting: Setting, model: str, feed: Feed) -> dict[str, tuple[float, int]]:
+    """Seconds and bytes of each flow op in one run of the sampler, by its profiler, summed over nodes."""
+    runs: dict[str, list[float]] = {op: [] for op in FLOW_OPS}
+    moved = dict.fromkeys(FLOW_OPS, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        session = setting.session(model, native=True, profile=Path(folder) / "profile")
+        for _ in range(setting.runs + 1):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    nodes: dict[str, list[tuple[float, int, str]]] = {}
+    for event in events:
+        arguments = event.get("args", {})
+        if event.get("cat") == "Node" and arguments.get("op_name") in FLOW_OPS and "output_type_shape" in arguments:
+            at = (event["dur"] / 1e6, _moved(arguments), arguments["op_name"])
+            nodes.setdefault(event["name"], []).append(at)
+    for executions in nodes.values():
+        _, size, op = executions[-1]
+        runs[op].append(statistics.median(seconds for seconds, _, _ in executions[1:]))
+        moved[op] += size
+    return {op: (sum(runs[op]), moved[op]) for op in FLOW_OPS if runs[op]}
+
+
+def _moved(arguments: Mapping[str, Any]) -> int:
+    """Bytes of a flow op's node: every tensor once, of a level's conditioning the step's own channels."""
+    (out,) = [shape for entry in arguments["output_type_shape"] for shape in entry.values()]
+    shapes = [shape for entry in arguments["input_type_shape"] for shape in entry.values()]
+    if arguments["op_name"] == "FlowStepTail":
+        shapes[2:4] = [[shape[0], out[1], *shape[2:]] for shape in shapes[2:4]]
+    return 4 * sum(int(np.prod(shape)) for shape in (*shapes, out))
+
+
+def sampler(setting: Setting, bundle: Bundle, *, size: int, samples: int, bandwidth: float) -> None:
+    """The whole sampler."""
+    path = str(bundle.path / "sampler.onnx")
+    count = sum(node.op_type in FLOW_OPS for node in onnx.load(path).graph.node)
+    if not count:
+        print(f"{bundle.path}: no flow ops in sampler.onnx; export the bundle again to time it with the library")
+        return
+    feed = sampler_feed(bundle, size=size, samples=samples, threads=setting.threads)
+    results = [setting.session(path, native=native).run(None, feed)[0] for native in (False, True)]
+    inlined, native = setting.pair(path, feed)
+    print(
+        f"{bundle.manifest.name}, sampler, {count} flow ops: inlined {inlined:.4f} s, library {native:.4f} s, "
+        f"ratio {inlined / native:.2f}; pictures differ by {np.abs(results[0] - results[1]).max():.1e}"
+    )
+    for op, (seconds, moved) in profiled(setting, path, feed).items():
+        rate = moved / seconds
+        print(
+            f"  {op}: {1e3 * seconds:.2f} ms, {100 * seconds / native:.0f} % of the sampler; {moved / 1e6:.1f} MB, "
+            f"{rate / 1e9:.1f} GB/s, {100 * rate / bandwidth:.0f} % of copy"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--size", type=int, default=64, help="LR pixels a side")
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    setting = Setting(arguments.library, arguments.threads, arguments.runs)
+    sizes = {"size": arguments.size, "samples": arguments.samples}
+    bandwidth = copy_bandwidth(arguments.threads, arguments.runs)
+    print(f"{arguments.threads} threads, {arguments.size}×{arguments.size} LR, samples: {arguments.samples}")
+    print(f"copy: {bandwidth / 1e9:.1f} GB/s")
+    ops(setting, **sizes, bandwidth=bandwidth)
+    bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
+    sampler(setting, bundle, **sizes, bandwidth=bandwidth)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The flow ops: one step's tail, and unsqueeze with split, as single nodes of the exported graph.
+
+In torch they compute. Under `torch.onnx.export(dynamo=True)` each becomes one node of domain `srflow`, which is also a
+model-local ONNX function in standard operators (:func:`append_functions`). A runtime that knows the node runs its own
+kernel (`runtime/`: ONNX Runtime custom ops, TensorRT plugins); any other inlines the function. The node's name and the
+attributes `plugin_namespace` and `plugin_version` are what TensorRT's parser looks plugins up by.
+
+A function's body cannot choose by an attribute's value, so bodies are made for one scale map, order and kind of split;
+a network has one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+import torch
+from onnx import AttributeProto, TensorProto, helper
+from torch import Tensor
+from torch.nn import functional as F
+
+from srflow_training.model.config import AffineOrder, ScaleMap
+from srflow_training.model.layers import bounded
+
+DOMAIN = "srflow"
+DOMAIN_VERSION = 1
+OPSET = 18
+_PLUGIN = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
+
+
+def affine_inverse(
+    shift: Tensor, s: Tensor, *, scale_map: ScaleMap, order: AffineOrder, clamp: float
+) -> tuple[Tensor, Tensor]:
+    """Raw outputs of a conditional net → multiplier and addend of the decoding affine map, of the same shape.
+
+    (h − shift)/scale (scale_first) or h/scale − shift (shift_first), as h·multiplier + addend. clamp: c of the tanh
+    map; the others do not read it.
+    """
+    if scale_map == "exp":
+        multiplier = torch.exp(-s)
+    elif scale_map == "sigmoid":
+        multiplier = 1 / (torch.sigmoid(s + 2) + 1e-4)
+    else:
+        multiplier = torch.exp(-bounded(s, clamp))
+    return multiplier, -shift * multiplier if order == "scale_first" else -shift
+
+
+def flow_step_tail(
+    h: Tensor,
+    head: Tensor,
+    injector_scale: Tensor,
+    injector_shift: Tensor,
+    mixing_weight: Tensor,
+    mixing_bias: Tensor,
+    *,
+    step: int,
+    scale_map: ScaleMap,
+    order: AffineOrder,
+    clamp: float,
+) -> Tensor:
+    """What a decoding step does after its coupling's last convolution: coupling, injector, mixing. N×C×H×W.
+
+    h: N×C×H×W, h_A its first ⌊C/2⌋ channels. head: N×2·(C−⌊C/2⌋)×H×W, [shift; s].
+    injector_scale, injector_shift: B×K·C×H×W, B is 1 or N: the whole level's, of which step `step` (from 0) reads
+    channels step·C … (step+1)·C.
+    mixing_weight: C×C×1×1; mixing_bias: C. clamp: c of the tanh map.
+
+    head and the injector's may be float16; they are widened to h's type before anything else.
+    """
+    channels = h.shape[1]
+    begin, end = step * channels, (step + 1) * channels
+    if torch.onnx.is_in_onnx_export():
+        attributes = {
+            "scale_map": scale_map,
+            "order": order,
+            "clamp": float(clamp) if scale_map == "tanh" else 0.0,
+            "begin": [begin],
+            "end": [end],
+        }
+        inputs = (h, head, injector_scale, injector_shift, mixing_weight, mixing_bias)
+        return _node("FlowStepTail", inputs, attributes, shape=h.shape)
+    kept = channels // 2
+    shift, s = head.to(h.dtype).chunk(2, dim=1)
+    multiplier, addend = affine_inverse(shift, s, scale_map=scale_map, order=order, clamp=clamp)
+    h = torch.cat([h[:, :kept], h[:, kept:] * multiplier + addend], dim=1)
+    x = h * injector_scale[:, begin:end].to(h.dtype) + injector_shift[:, begin:end].to(h.dtype)
+    return F.conv2d(x, mixing_weight, mixing_bias)
+
+
+def unsqueeze_split(h: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
+    """The unsqueeze that ends a level's decoding, and the split that begins the next finer one's.
+
+    h: N×4·C1×H/2×W/2, before the unsqueeze. head: N×2·C2×H×W, [mean; logs], the prior of the unsqueezed h; float16 is
+    widened to h's type. noise: N×C2×H×W, standard normal. tau: [1] or [N].
+    bound: of logs, bound·tanh(logs/bound); None leaves them free.
+
+    Returns N×(C1+C2)×H×W: the unsqueezed h, then mean + exp(logs)·tau·noise.
+    """
+    if torch.onnx.is_in_onnx_export():
+        batch, drawn, height, width = noise.shape
+        shape = (batch, h.shape[1] // 4 + drawn, height, width)
+        attributes = {"bound": 0.0 if bound is None else float(bound)}
+        return _node("UnsqueezeSplit", (h, head, noise, tau), attributes, shape=shape)
+    mean, logs = head.to(h.dtype).chunk(2, dim=1)
+    latent = tau[:, None, None, None] * noise
+    return torch.cat([F.pixel_shuffle(h, 2), mean + torch.exp(bounded(logs, bound)) * latent], dim=1)
+
+
+def append_functions(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder, split_bounded: bool) -> None:
+    """Give the model the functions behind its flow ops, so that it runs everywhere. In place; no nodes: no change.
+
+    split_bounded: whether the split's logs are bounded (`bound` is then an attribute of its nodes).
+    """
+    used = {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
+    functions = [flow_step_tail_function(scale_map, order), unsqueeze_split_function(bounded=split_bounded)]
+    proto.functions.extend(function for function in functions if function.name in used)
+    if used and DOMAIN not in {opset.domain for opset in proto.opset_import}:
+        proto.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
+
+
+def flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.FunctionProto:
+    """FlowStepTail in standard operators: what :func:`flow_step_tail` computes, in float32."""
+    node = helper.make_node
+    minus_shift = node("Neg", ["shift"], ["minus_shift"])
+    addend = {
+        "scale_first": [minus_shift, node("Mul", ["minus_shift", "multiplier"], ["addend"])],
+        "shift_first": [node("Neg", ["shift"], ["addend"])],
+    }
+    nodes = [
+        _integers("channel_axis", 1),
+        _integers("none", 0),
+        node("Split", ["head"], ["raw_shift", "raw_s"], axis=1, num_outputs=2),
+        *_widened("raw_shift", "shift"),
+        *_widened("raw_s", "s"),
+        # A function does not know C; h_B has as many channels as shift.
+        node("Shape", ["h"], ["channels"], start=1, end=2),
+        node("Shape", ["shift"], ["changed"], start=1, end=2),
+        node("Sub", ["channels", "changed"], ["kept"]),
+        node("Slice", ["h", "none", "kept", "channel_axis"], ["h_a"]),
+        node("Slice", ["h", "kept", "channels", "channel_axis"], ["h_b"]),
+        *_multiplier(scale_map),
+        *addend[order],
+        node("Mul", ["h_b", "multiplier"], ["scaled_h_b"]),
+        node("Add", ["scaled_h_b", "addend"], ["decoded_h_b"]),
+        node("Concat", ["h_a", "decoded_h_b"], ["decoded"], axis=1),
+        _attribute("begin", AttributeProto.INTS, "begin_at"),
+        _attribute("end", AttributeProto.INTS, "end_at"),
+        node("Slice", ["injector_scale", "begin_at", "end_at", "channel_axis"], ["raw_scale"]),
+        node("Slice", ["injector_shift", "begin_at", "end_at", "channel_axis"], ["raw_offset"]),
+        *_widened("raw_scale", "scale"),
+        *_widened("raw_offset", "offset"),
+        node("Mul", ["decoded", "scale"], ["scaled"]),
+        node("Add", ["scaled", "offset"], ["injected"]),
+        node("Conv", ["injected", "mixing_weight", "mixing_bias"], ["out"]),
+    ]
+    inputs = ["h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias"]
+    return _function("FlowStepTail", inputs, nodes, ["scale_map", "order", "clamp", "begin", "end"])
+
+
+def unsqueeze_split_function(*, bounded: bool) -> onnx.FunctionProto:
+    """UnsqueezeSplit in standard operators: what :func:`unsqueeze_split` computes, in float32."""
+    node = helper.make_node
+    bound = [
+        _attribute("bound", AttributeProto.FLOAT, "bound_value"),
+        node("Div", ["free_logs", "bound_value"], ["relative_logs"]),
+        node("Tanh", ["relative_logs"], ["bounded_logs"]),
+        node("Mul", ["bounded_logs", "bound_value"], ["logs"]),
+    ]
+    nodes = [
+        node("DepthToSpace", ["h"], ["kept"], blocksize=2, mode="CRD"),
+        node("Split", ["head"], ["raw_mean", "raw_logs"], axis=1, num_outputs=2),
+        *_widened("raw_mean", "mean"),
+        *_widened("raw_logs", "free_logs"),
+        *(bound if bounded else []),
+        node("Exp", ["logs" if bounded else "free_logs"], ["scale"]),
+        _integers("pixel_axes", 1, 2, 3),
+        node("Unsqueeze", ["tau", "pixel_axes"], ["temperature"]),
+        node("Mul", ["temperature", "noise"], ["latent"]),
+        node("Mul", ["scale", "latent"], ["scaled_latent"]),
+        node("Add", ["mean", "scaled_latent"], ["drawn"]),
+        node("Concat", ["kept", "drawn"], ["out"], axis=1),
+    ]
+    return _function("UnsqueezeSplit", ["h", "head", "noise", "tau"], nodes, ["bound"])
+
+
+def _multiplier(scale_map: ScaleMap) -> list[onnx.NodeProto]:
+    """`s` → `multiplier`, as in :func:`affine_inverse`; c comes from the attribute `clamp`."""
+    node = helper.make_node
+    if scale_map == "sigmoid":
+        return [
+            _number("two", 2.0),
+            _number("smallest", 1e-4),
+            _number("one", 1.0),
+            node("Add", ["s", "two"], ["s_plus_2"]),
+            node("Sigmoid", ["s_plus_2"], ["sigmoid"]),
+            node("Add", ["sigmoid", "smallest"], ["affine_scale"]),
+            node("Div", ["one", "affine_scale"], ["multiplier"]),
+        ]
+    if scale_map == "exp":
+        return [node("Neg", ["s"], ["minus_s"]), node("Exp", ["minus_s"], ["multiplier"])]
+    return [
+        _attribute("clamp", AttributeProto.FLOAT, "clamp_value"),
+        node("Div", ["s", "clamp_value"], ["relative_s"]),
+        node("Tanh", ["relative_s"], ["bounded_s"]),
+        node("Mul", ["bounded_s", "clamp_value"], ["log_scale"]),
+        node("Neg", ["log_scale"], ["minus_log_scale"]),
+        node("Exp", ["minus_log_scale"], ["multiplier"]),
+    ]
+
+
+def _node(op: str, inputs: Sequence[Tensor], attributes: dict[str, Any], *, shape: Sequence[Any]) -> Tensor:
+    """A flow op's node in the graph that is being exported; float32."""
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{op}", inputs, {**attributes, **_PLUGIN}, dtype=torch.float32, shape=shape, version=DOMAIN_VERSION
+    )
+
+
+def _function(
+    name: str, inputs: Sequence[str], nodes: Sequence[onnx.NodeProto], attributes: Sequence[str]
+) -> onnx.FunctionProto:
+    """All attributes that nodes carry are declared, also those that the body does not read: kernels and plugins do."""
+    opsets = [helper.make_opsetid("", OPSET)]
+    declared = [*attributes, *_PLUGIN]
+    return helper.make_function(DOMAIN, name, list(inputs), ["out"], list(nodes), opsets, attributes=declared)
+
+
+def _attribute(name: str, kind: AttributeProto.AttributeType, output: str) -> onnx.NodeProto:
+    """The value of the function's attribute, a float or a list of integers, as a tensor."""
+    constant = helper.make_node("Constant", [], [output])
+    key = "value_float" if kind == AttributeProto.FLOAT else "value_ints"
+    constant.attribute.append(AttributeProto(name=key, ref_attr_name=name, type=kind))
+    return constant
+
+
+def _integers(output: str, *values: int) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [output], value_ints=list(values))
+
+
+def _number(output: str, value: float) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [output], value_float=value)
+
+
+def _widened(raw: str, output: str) -> list[onnx.NodeProto]:
+    """Conditioning may be float16; the flow is float32. On float32 runtimes drop the cast."""
+    return [helper.make_node("Cast", [raw], [output], to=TensorProto.FLOAT)]

@@ -1,0 +1,59 @@
+// The flow ops on the CPU: threaded by the caller's pool, vectorised for the processor that they find.
+#ifndef SRFLOW_CPU_KERNELS_H_
+#define SRFLOW_CPU_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "srflow/flow_ops.h"
+
+namespace srflow::cpu {
+
+// A stretch of one sample's pixels: begin … begin + count − 1.
+struct PixelBlock {
+  std::int64_t sample, begin, count;
+};
+
+// Rows of one channel of an output: begin … begin + count − 1.
+struct RowBand {
+  std::int64_t sample, channel, begin, count;
+};
+
+// The kernels as compiled for one instruction set. `x` is room for channels · block_stride(count) floats, 64-byte
+// aligned.
+struct BlockKernels {
+  const char* name;
+  void (*tail)(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, const PixelBlock&, float* x);
+  void (*tail_half)(const FlowStepTailArgs<Half>&, ScaleMap, AffineOrder, const PixelBlock&, float* x);
+  void (*split)(const UnsqueezeSplitArgs<float>&, const RowBand&);
+  void (*split_half)(const UnsqueezeSplitArgs<Half>&, const RowBand&);
+};
+
+// Blocks are processed in whole tiles of pixels, a multiple of every instruction set's vectors.
+constexpr std::int64_t kTile = 32;
+constexpr std::int64_t block_stride(std::int64_t count) { return (count + kTile - 1) / kTile * kTile; }
+
+// All builds that run on this processor, the fastest first. The last one runs everywhere.
+std::vector<const BlockKernels*> supported_kernels();
+
+// How work is spread: calls task(data, 0 … count − 1), in any order, in any number of threads, and returns when all are
+// done. The default runs them one after another.
+struct ParallelFor {
+  void (*run)(void* pool, void (*task)(void* data, std::size_t index), std::size_t count, void* data);
+  void* pool;
+
+  static ParallelFor serial();
+};
+
+// The ops, for arguments that the caller has checked. T: float or Half. `out` may be `h` in flow_step_tail.
+template <typename T>
+void flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOrder order, const ParallelFor& parallel,
+                    const BlockKernels& kernels = *supported_kernels().front());
+template <typename T>
+void unsqueeze_split(const UnsqueezeSplitArgs<T>& args, const ParallelFor& parallel,
+                     const BlockKernels& kernels = *supported_kernels().front());
+
+}  // namespace srflow::cpu
+
+#endif  // SRFLOW_CPU_KERNELS_H_

@@ -1,0 +1,188 @@
+// The CUDA kernels, thread by thread on the host, against the reference of srflow/flow_ops.h.
+#include "host_grid.h"
+// After the above:
+#include "../flow_step_tail.cuh"
+#include "../latents.cuh"
+#include "../unsqueeze_split.cuh"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <string>
+
+#include "srflow/srflow.h"
+
+namespace {
+
+using srflow::AffineOrder;
+using srflow::Half;
+using srflow::ScaleMap;
+
+template <typename T>
+T number(float value);
+template <>
+float number<float>(float value) {
+  return value;
+}
+// Towards zero, for normal numbers: exact enough for inputs.
+template <>
+Half number<Half>(float value) {
+  const std::uint32_t bits = srflow::bits_as<std::uint32_t>(value);
+  const int exponent = static_cast<int>(bits >> 23 & 0xff) - 112;
+  const std::uint32_t magnitude = exponent < 1 ? 0 : static_cast<std::uint32_t>(exponent) << 10 | (bits >> 13 & 0x3ff);
+  return {static_cast<std::uint16_t>((bits >> 16 & 0x8000u) | magnitude)};
+}
+
+template <typename T>
+std::vector<T> random_numbers(std::int64_t count, float deviation, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0.0f, deviation);
+  std::vector<T> numbers(static_cast<std::size_t>(count));
+  for (T& each : numbers) each = number<T>(normal(generator));
+  return numbers;
+}
+
+void expect_near(const std::vector<float>& got, const std::vector<float>& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (std::size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(got[i], expected[i], 1e-4f * (1.0f + std::fabs(expected[i]))) << "element " << i;
+}
+
+struct StepCase {
+  std::int64_t batch, channels, pixels, conditioning_batch;
+  ScaleMap scale_map = ScaleMap::kTanh;
+  AffineOrder order = AffineOrder::kShiftFirst;
+  bool in_place = false;
+};
+
+// Runs both, with this step's channels in the middle of the conditioning tensor.
+template <int rows, int columns, typename T>
+void expect_step_equals_reference(const StepCase& the) {
+  const std::int64_t changed = the.channels - the.channels / 2, conditioning_channels = 3 * the.channels;
+  const std::int64_t state = the.batch * the.channels * the.pixels;
+  const std::int64_t conditioning = the.conditioning_batch * conditioning_channels * the.pixels;
+  const auto h = random_numbers<float>(state, 1.0f, 1);
+  const auto head = random_numbers<T>(the.batch * 2 * changed * the.pixels, 0.5f, 2);
+  const auto scale = random_numbers<T>(conditioning, 1.0f, 3), shift = random_numbers<T>(conditioning, 1.0f, 4);
+  const auto weight = random_numbers<float>(the.channels * the.channels, 0.2f, 5);
+  const auto bias = random_numbers<float>(the.channels, 1.0f, 6);
+  std::vector<float> expected(h.size()), got(h.size(), std::nanf(""));
+  srflow::FlowStepTailArgs<T> args{h.data(),    head.data(),    scale.data(), shift.data(),           weight.data(),
+                                   bias.data(), expected.data(), the.batch,    the.channels,           the.pixels,
+                                   the.conditioning_batch,       conditioning_channels, the.channels, 0.7f};
+
+  std::vector<float> room(static_cast<std::size_t>(the.channels));
+  const auto reference = [&](auto map, auto order) {
+    for (std::int64_t sample = 0; sample < the.batch; ++sample)
+      for (std::int64_t pixel = 0; pixel < the.pixels; ++pixel)
+        srflow::flow_step_tail_pixel<decltype(map)::value, decltype(order)::value>(args, sample, pixel, room.data());
+  };
+  const auto with_map = [&](auto map) {
+    if (the.order == AffineOrder::kScaleFirst)
+      reference(map, std::integral_constant<AffineOrder, AffineOrder::kScaleFirst>());
+    else
+      reference(map, std::integral_constant<AffineOrder, AffineOrder::kShiftFirst>());
+  };
+  if (the.scale_map == ScaleMap::kExp) with_map(std::integral_constant<ScaleMap, ScaleMap::kExp>());
+  if (the.scale_map == ScaleMap::kSigmoid) with_map(std::integral_constant<ScaleMap, ScaleMap::kSigmoid>());
+  if (the.scale_map == ScaleMap::kTanh) with_map(std::integral_constant<ScaleMap, ScaleMap::kTanh>());
+
+  const auto tile = srflow::FlowStepTile<rows, columns>::of(the.channels);
+  const auto tiles = (the.pixels + tile.pixels - 1) / tile.pixels;
+  args.out = got.data();
+  if (the.in_place) {
+    got = h;
+    args.h = got.data();
+  }
+  srflow::host_grid::run({static_cast<unsigned>(tiles * the.batch)}, srflow::kWarps * srflow::kLanes, tile.shared_bytes,
+                         [&] {
+                           srflow::flow_step_tail_kernel<rows, columns, T>(args, tile, the.scale_map, the.order,
+                                                                           the.pixels % columns == 0);
+                         });
+  expect_near(got, expected);
+}
+
+TEST(Quotient, OfShortAndOfLongNumbers) {
+  const std::int64_t large = std::int64_t{1} << 40;
+  EXPECT_EQ(srflow::quotient(17, 5), 3);
+  EXPECT_EQ(srflow::quotient(0xffffffff, 0xffffffff), 1);
+  EXPECT_EQ(srflow::quotient(large + 5, 7), (large + 5) / 7);
+  EXPECT_EQ(srflow::quotient(5, large), 0);
+}
+
+TEST(FlowStepTailKernel, EqualsTheReferenceForEveryChannelCount) {
+  for (std::int64_t channels : {1, 3, 12, 24, 48, 96}) expect_step_equals_reference<12, 2, float>({1, channels, 70, 1});
+  for (std::int64_t channels : {97, 192}) expect_step_equals_reference<24, 1, float>({1, channels, 33, 1});
+}
+
+TEST(FlowStepTailKernel, TakesMoreChannelsThanItsWarpsHoldAtOnce) {
+  expect_step_equals_reference<24, 1, float>({1, 200, 5, 1});
+}
+
+TEST(FlowStepTailKernel, OddPixelCountsAndSeveralTiles) {
+  expect_step_equals_reference<12, 2, float>({1, 12, 1027, 1});
+  expect_step_equals_reference<12, 2, float>({1, 96, 129, 1});
+}
+
+TEST(FlowStepTailKernel, BatchesWithOwnAndWithSharedConditioning) {
+  expect_step_equals_reference<12, 2, float>({3, 24, 300, 3});
+  expect_step_equals_reference<12, 2, float>({3, 24, 300, 1});
+}
+
+TEST(FlowStepTailKernel, HalfConditioning) {
+  expect_step_equals_reference<12, 2, Half>({2, 12, 514, 1});
+  expect_step_equals_reference<12, 2, Half>({1, 12, 7, 1});
+  expect_step_equals_reference<24, 1, Half>({1, 100, 40, 1});
+}
+
+TEST(FlowStepTailKernel, EveryMapAndOrder) {
+  for (ScaleMap map : {ScaleMap::kExp, ScaleMap::kSigmoid, ScaleMap::kTanh})
+    for (AffineOrder order : {AffineOrder::kScaleFirst, AffineOrder::kShiftFirst})
+      expect_step_equals_reference<12, 2, float>({1, 6, 20, 1, map, order});
+}
+
+TEST(FlowStepTailKernel, MayWriteWhereItReads) {
+  expect_step_equals_reference<12, 2, float>({2, 48, 150, 1, ScaleMap::kExp, AffineOrder::kScaleFirst, true});
+  expect_step_equals_reference<24, 1, float>({1, 200, 40, 1, ScaleMap::kExp, AffineOrder::kScaleFirst, true});
+}
+
+template <typename T>
+void expect_split_equals_reference(std::int64_t batch, std::int64_t kept, std::int64_t drawn, std::int64_t tau_batch,
+                                   float bound) {
+  const std::int64_t height = 10, width = 54, pixels = height * width;
+  const auto h = random_numbers<float>(batch * kept * pixels, 1.0f, 1);
+  const auto head = random_numbers<T>(batch * 2 * drawn * pixels, 1.0f, 2);
+  const auto noise = random_numbers<float>(batch * drawn * pixels, 1.0f, 3);
+  const std::vector<float> tau = {0.5f, 0.0f, 1.0f};
+  std::vector<float> expected, got(static_cast<std::size_t>(batch * (kept + drawn) * pixels), std::nanf(""));
+  const srflow::UnsqueezeSplitArgs<T> args{h.data(), head.data(), noise.data(), tau.data(), got.data(), batch, kept,
+                                           drawn,    height,      width,        tau_batch,  bound};
+  for (std::int64_t sample = 0; sample < batch; ++sample)
+    for (std::int64_t channel = 0; channel < kept + drawn; ++channel)
+      for (std::int64_t y = 0; y < height; ++y)
+        for (std::int64_t x = 0; x < width; ++x)
+          expected.push_back(srflow::unsqueeze_split_value(args, sample, channel, y, x));
+  const unsigned threads = 64, blocks = static_cast<unsigned>((pixels / 2 + threads - 1) / threads);
+  const GridSize grid{blocks, static_cast<unsigned>(kept + drawn), 2};  // 2: fewer than a batch of 3
+  srflow::host_grid::run(grid, threads, 0, [&] { srflow::unsqueeze_split_kernel(args, true); });
+  EXPECT_EQ(got, expected);
+}
+
+TEST(UnsqueezeSplitKernel, EqualsTheReference) {
+  expect_split_equals_reference<float>(3, 3, 3, 3, 2.0f);
+  expect_split_equals_reference<float>(3, 2, 4, 1, 0.0f);
+  expect_split_equals_reference<Half>(1, 6, 6, 1, 2.0f);
+}
+
+TEST(LatentsKernel, EqualsTheCFunctionBitForBit) {
+  const srflow::LatentWindow window{0xFEDCBA9876543210u, 7, 2, 11, 3, 5, 9, 30};
+  std::vector<float> expected(11 * 9 * 30), got(expected.size());
+  ASSERT_EQ(srflow_standard_normal(window.seed, window.sample, window.level, window.channels, window.top, window.left,
+                                   window.height, window.width, expected.data()),
+            0);
+  srflow::host_grid::run({5, 2, 1}, 64, 0, [&] { srflow::standard_normal_kernel(window, got.data()); });
+  EXPECT_EQ(got, expected);
+}
+
+}  // namespace

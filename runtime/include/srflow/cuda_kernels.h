@@ -1,0 +1,28 @@
+// The CUDA kernels' launchers, as the ONNX Runtime library and the TensorRT plugins call them. T: float or Half.
+//
+// Pointers are device memory; the work is queued on `stream` (a cudaStream_t) and not waited for. Return a cudaError_t,
+// 0 on success. Needs no CUDA headers.
+#ifndef SRFLOW_CUDA_KERNELS_H_
+#define SRFLOW_CUDA_KERNELS_H_
+
+#include "srflow/flow_ops.h"
+
+namespace srflow {
+
+template <typename T>
+int launch_flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOrder order, void* stream);
+
+template <typename T>
+int launch_unsqueeze_split(const UnsqueezeSplitArgs<T>& args, void* stream);
+
+extern template int launch_flow_step_tail(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, void*);
+extern template int launch_flow_step_tail(const FlowStepTailArgs<Half>&, ScaleMap, AffineOrder, void*);
+extern template int launch_unsqueeze_split(const UnsqueezeSplitArgs<float>&, void*);
+extern template int launch_unsqueeze_split(const UnsqueezeSplitArgs<Half>&, void*);
+
+// CUDA's words for what a launcher returned.
+const char* cuda_error_text(int error);
+
+}  // namespace srflow
+
+#endif  // SRFLOW_CUDA_KERNELS_H_

@@ -1,0 +1,34 @@
+// From ONNX Runtime's kernel context to the arguments of the flow ops: attributes, checked shapes, pointers.
+#ifndef SRFLOW_ORT_BINDINGS_H_
+#define SRFLOW_ORT_BINDINGS_H_
+
+#include "ort/api.h"
+#include "srflow/flow_ops.h"
+
+namespace srflow::ort {
+
+struct TailAttributes {
+  ScaleMap scale_map;
+  AffineOrder order;
+  float clamp;
+  std::int64_t begin, end;
+
+  // Throws Ort::Exception for an attribute that is missing or has no meaning.
+  explicit TailAttributes(const OrtKernelInfo* info);
+};
+
+struct SplitAttributes {
+  float bound;
+
+  explicit SplitAttributes(const OrtKernelInfo* info);
+};
+
+// Arguments with the output allocated. Throw Ort::Exception, naming the input, where shapes do not fit together.
+template <typename T>
+FlowStepTailArgs<T> bind_tail(const Ort::KernelContext& context, const TailAttributes& attributes);
+template <typename T>
+UnsqueezeSplitArgs<T> bind_split(const Ort::KernelContext& context, const SplitAttributes& attributes);
+
+}  // namespace srflow::ort
+
+#endif  // SRFLOW_ORT_BINDINGS_H_

@@ -1,0 +1,36 @@
+// Attributes as TensorRT hands them over: from the ONNX parser, and again from an engine when it is deserialised.
+#ifndef SRFLOW_TENSORRT_FIELDS_H_
+#define SRFLOW_TENSORRT_FIELDS_H_
+
+#include <stdexcept>
+#include <string>
+
+#include "api.h"
+
+namespace srflow::trt {
+
+// A user's mistake: what() says what is wrong and what would be right. Never leaves the library; it is logged.
+class Refusal : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+class Fields {
+ public:
+  // The collection must outlive this object. Throws Refusal for a null pointer, as all below do for a field that is
+  // missing, of another type, or not a single value.
+  explicit Fields(const nvinfer1::PluginFieldCollection* collection);
+
+  std::string text(const std::string& name) const;
+  float number(const std::string& name) const;
+  std::int32_t integer(const std::string& name) const;
+
+ private:
+  const nvinfer1::PluginField& find(const std::string& name) const;
+
+  const nvinfer1::PluginFieldCollection& collection_;
+};
+
+}  // namespace srflow::trt
+
+#endif  // SRFLOW_TENSORRT_FIELDS_H_

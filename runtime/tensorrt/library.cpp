@@ -1,0 +1,12 @@
+// libsrflow_trt: what TensorRT's IPluginRegistry::loadLibrary looks for. These two functions instead of
+// REGISTER_TENSORRT_PLUGIN: nothing of TensorRT is needed to link, nothing happens until TensorRT asks, and an engine
+// can carry the library (setPluginsToSerialize).
+#include "creators.h"
+#include "logging.h"
+#include "srflow/srflow.h"
+
+extern "C" SRFLOW_API void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { srflow::trt::set_logger_finder(finder); }
+
+extern "C" SRFLOW_API nvinfer1::IPluginCreatorInterface* const* getCreators(std::int32_t& count) {
+  return srflow::trt::creators(count);
+}

@@ -1,0 +1,72 @@
+// What TensorRT has to know of each flow op. plugin.h makes a plugin of it.
+//
+// Extents that are not known yet are −1, as TensorRT has it; they fit anything.
+#ifndef SRFLOW_TENSORRT_OPS_H_
+#define SRFLOW_TENSORRT_OPS_H_
+
+#include <string>
+#include <vector>
+
+#include "fields.h"
+#include "srflow/flow_ops.h"
+
+namespace srflow::trt {
+
+// Names, types and addresses of an op's attributes. For a creator the addresses are null.
+using FieldList = std::vector<nvinfer1::PluginField>;
+
+class FlowStepTail {
+ public:
+  static constexpr const char* kName = "FlowStepTail";
+  static constexpr int kInputs = 6;
+  static FieldList field_names();
+
+  // Throws Refusal for attributes without a meaning.
+  explicit FlowStepTail(const Fields& fields);
+
+  // Whether this input is float32 or float16, as all like it; the others are float32.
+  static constexpr bool is_conditioning(int input) { return input >= 1 && input <= 3; }
+  // The attributes again, for an engine; addresses are inside this object.
+  FieldList fields() const;
+  // What the kernel's time depends on, beside shapes and types. Not begin and end: steps share their timings.
+  std::string timing_id() const { return scale_map_ + "," + order_; }
+  std::string description() const;
+  // Throws Refusal, naming the input, where shapes do not fit together or to the attributes.
+  void check(const nvinfer1::Dims* inputs) const;
+  nvinfer1::DimsExprs output_shape(const nvinfer1::DimsExprs* inputs, nvinfer1::IExprBuilder& builder) const;
+  // Returns a cudaError_t. T: float or Half, as the conditioning is.
+  template <typename T>
+  int launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* output, void* stream) const;
+
+ private:
+  std::string scale_map_, order_;
+  ScaleMap map_;
+  AffineOrder affine_order_;
+  float clamp_;
+  std::int32_t begin_, end_;
+};
+
+class UnsqueezeSplit {
+ public:
+  static constexpr const char* kName = "UnsqueezeSplit";
+  static constexpr int kInputs = 4;
+  static FieldList field_names();
+
+  explicit UnsqueezeSplit(const Fields& fields);
+
+  static constexpr bool is_conditioning(int input) { return input == 1; }
+  FieldList fields() const;
+  std::string timing_id() const { return bound_ == 0.0f ? "free" : "bounded"; }
+  std::string description() const;
+  void check(const nvinfer1::Dims* inputs) const;
+  nvinfer1::DimsExprs output_shape(const nvinfer1::DimsExprs* inputs, nvinfer1::IExprBuilder& builder) const;
+  template <typename T>
+  int launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* output, void* stream) const;
+
+ private:
+  float bound_;
+};
+
+}  // namespace srflow::trt
+
+#endif  // SRFLOW_TENSORRT_OPS_H_

@@ -1,0 +1,44 @@
+#include "fake_launchers.h"
+
+#include <type_traits>
+
+#include "srflow/cuda_kernels.h"
+
+namespace srflow {
+
+trt::Launches trt::launches;
+
+template <typename T>
+int launch_flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOrder order, void* stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    ++trt::launches.tails;
+    trt::launches.tail = args;
+  } else {
+    ++trt::launches.half_tails;
+  }
+  trt::launches.scale_map = scale_map;
+  trt::launches.order = order;
+  trt::launches.stream = stream;
+  return trt::launches.result;
+}
+
+template <typename T>
+int launch_unsqueeze_split(const UnsqueezeSplitArgs<T>& args, void* stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    ++trt::launches.splits;
+    trt::launches.split = args;
+  } else {
+    ++trt::launches.half_splits;
+  }
+  trt::launches.stream = stream;
+  return trt::launches.result;
+}
+
+template int launch_flow_step_tail(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, void*);
+template int launch_flow_step_tail(const FlowStepTailArgs<Half>&, ScaleMap, AffineOrder, void*);
+template int launch_unsqueeze_split(const UnsqueezeSplitArgs<float>&, void*);
+template int launch_unsqueeze_split(const UnsqueezeSplitArgs<Half>&, void*);
+
+const char* cuda_error_text(int error) { return error == 700 ? "an illegal memory access" : "?"; }
+
+}  // namespace srflow

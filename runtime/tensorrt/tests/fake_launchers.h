@@ -1,0 +1,22 @@
+// The CUDA launchers' stand-ins: they write down their arguments.
+#ifndef SRFLOW_TENSORRT_TESTS_FAKE_LAUNCHERS_H_
+#define SRFLOW_TENSORRT_TESTS_FAKE_LAUNCHERS_H_
+
+#include "srflow/flow_ops.h"
+
+namespace srflow::trt {
+
+struct Launches {
+  int tails = 0, half_tails = 0, splits = 0, half_splits = 0;
+  FlowStepTailArgs<float> tail;
+  UnsqueezeSplitArgs<float> split;
+  ScaleMap scale_map;
+  AffineOrder order;
+  void* stream;
+  int result = 0;  // what they return
+};
+extern Launches launches;
+
+}  // namespace srflow::trt
+
+#endif  // SRFLOW_TENSORRT_TESTS_FAKE_LAUNCHERS_H_

@@ -1,0 +1,140 @@
+"""The flow ops through torch's exporter: nodes, functions, and the same numbers from ONNX Runtime without a library."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+from torch.export import Dim
+
+from srflow_export.flow_ops import append_functions, flow_step_tail, unsqueeze_split
+from srflow_training.model.config import AffineOrder, ScaleMap
+
+NAMES = ["h", "split_head", "noise", "tau", "tail_head", "injector_scale", "injector_shift"]
+
+
+class SplitThenTail(nn.Module):
+    """A level's beginning with one step: 2 + 3 channels at twice h's size."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, scale_map: ScaleMap, order: AffineOrder, bound: float | None) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(1)
+        self.register_buffer("weight", torch.randn(5, 5, 1, 1, generator=random))
+        self.register_buffer("bias", torch.randn(5, generator=random))
+        self.scale_map, self.order, self.bound = scale_map, order, bound
+
+    def forward(self, h: Tensor, *rest: Tensor) -> Tensor:
+        """Inputs as in NAMES."""
+        split_head, noise, tau, *conditioning = rest
+        h = unsqueeze_split(h, split_head, noise, tau, bound=self.bound)
+        affine: dict[str, Any] = {"scale_map": self.scale_map, "order": self.order, "clamp": 1.5}
+        return flow_step_tail(h, *conditioning, self.weight, self.bias, step=1, **affine)
+
+
+def example(batch: int, conditioning_batch: int, taus: int, height: int, width: int, half: bool) -> list[Tensor]:
+    random = torch.Generator().manual_seed(2)
+    size, kind = (2 * height, 2 * width), torch.float16 if half else torch.float32
+    return [
+        torch.randn(batch, 8, height, width, generator=random),
+        torch.randn(batch, 6, *size, generator=random).to(kind),
+        torch.randn(batch, 3, *size, generator=random),
+        torch.rand(taus, generator=random),
+        torch.randn(batch, 6, *size, generator=random).to(kind),
+        torch.randn(conditioning_batch, 10, *size, generator=random).to(kind),
+        torch.randn(conditioning_batch, 10, *size, generator=random).to(kind),
+    ]
+
+
+def exported(module: SplitThenTail, *, half: bool) -> onnx.ModelProto:
+    height, width, batch = Dim("height", min=1), Dim("width", min=1), Dim("batch", min=1)
+    large = {2: 2 * height, 3: 2 * width}
+    each = {0: batch, **large}
+    shapes = ({0: batch, 2: height, 3: width}, (each, each, {}, each, large, large))
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")
+        inputs = tuple(example(2, 1, 1, 4, 6, half))
+        program = torch.onnx.export(
+            module.eval(), inputs, dynamo=True, opset_version=18, input_names=NAMES, output_names=["out"],
+            dynamic_shapes=shapes, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    proto = program.model_proto
+    del proto.graph.value_info[:]
+    for value in proto.graph.input:  # exported with a batch of 1, as graphs are: nothing ties it to N
+        if value.name.startswith(("injector", "tau")):
+            value.type.tensor_type.shape.dim[0].dim_param = f"{value.name}_batch"
+    append_functions(proto, scale_map=module.scale_map, order=module.order, split_bounded=module.bound is not None)
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("scale_map", "order", "bound", "half"),
+    [("exp", "shift_first", None, False), ("sigmoid", "scale_first", None, True), ("tanh", "scale_first", 2.0, False)],
+)
+def test_exported_ops_run_without_a_library_and_equal_torch(
+    scale_map: ScaleMap, order: AffineOrder, bound: float | None, half: bool
+) -> None:
+    module = SplitThenTail(scale_map, order, bound)
+    proto = exported(module, half=half)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [(node.domain, node.op_type) for node in proto.graph.node] == [
+        ("srflow", "UnsqueezeSplit"),
+        ("srflow", "FlowStepTail"),
+    ]
+    session = ort.InferenceSession(proto.SerializeToString())
+    for batch, conditioning_batch, taus, height, width in ((1, 1, 1, 1, 1), (3, 1, 1, 5, 2), (2, 2, 2, 3, 7)):
+        inputs = example(batch, conditioning_batch, taus, height, width, half)
+        out = session.run(None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)})[0]
+        np.testing.assert_allclose(out, module(*inputs).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_nodes_carry_what_kernels_and_plugins_read() -> None:
+    proto = exported(SplitThenTail("tanh", "scale_first", 2.0), half=False)
+    split, tail = (
+        {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        for node in proto.graph.node
+    )
+    plugin = {"plugin_namespace": b"srflow", "plugin_version": b"1"}
+    assert split == {"bound": 2.0, **plugin}
+    assert tail == {"scale_map": b"tanh", "order": b"scale_first", "clamp": 1.5, "begin": [5], "end": [10], **plugin}
+    assert {function.name: set(function.attribute) for function in proto.functions} == {
+        "UnsqueezeSplit": set(split),
+        "FlowStepTail": set(tail),
+    }
+    assert {opset.domain: opset.version for opset in proto.opset_import} == {"": 18, "srflow": 1}
+    assert len({node.name for node in proto.graph.node}) == 2
+
+
+def test_clamp_of_other_maps_is_0() -> None:
+    proto = exported(SplitThenTail("exp", "scale_first", None), half=False)
+    (clamp,) = [attribute.f for attribute in proto.graph.node[1].attribute if attribute.name == "clamp"]
+    assert clamp == 0.0
+
+
+def test_sizes_stay_symbolic() -> None:
+    proto = exported(SplitThenTail("exp", "scale_first", None), half=False)
+    (out,) = onnx.shape_inference.infer_shapes(proto).graph.output
+    dims = out.type.tensor_type.shape.dim
+    assert out.type.tensor_type.elem_type == TensorProto.FLOAT
+    assert [dim.dim_param != "" for dim in dims] == [True, False, True, True]
+    assert dims[1].dim_value == 5
+
+
+def test_a_model_without_flow_ops_gets_no_functions() -> None:
+    graph = onnx.helper.make_graph([], "empty", [], [])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    append_functions(proto, scale_map="exp", order="scale_first", split_bounded=True)
+    assert not proto.functions
+    assert len(proto.opset_import) == 1

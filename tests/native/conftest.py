@@ -1,0 +1,70 @@
+"""The native runtime, built once per session from a copy of the tree's sources. Skipped where its tools are missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "runtime")
+DEBIAN = "apt-get install cmake g++ libonnxruntime-dev libgtest-dev"
+
+
+@dataclass(frozen=True)
+class NativeTree:
+    """A copy of the sources, in which presets build below build/, as in a fresh clone."""
+
+    path: Path
+
+    def run(self, command: Sequence[str]) -> str:
+        """The command's output; fails the test with all of it if it does not succeed."""
+        environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+        result = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+        return result.stdout + result.stderr
+
+    def configured(self, preset: str) -> Path:
+        """Configure a preset, unless that is done; its build folder."""
+        folder = self.path / "build" / preset
+        if not (folder / "CMakeCache.txt").exists():
+            self.run(["cmake", "--preset", preset])
+        return folder
+
+    def built(self, preset: str) -> Path:
+        """Configure and build a preset; its build folder."""
+        folder = self.configured(preset)
+        self.run(["cmake", "--build", "--preset", preset])
+        return folder
+
+    def found(self, preset: str, variable: str) -> bool:
+        """Whether the preset's configuration has found what this cache variable points to."""
+        lines = (self.configured(preset) / "CMakeCache.txt").read_text().splitlines()
+        values = [line.partition("=")[2] for line in lines if line.startswith(f"{variable}:")]
+        return bool(values) and not values[0].endswith("NOTFOUND")
+
+
+@pytest.fixture(scope="session")
+def native_tree(tmp_path_factory: pytest.TempPathFactory) -> NativeTree:
+    for tool in ("cmake", "c++"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: {DEBIAN}")
+    path = tmp_path_factory.mktemp("native")
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, path / name)
+    return NativeTree(path)
+
+
+@pytest.fixture(scope="session")
+def ort_library(native_tree: NativeTree) -> Path:
+    """libsrflow_ort, built by the preset cpu."""
+    if not native_tree.found("cpu", "OnnxRuntime_INCLUDE_DIR"):
+        pytest.skip(f"ONNX Runtime's headers are not installed: {DEBIAN}")
+    (library,) = native_tree.built("cpu").glob("runtime/ort/libsrflow_ort.*")
+    return library

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import srflow_sdk
+from srflow_sdk.latents import standard_normal
+
+LIMIT = 1 << 32
+U64 = (1 << 64) - 1
+
+
+@pytest.fixture(scope="module")
+def library(ort_library: Path) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(ort_library))
+    loaded.srflow_version.restype = ctypes.c_char_p
+    sizes = [ctypes.c_int] * 2 + [ctypes.c_int64] * 4
+    loaded.srflow_standard_normal.argtypes = [ctypes.c_uint64, ctypes.c_uint64, *sizes, ctypes.c_void_p]
+    return loaded
+
+
+def drawn(library: ctypes.CDLL, seed: int, sample: int, level: int, **window: int) -> np.ndarray:
+    out = np.full((window["channels"], window["height"], window["width"]), np.nan, np.float32)
+    places = [window[name] for name in ("channels", "top", "left", "height", "width")]
+    assert library.srflow_standard_normal(seed, sample, level, *places, out.ctypes.data) == 0
+    return out
+
+
+def test_library_is_the_package_s_version(library: ctypes.CDLL) -> None:
+    assert library.srflow_version().decode() == srflow_sdk.__version__
+
+
+def test_latents_are_those_of_python_bit_for_bit(library: ctypes.CDLL) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(40):
+        seed, sample = (int(value) for value in random.integers(0, U64, 2, np.uint64, endpoint=True))
+        height, width, channels = (int(value) for value in random.integers(1, 40, 3))
+        top, left = (int(value) for value in random.integers(0, LIMIT - 40, 2))
+        place = {"channels": channels, "top": top, "left": left, "height": height, "width": width}
+        level = int(random.integers(1, 64))
+        expected = standard_normal(seed, sample, level, **place)
+        np.testing.assert_array_equal(drawn(library, seed, sample, level, **place), expected)
+
+
+@pytest.mark.parametrize(("seed", "sample", "level"), [(0, 0, 1), (U64, U64, 63)])
+def test_latents_at_the_ends_of_all_ranges(library: ctypes.CDLL, seed: int, sample: int, level: int) -> None:
+    place = {"channels": 17, "top": LIMIT - 2, "left": LIMIT - 3, "height": 2, "width": 3}
+    np.testing.assert_array_equal(
+        drawn(library, seed, sample, level, **place), standard_normal(seed, sample, level, **place)
+    )
+
+
+def test_a_million_latents_are_the_same_bits(library: ctypes.CDLL) -> None:
+    """Enough words to reach both branches of the transform everywhere."""
+    place = {"channels": 8, "top": 0, "left": 0, "height": 350, "width": 360}
+    np.testing.assert_array_equal(drawn(library, 7, 0, 2, **place), standard_normal(7, 0, 2, **place))
+
+
+def test_arguments_out_of_range_are_refused(library: ctypes.CDLL) -> None:
+    assert library.srflow_standard_normal(0, 0, 64, 1, 0, 0, 1, 1, np.empty(1, np.float32).ctypes.data) == 1
+    assert library.srflow_standard_normal(0, 0, 1, 1, 0, 0, 1, 1, None) == 1

@@ -1,0 +1,135 @@
+"""The plugins under a real parser and builder, TensorRT-RTX's, which need no GPU. What an engine computes needs one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from srflow_export.flow_ops import append_functions
+from tests.native.conftest import NativeTree
+from tests.native.plugin_build import built_plugins
+
+CHANNELS, STEPS, DRAWN = 12, 3, 6
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What rtx_parser.py found: `found` is empty where the file was refused; `log` is all that was said."""
+
+    found: dict[str, Any]
+    log: str
+
+
+Parse = Callable[..., Parsed]
+
+
+@pytest.fixture(scope="module")
+def library(native_tree: NativeTree) -> Path:
+    return built_plugins(native_tree) / "runtime/tensorrt/libsrflow_trt.so"
+
+
+@pytest.fixture(scope="module")
+def parse(tmp_path_factory: pytest.TempPathFactory) -> Parse:
+    """parse(model, library): rtx_parser.py in a process of its own. Plugins want a libtensorrt_rtx.so by that name."""
+    spec = importlib.util.find_spec("tensorrt_rtx_libs")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("TensorRT-RTX is not installed: pip install 'srflow-sdk[rtx]'")
+    (real,) = Path(spec.submodule_search_locations[0]).glob("libtensorrt_rtx.so.*")
+    links = tmp_path_factory.mktemp("links")
+    (links / "libtensorrt_rtx.so").symlink_to(real)
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(links), os.environ.get("LD_LIBRARY_PATH", "")])
+    script = Path(__file__).with_name("rtx_parser.py")
+
+    def run(model: onnx.ModelProto, *libraries: Path) -> Parsed:
+        file = links / "model.onnx"
+        onnx.save(model, file)
+        command = [sys.executable, str(script), str(file), *map(str, libraries)]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, result.stdout + result.stderr  # a crash, whatever the file
+        return Parsed(json.loads(result.stdout.splitlines()[-1]), result.stderr)
+
+    return run
+
+
+def small_model(conditioning: int = TensorProto.FLOAT, **attributes: Any) -> onnx.ModelProto:
+    """Both flow ops, one after the other, with open sizes. attributes: of the step's tail; None leaves one out."""
+    named = {"plugin_namespace": "srflow", "plugin_version": "1"}
+    tail = {"scale_map": "tanh", "order": "shift_first", "clamp": 0.7, "begin": [CHANNELS], "end": [2 * CHANNELS]}
+    kept = {key: value for key, value in (tail | attributes).items() if value is not None}
+    inputs = ["h", "head", "injector_scale", "injector_shift", "weight", "bias"]
+    step = helper.make_node("FlowStepTail", inputs, ["mixed"], name="step", domain="srflow", **kept, **named)
+    inputs = ["mixed", "prior", "noise", "tau"]
+    split = helper.make_node("UnsqueezeSplit", inputs, ["out"], name="split", domain="srflow", bound=2.0, **named)
+
+    def tensor(name: str, kind: int, channels: int, sides: tuple[str, str], batch: str = "n") -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, [batch, channels, *sides])
+
+    coarse, fine = ("y", "x"), ("fine_y", "fine_x")
+    tensors = [
+        tensor("h", TensorProto.FLOAT, CHANNELS, coarse),
+        tensor("head", conditioning, CHANNELS, coarse),
+        tensor("injector_scale", conditioning, STEPS * CHANNELS, coarse, "b"),
+        tensor("injector_shift", conditioning, STEPS * CHANNELS, coarse, "b"),
+        tensor("prior", conditioning, 2 * DRAWN, fine),
+        tensor("noise", TensorProto.FLOAT, DRAWN, fine),
+        helper.make_tensor_value_info("tau", TensorProto.FLOAT, ["t"]),
+    ]
+    weights = {"weight": np.eye(CHANNELS, dtype=np.float32)[..., None, None], "bias": np.ones(CHANNELS, np.float32)}
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    output = tensor("out", TensorProto.FLOAT, CHANNELS // 4 + DRAWN, fine)
+    graph = helper.make_graph([step, split], "flow_ops", tensors, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("srflow", 1)])
+    model.ir_version = 10
+    append_functions(model, scale_map="tanh", order="shift_first", split_bounded=True)
+    return model
+
+
+@pytest.mark.parametrize("conditioning", [TensorProto.FLOAT, TensorProto.FLOAT16], ids=["float32", "float16"])
+def test_plugins_infer_shapes_and_an_engine_is_built(parse: Parse, library: Path, conditioning: int) -> None:
+    parsed = parse(small_model(conditioning), library)
+    assert parsed.found["plugins"] == {
+        "step": [[-1, CHANNELS, -1, -1], "FLOAT"],
+        "split": [[-1, CHANNELS // 4 + DRAWN, -1, -1], "FLOAT"],
+    }
+    assert parsed.found["engine_bytes"] > 0
+
+
+@pytest.mark.parametrize("conditioning", [TensorProto.FLOAT, TensorProto.FLOAT16], ids=["float32", "float16"])
+def test_the_same_file_is_built_without_plugins(parse: Parse, conditioning: int) -> None:
+    parsed = parse(small_model(conditioning))
+    assert parsed.found["plugins"] == {}
+    assert parsed.found["engine_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"scale_map": "cube"}, 'attribute scale_map is "cube"; it must be exp, sigmoid or tanh'),
+        ({"end": None}, "attribute end is missing"),
+        ({"clamp": 1}, "attribute clamp must be one float"),
+        ({"begin": [0]}, f"h is ?x{CHANNELS}x?x?; it must be ?x{2 * CHANNELS}x?x?"),
+        ({"begin": [36], "end": [48]}, "attribute end is 48, but injector_scale has 36 channels"),
+    ],
+    ids=["unknown map", "missing", "wrong type", "too wide", "beyond the conditioning"],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    parse: Parse, library: Path, attributes: dict[str, Any], words: str
+) -> None:
+    parsed = parse(small_model(**attributes), library)
+    assert parsed.found == {"parsed": False}
+    ours = [line for line in parsed.log.splitlines() if line.startswith("srflow: ")]
+    assert ours
+    assert set(ours) == {f"srflow: FlowStepTail step: {words}"}
