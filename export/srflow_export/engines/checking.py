@@ -66,7 +66,7 @@ def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
     if engine is None:
         raise ExportError(
             f"{graph.name}: the engine that {trt.__name__} {trt.__version__} built does not load again: {log.said()}; "
-            "build it once more, without other programs on the GPU"
+            "build it once more, without other programs on the GPU and without the cache"
         )
     report = inspect_engine(trt, engine)
     _check(report, graph, name=f"the engine of {graph.name}")

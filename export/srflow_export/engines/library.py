@@ -11,7 +11,7 @@ from srflow_sdk.engine_records import EngineRuntime
 from srflow_sdk.errors import ExportError, MissingExtraError
 from srflow_sdk.machine.gpu import Gpu, find_gpu
 
-OLDEST = {"tensorrt": (10, 15), "tensorrt_rtx": (1, 2)}
+OLDEST = {"tensorrt": (10, 15), "tensorrt_rtx": (1, 7)}
 """Versions from which this exporter's calls are there and mean what it thinks."""
 
 _TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}

@@ -41,22 +41,25 @@ def parse_shapes(text: str) -> LrProfile:
 
 
 def default_profile(manifest: Manifest) -> LrProfile:
-    """LR sizes of the tiles that the runtime cuts by itself (`tile="auto"`), square.
+    """LR sizes of the windows that the runtime draws by itself (`tile="auto"`), square.
 
-    min: the smallest core there is, at an image's corner of which no halo reaches out; smaller images need --shapes.
-    opt: a core of the size from which halos cost little, with its halo on both sides: most tiles of most images.
-    max: the same of the largest core that a GPU with 8 GB affords. The library reserves activations for the largest
-    size, whatever sizes come: a larger default would shut such GPUs out, and gain little for others, whose tiles are
-    cut to fit.
+    min: the smallest core that there is; the runtime pads smaller images. opt: the core that it cuts on a GPU with
+    8 GB, with its halo on both sides; with engines, it cuts no larger one. max: the same. A library reserves
+    activations for the largest size, whatever sizes come, and larger windows would only spare some halo.
     """
     multiple = manifest.size_multiple
-    reach = 2 * tiles.padded_size(manifest.halo, multiple)
-    low, best, high = (
-        tiles.padded_size(tiles.MIN_TILE, multiple),
-        _auto_core(manifest, budget=tiles.AUTO_BUDGET_BYTES) + reach,
-        _auto_core(manifest, budget=_COMMON_GPU_BUDGET) + reach,
+    core = tiles.core_size(
+        "auto",
+        height=_MOST,
+        width=_MOST,
+        multiple=multiple,
+        halo=manifest.halo,
+        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+        budget=_COMMON_GPU_BUDGET,
     )
-    return LrProfile(min=(low, low), opt=(best, best), max=(max(best, high),) * 2)
+    assert core is not None  # for the type checker: no budget holds such an image in one tile
+    low, best = tiles.padded_size(tiles.MIN_TILE, multiple), core + 2 * tiles.padded_size(manifest.halo, multiple)
+    return LrProfile(min=(low, low), opt=(best, best), max=(best, best))
 
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
@@ -109,22 +112,6 @@ def _shape(entry: onnx.ValueInfoProto, size: tuple[int, int], *, scale: int, gra
         f"{graph}: the input {entry.name} is none that an encoder or a sampler of this exporter has, so its sizes are "
         "not known; export the checkpoint again with srflow-export"
     )
-
-
-def _auto_core(manifest: Manifest, *, budget: int) -> int:
-    """Side of the cores that `tile="auto"` cuts an endless image into."""
-    core = tiles.core_size(
-        "auto",
-        height=1 << 20,
-        width=1 << 20,
-        multiple=manifest.size_multiple,
-        halo=manifest.halo,
-        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-        budget=budget,
-        most=_COMMON_GPU_BUDGET,
-    )
-    assert core is not None  # for the type checker: no budget holds such an image in one tile
-    return core
 
 
 def _parsed_size(text: str, part: str) -> tuple[int, int]:
