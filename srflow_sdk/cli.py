@@ -13,11 +13,12 @@ try:
     import signal
     from collections.abc import Iterator, Sequence
     from pathlib import Path, PurePosixPath
-    from typing import TYPE_CHECKING, Any, NoReturn
+    from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
     import click
 
     from srflow_sdk.batch.interrupts import STOPPING, deferred_interrupts
+    from srflow_sdk.device_names import Device
     from srflow_sdk.errors import ArgumentError, SRFlowError
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
@@ -114,10 +115,10 @@ class ShardParameter(click.ParamType[Any]):
 @click.option("--max-pixels", type=CountParameter(), default="100M", show_default=True, help="Refuse larger inputs.")
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=click.Choice(get_args(Device)),
     default="auto",
     show_default=True,
-    help="auto: CUDA where it really works, else the CPU; srflow-doctor says what does.",
+    help="auto: a GPU where one really works, else the CPU; srflow-doctor says what does.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
 @click.version_option(package_name="srflow-sdk", prog_name="srflow-upscale")

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from numbers import Integral
-from typing import Literal, get_args
+from typing import get_args
 
+from srflow_sdk.backends.agreement import check_agreement
 from srflow_sdk.backends.base import Backend, Conditioning
-from srflow_sdk.backends.ort import OnnxRuntimeBackend, cuda_offered
+from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
+from srflow_sdk.backends.plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.device_names import Device, PluginDevice
 from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.machine.gpu import find_gpu
 
 __all__ = ["Backend", "Conditioning", "Device", "OnnxRuntimeBackend", "open_backend"]
 
-Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+_TRUSTED = ("cpu", "cuda")  # the others' pictures are compared with the CPU's before they are used
 _log = logging.getLogger(__name__)
 
 
 def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None = None) -> Backend:
     """An active backend for a bundle; the caller deactivates it.
 
-    device: "cpu", "cuda", or "auto": CUDA if ONNX Runtime has it and it really starts, else the CPU.
+    device: "cpu"; "cuda"; "tensorrt", ONNX Runtime's TensorRT provider; a plug-in provider of ONNX Runtime: "rtx"
+    (TensorRT-RTX), "webgpu" or "openvino"; or "auto", the first of these that really starts: CUDA, RTX, WebGPU,
+    OpenVINO (those three on a GPU alone), the CPU. What is offered and does not start is passed over with a warning.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
     Raises: ArgumentError for unknown devices or threads, DeviceError if the device cannot be used, BundleError if the
@@ -30,20 +37,48 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
         raise ArgumentError(f"device is {device!r}; it is one of {', '.join(get_args(Device))}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads is {threads!r}; it is a whole number from 1, or None")
-    if device == "tensorrt":
-        raise DeviceError(
-            f'{bundle.path} holds no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs'
-        )
-    if device == "cuda" or (device == "auto" and cuda_offered()):
+    if device != "auto":
+        return _opened(bundle, device, threads=threads)
+    for candidate in _offered(bundle):
         try:
-            return _activated(OnnxRuntimeBackend(bundle, device="cuda", threads=threads))
+            return _opened(bundle, candidate, threads=threads)
         except DeviceError as error:
-            if device == "cuda":
-                raise
-            _log.warning("running on the CPU: %s", error)
-    return _activated(OnnxRuntimeBackend(bundle, device="cpu", threads=threads))
+            _warn(candidate, error)
+    return _opened(bundle, "cpu", threads=threads)
 
 
-def _activated(backend: Backend) -> Backend:
-    backend.activate()
+def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
+    """Devices in the order of "auto", as far as can be told without starting them; the CPU is not among them."""
+    if cuda_offered():
+        yield "cuda"
+    for name in get_args(PluginDevice):
+        plugin = PLUGINS[name]
+        try:
+            # Not on the CPU: in float32, on two threads of an EPYC, OpenVINO took 1.05 to 1.6 times as long as ONNX
+            # Runtime's own kernels, and WebGPU has nothing there but a renderer for tests.
+            if plugin.installed and (name != "rtx" or find_gpu() is not None) and has_gpu(plugin):
+                yield name
+        except DeviceError as error:
+            _warn(name, error)
+
+
+def _warn(device: str, error: DeviceError) -> None:
+    _log.warning("going on without %s: %s", device, error)
+
+
+def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backend:
+    backend = OnnxRuntimeBackend(bundle, device=device, threads=threads)
+    try:
+        backend.activate()
+    except DeviceError as error:
+        if device != "tensorrt":
+            raise
+        raise DeviceError(f"{bundle.path} holds no TensorRT engines, and its graphs cannot be run: {error}") from error
+    if device not in _TRUSTED:
+        try:
+            with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
+                check_agreement(backend, reference, bundle.manifest, mend=backend.mend)
+        except BaseException:
+            backend.deactivate()
+            raise
     return backend

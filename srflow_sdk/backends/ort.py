@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or through CUDA.
+"""ONNX Runtime, on the CPU or through any of its providers.
 
 Both graphs are always run through IOBinding: conditioning stays where it was computed, as OrtValues, and the CPU runs
 the same code as the GPU.
@@ -6,27 +6,33 @@ the same code as the GPU.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning
+from srflow_sdk.backends.ort_providers import (
+    CPU,
+    CpuProvider,
+    CudaProvider,
+    OrtDevice,
+    Provider,
+    TensorRTProvider,
+    cuda_offered,
+    one_line,
+    onnxruntime,
+)
+from srflow_sdk.backends.plugin_providers import PLUGINS, PluginProvider
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 
-OrtDevice = Literal["cpu", "cuda"]
-_CUDA = "CUDAExecutionProvider"
-_CPU = "CPUExecutionProvider"
-_CUDA_MEND = (
-    "install the GPU build in place of the CPU one (pip uninstall onnxruntime; pip install onnxruntime-gpu), check the "
-    'NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
-)
+__all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
+
 _FATAL_ONLY = 4
 _OUT_OF_MEMORY = re.compile(
     r"failed to allocate memory|bad_alloc|bad allocation|out of memory|AllocateRaw|ALLOC_FAILED", re.IGNORECASE
@@ -48,8 +54,9 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    device: "cpu", or "cuda" for the first GPU. threads: CPU threads for the operators, at most one per core; None
-    leaves the choice to ONNX Runtime (one per physical core). encoder, sampler: the graphs' files in the bundle.
+    device: "cpu"; "cuda", or "tensorrt" in front of it, for the first GPU; or a plug-in provider's name. threads: CPU
+    threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per physical core).
+    encoder, sampler: the graphs' files in the bundle.
     """
 
     def __init__(
@@ -63,7 +70,7 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         super().__init__()
         self._bundle = bundle
-        self._device = device
+        self._provider = _provider(bundle, device, threads=threads)
         self._threads = threads
         self._files = encoder, sampler
         self._encoder: Any = None
@@ -72,11 +79,23 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def device(self) -> str:
-        return self._device
+        return self._provider.device
+
+    @property
+    def gpu(self) -> int | None:
+        return self._provider.gpu
+
+    @property
+    def window_limits(self) -> LrProfile | None:
+        return self._provider.limits
+
+    @property
+    def mend(self) -> str:
+        """What to do where the device does not do what it should."""
+        return self._provider.mend
 
     def activate_impl(self) -> None:
-        if self._device == "cuda":
-            _prepare_cuda()
+        self._provider.prepare()
         encoder, sampler = map(self._session, self._files)
         _check_graphs(self._bundle, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
@@ -90,8 +109,8 @@ class OnnxRuntimeBackend(Backend):
         binding = session.io_binding()
         binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
         for name in names:
-            binding.bind_output(name, self._device)
-        self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self._device}")
+            binding.bind_output(name, self._provider.memory)
+        self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
         return OrtConditioning(dict(zip(names, binding.get_outputs(), strict=True)))
 
     def sample_impl(
@@ -107,7 +126,7 @@ class OnnxRuntimeBackend(Backend):
             binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
         binding.bind_cpu_input("tau", np.array([tau], np.float32))
         binding.bind_output("sr", "cpu")
-        self._run(session, binding, f"sampling on {self._device}")
+        self._run(session, binding, f"sampling on {self.device}")
         sr: NDArray[np.float32] = binding.get_outputs()[0].numpy()
         return sr
 
@@ -115,20 +134,21 @@ class OnnxRuntimeBackend(Backend):
         options = None
         if self._scarce:
             # The arenas keep what they once took, and leave nothing for anyone else when memory is short.
-            options = _onnxruntime().RunOptions()
-            arena = "gpu:0" if self._device == "cuda" else "cpu:0"
+            options = onnxruntime().RunOptions()
+            arena = "gpu:0" if self._provider.memory == "cuda" else "cpu:0"
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
         try:
-            session.run_with_iobinding(binding, options)
+            with self._provider.one_at_a_time:
+                session.run_with_iobinding(binding, options)
         except Exception as error:  # ORT's exceptions have no common base but Exception
-            reason = _one_line(error)
+            reason = one_line(error)
             if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(reason):
                 self._scarce = True
                 raise OutOfMemoryError(f"{what} failed: out of memory ({reason}); use smaller tiles") from error
             raise DeviceError(f"{what} failed: {reason}") from error
 
     def _session(self, name: str) -> Any:
-        ort = _onnxruntime()
+        ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
         # More threads than cores only wait for each other, and each costs memory.
@@ -136,56 +156,49 @@ class OnnxRuntimeBackend(Backend):
         # Threads that spin between operators take the processor from the other session and from the app: with another
         # load on the machine, spinning made a call 1.3 to 1.4 times slower.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         # Memory plans are kept per input shape, and tiles come in several: the full-size ×4 network took 0.7 GB more
         # over nine tiles with them, and no less time.
         options.enable_mem_pattern = False
-        providers: list[Any] = [_CPU]
-        if self._device == "cuda":
-            # Tiles come in several shapes: an exhaustive search would run again for each. TF32 would round the
-            # conditioning of a float32 bundle to 10 bits.
-            providers.insert(0, (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}))
+        provider = self._provider
         path = self._bundle.file(name)
         try:
+            providers = provider.configure(options, name)
             session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # ORT's exceptions have no common base but Exception
-            if self._device == "cuda":
-                raise DeviceError(f"CUDA cannot run {name}: {_one_line(error)}; {_CUDA_MEND}") from error
+            if provider.provider != CPU:
+                raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.mend}") from error
             raise BundleError(
-                f"{path} is not a graph that ONNX Runtime {ort.__version__} can load: {_one_line(error)}; "
+                f"{path} is not a graph that ONNX Runtime {ort.__version__} can load: {one_line(error)}; "
                 "export the bundle again, or pip install -U onnxruntime"
             ) from error
-        if self._device == "cuda" and _CUDA not in session.get_providers():
-            raise DeviceError(f"ONNX Runtime has CUDA support but could not start it here; {_CUDA_MEND}")
+        _check_runs_there(session, provider, name)
         return session
 
 
-def _onnxruntime() -> Any:
-    """The module. What is left of it after one of two builds was uninstalled imports, but is empty."""
+def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Provider:
+    if device == "cpu":
+        return CpuProvider()
+    if device == "cuda":
+        return CudaProvider()
+    if device == "tensorrt":
+        return TensorRTProvider(bundle)
+    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256, threads=threads)
+
+
+def _check_runs_there(session: Any, provider: Provider, name: str) -> None:
+    """ONNX Runtime makes a session without a provider that does not start, or that takes no node, and says nothing."""
+    if provider.provider not in session.get_providers():
+        raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {provider.mend}")
     try:
-        import onnxruntime
-    except ImportError as error:
+        taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+    except (AttributeError, RuntimeError):  # an ONNX Runtime that does not record it
+        return
+    if provider.provider not in taken:
         raise DeviceError(
-            f"ONNX Runtime cannot be imported: {_one_line(error)}; srflow-doctor says the mend"
-        ) from error
-    if not hasattr(onnxruntime, "InferenceSession"):
-        raise DeviceError("ONNX Runtime is broken: the module is there, its files are not; srflow-doctor says the mend")
-    return onnxruntime
-
-
-def cuda_offered() -> bool:
-    """Whether the installed ONNX Runtime was built with CUDA; whether a GPU is there only a session can tell."""
-    return _CUDA in _onnxruntime().get_available_providers()
-
-
-def _prepare_cuda() -> None:
-    """Load CUDA's libraries from their pip packages, if that is how they are installed."""
-    ort = _onnxruntime()
-    if not cuda_offered():
-        raise DeviceError(f"the installed ONNX Runtime {ort.__version__} has no CUDA support; {_CUDA_MEND}")
-    if hasattr(ort, "preload_dlls"):
-        # It prints what it does not find, which matters only if the session then fails, and that says so itself.
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
+            f"{provider.title} runs no part of {name} (ONNX Runtime gave all of it to "
+            f"{', '.join(sorted(taken)) or 'nobody'}); {provider.mend}"
+        )
 
 
 def _still_open(session: Any) -> Any:
@@ -204,7 +217,3 @@ def _check_graphs(bundle: Bundle, encoder: Any, sampler: Any) -> None:
     if not lr_only or wanted != found or [value.name for value in sampler.get_outputs()] != ["sr"]:
         odd = ", ".join(sorted(wanted ^ found)) or "lr or sr"
         raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

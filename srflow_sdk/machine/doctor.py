@@ -7,51 +7,46 @@ import platform
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.machine import onnxruntime_installs as installs
+from srflow_sdk.machine.checks import Check, upscaled
 from srflow_sdk.machine.probes import ask
+from srflow_sdk.machine.provider_checks import check_plugin, check_tensorrt_provider, judged, plugin_devices
 
 DISTRIBUTION = "srflow-sdk"
 REINSTALL = "pip install --force-reinstall srflow-sdk"
 
-State = Literal["ok", "missing", "problem"]
 _WIDTH, _NAME_WIDTH = 118, 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One line of the doctor.
-
-    state: "ok"; "missing" for an optional part that is absent; "problem" for what is there, or must be, and is broken.
-    basic: whether upscaling on the CPU depends on it. mends: purpose and command, the likeliest first; a purpose may be
-    empty.
-    """
-
-    name: str
-    state: State
-    detail: str
-    basic: bool = False
-    mends: tuple[tuple[str, str], ...] = ()
+_LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
 
 
 def examine() -> Iterator[Check]:
     """Run the checks, each given as soon as it is known. Never raises for what it finds; takes a few seconds."""
-    driver = ask("nvidia_driver")
-    runtime = ask("onnxruntime")
-    yield _check_sdk()
-    yield _check_machine()
-    yield _check_model()
-    yield _check_onnxruntime(runtime, wants_gpu="error" not in driver)
+    # What only loads libraries goes on beside what measures: two at a time, because upscaling is timed.
+    with ThreadPoolExecutor(2) as pool:
+        driver, runtime = pool.map(ask, ("nvidia_driver", "onnxruntime"))
+        vips = pool.submit(ask, "libvips")
+        modules = [pool.submit(ask, "module", module) for _, module, _ in _LIBRARIES]
+        yield _check_sdk()
+        yield _check_machine()
+        yield _check_model()
+        yield _check_onnxruntime(runtime, wants_gpu="error" not in driver)
+        image_files = _check_image_files(vips.result())
+        libraries = [
+            _check_tensorrt(*names, answer.result(), driver) for names, answer in zip(_LIBRARIES, modules, strict=True)
+        ]
     yield _check_cpu()
-    yield _check_image_files()
+    yield image_files
     yield _check_driver(driver)
     yield _check_cuda(runtime, driver)
-    for name, module, extra in (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx")):
-        yield _check_tensorrt(name, module, extra, driver)
+    yield from libraries
+    yield check_tensorrt_provider(runtime, driver, ask)
+    for device in plugin_devices():
+        yield check_plugin(device, runtime, driver, ask)
     for extra in ("export", "train"):
         yield _check_extra(extra)
 
@@ -146,16 +141,10 @@ def _check_cpu() -> Check:
     answer = ask("upscale", "cpu")
     if "error" in answer:
         return Check(name="upscale on CPU", state="problem", detail=answer["error"], basic=True)
-    return Check(name="upscale on CPU", state="ok", detail=_speed(answer), basic=True)
+    return Check(name="upscale on CPU", state="ok", detail=upscaled(answer), basic=True)
 
 
-def _speed(answer: dict[str, Any]) -> str:
-    width, height = answer["size"]
-    return f"works: 32×32 to {width}×{height} in {answer['seconds']:.2f} s"
-
-
-def _check_image_files() -> Check:
-    answer = ask("libvips")
+def _check_image_files(answer: dict[str, Any]) -> Check:
     if "error" in answer:
         mend = "pip install --force-reinstall pyvips pyvips-binary"
         return Check(name="image files", state="problem", detail=answer["error"], basic=True, mends=(("", mend),))
@@ -198,14 +187,10 @@ def _check_cuda(runtime: dict[str, Any], driver: dict[str, Any]) -> Check:
         return Check(name=name, state="missing", detail=detail, mends=(("", mend),))
     if "error" in driver:
         return Check(name=name, state="missing", detail="CUDA is installed, and there is no GPU to use")
-    answer = ask("upscale", "cuda")
-    if "error" in answer:
-        return Check(name=name, state="problem", detail=answer["error"])
-    return Check(name=name, state="ok", detail=_speed(answer))
+    return judged(name, ask("upscale", "cuda"))
 
 
-def _check_tensorrt(name: str, module: str, extra: str, driver: dict[str, Any]) -> Check:
-    answer = ask("module", module)
+def _check_tensorrt(name: str, module: str, extra: str, answer: dict[str, Any], driver: dict[str, Any]) -> Check:
     if "error" in answer:
         absent = f"No module named '{module}'" in answer["error"]
         detail = "not installed" if absent else answer["error"]
@@ -213,7 +198,7 @@ def _check_tensorrt(name: str, module: str, extra: str, driver: dict[str, Any]) 
         return Check(name=name, state="missing" if absent else "problem", detail=detail, mends=mends)
     if "error" in driver:
         return Check(name=name, state="missing", detail=f"{module} {answer['version']}, but no GPU to run engines on")
-    return Check(name=name, state="ok", detail=f"{module} {answer['version']}")
+    return Check(name=name, state="ok", detail=f"{module} {answer['version']} on {driver['gpus'][0]}")
 
 
 def _check_extra(extra: str) -> Check:

@@ -12,6 +12,7 @@ import ctypes
 import importlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -67,15 +68,47 @@ def onnxruntime() -> dict[str, Any]:
 
 
 def upscale(device: str) -> dict[str, Any]:
-    """Upscale a small image with the embedded model."""
-    from PIL import Image
+    """Upscale a small image with the embedded model; on other devices than the CPU, compare it with the CPU's.
+
+    "decibels" is the PSNR between the two, None where they are equal.
+    """
+    import numpy as np
 
     from srflow_sdk.upscaler import Upscaler
 
+    y, x = np.mgrid[:32, :32].astype(np.float32)
+    image = np.stack([0.5 + 0.4 * np.sin(x / 4 + shift) * np.cos(y / 3 - shift) for shift in range(3)], axis=-1)
     with Upscaler(device=device) as upscaler:  # type: ignore[arg-type]
         start = time.perf_counter()
-        size = upscaler.upscale(Image.new("RGB", (32, 32), "gray")).size
-        return {"size": size, "seconds": time.perf_counter() - start}
+        picture = upscaler.upscale(image)
+        seconds = time.perf_counter() - start
+    answer = {"size": picture.shape[1::-1], "seconds": seconds}
+    if device != "cpu":
+        with Upscaler(device="cpu") as reference:
+            error = float(np.mean((picture - reference.upscale(image)) ** 2, dtype=np.float64))
+        answer["decibels"] = -10 * math.log10(error) if error else None
+    return answer
+
+
+def tensorrt_provider() -> dict[str, Any]:
+    """Load ONNX Runtime's TensorRT provider and what it was linked against; the error names what is missing."""
+    from srflow_sdk.backends.ort_providers import preload_cuda, tensorrt_library_version
+
+    preload_cuda()
+    version = tensorrt_library_version()
+    _load_provider("tensorrt")
+    return {"version": version}
+
+
+def plugin_provider(device: str) -> dict[str, Any]:
+    """What a plug-in provider of ONNX Runtime finds on this machine; where it is not installed, how to get it."""
+    from srflow_sdk.backends.plugin_providers import PLUGINS, described, find_devices
+
+    plugin = PLUGINS[device]  # type: ignore[index]
+    about = {"needs": plugin.needs, "mend": plugin.mend, "version": plugin.version}
+    if not plugin.installed:
+        return {**about, "installed": False}
+    return {**about, "installed": True, "devices": [described(found) for found in find_devices(plugin)]}
 
 
 def cuda_libraries() -> dict[str, Any]:
@@ -84,11 +117,16 @@ def cuda_libraries() -> dict[str, Any]:
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()
-    folder = Path(str(ort.__file__)).parent / "capi"
-    for provider in ("shared", "cuda"):  # the second uses symbols of the first
+    _load_provider("cuda")
+    return {}
+
+
+def _load_provider(name: str) -> None:
+    """A provider's library, and the one whose symbols it uses."""
+    folder = Path(str(importlib.import_module("onnxruntime").__file__)).parent / "capi"
+    for provider in ("shared", name):
         library = next(folder.glob(f"*onnxruntime_providers_{provider}.*"))
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    return {}
 
 
 def nvidia_driver() -> dict[str, Any]:
@@ -140,7 +178,17 @@ def module(name: str) -> dict[str, Any]:
 
 
 _QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    question.__name__: question for question in (onnxruntime, upscale, cuda_libraries, nvidia_driver, libvips, module)
+    question.__name__: question
+    for question in (
+        onnxruntime,
+        upscale,
+        cuda_libraries,
+        tensorrt_provider,
+        plugin_provider,
+        nvidia_driver,
+        libvips,
+        module,
+    )
 }
 
 

@@ -18,6 +18,8 @@ GPU_RUNTIME = {
 }
 DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
 WORKS = {"size": [128, 128], "seconds": 0.1}
+EQUAL = {**WORKS, "decibels": 130.2}
+ABSENT = {"installed": False, "version": "", "needs": "hardware", "mend": "pip install it"}
 FORMATS = dict.fromkeys(("PNG", "JPEG", "WebP", "TIFF", "GIF", "AVIF"), True)
 NO_DRIVER = {"error": "libcuda.so.1: cannot open shared object file: No such file or directory"}
 
@@ -31,6 +33,9 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
         "cuda_libraries": {},
         "nvidia_driver": NO_DRIVER,
         "libvips": {"version": "8.18.7", "pyvips": "3.2.0", "formats": {**FORMATS, "HEIC": False}},
+        "plugin_provider_rtx": ABSENT,
+        "plugin_provider_webgpu": ABSENT,
+        "plugin_provider_openvino": ABSENT,
         "module_tensorrt": {"error": "No module named 'tensorrt'"},
         "module_tensorrt_rtx": {"error": "No module named 'tensorrt_rtx'"},
         **answers,
@@ -42,7 +47,8 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
 def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = diagnose(monkeypatch)
     assert checks["upscale on CPU"].state == "ok"
-    for name in ("NVIDIA GPU", "upscale on CUDA", "TensorRT", "TensorRT-RTX"):
+    providers = ("TensorRT EP", "TensorRT-RTX EP", "WebGPU EP", "OpenVINO EP")
+    for name in ("NVIDIA GPU", "upscale on CUDA", "TensorRT", "TensorRT-RTX", *providers):
         assert checks[name].state == "missing"
 
 
@@ -61,8 +67,13 @@ def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_cuda_is_ok_only_if_it_really_upscales(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = {"onnxruntime": GPU_RUNTIME, "nvidia_driver": DRIVER}
-    assert diagnose(monkeypatch, **gpu, upscale_cuda=WORKS)["upscale on CUDA"].state == "ok"
+    assert diagnose(monkeypatch, **gpu, upscale_cuda=EQUAL)["upscale on CUDA"].state == "ok"
     assert diagnose(monkeypatch, **gpu)["upscale on CUDA"].state == "problem"
+
+
+def test_a_tensorrt_that_can_run_is_named_with_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = diagnose(monkeypatch, nvidia_driver=DRIVER, module_tensorrt={"version": "10.15.1"})["TensorRT"]
+    assert (check.state, check.detail) == ("ok", "tensorrt 10.15.1 on NVIDIA L4")
 
 
 def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,3 +120,22 @@ def test_a_probe_brings_its_answer_or_one_line_of_error() -> None:
     assert probes.ask("module", "no_such_module") == {"error": "No module named 'no_such_module'"}
     assert set(probes.ask("onnxruntime")) == {"version", "package", "cuda", "providers"}
     assert probes.ask("libvips")["formats"]["PNG"]
+    assert probes.ask("plugin_provider", "webgpu")["needs"]
+
+
+def test_the_probe_of_a_device_compares_its_picture_with_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import srflow_sdk.upscaler
+
+    real = srflow_sdk.upscaler.Upscaler
+    monkeypatch.setattr(srflow_sdk.upscaler, "Upscaler", lambda device: real(device="cpu", threads=1))
+    assert "decibels" not in probes.upscale("cpu")
+    assert probes.upscale("cuda")["decibels"] is None
+
+    class Brighter(real):
+        def upscale(self, image: Any, **options: Any) -> Any:
+            return super().upscale(image, **options) + 0.01
+
+    monkeypatch.setattr(
+        srflow_sdk.upscaler, "Upscaler", lambda device: (real if device == "cpu" else Brighter)(device="cpu", threads=1)
+    )
+    assert probes.upscale("cuda")["decibels"] == pytest.approx(40, abs=0.1)

@@ -1,0 +1,72 @@
+"""The folder where what can be computed again is kept between runs: engines, kernels, timings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+
+VARIABLE = "SRFLOW_CACHE_DIR"
+"""Environment variable that names another folder."""
+
+_log = logging.getLogger(__name__)
+_complained = False
+
+
+def cache_folder(*parts: str) -> Path | None:
+    """A folder of the user's cache, made with access for this user alone; None if it cannot be had.
+
+    parts: names of folders in it. It lies in $SRFLOW_CACHE_DIR, else where the system keeps caches: on Linux in
+    $XDG_CACHE_HOME or ~/.cache. Libraries load code from here, so a folder that belongs to somebody else, or that
+    others may write to, is not used. Without a cache everything works and starts more slowly: the first None of a
+    process is a warning, never an error.
+    """
+    global _complained
+    folder = _root()
+    try:
+        _make_private(folder)
+        for part in parts:
+            folder = folder / part
+            _make_private(folder)
+    except OSError as error:
+        if not _complained:
+            _complained = True
+            _log.warning(
+                "going on without a cache, which only costs time: %s; %s names another folder", error, VARIABLE
+            )
+        return None
+    return folder
+
+
+def _root() -> Path:
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).absolute()
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a home, as in some containers
+        home = Path(os.sep)
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else home / "AppData" / "Local") / "srflow-sdk" / "Cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "srflow-sdk"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The specification of XDG_CACHE_HOME says that a relative path is to be ignored.
+    return (given if given.is_absolute() else home / ".cache") / "srflow-sdk"
+
+
+def _make_private(folder: Path) -> None:
+    """Raises: OSError if the folder cannot be made, or others could put files there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if sys.platform != "win32":
+        found = folder.stat()
+        if found.st_uid != os.geteuid():
+            raise PermissionError(f"{folder} belongs to another user")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{folder} can be written to by others (chmod 700 mends it)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written to")

@@ -1,0 +1,40 @@
+"""What the doctor says of one part of this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["ok", "missing", "problem"]
+
+FLOAT32_DB = 90.0
+"""PSNR from which two pictures may both be float32's: what srflow-export demands of float32."""
+
+LEAST_DB = 38.0
+"""PSNR under which two pictures are different ones: what srflow-export demands of its coarsest precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of the doctor.
+
+    state: "ok"; "missing" for an optional part that is absent; "problem" for what is there, or must be, and is broken.
+    basic: whether upscaling on the CPU depends on it. mends: purpose and command, the likeliest first; a purpose may be
+    empty.
+    """
+
+    name: str
+    state: State
+    detail: str
+    basic: bool = False
+    mends: tuple[tuple[str, str], ...] = ()
+
+
+def upscaled(answer: dict[str, Any]) -> str:
+    """What the probe `upscale` answered, for people."""
+    width, height = answer["size"]
+    text = f"works: 32×32 to {width}×{height} in {answer['seconds']:.2f} s"
+    if "decibels" not in answer:
+        return text
+    decibels = answer["decibels"]
+    return f"{text}, {'equal to the CPU' if decibels is None else f'{decibels:.0f} dB against the CPU'}"

@@ -1,0 +1,164 @@
+"""Plug-in providers that are absent, broken or made up: discovery, the choice of a device, refusals, settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import onnxruntime
+import pytest
+
+from srflow_sdk.backends import open_backend, plugin_providers
+from srflow_sdk.backends.plugin_providers import PLUGINS, Plugin
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.device_names import PluginDevice
+from srflow_sdk.errors import DeviceError
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A WebGPU package, to be given content; nothing is registered yet."""
+    folder = tmp_path / "site"
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(plugin_providers, "_registered", set())
+    monkeypatch.delitem(sys.modules, "onnxruntime_ep_webgpu", raising=False)
+    (folder / "onnxruntime_ep_webgpu").mkdir(parents=True)
+    yield folder / "onnxruntime_ep_webgpu"
+    sys.modules.pop("onnxruntime_ep_webgpu", None)
+
+
+def test_a_package_is_found_without_importing_it(package: Path) -> None:
+    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    assert PLUGINS["webgpu"].installed
+
+
+@pytest.mark.parametrize("device", get_args(PluginDevice))
+def test_an_absent_package_is_refused_with_the_command_that_installs_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: PluginDevice
+) -> None:
+    monkeypatch.setattr(plugin_providers, "_registered", set())
+    monkeypatch.setattr(Plugin, "installed", property(lambda _self: False))
+    with pytest.raises(DeviceError, match=f"is not installed: {PLUGINS[device].mend}.*It needs"):
+        open_backend(bundle, device=device)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("raise OSError('libcuda.so.1: cannot open')\n", r"libcuda\.so\.1: cannot open; it needs"),
+        ("def get_library_path():\n    return '/nowhere/lib.so'\n", "cannot be loaded: .*needs a GPU"),
+        ("", "no attribute 'get_library_path'"),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(
+    bundle: Bundle, package: Path, content: str, says: str
+) -> None:
+    (package / "__init__.py").write_text(content)
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=says):
+            open_backend(bundle, device="webgpu")
+
+
+def test_an_old_runtime_is_refused_with_the_upgrade(
+    bundle: Bundle, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
+    with pytest.raises(DeviceError, match=r"needs ONNX Runtime 1\.24.*pip install -U"):
+        open_backend(bundle, device="webgpu")
+
+
+class Found:
+    """What ONNX Runtime says of a device of a plug-in provider."""
+
+    def __init__(self, provider: str, kind: Any, **metadata: str) -> None:
+        self.ep_name = provider
+        self.ep_metadata = metadata
+        self.device = type("Hardware", (), {"type": kind, "vendor": "Maker", "metadata": metadata})()
+
+
+def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kinds, plugin = onnxruntime.OrtHardwareDeviceType, PLUGINS["openvino"]
+    machine = [
+        Found(plugin.provider, kinds.CPU, ov_device="CPU"),
+        Found(plugin.provider, kinds.NPU, ov_device="NPU"),
+        Found(plugin.provider, kinds.GPU, ov_device="GPU", is_virtual="1"),
+        Found(f"{plugin.provider}.AUTO", kinds.GPU),
+        Found(plugin.provider, kinds.GPU, ov_device="GPU.0", FULL_DEVICE_NAME="Arc"),
+    ]
+    monkeypatch.setattr(plugin_providers, "_registered", {plugin.module})
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: machine)
+    found = plugin_providers.find_devices(plugin)
+    assert [plugin_providers.described(device) for device in found] == ["GPU, Arc", "CPU, Maker"]
+    assert plugin_providers.has_gpu(plugin)
+    machine.pop()
+    assert not plugin_providers.has_gpu(plugin)
+
+
+def test_no_device_is_refused_with_what_it_needs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin_providers, "_registered", {PLUGINS["webgpu"].module})
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
+    with pytest.raises(DeviceError, match=r"WebGPU provider offers no device.*Vulkan.*srflow-doctor"):
+        open_backend(bundle, device="webgpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "metadata", "expected"),
+    [
+        ("webgpu", {}, {"preferredLayout": "NCHW"}),
+        ("openvino", {"ov_device": "GPU.1"}, {"load_config": '{"GPU": {"INFERENCE_PRECISION_HINT": "f32", "CACHE'}),
+        ("rtx", {}, {"nv_runtime_cache_path": "/"}),
+    ],
+)
+def test_each_provider_gets_the_settings_that_keep_the_picture(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: PluginDevice, metadata: dict[str, str], expected: Any
+) -> None:
+    plugin = PLUGINS[device]
+    found = Found(plugin.provider, onnxruntime.OrtHardwareDeviceType.GPU, **metadata)
+    monkeypatch.setattr(plugin_providers, "find_devices", lambda _plugin: [found])
+    given: list[Any] = []
+
+    class Options:
+        def add_provider_for_devices(self, devices: list[Any], settings: dict[str, str]) -> None:
+            given.append((devices, settings))
+
+    provider = plugin_providers.PluginProvider(plugin, model_sha256="a" * 64, threads=3)
+    provider.prepare()
+    assert provider.configure(Options(), "encoder.onnx") is None
+    ((devices, settings),) = given
+    assert devices == [found]
+    assert settings.keys() == expected.keys()
+    assert all(settings[name].startswith(value) for name, value in expected.items())
+    assert "THREADS" not in str(settings), "of the CPU, and this is a GPU"
+
+
+def test_a_library_is_registered_once_and_not_if_the_application_did(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime refuses the same name twice, and shows every device twice for two names."""
+    (package / "__init__.py").write_text("def get_library_path():\n    return 'lib.so'\n")
+    plugin, calls = PLUGINS["webgpu"], []
+    monkeypatch.setattr(onnxruntime, "register_execution_provider_library", lambda *names: calls.append(names))
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
+    for _ in range(2):
+        assert plugin_providers.find_devices(plugin) == []
+    assert calls == [(plugin.module, "lib.so")]
+    monkeypatch.setattr(plugin_providers, "_registered", set())
+    device = Found(plugin.provider, onnxruntime.OrtHardwareDeviceType.GPU)
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: [device])
+    assert plugin_providers.find_devices(plugin) == [device]
+    assert len(calls) == 1

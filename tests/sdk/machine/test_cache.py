@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from srflow_sdk.machine import cache
+from srflow_sdk.machine.cache import cache_folder
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_complained", False)
+    monkeypatch.delenv("SRFLOW_CACHE_DIR", raising=False)
+
+
+def test_the_variable_names_the_folder_which_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "deep" / "cache"))
+    found = cache_folder("engines", "key")
+    assert found == tmp_path / "deep" / "cache" / "engines" / "key"
+    if sys.platform != "win32":
+        for folder in (found, found.parent, found.parent.parent):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert cache_folder("engines", "key") == found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where Linux keeps caches")
+def test_without_it_the_folder_is_where_the_system_keeps_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "srflow-sdk"
+    for ignored in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert cache_folder() == tmp_path / ".cache" / "srflow-sdk"
+
+
+def test_a_relative_folder_is_the_same_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", "here")
+    assert cache_folder() == tmp_path / "here"
+
+
+def refused(caplog: pytest.LogCaptureFixture) -> str:
+    """What the one warning says, after two refusals."""
+    assert cache_folder("a") is None
+    assert cache_folder("b") is None
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    return record.getMessage()
+
+
+def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
+    said = refused(caplog)
+    assert "SRFLOW_CACHE_DIR names another folder" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_a_folder_that_others_may_write_to_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Engines and kernels are code: whoever can put a file there could run it as this user."""
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
+    assert "chmod 700" in refused(caplog)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX owners")
+def test_a_folder_of_somebody_else_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
+    assert "belongs to another user" in refused(caplog)
