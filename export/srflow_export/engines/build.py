@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srflow_export.engines.builder import BuilderOptions, build_engine, check_sms
-from srflow_export.engines.cache import EngineCache, user_cache_folder
+from srflow_export.engines.cache import EngineCache
 from srflow_export.engines.checking import check_plan
 from srflow_export.engines.graph import Graph, read_graph
 from srflow_export.engines.library import Library, load_library
@@ -17,6 +17,7 @@ from srflow_export.engines.profiles import check_profile, default_profile, input
 from srflow_sdk.drawing.painter import FP32_GRAPHS
 from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.machine.cache import cache_folder
 from srflow_sdk.manifest import REQUIRED_FILES, Manifest
 
 EnginePrecision = Literal["fp32", "fp16", "bf16"]
@@ -110,8 +111,10 @@ def build_engines(
     checked: list[bool] = []
     names = []
     for graph, part in zip(graphs, ("encoder", "sampler"), strict=True):
-        engine = _engine(graph, manifest, dataclasses.replace(request, sms=sms, profile=profile), library, say)
-        checked.append(library.gpu is not None and check_plan(library.module, engine, graph))
+        engine, is_checked = _engine(
+            graph, manifest, dataclasses.replace(request, sms=sms, profile=profile), library, say
+        )
+        checked.append(is_checked)
         names.append(_write(folder, f"{_stem(library, sms, request.precision)}.{part}.engine", engine))
     return EngineRecord(
         runtime=request.runtime,
@@ -129,8 +132,8 @@ def build_engines(
 
 def _engine(
     graph: Graph, manifest: Manifest, request: EngineRequest, library: Library, say: Callable[[str], None]
-) -> bytes:
-    """From the cache or built."""
+) -> tuple[bytes, bool]:
+    """From the cache or built, and whether its own inspector confirmed it. What fails that test is not kept."""
     assert request.profile is not None  # for the type checker: build_engines fills it in
     shapes = input_shapes(graph, request.profile, scale=manifest.scale)
     options = BuilderOptions(
@@ -139,12 +142,18 @@ def _engine(
         workspace=request.workspace,
         timing_cache=request.timing_cache,
     )
+    checks: list[bool] = []
+
+    def check(engine: bytes) -> bytes:
+        checks.append(library.gpu is not None and check_plan(library.module, engine, graph))
+        return engine
 
     def build() -> bytes:
-        return build_engine(library.module, graph, shapes, options, say=say)
+        return check(build_engine(library.module, graph, shapes, options, say=say))
 
-    if not request.use_cache:
-        return build()
+    folder = cache_folder("built-engines") if request.use_cache else None
+    if folder is None:
+        return build(), checks[0]
     made_of: dict[str, Any] = {
         "graph": graph.sha256,
         "precision": graph.precision,
@@ -155,7 +164,10 @@ def _engine(
         "level": request.builder_level,
         "workspace": request.workspace,
     }
-    return EngineCache(user_cache_folder() / "engines").get(made_of, build, name=graph.name, say=say)
+    engine = EngineCache(folder).get(made_of, build, name=graph.name, say=say)
+    if not checks:
+        check(engine)
+    return engine, checks[0]
 
 
 def _stem(library: Library, sms: tuple[int, ...], precision: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,6 @@ from srflow_export.engines.parts import write_atomically
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # of the key and the entry
-
-
-def user_cache_folder() -> Path:
-    """$SRFLOW_CACHE_DIR, else `srflow-sdk` in $XDG_CACHE_HOME or ~/.cache (%LOCALAPPDATA% on Windows)."""
-    if own := os.environ.get("SRFLOW_CACHE_DIR"):
-        return Path(own)
-    shared = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "srflow-sdk"
 
 
 class EngineCache:

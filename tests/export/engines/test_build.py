@@ -78,6 +78,13 @@ def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, mani
         build_engines(folder, manifest, build_engines_again)
 
 
+def test_without_a_cache_folder_engines_are_built_all_the_same(rtx, folder, manifest, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    record = build_engines(folder, manifest, REQUEST)
+    assert (folder / record.encoder).stat().st_size > 0
+
+
 def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is_built(rtx, folder, manifest):
     lines = []
     with pytest.raises(ArgumentError, match=r"--sm 90: .* does not build for it; it has 75, 80, 86, 89, 120") as caught:
@@ -190,12 +197,55 @@ def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypa
     assert not monitors[0].step_complete("any", 0)  # what the library asks after each step
 
 
-def test_every_option_reaches_the_builder(rtx, graph, tmp_path, recwarn):
-    options = BuilderOptions(sms=(120,), level=1, workspace=4 << 30, timing_cache=tmp_path / "timing")
-    assert build_engine(rtx, graph, shapes(graph), options)
-    kept = (tmp_path / "timing").read_bytes()
-    assert kept
-    assert build_engine(rtx, graph, shapes(graph), options)  # with what was kept
+def test_every_option_reaches_the_builder(rtx):
+    log = rtx.Logger(rtx.Logger.ERROR)
+    config = rtx.Builder(log).create_builder_config()
+    assert config.get_flag(rtx.BuilderFlag.TF32)
+    builder._configure(rtx, config, BuilderOptions(sms=(89, 120), level=1, workspace=3 << 30))
+    assert not config.get_flag(rtx.BuilderFlag.TF32)
+    assert config.builder_optimization_level == 1
+    assert config.get_memory_pool_limit(rtx.MemoryPoolType.WORKSPACE) == 3 << 30
+    assert config.num_compute_capabilities == 2
+    capabilities = [config.get_compute_capability(index) for index in range(2)]
+    assert capabilities == [rtx.ComputeCapability.SM89, rtx.ComputeCapability.SM120]
+    assert config.profiling_verbosity == rtx.ProfilingVerbosity.DETAILED
+
+
+class TimingConfig:
+    """IBuilderConfig's part of timing caches; it takes those that begin with "mine"."""
+
+    def __init__(self):
+        self.set = None
+
+    def create_timing_cache(self, content):
+        return content
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert not ignore_mismatch
+        fits = cache in (b"",) or cache.startswith(b"mine")
+        self.set = cache if fits else self.set
+        return fits
+
+
+def test_a_timing_cache_is_read_and_one_of_another_gpu_is_replaced(tmp_path, caplog):
+    file = tmp_path / "timing"
+    config = TimingConfig()
+    assert builder._read_timing_cache(config, None) is None
+    assert config.set is None
+    for content, taken in ((None, b""), (b"mine 1", b"mine 1"), (b"another's", b"")):
+        if content is not None:
+            file.write_bytes(content)
+        assert not caplog.records
+        config = TimingConfig()
+        assert builder._read_timing_cache(config, file) == taken == config.set
+    assert "another GPU or version" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
+def test_a_timing_cache_is_written_back(rtx, graph, tmp_path):
+    options = BuilderOptions(sms=(120,), timing_cache=tmp_path / "timing")
+    build_engine(rtx, graph, shapes(graph), options)
+    assert (tmp_path / "timing").stat().st_size > 0
     assert [path.name for path in tmp_path.glob("*timing*")] == ["timing"]
 
 
@@ -268,5 +318,24 @@ def test_engines_of_this_machines_gpu_are_checked_named_and_recorded(monkeypatch
     assert (record.gpu, record.compute_capabilities, record.checked) == (gpu.name, ("9.0",), "engine")
     for name in (record.encoder, record.sampler):
         (folder / name).unlink()
-    monkeypatch.setattr("srflow_export.engines.build.check_plan", lambda *_: False)
+    monkeypatch.setattr("srflow_export.engines.build.check_plan", lambda *_: False)  # kept engines are asked again
     assert build_engines(folder, manifest, request, library=here).checked == "network"
+
+
+def test_an_engine_that_fails_its_check_is_not_kept(monkeypatch, folder, manifest, cache_folder):
+    here = Library(
+        runtime="tensorrt",
+        module=SimpleNamespace(),
+        version="11.4.0.106",
+        gpu=Gpu(name="G", compute_capability="9.0", cuda="13.0"),
+    )
+
+    def refuse(*_):
+        raise ExportError("computes in another precision")
+
+    monkeypatch.setattr("srflow_export.engines.build.build_engine", lambda *_, **__: b"engine")
+    monkeypatch.setattr("srflow_export.engines.build.check_plan", refuse)
+    with pytest.raises(ExportError, match="another precision"):
+        build_engines(folder, manifest, EngineRequest(runtime="tensorrt", precision="fp16"), library=here)
+    assert not list(cache_folder.rglob("*.engine"))
+    assert not (folder / "engines").exists()

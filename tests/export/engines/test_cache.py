@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from srflow_export.engines.cache import EngineCache, user_cache_folder
+from srflow_export.engines.cache import EngineCache
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_S = 60
@@ -158,15 +158,3 @@ def test_a_killed_build_lets_the_next_one_in(cache):
     process.kill()
     process.join(DEADLINE_S)
     assert cache.get(INPUT, Builder(), name="encoder.onnx") == b"engine 1"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="other variables there")
-def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "own"))
-    assert user_cache_folder() == tmp_path / "own"
-    monkeypatch.delenv("SRFLOW_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert user_cache_folder() == tmp_path / "xdg" / "srflow-sdk"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert user_cache_folder() == tmp_path / ".cache" / "srflow-sdk"
