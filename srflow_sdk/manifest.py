@@ -52,6 +52,7 @@ class Manifest:
     default_tau: temperature used when none is asked for, 0 … 2.
     halo: LR pixels of context that a tile needs around it.
     precision: of the computation ("fp32", "fp16", "bf16", "int8"); weights: how weights are stored ("fp32", "fp16").
+    plugins: whether the sampler has nodes that a native library may run (:mod:`srflow_sdk.backends.native_library`).
     conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel.
     model: the network's whole configuration. provenance: checkpoint sha256 and file name, tool versions, training
     data note, licence. parity: the export gate's measurements. All three: JSON values only.
@@ -69,6 +70,7 @@ class Manifest:
     conditioning_bytes_per_pixel: int
     precision: Precision = "fp32"
     weights: Weights = "fp32"
+    plugins: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     parity: list[dict[str, Any]] = field(default_factory=list)
@@ -185,6 +187,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
         precision=_one_of(Precision, raw, "precision"),
         weights=_one_of(Weights, raw, "weights"),
+        plugins=raw.get("plugins") is True,  # older bundles do not say
         model=_take(raw, "model", dict),
         provenance=_take(raw, "provenance", dict),
         parity=parity,

@@ -17,7 +17,7 @@ from srflow_export.halo import HaloRow, measured_halo
 from srflow_export.parity.gate import prove
 from srflow_export.quantisation import quantised_encoder
 from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, file_sha256, staged_bundle
-from srflow_sdk.errors import ExportError
+from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.checkpoints.io import read_notes
@@ -33,6 +33,7 @@ class ExportOptions:
     fused: also write fused.onnx. precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
     graphs are written beside, with which the runtime computes a tile again whose values are not finite. weights: how
     large weights of float32 graphs are stored, "fp16" halves the files (the arithmetic stays float32).
+    plugins: the sampler's own operations are nodes that a native library may run, see :mod:`srflow_export.flow_ops`.
     config: published YAML, instead of detecting the network. stacked_blocks: see load_checkpoint.
     default_tau: what the runtime uses when asked for none. halo: LR pixels of context around a tile; None: measured,
     see :func:`srflow_export.halo.measured_halo`.
@@ -42,6 +43,7 @@ class ExportOptions:
     fused: bool = False
     precision: Precision = "fp32"
     weights: Weights = "fp32"
+    plugins: bool = False
     config: Path | None = None
     stacked_blocks: tuple[int, ...] | None = None
     default_tau: float = 0.8
@@ -60,9 +62,12 @@ def export_checkpoint(
 ) -> Manifest:
     """Write the bundle `target`; `say` gets lines of progress. An older bundle there is replaced when all is proved.
 
-    Raises: CheckpointError if the checkpoint cannot be used, ExportError if the graphs are not equal to its network,
-    BundleError if the target cannot be written. In each case nothing is left behind and an older bundle stays.
+    Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint cannot be used,
+    ExportError if the graphs are not equal to its network, BundleError if the target cannot be written. In each case
+    nothing is left behind and an older bundle stays.
     """
+    if options.plugins and options.precision == "bf16":
+        raise ArgumentError("the native kernels take no bfloat16: leave --plugins out, or export in fp16")
     model = load_checkpoint(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
     if isinstance(model, RRDB):
         raise ExportError(
@@ -100,23 +105,23 @@ def with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _:
 
 
 def _onnx_files(model: SRFlow, manifest: Manifest, options: ExportOptions) -> Iterator[tuple[str, bytes]]:
-    encoder, sampler = _typed_graphs(model, options.precision)
+    encoder, sampler = _typed_graphs(model, options.precision, flow_nodes=options.plugins)
     protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
     if options.fused:
         protos["fused.onnx"] = onnx_models.fused_model(encoder, sampler)
     if options.precision != "fp32":
-        protos |= zip(FP32_GRAPHS, _typed_graphs(model, "fp32"), strict=True)
+        protos |= zip(FP32_GRAPHS, _typed_graphs(model, "fp32", flow_nodes=False), strict=True)
     for name, proto in protos.items():
         if options.weights == "fp16":
             onnx_models.store_weights_in_half(proto)
         yield name, onnx_models.finished(proto, _metadata(manifest))
 
 
-def _typed_graphs(model: SRFlow, precision: Precision) -> tuple[ModelProto, ModelProto]:
+def _typed_graphs(model: SRFlow, precision: Precision, *, flow_nodes: bool) -> tuple[ModelProto, ModelProto]:
     encoder = onnx_models.encoder_model(model, precision)
     if precision == "int8":
         encoder = quantised_encoder(encoder, size_multiple=model.config.size_multiple)
-    return encoder, onnx_models.sampler_model(model, precision)
+    return encoder, onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
 
 
 def _metadata(manifest: Manifest) -> dict[str, str]:
@@ -154,6 +159,7 @@ def _manifest(model: SRFlow, checkpoint: Path, target: Path, options: ExportOpti
         conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[options.precision]),
         precision=options.precision,
         weights=options.weights,
+        plugins=options.plugins,
         model=config.to_dict(),
         provenance=_provenance(checkpoint, options),
     )

@@ -46,6 +46,40 @@ def affine_inverse(
     return multiplier, -shift * multiplier if order == "scale_first" else -shift
 
 
+def decoded_tail(
+    h: Tensor,
+    head: Tensor,
+    injector_scale: Tensor,
+    injector_shift: Tensor,
+    mixing_weight: Tensor,
+    mixing_bias: Tensor,
+    *,
+    step: int,
+    scale_map: ScaleMap,
+    order: AffineOrder,
+    clamp: float,
+) -> Tensor:
+    """What a decoding step does after its coupling's last convolution, in torch's operators: N×C×H×W.
+
+    Coupling, injector, mixing.
+
+    h: N×C×H×W, h_A its first ⌊C/2⌋ channels. head: N×2·(C−⌊C/2⌋)×H×W, [shift; s].
+    injector_scale, injector_shift: B×K·C×H×W, B is 1 or N: the whole level's, of which step `step` (from 0) reads
+    channels step·C … (step+1)·C.
+    mixing_weight: C×C×1×1; mixing_bias: C. clamp: c of the tanh map.
+
+    head and the injector's may be float16; they are widened to h's type before anything else.
+    """
+    channels = h.shape[1]
+    begin, end = step * channels, (step + 1) * channels
+    kept = channels // 2
+    shift, s = head.to(h.dtype).chunk(2, dim=1)
+    multiplier, addend = affine_inverse(shift, s, scale_map=scale_map, order=order, clamp=clamp)
+    h = torch.cat([h[:, :kept], h[:, kept:] * multiplier + addend], dim=1)
+    x = h * injector_scale[:, begin:end].to(h.dtype) + injector_shift[:, begin:end].to(h.dtype)
+    return F.conv2d(x, mixing_weight, mixing_bias)
+
+
 def flow_step_tail(
     h: Tensor,
     head: Tensor,
@@ -59,52 +93,43 @@ def flow_step_tail(
     order: AffineOrder,
     clamp: float,
 ) -> Tensor:
-    """What a decoding step does after its coupling's last convolution: coupling, injector, mixing. N×C×H×W.
+    """:func:`decoded_tail`, and while a graph is exported one node FlowStepTail."""
+    inputs = (h, head, injector_scale, injector_shift, mixing_weight, mixing_bias)
+    if not torch.onnx.is_in_onnx_export():
+        return decoded_tail(*inputs, step=step, scale_map=scale_map, order=order, clamp=clamp)
+    attributes = {
+        "scale_map": scale_map,
+        "order": order,
+        "clamp": float(clamp) if scale_map == "tanh" else 0.0,
+        "begin": [step * h.shape[1]],
+        "end": [(step + 1) * h.shape[1]],
+    }
+    return _node("FlowStepTail", inputs, attributes, shape=h.shape)
 
-    h: N×C×H×W, h_A its first ⌊C/2⌋ channels. head: N×2·(C−⌊C/2⌋)×H×W, [shift; s].
-    injector_scale, injector_shift: B×K·C×H×W, B is 1 or N: the whole level's, of which step `step` (from 0) reads
-    channels step·C … (step+1)·C.
-    mixing_weight: C×C×1×1; mixing_bias: C. clamp: c of the tanh map.
 
-    head and the injector's may be float16; they are widened to h's type before anything else.
+def decoded_split(kept: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
+    """The inverse of a split, in torch's operators: [kept, mean + exp(logs)·tau·noise], N×(C1+C2)×H×W.
+
+    kept: N×C1×H×W. head: N×2·C2×H×W, [mean; logs], the prior of `kept`; float16 is widened to its type.
+    noise: N×C2×H×W, standard normal. tau: [1] or [N]. bound: of logs, bound·tanh(logs/bound); None leaves them free.
     """
-    channels = h.shape[1]
-    begin, end = step * channels, (step + 1) * channels
-    if torch.onnx.is_in_onnx_export():
-        attributes = {
-            "scale_map": scale_map,
-            "order": order,
-            "clamp": float(clamp) if scale_map == "tanh" else 0.0,
-            "begin": [begin],
-            "end": [end],
-        }
-        inputs = (h, head, injector_scale, injector_shift, mixing_weight, mixing_bias)
-        return _node("FlowStepTail", inputs, attributes, shape=h.shape)
-    kept = channels // 2
-    shift, s = head.to(h.dtype).chunk(2, dim=1)
-    multiplier, addend = affine_inverse(shift, s, scale_map=scale_map, order=order, clamp=clamp)
-    h = torch.cat([h[:, :kept], h[:, kept:] * multiplier + addend], dim=1)
-    x = h * injector_scale[:, begin:end].to(h.dtype) + injector_shift[:, begin:end].to(h.dtype)
-    return F.conv2d(x, mixing_weight, mixing_bias)
+    mean, logs = head.to(kept.dtype).chunk(2, dim=1)
+    latent = tau[:, None, None, None] * noise
+    return torch.cat([kept, mean + torch.exp(bounded(logs, bound)) * latent], dim=1)
 
 
 def unsqueeze_split(h: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
-    """The unsqueeze that ends a level's decoding, and the split that begins the next finer one's.
+    """The unsqueeze that ends a level's decoding, and :func:`decoded_split` of the next finer level, as one.
 
-    h: N×4·C1×H/2×W/2, before the unsqueeze. head: N×2·C2×H×W, [mean; logs], the prior of the unsqueezed h; float16 is
-    widened to h's type. noise: N×C2×H×W, standard normal. tau: [1] or [N].
-    bound: of logs, bound·tanh(logs/bound); None leaves them free.
-
-    Returns N×(C1+C2)×H×W: the unsqueezed h, then mean + exp(logs)·tau·noise.
+    h: N×4·C1×H/2×W/2, before the unsqueeze; head is the prior of the unsqueezed h. While a graph is exported it is one
+    node UnsqueezeSplit.
     """
-    if torch.onnx.is_in_onnx_export():
-        batch, drawn, height, width = noise.shape
-        shape = (batch, h.shape[1] // 4 + drawn, height, width)
-        attributes = {"bound": 0.0 if bound is None else float(bound)}
-        return _node("UnsqueezeSplit", (h, head, noise, tau), attributes, shape=shape)
-    mean, logs = head.to(h.dtype).chunk(2, dim=1)
-    latent = tau[:, None, None, None] * noise
-    return torch.cat([F.pixel_shuffle(h, 2), mean + torch.exp(bounded(logs, bound)) * latent], dim=1)
+    if not torch.onnx.is_in_onnx_export():
+        return decoded_split(F.pixel_shuffle(h, 2), head, noise, tau, bound=bound)
+    batch, drawn, height, width = noise.shape
+    shape = (batch, h.shape[1] // 4 + drawn, height, width)
+    attributes = {"bound": 0.0 if bound is None else float(bound)}
+    return _node("UnsqueezeSplit", (h, head, noise, tau), attributes, shape=shape)
 
 
 def append_functions(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder, split_bounded: bool) -> None:

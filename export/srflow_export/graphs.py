@@ -20,16 +20,19 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srflow_export import flow_ops
 from srflow_export.folding import FoldedConv, fold_mixing, fold_net, fold_split
 from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
-from srflow_training.model.config import LevelShape
-from srflow_training.model.layers import ConditionalNet, Split, Step, bounded
+from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
+from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import Squeeze
 
@@ -99,23 +102,22 @@ class Conv(nn.Module):
         return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2, groups=self.groups)
 
 
-class AffineInverse(nn.Module):
-    """Raw head outputs → multiplier and addend of the decoding affine map."""
+@dataclass(frozen=True)
+class AffineSettings:
+    """How a conditional net's raw outputs become an affine map, see :func:`srflow_export.flow_ops.affine_inverse`."""
 
-    def __init__(self, net: ConditionalNet) -> None:
-        super().__init__()
-        self.scale_map, self.order, self.clamp = net.scale_map, net.order, net.clamp
+    scale_map: ScaleMap
+    order: AffineOrder
+    clamp: float
 
-    def forward(self, shift: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """(h − shift)/scale or h/scale − shift, as h·multiplier + addend, in float32."""
-        shift, s = shift.float(), s.float()
-        if self.scale_map == "exp":
-            multiplier = torch.exp(-s)
-        elif self.scale_map == "sigmoid":
-            multiplier = 1 / (torch.sigmoid(s + 2) + 1e-4)
-        else:
-            multiplier = torch.exp(-bounded(s, self.clamp))
-        return multiplier, -shift * multiplier if self.order == "scale_first" else -shift
+    @classmethod
+    def of(cls, net: ConditionalNet) -> AffineSettings:
+        """Those of a conditional net."""
+        return cls(net.scale_map, net.order, net.clamp)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return asdict(self)
 
 
 class LevelEncoder(nn.Module):
@@ -133,13 +135,15 @@ class LevelEncoder(nn.Module):
         self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
         self.shift = Conv.of([net.shift for net in injectors], dtype=dtype, groups=len(steps))
         self.scale = Conv.of([net.scale for net in injectors], dtype=dtype, groups=len(steps))
-        self.affine = AffineInverse(nets[0])
+        self.affine = AffineSettings.of(nets[0])
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """N×condition×H×W → coupling pre-activations, injector scale and shift."""
         hidden, coupling = self.on_u(u).chunk(2, dim=1)
         hidden = F.relu(self.conv2(F.relu(hidden)))
-        scale, shift = self.affine(self.shift(hidden), self.scale(hidden))
+        scale, shift = flow_ops.affine_inverse(
+            self.shift(hidden).float(), self.scale(hidden).float(), **self.affine.to_dict()
+        )
         return coupling, scale.to(coupling.dtype), shift.to(coupling.dtype)
 
 
@@ -166,57 +170,73 @@ class EncoderGraph(nn.Module):
 
 
 class StepSampler(nn.Module):
-    """One conditional step, decoding: coupling, injector, and the 1×1 that everything linear after it folds into."""
+    """One conditional step, decoding: coupling, injector, and the 1×1 that everything linear after it folds into.
 
-    def __init__(self, step: Step, mixing: FoldedConv, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    number: among the level's conditional steps, from 0. flow_nodes: what follows the coupling's net is one node.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        mixing: FoldedConv,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
+        *,
+        number: int,
+        flow_nodes: bool,
+    ) -> None:
         super().__init__()
         assert step.coupling is not None  # for the type checker: a conditional step has one
         net = fold_net(step.coupling)
+        self.number, self.hidden = number, config.hidden
         self.on_h_a = Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
         self.conv2 = Conv.of([net.conv2], dtype=dtype)
         self.head = Conv.of([net.shift, net.scale], dtype=dtype)
-        self.affine = AffineInverse(step.coupling)
+        self.affine = AffineSettings.of(step.coupling)
         self.mixing = Conv.of([mixing], dtype=torch.float32)
+        self.tail = flow_ops.flow_step_tail if flow_nodes else flow_ops.decoded_tail
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """h: float32 N×C×H×W; coupling: B×hidden×H×W; injector's scale and shift: B×C×H×W; B is 1 or N."""
-        kept = h.shape[1] // 2
-        h_a, h_b = h[:, :kept], h[:, kept:]
-        hidden = F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling)))
-        multiplier, addend = self.affine(*self.head(hidden).chunk(2, dim=1))
-        h = torch.cat([h_a, h_b * multiplier + addend], dim=1)
-        mixed: Tensor = self.mixing(h * scale.float() + shift.float())
-        return mixed
+        """h: float32 N×C×H×W; the level's whole conditioning, B×K·hidden×H×W and B×K·C×H×W; B is 1 or N."""
+        h_a = h[:, : h.shape[1] // 2]
+        pre_activation = coupling[:, self.number * self.hidden : (self.number + 1) * self.hidden]
+        head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + pre_activation))))
+        assert self.mixing.bias is not None  # for the type checker: it has one
+        weights = self.mixing.weight, self.mixing.bias
+        return self.tail(h, head, scale, shift, *weights, step=self.number, **self.affine.to_dict())
 
 
 class LevelSampler(nn.Module):
-    """One level, decoding, up to the unsqueeze."""
+    """One level, decoding: the inverse of its split, and its steps, up to the unsqueeze."""
 
-    def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    def __init__(
+        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool
+    ) -> None:
         super().__init__()
         steps = level.all_steps()
         conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
         last = [conditional[0], *reversed(transitions)]  # all linear after the first step's injector: one 1×1
         self.steps = nn.ModuleList(
-            StepSampler(step, fold_mixing([step] if index else last), config, dtype)
-            for index, step in enumerate(conditional)
+            StepSampler(
+                step, fold_mixing([step] if number else last), config, dtype, number=number, flow_nodes=flow_nodes
+            )
+            for number, step in enumerate(conditional)
         )
-        self.channels, self.hidden, self.split_clamp = shape.channels, config.hidden, config.split_clamp
+        self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
         self.prior = Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
 
-    def forward(self, h: Tensor, latent: Tensor | None, conditioning: Sequence[Tensor]) -> Tensor:
-        """h from the level below (or the last latent), this level's latent where it has a split, its conditioning."""
-        if self.prior is not None and latent is not None:
-            mean, logs = self.prior(h).float().chunk(2, dim=1)
-            h = torch.cat([h, mean + torch.exp(bounded(logs, self.split_clamp)) * latent], dim=1)
-        coupling, scale, shift = conditioning
-        parts = (
-            torch.split(coupling, self.hidden, dim=1),
-            torch.split(scale, self.channels, dim=1),
-            torch.split(shift, self.channels, dim=1),
-        )
-        for step, *inputs in reversed(list(zip(self.steps, *parts, strict=True))):
-            h = step(h, *inputs)
+    def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+        """The level's state, with its latent; h: the coarser level's, before its unsqueeze and after."""
+        assert self.prior is not None  # for the type checker: asked of levels with a split alone
+        head = self.prior(unsqueezed)
+        if self.flow_nodes:
+            return flow_ops.unsqueeze_split(h, head, noise, tau, bound=self.split_clamp)
+        return flow_ops.decoded_split(unsqueezed, head, noise, tau, bound=self.split_clamp)
+
+    def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> Tensor:
+        """h: the level's state; its conditioning."""
+        for step in reversed(self.steps):
+            h = step(h, *conditioning)
         return h
 
 
@@ -224,23 +244,30 @@ class SamplerGraph(nn.Module):
     """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr (float32 N×3×sh×sw, not clipped).
 
     Inputs in the order of :func:`conditioning_names`, then :func:`noise_names` (standard normal, N×C×H×W), then tau
-    ([1] or [N]). dtype: of the convolutions in conditional nets and priors, and of the conditioning.
+    ([1] or [N]). dtype: of the convolutions in conditional nets and priors, and of the conditioning. flow_nodes: in an
+    exported graph, the flow's own operations are nodes of :mod:`srflow_export.flow_ops`.
     """
 
-    def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False) -> None:
         super().__init__()
-        pairs = zip(model.flow_levels(), model.config.level_shapes, strict=True)
-        self.levels = nn.ModuleList(LevelSampler(level, shape, model.config, dtype) for level, shape in pairs)
+        self.levels = nn.ModuleList(
+            LevelSampler(level, shape, model.config, dtype, flow_nodes=flow_nodes)
+            for level, shape in zip(model.flow_levels(), model.config.level_shapes, strict=True)
+        )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        count = len(CONDITIONING) * len(self.levels)
-        conditioning, noise, tau = inputs[:count], list(inputs[count:-1]), inputs[-1][:, None, None, None]
-        h, squeeze = tau * noise.pop(), Squeeze()
-        decoded = []
-        for index, level in reversed(list(enumerate(self.levels))):
-            latent = tau * noise.pop() if level.prior is not None else None
-            h = level(h, latent, conditioning[len(CONDITIONING) * index :][: len(CONDITIONING)])
-            h = squeeze.decode(h)
-            decoded.append(h)
+        levels = [level for level in self.levels if isinstance(level, LevelSampler)]
+        count = len(CONDITIONING) * len(levels)
+        conditioning, noise, tau = inputs[:count], list(inputs[count:-1]), inputs[-1]
+        h, squeeze, decoded = tau[:, None, None, None] * noise.pop(), Squeeze(), []
+        for index, level in reversed(list(enumerate(levels))):
+            h = level(h, conditioning[len(CONDITIONING) * index :][: len(CONDITIONING)])
+            unsqueezed = squeeze.decode(h)
+            decoded.append(unsqueezed)
+            finer = levels[index - 1] if index else None
+            if finer is not None and finer.prior is not None:
+                h = finer.split(h, unsqueezed, noise.pop(), tau)
+            else:
+                h = unsqueezed
         return tuple(decoded)

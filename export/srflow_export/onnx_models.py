@@ -17,6 +17,7 @@ from onnx import compose, numpy_helper
 from torch import nn
 from torch.export import Dim
 
+from srflow_export import flow_ops
 from srflow_export.graphs import (
     CONDITIONING,
     DTYPES,
@@ -51,12 +52,13 @@ def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPro
     return proto
 
 
-def sampler_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
+def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: bool = False) -> onnx.ModelProto:
     """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr` (N×3×sr_height×sr_width).
 
     Exported with a conditioning batch and tau of size 1, so that nothing ties them to N; their first dimension is
     then named, and ONNX broadcasting does the rest. What levels L … 2 decode to has names of its own inside the graph,
-    see :func:`with_decoded_levels`.
+    see :func:`with_decoded_levels`. flow_nodes: the flow's own operations are nodes of :mod:`srflow_export.flow_ops`,
+    with their functions.
     """
     config, dtype = model.config, DTYPES[precision]
     height, width = _units()
@@ -76,7 +78,11 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPro
     sizes.append({})
     names = [*conditioning_names(config), *noise_names(config), "tau"]
     outputs = [*decoded_names(config), "sr"]
-    proto = _exported(SamplerGraph(model, dtype), tuple(inputs), names, outputs, (tuple(sizes),))
+    graph = SamplerGraph(model, dtype, flow_nodes=flow_nodes)
+    proto = _exported(graph, tuple(inputs), names, outputs, (tuple(sizes),))
+    flow_ops.append_functions(
+        proto, scale_map=config.scale_map, order=config.affine_order, split_bounded=config.split_clamp is not None
+    )
     del proto.graph.output[:-1]
     by_input = dict(zip(names, proto.graph.input, strict=True))
     for name, shape in zip(conditioning_names(config), _by_conditioning(config), strict=True):
@@ -93,7 +99,7 @@ def fused_model(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.Mode
     """The composition of the two: `lr`, `noise_level{ℓ}`…, `tau` → `sr`, in one graph."""
     names = [output.name for output in encoder.graph.output]
     first, second = (
-        compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False)
+        compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False, rename_functions=False)
         for part, prefix in ((encoder, _ENCODER), (sampler, _SAMPLER))
     )
     return compose.merge_models(first, second, io_map=[(name, name) for name in names], name="srflow")

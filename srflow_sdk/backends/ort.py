@@ -6,15 +6,18 @@ the same code as the GPU.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning
+from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library, runs_on_cuda
 from srflow_sdk.backends.ort_providers import (
     CPU,
     CpuProvider,
@@ -33,6 +36,7 @@ from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 
 __all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
 
+_log = logging.getLogger(__name__)
 _FATAL_ONLY = 4
 _OUT_OF_MEMORY = re.compile(
     r"failed to allocate memory|bad_alloc|bad allocation|out of memory|AllocateRaw|ALLOC_FAILED", re.IGNORECASE
@@ -160,6 +164,7 @@ class OnnxRuntimeBackend(Backend):
         # Memory plans are kept per input shape, and tiles come in several: the full-size ×4 network took 0.7 GB more
         # over nine tiles with them, and no less time.
         options.enable_mem_pattern = False
+        self._register_native_library(options)
         provider = self._provider
         path = self._bundle.file(name)
         try:
@@ -174,6 +179,25 @@ class OnnxRuntimeBackend(Backend):
             ) from error
         _check_runs_there(session, provider, name)
         return session
+
+    def _register_native_library(self, options: Any) -> None:
+        """Kernels for the bundle's own nodes; without them, ONNX Runtime runs what the nodes stand for."""
+        if not self._bundle.manifest.plugins or self.device not in ("cpu", "cuda"):
+            return
+        library = find_native_library()
+        if library is None:
+            return
+        check_native_library(library, version=metadata.version("srflow-sdk"))
+        if self.device == "cuda" and not runs_on_cuda(library):
+            _log.warning("%s has no kernels for CUDA: going on without it", library)
+            return
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as error:  # ORT's exceptions have no common base but Exception
+            raise DeviceError(
+                f"ONNX Runtime {onnxruntime().__version__} cannot use {library}: {one_line(error)}; build it again "
+                f"(docs/native.md), or run without it: {VARIABLE}="
+            ) from error
 
 
 def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Provider:

@@ -1,0 +1,59 @@
+"""The native library, `libsrflow_ort`: where it is found, and whether it fits. It is an acceleration, never needed.
+
+A bundle that was exported with --plugins has the flow's operations as nodes of its own domain, each with a function in
+standard operators. ONNX Runtime runs the library's kernels for them, or, without the library, the functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from srflow_sdk.errors import DeviceError
+
+VARIABLE = "SRFLOW_NATIVE_LIBRARY"
+"""Environment variable that names the library; empty: do without, also where one lies beside the package."""
+
+_FILES = {"win32": "srflow_ort.dll", "darwin": "libsrflow_ort.dylib"}
+_BESIDE = Path(__file__).resolve().parent.parent / "native"
+
+
+def find_native_library() -> Path | None:
+    """The library's file: what :data:`VARIABLE` names, else the one in the package's folder `native/`, else None.
+
+    Raises: DeviceError if the variable names no file.
+    """
+    named = os.environ.get(VARIABLE)
+    if named is None:
+        beside = _BESIDE / _FILES.get(sys.platform, "libsrflow_ort.so")
+        return beside if beside.is_file() else None
+    if not named:
+        return None
+    path = Path(named).absolute()
+    if not path.is_file():
+        raise DeviceError(
+            f"{VARIABLE} names {named}, and there is no such file; build the library (docs/native.md), or unset the "
+            "variable: the network runs without it"
+        )
+    return path
+
+
+def check_native_library(path: Path, *, version: str) -> None:
+    """Raises: DeviceError unless the file is a libsrflow_ort of this version of the SDK."""
+    mend = f"build it again (docs/native.md), or run without it: {VARIABLE}="
+    try:
+        built_for = ctypes.CDLL(str(path)).srflow_version
+    except (OSError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise DeviceError(f"{path} is not a library that can be used: {reason}; {mend}") from error
+    built_for.restype = ctypes.c_char_p
+    found = bytes(built_for()).decode(errors="replace")
+    if found != version:
+        raise DeviceError(f"{path} is of srflow-sdk {found}, and this is {version}; {mend}")
+
+
+def runs_on_cuda(path: Path) -> bool:
+    """Whether the library has kernels for CUDA; without them its nodes would run on the CPU, amid the GPU's."""
+    return hasattr(ctypes.CDLL(str(path)), "srflow_standard_normal_cuda")
