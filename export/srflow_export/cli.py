@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from srflow_export.engines.build import EngineRequest
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
+_ENGINE_MODULES = ("onnx", "filelock")  # engines are built on machines that run them, often without torch
+_MODULES = (*_ENGINE_MODULES, "torch", "onnxscript", "safetensors", "yaml", "polygraphy")
 _MODES: dict[str, tuple[str, ...]] = {  # what the command does, and the options that go with it alone
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
@@ -168,6 +170,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
     show_default=True,
     help="How weights of fp32 graphs are stored; fp16 halves the files, the arithmetic stays fp32.",
 )
+@click.option("--plugins", is_flag=True, help="Flow operations as nodes that the native library can run.")
 @click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT engines for this machine's GPU.")
 @click.option("--rtx", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT-RTX engines; needs no GPU.")
 @click.option("--sm", type=int, multiple=True, metavar="89 120 …", help="GPUs that --rtx builds for.")
@@ -210,6 +213,7 @@ def main(
     fused: bool,
     precision: Precision | None,
     weights: str,
+    plugins: bool,
     config: Path | None,
     blocks: tuple[int, ...] | None,
     tau: float,
@@ -239,7 +243,7 @@ def main(
     """
     _check_use(context)
     try:
-        for module in ("torch", "onnx", "onnxscript", "safetensors", "yaml", "polygraphy", "filelock"):
+        for module in _ENGINE_MODULES if engines_for is not None else _MODULES:
             require_extra(module, "export")
         if checkpoint_of is not None and output is not None:
             _write_checkpoint_of(checkpoint_of, output)
@@ -268,6 +272,7 @@ def main(
             fused=fused,
             precision=_precision(precision, requests),
             weights="fp16" if weights == "fp16" else "fp32",
+            plugins=plugins,
             config=config,
             stacked_blocks=blocks,
             default_tau=tau,

@@ -1,5 +1,7 @@
 """Typed graphs: half where it may be, float32 where it must be, proved on photographs."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -19,18 +21,17 @@ from tests.networks import random_srflow, tiny_config
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """What the command printed, and the bundle."""
+    """What the command did, and the bundle. Engines are asked for too, which most machines cannot build."""
     folder = tmp_path_factory.mktemp("precision")
     save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
-    arguments = ["--ckpt", str(folder / "tiny.safetensors"), "--precision", "fp16", "--fused", "--halo", "16"]
+    arguments = ["--ckpt", str(folder / "tiny.safetensors"), "--trt", "fp16", "--fused", "--halo", "16"]
     result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    return result.output, Bundle.open(folder / "tiny.srflow")
+    return result, Bundle.open(folder / "tiny.srflow")
 
 
 @pytest.fixture(scope="module")
 def output(exported):
-    return exported[0]
+    return exported[0].output
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,18 @@ def test_what_goes_in_and_comes_out_is_float32_and_conditioning_is_half(bundle):
     assert set(element_types((*encoder.input, *sampler.output)).values()) == {TensorProto.FLOAT}
     config = tiny_config()
     assert bundle.manifest.conditioning_bytes_per_pixel == conditioning_bytes_per_pixel(config) // 2
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+def test_without_tensorrt_the_typed_graphs_are_written_and_proved_and_a_paragraph_says_what_to_do(exported):
+    result, bundle = exported
+    assert result.exit_code == 1
+    written, error = result.output.splitlines()[-2:]
+    assert written == f"wrote {bundle.path}"
+    assert error.startswith("error: no engines: TensorRT is not installed")
+    assert 'pip install "srflow-sdk[tensorrt]"' in error
+    assert error.endswith(f"srflow-export --engines-for {bundle.path} --trt fp16")
+    assert bundle.manifest.engines == ()
 
 
 def test_the_table_and_the_manifest_show_the_graphs_as_they_are_and_rounded(bundle, output):

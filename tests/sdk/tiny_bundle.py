@@ -92,17 +92,21 @@ def _encoder() -> onnx.ModelProto:
     nodes = [
         _conv("lr", "w1", "hidden", pad=1),
         helper.make_node("Relu", ["hidden"], ["active"]),
-        _conv("active", "w2", "features", pad=1),
-        helper.make_node("Identity", ["lr"], ["base"]),
+        _conv("active", "w2", "level2_features", pad=1),
+        helper.make_node("Identity", ["lr"], ["level2_base"]),
     ]
     weights = [_weights("w1", _FEATURES, 3, 3, 3), _weights("w2", _FEATURES, _FEATURES, 3, 3)]
-    outputs = [_value("features", "b", _FEATURES, "h", "w"), _value("base", "b", 3, "h", "w")]
+    outputs = [_value("level2_features", "b", _FEATURES, "h", "w"), _value("level2_base", "b", 3, "h", "w")]
     return _model(helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], outputs, weights))
 
 
 def _sampler(gain: float, *, half_overflow: bool = False) -> onnx.ModelProto:
     """sr = gain · (lr enlarged + conv(features enlarged, tau · noise of every level enlarged))."""
-    inputs = [_value("features", "b", _FEATURES, "h", "w"), _value("base", "b", 3, "h", "w"), _value("tau", "m")]
+    inputs = [
+        _value("level2_features", "b", _FEATURES, "h", "w"),
+        _value("level2_base", "b", 3, "h", "w"),
+        _value("tau", "m"),
+    ]
     nodes = [helper.make_node("Reshape", ["tau", "column"], ["tau4"])]
     weights = [
         numpy_helper.from_array(np.array([-1, 1, 1, 1]), "column"),
@@ -123,8 +127,8 @@ def _sampler(gain: float, *, half_overflow: bool = False) -> onnx.ModelProto:
             )
         )
 
-    enlarge("base", "base_hr", SCALE)
-    enlarge("features", "features_hr", SCALE)
+    enlarge("level2_base", "base_hr", SCALE)
+    enlarge("level2_features", "features_hr", SCALE)
     nodes.append(_conv("features_hr", "w_features", "detail", pad=1))
     weights.append(_weights("w_features", 3, _FEATURES, 3, 3))
     total = "detail"

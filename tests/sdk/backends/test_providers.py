@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,13 @@ import onnxruntime
 import pytest
 
 from srflow_sdk import backends
-from srflow_sdk.backends import OnnxRuntimeBackend, agreement, open_backend, ort_providers
+from srflow_sdk.backends import OnnxRuntimeBackend, agreement, open_backend, ort_providers, tensorrt
 from srflow_sdk.backends.ort_providers import TensorRTProvider, profile_shapes, tensorrt_library_version
 from srflow_sdk.backends.plugin_providers import Plugin
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.cli import upscale
 from srflow_sdk.device_names import Device, PluginDevice
+from srflow_sdk.engine_records import EngineRecord, LrProfile
 from srflow_sdk.errors import ArgumentError, DeviceError
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -267,6 +269,44 @@ def test_auto_warns_of_a_plugin_that_cannot_be_loaded(
     monkeypatch.setattr(backends, "cuda_offered", lambda: False)
     assert order(bundle, monkeypatch, works="cpu") == ["cpu"]
     assert "going on without webgpu: WebGPU cannot be loaded" in caplog.text
+
+
+def with_engines(bundle: Bundle) -> Bundle:
+    profile = LrProfile(min=(16, 16), opt=(64, 64), max=(128, 128))
+    record = EngineRecord(
+        runtime="tensorrt",
+        version="10.15.1",
+        precision="fp16",
+        compute_capabilities=("8.9",),
+        gpu="NVIDIA L4",
+        profile=profile,
+        encoder="encoder.plan",
+        sampler="sampler.plan",
+        graphs={},
+    )
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, engines=(record,)))
+
+
+def test_auto_takes_the_bundles_own_engines_first_if_they_fit(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "cuda_offered", lambda: True)
+    offer(monkeypatch)
+    monkeypatch.setattr(tensorrt, "tensorrt_offered", lambda _bundle: True)
+    assert order(with_engines(bundle), monkeypatch, works="cuda") == ["tensorrt", "cuda"]
+    assert order(bundle, monkeypatch, works="cuda") == ["cuda"], "it has no engines"
+    monkeypatch.setattr(tensorrt, "tensorrt_offered", lambda _bundle: False)
+    assert order(with_engines(bundle), monkeypatch, works="cuda") == ["cuda"]
+
+
+@pytest.mark.usefixtures("tensorrt_build")
+def test_engines_that_do_not_fit_are_the_error_and_not_replaced(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_bundle: Bundle) -> None:
+        raise DeviceError("built for another GPU")
+
+    monkeypatch.setattr(tensorrt, "TensorRTBackend", refuse)
+    with pytest.raises(DeviceError, match="built for another GPU"):
+        open_backend(with_engines(bundle), device="tensorrt")
 
 
 def test_unknown_devices_are_refused_with_the_list(bundle: Bundle) -> None:

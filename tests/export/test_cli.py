@@ -1,0 +1,82 @@
+"""Which options go together, and what each of srflow-export's tasks says of a wrong one."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from srflow_export.cli import _repeated, main
+from srflow_sdk import Bundle
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "name a checkpoint with --ckpt"),
+        (["--sm", "89"], "name a checkpoint with --ckpt"),
+        (["--ckpt", "m.pth", "--shapes", "16,64,128"], "--shapes is about engines"),
+        (["--ckpt", "m.pth", "--compare", "a", "b"], "leave --ckpt out"),
+        (["--compare", "a", "b", "--checkpoint-of", "c"], "leave"),
+        (["--checkpoint-of", "m.srflow"], "name it with -o"),
+        (["--engines-for", "m.srflow"], "say which with --trt or --rtx"),
+        (["--engines-for", "m.srflow", "--rtx", "fp16", "--fused"], "leave --fused out"),
+        (["--ckpt", "m.pth", "--precision", "fp8"], "'fp8' is not one of"),
+        (["--ckpt", "m.pth", "--trt", "int8"], "'int8' is not one of"),
+        (["--ckpt", "m.pth", "--builder-level", "6"], "6 is not in the range"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(arguments, says):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--rtx", "fp16"], "add --sm with their compute capabilities"),
+        (["--trt", "fp16", "--sm", "89"], "leave --sm out"),
+        (["--rtx", "fp16", "--sm", "89", "--shapes", "16,64"], "three are expected"),
+        (["--rtx", "fp16", "--sm", "89", "--precision", "fp32"], "leave --precision out"),
+        (["--rtx", "fp16", "--sm", "89", "--trt", "fp32", "--precision", "bf16"], "engines in fp16 are built from"),
+    ],
+)
+def test_engines_that_cannot_be_are_refused_before_anything_is_exported(tmp_path, arguments, says):
+    checkpoint = tmp_path / "m.pth"
+    checkpoint.touch()
+    result = run("--ckpt", checkpoint, *arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ")
+    assert says in result.output
+    assert result.output.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_sm_takes_several_numbers():
+    assert _repeated("--sm", ["--sm", "89", "120", "-o", "x"]) == ["--sm", "89", "--sm", "120", "-o", "x"]
+    assert _repeated("--sm", ["--sm", "89", "--sm", "120"]) == ["--sm", "89", "--sm", "120"]
+    assert _repeated("--sm", ["--halo", "8", "9"]) == ["--halo", "8", "9"]
+    assert _repeated("--sm", ["--sm", "--rtx", "fp16"]) == ["--sm", "--rtx", "fp16"]
+
+
+def test_engines_for_a_bundle_are_built_without_its_checkpoint(tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    target = write_tiny_bundle(tmp_path / "tiny.srflow")
+    before = Bundle.open(target).manifest
+    result = run("--engines-for", target, "--rtx", "fp32", "--sm", "89", "120", "--shapes", "16,32,64")
+    assert result.exit_code == 0, result.output
+    manifest = Bundle.open(target).manifest
+    (record,) = manifest.engines
+    assert record.compute_capabilities == ("8.9", "12.0")
+    assert record.profile.max == (64, 64)
+    assert {name for name in manifest.files if name.startswith("engines/")} == {record.encoder, record.sampler}
+    assert {name: manifest.files[name] for name in before.files} == before.files
+    assert json.loads((target / "manifest.json").read_text())["engines"][0]["graphs"] == {
+        name: before.files[name]["sha256"] for name in ("encoder.onnx", "sampler.onnx")
+    }
