@@ -93,7 +93,7 @@ def test_the_mean_alone_can_make_a_halo_too_small():
 def test_photographs_on_which_the_network_diverges_prove_nothing(tmp_path):
     wild = Bundle.open(write_tiny_bundle(tmp_path / "wild.srflow", gain=1e38))
     with OnnxRuntimeBackend(wild, device="cpu", threads=1) as backend:
-        reference = whole(backend, wild.manifest, photographs(2)[0], taus=(0.0, 1.0), seed=0)
+        reference = whole(backend, wild.manifest, photographs(2)[0].lr, taus=(0.0, 1.0), seed=0)
         row = halo._row(backend, wild.manifest, [reference], 4)
     assert (row.compared, row.is_enough) == (0, False)
 

@@ -1,0 +1,51 @@
+"""A full-size ×4 network (23 blocks, K = 16, published layout) with random weights, to measure exports and engines on.
+
+    python benchmarks/full_size_checkpoint.py full.pth
+    srflow-export --ckpt full.pth --rtx fp16 --sm 89 120
+
+No published weights may be shipped. These are as a network has them when its training begins: actnorms initialised from
+photographs, so that nothing explodes; and heads a little away from zero, so that no path is silent. Its pictures are
+noise, and its precision is not a trained network's: a trained one multiplies more.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from srflow_export.parity.photos import photographs
+from srflow_training import SRFlow
+from srflow_training.checkpoints.keys import to_published
+from srflow_training.model import SRFlowConfig
+from srflow_training.model.layers import ZerosConv
+
+
+@torch.no_grad()
+def full_size_network() -> SRFlow:
+    """Deterministic."""
+    torch.manual_seed(0)
+    model = SRFlow(SRFlowConfig.of_variant("published"))
+    model.encoder.initialize()
+    for module in model.modules():
+        if isinstance(module, ZerosConv):
+            module.weight.normal_(std=0.01)
+    hr = torch.cat([torch.from_numpy(photo.lr)[..., :96, :96] for photo in photographs(2)])
+    model.initialize_actnorms(hr, F.interpolate(hr, scale_factor=0.25, mode="bicubic", antialias=True))
+    return model.eval()
+
+
+def main() -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path)
+    target = parser.parse_args().target
+    model = full_size_network()
+    torch.save(to_published(model.state_dict(), model.config), target)
+    print(f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters")
+
+
+if __name__ == "__main__":
+    main()
