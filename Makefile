@@ -22,9 +22,10 @@ help: ## list the targets
 demo: $(plain) ## install (no torch) and enlarge a photo; the picture lands in demo/
 	@$(python) examples/demo.py
 
+# A process for each core, each with one thread for torch: threads of several processes would wait for each other.
 .PHONY: test
 test: lint ## install the developers' tools, then lint, types and tests
-	$(python) -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 # Far too short to be any good: it shows that every step works, on photographs that come with scikit-image.
 smoke := train-smoke
