@@ -44,7 +44,7 @@ class Backend(ABC):
     @property
     def gpu(self) -> int | None:
         """The GPU whose memory it takes, by its number among those that CUDA shows; None: it takes main memory."""
-        return 0 if self.device == "cuda" else None
+        return None
 
     @property
     def window_limits(self) -> LrProfile | None:

@@ -1,0 +1,58 @@
+"""A machine with a GPU and a library that runs engines, for one test."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from srflow_sdk.backends.tensorrt import TensorRTBackend
+from srflow_sdk.backends.tensorrt_engines import selection
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import EngineRuntime
+from srflow_sdk.machine.gpu import Gpu
+from srflow_sdk.upscaler import Upscaler
+
+from .fake_gpu import FakeGpu, runtime_module
+from .fake_tensorrt import library_module
+
+RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", compute_capability="8.9", cuda="13.0")
+
+
+class EngineMachine:
+    """The GPU is `gpu`; `found` is what its driver says of it. Neither library is there until it is installed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self.gpu = FakeGpu()
+        self.found: Gpu | None = RTX_4090
+        self.library: Any = None
+        monkeypatch.setattr(selection, "find_gpu", lambda number=0: self.found)
+        monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes)
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime_module(self.gpu))
+        for name in ("tensorrt", "tensorrt_rtx"):
+            monkeypatch.setitem(sys.modules, name, None)
+
+    def install(self, runtime: EngineRuntime = "tensorrt", **attributes: Any) -> types.ModuleType:
+        self.library = library_module(self.gpu, runtime)
+        self.library.__spec__ = importlib.machinery.ModuleSpec(runtime, None)
+        vars(self.library).update(attributes)
+        self._monkeypatch.setitem(sys.modules, runtime, self.library)
+        return self.library
+
+    @property
+    def runtime(self) -> Any:
+        """The library's Runtime of the backend that was activated last."""
+        return self.library.Runtime._made[-1]
+
+    def upscaler(self, bundle: Bundle, tile: Any = "auto") -> Upscaler:
+        def opened(*_: Any, **__: Any) -> TensorRTBackend:
+            backend = TensorRTBackend(bundle)
+            backend.activate()
+            return backend
+
+        self._monkeypatch.setattr("srflow_sdk.upscaler.open_backend", opened)
+        return Upscaler(bundle, tile=tile)

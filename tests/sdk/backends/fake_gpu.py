@@ -1,0 +1,217 @@
+"""CUDA's runtime in main memory: work waits on streams until somebody waits for it, and what CUDA forbids fails here.
+
+`FakeGpu` is what lies behind; `runtime_module` gives it the face of `cuda.bindings.runtime`.
+"""
+# ruff: noqa: N801, N802, N803, N815
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import itertools
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class cudaError_t(enum.IntEnum):
+    cudaSuccess = 0
+    cudaErrorInvalidValue = 1
+    cudaErrorMemoryAllocation = 2
+    cudaErrorNoDevice = 100
+    cudaErrorStreamCaptureUnsupported = 900
+    cudaErrorStreamCaptureInvalidated = 901
+
+
+class cudaMemcpyKind(enum.IntEnum):
+    cudaMemcpyHostToDevice = 1
+    cudaMemcpyDeviceToHost = 2
+
+
+class cudaStreamCaptureMode(enum.IntEnum):
+    cudaStreamCaptureModeThreadLocal = 1
+
+
+Work = Callable[[], None]
+
+
+@dataclass
+class _Stream:
+    pending: list[Work] = field(default_factory=list)
+    captured: list[Work] | None = None
+    spoiled: bool = False
+    capturing_thread: int = 0
+
+
+class FakeGpu:
+    """One GPU with so many bytes of memory. `violations` is what a real one would have answered with a crash."""
+
+    def __init__(self, nbytes: int = 1 << 30, *, devices: int = 1) -> None:
+        self.nbytes = nbytes
+        self.devices = devices
+        self.blocks: dict[int, np.ndarray] = {}
+        self.streams: dict[int, _Stream] = {}
+        self.graphs: dict[int, list[Work]] = {}
+        self.violations: list[str] = []
+        self.allocations = self.launches = self.captures = 0
+        self.can_capture = True
+        self._handles = itertools.count(1000)
+        self._lock = threading.RLock()
+        self._current = threading.local()
+
+    @property
+    def used(self) -> int:
+        return sum(block.nbytes for block in self.blocks.values())
+
+    def violated(self, what: str) -> None:
+        self.violations.append(what)
+        raise AssertionError(what)
+
+    def view(self, address: int, nbytes: int) -> np.ndarray:
+        """Live device memory as bytes."""
+        for start, block in list(self.blocks.items()):
+            if start <= address and address + nbytes <= start + block.nbytes:
+                return block[address - start : address - start + nbytes]
+        self.violated(f"{nbytes} bytes at {address:#x} are not allocated")
+        raise AssertionError
+
+    def put(self, stream: int, work: Work) -> None:
+        """Work on a stream: kept until it is waited for, or for the graph that is captured."""
+        with self._lock:
+            target = self.streams[stream]
+            (target.pending if target.captured is None else target.captured).append(work)
+
+    def capturing(self, stream: int) -> bool:
+        return self.streams[stream].captured is not None
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """During a capture, this thread may do nothing that is not captured."""
+        with self._lock:
+            for stream in self.streams.values():
+                if stream.captured is not None and stream.capturing_thread == threading.get_ident():
+                    stream.spoiled = True
+            yield
+
+    # The runtime's functions: a status, then values.
+
+    def cudaGetDeviceCount(self) -> tuple[Any, ...]:
+        return (cudaError_t.cudaSuccess, self.devices) if self.devices else (cudaError_t.cudaErrorNoDevice, 0)
+
+    def cudaGetDevice(self) -> tuple[Any, ...]:
+        return cudaError_t.cudaSuccess, getattr(self._current, "device", 0)
+
+    def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
+        self._current.device = device
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaGetLastError(self) -> tuple[Any, ...]:
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaGetErrorString(self, error: Any) -> tuple[Any, ...]:
+        text = "out of memory" if error == cudaError_t.cudaErrorMemoryAllocation else error.name
+        return cudaError_t.cudaSuccess, text.encode()
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
+        handle = next(self._handles)
+        self.streams[handle] = _Stream()
+        return cudaError_t.cudaSuccess, handle
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
+        if self.streams.pop(stream).pending:
+            self.violated("a stream with work on it is destroyed")
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[Any, ...]:
+        with self._call():
+            pending, self.streams[stream].pending = self.streams[stream].pending, []
+            for work in pending:
+                work()
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaMallocAsync(self, size: int, hStream: int) -> tuple[Any, ...]:
+        with self._call():
+            if self.used + size > self.nbytes:
+                return cudaError_t.cudaErrorMemoryAllocation, 0
+            block = np.full(size + 256, 0x7F, np.uint8)  # whoever reads what nobody wrote gets nonsense
+            start = -block.ctypes.data % 256
+            block = block[start : start + size]
+            self.blocks[block.ctypes.data] = block
+            self.allocations += 1
+        return cudaError_t.cudaSuccess, block.ctypes.data
+
+    def cudaFreeAsync(self, devPtr: int, hStream: int) -> tuple[Any, ...]:
+        with self._call():
+            if devPtr not in self.blocks:
+                self.violated("memory is freed that is not allocated")
+            self.blocks.pop(devPtr)[...] = 0x7F
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: int) -> tuple[Any, ...]:
+        with self._call():
+            if kind == cudaMemcpyKind.cudaMemcpyHostToDevice:
+                data = np.frombuffer(ctypes.string_at(src, count), np.uint8)
+
+                def upload() -> None:
+                    self.view(dst, count)[...] = data
+
+                self.put(stream, upload)
+            else:
+
+                def download() -> None:
+                    ctypes.memmove(dst, self.view(src, count).ctypes.data, count)
+
+                self.put(stream, download)
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaStreamBeginCapture(self, stream: int, mode: Any) -> tuple[Any, ...]:
+        if not self.can_capture:
+            return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        target = self.streams[stream]
+        target.captured, target.spoiled, target.capturing_thread = [], False, threading.get_ident()
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
+        target = self.streams[stream]
+        work, target.captured = target.captured, None
+        if work is None or target.spoiled:
+            return cudaError_t.cudaErrorStreamCaptureInvalidated, None
+        self.captures += 1
+        return cudaError_t.cudaSuccess, work
+
+    def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[Any, ...]:
+        handle = next(self._handles)
+        self.graphs[handle] = graph
+        return cudaError_t.cudaSuccess, handle
+
+    def cudaGraphDestroy(self, graph: Any) -> tuple[Any, ...]:
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[Any, ...]:
+        self.launches += 1
+        for work in self.graphs[graphExec]:
+            self.put(stream, work)
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaGraphExecDestroy(self, graphExec: int) -> tuple[Any, ...]:
+        del self.graphs[graphExec]
+        return (cudaError_t.cudaSuccess,)
+
+
+FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cuda"))
+
+
+def runtime_module(gpu: FakeGpu) -> types.ModuleType:
+    """The GPU as `cuda.bindings.runtime` shows it."""
+    module = types.ModuleType("cuda.bindings.runtime")
+    for name in FUNCTIONS:
+        setattr(module, name, getattr(gpu, name))
+    for kind in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode):
+        setattr(module, kind.__name__, kind)
+    module.cudaStreamNonBlocking = 1  # type: ignore[attr-defined]
+    return module

@@ -1,0 +1,358 @@
+"""TensorRT and TensorRT-RTX over a FakeGpu: an engine is an ONNX graph that ONNX Runtime computes in "device" memory.
+
+Public names are the libraries' own, checked against the real TensorRT-RTX in test_tensorrt_surface.py. What the
+libraries leave undefined fails here; what they refuse, they refuse here with a line in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from srflow_sdk.bundle import Bundle, file_sha256, staged_bundle
+from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
+
+from ..tiny_bundle import LEVELS, SCALE, tiny_manifest
+from .fake_gpu import FakeGpu
+
+VERSION = {"tensorrt": "11.1.0.106", "tensorrt_rtx": "1.7.1.116"}
+PROFILE = LrProfile(min=(20, 20), opt=(40, 40), max=(64, 64))
+_MAGIC = b"FAKE ENGINE\n"
+_ACTIVATIONS = 200  # bytes for each element of the first input
+_TYPES = {"tensor(float)": ("FLOAT", np.float32), "tensor(float16)": ("HALF", np.float16)}
+
+
+class Dims(tuple[int, ...]):
+    pass
+
+
+class _Named:
+    def __init__(self, name: str, itemsize: int = 0) -> None:
+        self.name = name
+        self.itemsize = itemsize
+
+
+class ILogger:
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+    def log(self, severity: Any, msg: str) -> None:
+        raise NotImplementedError
+
+
+class ExecutionContextAllocationStrategy:
+    STATIC = "static"
+    USER_MANAGED = "user managed"
+
+
+class CudaGraphStrategy:
+    DISABLED = "disabled"
+    WHOLE_GRAPH_CAPTURE = "whole graph capture"
+
+
+class IRuntimeCache:
+    def __init__(self) -> None:
+        self._kernels = b"compiled"
+
+    def serialize(self) -> bytes:
+        return self._kernels
+
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(b"compiled"):
+            return False
+        self._kernels = blob + b" again"
+        return True
+
+
+class IRuntimeConfig:
+    cuda_graph_strategy = CudaGraphStrategy.DISABLED
+
+    def __init__(self) -> None:
+        self._strategy = ExecutionContextAllocationStrategy.STATIC
+        self._cache: IRuntimeCache | None = None
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self._strategy = strategy
+
+    def create_runtime_cache(self) -> IRuntimeCache:
+        return IRuntimeCache()
+
+    def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
+        self._cache = cache
+        return True
+
+
+class IExecutionContext:
+    def __init__(self, engine: ICudaEngine) -> None:
+        self._engine = engine
+        self._gpu, self._log = engine._gpu, engine._log
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        self._memory = (0, 0)
+        self._version = 0  # of all that a graph captures
+        self._ready = -1  # the version that was enqueued, with all that the library does at the first time
+        self._stream_in_use: int | None = None
+        self._busy = threading.Lock()
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        low, _, high = self._engine._profile[name]
+        fits = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
+        if not fits:
+            self._log.log(ILogger.ERROR, f"setInputShape: {name} of {shape} is outside {low} … {high}")
+            return False
+        self._version += 1
+        self._shapes[name] = tuple(shape)
+        return True
+
+    def infer_shapes(self) -> list[str]:
+        missing = [name for name in self._engine._inputs if name not in self._shapes]
+        if not missing:
+            self._engine._output_shapes(self._shapes)
+        return missing
+
+    def get_tensor_shape(self, name: str) -> Dims:
+        if name in self._shapes:
+            return Dims(self._shapes[name])
+        return Dims(self._engine._output_shapes(self._shapes)[name])
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        return _ACTIVATIONS * int(np.prod(next(iter(self._shapes.values()))))
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        self._version += 1
+        self._memory = (memory, size)
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        if memory % 256:
+            self._gpu.violated(f"{name} is not aligned")
+        self._version += 1
+        self._addresses[name] = memory
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        if not self._busy.acquire(blocking=False):
+            self._gpu.violated("two threads use one execution context")
+        try:
+            return self._execute(stream_handle)
+        finally:
+            self._busy.release()
+
+    def _execute(self, stream: int) -> bool:
+        if self._engine._runtime._rendezvous is not None and self._ready < 0:
+            self._engine._runtime._rendezvous.wait(timeout=20)
+        if self._engine._runtime._failure:
+            self._log.log(ILogger.ERROR, self._engine._runtime._failure)
+            return False
+        if self._stream_in_use not in (None, stream):
+            self._gpu.violated("an execution context is used on two streams at once")
+        names = {*self._engine._inputs, *self._engine._outputs}
+        if self._shapes.keys() != set(self._engine._inputs) or self._addresses.keys() != names:
+            self._log.log(ILogger.ERROR, "enqueueV3: shapes or addresses are not set")
+            return False
+        if self._memory[1] < self.update_device_memory_size_for_shapes():
+            self._gpu.violated("the activations do not fit the memory")
+        capturing = self._gpu.capturing(stream)
+        if capturing and (self._ready != self._version or self._engine._own_graphs):
+            self._gpu.streams[stream].spoiled = True
+            self._log.log(ILogger.ERROR, "enqueueV3: operation not permitted when stream is capturing")
+            return False
+        version = self._version
+
+        def work() -> None:
+            if version != self._version:
+                self._gpu.violated("a graph runs whose execution context was changed after the capture")
+            self._compute()
+            self._stream_in_use = None
+
+        self._gpu.put(stream, work)
+        if not capturing:
+            self._ready, self._stream_in_use = version, stream
+        return True
+
+    def _compute(self) -> None:
+        engine, gpu = self._engine, self._gpu
+        gpu.view(*self._memory)[...] = 0x55  # activations: nothing else may lie there
+        feeds = {}
+        for name, dtype in engine._inputs.items():
+            shape = self._shapes[name]
+            nbytes = int(np.prod(shape)) * dtype().itemsize
+            feeds[name] = gpu.view(self._addresses[name], nbytes).view(dtype).reshape(shape).copy()
+        for name, value in zip(engine._outputs, engine._session.run(None, feeds), strict=True):
+            gpu.view(self._addresses[name], value.nbytes)[...] = np.frombuffer(value.tobytes(), np.uint8)
+
+
+class ICudaEngine:
+    def __init__(self, runtime: Runtime, content: bytes) -> None:
+        header, _, graph = content.removeprefix(_MAGIC).partition(b"\n")
+        self._runtime = runtime
+        self._gpu, self._log, self._own_graphs = runtime._gpu, runtime._logger, runtime._own_graphs
+        self._profile = json.loads(header)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._inputs = {value.name: _TYPES[value.type][1] for value in self._session.get_inputs()}
+        self._outputs = {value.name: _TYPES[value.type][1] for value in self._session.get_outputs()}
+        self._types = {
+            value.name: _TYPES[value.type][0] for value in (*self._session.get_inputs(), *self._session.get_outputs())
+        }
+        self._known: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._types)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self._types)[index]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return _Named("INPUT" if name in self._inputs else "OUTPUT")
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return _Named(self._types[name], {**self._inputs, **self._outputs}[name]().itemsize)
+
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
+        assert profile_index == 0
+        return [Dims(shape) for shape in self._profile[name]]
+
+    def create_runtime_config(self) -> IRuntimeConfig:
+        return IRuntimeConfig()
+
+    def create_execution_context(self, strategy: Any = ExecutionContextAllocationStrategy.STATIC) -> Any:
+        if isinstance(strategy, IRuntimeConfig):
+            self._runtime._configs.append(strategy)
+            strategy = strategy._strategy
+        assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._runtime._failure:
+            self._log.log(ILogger.ERROR, self._runtime._failure)
+            return None
+        self._runtime._contexts += 1
+        return IExecutionContext(self)
+
+    def _output_shapes(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        key = tuple(sorted(shapes.items()))
+        if key not in self._known:
+            zeros = {name: np.zeros(shapes[name], dtype) for name, dtype in self._inputs.items()}
+            try:
+                values = self._session.run(None, zeros)
+            except Exception as error:
+                raise RuntimeError("infer_shapes error") from error
+            self._known[key] = {name: value.shape for name, value in zip(self._outputs, values, strict=True)}
+        return self._known[key]
+
+
+class Runtime:
+    """`_failure`: what contexts log as they fail from now on. `_rendezvous`: threads meet at a context's first use."""
+
+    _gpu: FakeGpu
+    _own_graphs: bool
+    _failure = ""
+    _rendezvous: threading.Barrier | None = None
+    _contexts = 0
+    _configs: list[IRuntimeConfig]
+
+    def __init__(self, logger: ILogger) -> None:
+        self._logger = logger
+        type(self)._made.append(self)  # type: ignore[attr-defined]
+        self._configs = []
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+        if not serialized_engine.startswith(_MAGIC):
+            self._logger.log(ILogger.ERROR, "Error Code 1: Serialization\n(magic tag does not match)")
+            return None
+        return ICudaEngine(self, serialized_engine)
+
+
+def library_module(gpu: FakeGpu, runtime: EngineRuntime) -> types.ModuleType:
+    """`tensorrt` or `tensorrt_rtx`. Its Runtime objects are in `_made`."""
+    module = types.ModuleType(runtime)
+    module.__version__ = VERSION[runtime]  # type: ignore[attr-defined]
+    rtx = runtime == "tensorrt_rtx"
+    fields = {"_gpu": gpu, "_own_graphs": rtx, "_made": []}
+    contents = {"ILogger": ILogger, "ExecutionContextAllocationStrategy": ExecutionContextAllocationStrategy}
+    contents["Runtime"] = type("Runtime", (Runtime,), fields)
+    if rtx:
+        contents["CudaGraphStrategy"] = CudaGraphStrategy
+    vars(module).update(contents)
+    return module
+
+
+def write_engine_bundle(
+    tiny: Path,
+    target: Path,
+    *,
+    engines: int = 1,
+    half: bool = False,
+    spoil: Any = lambda encoder, sampler: (encoder, sampler),
+    **record: Any,
+) -> Bundle:
+    """The tiny bundle with engines of its graphs.
+
+    half: conditioning in float16. engines: how many pairs. spoil: what to put in place of the engines' bytes.
+    record: fields to override.
+    """
+    graphs = {name: (tiny / name).read_bytes() for name in ("encoder.onnx", "sampler.onnx")}
+    if half:
+        graphs = {name: _halved(content) for name, content in graphs.items()}
+    profile: LrProfile = record.get("profile", PROFILE)
+    with staged_bundle(target) as stage:
+        for name, content in graphs.items():
+            (stage.path / name).write_bytes(content)
+        (stage.path / "engines").mkdir()
+        built = spoil(*(_engine(content, profile) for content in graphs.values()))
+        for name, content in zip(("encoder", "sampler"), built, strict=True):
+            (stage.path / "engines" / f"{name}.plan").write_bytes(content)
+        fields: dict[str, Any] = {
+            "runtime": "tensorrt",
+            "version": VERSION[record.get("runtime", "tensorrt")],
+            "precision": "fp16" if half else "fp32",
+            "compute_capabilities": ("8.9",),
+            "gpu": "",
+            "profile": profile,
+            "encoder": "engines/encoder.plan",
+            "sampler": "engines/sampler.plan",
+            "graphs": {name: file_sha256(stage.path / name) for name in graphs},
+        }
+        stage.commit(tiny_manifest(engines=(EngineRecord(**{**fields, **record}),) * engines))
+    return Bundle.open(target)
+
+
+def _engine(graph: bytes, profile: LrProfile) -> bytes:
+    """Engine bytes with a profile for each input of the graph, as the exporter's rule has it."""
+    shapes = {}
+    for value in onnx.load_from_string(graph).graph.input:
+        channels = value.type.tensor_type.shape.dim[1].dim_value if value.name != "tau" else 0
+        level = int(value.name.removeprefix("noise_level")) if value.name.startswith("noise") else None
+        scale = 1.0 if level is None else SCALE / 2**level
+        shapes[value.name] = [
+            [1, channels, *(int(side * scale) for side in size)] if channels else [1]
+            for size in (profile.min, profile.opt, profile.max)
+        ]
+    assert set(LEVELS) >= {int(name[-1]) for name in shapes if name.startswith("noise")}
+    return _MAGIC + json.dumps(shapes).encode() + b"\n" + graph
+
+
+def _halved(graph: bytes) -> bytes:
+    """The same graph with what goes from encoder to sampler in half precision."""
+    model = onnx.load_from_string(graph)
+    sides = model.graph.output if model.graph.name == "encoder" else model.graph.input
+    for value in sides:
+        if value.name == "tau" or value.name.startswith("noise"):
+            continue
+        name, wide = value.name, f"{value.name}_float"
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+        for node in model.graph.node:
+            for names in (node.input, node.output):
+                names[:] = [wide if entry == name else entry for entry in names]
+        if model.graph.name == "encoder":
+            model.graph.node.append(helper.make_node("Cast", [wide], [name], to=TensorProto.FLOAT16))
+        else:
+            model.graph.node.insert(0, helper.make_node("Cast", [name], [wide], to=TensorProto.FLOAT))
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
