@@ -25,9 +25,10 @@ _log = logging.getLogger(__name__)
 def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None = None) -> Backend:
     """An active backend for a bundle; the caller deactivates it.
 
-    device: "cpu"; "cuda"; "tensorrt", ONNX Runtime's TensorRT provider; a plug-in provider of ONNX Runtime: "rtx"
-    (TensorRT-RTX), "webgpu" or "openvino"; or "auto", the first of these that really starts: CUDA, RTX, WebGPU,
-    OpenVINO (those three on a GPU alone), the CPU. What is offered and does not start is passed over with a warning.
+    device: "cpu"; "cuda"; "tensorrt", which runs the bundle's own engines, or its graphs through ONNX Runtime's
+    TensorRT provider if it has none; a plug-in provider of ONNX Runtime: "rtx" (TensorRT-RTX), "webgpu" or "openvino";
+    or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU, OpenVINO (those three on
+    a GPU alone), the CPU. What is offered and does not start is passed over with a warning.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
     Raises: ArgumentError for unknown devices or threads, DeviceError if the device cannot be used, BundleError if the
@@ -49,6 +50,11 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
 
 def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
     """Devices in the order of "auto", as far as can be told without starting them; the CPU is not among them."""
+    if bundle.manifest.engines:
+        from srflow_sdk.backends.tensorrt import tensorrt_offered
+
+        if tensorrt_offered(bundle):
+            yield "tensorrt"
     if cuda_offered():
         yield "cuda"
     for name in get_args(PluginDevice):
@@ -67,6 +73,12 @@ def _warn(device: str, error: DeviceError) -> None:
 
 
 def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backend:
+    if device == "tensorrt" and bundle.manifest.engines:
+        from srflow_sdk.backends.tensorrt import TensorRTBackend
+
+        engines = TensorRTBackend(bundle)
+        engines.activate()
+        return engines
     backend = OnnxRuntimeBackend(bundle, device=device, threads=threads)
     try:
         backend.activate()
