@@ -80,6 +80,13 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     digest: str = ""
 
+    @property
+    def float32_graphs(self) -> tuple[str, str] | None:
+        """Names of the encoder and sampler graph that compute in float32 alone; None if there are none."""
+        if all(name in self.files for name in FP32_GRAPHS):
+            return FP32_GRAPHS
+        return REQUIRED_FILES if self.precision == "fp32" else None
+
     def to_json(self) -> str:
         """manifest.json with the digest that belongs to the other fields. Raises: BundleError for what is not JSON."""
         try:

@@ -41,7 +41,9 @@ class Upscaler:
     """Super-resolution with one bundle on one device. Close it, or use it as a context manager.
 
     bundle: a bundle directory or an open :class:`~srflow_sdk.bundle.Bundle`; None is the model embedded in the SDK.
-    device: "auto" (CUDA where it really starts, else the CPU), "cpu" or "cuda".
+    device: "cpu"; "cuda"; "tensorrt", the bundle's engines, or ONNX Runtime's TensorRT; "rtx", "webgpu" or "openvino",
+    plug-in providers of ONNX Runtime; or "auto", the first of engines, CUDA and GPUs of plug-ins that really starts,
+    else the CPU.
     tile: LR pixels a side that are computed at a time: "auto" fits the memory that is free, "none" takes the whole
     image at once, a number, at least 16, is rounded up to what the network needs. It changes memory and speed; the
     picture only by the halo's truncation.
@@ -94,7 +96,7 @@ class Upscaler:
 
     @property
     def device(self) -> str:
-        """Where it runs: "cpu" or "cuda"."""
+        """Where it runs, such as "cpu" or "cuda"."""
         return self._painter.device
 
     @overload

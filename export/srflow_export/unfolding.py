@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from srflow_export.folding import FoldedConv, FoldedNet
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
-from srflow_sdk.manifest import FP32_GRAPHS, REQUIRED_FILES
+from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_training.checkpoints import save_checkpoint
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.layers import ConditionalNet, Split, Step
@@ -107,8 +107,9 @@ class GraphWeights:
 
 @torch.no_grad()
 def _unfolded(bundle: Bundle) -> SRFlow:
-    has_twins = all(name in bundle.manifest.files for name in FP32_GRAPHS)  # nothing in them is rounded or quantised
-    encoder, sampler = (GraphWeights(bundle, name) for name in (FP32_GRAPHS if has_twins else REQUIRED_FILES))
+    # In float32 graphs nothing is rounded or quantised.
+    names = bundle.manifest.float32_graphs or REQUIRED_FILES
+    encoder, sampler = (GraphWeights(bundle, name) for name in names)
     model = _fresh(_config(bundle))
     for name, parameter in _conditioning_parameters(model):
         parameter.copy_(encoder.take(f"model.encoder.{name}", parameter.shape))

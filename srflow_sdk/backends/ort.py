@@ -33,11 +33,13 @@ from srflow_sdk.backends.plugin_providers import PLUGINS, PluginProvider
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+from srflow_sdk.manifest import REQUIRED_FILES
 
 __all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
 
 _log = logging.getLogger(__name__)
 _FATAL_ONLY = 4
+_BFLOAT16_DEVICES = ("tensorrt", "rtx")
 _OUT_OF_MEMORY = re.compile(
     r"failed to allocate memory|bad_alloc|bad allocation|out of memory|AllocateRaw|ALLOC_FAILED", re.IGNORECASE
 )
@@ -60,7 +62,8 @@ class OnnxRuntimeBackend(Backend):
 
     device: "cpu"; "cuda", or "tensorrt" in front of it, for the first GPU; or a plug-in provider's name. threads: CPU
     threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per physical core).
-    encoder, sampler: the graphs' files in the bundle.
+    graphs: the encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
+    float32 ones where it has no convolution in bfloat16.
     """
 
     def __init__(
@@ -69,14 +72,13 @@ class OnnxRuntimeBackend(Backend):
         *,
         device: OrtDevice = "cpu",
         threads: int | None = None,
-        encoder: str = "encoder.onnx",
-        sampler: str = "sampler.onnx",
+        graphs: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
         self._bundle = bundle
         self._provider = _provider(bundle, device, threads=threads)
         self._threads = threads
-        self._files = encoder, sampler
+        self._graphs = graphs or _default_graphs(bundle, device)
         self._encoder: Any = None
         self._sampler: Any = None
         self._scarce = False
@@ -100,7 +102,7 @@ class OnnxRuntimeBackend(Backend):
 
     def activate_impl(self) -> None:
         self._provider.prepare()
-        encoder, sampler = map(self._session, self._files)
+        encoder, sampler = map(self._session, self._graphs)
         _check_graphs(self._bundle, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
 
@@ -198,6 +200,12 @@ class OnnxRuntimeBackend(Backend):
                 f"ONNX Runtime {onnxruntime().__version__} cannot use {library}: {one_line(error)}; build it again "
                 f"(docs/native.md), or run without it: {VARIABLE}="
             ) from error
+
+
+def _default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
+    if bundle.manifest.precision == "bf16" and device not in _BFLOAT16_DEVICES:
+        return bundle.manifest.float32_graphs or REQUIRED_FILES
+    return REQUIRED_FILES
 
 
 def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Provider:

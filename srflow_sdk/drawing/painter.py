@@ -16,7 +16,7 @@ from srflow_sdk.drawing.requests import Reduce, Request
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
 from srflow_sdk.latents import standard_normal
 from srflow_sdk.machine.memory import available_memory, gpu_free_memory
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.manifest import REQUIRED_FILES, Manifest
 from srflow_sdk.tiles import (
     AUTO_BUDGET_BYTES,
     MIN_TILE,
@@ -27,9 +27,6 @@ from srflow_sdk.tiles import (
     plan_tiles,
     split_tile,
 )
-
-FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
-"""Graphs that a bundle of lower precision may carry: a tile whose values are not finite is computed again with them."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +74,7 @@ class Painter:
             width=width,
             multiple=manifest.size_multiple,
             halo=manifest.halo,
-            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * self._widening(),
             limits=self._backend.window_limits,
             **(self._budget() if self._tile == "auto" else {}),
         )
@@ -224,13 +221,12 @@ class Painter:
 
     def _float32_backend(self) -> Backend | None:
         """A backend that computes more precisely than the one in use, or None."""
-        has_graphs = all(name in self.manifest.files for name in FP32_GRAPHS)
-        if not has_graphs and self._backend.device == "cpu":
+        names = self.manifest.float32_graphs or REQUIRED_FILES
+        if names == REQUIRED_FILES and self._backend.device == "cpu":
             return None
         with self._lock:
             if self._fp32 is None and not self._closed:
-                names = FP32_GRAPHS if has_graphs else ("encoder.onnx", "sampler.onnx")
-                backend = OnnxRuntimeBackend(self._bundle, device="cpu", encoder=names[0], sampler=names[1])
+                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=names)
                 backend.activate()
                 self._fp32 = backend
                 _log.warning("a tile had NaN or infinite values; computing it again in float32 on the CPU")
@@ -249,6 +245,10 @@ class Painter:
             self._largest_core = min(half, self._largest_core or half)
         if first:
             _log.warning("memory ran out with tiles of %d pixels; going on with %d", side, half)
+
+    def _widening(self) -> int:
+        """How many times larger activations are than the graphs' types say: CPUs compute in float32 what is half."""
+        return 2 if self._backend.gpu is None and self.manifest.precision in ("fp16", "bf16") else 1
 
     def _budget(self) -> dict[str, Any]:
         """What a tile may take by itself, and at most: `budget` and `most` of :func:`core_size`."""

@@ -14,7 +14,6 @@ from srflow_export.engines.checking import check_plan
 from srflow_export.engines.graph import Graph, read_graph
 from srflow_export.engines.library import Library, load_library
 from srflow_export.engines.profiles import check_profile, default_profile, input_shapes
-from srflow_sdk.drawing.painter import FP32_GRAPHS
 from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.machine.cache import cache_folder
@@ -71,8 +70,8 @@ def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, str]
     """File names of a bundle's encoder and sampler in this precision. Raises: ArgumentError if it has none."""
     if manifest.precision == precision:
         return REQUIRED_FILES
-    if precision == "fp32" and all(name in manifest.files for name in FP32_GRAPHS):
-        return FP32_GRAPHS
+    if precision == "fp32" and manifest.float32_graphs is not None:
+        return manifest.float32_graphs
     raise ArgumentError(
         f"engines in {precision} need graphs in {precision}, and this bundle has {manifest.precision}: export the "
         f"checkpoint with --precision {precision}"

@@ -43,7 +43,7 @@ def parse_shapes(text: str) -> LrProfile:
 def default_profile(manifest: Manifest) -> LrProfile:
     """LR sizes of the windows that the runtime draws by itself (`tile="auto"`), square.
 
-    min: the smallest core that there is; the runtime pads smaller images. opt: the core that it cuts on a GPU with
+    min: the smallest image that there is. opt: the core that it cuts on a GPU with
     8 GB, with its halo on both sides; with engines, it cuts no larger one. max: the same. A library reserves
     activations for the largest size, whatever sizes come, and larger windows would only spare some halo.
     """
@@ -58,8 +58,8 @@ def default_profile(manifest: Manifest) -> LrProfile:
         budget=_COMMON_GPU_BUDGET,
     )
     assert core is not None  # for the type checker: no budget holds such an image in one tile
-    low, best = tiles.padded_size(tiles.MIN_TILE, multiple), core + 2 * tiles.padded_size(manifest.halo, multiple)
-    return LrProfile(min=(low, low), opt=(best, best), max=(best, best))
+    best = core + 2 * tiles.padded_size(manifest.halo, multiple)
+    return LrProfile(min=(multiple, multiple), opt=(best, best), max=(best, best))
 
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:

@@ -8,7 +8,7 @@ from srflow_export.parity.measure import ParityRow, check, measure, table
 from srflow_export.parity.photos import photo_patches
 from srflow_export.parity.runners import TorchRunner, fused_runner, graphs_runner
 from srflow_sdk.bundle import Bundle, Manifest
-from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
+from srflow_sdk.manifest import Precision, Weights
 from srflow_training.model import SRFlow
 
 MIN_PSNR_DB: dict[Precision, float] = {"fp32": 90.0, "fp16": 50.0, "bf16": 38.0, "int8": 38.0}
@@ -47,8 +47,8 @@ def prove(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda 
     if "fused.onnx" in manifest.files:
         decoders[_FUSED] = fused_runner(bundle, rounded=half)
     bounds = dict.fromkeys(decoders, min_psnr_db(manifest.precision, manifest.weights))
-    if all(name in manifest.files for name in FP32_GRAPHS):
-        decoders[_FLOAT32] = graphs_runner(bundle, names=FP32_GRAPHS)
+    if manifest.precision != "fp32" and manifest.float32_graphs is not None:
+        decoders[_FLOAT32] = graphs_runner(bundle, names=manifest.float32_graphs)
         bounds[_FLOAT32] = min_psnr_db("fp32", manifest.weights)
     photos = photo_patches(manifest.size_multiple)
     rows = measure(photos, manifest, decoders, TorchRunner(model))

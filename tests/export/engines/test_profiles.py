@@ -78,7 +78,7 @@ def test_the_default_holds_the_tiles_that_the_runtime_cuts_by_itself(halo, multi
 
 def test_the_default_of_the_full_size_network():
     profile = default_profile(tiny_manifest(halo=12, conditioning_bytes_per_pixel=33792))
-    assert described(profile) == "16x16,168x168,168x168"
+    assert described(profile) == "2x2,168x168,168x168"
 
 
 def test_every_input_has_the_size_of_its_level(exported):
