@@ -7,6 +7,7 @@ import sys
 import types
 from typing import Any
 
+import numpy as np
 import pytest
 
 from srflow_sdk.backends.tensorrt import TensorRTBackend
@@ -16,6 +17,7 @@ from srflow_sdk.engine_records import EngineRuntime
 from srflow_sdk.machine.gpu import Gpu
 from srflow_sdk.upscaler import Upscaler
 
+from ..tiny_bundle import LEVELS, SCALE
 from .fake_gpu import FakeGpu, runtime_module
 from .fake_tensorrt import library_module
 
@@ -56,3 +58,11 @@ class EngineMachine:
 
         self._monkeypatch.setattr("srflow_sdk.upscaler.open_backend", opened)
         return Upscaler(bundle, tile=tile)
+
+
+def noise(batch: int, height: int = 24, width: int = 30) -> dict[int, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return {
+        level: rng.standard_normal((batch, channels, height * SCALE >> level, width * SCALE >> level), np.float32)
+        for level, channels in LEVELS.items()
+    }

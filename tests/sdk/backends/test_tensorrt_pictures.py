@@ -1,0 +1,115 @@
+"""The Upscaler over engines: the same picture as on the CPU, whatever the tiles, the threads and the memory."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import DeviceError
+from srflow_sdk.upscaler import Upscaler
+
+from ..tiny_bundle import SCALE
+from .engine_machine import EngineMachine
+from .fake_tensorrt import write_engine_bundle
+
+
+def picture(*shape: int) -> np.ndarray:
+    return np.random.default_rng(7).random((*shape, 3), np.float32)
+
+
+@pytest.mark.parametrize("tile", ["auto", 16, 40])
+@pytest.mark.parametrize("shape", [(45, 61), (64, 64), (150, 100), (1, 200)])
+def test_pictures_are_those_of_the_cpu(
+    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler, shape: tuple[int, int], tile: Any
+) -> None:
+    image = picture(*shape)
+    with machine.upscaler(engine_bundle, tile) as engines:
+        assert engines.device == "tensorrt"
+        got = engines.upscale(image, seed=5, samples=2)
+    expected = upscaler.upscale(image, seed=5, samples=2)
+    if min(shape) >= 20:
+        np.testing.assert_allclose(got, expected, atol=2e-6)
+    else:  # lower than what engines take: the last row is repeated below, where the CPU's network sees nothing
+        np.testing.assert_allclose(np.mean(got), np.mean(expected), atol=0.05)
+
+
+def test_an_image_smaller_than_the_engines_take_differs_at_its_lower_and_right_border_alone(
+    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler
+) -> None:
+    image = picture(18, 60)
+    tau = np.random.default_rng(1).uniform(0, 1, (18, 60))
+    with machine.upscaler(engine_bundle) as engines:
+        got = engines.upscale(image, seed=5, tau=tau)
+    expected = upscaler.upscale(image, seed=5, tau=tau)
+    above = (18 - 6) * SCALE  # of the rows that the network's reach of 6 keeps from the border
+    np.testing.assert_allclose(got[:above], expected[:above], atol=2e-6)
+    assert np.abs(got[above:] - expected[above:]).max() > 1e-3
+
+
+def test_pictures_of_many_threads_are_those_of_one(
+    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler
+) -> None:
+    image = picture(70, 90)
+    with machine.upscaler(engine_bundle, 32) as engines, ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda seed: engines.upscale(image, seed=seed), range(6)))
+    for seed, got in enumerate(results):
+        np.testing.assert_allclose(got, upscaler.upscale(image, seed=seed), atol=2e-6)
+
+
+def test_an_encoding_draws_from_what_stays_on_the_gpu(
+    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler
+) -> None:
+    image = picture(100, 70)
+    with machine.upscaler(engine_bundle) as engines:
+        encoding = engines.encode(image)
+        assert encoding.kept_tiles == encoding.tiles > 1
+        for tau in (0.2, 0.9):
+            np.testing.assert_allclose(
+                encoding.sample(tau=tau, seed=1), upscaler.upscale(image, tau=tau, seed=1), atol=2e-6
+            )
+
+
+def test_memory_that_runs_out_makes_tiles_smaller(
+    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = picture(120, 120)
+    machine.gpu.nbytes = 1_600_000  # of which activations of the encoder for 64×64 pixels alone would take 2.4 MB
+    with machine.upscaler(engine_bundle, 52) as engines:
+        got = engines.upscale(image, seed=5)
+    np.testing.assert_allclose(got, upscaler.upscale(image, seed=5), atol=2e-6)
+    assert [record.getMessage() for record in caplog.records] == [
+        "memory ran out with tiles of 40 pixels; going on with 20"
+    ]
+
+
+@pytest.mark.parametrize("nbytes", [1 << 30, 1_900_000])
+def test_windows_are_never_smaller_than_the_engines_take(
+    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, upscaler: Upscaler, nbytes: int
+) -> None:
+    profile = LrProfile(min=(36, 36), opt=(40, 40), max=(64, 64))
+    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", profile=profile)
+    image = picture(100, 64)
+    machine.gpu.nbytes = nbytes  # the second: so little that tiles are divided
+    with machine.upscaler(bundle, 16 if nbytes == 1 << 30 else 40) as engines:
+        got = engines.upscale(image, seed=5)
+    np.testing.assert_allclose(got, upscaler.upscale(image, seed=5), atol=2e-6)
+
+
+@pytest.mark.parametrize(("tile", "words"), [("none", r"the image, 100×70,"), (54, r"tile=54 with its halo, 66×66,")])
+def test_tiles_larger_than_the_engines_take_are_refused_with_the_largest(
+    machine: EngineMachine, engine_bundle: Bundle, tile: Any, words: str
+) -> None:
+    image = picture(70, 100)
+    with (
+        machine.upscaler(engine_bundle, tile) as engines,
+        pytest.raises(DeviceError, match=rf'{words}.*64×64.*tile="auto" or tile=52.*--shapes 20x20,40x40,\d+'),
+    ):
+        engines.upscale(image)
+    with machine.upscaler(engine_bundle, tile) as engines:
+        engines.upscale(image[:64, :64])  # which fits whole
