@@ -60,8 +60,8 @@ def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
     for name in get_args(PluginDevice):
         plugin = PLUGINS[name]
         try:
-            # Not on the CPU: in float32, on two threads of an EPYC, OpenVINO took 1.05 to 1.6 times as long as ONNX
-            # Runtime's own kernels, and WebGPU has nothing there but a renderer for tests.
+            # Not on the CPU: there OpenVINO was slower in float32 than ONNX Runtime's own kernels, and WebGPU has
+            # nothing but a renderer for tests.
             if plugin.installed and (name != "rtx" or find_gpu() is not None) and has_gpu(plugin):
                 yield name
         except DeviceError as error:
