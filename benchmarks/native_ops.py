@@ -6,7 +6,8 @@
 Three parts. The memory's bandwidth: a copy of arrays beyond all caches, by as many threads. Each op alone: the inlined
 function and the kernel, at the channels and sizes of a ×4 network. The bundle's sampler, where its graph has flow ops:
 whole, and what ONNX Runtime's profiler says of the ops in it. Runs with and without the library alternate, and a ratio
-above 1 says that the library is faster. An op's bytes count each input and output once, in the memory's own units.
+above 1 says that the library is faster. An op's bytes count each input and output once; small ones lie in a cache, and
+may exceed a copy's bandwidth. Idle the machine before: two threads on a core that others use wait for each other.
 """
 
 from __future__ import annotations
@@ -60,14 +61,25 @@ class Setting:
     def pair(self, model: bytes | str, feed: Feed) -> tuple[float, float]:
         """Median seconds inlined and with the library; runs alternate, and the first of each is left out."""
         sessions = [self.session(model, native=native) for native in (False, True)]
+        bindings = [_bound(session, feed) for session in sessions]
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(self.runs + 1):
-            for session, seconds in zip(sessions, times, strict=True):
+            for session, binding, seconds in zip(sessions, bindings, times, strict=True):
                 started = time.perf_counter()
-                session.run(None, feed)
+                session.run_with_iobinding(binding)
                 seconds.append(time.perf_counter() - started)
         inlined, native = (statistics.median(seconds[1:]) for seconds in times)
         return inlined, native
+
+
+def _bound(session: ort.InferenceSession, feed: Feed) -> Any:
+    """Inputs and output in memory that stays, as in a sampler's arena: fresh pages would cost more than an op."""
+    binding = session.io_binding()
+    for name, array in feed.items():
+        binding.bind_cpu_input(name, array)
+    [output] = session.get_outputs()
+    binding.bind_ortvalue_output(output.name, ort.OrtValue.ortvalue_from_numpy(session.run(None, feed)[0]))
+    return binding
 
 
 def copy_bandwidth(threads: int, runs: int) -> float:
