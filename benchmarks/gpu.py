@@ -68,11 +68,10 @@ def copy_bandwidth(device: torch.device, rounds: int, size: int = 1 << 30) -> fl
 
 @contextmanager
 def kernels_in_graphs(kernels: Kernels) -> Iterator[None]:
-    """While this holds, graphs that call the flow ops run our kernels."""
+    """While this holds, graphs with flow nodes run our kernels."""
     with ExitStack() as stack:
-        for module, name in itertools.product((flow_ops, graphs), ("flow_step_tail", "unsqueeze_split")):
-            if hasattr(module, name):
-                stack.enter_context(mock.patch.object(module, name, getattr(kernels, name)))
+        for name in ("flow_step_tail", "unsqueeze_split"):
+            stack.enter_context(mock.patch.object(flow_ops, name, getattr(kernels, name)))
         yield
 
 
@@ -144,12 +143,10 @@ def print_ops(kernels: Kernels, model: SRFlow, *, size: int, rounds: int, peak: 
 
 
 def print_network(kernels: Kernels, model: SRFlow, *, size: int, rounds: int) -> None:
-    """Encoder and sampler in torch, and the sampler with our kernels in it. In fp16, convolutions are autocast."""
+    """Encoder and sampler in torch, typed as exported graphs are, and the sampler with our kernels in it."""
     device = kernels.device
     lr, tau = torch.rand(1, 3, size, size, device=device), torch.full((1,), 0.8, device=device)
     noise = [torch.randn(1, *shape, device=device) for shape in model.latent_shapes(size, size).values()]
-    encoder = graphs.EncoderGraph(model).to(device).eval()
-    sampler = graphs.SamplerGraph(model).to(device).eval()
 
     def row(name: str, call: Call) -> None:
         print(f"| {name} | {milliseconds([call], device, rounds):.1f} ms |", flush=True)
@@ -157,20 +154,16 @@ def print_network(kernels: Kernels, model: SRFlow, *, size: int, rounds: int) ->
     print(f"\n| {model.config.variant} ×{model.config.scale}, {size}×{size} LR, batch 1 | time |")
     print("|---|---|")
     for half in (False, True):
-        with torch.autocast(device.type, torch.float16, enabled=half):
-            row(f"encoder, torch {precision(half)}", partial(encoder, lr))
-            # Autocast leaves some of it float32; what an fp16 graph hands over is half.
-            conditioning = [tensor.half() if half else tensor for tensor in encoder(lr)]
-            sample = partial(sampler, *conditioning, *noise, tau)
-            row(f"sampler, torch {precision(half)}", sample)
-            with kernels_in_graphs(kernels):
-                name, before = f"sampler, torch {precision(half)}, our kernels", kernels.calls
-                sample()
-                if kernels.calls > before:
-                    row(name, sample)
-                else:
-                    print(f"| {name} | not timed: the graph does not call the flow ops |")
-            del sample, conditioning
+        dtype = torch.float16 if half else torch.float32
+        encoder = graphs.EncoderGraph(model, dtype).to(device).eval()
+        row(f"encoder, torch {precision(half)}", partial(encoder, lr))
+        inputs = (*encoder(lr), *noise, tau)
+        sampler = graphs.SamplerGraph(model, dtype).to(device).eval()
+        row(f"sampler, torch {precision(half)}", partial(sampler, *inputs))
+        native = graphs.SamplerGraph(model, dtype, flow_nodes=True).to(device).eval()
+        with kernels_in_graphs(kernels):
+            row(f"sampler, torch {precision(half)}, our kernels", partial(native, *inputs))
+        del encoder, sampler, native, inputs
 
 
 def print_onnxruntime(checkpoint: Path, folder: Path, *, size: int, rounds: int) -> None:

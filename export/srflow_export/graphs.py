@@ -194,7 +194,7 @@ class StepSampler(nn.Module):
         self.head = Conv.of([net.shift, net.scale], dtype=dtype)
         self.affine = AffineSettings.of(step.coupling)
         self.mixing = Conv.of([mixing], dtype=torch.float32)
-        self.tail = flow_ops.flow_step_tail if flow_nodes else flow_ops.decoded_tail
+        self.flow_nodes = flow_nodes
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """h: float32 N×C×H×W; the level's whole conditioning, B×K·hidden×H×W and B×K·C×H×W; B is 1 or N."""
@@ -203,7 +203,8 @@ class StepSampler(nn.Module):
         head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + pre_activation))))
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
-        return self.tail(h, head, scale, shift, *weights, step=self.number, **self.affine.to_dict())
+        tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
+        return tail(h, head, scale, shift, *weights, step=self.number, **self.affine.to_dict())
 
 
 class LevelSampler(nn.Module):

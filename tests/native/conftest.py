@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "runtime")
@@ -23,9 +24,12 @@ class NativeTree:
     path: Path
 
     def run(self, command: Sequence[str]) -> str:
-        """The command's output; fails the test with all of it if it does not succeed."""
+        """The command's output; fails the test with all of it if it does not succeed. One at a time in a tree."""
         environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-        result = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, check=False)
+        with FileLock(self.path.with_suffix(".lock")):
+            result = subprocess.run(
+                command, cwd=self.path, env=environment, capture_output=True, text=True, check=False
+            )
         assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
         return result.stdout + result.stderr
 
@@ -54,10 +58,17 @@ def native_tree(tmp_path_factory: pytest.TempPathFactory) -> NativeTree:
     for tool in ("cmake", "c++"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: {DEBIAN}")
-    path = tmp_path_factory.mktemp("native")
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, path / name)
+    # Of pytest-xdist's processes, one builds and the others find it built.
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    path = session / "native"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            path.mkdir()
+            for name in SOURCES:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                copy(ROOT / name, path / name)
     return NativeTree(path)
 
 
