@@ -30,6 +30,8 @@ _ACTIVATIONS_FACTOR = (
 )
 _AUTO_GOOD, _AUTO_MAX = 64, 512
 _MANY = 8  # tiles a side: from here on, windows of one size cost at most 6 % more work
+_COMMON_GPU_BUDGET = 4 << 30  # half of what is free on a GPU with 8 GB
+_ENDLESS = 1 << 14  # LR pixels a side: an image that no tile takes whole
 _AUTO_STEP = 16  # so that a little more or less free memory does not give other tiles
 
 
@@ -162,6 +164,26 @@ def _auto_core(affordable: int, at_most: int | None, *, pixels: int, halo: int) 
     if core < _AUTO_GOOD and at_most is not None:
         core = max(core, min(_AUTO_GOOD, side(at_most)))
     return min(max(core, MIN_TILE), _AUTO_MAX)
+
+
+def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel: int) -> LrProfile:
+    """Sizes of windows, square, that `tile="auto"` cuts on a GPU with 8 GB: what engines are built for by default.
+
+    min: the smallest image that there is. opt: the largest core that such a GPU affords, with its halo on both sides.
+    max: the same. Some hosts of engines reserve activations for the largest size, whatever sizes come, and larger
+    windows would only spare some halo.
+    """
+    core = core_size(
+        "auto",
+        height=_ENDLESS,
+        width=_ENDLESS,
+        multiple=multiple,
+        halo=halo,
+        conditioning_bytes_per_pixel=conditioning_bytes_per_pixel,
+        budget=_COMMON_GPU_BUDGET,
+    )
+    side = (core or MIN_TILE) + 2 * padded_size(halo, multiple)
+    return LrProfile(min=(multiple, multiple), opt=(side, side), max=(side, side))
 
 
 def check_tile(tile: object) -> None:

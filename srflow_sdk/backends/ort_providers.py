@@ -18,7 +18,7 @@ from srflow_sdk.device_names import PluginDevice
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.machine.cache import cache_folder
-from srflow_sdk.tiles import AUTO_BUDGET_BYTES, MIN_TILE, core_size, padded_size
+from srflow_sdk.tiles import common_gpu_profile
 
 OrtDevice = Literal["cpu", "cuda", "tensorrt"] | PluginDevice
 CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
@@ -26,8 +26,6 @@ CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "T
 # Tiles come in several shapes: an exhaustive search would run again for each. TF32 would round the conditioning of a
 # float32 bundle to 10 bits.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-_COMMON_GPU_BUDGET = 4 << 30  # TensorRT reserves activations for the largest window: it must fit a GPU with 8 GB
-_ENDLESS = 1 << 14  # LR pixels a side: an image that no tile takes whole
 
 
 class Provider(ABC):
@@ -105,14 +103,18 @@ class TensorRTProvider(Provider):
     device = "tensorrt"
     provider = TENSORRT
     title = "ONNX Runtime's TensorRT provider"
-    mend = 'use device="cuda", or export engines: srflow-export --ckpt FILE --trt fp16; srflow-doctor says more'
+    mend = 'use device="cuda", or export engines: srflow-export --engines-for BUNDLE --trt fp32; srflow-doctor says more'
     memory = "cuda"
     gpu = 0
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._cache: Path | None = None
-        self.limits = _limits(bundle)
+        self.limits = common_gpu_profile(
+            multiple=bundle.manifest.size_multiple,
+            halo=bundle.manifest.halo,
+            conditioning_bytes_per_pixel=bundle.manifest.conditioning_bytes_per_pixel,
+        )
 
     def prepare(self) -> None:
         precision = self._bundle.manifest.precision
@@ -220,27 +222,6 @@ def one_line(error: object) -> str:
 def _length(dimension: str, lr: int, scale: int) -> int:
     level = re.search(r"(\d+)$", dimension)
     return lr * scale >> int(level[1]) if level else lr
-
-
-def _limits(bundle: Bundle) -> LrProfile:
-    """Windows of the tiles that the runtime cuts by itself, and any smaller image."""
-    manifest = bundle.manifest
-    multiple, reach = manifest.size_multiple, 2 * padded_size(manifest.halo, manifest.size_multiple)
-
-    def window(budget: int) -> int:
-        core = core_size(
-            "auto",
-            height=_ENDLESS,
-            width=_ENDLESS,
-            multiple=multiple,
-            halo=manifest.halo,
-            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-            budget=budget,
-        )
-        return (core or MIN_TILE) + reach
-
-    best, most = window(AUTO_BUDGET_BYTES), window(_COMMON_GPU_BUDGET)
-    return LrProfile(min=(multiple, multiple), opt=(best, best), max=(max(best, most),) * 2)
 
 
 def _inputs(graph: Path) -> list[tuple[str, Sequence[int | str | None]]]:

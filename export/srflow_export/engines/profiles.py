@@ -13,7 +13,6 @@ from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import Manifest
 
-_COMMON_GPU_BUDGET = 4 << 30  # what the runtime gives a tile on a GPU with 8 GB: half of what is free
 _MOST = 1 << 14  # LR pixels a side; an engine for more would need more memory than any GPU has
 _SIDE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _LEVEL = re.compile(r"(?:noise_)?level([0-9]+)(?:_[a-z_]+)?", re.ASCII)
@@ -41,25 +40,12 @@ def parse_shapes(text: str) -> LrProfile:
 
 
 def default_profile(manifest: Manifest) -> LrProfile:
-    """LR sizes of the windows that the runtime draws by itself (`tile="auto"`), square.
-
-    min: the smallest image that there is. opt: the core that it cuts on a GPU with
-    8 GB, with its halo on both sides; with engines, it cuts no larger one. max: the same. A library reserves
-    activations for the largest size, whatever sizes come, and larger windows would only spare some halo.
-    """
-    multiple = manifest.size_multiple
-    core = tiles.core_size(
-        "auto",
-        height=_MOST,
-        width=_MOST,
-        multiple=multiple,
+    """LR sizes of the windows that the runtime draws by itself, see :func:`srflow_sdk.tiles.common_gpu_profile`."""
+    return tiles.common_gpu_profile(
+        multiple=manifest.size_multiple,
         halo=manifest.halo,
         conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-        budget=_COMMON_GPU_BUDGET,
     )
-    assert core is not None  # for the type checker: no budget holds such an image in one tile
-    best = core + 2 * tiles.padded_size(manifest.halo, multiple)
-    return LrProfile(min=(multiple, multiple), opt=(best, best), max=(best, best))
 
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
