@@ -166,6 +166,18 @@ def test_auto_tiles_fit_the_memory_that_is_free(
     assert cores == [64, 48, 16]
 
 
+def test_half_graphs_get_tiles_for_the_float32_that_a_cpu_computes_in(tmp_path: Path) -> None:
+    """Their conditioning is half as large; all else in a tile is not."""
+    cores = {}
+    for precision, nbytes in (("fp32", 30_000), ("fp16", 15_000), ("int8", 30_000)):
+        bundle = write_tiny_bundle(
+            tmp_path / f"{precision}.srflow", conditioning_bytes_per_pixel=nbytes, precision=precision
+        )
+        with Upscaler(bundle, device="cpu", threads=1) as opened:
+            cores[precision] = opened._painter.core(3000, 4000)
+    assert cores["fp32"] == cores["fp16"] == cores["int8"]
+
+
 def test_tiles_never_grow_again_after_memory_ran_out(
     monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray
 ) -> None:
