@@ -22,12 +22,6 @@ _MOVING = {  # what only moves values that are rounded already, or takes the lar
 }
 
 
-def is_typed_in_half(proto: onnx.ModelProto) -> bool:
-    """Whether any weight of the graph is computed with in half precision."""
-    types = _types(proto)
-    return any(node.op_type == "Conv" and types.get(node.output[0]) in _HALF for node in proto.graph.node)
-
-
 def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph in float32 operators, with values rounded to half where the graph says so.
 
@@ -49,7 +43,7 @@ def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _types(proto: onnx.ModelProto) -> dict[str, int]:
-    graph = shape_inference.infer_shapes(inliner.inline_local_functions(proto), strict_mode=True).graph
+    graph = shape_inference.infer_shapes(proto, strict_mode=True).graph
     types = {weight.name: weight.data_type for weight in graph.initializer}
     values = (*graph.value_info, *graph.input, *graph.output)
     return types | {value.name: value.type.tensor_type.elem_type for value in values}
