@@ -103,9 +103,7 @@ class TensorRTProvider(Provider):
     device = "tensorrt"
     provider = TENSORRT
     title = "ONNX Runtime's TensorRT provider"
-    mend = (
-        'use device="cuda", or build engines: srflow-export --engines-for BUNDLE --trt fp32; srflow-doctor says more'
-    )
+    mend = 'use device="cuda", or build engines: srflow-export --engines-for BUNDLE --trt fp32; srflow-doctor says more'
     memory = "cuda"
     gpu = 0
 
