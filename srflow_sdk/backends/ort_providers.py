@@ -103,11 +103,15 @@ class TensorRTProvider(Provider):
     device = "tensorrt"
     provider = TENSORRT
     title = "ONNX Runtime's TensorRT provider"
-    mend = 'use device="cuda", or build engines: srflow-export --engines-for BUNDLE --trt fp32; srflow-doctor says more'
     memory = "cuda"
     gpu = 0
 
     def __init__(self, bundle: Bundle) -> None:
+        precision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
+        self.mend = (
+            f'use device="cuda", or build engines: srflow-export --engines-for {bundle.path} --trt {precision}; '
+            "srflow-doctor says more"
+        )
         self._bundle = bundle
         self._cache: Path | None = None
         self.limits = common_gpu_profile(

@@ -199,8 +199,8 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, leas
     before = Bundle.open(target).model_sha256
     original = onnx_models.sampler_model
 
-    def broken(model, precision):
-        proto = original(model, precision)
+    def broken(model, precision, **options):
+        proto = original(model, precision, **options)
         weight = next(w for w in proto.graph.initializer if list(w.dims) == [12, 12, 1, 1])
         values = onnx.numpy_helper.to_array(weight) * 1.01
         weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
