@@ -7,16 +7,21 @@ standard operators. ONNX Runtime runs the library's kernels for them, or, withou
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from srflow_sdk.errors import DeviceError
 
 VARIABLE = "SRFLOW_NATIVE_LIBRARY"
 """Environment variable that names the library; empty: do without, also where one lies beside the package."""
 
-_FILES = {"win32": "srflow_ort.dll", "darwin": "libsrflow_ort.dylib"}
+_log = logging.getLogger(__name__)
+_MEND = f"build it again (docs/native.md), or run without it: {VARIABLE}="
+_FILES = {"darwin": "libsrflow_ort.dylib"}
 _BESIDE = Path(__file__).resolve().parent.parent / "native"
 
 
@@ -40,20 +45,32 @@ def find_native_library() -> Path | None:
     return path
 
 
+def register(options: Any, path: Path) -> None:
+    """Give ONNX Runtime's SessionOptions the library's kernels. Raises: DeviceError if they cannot be used."""
+    check_native_library(path, version=metadata.version("srflow-sdk"))
+    try:
+        options.register_custom_ops_library(str(path))
+    except Exception as error:  # ORT's exceptions have no common base but Exception
+        raise DeviceError(f"ONNX Runtime cannot use {path}: {' '.join(str(error).split())[:300]}; {_MEND}") from error
+    _log.info("flow operations run in %s", path)
+
+
 def check_native_library(path: Path, *, version: str) -> None:
     """Raises: DeviceError unless the file is a libsrflow_ort of this version of the SDK."""
-    mend = f"build it again (docs/native.md), or run without it: {VARIABLE}="
     try:
         built_for = ctypes.CDLL(str(path)).srflow_version
     except (OSError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise DeviceError(f"{path} is not a library that can be used: {reason}; {mend}") from error
+        raise DeviceError(f"{path} is not a library that can be used: {reason}; {_MEND}") from error
     built_for.restype = ctypes.c_char_p
     found = bytes(built_for()).decode(errors="replace")
     if found != version:
-        raise DeviceError(f"{path} is of srflow-sdk {found}, and this is {version}; {mend}")
+        raise DeviceError(f"{path} is of srflow-sdk {found}, and this is {version}; {_MEND}")
 
 
 def runs_on_cuda(path: Path) -> bool:
     """Whether the library has kernels for CUDA; without them its nodes would run on the CPU, amid the GPU's."""
-    return hasattr(ctypes.CDLL(str(path)), "srflow_standard_normal_cuda")
+    try:
+        return hasattr(ctypes.CDLL(str(path)), "srflow_standard_normal_cuda")
+    except OSError:  # register says what is wrong with it
+        return True

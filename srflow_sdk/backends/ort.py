@@ -10,14 +10,13 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning
-from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library, runs_on_cuda
+from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends.ort_providers import (
     CPU,
     CpuProvider,
@@ -189,17 +188,10 @@ class OnnxRuntimeBackend(Backend):
         library = find_native_library()
         if library is None:
             return
-        check_native_library(library, version=metadata.version("srflow-sdk"))
         if self.device == "cuda" and not runs_on_cuda(library):
             _log.warning("%s has no kernels for CUDA: going on without it", library)
             return
-        try:
-            options.register_custom_ops_library(str(library))
-        except Exception as error:  # ORT's exceptions have no common base but Exception
-            raise DeviceError(
-                f"ONNX Runtime {onnxruntime().__version__} cannot use {library}: {one_line(error)}; build it again "
-                f"(docs/native.md), or run without it: {VARIABLE}="
-            ) from error
+        register(options, library)
 
 
 def _default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:

@@ -47,6 +47,7 @@ def examine() -> Iterator[Check]:
     yield check_tensorrt_provider(runtime, driver, ask)
     for device in plugin_devices():
         yield check_plugin(device, runtime, driver, ask)
+    yield _check_native_library()
     for extra in ("export", "train"):
         yield _check_extra(extra)
 
@@ -199,6 +200,17 @@ def _check_tensorrt(name: str, module: str, extra: str, answer: dict[str, Any], 
     if "error" in driver:
         return Check(name=name, state="missing", detail=f"{module} {answer['version']}, but no GPU to run engines on")
     return Check(name=name, state="ok", detail=f"{module} {answer['version']} on {driver['gpus'][0]}")
+
+
+def _check_native_library() -> Check:
+    name = "native library"
+    answer = ask("native_library")
+    if "error" in answer:
+        return Check(name=name, state="problem", detail=answer["error"])
+    if answer["path"] is None:
+        return Check(name=name, state="missing", detail="none; bundles of --plugins run without it (docs/native.md)")
+    kernels = "CPU and CUDA" if answer["cuda"] else "CPU"
+    return Check(name=name, state="ok", detail=f"{answer['path']}, kernels for {kernels}")
 
 
 def _check_extra(extra: str) -> Check:

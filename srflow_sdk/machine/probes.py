@@ -172,6 +172,17 @@ def libvips() -> dict[str, Any]:
     return {"version": version, "pyvips": vips.__version__, "formats": formats}
 
 
+def native_library() -> dict[str, Any]:
+    """The native library that bundles of --plugins would be run with; ONNX Runtime really loads it."""
+    from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
+
+    path = find_native_library()
+    if path is None:
+        return {"path": None}
+    register(importlib.import_module("onnxruntime").SessionOptions(), path)
+    return {"path": str(path), "cuda": runs_on_cuda(path)}
+
+
 def module(name: str) -> dict[str, Any]:
     """Import a module."""
     return {"version": getattr(importlib.import_module(name), "__version__", "")}
@@ -187,6 +198,7 @@ _QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {
         plugin_provider,
         nvidia_driver,
         libvips,
+        native_library,
         module,
     )
 }

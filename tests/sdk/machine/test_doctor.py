@@ -36,6 +36,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
         "plugin_provider_rtx": ABSENT,
         "plugin_provider_webgpu": ABSENT,
         "plugin_provider_openvino": ABSENT,
+        "native_library": {"path": None},
         "module_tensorrt": {"error": "No module named 'tensorrt'"},
         "module_tensorrt_rtx": {"error": "No module named 'tensorrt_rtx'"},
         **answers,
@@ -74,6 +75,14 @@ def test_cuda_is_ok_only_if_it_really_upscales(monkeypatch: pytest.MonkeyPatch) 
 def test_a_tensorrt_that_can_run_is_named_with_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     check = diagnose(monkeypatch, nvidia_driver=DRIVER, module_tensorrt={"version": "10.15.1"})["TensorRT"]
     assert (check.state, check.detail) == ("ok", "tensorrt 10.15.1 on NVIDIA L4")
+
+
+def test_the_native_library_in_use_is_named_with_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert diagnose(monkeypatch)["native library"].state == "missing"
+    found = {"path": "/opt/srflow/lib/libsrflow_ort.so", "cuda": True}
+    check = diagnose(monkeypatch, native_library=found)["native library"]
+    assert (check.state, check.detail) == ("ok", "/opt/srflow/lib/libsrflow_ort.so, kernels for CPU and CUDA")
+    assert diagnose(monkeypatch, native_library={"error": "invalid ELF"})["native library"].state == "problem"
 
 
 def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
