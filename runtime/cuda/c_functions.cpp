@@ -20,6 +20,7 @@ int srflow_flow_step_tail_cuda(const float* h, const void* head, const void* inj
                                float clamp, void* stream) {
   srflow::ScaleMap map;
   srflow::AffineOrder affine_order;
+  if (scale_map == nullptr || order == nullptr) return kInvalidValue;
   if (!srflow::parse_scale_map(scale_map, &map) || !srflow::parse_order(order, &affine_order)) return kInvalidValue;
   const auto launch = [&](auto element) {
     using T = decltype(element);

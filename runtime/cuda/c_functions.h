@@ -3,8 +3,8 @@
  * Pointers are device memory, tensors contiguous; `half` says that the conditioning (head, injector_scale,
  * injector_shift) is float16, otherwise it is float32 as all the rest. The ops are defined in srflow/flow_ops.h. The
  * work is queued on `stream` (a cudaStream_t; NULL: the default one) and not waited for. Returns a cudaError_t, 0 on
- * success; 1 (cudaErrorInvalidValue) also for sizes that do not fit together, for an unknown text and for more channels
- * than the GPU's shared memory holds (416 on the smallest, sm_75). */
+ * success; 1 (cudaErrorInvalidValue) also for sizes that do not fit together, for a text that is unknown or NULL and for
+ * more channels than the GPU's shared memory holds (414 on the smallest, sm_75). */
 #ifndef SRFLOW_CUDA_C_FUNCTIONS_H_
 #define SRFLOW_CUDA_C_FUNCTIONS_H_
 

@@ -1,5 +1,6 @@
 #include "ort/bindings.h"
 
+#include <cmath>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -57,14 +58,20 @@ TailAttributes::TailAttributes(const OrtKernelInfo* info) {
   if (!parse_order(affine.c_str(), &order))
     refuse("attribute order is \"" + affine + "\"; it must be scale_first or shift_first");
   clamp = attributes.GetAttribute<float>("clamp");
+  if (scale_map == ScaleMap::kTanh && !(clamp > 0.0f && std::isfinite(clamp)))
+    refuse("attribute clamp is " + std::to_string(clamp) + "; for the tanh map it must be positive and finite");
   begin = only(attributes, "begin");
   end = only(attributes, "end");
-  if (begin < 0 || end < begin)
-    refuse("attributes begin and end are " + std::to_string(begin) + " and " + std::to_string(end));
+  if (begin < 0 || end <= begin)
+    refuse("attributes begin and end are " + std::to_string(begin) + " and " + std::to_string(end) +
+           "; 0 <= begin < end must hold");
 }
 
 SplitAttributes::SplitAttributes(const OrtKernelInfo* info)
-    : bound(Ort::ConstKernelInfo{info}.GetAttribute<float>("bound")) {}
+    : bound(Ort::ConstKernelInfo{info}.GetAttribute<float>("bound")) {
+  if (!(bound >= 0.0f && std::isfinite(bound)))
+    refuse("attribute bound is " + std::to_string(bound) + "; it must be positive and finite, or 0 for none");
+}
 
 template <typename T>
 FlowStepTailArgs<T> bind_tail(const Ort::KernelContext& context, const TailAttributes& attributes) {

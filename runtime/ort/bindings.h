@@ -20,6 +20,7 @@ struct TailAttributes {
 struct SplitAttributes {
   float bound;
 
+  // As above.
   explicit SplitAttributes(const OrtKernelInfo* info);
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -149,6 +150,11 @@ def test_kernels_tell_their_output_s_shape(ort_library: Path) -> None:
         ("scale_map", "softplus", 'scale_map is "softplus"; it must be exp, sigmoid or tanh'),
         ("order", "both", 'order is "both"; it must be scale_first or shift_first'),
         ("begin", [1, 2], "begin must be a list of one integer"),
+        ("begin", [24], "begin and end are 24 and 24; 0 <= begin < end must hold"),
+        ("clamp", 0.0, "clamp is 0.000000; for the tanh map it must be positive and finite"),
+        ("clamp", -1.0, "clamp is -1.000000; for the tanh map it must be positive and finite"),
+        ("clamp", math.inf, "clamp is inf; for the tanh map it must be positive and finite"),
+        ("clamp", math.nan, "clamp is nan; for the tanh map it must be positive and finite"),
     ],
 )
 def test_attributes_without_meaning_are_refused(ort_library: Path, attribute: str, value: Any, message: str) -> None:
@@ -156,6 +162,13 @@ def test_attributes_without_meaning_are_refused(ort_library: Path, attribute: st
     attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {attribute: value}
     proto = models.op_model("FlowStepTail", inputs, attributes)
     with pytest.raises(Exception, match=re.escape(message)):
+        ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
+
+
+@pytest.mark.parametrize("bound", [-2.0, math.inf, math.nan])
+def test_a_split_s_bound_without_meaning_is_refused(ort_library: Path, bound: float) -> None:
+    proto = models.op_model("UnsqueezeSplit", models.split_inputs(), {"bound": bound}, split_bounded=True)
+    with pytest.raises(Exception, match=r"bound is .*; it must be positive and finite, or 0 for none"):
         ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
 
 

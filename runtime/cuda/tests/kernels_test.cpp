@@ -120,6 +120,12 @@ TEST(FlowStepTailKernel, TakesMoreChannelsThanItsWarpsHoldAtOnce) {
   expect_step_equals_reference<24, 1, float>({1, 200, 5, 1});
 }
 
+TEST(FlowStepTailKernel, SmallestSharedMemoryHoldsAsManyChannelsAsTheHeaderSays) {
+  constexpr std::size_t on_sm_75 = 64 * 1024;
+  EXPECT_LE((srflow::FlowStepTile<24, 1>::of(414).shared_bytes), on_sm_75);
+  EXPECT_GT((srflow::FlowStepTile<24, 1>::of(415).shared_bytes), on_sm_75);
+}
+
 TEST(FlowStepTailKernel, OddPixelCountsAndSeveralTiles) {
   expect_step_equals_reference<12, 2, float>({1, 12, 1027, 1});
   expect_step_equals_reference<12, 2, float>({1, 96, 129, 1});
