@@ -32,3 +32,14 @@ def test_without_onnxruntimes_headers_the_rest_is_configured_and_the_package_is_
     assert "libonnxruntime-dev" in output
     assert "libgtest-dev" in output
     native_tree.run(["cmake", "--build", "build/bare", "--target", "srflow_c_api"])
+
+
+def test_a_folder_without_onnxruntimes_headers_is_named_and_the_rest_is_built(
+    native_tree: NativeTree, tmp_path: Path
+) -> None:
+    given = f"-DOnnxRuntime_INCLUDE_DIR={tmp_path}"
+    words = native_tree.run(["cmake", "-S", ".", "-B", "build/wrong_folder", given, "-DSRFLOW_TESTS=OFF"])
+    said = " ".join(words.split())
+    assert f"libsrflow_ort is left out: ONNX Runtime's headers were not found in {tmp_path}." in said
+    assert "libonnxruntime-dev" in said
+    native_tree.run(["cmake", "--build", "build/wrong_folder", "--target", "srflow_c_api"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,17 +26,18 @@ def build(native_tree: NativeTree) -> Path:
     return built_plugins(native_tree)
 
 
-def exported_functions(library: Path) -> set[str]:
+def exported_symbols(library: Path) -> set[str]:
+    """Of every kind: weak and unique ones (the standard library's templates) would mix with other libraries' copies."""
     lines = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
-    return {name for _, kind, name in (line.split() for line in lines.splitlines()) if kind == "T"}
+    return {line.split()[-1] for line in lines.splitlines()}
 
 
 def test_plugin_library_exports_what_tensorrt_calls_and_the_c_interface(build: Path) -> None:
-    assert exported_functions(build / "runtime/tensorrt/libsrflow_trt.so") == C_INTERFACE | PLUGIN_ENTRY_POINTS
+    assert exported_symbols(build / "runtime/tensorrt/libsrflow_trt.so") == C_INTERFACE | PLUGIN_ENTRY_POINTS
 
 
 def test_preload_library_exports_nothing_to_be_registered_twice_by(build: Path) -> None:
-    assert exported_functions(build / "runtime/tensorrt/libsrflow_trt_preload.so") == C_INTERFACE
+    assert exported_symbols(build / "runtime/tensorrt/libsrflow_trt_preload.so") == C_INTERFACE
 
 
 def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
@@ -47,12 +49,12 @@ def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
 
 
 def test_cuda_library_exports_the_flow_ops_and_the_c_interface(build: Path) -> None:
-    assert exported_functions(build / "runtime/cuda/libsrflow_cuda.so") == C_INTERFACE | FLOW_OPS
+    assert exported_symbols(build / "runtime/cuda/libsrflow_cuda.so") == C_INTERFACE | FLOW_OPS
 
 
 def test_onnxruntime_without_cuda_takes_the_library_that_has_its_kernels(build: Path) -> None:
     library = build / "runtime/ort/libsrflow_ort.so"
-    assert exported_functions(library) == C_INTERFACE | {"RegisterCustomOps"}
+    assert exported_symbols(library) == C_INTERFACE | {"RegisterCustomOps"}
     onnxruntime.SessionOptions().register_custom_ops_library(str(library))
 
 
@@ -94,6 +96,8 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) 
         {"conditioning_batch": ctypes.c_int64(2)},
         {"scale_map": b"cube"},
         {"order": b""},
+        {"scale_map": None},
+        {"order": None},
     ):
         assert library.srflow_flow_step_tail_cuda(*step_arguments(**change)) == INVALID_VALUE, change
 
@@ -149,13 +153,49 @@ def test_without_nvcc_the_cuda_parts_are_left_out_with_a_word(native_tree: Nativ
 def test_without_tensorrts_headers_or_cuda_the_plugins_are_left_out_with_a_word(
     native_tree: NativeTree, tmp_path: Path
 ) -> None:
-    (tmp_path / "NvInferRuntime.h").touch()
     hidden = ("-DCMAKE_FIND_ROOT_PATH=/nonexistent", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY")
     words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", *hidden)
     assert "libsrflow_trt is left out: TensorRT's headers were not found" in words
     assert "-DTensorRT_INCLUDE_DIR=" in words
-    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
+    given = f"-DTensorRT_INCLUDE_DIR={tmp_path}"
+    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", given)
+    assert f"libsrflow_trt is left out: TensorRT's headers were not found in {tmp_path}." in words
+    native_tree.run(["cmake", "--build", "build/no_headers", "--target", "srflow_c_api"])
+    for header in ("NvInferRuntime.h", "NvInferVersion.h"):
+        (tmp_path / header).touch()
+    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", given)
     assert "libsrflow_trt is left out: the plugins need the CUDA kernels" in words
+
+
+@pytest.mark.parametrize(
+    ("version", "warned"), [((10, 9), True), ((10, 14), True), ((10, 15), False), ((11, 0), False), ((1, 3), False)]
+)
+@pytest.mark.parametrize("infix", ["TRT_{}_ENTERPRISE", "NV_TENSORRT_{}"])
+def test_headers_of_an_old_tensorrt_are_warned_of(
+    native_tree: NativeTree, tmp_path: Path, version: tuple[int, int], warned: bool, infix: str
+) -> None:
+    parts = zip(("MAJOR", "MINOR"), version, strict=True)
+    (tmp_path / "NvInferRuntime.h").touch()
+    (tmp_path / "NvInferVersion.h").write_text(
+        "".join(f"#define {infix.format(part)} {number} //!< TensorRT 7\n" for part, number in parts)
+    )
+    options = ("-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
+    words = configured(native_tree, "old_headers", *options)
+    about = f"are of {version[0]}.{version[1]}; the plugins are made for 10.15 or newer"
+    assert (about in words) == warned
+
+
+def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree: NativeTree) -> None:
+    """PTX serves GPUs of its number and above. Orin (87) and Thor (110) run nobody else's machine code."""
+    configured(native_tree, "architectures")
+    cache = (native_tree.path / "build" / "architectures" / "CMakeCache.txt").read_text()
+    (values,) = re.findall(r"^SRFLOW_CUDA_ARCHITECTURES:\w+=(.*)$", cache, flags=re.MULTILINE)
+    architectures = [value.partition("-") for value in values.split(";")]
+    compiled = {int(number) for number, _, kind in architectures if kind != "virtual"}
+    ptx = {int(number) for number, _, kind in architectures if kind != "real"}
+    assert compiled >= {75, 80, 86, 89, 90, 120}
+    for gpu, closest in ((87, 80), (100, 90), (103, 90), (110, 90), (121, 120)):
+        assert max(number for number in ptx if number <= gpu) == closest
 
 
 def test_gpu_benchmark_says_that_there_is_no_gpu() -> None:
