@@ -4,17 +4,20 @@
                                     [--size 64] [--samples 1] [--runs 15] [--threads 2]
 
 Three parts. The memory's bandwidth: a copy of arrays beyond all caches, by as many threads. Each op alone: the inlined
-function and the kernel, at the channels and sizes of a ×4 network. The bundle's sampler, where its graph has flow ops:
-whole, and what ONNX Runtime's profiler says of the ops in it. Runs with and without the library alternate, and a ratio
-above 1 says that the library is faster. An op's bytes count each input and output once; small ones lie in a cache, and
-may exceed a copy's bandwidth. Idle the machine before: two threads on a core that others use wait for each other.
+function and the kernel, at the channels and sizes of the published ×4 network. The bundle's sampler, where its graph
+has flow ops: whole, and what ONNX Runtime's profiler says of the ops in it. Runs with and without the library
+alternate, and a ratio above 1 says that the library is faster. An op's bytes count each input and output once; small
+ones lie in a cache, and may exceed a copy's bandwidth. Idle the machine before: two threads on a core that others use
+wait for each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -32,11 +35,12 @@ from srflow_export import flow_ops
 from srflow_sdk import Bundle
 from srflow_sdk.drawing.painter import window_noise
 from srflow_sdk.tiles import plan_tiles
+from srflow_training.model.config import SRFlowConfig
 
 Feed = dict[str, np.ndarray]
-LEVELS = {1: (12, 2), 2: (24, 1), 3: (48, 0.5)}  # level: channels of its steps, and its pixels a side by LR's
-STEPS = 16
+NETWORK = SRFlowConfig.of_variant("published", scale=4)
 FLOW_OPS = ("FlowStepTail", "UnsqueezeSplit")
+ELEMENT_BYTES = {"float": 4, "float16": 2}  # by the profiler's names
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,8 @@ def tail_case(channels: int, size: int, samples: int, scale_map: str) -> tuple[b
     feed = {
         "h": normal(samples, channels, size, size),
         "head": normal(samples, channels + channels % 2, size, size),
-        "injector_scale": normal(1, STEPS * channels, size, size),
-        "injector_shift": normal(1, STEPS * channels, size, size),
+        "injector_scale": normal(1, NETWORK.steps * channels, size, size),
+        "injector_shift": normal(1, NETWORK.steps * channels, size, size),
         "mixing_weight": normal(channels, channels, 1, 1),
         "mixing_bias": normal(channels),
     }
@@ -135,10 +139,9 @@ def tail_case(channels: int, size: int, samples: int, scale_map: str) -> tuple[b
     return model, feed, conditioning + 2 * feed["h"].nbytes + feed["head"].nbytes
 
 
-def split_case(channels: int, size: int, samples: int) -> tuple[bytes, Feed, int]:
-    """UnsqueezeSplit's model, inputs and bytes."""
+def split_case(channels: int, drawn: int, size: int, samples: int) -> tuple[bytes, Feed, int]:
+    """UnsqueezeSplit's model, inputs and bytes. drawn: of the channels, those that the split adds."""
     random = np.random.default_rng(0)
-    drawn = channels - channels // 2
     kept = channels - drawn
     feed = {
         "h": random.standard_normal((samples, 4 * kept, size // 2, size // 2), np.float32),
@@ -163,16 +166,16 @@ HEADER = f"{'':<34}{'inlined':>9}{'library':>9}{'ratio':>8}{'MB':>9}{'GB/s':>8}{
 
 
 def ops(setting: Setting, *, size: int, samples: int, bandwidth: float) -> None:
-    """Each op alone, at every level of a ×4 network."""
+    """Each op alone, at every level that has it."""
     print(HEADER)
-    for level, (channels, factor) in LEVELS.items():
-        side = round(size * factor)
+    for shape in NETWORK.level_shapes:
+        level, channels, side = shape.level, shape.channels, round(size * 2.0**shape.lr_exponent)
         for scale_map in ("exp", "sigmoid", "tanh"):
             model, feed, moved = tail_case(channels, side, samples, scale_map)
             name = f"tail {scale_map}, level {level}, {channels}×{side}²"
             print(row(name, *setting.pair(model, feed), moved, bandwidth))
-        if level < len(LEVELS):
-            model, feed, moved = split_case(channels, side, samples)
+        if level in NETWORK.split_levels:
+            model, feed, moved = split_case(channels, shape.latent_channels, side, samples)
             name = f"unsqueeze and split, {channels}×{side}²"
             print(row(name, *setting.pair(model, feed), moved, bandwidth))
 
@@ -214,11 +217,11 @@ def profiled(setting: Setting, model: str, feed: Feed) -> dict[str, tuple[float,
 
 def _moved(arguments: Mapping[str, Any]) -> int:
     """Bytes of a flow op's node: every tensor once, of a level's conditioning the step's own channels."""
-    (out,) = [shape for entry in arguments["output_type_shape"] for shape in entry.values()]
-    shapes = [shape for entry in arguments["input_type_shape"] for shape in entry.values()]
+    [(_, out)] = [tensor for entry in arguments["output_type_shape"] for tensor in entry.items()]
+    tensors = [tensor for entry in arguments["input_type_shape"] for tensor in entry.items()]
     if arguments["op_name"] == "FlowStepTail":
-        shapes[2:4] = [[shape[0], out[1], *shape[2:]] for shape in shapes[2:4]]
-    return 4 * sum(int(np.prod(shape)) for shape in (*shapes, out))
+        tensors[2:4] = [(element, [shape[0], out[1], *shape[2:]]) for element, shape in tensors[2:4]]
+    return sum(ELEMENT_BYTES[element] * int(np.prod(shape)) for element, shape in (*tensors, ("float", out)))
 
 
 def sampler(setting: Setting, bundle: Bundle, *, size: int, samples: int, bandwidth: float) -> None:
@@ -255,11 +258,15 @@ def main() -> None:
     arguments = parser.parse_args()
     setting = Setting(arguments.library, arguments.threads, arguments.runs)
     sizes = {"size": arguments.size, "samples": arguments.samples}
+    bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
+    multiple = math.lcm(bundle.manifest.size_multiple, NETWORK.size_multiple)
+    if arguments.size < 1 or arguments.size % multiple:
+        fitting = multiple * max(1, arguments.size // multiple)
+        sys.exit(f"native_ops.py: --size {arguments.size} is no multiple of {multiple}; try --size {fitting}")
     bandwidth = copy_bandwidth(arguments.threads, arguments.runs)
     print(f"{arguments.threads} threads, {arguments.size}×{arguments.size} LR, samples: {arguments.samples}")
     print(f"copy: {bandwidth / 1e9:.1f} GB/s")
     ops(setting, **sizes, bandwidth=bandwidth)
-    bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
     sampler(setting, bundle, **sizes, bandwidth=bandwidth)
 
 
