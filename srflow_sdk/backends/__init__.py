@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import get_args
 
-from srflow_sdk.backends.agreement import check_agreement
+from srflow_sdk.backends.agreement import check_agreement, takes_test_image
 from srflow_sdk.backends.base import Backend, Conditioning
 from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends.plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.device_names import Device, PluginDevice
-from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, SRFlowError
 from srflow_sdk.machine.gpu import find_gpu
 
 __all__ = ["Backend", "Conditioning", "Device", "OnnxRuntimeBackend", "open_backend"]
@@ -43,7 +43,7 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
     for candidate in _offered(bundle):
         try:
             return _opened(bundle, candidate, threads=threads)
-        except DeviceError as error:
+        except (DeviceError, BundleError) as error:  # engines may be damaged where the graphs are not
             _warn(candidate, error)
     return _opened(bundle, "cpu", threads=threads)
 
@@ -68,29 +68,42 @@ def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
             _warn(name, error)
 
 
-def _warn(device: str, error: DeviceError) -> None:
+def _warn(device: str, error: SRFlowError) -> None:
     _log.warning("going on without %s: %s", device, error)
 
 
 def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backend:
+    backend, mend = _activated(bundle, device, threads=threads)
+    if device in _TRUSTED or not takes_test_image(backend, bundle.manifest):
+        return backend
+    try:
+        with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
+            check_agreement(backend, reference, bundle.manifest, mend=mend)
+    except BaseException:
+        backend.deactivate()
+        raise
+    return backend
+
+
+def _activated(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> tuple[Backend, str]:
+    """A running backend, and what to do where it does not do what it should."""
     if device == "tensorrt" and bundle.manifest.engines:
         from srflow_sdk.backends.tensorrt import TensorRTBackend
 
         engines = TensorRTBackend(bundle)
         engines.activate()
-        return engines
+        return engines, f'use device="cpu", or build engines again: srflow-export --engines-for {bundle.path}'
     backend = OnnxRuntimeBackend(bundle, device=device, threads=threads)
     try:
         backend.activate()
     except DeviceError as error:
-        if device != "tensorrt":
-            raise
-        raise DeviceError(f"{bundle.path} holds no TensorRT engines, and its graphs cannot be run: {error}") from error
-    if device not in _TRUSTED:
-        try:
-            with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
-                check_agreement(backend, reference, bundle.manifest, mend=backend.mend)
-        except BaseException:
-            backend.deactivate()
-            raise
-    return backend
+        if device == "tensorrt":
+            raise DeviceError(
+                f"{bundle.path} holds no TensorRT engines, and its graphs cannot be run: {error}"
+            ) from error
+        if device == "rtx" and any(record.runtime == "tensorrt_rtx" for record in bundle.manifest.engines):
+            raise DeviceError(
+                f'{error}; the engines in {bundle.path} need no ONNX Runtime: device="tensorrt" runs them'
+            ) from error
+        raise
+    return backend, backend.mend

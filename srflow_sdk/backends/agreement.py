@@ -15,6 +15,12 @@ from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import MIN_TILE, padded_size
 
 
+def takes_test_image(backend: Backend, manifest: Manifest) -> bool:
+    """Whether the image that :func:`agreement` draws is of a size that an active backend takes."""
+    side = padded_size(MIN_TILE, manifest.size_multiple)
+    return backend.window_limits is None or backend.window_limits.holds(side, side)
+
+
 def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float:
     """PSNR in dB between the pictures of two active backends: the same small image, latents and temperature.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+
+from onnx import TensorProto, inliner, shape_inference
 
 from srflow_export.engines.graph import Graph
 from srflow_export.engines.progress import build_logger
@@ -23,6 +26,7 @@ _MOVING = {
     "SQUEEZE",
     "CONCATENATION",
 }
+_ONNX_TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 _FLOATS = ("float32", "float16", "bfloat16")
 _COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -51,8 +55,22 @@ def network_report(network: Any) -> EngineReport:
 
 
 def check_network(trt: Any, network: Any, graph: Graph) -> None:
-    """Raises: ExportError unless a parsed network has the graph's inputs and outputs, and computes in its precision."""
-    _check(network_report(network), graph, name=f"{graph.name}, as {trt.__name__} reads it,")
+    """Raises: ExportError unless a parsed network has the graph's inputs and outputs, and each convolution's type."""
+    report = network_report(network)
+    faults = [
+        f"{report.convolutions.get(type_, 0)} convolutions compute in {type_}, not {count}"
+        for type_, count in (dict.fromkeys(report.convolutions, 0) | convolution_types(graph)).items()
+        if report.convolutions.get(type_, 0) != count
+    ]
+    _check(report, graph, name=f"{graph.name}, as {trt.__name__} reads it,", faults=faults)
+
+
+def convolution_types(graph: Graph) -> dict[str, int]:
+    """How many convolutions a graph has of each type, those in its functions too, such as {"float16": 90}."""
+    flat = shape_inference.infer_shapes(inliner.inline_local_functions(graph.model), strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*flat.value_info, *flat.output)}
+    results = [types[node.output[0]] for node in flat.node if node.op_type == "Conv"]
+    return dict(Counter(_ONNX_TYPES.get(type_, TensorProto.DataType.Name(type_).lower()) for type_ in results))
 
 
 def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
@@ -73,10 +91,10 @@ def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
     return any(type_ in _FLOATS for type_ in report.computing)
 
 
-def _check(report: EngineReport, graph: Graph, *, name: str) -> None:
+def _check(report: EngineReport, graph: Graph, *, name: str, faults: Sequence[str] = ()) -> None:
     inputs, outputs = graph.types()
-    faults = [*differences("input", report.inputs, inputs), *differences("output", report.outputs, outputs)]
-    faults += _precision_faults(report, graph.precision)
+    ends = [*differences("input", report.inputs, inputs), *differences("output", report.outputs, outputs)]
+    faults = [*ends, *faults, *_precision_faults(report, graph.precision)]
     if faults:
         raise ExportError(
             f"{name} is not the graph that was exported: {'; '.join(faults)}; export the checkpoint again with "

@@ -15,6 +15,7 @@ from srflow_export.parity.photos import photo_patches
 from srflow_export.parity.runners import BackendRunner, TorchRunner, graphs_runner
 from srflow_sdk.backends import Device
 from srflow_sdk.bundle import Bundle, LatentLevel, Manifest
+from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import RRDB
@@ -48,7 +49,9 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
     if (one.scale, one.latent_levels) != (other.scale, other.latent_levels):
         raise ArgumentError(f"{first} and {second} cannot be compared: they differ in scale or in their latents")
     manifest = _common(one, other)
-    rows = measure(photo_patches(manifest.size_multiple), manifest, {other.name: other.runner}, one.runner)
+    limits = [profile for subject in (one, other) if (profile := _window_limits(subject.runner)) is not None]
+    photos = photo_patches(manifest.size_multiple, limits=limits)
+    rows = measure(photos, manifest, {other.name: other.runner}, one.runner)
     for line in table(rows):
         say(line)
     check(rows, min_psnr_db={other.name: min(one.bound_db, other.bound_db)}, reference=one.name)
@@ -92,6 +95,14 @@ def open_subject(text: str) -> Subject:
         latent_levels=manifest.latent_levels,
         bound_db=min_psnr_db(manifest.precision, manifest.weights),
     )
+
+
+def _window_limits(runner: BaseRunner) -> LrProfile | None:
+    """LR sizes that a device takes; only when its graphs are loaded does it say."""
+    if not isinstance(runner, BackendRunner):
+        return None
+    with runner:
+        return runner.window_limits()
 
 
 def _parsed(text: str) -> tuple[Path, str]:

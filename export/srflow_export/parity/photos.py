@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import PurePath
@@ -10,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from srflow_sdk.errors import ExportError
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import ArgumentError, ExportError
 
 _PATCH = (40, 48)  # LR pixels; not square, so that height and width cannot be mistaken for each other
 
@@ -40,13 +43,34 @@ def photographs(size_multiple: int) -> list[Photo]:
     return photos
 
 
-def photo_patches(size_multiple: int) -> list[Photo]:
-    """About 40×48 LR pixels out of the middle of each photograph."""
-    return [Photo(name=photo.name, lr=_middle(photo.lr, _PATCH, size_multiple)) for photo in photographs(size_multiple)]
+def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> list[Photo]:
+    """About 40×48 LR pixels out of the middle of each photograph, or what is nearest to it within the limits.
+
+    Raises: ArgumentError if the photographs have no patch that fits all of them.
+    """
+    height, width = _PATCH
+    for profile in limits:
+        height = min(max(height, profile.min[0]), profile.max[0])
+        width = min(max(width, profile.min[1]), profile.max[1])
+    patches = [
+        Photo(name=photo.name, lr=_middle(photo.lr, (height, width), size_multiple))
+        for photo in photographs(size_multiple)
+    ]
+    for photo, profile in itertools.product(patches, limits):
+        if not profile.holds(*photo.lr.shape[2:]):
+            raise ArgumentError(
+                f"the photograph '{photo.name}' has no patch of a size that engines here take, from "
+                f"{profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR pixels: build engines with "
+                "other --shapes to compare them"
+            )
+    return patches
 
 
 def _middle(photo: Array, size: tuple[int, int], size_multiple: int) -> Array:
-    """Out of the middle, as much of the height and width as multiples allow."""
-    height, width = (max(side // size_multiple, 1) * size_multiple for side in size)
+    """Out of the middle, as much of the height and width as there is and multiples allow."""
+    height, width = (
+        max(min(side, most) // size_multiple, 1) * size_multiple
+        for side, most in zip(size, photo.shape[2:], strict=True)
+    )
     top, left = (photo.shape[2] - height) // 2, (photo.shape[3] - width) // 2
     return np.ascontiguousarray(photo[:, :, top : top + height, left : left + width])

@@ -23,6 +23,7 @@ from srflow_export.graphs import decoded_names, level_of, noise_names
 from srflow_export.parity.rounding import rounded_as_on_gpus
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_training.model import SRFlow
 
@@ -70,6 +71,10 @@ class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no anno
     def deactivate_impl(self) -> None:
         """Release them."""
         self._backend.deactivate()
+
+    def window_limits(self) -> LrProfile | None:
+        """LR sizes that the device takes, once it is active; None: any."""
+        return self._backend.window_limits
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         """See the module."""

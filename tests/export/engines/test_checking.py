@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from srflow_export.engines import checking
-from srflow_export.engines.checking import check_network, check_plan, network_report
+from srflow_export.engines.checking import check_network, check_plan, convolution_types, network_report
 from srflow_export.engines.graph import read_graph
 from srflow_sdk.backends.engine_inspection import EngineReport
 from srflow_sdk.errors import ExportError
@@ -104,6 +104,16 @@ def test_a_parsed_networks_types_are_the_graphs(network, graph):
     assert told.convolutions == {"float16": sum(node.op_type == "Conv" for node in graph.model.graph.node)}
     assert told.computing["float16"] > told.convolutions["float16"]
     assert told.computing["float32"] > 0
+
+
+def test_a_parsed_network_with_a_convolution_of_another_type_is_refused(rtx, network, graph, exported):
+    """The sampler's 1×1 chain in half would be such a one."""
+    mixed = read_graph(exported / "sampler.onnx", precision="fp16")
+    assert convolution_types(mixed) == {"float16": 11, "float32": 3}
+    wrong = SimpleNamespace(name=graph.name, precision="fp16", types=graph.types, model=mixed.model)
+    count = convolution_types(graph)["float16"]
+    with pytest.raises(ExportError, match=rf"{count} convolutions compute in float16, not 11; 0 .* float32, not 3"):
+        check_network(rtx, network, wrong)
 
 
 def test_a_parsed_network_of_another_graph_is_refused(rtx, network, graph, exported):

@@ -7,6 +7,9 @@ from click.testing import CliRunner
 from srflow_export.cli import main
 from srflow_export.parity.compare import compare
 from srflow_export.parity.measure import TAUS
+from srflow_export.parity.photos import photo_patches
+from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, BundleError, ExportError
 from srflow_training import RRDB, save_checkpoint
 from tests.networks import random_srflow, tiny_config
@@ -59,6 +62,32 @@ def test_a_checkpoint_is_run_in_torch_and_levels_are_compared(folder):
     save_checkpoint(folder / "net.safetensors", random_srflow(tiny_config()))
     rows = compare(str(folder / "net.safetensors"), str(folder / "net.safetensors"))
     assert {tuple(row.levels_db.items()) for row in rows} == {((3, 200.0), (2, 200.0), (1, 200.0))}
+
+
+def profile(low, high):
+    return LrProfile(min=(low, low), opt=(high, high), max=(high, high))
+
+
+@pytest.mark.parametrize(("low", "high", "size"), [(2, 240, (40, 48)), (2, 32, (32, 32)), (64, 96, (64, 64))])
+def test_patches_fit_the_sizes_that_engines_take(low, high, size):
+    patches = photo_patches(2, limits=[profile(low, high)])
+    assert {patch.lr.shape[2:] for patch in patches} == {size}
+
+
+def test_photographs_that_are_too_small_for_engines_are_a_clear_refusal():
+    with pytest.raises(ArgumentError, match=r"no patch of a size that engines here take, from 256×256 to 512×512"):
+        photo_patches(2, limits=[profile(256, 512)])
+
+
+def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
+    monkeypatch.setattr(OnnxRuntimeBackend, "window_limits", property(lambda _self: profile(2, 32)))
+    sizes = []
+    encode = OnnxRuntimeBackend.encode_impl
+    monkeypatch.setattr(
+        OnnxRuntimeBackend, "encode_impl", lambda self, lr: sizes.append(lr.shape[2:]) or encode(self, lr)
+    )
+    compare(str(folder / "one.srflow"), f"{folder / 'one.srflow'}@cpu")
+    assert set(sizes) == {(32, 32)}
 
 
 @pytest.mark.parametrize(
