@@ -6,6 +6,7 @@ and a runtime that does not fit is refused before it reads them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,7 +14,12 @@ from typing import Any, Literal, get_args
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
 
+EnginePrecision = Literal["fp32", "fp16"]
+"""Of the graphs that engines are built from."""
+
 EngineCheck = Literal["engine", "network"]
+
+_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +37,17 @@ class LrProfile:
         """Whether an LR image of this size fits."""
         return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
 
+    def __str__(self) -> str:
+        """As `srflow-export --shapes` takes it, such as "16x16,88x120,256x256"."""
+        return ",".join("x".join(map(str, size)) for size in (self.min, self.opt, self.max))
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRecord:
     """A pair of engines, the encoder's and the sampler's.
 
     runtime, version: the library that built them, as `tensorrt.__version__` says it; no other version runs them.
-    precision: of the graphs that they were built from, "fp32", "fp16" or "bf16".
+    precision: of the graphs that they were built from.
     compute_capabilities: the GPUs that they were built for, such as ("8.9", "12.0"). gpu: the name of the one that they
     were timed on; empty where they were built without one.
     profile: LR sizes that they take. encoder, sampler: their files in the bundle.
@@ -48,7 +58,7 @@ class EngineRecord:
 
     runtime: EngineRuntime
     version: str
-    precision: str
+    precision: EnginePrecision
     compute_capabilities: tuple[str, ...]
     gpu: str
     profile: LrProfile
@@ -67,15 +77,23 @@ def read_engine_record(raw: Any) -> EngineRecord:
     checked = raw.get("checked", "network")
     if checked not in get_args(EngineCheck):
         raise ValueError(f"checked is {checked!r}, not one of {', '.join(get_args(EngineCheck))}")
-    texts = {name: raw[name] for name in ("version", "precision", "gpu", "encoder", "sampler")}
+    if raw["precision"] not in get_args(EnginePrecision):
+        raise ValueError(f"precision {raw['precision']!r} is none that engines have")
+    texts = {name: raw[name] for name in ("version", "gpu", "encoder", "sampler")}
     capabilities, graphs = raw["compute_capabilities"], raw["graphs"]
     if not isinstance(capabilities, list) or not isinstance(graphs, dict):
         raise TypeError("compute_capabilities or graphs has the wrong type")
     if odd := [value for value in (*texts.values(), *capabilities, *graphs.values()) if not isinstance(value, str)]:
         raise TypeError(f"{odd[0]!r} is not text")
+    if odd := [capability for capability in capabilities if not _CAPABILITY.fullmatch(capability)]:
+        raise ValueError(f"{odd[0]!r} is no compute capability")
+    # Without a graph's hash, nothing would tell that it was exported again since.
+    if sorted(name.partition(".")[0] for name in graphs) != ["encoder", "sampler"]:
+        raise ValueError("graphs are not an encoder's and a sampler's")
     profile = LrProfile(**{name: _size(raw["profile"][name]) for name in ("min", "opt", "max")})
     return EngineRecord(
         runtime=raw["runtime"],
+        precision=raw["precision"],
         compute_capabilities=tuple(capabilities),
         graphs=dict(graphs),
         profile=profile,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from importlib import resources
@@ -108,10 +109,12 @@ def _engine_requests(
     no_cache: bool,
 ) -> list[EngineRequest]:
     """What the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines.build import EngineRequest, check_request
+    from srflow_export.engines.build import EngineRequest, check_request, check_targets
     from srflow_export.engines.profiles import parse_shapes
 
     profile = None if shapes is None else parse_shapes(shapes)
+    if workspace is not None and math.isnan(workspace):  # click's range lets NaN through
+        raise ArgumentError("--workspace is not a number")
     size = None if workspace is None else int(workspace * 2**30)
     shared: dict[str, Any] = {
         "profile": profile,
@@ -128,17 +131,26 @@ def _engine_requests(
         requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, timing_cache=mine_cache, **shared))
     for request in requests:
         check_request(request)
+        check_targets(request)
     return requests
 
 
 def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
+    """Build all that can be built; then exit with status 1 if something could not, and say why."""
     from srflow_export.engines.bundles import add_engines
 
+    failures = []
     for request in requests:
-        option = "--trt" if request.runtime == "tensorrt" else "--rtx"
-        sms = f" --sm {' '.join(map(str, request.sms))}" if request.sms else ""
-        elsewhere = f"srflow-export --engines-for {bundle} {option} {request.precision}{sms}"
-        add_engines(bundle, request, elsewhere=elsewhere, say=click.echo)
+        try:
+            add_engines(bundle, request, say=click.echo)
+        except SRFlowError as error:
+            failures.append(str(error))
+    if len(failures) < len(requests):
+        click.echo(f"wrote {bundle}")
+    for failure in dict.fromkeys(failures):  # what is wrong with the bundle is so for each
+        click.echo(f"error: {failure}", err=True)
+    if failures:
+        sys.exit(1)
 
 
 def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
@@ -256,7 +268,6 @@ def main(
         requests = _engine_requests(**engines)
         if engines_for is not None:
             _add_engines(engines_for, requests)
-            click.echo(f"wrote {engines_for}")
             return
         from srflow_export.exporter import ExportOptions, export_checkpoint
 

@@ -14,6 +14,7 @@ from onnx import ModelProto
 
 from srflow_export import graphs, onnx_models
 from srflow_export.halo import HaloRow, measured_halo
+from srflow_export.locks import bundle_lock
 from srflow_export.parity.gate import prove
 from srflow_export.quantisation import quantised_encoder
 from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, file_sha256, staged_bundle
@@ -86,7 +87,8 @@ def export_checkpoint(
         if options.halo is None:
             manifest = with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
-        return stage.commit(manifest)
+        with bundle_lock(target, say=say):  # whoever adds engines to an older bundle would put that one back
+            return stage.commit(manifest)
 
 
 def with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:

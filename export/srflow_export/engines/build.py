@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from srflow_export.engines.builder import BuilderOptions, build_engine, check_sms
+from srflow_export.engines.builder import BuilderOptions, build_engine, check_sms, read_measurements
 from srflow_export.engines.cache import EngineCache
 from srflow_export.engines.checking import check_plan
 from srflow_export.engines.graph import Graph, read_graph
 from srflow_export.engines.library import Library, load_library
 from srflow_export.engines.profiles import check_profile, default_profile, input_shapes
-from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
-from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.engine_commands import engines_command
+from srflow_sdk.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile
+from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
 from srflow_sdk.machine.cache import cache_folder
 from srflow_sdk.manifest import REQUIRED_FILES, Manifest
-
-EnginePrecision = Literal["fp32", "fp16", "bf16"]
 
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
 
@@ -58,12 +58,41 @@ def check_request(request: EngineRequest) -> None:
         raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
     if request.timing_cache is not None and is_rtx:
         raise ArgumentError("TensorRT-RTX times no kernels while it builds: leave the timing cache out")
-    if request.timing_cache is not None and not request.timing_cache.parent.is_dir():
-        raise ArgumentError(f"{request.timing_cache}: its folder does not exist; make it, or name another file")
+    if request.timing_cache is not None:
+        if not request.timing_cache.parent.is_dir():
+            raise ArgumentError(f"{request.timing_cache}: its folder does not exist; make it, or name another file")
+        read_measurements(request.timing_cache)
     if request.builder_level is not None and not 0 <= request.builder_level <= 5:
         raise ArgumentError(f"the builder level is {request.builder_level}; it is 0 to 5")
     if request.workspace is not None and request.workspace < 1 << 20:
         raise ArgumentError(f"the workspace is {request.workspace} bytes; give it at least 1 MiB, or leave it out")
+
+
+def check_targets(request: EngineRequest) -> None:
+    """What the library itself can refuse before anything is exported; nothing where it cannot be loaded.
+
+    Raises: ArgumentError for a GPU that it does not build for.
+    """
+    if not request.sms:
+        return
+    try:
+        library = load_library(request.runtime, elsewhere="")
+    except (MissingExtraError, ExportError):
+        return  # said when it is to build, with the command for a bundle that is there by then
+    check_sms(library.module, request.sms)
+
+
+def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUNDLE") -> str:
+    """The command that builds the same engines on any machine that can."""
+    return engines_command(
+        bundle,
+        runtime=request.runtime,
+        precision=request.precision,
+        sms=request.sms,
+        profile=request.profile,
+        builder_level=request.builder_level,
+        workspace=request.workspace,
+    )
 
 
 def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, str]:
@@ -103,7 +132,7 @@ def build_engines(
     profile = request.profile or default_profile(manifest)
     check_profile(profile, manifest)
     if library is None:
-        library = load_library(request.runtime, elsewhere=elsewhere or _elsewhere(request))
+        library = load_library(request.runtime, elsewhere=elsewhere or command_of(request))
     sms = tuple(sorted(set(request.sms)))
     check_sms(library.module, sms)
     graphs = [read_graph(folder / name, precision=request.precision) for name in (encoder, sampler)]
@@ -192,9 +221,3 @@ def _write(folder: Path, name: str, engine: bytes) -> str:
     except OSError as error:
         raise ExportError(f"{path}: the engine cannot be written: {error.strerror or error}") from error
     return f"engines/{name}"
-
-
-def _elsewhere(request: EngineRequest) -> str:
-    option = "--trt" if request.runtime == "tensorrt" else "--rtx"
-    sms = f" --sm {' '.join(map(str, request.sms))}" if request.sms else ""
-    return f"srflow-export --engines-for BUNDLE {option} {request.precision}{sms}"

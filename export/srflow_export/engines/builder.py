@@ -54,8 +54,9 @@ def build_engine(
 
     `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
 
-    Raises: ArgumentError for a GPU that the library does not build for; ExportError, with the library's own words, if
-    it cannot read the graph, reads another than was exported, or cannot build it.
+    Raises: ArgumentError for a GPU that the library does not build for, or a timing cache that cannot be read;
+    ExportError, with the library's own words, if it cannot read the graph, reads another than was exported, or cannot
+    build it.
     """
     name, log = graph.name, build_logger(trt)
     builder = trt.Builder(log)
@@ -85,8 +86,23 @@ def build_engine(
     engine = bytes(plan)
     say(f"{name}: built in {time.monotonic() - start:.0f} s, {len(engine) / 1e6:.1f} MB")
     if cache is not None and options.timing_cache is not None:
-        write_atomically(options.timing_cache, bytes(config.get_timing_cache().serialize()))
+        _write_timing_cache(config, options.timing_cache)
     return engine
+
+
+def read_measurements(file: Path) -> bytes:
+    """A timing cache's content, empty where there is no such file. Raises: ArgumentError if it cannot be read."""
+    mend = "name another file with --timing-cache"
+    try:
+        if file.is_file():
+            return file.read_bytes()
+        if file.exists():
+            raise ArgumentError(f"{file} is no file, so that no measurements can be kept in it; {mend}")
+    except OSError as error:
+        raise ArgumentError(
+            f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {mend}"
+        ) from error
+    return b""
 
 
 def known_sms(trt: Any) -> tuple[int, ...]:
@@ -155,7 +171,7 @@ def _read_timing_cache(config: Any, file: Path | None) -> Any:
     """
     if file is None:
         return None
-    content = file.read_bytes() if file.is_file() else b""
+    content = read_measurements(file)
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         if content:
@@ -163,6 +179,14 @@ def _read_timing_cache(config: Any, file: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
+
+
+def _write_timing_cache(config: Any, file: Path) -> None:
+    """What cannot be kept is said: an engine that took minutes is not lost with its measurements."""
+    try:
+        write_atomically(file, bytes(config.get_timing_cache().serialize()))
+    except OSError as error:
+        logger.warning("%s: the measurements are not kept (%s)", file, error.strerror or error)
 
 
 def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:

@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from srflow_export.engines.build import EngineRequest, build_engines, check_request, graphs_of
+from srflow_export.engines.build import EngineRequest, build_engines, check_request, command_of, graphs_of
 from srflow_export.engines.graph import read_graph
 from srflow_export.engines.profiles import check_profile, default_profile, input_shapes
+from srflow_export.locks import bundle_lock
 from srflow_sdk.bundle import Bundle, staged_bundle
 from srflow_sdk.engine_records import EngineRecord
 from srflow_sdk.manifest import Manifest
@@ -21,23 +22,25 @@ def add_engines(
     target: str | os.PathLike[str],
     request: EngineRequest,
     *,
-    elsewhere: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """Build engines from a bundle's graphs and put them into the bundle, instead of older ones for the same GPUs.
 
-    Until all is built the bundle is as it was, and stays so on any error. elsewhere: see
-    :func:`~srflow_export.engines.build.build_engines`, for what it raises too.
-    Raises: BundleError if there is no such bundle, or it cannot be written.
+    Until all is built the bundle is as it was, and stays so on any error. Of processes that do this to one bundle at
+    once, one builds and the others wait, and then build for what it wrote. New engines stand first in the manifest, so
+    that a runtime which can run them takes them. Raises: as :func:`~srflow_export.engines.build.build_engines`;
+    BundleError if there is no such bundle, or it cannot be written.
     """
     check_request(request)
-    bundle = Bundle.open(target)
-    manifest = bundle.manifest
-    encoder, sampler = graphs_of(manifest, request.precision)
-    with staged_bundle(target) as stage:
+    graphs_of(Bundle.open(target).manifest, request.precision)  # what cannot be is not waited for, and leaves no lock
+    with bundle_lock(target, say=say), staged_bundle(target) as stage:
+        bundle = Bundle.open(target)
+        manifest = bundle.manifest
+        encoder, sampler = graphs_of(manifest, request.precision)
         engines = {name for record in manifest.engines for name in (record.encoder, record.sampler)}
         for name in manifest.files.keys() - engines:
             _copy(bundle, name, stage.path)
+        elsewhere = command_of(request, bundle=target)
         record = build_engines(
             stage.path, manifest, request, encoder=encoder, sampler=sampler, elsewhere=elsewhere, say=say
         )
@@ -45,7 +48,7 @@ def add_engines(
         for other in kept:
             for name in (other.encoder, other.sampler):
                 _copy(bundle, name, stage.path)
-        return stage.commit(dataclasses.replace(manifest, engines=(*kept, record), files={}))
+        return stage.commit(dataclasses.replace(manifest, engines=(record, *kept), files={}))
 
 
 def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -> list[str]:

@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from srflow_export.engines.parts import write_atomically
+from srflow_export.locks import acquired
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +45,8 @@ class EngineCache:
         key = hashlib.sha256(text.encode()).hexdigest()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / f"{key}.lock")
-            self._acquire(lock, name=name, say=say)
+            waiting = f"{name}: another export builds the same engine; waiting for it"
+            lock = acquired(self.folder / f"{key}.lock", waiting=waiting, say=say)
         except OSError as error:
             say(f"{name}: {self.folder} cannot keep engines ({error.strerror or error}); building without it")
             return build()
@@ -60,14 +59,6 @@ class EngineCache:
             return engine
         finally:
             lock.release()
-
-    @staticmethod
-    def _acquire(lock: FileLock, *, name: str, say: Callable[[str], None]) -> None:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"{name}: another export builds the same engine; waiting for it")
-            lock.acquire()
 
     def _read(self, key: str) -> bytes | None:
         try:

@@ -50,20 +50,15 @@ def default_profile(manifest: Manifest) -> LrProfile:
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
     """Raises: ArgumentError unless the sizes are in order and multiples of the model's size multiple."""
-    _ordered(profile, said=described(profile))
+    _ordered(profile, said=str(profile))
     multiple = manifest.size_multiple
     for size in (profile.min, profile.opt, profile.max):
         if any(side % multiple for side in size):
             mend = tiles.padded_size(size[0], multiple), tiles.padded_size(size[1], multiple)
             raise ArgumentError(
-                f"--shapes {described(profile)}: this model takes LR sides that are multiples of {multiple}, and "
+                f"--shapes {profile}: this model takes LR sides that are multiples of {multiple}, and "
                 f"{_size_text(size)} is not; write {_size_text(mend)}"
             )
-
-
-def described(profile: LrProfile) -> str:
-    """The profile as `--shapes` takes it."""
-    return ",".join(_size_text(size) for size in (profile.min, profile.opt, profile.max))
 
 
 def input_shapes(graph: Graph, profile: LrProfile, *, scale: int) -> dict[str, InputShapes]:

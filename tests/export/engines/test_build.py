@@ -126,16 +126,12 @@ def test_sizes_that_the_model_does_not_take_are_refused(rtx, folder, manifest):
 def test_graphs_of_another_precision_are_refused(rtx, folder, manifest):
     with pytest.raises(ExportError, match=r"encoder.onnx, as tensorrt_rtx reads it, .*layers compute in float16"):
         build_engines(folder, manifest, dataclasses.replace(REQUEST, precision="fp32"))
-    with pytest.raises(ExportError, match="no convolution computes in bfloat16"):
-        build_engines(folder, manifest, dataclasses.replace(REQUEST, precision="bf16"))
 
 
 def test_the_bundles_graphs_of_a_precision_are_found():
     half = tiny_manifest(precision="fp16", files={"encoder.fp32.onnx": {}, "sampler.fp32.onnx": {}})
     assert graphs_of(half, "fp16") == ("encoder.onnx", "sampler.onnx")
     assert graphs_of(half, "fp32") == ("encoder.fp32.onnx", "sampler.fp32.onnx")
-    with pytest.raises(ArgumentError, match="--precision bf16"):
-        graphs_of(half, "bf16")
     with pytest.raises(ArgumentError, match="--precision fp16"):
         graphs_of(tiny_manifest(), "fp16")
 

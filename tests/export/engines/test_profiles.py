@@ -8,7 +8,6 @@ from srflow_export.engines.profiles import (
     InputShapes,
     check_profile,
     default_profile,
-    described,
     input_shapes,
     parse_shapes,
 )
@@ -25,7 +24,7 @@ def test_shapes_are_squares_or_height_by_width():
 
 @pytest.mark.parametrize("text", ["16,88,256", "16x20,88x100,256x300"])
 def test_a_profile_is_described_as_it_is_written(text):
-    assert parse_shapes(described(parse_shapes(text))) == parse_shapes(text)
+    assert parse_shapes(str(parse_shapes(text))) == parse_shapes(text)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_the_default_holds_the_tiles_that_the_runtime_cuts_by_itself(halo, multi
 
 def test_the_default_of_the_full_size_network():
     profile = default_profile(tiny_manifest(halo=12, conditioning_bytes_per_pixel=33792))
-    assert described(profile) == "2x2,168x168,168x168"
+    assert str(profile) == "2x2,168x168,168x168"
 
 
 def test_every_input_has_the_size_of_its_level(exported):

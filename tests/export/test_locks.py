@@ -1,0 +1,58 @@
+"""One process at a time reads a bundle in order to write it."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from srflow_export.locks import bundle_lock
+from srflow_sdk.errors import BundleError
+
+SPAWN = multiprocessing.get_context("spawn")
+DEADLINE_S = 60
+
+
+def hold_for_ever(target, held):
+    with bundle_lock(target):
+        held.set()
+        signal.pause()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_who_waits_says_so_and_a_killed_process_lets_the_next_one_in(tmp_path):
+    held = SPAWN.Event()
+    process = SPAWN.Process(target=hold_for_ever, args=(tmp_path / "m.srflow", held))
+    process.start()
+    lines = []
+
+    def say(line):
+        lines.append(line)
+        process.kill()
+
+    try:
+        assert held.wait(DEADLINE_S)
+        with bundle_lock(tmp_path / "m.srflow", say=say):
+            pass
+    finally:
+        process.kill()
+        process.join(DEADLINE_S)
+    assert lines == [f"{tmp_path / 'm.srflow'}: another srflow-export is writing this bundle; waiting for it"]
+
+
+def test_a_bundle_has_one_lock_by_whichever_path_it_is_reached(tmp_path):
+    (tmp_path / "m.srflow").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "m.srflow")
+    with bundle_lock(tmp_path / "linked"):
+        pass
+    assert (tmp_path / ".m.srflow.lock").exists()
+    assert not (tmp_path / ".linked.lock").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(BundleError, match=r"m\.srflow: a bundle cannot be written there"),
+        bundle_lock(tmp_path / "file" / "m.srflow"),
+    ):
+        pass

@@ -1,0 +1,83 @@
+"""What a manifest may say of its engines, and the command that builds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srflow_sdk.engine_commands import RTX_SMS, engines_command
+from srflow_sdk.engine_records import EngineRecord, LrProfile, read_engine_record
+
+RECORD = EngineRecord(
+    runtime="tensorrt_rtx",
+    version="1.7.1.116",
+    precision="fp16",
+    compute_capabilities=("8.9", "12.0"),
+    gpu="",
+    profile=LrProfile(min=(16, 16), opt=(88, 120), max=(256, 256)),
+    encoder="engines/encoder.engine",
+    sampler="engines/sampler.engine",
+    graphs={"encoder.onnx": "0" * 64, "sampler.onnx": "1" * 64},
+)
+
+
+def raw(**changes: Any) -> Any:
+    return json.loads(json.dumps({**dataclasses.asdict(RECORD), **changes}))
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    assert read_engine_record(raw()) == RECORD
+    float32 = {"encoder.fp32.onnx": "0", "sampler.fp32.onnx": "1"}
+    assert read_engine_record(raw(graphs=float32)).graphs == float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"graphs": {}}, "graphs"),
+        ({"graphs": {"encoder.onnx": "0"}}, "graphs"),
+        ({"graphs": {"encoder.onnx": "0", "encoder.fp32.onnx": "0"}}, "graphs"),
+        ({"graphs": {"encoder.onnx": "0", "sampler.onnx": 1}}, "not text"),
+        ({"precision": "bf16"}, "precision 'bf16'"),
+        ({"runtime": "onnx"}, "runtime 'onnx'"),
+        ({"checked": "maybe"}, "checked is 'maybe'"),
+        ({"compute_capabilities": ["89"]}, "'89' is no compute capability"),
+    ],
+)
+def test_a_record_that_would_pass_a_check_unseen_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        read_engine_record(raw(**changes))
+
+
+def test_a_command_says_all_that_was_asked_for_and_survives_the_shell() -> None:
+    command = engines_command(
+        Path("my models/x4.srflow"),
+        runtime="tensorrt_rtx",
+        precision="fp16",
+        sms=(120, 89, 89),
+        profile=RECORD.profile,
+        builder_level=0,
+        workspace=3 << 30,
+    )
+    assert shlex.split(command) == [
+        *("srflow-export", "--engines-for", "my models/x4.srflow", "--rtx", "fp16", "--sm", "89", "120"),
+        *("--shapes", "16x16,88x120,256x256", "--builder-level", "0", "--workspace", "3"),
+    ]
+    assert engines_command("B", runtime="tensorrt", precision="fp32") == "srflow-export --engines-for B --trt fp32"
+
+
+@pytest.mark.parametrize("size", [1 << 20, 3 << 29, 322122547, (1 << 40) - 1, 16 << 30, (1 << 20) + 1])
+def test_a_workspace_is_written_so_that_the_same_bytes_are_read(size: int) -> None:
+    command = engines_command("B", runtime="tensorrt", precision="fp32", workspace=size)
+    assert int(float(command.rpartition(" ")[2]) * 2**30) == size
+
+
+def test_the_gpus_of_tensorrt_rtx_are_those_that_it_names() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13")
+    names = set(trt.ComputeCapability.__members__) - {"NONE", "CURRENT"}
+    assert {f"SM{sm}" for sm in RTX_SMS} <= names
