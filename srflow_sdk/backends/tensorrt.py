@@ -117,7 +117,7 @@ class TensorRTBackend(Backend):
         if not profile.holds(height, width):
             raise DeviceError(
                 f"the engines take LR images from {_sizes([profile.min])} to {_sizes([profile.max])}, not {width}×"
-                f"{height}; use other tiles, or build engines for this size: {session.selection.rebuild} --shapes "
+                f"{height}; use other tiles, or build engines for this size: {session.selection.resize} --shapes "
                 "MIN,OPT,MAX"
             )
         images = np.ascontiguousarray(lr, np.float32)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_commands import first_command, rebuild_command
 from srflow_sdk.engine_records import EngineRecord, EngineRuntime
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.machine.gpu import Gpu, find_gpu
@@ -15,16 +16,15 @@ from srflow_sdk.machine.gpu import Gpu, find_gpu
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """How people call a library, pip's name for it, and srflow-export's option that builds its engines."""
+    """How people call a library, and pip's name for it."""
 
     name: str
     distribution: str
-    option: str
 
 
 LIBRARIES: dict[EngineRuntime, Library] = {
-    "tensorrt": Library(name="TensorRT", distribution="tensorrt", option="--trt"),
-    "tensorrt_rtx": Library(name="TensorRT-RTX", distribution="tensorrt-rtx-cu13", option="--rtx"),
+    "tensorrt": Library(name="TensorRT", distribution="tensorrt"),
+    "tensorrt_rtx": Library(name="TensorRT-RTX", distribution="tensorrt-rtx-cu13"),
 }
 
 
@@ -32,13 +32,14 @@ LIBRARIES: dict[EngineRuntime, Library] = {
 class Selection:
     """Engines that fit: their record, the library that built them, and the GPU that they will run on.
 
-    rebuild: the command that builds such engines again.
+    rebuild: the command that builds such engines again; resize: the same, to be ended with other `--shapes`.
     """
 
     record: EngineRecord
     library: ModuleType
     gpu: Gpu
     rebuild: str
+    resize: str
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
@@ -57,16 +58,15 @@ def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu:
     runtime: take only this library's; None takes any. gpu: the GPU's number among those that CUDA shows this process.
     Raises: DeviceError, which says of each pair of engines why it cannot run, and the mend.
     """
+    found = find_gpu(gpu)
     records = [record for record in bundle.manifest.engines if runtime in (None, record.runtime)]
     if not records:
-        wanted = LIBRARIES[runtime or "tensorrt"]
-        precision = "fp32" if bundle.manifest.precision == "fp32" else "fp16"
-        sm = " --sm 89" if runtime == "tensorrt_rtx" else ""
+        wanted: EngineRuntime = runtime or "tensorrt"
+        build = first_command(bundle, runtime=wanted, compute_capability=found.compute_capability if found else None)
         raise DeviceError(
-            f'{bundle.path} holds no {wanted.name} engines; use device="cuda" or device="cpu", which run its ONNX '
-            f"graphs, or build engines: srflow-export --engines-for {bundle.path} {wanted.option} {precision}{sm}"
+            f'{bundle.path} holds no {LIBRARIES[wanted].name} engines; use device="cuda" or device="cpu", which run '
+            f"its ONNX graphs, or build engines: {build}"
         )
-    found = find_gpu(gpu)
     if found is None:
         raise DeviceError(
             f"engines need an NVIDIA GPU, and the driver shows no GPU {gpu} or is not installed; check it with "
@@ -75,17 +75,24 @@ def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu:
     reasons = []
     for record in records:
         try:
-            library = _fitting_library(bundle, record, found)
-            return Selection(record=record, library=library, gpu=found, rebuild=_rebuild(bundle, record))
+            return _selected(bundle, record, found)
         except DeviceError as error:
             reasons.append(f"{record.encoder}: {error}")
     raise DeviceError(f"{bundle.path} holds no engines that can run here; {'; '.join(reasons)}")
 
 
-def _fitting_library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
+def _selected(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> Selection:
+    rebuild, resize = (
+        rebuild_command(bundle, record, compute_capability=gpu.compute_capability, shapes=shapes)
+        for shapes in (True, False)
+    )
+    library = _fitting_library(bundle, record, gpu, rebuild)
+    return Selection(record=record, library=library, gpu=gpu, rebuild=rebuild, resize=resize)
+
+
+def _fitting_library(bundle: Bundle, record: EngineRecord, gpu: Gpu, rebuild: str) -> ModuleType:
     """The library that runs a pair of engines. Raises: DeviceError if this machine or this bundle is another."""
     known = LIBRARIES[record.runtime]
-    rebuild = _rebuild(bundle, record)
     for name, digest in record.graphs.items():
         if bundle.manifest.files.get(name, {}).get("sha256") != digest:
             raise DeviceError(f"built from another {name} than the bundle's; build them again: {rebuild}")
@@ -107,17 +114,11 @@ def _fitting_library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleTy
     if gpu.compute_capability not in record.compute_capabilities:
         wanted = " or ".join(record.compute_capabilities)
         model = f" ({record.gpu})" if record.gpu else ""
-        sm = gpu.compute_capability.replace(".", "")
-        where = f" --sm {sm}" if record.runtime == "tensorrt_rtx" else ", on this machine"
         raise DeviceError(
             f"built for compute capability {wanted}{model}, and this GPU, {gpu.name}, has {gpu.compute_capability}; "
-            f"build them for it: {rebuild}{where}"
+            f"build them for it, on this machine: {rebuild}"
         )
     return library
-
-
-def _rebuild(bundle: Bundle, record: EngineRecord) -> str:
-    return f"srflow-export --engines-for {bundle.path} {LIBRARIES[record.runtime].option} {record.precision}"
 
 
 def _installed(module: str) -> bool:

@@ -13,6 +13,8 @@ from srflow_sdk.backends.tensorrt import TensorRTBackend, select_engines, tensor
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.machine.gpu import Gpu
+from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.tiles import common_gpu_profile
 
 from .engine_machine import EngineMachine
 from .fake_tensorrt import write_engine_bundle
@@ -101,16 +103,56 @@ def test_another_version_is_refused_with_both_mends(machine: EngineMachine, engi
     assert "built by TensorRT 11.1.0.106, and 11.2.0.1 is installed" in text
     assert text.endswith(
         'pip install "tensorrt==11.1.0.106", or build them for this one: '
-        f"srflow-export --engines-for {engine_bundle.path} --trt fp32"
+        f"srflow-export --engines-for {engine_bundle.path} --trt fp32 --shapes 20x20,40x40,64x64"
     )
 
 
-@pytest.mark.parametrize(
-    ("runtime", "command"), [("tensorrt", "--trt fp16, on this machine"), ("tensorrt_rtx", "--rtx fp16 --sm 90")]
-)
-def test_another_gpu_is_refused_with_the_command_that_builds_for_it(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, runtime: Any, command: str
+def test_engines_for_several_gpus_are_built_again_for_all_of_them(
+    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path
 ) -> None:
+    machine.install("tensorrt_rtx", __version__="1.8")
+    common = common_gpu_profile(multiple=2, halo=12, conditioning_bytes_per_pixel=33792)
+    bundle = write_engine_bundle(
+        tiny_bundle,
+        tmp_path / "my models" / "b.srflow",
+        runtime="tensorrt_rtx",
+        compute_capabilities=("8.9", "12.0"),
+        profile=common,
+    )
+    manifest = dataclasses.replace(bundle.manifest, halo=12, conditioning_bytes_per_pixel=33792)
+    text = refused(machine, dataclasses.replace(bundle, manifest=manifest))
+    assert text.endswith(f": srflow-export --engines-for '{bundle.path}' --rtx fp32 --sm 89 120")
+    machine.found = Gpu(name="NVIDIA GeForce RTX 3080", compute_capability="8.6", cuda="13.0")
+    text = refused(machine, bundle)
+    assert text.endswith(f"--rtx fp32 --sm 86 --shapes {common}")
+    machine.install("tensorrt_rtx")
+    assert "has 8.6" in refused(machine, bundle)
+    assert refused(machine, bundle).endswith(f"--rtx fp32 --sm 86 --shapes {common}")
+
+
+def test_a_bundle_whose_typed_graphs_give_no_engines_is_built_from_its_float32_ones(
+    machine: EngineMachine, tiny_bundle: Path
+) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, precision="bf16"))
+    assert refused(machine, bundle).endswith("--trt fp32")
+
+
+def test_first_engines_are_for_this_gpu_by_the_library_that_has_it(machine: EngineMachine, tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    machine.found = dataclasses.replace(H100, compute_capability="8.6")
+    assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--rtx fp32 --sm 86")
+    machine.found = H100
+    assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--trt fp32")
+    machine.found = None
+    assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--rtx fp32 --sm 89 120")
+
+
+@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
+def test_another_gpu_is_refused_with_the_command_that_builds_for_it(
+    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, runtime: Any
+) -> None:
+    """TensorRT-RTX builds for no H100."""
     machine.install(runtime)
     bundle = write_engine_bundle(
         tiny_bundle,
@@ -124,11 +166,11 @@ def test_another_gpu_is_refused_with_the_command_that_builds_for_it(
     assert not tensorrt_offered(bundle)
     text = refused(machine, bundle)
     assert "compute capability 8.9 or 12.0 (NVIDIA L4), and this GPU, NVIDIA H100, has 9.0; build them for it" in text
-    assert text.endswith(command)
+    assert text.endswith(f"--engines-for {bundle.path} --trt fp16 --shapes 20x20,40x40,64x64")
 
 
 def test_engines_of_another_graph_are_refused(machine: EngineMachine, tiny_bundle: Path, tmp_path: Path) -> None:
-    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", graphs={"encoder.onnx": "0" * 64})
+    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", graphs=dict.fromkeys(REQUIRED_FILES, "0" * 64))
     assert "engines/encoder.plan: built from another encoder.onnx than the bundle's; build them again" in refused(
         machine, bundle
     )
