@@ -1,12 +1,14 @@
 """Which options go together, and what each of srflow-export's tasks says of a wrong one."""
 
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from srflow_export.cli import _repeated, main
 from srflow_sdk import Bundle
+from srflow_sdk.errors import ExportError
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -80,3 +82,70 @@ def test_engines_for_a_bundle_are_built_without_its_checkpoint(tmp_path, monkeyp
     assert json.loads((target / "manifest.json").read_text())["engines"][0]["graphs"] == {
         name: before.files[name]["sha256"] for name in ("encoder.onnx", "sampler.onnx")
     }
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Requests that were tried; TensorRT's fail, as without its GPU."""
+    tried = []
+
+    def add(bundle, request, *, say):
+        tried.append(request)
+        if request.runtime == "tensorrt":
+            raise ExportError("no engines: TensorRT is not installed")
+
+    monkeypatch.setattr("srflow_export.engines.bundles.add_engines", add)
+    return tried
+
+
+def test_what_cannot_be_built_does_not_stop_the_rest(built):
+    result = run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", "--workspace", "1.5")
+    assert result.exit_code == 1
+    assert [(request.runtime, request.sms, request.workspace) for request in built] == [
+        ("tensorrt", (), 3 << 29),
+        ("tensorrt_rtx", (89,), 3 << 29),
+    ]
+    assert result.output == "wrote m.srflow\nerror: no engines: TensorRT is not installed\n"
+    result = run("--engines-for", "m.srflow", "--trt", "fp16")
+    assert (result.exit_code, result.output) == (1, "error: no engines: TensorRT is not installed\n")
+    assert run("--engines-for", "m.srflow", "--rtx", "fp16", "--sm", "89").exit_code == 0
+
+
+def test_what_is_wrong_with_the_bundle_is_said_once(tmp_path):
+    result = run("--engines-for", tmp_path / "absent", "--trt", "fp16", "--rtx", "fp16", "--sm", "89")
+    assert result.exit_code == 1
+    assert result.output.count("there is no such bundle") == result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--workspace", "nan"], "--workspace is not a number"),
+        (["--timing-cache", "."], "is no file"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused_in_one_line(arguments, says):
+    result = run("--engines-for", "m.srflow", "--trt", "fp16", *arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ")
+    assert says in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_gpu_that_rtx_does_not_build_for_is_refused_before_the_export(tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13")
+    (tmp_path / "m.pth").touch()
+    monkeypatch.setattr("srflow_export.exporter.export_checkpoint", lambda *_, **__: pytest.fail("it was exported"))
+    result = run("--ckpt", tmp_path / "m.pth", "--rtx", "fp16", "--sm", "90")
+    assert result.exit_code == 1
+    assert result.output.startswith("error: --sm 90: tensorrt_rtx")
+
+
+def test_without_the_library_the_bundle_is_exported_first(tmp_path, monkeypatch, built):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    (tmp_path / "m.pth").touch()
+    exported = []
+    monkeypatch.setattr("srflow_export.exporter.export_checkpoint", lambda *args, **_: exported.append(args[1]))
+    assert run("--ckpt", tmp_path / "m.pth", "--rtx", "fp16", "--sm", "90").exit_code == 0
+    assert exported == [tmp_path / "m.srflow"]
+    assert [request.sms for request in built] == [(90,)]

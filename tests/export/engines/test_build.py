@@ -1,8 +1,10 @@
 """Real TensorRT-RTX builds, for GPUs that this machine has not; and what is refused, in which words."""
 
 import dataclasses
+import shutil
 import sys
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import onnx
@@ -335,3 +337,88 @@ def test_an_engine_that_fails_its_check_is_not_kept(monkeypatch, folder, manifes
         build_engines(folder, manifest, EngineRequest(runtime="tensorrt", precision="fp16"), library=here)
     assert not list(cache_folder.rglob("*.engine"))
     assert not (folder / "engines").exists()
+
+
+def test_a_timing_cache_that_cannot_be_one_is_refused_before_anything_is_built(tmp_path):
+    request = EngineRequest(runtime="tensorrt", precision="fp16", timing_cache=tmp_path)
+    with pytest.raises(ArgumentError, match=r"is no file, .* name another file with --timing-cache"):
+        check_request(request)
+
+
+def test_a_timing_cache_that_cannot_be_read_is_refused_before_anything_is_built(tmp_path, monkeypatch):
+    def deny(_path):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "timing").touch()
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    with pytest.raises(ArgumentError, match=r"timing: the timing cache cannot be read \(Permission denied\)"):
+        check_request(EngineRequest(runtime="tensorrt", precision="fp16", timing_cache=tmp_path / "timing"))
+
+
+@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
+def test_an_engine_is_not_lost_with_measurements_that_cannot_be_kept(rtx, graph, tmp_path, caplog):
+    options = BuilderOptions(sms=(120,), timing_cache=tmp_path / "folder" / "timing")
+    assert len(build_engine(rtx, graph, shapes(graph), options)) > 100_000
+    assert "the measurements are not kept (No such file or directory)" in caplog.text
+
+
+HERE = Library(
+    runtime="tensorrt_rtx",
+    module=SimpleNamespace(ComputeCapability=SimpleNamespace(__members__={"SM89": 1, "SM120": 2})),
+    version="1.7.1.116",
+    gpu=Gpu(name="G", compute_capability="9.0", cuda="13.0"),
+)
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Names of the graphs that were built from, by a library that is not there."""
+    names = []
+    monkeypatch.setattr(
+        "srflow_export.engines.build.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
+    )
+    monkeypatch.setattr("srflow_export.engines.build.check_plan", lambda *_: True)
+    return names
+
+
+def build_again(folder, manifest, request, here):
+    shutil.rmtree(folder / "engines", ignore_errors=True)
+    build_engines(folder, manifest, request, library=here)
+
+
+@pytest.mark.parametrize(
+    ("request_changes", "library_changes"),
+    [
+        ({"precision": "fp32"}, {}),
+        ({"sms": (89,)}, {}),
+        ({"profile": LrProfile(min=(16, 16), opt=(64, 64), max=(168, 168))}, {}),
+        ({"builder_level": 2}, {}),
+        ({"workspace": 1 << 30}, {}),
+        ({}, {"version": "1.7.1.117"}),
+        ({}, {"runtime": "tensorrt"}),
+        ({}, {"gpu": None}),
+        ({}, {"gpu": Gpu(name="H", compute_capability="9.0", cuda="13.0")}),
+        ({}, {"gpu": Gpu(name="G", compute_capability="8.9", cuda="13.0")}),
+        ({}, {"gpu": Gpu(name="G", compute_capability="9.0", cuda="13.1")}),
+    ],
+    ids=str,
+)
+def test_whatever_decides_what_is_built_builds_again(folder, manifest, builds, request_changes, library_changes):
+    build_again(folder, manifest, REQUEST, HERE)
+    build_again(folder, manifest, REQUEST, HERE)
+    assert len(builds) == 2
+    changed = dataclasses.replace(REQUEST, **request_changes), dataclasses.replace(HERE, **library_changes)
+    build_again(folder, manifest, *changed)
+    assert builds[2:] == ["encoder.onnx", "sampler.onnx"]
+    build_again(folder, manifest, *changed)
+    build_again(folder, manifest, REQUEST, HERE)
+    assert len(builds) == 4
+
+
+def test_another_graph_builds_again(folder, manifest, builds):
+    build_again(folder, manifest, REQUEST, HERE)
+    model = onnx.load(folder / "sampler.onnx")
+    model.doc_string = "another"
+    onnx.save(model, folder / "sampler.onnx")
+    build_again(folder, manifest, REQUEST, HERE)
+    assert builds == ["encoder.onnx", "sampler.onnx", "sampler.onnx"]
