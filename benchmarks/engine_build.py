@@ -15,15 +15,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from srflow_export.engines.build import EngineRequest, build_engines, graphs_of
 from srflow_sdk import Bundle
 from srflow_sdk.bundle import Manifest
+from srflow_sdk.engine_records import EnginePrecision
 
 
 @contextmanager
-def random_graphs(precision: str) -> Iterator[tuple[Path, Manifest]]:
-    """A folder with a full-size network's graphs, and as much of a manifest as engines need."""
+def random_graphs(precision: EnginePrecision) -> Iterator[tuple[Path, Manifest]]:
+    """A folder with a full-size network's graphs, and as much of srflow-export's manifest for it as engines need."""
     import torch
 
     from srflow_export import graphs, onnx_models
@@ -47,8 +49,8 @@ def random_graphs(precision: str) -> Iterator[tuple[Path, Manifest]]:
                 size_multiple=config.size_multiple,
                 latent_levels=(),
                 default_tau=0.8,
-                halo=12,
-                conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config),
+                halo=16,  # as measured of the published network
+                conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[precision]),
                 precision=precision,
             ),
         )
@@ -69,7 +71,7 @@ def main() -> None:
     """Build, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp16")
+    parser.add_argument("--precision", choices=get_args(EnginePrecision), default="fp16")
     parser.add_argument("--sm", type=int, nargs="+", default=[89, 120])
     arguments = parser.parse_args()
     source = random_graphs(arguments.precision) if arguments.model is None else bundle_graphs(arguments.model)
@@ -85,7 +87,9 @@ def main() -> None:
             seconds = time.perf_counter() - started
             sizes = [(folder / name).stat().st_size / 1e6 for name in (record.encoder, record.sampler)]
             named = " ".join(map(str, sms))
-            print(f"SM {named:<10} {seconds:5.1f} s, encoder {sizes[0]:.1f} MB, sampler {sizes[1]:.1f} MB", flush=True)
+            largest = "×".join(map(str, record.profile.max))
+            sized = f"encoder {sizes[0]:.1f} MB, sampler {sizes[1]:.1f} MB, for LR images up to {largest}"
+            print(f"SM {named:<10} {seconds:5.1f} s, {sized}", flush=True)
     print(f"{record.runtime} {record.version}")
 
 
