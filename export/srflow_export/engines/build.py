@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srflow_export.engines.builder import BuilderOptions, build_engine, check_sms, read_measurements
+from srflow_export.engines.builder import BuilderOptions, build_engine, check_sms
 from srflow_export.engines.cache import EngineCache
 from srflow_export.engines.checking import check_plan
 from srflow_export.engines.graph import Graph, read_graph
 from srflow_export.engines.library import Library, load_library
 from srflow_export.engines.profiles import check_profile, default_profile, input_shapes
+from srflow_export.engines.timing_cache import read_measurements
 from srflow_sdk.engine_commands import engines_command
 from srflow_sdk.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError

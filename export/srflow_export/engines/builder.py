@@ -15,9 +15,9 @@ from typing import Any
 
 from srflow_export.engines.checking import check_network
 from srflow_export.engines.graph import Graph
-from srflow_export.engines.parts import write_atomically
 from srflow_export.engines.profiles import InputShapes
 from srflow_export.engines.progress import build_logger, build_monitor
+from srflow_export.engines.timing_cache import keep_measurements, read_measurements
 from srflow_sdk.errors import ArgumentError, ExportError
 
 logger = logging.getLogger(__name__)
@@ -86,23 +86,8 @@ def build_engine(
     engine = bytes(plan)
     say(f"{name}: built in {time.monotonic() - start:.0f} s, {len(engine) / 1e6:.1f} MB")
     if cache is not None and options.timing_cache is not None:
-        _write_timing_cache(config, options.timing_cache)
+        keep_measurements(options.timing_cache, bytes(config.get_timing_cache().serialize()))
     return engine
-
-
-def read_measurements(file: Path) -> bytes:
-    """A timing cache's content, empty where there is no such file. Raises: ArgumentError if it cannot be read."""
-    mend = "name another file with --timing-cache"
-    try:
-        if file.is_file():
-            return file.read_bytes()
-        if file.exists():
-            raise ArgumentError(f"{file} is no file, so that no measurements can be kept in it; {mend}")
-    except OSError as error:
-        raise ArgumentError(
-            f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {mend}"
-        ) from error
-    return b""
 
 
 def known_sms(trt: Any) -> tuple[int, ...]:
@@ -179,14 +164,6 @@ def _read_timing_cache(config: Any, file: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
-
-
-def _write_timing_cache(config: Any, file: Path) -> None:
-    """What cannot be kept is said: an engine that took minutes is not lost with its measurements."""
-    try:
-        write_atomically(file, bytes(config.get_timing_cache().serialize()))
-    except OSError as error:
-        logger.warning("%s: the measurements are not kept (%s)", file, error.strerror or error)
 
 
 def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:
