@@ -89,10 +89,12 @@ def _activated(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> tup
     """A running backend, and what to do where it does not do what it should."""
     if device == "tensorrt" and bundle.manifest.engines:
         from srflow_sdk.backends.tensorrt import TensorRTBackend
+        from srflow_sdk.engine_commands import first_command
 
         engines = TensorRTBackend(bundle)
         engines.activate()
-        return engines, f'use device="cpu", or build engines again: srflow-export --engines-for {bundle.path}'
+        command = first_command(bundle, runtime="tensorrt", compute_capability=None)
+        return engines, f'use device="cpu", or build engines again: {command}'
     backend = OnnxRuntimeBackend(bundle, device=device, threads=threads)
     try:
         backend.activate()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.device_names import PluginDevice
+from srflow_sdk.engine_commands import first_command
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.machine.cache import cache_folder
@@ -107,11 +108,8 @@ class TensorRTProvider(Provider):
     gpu = 0
 
     def __init__(self, bundle: Bundle) -> None:
-        precision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
-        self.mend = (
-            f'use device="cuda", or build engines: srflow-export --engines-for {bundle.path} --trt {precision}; '
-            "srflow-doctor says more"
-        )
+        command = first_command(bundle, runtime="tensorrt", compute_capability=None)
+        self.mend = f'use device="cuda", or build engines: {command}; srflow-doctor says more'
         self._bundle = bundle
         self._cache: Path | None = None
         self.limits = common_gpu_profile(
