@@ -17,7 +17,7 @@ from srflow_export.halo import HaloRow, measured_halo
 from srflow_export.locks import bundle_lock
 from srflow_export.parity.gate import prove
 from srflow_export.quantisation import quantised_encoder
-from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, file_sha256, staged_bundle
+from srflow_sdk.bundle import Bundle, Manifest, file_sha256, staged_bundle
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
 from srflow_training.checkpoints import load_checkpoint
@@ -151,11 +151,7 @@ def _manifest(model: SRFlow, checkpoint: Path, target: Path, options: ExportOpti
         variant=config.variant,
         scale=config.scale,
         size_multiple=config.size_multiple,
-        latent_levels=tuple(
-            LatentLevel(level=shape.level, channels=shape.latent_channels)
-            for shape in config.level_shapes
-            if shape.latent_channels
-        ),
+        latent_levels=graphs.latent_levels(config),
         default_tau=options.default_tau,
         halo=0 if options.halo is None else options.halo,
         conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[options.precision]),

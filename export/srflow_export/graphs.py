@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from srflow_export import flow_ops
 from srflow_export.folding import FoldedConv, fold_mixing, fold_net, fold_split
-from srflow_sdk.manifest import Precision
+from srflow_sdk.manifest import LatentLevel, Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
 from srflow_training.model.layers import ConditionalNet, Split, Step
@@ -54,7 +54,16 @@ def conditioning_names(config: SRFlowConfig) -> list[str]:
 
 def noise_names(config: SRFlowConfig) -> list[str]:
     """Names of the sampler's noise inputs, in order of levels."""
-    return [f"noise_level{shape.level}" for shape in config.level_shapes if shape.latent_channels]
+    return [f"noise_level{entry.level}" for entry in latent_levels(config)]
+
+
+def latent_levels(config: SRFlowConfig) -> tuple[LatentLevel, ...]:
+    """The levels that take noise, 1 … L, as a manifest names them."""
+    return tuple(
+        LatentLevel(level=shape.level, channels=shape.latent_channels)
+        for shape in config.level_shapes
+        if shape.latent_channels
+    )
 
 
 def decoded_names(config: SRFlowConfig) -> list[str]:

@@ -9,6 +9,7 @@ from typing import cast, get_args
 
 from polygraphy.backend.base import BaseRunner
 
+from srflow_export.graphs import latent_levels
 from srflow_export.parity.gate import MIN_PSNR_DB, min_psnr_db, runs_on_cpus
 from srflow_export.parity.measure import ParityRow, check, measure, table
 from srflow_export.parity.photos import photo_patches
@@ -68,17 +69,12 @@ def open_subject(text: str) -> Subject:
         if isinstance(model, RRDB):
             raise ExportError(f"{path}: holds an RRDB encoder alone, without a flow to sample from")
         config = model.config
-        levels = (
-            LatentLevel(level=shape.level, channels=shape.latent_channels)
-            for shape in config.level_shapes
-            if shape.latent_channels
-        )
         return Subject(
             name=text,
             runner=TorchRunner(model),
             scale=config.scale,
             size_multiple=config.size_multiple,
-            latent_levels=tuple(levels),
+            latent_levels=latent_levels(config),
             bound_db=MIN_PSNR_DB["fp32"],
         )
     bundle = Bundle.open(path)

@@ -7,7 +7,7 @@ They take `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau` [
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,10 @@ from polygraphy.common import TensorMetadata
 from polygraphy.logger import G_LOGGER
 
 from srflow_export import onnx_models
-from srflow_export.graphs import decoded_names, level_of, noise_names
+from srflow_export.graphs import decoded_names, latent_levels, level_of, noise_names
 from srflow_export.parity.rounding import rounded_as_on_gpus
 from srflow_sdk.backends import Device, open_backend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.bundle import Bundle, LatentLevel
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_training.model import SRFlow
@@ -41,9 +41,7 @@ class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annota
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         """See the module."""
-        config = self._model.config
-        channels = {shape.level: shape.latent_channels for shape in config.level_shapes if shape.latent_channels}
-        return _metadata(channels)
+        return _metadata(latent_levels(self._model.config))
 
     @torch.no_grad()
     def infer_impl(self, feed_dict: Mapping[str, Array]) -> OrderedDict[str, Array]:
@@ -78,7 +76,7 @@ class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no anno
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         """See the module."""
-        return _metadata({entry.level: entry.channels for entry in self._bundle.manifest.latent_levels})
+        return _metadata(self._bundle.manifest.latent_levels)
 
     def infer_impl(self, feed_dict: Mapping[str, Array]) -> OrderedDict[str, Array]:
         """See the module. Samples are drawn one by one, as the SDK does."""
@@ -96,22 +94,32 @@ def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, st
 
     rounded: as GPUs compute in half precision, see :mod:`srflow_export.parity.rounding`.
     """
-    encoder, sampler = (onnx.load(bundle.file(name)) for name in names)
-    return _onnx_runner(onnx_models.fused_model(encoder, sampler), "graphs", rounded=rounded)
+
+    def load() -> onnx.ModelProto:
+        encoder, sampler = (onnx.load(bundle.file(name)) for name in names)
+        return onnx_models.fused_model(encoder, sampler)
+
+    return _onnx_runner(load, "graphs", rounded=rounded)
 
 
 def fused_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
     """The same of a bundle's fused.onnx."""
-    return _onnx_runner(onnx.load(bundle.file("fused.onnx")), "fused", rounded=rounded)
+    return _onnx_runner(lambda: onnx.load(bundle.file("fused.onnx")), "fused", rounded=rounded)
 
 
-def _onnx_runner(proto: onnx.ModelProto, name: str, *, rounded: bool) -> BaseRunner:
-    marked = onnx_models.with_decoded_levels(rounded_as_on_gpus(proto) if rounded else proto)
-    return OnnxrtRunner(SessionFromOnnx(marked.SerializeToString(), providers=["CPUExecutionProvider"]), name=name)
+def _onnx_runner(load: Callable[[], onnx.ModelProto], name: str, *, rounded: bool) -> BaseRunner:
+    """The graph is loaded when the runner is activated: of several large ones, one at a time is in memory."""
+
+    def content() -> bytes:
+        proto = load()
+        marked = onnx_models.with_decoded_levels(rounded_as_on_gpus(proto) if rounded else proto)
+        return bytes(marked.SerializeToString())
+
+    return OnnxrtRunner(SessionFromOnnx(content, providers=["CPUExecutionProvider"]), name=name)
 
 
-def _metadata(channels: Mapping[int, int]) -> TensorMetadata:
+def _metadata(levels: Iterable[LatentLevel]) -> TensorMetadata:
     metadata = TensorMetadata().add("lr", np.float32, (1, 3, None, None))
-    for level, count in channels.items():
-        metadata.add(f"noise_level{level}", np.float32, (None, count, None, None))
+    for entry in levels:
+        metadata.add(f"noise_level{entry.level}", np.float32, (None, entry.channels, None, None))
     return metadata.add("tau", np.float32, (None,))
