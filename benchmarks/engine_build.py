@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from srflow_export.engines.build import EngineRequest, build_engines, graphs_of
+from srflow_export.engines._build import EngineRequest, build_engines, graphs_of
 from srflow_sdk import Bundle
 from srflow_sdk.bundle import Manifest
 from srflow_sdk.engine_records import EnginePrecision

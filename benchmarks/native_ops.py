@@ -33,7 +33,7 @@ from onnx import TensorProto, helper
 
 from srflow_export import flow_ops
 from srflow_sdk import Bundle
-from srflow_sdk.drawing.painter import window_noise
+from srflow_sdk._drawing.painter import window_noise
 from srflow_sdk.tiles import plan_tiles
 from srflow_training.model.config import SRFlowConfig
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from srflow_sdk import Bundle
+from srflow_sdk._drawing.painter import window_noise
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.drawing.painter import window_noise
 from srflow_sdk.tiles import plan_tiles
 
 

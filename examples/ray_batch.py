@@ -22,8 +22,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.batch.planning import Job, Naming, check_targets, find_inputs, plan_outputs
-from srflow_sdk.batch.running import JobResult, Settings, Summary, run_jobs
+from srflow_sdk._batch.planning import Job, Naming, check_targets, find_inputs, plan_outputs
+from srflow_sdk._batch.running import JobResult, Settings, Summary, run_jobs
 from srflow_sdk.errors import SRFlowError
 
 RETRIES = 2  # of a file whose worker died

@@ -14,8 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
+    from srflow_sdk._files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
     from srflow_sdk.bundle import Bundle
-    from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
     from srflow_sdk.encoding import Encoding, Report
     from srflow_sdk.errors import (
         ArgumentError,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         SRFlowError,
     )
-    from srflow_sdk.files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
@@ -64,16 +64,16 @@ __all__ = [
 _HOMES = {
     "Bundle": "bundle",
     "Encoding": "encoding",
-    "FileOutput": "drawing.file_upscaling",
-    "FileResult": "drawing.file_upscaling",
-    "ImageFile": "files",
-    "Metadata": "files",
-    "Provenance": "files",
+    "FileOutput": "_drawing.file_upscaling",
+    "FileResult": "_drawing.file_upscaling",
+    "ImageFile": "_files",
+    "Metadata": "_files",
+    "Provenance": "_files",
     "Report": "encoding",
     "Upscaler": "upscaler",
-    "read_image": "files",
-    "read_provenance": "files",
-    "write_image": "files",
+    "read_image": "_files",
+    "read_provenance": "_files",
+    "write_image": "_files",
 }
 
 

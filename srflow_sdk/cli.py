@@ -17,16 +17,16 @@ try:
 
     import click
 
-    from srflow_sdk.batch.interrupts import STOPPING, deferred_interrupts
-    from srflow_sdk.device_names import Device
+    from srflow_sdk._batch.interrupts import STOPPING, deferred_interrupts
+    from srflow_sdk._device_names import Device
     from srflow_sdk.errors import ArgumentError, SRFlowError
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
 
 if TYPE_CHECKING:
-    from srflow_sdk.batch.display import Display
-    from srflow_sdk.batch.planning import InputFile, Job, Naming, Shard
-    from srflow_sdk.batch.running import JobResult, Settings, Summary
+    from srflow_sdk._batch.display import Display
+    from srflow_sdk._batch.planning import InputFile, Job, Naming, Shard
+    from srflow_sdk._batch.running import JobResult, Settings, Summary
     from srflow_sdk.bundle import Bundle
 
 FAILED = 1
@@ -46,7 +46,7 @@ class Command(click.Command):
         try:
             return super().main(*arguments, **keywords)
         except OSError as error:
-            from srflow_sdk.batch.display import abandon
+            from srflow_sdk._batch.display import abandon
 
             what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             if error.filename is None and error.errno in _OF_PRINTING:
@@ -88,7 +88,7 @@ class ShardParameter(click.ParamType[Any]):
     name = "I/N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.batch.planning import Shard
+        from srflow_sdk._batch.planning import Shard
 
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value), re.ASCII)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
@@ -167,8 +167,8 @@ def upscale(
     if not inputs and from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
     with _exit_statuses(), _display() as display:
-        from srflow_sdk.batch.planning import Naming, check_open_files, check_pattern, check_targets
-        from srflow_sdk.batch.running import Settings
+        from srflow_sdk._batch.planning import Naming, check_open_files, check_pattern, check_targets
+        from srflow_sdk._batch.running import Settings
         from srflow_sdk.bundle import Bundle
 
         if name is not None:
@@ -221,7 +221,7 @@ def doctor() -> None:
     Exit status: 0 if upscaling on the CPU works, 1 if not.
     """
     with _exit_statuses():
-        from srflow_sdk.machine.doctor import basics_work, examine, report
+        from srflow_sdk._doctor.examination import basics_work, examine, report
 
         checks = []
         for check in examine():
@@ -237,7 +237,7 @@ def _exit_statuses() -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        from srflow_sdk.batch.display import printable
+        from srflow_sdk._batch.display import printable
 
         raise click.UsageError(printable(str(error))) from error
     except SRFlowError as error:
@@ -265,7 +265,7 @@ def _say(line: str) -> None:
 
 
 def _display() -> Display:
-    from srflow_sdk.batch.display import Display
+    from srflow_sdk._batch.display import Display
 
     return Display()
 
@@ -280,7 +280,7 @@ def _settings_of(
     picture: Path, inputs: Sequence[Path], settings: Settings, bundle: Bundle
 ) -> tuple[tuple[Path, ...], Settings, int | str]:
     """The input, settings and tile that an output of ours was made with."""
-    from srflow_sdk.batch.remake import find_source, read_recipe
+    from srflow_sdk._batch.remake import find_source, read_recipe
 
     recipe = read_recipe(picture, bundle)
     source = find_source(picture, recipe, inputs)
@@ -292,8 +292,8 @@ def _settings_of(
 
 def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list[InputFile], list[JobResult]]:
     """The files to upscale, and as failed what cannot be taken."""
-    from srflow_sdk.batch.planning import Job, find_inputs
-    from srflow_sdk.batch.running import JobResult
+    from srflow_sdk._batch.planning import Job, find_inputs
+    from srflow_sdk._batch.running import JobResult
 
     refused: list[JobResult] = []
 
@@ -309,7 +309,7 @@ def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list
 def _plan(
     files: Sequence[InputFile], inputs: Sequence[Path], output: str, *, naming: Naming, keep: Sequence[Path]
 ) -> list[Job]:
-    from srflow_sdk.batch.planning import plan_outputs
+    from srflow_sdk._batch.planning import plan_outputs
 
     directory = output.endswith(("/", os.sep))
     return plan_outputs(files, Path(output), naming=naming, directory=directory, inputs=inputs, keep=keep)
@@ -328,8 +328,8 @@ def _run(
     threads: int | None,
 ) -> Summary:
     """Run the jobs, and say and report what became of them. refused: what could not become a job."""
-    from srflow_sdk.batch.report import batch_report, read_report, write_report
-    from srflow_sdk.batch.running import run_jobs
+    from srflow_sdk._batch.report import batch_report, read_report, write_report
+    from srflow_sdk._batch.running import run_jobs
     from srflow_sdk.upscaler import Upscaler
 
     with Upscaler(bundle, device=device, tile=tile, threads=threads) as upscaler:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._drawing.finishing import Finishing
+from srflow_sdk._drawing.low_resolution import LowResolution
+from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._drawing.passes import Progress, draw, warn_if_inconsistent
+from srflow_sdk._drawing.requests import Reduce, Request, check_choices, make_request
+from srflow_sdk._drawing.rows import ArrayRows
+from srflow_sdk._drawing.temperature import Tau
 from srflow_sdk.backends import Conditioning
-from srflow_sdk.drawing.finishing import Finishing
-from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import Progress, draw, warn_if_inconsistent
-from srflow_sdk.drawing.requests import Reduce, Request, check_choices, make_request
-from srflow_sdk.drawing.rows import ArrayRows
-from srflow_sdk.drawing.temperature import Tau
 from srflow_sdk.errors import ArgumentError, OutOfMemoryError, memory_errors_typed
 from srflow_sdk.images import ImageKind
 from srflow_sdk.tiles import Tile

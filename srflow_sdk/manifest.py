@@ -52,7 +52,7 @@ class Manifest:
     default_tau: temperature used when none is asked for, 0 … 2.
     halo: LR pixels of context that a tile needs around it.
     precision: of the computation ("fp32", "fp16", "bf16", "int8"); weights: how weights are stored ("fp32", "fp16").
-    plugins: whether the sampler has nodes that a native library may run (:mod:`srflow_sdk.backends.native_library`).
+    plugins: whether the sampler has nodes that a native library may run (:mod:`srflow_sdk.backends._native_library`).
     conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel.
     model: the network's whole configuration. provenance: checkpoint sha256 and file name, tool versions, training
     data note, licence. parity: the export gate's measurements. All three: JSON values only.

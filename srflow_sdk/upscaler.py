@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of, upscale_file
+from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._drawing.passes import Progress
+from srflow_sdk._drawing.requests import Reduce, check_numbers
+from srflow_sdk._drawing.temperature import Tau, checked_number
+from srflow_sdk._files import MAX_PIXELS, Provenance, read_image
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of, upscale_file
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import Progress
-from srflow_sdk.drawing.requests import Reduce, check_numbers
-from srflow_sdk.drawing.temperature import Tau, checked_number
 from srflow_sdk.encoding import DrawOptions, Encoding, ImageT, Report
 from srflow_sdk.errors import ArgumentError, ImageError, memory_errors_typed
-from srflow_sdk.files import MAX_PIXELS, Provenance, read_image
 from srflow_sdk.images import InMemoryImage, unpacked
 from srflow_sdk.tiles import TileSize, check_tile
 

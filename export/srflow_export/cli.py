@@ -16,7 +16,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, requi
 from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:
-    from srflow_export.engines.build import EngineRequest
+    from srflow_export.engines._build import EngineRequest
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # engines are built on machines that run them, often without torch
@@ -88,7 +88,7 @@ def _check_use(context: click.Context) -> None:
 
 
 def _write_checkpoint_of(bundle: Path, target: Path) -> None:
-    from srflow_export.unfolding import write_checkpoint_of
+    from srflow_export._unfolding import write_checkpoint_of
 
     name = write_checkpoint_of(bundle, target).name
     is_preset = (resources.files("srflow_training") / "presets" / f"{name}.yaml").is_file()
@@ -109,8 +109,8 @@ def _engine_requests(
     no_cache: bool,
 ) -> list[EngineRequest]:
     """What the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines.build import EngineRequest, check_request, check_targets
-    from srflow_export.engines.profiles import parse_shapes
+    from srflow_export.engines._build import EngineRequest, check_request, check_targets
+    from srflow_export.engines._profiles import parse_shapes
 
     profile = None if shapes is None else parse_shapes(shapes)
     if workspace is not None and math.isnan(workspace):  # click's range lets NaN through
@@ -137,7 +137,7 @@ def _engine_requests(
 
 def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
     """Build all that can be built; then exit with status 1 if something could not, and say why."""
-    from srflow_export.engines.bundles import add_engines
+    from srflow_export.engines._bundles import add_engines
 
     failures = []
     for request in requests:
@@ -261,7 +261,7 @@ def main(
             _write_checkpoint_of(checkpoint_of, output)
             return
         if compare is not None:
-            from srflow_export.parity.compare import compare as compare_two
+            from srflow_export.parity._compare import compare as compare_two
 
             compare_two(*compare, say=click.echo)
             return

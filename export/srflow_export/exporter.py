@@ -13,15 +13,15 @@ from typing import Any
 from onnx import ModelProto
 
 from srflow_export import graphs, onnx_models
+from srflow_export._locks import bundle_lock
+from srflow_export._quantisation import quantised_encoder
 from srflow_export.halo import HaloRow, measured_halo
-from srflow_export.locks import bundle_lock
-from srflow_export.parity.gate import prove
-from srflow_export.quantisation import quantised_encoder
+from srflow_export.parity._gate import prove
 from srflow_sdk.bundle import Bundle, Manifest, file_sha256, staged_bundle
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
 from srflow_training.checkpoints import load_checkpoint
-from srflow_training.checkpoints.io import read_notes
+from srflow_training.checkpoints._io import read_notes
 from srflow_training.model import RRDB, SRFlow
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export import flow_ops
-from srflow_export.folding import FoldedConv, fold_mixing, fold_net, fold_split
+from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split
 from srflow_sdk.manifest import LatentLevel, Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
@@ -42,7 +42,7 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
-    "int8": torch.float32,  # quantised afterwards, see srflow_export.quantisation
+    "int8": torch.float32,  # quantised afterwards, see srflow_export._quantisation
 }
 """The type of what is not flow, by precision."""
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from srflow_export.parity.measure import DIVERGED
-from srflow_export.parity.photos import photographs
+from srflow_export.parity._measure import DIVERGED
+from srflow_export.parity._photos import photographs
+from srflow_sdk._drawing.painter import window_noise
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
-from srflow_sdk.drawing.painter import window_noise
 from srflow_sdk.tiles import Tile, plan_tiles
 
 MAX_ABS = 0.1 / 255

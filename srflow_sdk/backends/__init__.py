@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import get_args
 
-from srflow_sdk.backends.agreement import check_agreement, takes_test_image
-from srflow_sdk.backends.base import Backend, Conditioning
-from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
-from srflow_sdk.backends.plugin_providers import PLUGINS, has_gpu
+from srflow_sdk._device_names import Device, PluginDevice
+from srflow_sdk._machine.gpu import find_gpu
+from srflow_sdk.backends._agreement import check_agreement, takes_test_image
+from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
+from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.device_names import Device, PluginDevice
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, SRFlowError
-from srflow_sdk.machine.gpu import find_gpu
 
 __all__ = ["Backend", "Conditioning", "Device", "OnnxRuntimeBackend", "open_backend"]
 
@@ -51,7 +51,7 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
 def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
     """Devices in the order of "auto", as far as can be told without starting them; the CPU is not among them."""
     if bundle.manifest.engines:
-        from srflow_sdk.backends.tensorrt import tensorrt_offered
+        from srflow_sdk.backends._tensorrt import tensorrt_offered
 
         if tensorrt_offered(bundle):
             yield "tensorrt"
@@ -88,8 +88,8 @@ def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backen
 def _activated(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> tuple[Backend, str]:
     """A running backend, and what to do where it does not do what it should."""
     if device == "tensorrt" and bundle.manifest.engines:
-        from srflow_sdk.backends.tensorrt import TensorRTBackend
-        from srflow_sdk.engine_commands import first_command
+        from srflow_sdk._engine_commands import first_command
+        from srflow_sdk.backends._tensorrt import TensorRTBackend
 
         engines = TensorRTBackend(bundle)
         engines.activate()

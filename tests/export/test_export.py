@@ -19,8 +19,8 @@ from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
+from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints.keys import to_published
-from srflow_training.noise import runtime_noise
 from tests.networks import GOLDEN, golden_checkpoint, random_srflow, tiny_config
 
 UNMEASURED = ExportOptions(halo=16)  # measuring takes longer than all the rest of an export

@@ -12,7 +12,7 @@ from srflow_export import halo
 from srflow_export.cli import main
 from srflow_export.exporter import with_measured_halo
 from srflow_export.halo import HaloRow, Whole, differences, measured_halo, smallest, whole
-from srflow_export.parity.photos import photographs
+from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.tiles import Tile, Window, plan_tiles

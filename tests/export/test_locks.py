@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from srflow_export.locks import bundle_lock
+from srflow_export._locks import bundle_lock
 from srflow_sdk.errors import BundleError
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -10,19 +10,19 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 from torch.nn import functional as F
 
+from srflow_export._folding import fold_net
+from srflow_export._unfolding import trainable_network, write_checkpoint_of
 from srflow_export.cli import main
-from srflow_export.folding import fold_net
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.onnx_models import store_weights_in_half
-from srflow_export.parity.photos import photo_patches
-from srflow_export.unfolding import trainable_network, write_checkpoint_of
+from srflow_export.parity._photos import photo_patches
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.bundle import LatentLevel, Manifest, staged_bundle
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_training import load_checkpoint
-from srflow_training.checkpoints.io import read_notes
+from srflow_training._noise import runtime_noise
+from srflow_training.checkpoints._io import read_notes
 from srflow_training.model import SRFlow
-from srflow_training.noise import runtime_noise
 from tests.networks import random_srflow, tiny_config
 
 CASES = [

@@ -58,7 +58,7 @@ def test_every_module_of_the_sdk_imports(bare: BareEnvironment) -> None:
         "for name in names: importlib.import_module(name)\n"
         "print(*names)"
     )
-    assert {"srflow_sdk.cli", "srflow_sdk.upscaler", "srflow_sdk.backends.ort"} <= set(python(bare, code).split())
+    assert {"srflow_sdk.cli", "srflow_sdk.upscaler", "srflow_sdk.backends._ort"} <= set(python(bare, code).split())
 
 
 def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnvironment, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk.batch.planning import Job
-from srflow_sdk.batch.running import JobResult, Settings
+from srflow_sdk._batch.planning import Job
+from srflow_sdk._batch.running import JobResult, Settings
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .bare_environment import ROOT

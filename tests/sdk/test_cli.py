@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 
 from srflow_sdk import cli
-from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
@@ -170,7 +170,7 @@ def test_system_errors_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "somewhere")
 
-    monkeypatch.setattr("srflow_sdk.batch.planning.check_targets", refuse)
+    monkeypatch.setattr("srflow_sdk._batch.planning.check_targets", refuse)
     result = run("a.png", "-o", "big.png")
     assert (result.exit_code, result.stderr) == (1, "error: somewhere: Permission denied\n")
 
@@ -214,7 +214,7 @@ def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGBA", (8, 8)).save("alpha.png")
-    monkeypatch.setattr("srflow_sdk.drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work"))
+    monkeypatch.setattr("srflow_sdk._drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work"))
     result = run("alpha.png", "-o", "out.jpg")
     assert result.exit_code == 1
     assert "no transparency" in result.stderr

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_sdk import cli
-from srflow_sdk.files import read_image, write_image
+from srflow_sdk._files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import hidden_files

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk.engine_commands import RTX_SMS, engines_command
+from srflow_sdk._engine_commands import RTX_SMS, engines_command
 from srflow_sdk.engine_records import EngineRecord, LrProfile, read_engine_record
 
 RECORD = EngineRecord(

@@ -12,7 +12,7 @@ import torch
 from srflow_sdk.errors import CheckpointError
 from srflow_training import RRDB, SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 from srflow_training.checkpoints import detect_srflow, load_encoder
-from srflow_training.checkpoints.io import read_notes, write_atomically
+from srflow_training.checkpoints._io import read_notes, write_atomically
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name, to_published
 from tests.networks import golden_checkpoint, random_srflow, tiny_config
 

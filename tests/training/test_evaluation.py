@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training import evaluation, save_checkpoint, vgg16
+from srflow_training import _vgg16 as vgg16
+from srflow_training import evaluation, save_checkpoint
+from srflow_training._noise import runtime_noise
 from srflow_training.cli import evaluate
 from srflow_training.evaluation import Temperature
-from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
 from tests.training.test_vgg16 import SMALL, small_network, write_pth

@@ -15,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints.io import read_notes
+from srflow_training.checkpoints._io import read_notes
 from srflow_training.cli import train
 from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.trainer import DivergedError, Trainer

@@ -9,10 +9,10 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_training import figures
+from srflow_training._noise import runtime_noise
+from srflow_training._validation import Validation
 from srflow_training.model import RRDB
-from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
-from srflow_training.validation import Validation
 from tests.networks import random_srflow, tiny_config
 
 FLOW_FIGURES = {

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, MissingExtraError
-from srflow_training import vgg16
-from srflow_training.vgg16 import VGG16Features
+from srflow_training import _vgg16 as vgg16
+from srflow_training._vgg16 import VGG16Features
 
 SMALL = (6, 8, 8, 10, 10)
 RELUS = (3, 8, 15, 22, 29)  # relu1_2 … relu5_3 in torchvision's vgg16.features

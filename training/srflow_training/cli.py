@@ -59,7 +59,7 @@ def train(
         torch = _require_all()
         for module in ("lightning_fabric", "tensorboard"):
             require_extra(module, "train")
-        from srflow_training.processes import is_first_process
+        from srflow_training._processes import is_first_process
         from srflow_training.settings import load_settings
         from srflow_training.trainer import Trainer
 
@@ -151,7 +151,7 @@ def evaluate(
             progress=lambda line: click.echo(line, err=True),
         )
         if output is not None:
-            from srflow_training.checkpoints.io import write_atomically
+            from srflow_training.checkpoints._io import write_atomically
 
             write_atomically(output, (json.dumps(evaluation.to_json(rows), indent=2) + "\n").encode())
     except SRFlowError as error:

@@ -16,12 +16,12 @@ from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.manifest import MAX_TAU
 from srflow_training import figures
+from srflow_training._noise import runtime_noise
+from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.noise import runtime_noise
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
-from srflow_training.vgg16 import VGG16Features
 
 CROP = 256
 

@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from srflow_sdk.batch.interrupts import deferred_interrupts
+from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
+from srflow_training._objective import EncoderObjective, FlowObjective, noisy
+from srflow_training._processes import is_first_process, launched
+from srflow_training._states import States
+from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
-from srflow_training.checkpoints.io import remove_unfinished, write_atomically
+from srflow_training.checkpoints._io import remove_unfinished, write_atomically
 from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.objective import EncoderObjective, FlowObjective, noisy
-from srflow_training.processes import is_first_process, launched
 from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
-from srflow_training.states import States
-from srflow_training.validation import Validation
 
 logger = logging.getLogger(__name__)
 

@@ -10,16 +10,17 @@ from types import ModuleType, SimpleNamespace
 import onnx
 import pytest
 
-from srflow_export.engines import builder, library
-from srflow_export.engines.build import EngineRequest, build_engines, check_request, graphs_of
-from srflow_export.engines.builder import BuilderOptions, build_engine, known_sms
-from srflow_export.engines.graph import Graph, read_graph
-from srflow_export.engines.library import Library, load_library
-from srflow_export.engines.profiles import input_shapes, parse_shapes
+from srflow_export.engines import _builder as builder
+from srflow_export.engines import _library as library
+from srflow_export.engines._build import EngineRequest, build_engines, check_request, graphs_of
+from srflow_export.engines._builder import BuilderOptions, build_engine, known_sms
+from srflow_export.engines._graph import Graph, read_graph
+from srflow_export.engines._library import Library, load_library
+from srflow_export.engines._profiles import input_shapes, parse_shapes
+from srflow_sdk._machine.gpu import Gpu
 from srflow_sdk.bundle import file_sha256
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
-from srflow_sdk.machine.gpu import Gpu
 from srflow_sdk.manifest import is_plain_file_name
 from tests.export.engines.conftest import REQUEST
 from tests.sdk.tiny_bundle import tiny_manifest
@@ -63,7 +64,7 @@ def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, mani
         builds.append(graph.name)
         return build_engine(trt, graph, *args, **kwargs)
 
-    monkeypatch.setattr("srflow_export.engines.build.build_engine", counted)
+    monkeypatch.setattr("srflow_export.engines._build.build_engine", counted)
     first = build_engines(folder, manifest, REQUEST)
     engines = [(folder / name).read_bytes() for name in (first.encoder, first.sampler)]
     for name in (first.encoder, first.sampler):
@@ -304,9 +305,9 @@ def test_engines_of_this_machines_gpu_are_checked_named_and_recorded(monkeypatch
     gpu = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
     here = Library(runtime="tensorrt", module=SimpleNamespace(), version="11.4.0.106", gpu=gpu)
     checked = []
-    monkeypatch.setattr("srflow_export.engines.build.build_engine", lambda trt, graph, *_, **__: graph.name.encode())
+    monkeypatch.setattr("srflow_export.engines._build.build_engine", lambda trt, graph, *_, **__: graph.name.encode())
     monkeypatch.setattr(
-        "srflow_export.engines.build.check_plan", lambda trt, plan, graph: checked.append((plan, graph.name)) or True
+        "srflow_export.engines._build.check_plan", lambda trt, plan, graph: checked.append((plan, graph.name)) or True
     )
     request = EngineRequest(runtime="tensorrt", precision="fp16")
     record = build_engines(folder, manifest, request, library=here)
@@ -316,7 +317,7 @@ def test_engines_of_this_machines_gpu_are_checked_named_and_recorded(monkeypatch
     assert (record.gpu, record.compute_capabilities, record.checked) == (gpu.name, ("9.0",), "engine")
     for name in (record.encoder, record.sampler):
         (folder / name).unlink()
-    monkeypatch.setattr("srflow_export.engines.build.check_plan", lambda *_: False)  # kept engines are asked again
+    monkeypatch.setattr("srflow_export.engines._build.check_plan", lambda *_: False)  # kept engines are asked again
     assert build_engines(folder, manifest, request, library=here).checked == "network"
 
 
@@ -331,8 +332,8 @@ def test_an_engine_that_fails_its_check_is_not_kept(monkeypatch, folder, manifes
     def refuse(*_):
         raise ExportError("computes in another precision")
 
-    monkeypatch.setattr("srflow_export.engines.build.build_engine", lambda *_, **__: b"engine")
-    monkeypatch.setattr("srflow_export.engines.build.check_plan", refuse)
+    monkeypatch.setattr("srflow_export.engines._build.build_engine", lambda *_, **__: b"engine")
+    monkeypatch.setattr("srflow_export.engines._build.check_plan", refuse)
     with pytest.raises(ExportError, match="another precision"):
         build_engines(folder, manifest, EngineRequest(runtime="tensorrt", precision="fp16"), library=here)
     assert not list(cache_folder.rglob("*.engine"))
@@ -375,9 +376,9 @@ def builds(monkeypatch):
     """Names of the graphs that were built from, by a library that is not there."""
     names = []
     monkeypatch.setattr(
-        "srflow_export.engines.build.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
+        "srflow_export.engines._build.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
     )
-    monkeypatch.setattr("srflow_export.engines.build.check_plan", lambda *_: True)
+    monkeypatch.setattr("srflow_export.engines._build.check_plan", lambda *_: True)
     return names
 
 

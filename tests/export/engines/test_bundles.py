@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from srflow_export import exporter
-from srflow_export.engines import bundles
-from srflow_export.engines.build import EngineRequest
-from srflow_export.engines.bundles import add_engines, trtexec_commands
-from srflow_export.engines.profiles import parse_shapes
+from srflow_export.engines import _bundles as bundles
+from srflow_export.engines._build import EngineRequest
+from srflow_export.engines._bundles import add_engines, trtexec_commands
+from srflow_export.engines._profiles import parse_shapes
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk.bundle import Bundle, staged_bundle
 from srflow_sdk.engine_records import EngineRecord
@@ -85,7 +85,7 @@ def test_trtexec_is_told_the_same_shapes_and_types(bundle, manifest):
 
 
 def test_engines_are_built_without_torch(bundle):
-    code = "import sys, srflow_export.engines.bundles; sys.exit('torch' in sys.modules)"
+    code = "import sys, srflow_export.engines._bundles; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

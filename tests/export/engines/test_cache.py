@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from srflow_export.engines.cache import EngineCache
+from srflow_export.engines._cache import EngineCache
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_S = 60

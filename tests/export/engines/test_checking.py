@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from srflow_export.engines import checking
-from srflow_export.engines.checking import check_network, check_plan, convolution_types, network_report
-from srflow_export.engines.graph import read_graph
-from srflow_sdk.backends.engine_inspection import EngineReport
+from srflow_export.engines import _checking as checking
+from srflow_export.engines._checking import check_network, check_plan, convolution_types, network_report
+from srflow_export.engines._graph import read_graph
+from srflow_sdk.backends._engine_inspection import EngineReport
 from srflow_sdk.errors import ExportError
 
 

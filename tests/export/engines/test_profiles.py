@@ -3,8 +3,8 @@
 import onnx
 import pytest
 
-from srflow_export.engines.graph import Graph, read_graph
-from srflow_export.engines.profiles import (
+from srflow_export.engines._graph import Graph, read_graph
+from srflow_export.engines._profiles import (
     InputShapes,
     check_profile,
     default_profile,

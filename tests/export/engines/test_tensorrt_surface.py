@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import srflow_export.engines as package
-from srflow_export.engines.builder import _network_flags
-from srflow_sdk.backends import engine_inspection
+from srflow_export.engines._builder import _network_flags
+from srflow_sdk.backends import _engine_inspection as engine_inspection
 
 SURFACES = json.loads(Path(__file__).with_name("tensorrt_surface.json").read_text())
 OF_RTX_ALONE = {
@@ -62,7 +62,7 @@ def used_names(path):
 @pytest.fixture(scope="module")
 def used():
     folder = Path(package.__file__).parent
-    files = [folder / f"{name}.py" for name in ("builder", "checking", "progress")]
+    files = [folder / f"_{name}.py" for name in ("builder", "checking", "progress")]
     return set().union(*map(used_names, [*files, Path(engine_inspection.__file__)]))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend, open_backend
-from srflow_sdk.backends.plugin_providers import PLUGINS, find_devices
+from srflow_sdk.backends._plugin_providers import PLUGINS, find_devices
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.latents import standard_normal
 

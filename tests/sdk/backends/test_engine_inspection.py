@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from srflow_sdk.backends.engine_inspection import check_engine, inspect_engine, layer_types, type_name
+from srflow_sdk.backends._engine_inspection import check_engine, inspect_engine, layer_types, type_name
 from srflow_sdk.errors import BundleError
 
 TENSORS = {"lr": ("INPUT", "FLOAT"), "level1_coupling": ("OUTPUT", "HALF"), "level2_coupling": ("OUTPUT", "BF16")}

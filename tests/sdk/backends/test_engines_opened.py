@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from srflow_sdk import backends
-from srflow_sdk.backends import open_backend, plugin_providers
-from srflow_sdk.backends.plugin_providers import Plugin
-from srflow_sdk.backends.tensorrt import TensorRTBackend
+from srflow_sdk.backends import _plugin_providers as plugin_providers
+from srflow_sdk.backends import open_backend
+from srflow_sdk.backends._plugin_providers import Plugin
+from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError

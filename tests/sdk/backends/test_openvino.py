@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk.backends.plugin_providers import PLUGINS
+from srflow_sdk.backends._plugin_providers import PLUGINS
 
 HERE = Path(__file__).parent
 PROVIDER = PLUGINS["openvino"].provider

@@ -14,12 +14,15 @@ import onnxruntime
 import pytest
 
 from srflow_sdk import backends
-from srflow_sdk.backends import OnnxRuntimeBackend, agreement, open_backend, ort_providers, tensorrt
-from srflow_sdk.backends.ort_providers import TensorRTProvider, profile_shapes, tensorrt_library_version
-from srflow_sdk.backends.plugin_providers import Plugin
+from srflow_sdk._device_names import Device, PluginDevice
+from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
+from srflow_sdk.backends import _agreement as agreement
+from srflow_sdk.backends import _ort_providers as ort_providers
+from srflow_sdk.backends import _tensorrt as tensorrt
+from srflow_sdk.backends._ort_providers import TensorRTProvider, profile_shapes, tensorrt_library_version
+from srflow_sdk.backends._plugin_providers import Plugin
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.cli import upscale
-from srflow_sdk.device_names import Device, PluginDevice
 from srflow_sdk.engine_records import EngineRecord, LrProfile
 from srflow_sdk.errors import ArgumentError, DeviceError
 from tests.sdk.tiny_bundle import write_tiny_bundle

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.backends.tensorrt import TensorRTBackend
+from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends.tensorrt import TensorRTBackend
-from srflow_sdk.backends.tensorrt_engines.execution import EngineLog
+from srflow_sdk.backends._tensorrt import TensorRTBackend
+from srflow_sdk.backends._tensorrt_engines.execution import EngineLog
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 

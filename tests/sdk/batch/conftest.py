@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from srflow_sdk.batch.planning import Job
-from srflow_sdk.files import write_image
+from srflow_sdk._batch.planning import Job
+from srflow_sdk._files import write_image
 
 NAMES = ("a", "b", "c")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srflow_sdk.batch.planning import (
+from srflow_sdk._batch.planning import (
     InputFile,
     Naming,
     Shard,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk.batch.planning import Job
-from srflow_sdk.batch.report import batch_report, read_report, write_report
-from srflow_sdk.batch.running import JobResult, Settings, Summary, Watcher, run_jobs
+from srflow_sdk._batch.planning import Job
+from srflow_sdk._batch.report import batch_report, read_report, write_report
+from srflow_sdk._batch.running import JobResult, Settings, Summary, Watcher, run_jobs
 from srflow_sdk.errors import ImageError
 from srflow_sdk.upscaler import Upscaler
 

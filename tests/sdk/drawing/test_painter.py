@@ -161,7 +161,7 @@ def test_auto_tiles_fit_the_memory_that_is_free(
     cores = []
     with Upscaler(bundle, device="cpu", threads=1) as opened:
         for free in (64 << 30, 1 << 30, 1 << 20):
-            monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda free=free: free)
+            monkeypatch.setattr("srflow_sdk._drawing.painter.available_memory", lambda free=free: free)
             cores.append(opened._painter.core(3000, 4000))
     assert cores == [64, 48, 16]
 

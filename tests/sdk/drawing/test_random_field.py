@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from srflow_sdk._files import read_image, write_image
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.files import read_image, write_image
 from srflow_sdk.latents import standard_normal
 from srflow_sdk.tiles import plan_tiles
 from srflow_sdk.upscaler import Upscaler

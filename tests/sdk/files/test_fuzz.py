@@ -24,7 +24,7 @@ READ_ALL = """
 import logging, sys
 from pathlib import Path
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import is_whole, read_image, read_provenance, write_image
+from srflow_sdk._files import is_whole, read_image, read_provenance, write_image
 logging.disable()  # what is said of metadata that is left out
 folder = Path(sys.argv[1])
 for path in sorted((folder / "in").iterdir()):

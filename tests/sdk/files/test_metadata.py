@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, IptcImagePlugin
 
-from srflow_sdk.files import Metadata, read_image, write_image
+from srflow_sdk._files import Metadata, read_image, write_image
 from tests.sdk.files.pictures import WRITTEN, picture, profile
 from tests.sdk.pixels.icc_writer import gamma_curve, gray_profile
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk.files import ImageWriter, Metadata, is_whole, write_image, writing
+from srflow_sdk._files import ImageWriter, Metadata, is_whole, write_image, writing
 from tests.sdk.files.pictures import WRITTEN, noise, picture
 from tests.sdk.files.test_provenance import EXAMPLE
 from tests.sdk.files.test_tiff_exif import exif_of

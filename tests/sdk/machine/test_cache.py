@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk.machine import cache
-from srflow_sdk.machine.cache import cache_folder
+from srflow_sdk._machine import cache
+from srflow_sdk._machine.cache import cache_folder
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from srflow_sdk.machine import memory
+from srflow_sdk._machine import memory
 
 MIB = 1 << 20
 MACHINE = 900 * MIB  # what psutil is made to find

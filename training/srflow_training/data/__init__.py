@@ -1,8 +1,8 @@
 """Training data: photographs of a folder of any size, cropped at random, and their LR images."""
 
-from srflow_training.data.crops import Batch, Crops
-from srflow_training.data.folders import Photo, Photos
-from srflow_training.data.images import halved, image_files, read_photo, to_image
-from srflow_training.data.loading import loader
+from srflow_training.data._crops import Batch, Crops
+from srflow_training.data._folders import Photo, Photos
+from srflow_training.data._images import halved, image_files, read_photo, to_image
+from srflow_training.data._loading import loader
 
 __all__ = ["Batch", "Crops", "Photo", "Photos", "halved", "image_files", "loader", "read_photo", "to_image"]

@@ -1,0 +1,66 @@
+"""int8: the LR encoder quantised by ONNX Runtime's own tool, in the form that TensorRT reads as well.
+
+Convolutions get explicit QuantizeLinear and DequantizeLinear nodes around them (QDQ), symmetric int8, weights by
+channel; activations' ranges are those seen on calibration photographs. The sampler, in which the flow is inverted, is
+never quantised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from srflow_export.parity._photos import photographs
+
+
+def quantised_encoder(encoder: onnx.ModelProto, *, size_multiple: int) -> onnx.ModelProto:
+    """A float32 encoder graph with its convolutions in int8; calibrated on the exporter's photographs.
+
+    Inputs and outputs stay float32. Deterministic.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    with tempfile.TemporaryDirectory(prefix="srflow-int8-") as folder, _quiet():
+        target = Path(folder) / "encoder.onnx"
+        quantize_static(
+            encoder,
+            str(target),
+            _Photographs([photo.lr for photo in photographs(size_multiple)]),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+        )
+        return onnx.load(target)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The tool advises and prints on the way."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+class _Photographs:
+    """What the tool reads calibration data from."""
+
+    def __init__(self, images: Sequence[Any]) -> None:
+        self._feeds: Iterator[dict[str, Any]] = iter([{"lr": image} for image in images])
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._feeds, None)

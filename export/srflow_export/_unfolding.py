@@ -1,0 +1,232 @@
+"""The inverse of folding: a bundle's graphs → a network that decodes as they do and can be trained further.
+
+Folding (:mod:`srflow_export._folding`) cannot be undone parameter by parameter, but its result is another point of the
+same family: a folded convolution becomes the convolution itself, with logs 0 in the actnorms and zeros convolutions
+around it, and a chain of 1×1s becomes one, with identities for the others. Images, latents and log-likelihoods are
+those of the network that was exported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from srflow_export._folding import FoldedConv, FoldedNet
+from srflow_sdk.bundle import Bundle, Manifest
+from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
+from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_training.checkpoints import save_checkpoint
+from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.layers import ConditionalNet, Split, Step
+from srflow_training.model.srflow import Level
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+
+
+def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
+    """The network in a bundle, to be trained further: float32, on the CPU, in eval mode.
+
+    Its images are the bundle's up to rounding (weights stored in half are taken as they are), its log-likelihoods
+    those of the exported network. No bundle holds the encoder's own image head: it starts afresh, from a seed of its
+    own, with a last convolution of zeros, so that its image is the config's `image_base`. Deterministic.
+
+    Raises: BundleError if the bundle is damaged, does not say what network it holds, or has other graphs than
+    srflow-export writes for it.
+    """
+    return _unfolded(Bundle.open(bundle_path))
+
+
+def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Manifest:
+    """Write :func:`trainable_network` as our `.safetensors`; its notes say under "bundle" where it comes from.
+
+    Returns the bundle's manifest. Raises: ArgumentError if the target exists, CheckpointError if it cannot be written,
+    BundleError as :func:`trainable_network`.
+    """
+    if target.exists():
+        raise ArgumentError(f"{target} exists already, and may hold hours of training: name another file")
+    bundle = Bundle.open(bundle_path)
+    manifest = bundle.manifest
+    origin = {"name": manifest.name, "sha256": bundle.model_sha256, "provenance": manifest.provenance}
+    try:
+        save_checkpoint(target, _unfolded(bundle), notes={"bundle": origin})
+    except OSError as error:
+        raise CheckpointError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
+    return manifest
+
+
+class GraphWeights:
+    """The weights of one of a bundle's graphs by name, float64; each is taken once."""
+
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        self._file = bundle.file(name)
+        try:
+            graph = onnx.load(self._file, load_external_data=False).graph
+        except DecodeError as error:
+            raise self.refusal("it is no ONNX graph") from error
+        self._left = {
+            weight.name.removesuffix(".half"): weight
+            for weight in graph.initializer
+            if weight.data_type in _FLOATS and weight.data_location != onnx.TensorProto.EXTERNAL
+        }
+
+    def take(self, name: str, shape: Sequence[int]) -> Tensor:
+        """A weight, however it is stored. Raises: BundleError if the graph has none of this name and shape."""
+        weight = self._left.pop(name, None)
+        if weight is None:
+            raise self.refusal(f"it has no weight {name}")
+        if list(weight.dims) != list(shape):
+            raise self.refusal(f"{name} has shape {list(weight.dims)}, and {list(shape)} is expected")
+        return torch.from_numpy(numpy_helper.to_array(weight).astype(np.float64))
+
+    def take_convs(self, name: str, count: int, shape: Sequence[int]) -> list[FoldedConv]:
+        """Convolutions that stand side by side, each with a weight of this shape. Raises: as :meth:`take`."""
+        weight = self.take(f"{name}.weight", (count * shape[0], *shape[1:]))
+        bias = self.take(f"{name}.bias", (count * shape[0],))
+        return [FoldedConv(*conv) for conv in zip(weight.chunk(count), bias.chunk(count), strict=True)]
+
+    def refuse_rest(self) -> None:
+        """Raises: BundleError if the graph computes with weights for which the network has no place."""
+        if rest := [name for name in self._left if name.startswith(("levels.", "model."))]:
+            raise self.refusal(f"its weight {rest[0]} belongs to another network")
+
+    def refusal(self, reason: str) -> BundleError:
+        """The error that says that this graph does not fit."""
+        return BundleError(
+            f"{self._file} is not what srflow-export writes for the network in its manifest: {reason}; export the "
+            "checkpoint again, or fetch the bundle again"
+        )
+
+
+@torch.no_grad()
+def _unfolded(bundle: Bundle) -> SRFlow:
+    # In float32 graphs nothing is rounded or quantised.
+    names = bundle.manifest.float32_graphs or REQUIRED_FILES
+    encoder, sampler = (GraphWeights(bundle, name) for name in names)
+    model = _fresh(_config(bundle))
+    for name, parameter in _conditioning_parameters(model):
+        parameter.copy_(encoder.take(f"model.encoder.{name}", parameter.shape))
+    for index, level in enumerate(model.flow_levels()):
+        _unfold_level(level, model.config, encoder, sampler, f"levels.{index}")
+    for graph in (encoder, sampler):
+        graph.refuse_rest()
+    for actnorm in model.actnorms():
+        actnorm.initialized.fill_(True)
+    return model.eval()
+
+
+def _config(bundle: Bundle) -> SRFlowConfig:
+    if not bundle.manifest.model:
+        raise BundleError(
+            f"{bundle.path}: its manifest does not say what network it holds, so that there is nothing to build; "
+            "train on from the checkpoint that it was exported from"
+        )
+    try:
+        return SRFlowConfig.from_dict(bundle.manifest.model)
+    except ArgumentError as error:
+        raise BundleError(
+            f"{bundle.path}: its manifest describes a network that this version does not know ({error}): "
+            "pip install -U srflow-sdk"
+        ) from error
+
+
+def _fresh(config: SRFlowConfig) -> SRFlow:
+    """A new network, whose encoder's own image is its base."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SRFlow(config)
+        model.encoder.initialize()
+    nn.init.zeros_(model.encoder.conv_last.weight)
+    return model
+
+
+def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of the encoder on which u depends; the others are in no graph."""
+    config, encoder = model.config, model.encoder
+    used: list[nn.Module] = [encoder.conv_first]
+    if config.level_feature:
+        doublings = max(0, *(shape.lr_exponent for shape in config.level_shapes))
+        used += [*encoder.blocks, encoder.conv_trunk, *encoder.upconvs[:doublings]]
+    else:
+        used += encoder.blocks[: 1 + max(config.stacked_blocks)]
+    parameters = {parameter for module in used for parameter in module.parameters()}
+    return ((name, parameter) for name, parameter in encoder.named_parameters() if parameter in parameters)
+
+
+def _unfold_level(
+    level: Level, config: SRFlowConfig, encoder: GraphWeights, sampler: GraphWeights, prefix: str
+) -> None:
+    steps = level.all_steps()
+    conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
+    for step in transitions:  # the first conditional step's 1×1 stands for theirs too
+        nn.init.eye_(step.mix.weight)
+    count, on_u_shape = len(conditional), (config.hidden, config.condition_channels, 3, 3)
+    on_u = encoder.take_convs(f"{prefix}.on_u", 2 * count, on_u_shape)
+    injectors = [step.injector for step in conditional if step.injector is not None]
+    for net, folded in zip(injectors, _folded_injectors(injectors, on_u[:count], encoder, prefix), strict=True):
+        _unfold_net(net, folded)
+    for index, (step, from_u) in enumerate(zip(conditional, on_u[count:], strict=True)):
+        assert step.coupling is not None  # for the type checker: a conditional step has one
+        _unfold_net(step.coupling, _folded_coupling(step.coupling, from_u, sampler, f"{prefix}.steps.{index}"))
+        _unfold_mixing(step, sampler, f"{prefix}.steps.{index}.mixing")
+    if isinstance(level.split, Split):
+        level.split.conv.weight.copy_(sampler.take(f"{prefix}.prior.weight", level.split.conv.weight.shape))
+        level.split.conv.bias.copy_(sampler.take(f"{prefix}.prior.bias", level.split.conv.bias.shape))
+
+
+def _folded_injectors(
+    nets: list[ConditionalNet], on_u: list[FoldedConv], encoder: GraphWeights, prefix: str
+) -> list[FoldedNet]:
+    """A level's injectors, which the encoder computes side by side."""
+    conv2 = encoder.take_convs(f"{prefix}.conv2", len(nets), nets[0].conv2.weight.shape)
+    shift, scale = (
+        encoder.take_convs(f"{prefix}.{part}", len(nets), _half(nets[0].conv3.weight.shape))
+        for part in ("shift", "scale")
+    )
+    return [FoldedNet(*convs) for convs in zip(on_u, conv2, shift, scale, strict=True)]
+
+
+def _folded_coupling(net: ConditionalNet, from_u: FoldedConv, sampler: GraphWeights, prefix: str) -> FoldedNet:
+    """A coupling, whose first convolution lies in the encoder on u and in the sampler on h_A."""
+    hidden, inputs, *kernel = net.conv1.weight.shape
+    on_h_a = sampler.take(f"{prefix}.on_h_a.weight", (hidden, inputs - from_u.weight.shape[1], *kernel))
+    (conv2,) = sampler.take_convs(f"{prefix}.conv2", 1, net.conv2.weight.shape)
+    shift, scale = sampler.take_convs(f"{prefix}.head", 2, _half(net.conv3.weight.shape))
+    return FoldedNet(FoldedConv(torch.cat([on_h_a, from_u.weight], dim=1), from_u.bias), conv2, shift, scale)
+
+
+def _half(shape: Sequence[int]) -> tuple[int, ...]:
+    """Of the weight of a convolution that gives [shift; s]: the shape of either's part."""
+    return (shape[0] // 2, *shape[1:])
+
+
+def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
+    """The inverse of :func:`srflow_export._folding.fold_net`, with all logs 0, as they are in a new network."""
+    for conv, actnorm, part in (
+        (net.conv1, net.actnorm1, folded.conv1),
+        (net.conv2, net.actnorm2, folded.conv2),
+    ):
+        conv.weight.copy_(part.weight)
+        bias = conv.bias if actnorm is None else actnorm.bias
+        assert bias is not None  # for the type checker: without actnorm the convolution has a bias
+        bias.copy_(part.bias.view_as(bias))
+    net.conv3.weight.copy_(torch.cat([folded.shift.weight, folded.scale.weight]))
+    net.conv3.bias.copy_(torch.cat([folded.shift.bias, folded.scale.bias]))
+
+
+def _unfold_mixing(step: Step, sampler: GraphWeights, name: str) -> None:
+    """The inverse of :func:`srflow_export._folding.fold_mixing` for one step: W = M⁻¹ and actnorm bias −b."""
+    channels = len(step.mix.weight)
+    (mixing,) = sampler.take_convs(name, 1, (channels, channels, 1, 1))
+    matrix = mixing.weight[:, :, 0, 0]
+    if not bool(torch.linalg.slogdet(matrix).logabsdet.isfinite()):
+        raise sampler.refusal(f"{name} has no inverse")
+    step.mix.weight.copy_(torch.linalg.inv(matrix))
+    step.actnorm.bias.copy_(-mixing.bias.view_as(step.actnorm.bias))

@@ -1,0 +1,93 @@
+"""Engines for a bundle that is there already: without its checkpoint and without torch, on the machine that runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from srflow_export._locks import bundle_lock
+from srflow_export.engines._build import EngineRequest, build_engines, check_request, command_of, graphs_of
+from srflow_export.engines._graph import read_graph
+from srflow_export.engines._profiles import check_profile, default_profile, input_shapes
+from srflow_sdk.bundle import Bundle, staged_bundle
+from srflow_sdk.engine_records import EngineRecord
+from srflow_sdk.manifest import Manifest
+
+
+def add_engines(
+    target: str | os.PathLike[str],
+    request: EngineRequest,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Build engines from a bundle's graphs and put them into the bundle, instead of older ones for the same GPUs.
+
+    Until all is built the bundle is as it was, and stays so on any error. Of processes that do this to one bundle at
+    once, one builds and the others wait, and then build for what it wrote. New engines stand first in the manifest, so
+    that a runtime which can run them takes them. Raises: as :func:`~srflow_export.engines._build.build_engines`;
+    BundleError if there is no such bundle, or it cannot be written.
+    """
+    check_request(request)
+    graphs_of(Bundle.open(target).manifest, request.precision)  # what cannot be is not waited for, and leaves no lock
+    with bundle_lock(target, say=say), staged_bundle(target) as stage:
+        bundle = Bundle.open(target)
+        manifest = bundle.manifest
+        encoder, sampler = graphs_of(manifest, request.precision)
+        engines = {name for record in manifest.engines for name in (record.encoder, record.sampler)}
+        for name in manifest.files.keys() - engines:
+            _copy(bundle, name, stage.path)
+        elsewhere = command_of(request, bundle=target)
+        record = build_engines(
+            stage.path, manifest, request, encoder=encoder, sampler=sampler, elsewhere=elsewhere, say=say
+        )
+        kept = [other for other in manifest.engines if not _replaces(record, other)]
+        for other in kept:
+            for name in (other.encoder, other.sampler):
+                _copy(bundle, name, stage.path)
+        return stage.commit(dataclasses.replace(manifest, engines=(record, *kept), files={}))
+
+
+def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -> list[str]:
+    """Command lines of NVIDIA's `trtexec` that build the same engines from the graphs in a bundle's folder.
+
+    For machines with TensorRT and without this SDK. The engines that they write belong to no bundle: the runtime does
+    not take them. Raises: ArgumentError for LR sizes that cannot be or a precision that the bundle has not, ExportError
+    if a graph cannot be read.
+    """
+    profile = request.profile or default_profile(manifest)
+    check_profile(profile, manifest)
+    commands = []
+    for name in graphs_of(manifest, request.precision):
+        graph = read_graph(folder / name, precision=request.precision)
+        shapes = input_shapes(graph, profile, scale=manifest.scale)
+        words = ["trtexec", f"--onnx={folder / name}", f"--saveEngine={Path(name).stem}.engine"]
+        # 11 has strongly typed networks only, and takes the option as a word without meaning.
+        words += ["--stronglyTyped", "--noTF32", "--skipInference", "--profilingVerbosity=detailed"]
+        if request.builder_level is not None:
+            words.append(f"--builderOptimizationLevel={request.builder_level}")
+        if request.workspace is not None:
+            words.append(f"--memPoolSize=workspace:{request.workspace >> 20}")
+        for kind in ("min", "opt", "max"):
+            sizes = (f"{tensor}:{'x'.join(map(str, getattr(entry, kind)))}" for tensor, entry in shapes.items())
+            words.append(f"--{kind}Shapes={','.join(sizes)}")
+        commands.append(shlex.join(words))
+    return commands
+
+
+def _copy(bundle: Bundle, name: str, folder: Path) -> None:
+    copy = folder / name
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copyfile(bundle.path / name, copy)
+
+
+def _replaces(new: EngineRecord, old: EngineRecord) -> bool:
+    """Whether both are for the same machines, whichever version of the library they need there."""
+    return (new.runtime, new.precision, new.compute_capabilities) == (
+        old.runtime,
+        old.precision,
+        old.compute_capabilities,
+    )

@@ -1,0 +1,82 @@
+"""Engines that were built before, kept in the user's cache folder: the same input builds nothing again.
+
+An entry is two files, `<key>.engine` and `<key>.json`, which holds what the key was made of and the engine's sha256. An
+entry whose engine has another hash is built again, so that a damaged one, or half of one, is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from srflow_export._locks import acquired
+from srflow_export.engines._parts import write_atomically
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1  # of the key and the entry
+
+
+class EngineCache:
+    """Engines under a folder, by what they were built from. Safe for any number of processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(
+        self,
+        made_of: Mapping[str, Any],
+        build: Callable[[], bytes],
+        *,
+        name: str,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> bytes:
+        """The engine of this input, from the cache, or built and put there.
+
+        made_of: everything that decides what is built, as JSON values. While one process builds, others that want the
+        same engine wait for it; the lock is the operating system's, so that one which dies frees it. A folder that
+        cannot be written is said and done without. name: for lines of progress.
+        """
+        text = json.dumps({"format": _FORMAT, **made_of}, sort_keys=True, indent=1)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            waiting = f"{name}: another export builds the same engine; waiting for it"
+            lock = acquired(self.folder / f"{key}.lock", waiting=waiting, say=say)
+        except OSError as error:
+            say(f"{name}: {self.folder} cannot keep engines ({error.strerror or error}); building without it")
+            return build()
+        try:
+            if (kept := self._read(key)) is not None:
+                say(f"{name}: built before, {len(kept) / 1e6:.1f} MB from {self.folder}")
+                return kept
+            engine = build()
+            self._write(key, made_of, engine)
+            return engine
+        finally:
+            lock.release()
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            record = json.loads((self.folder / f"{key}.json").read_bytes())
+            engine = (self.folder / f"{key}.engine").read_bytes()
+            if hashlib.sha256(engine).hexdigest() == record["sha256"]:
+                return engine
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        logger.warning("%s: a kept engine is damaged; building it again", self.folder / f"{key}.engine")
+        return None
+
+    def _write(self, key: str, made_of: Mapping[str, Any], engine: bytes) -> None:
+        record = {"sha256": hashlib.sha256(engine).hexdigest(), "bytes": len(engine), "made_of": made_of}
+        try:
+            write_atomically(self.folder / f"{key}.engine", engine)
+            write_atomically(self.folder / f"{key}.json", (json.dumps(record, indent=1) + "\n").encode())
+        except OSError as error:
+            logger.warning("%s: the engine is not kept (%s)", self.folder, error.strerror or error)

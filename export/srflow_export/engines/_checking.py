@@ -1,0 +1,114 @@
+"""What a library made of a graph is what was exported: its inputs and outputs, and the types that it computes in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from onnx import TensorProto, inliner, shape_inference
+
+from srflow_export.engines._graph import Graph
+from srflow_export.engines._progress import build_logger
+from srflow_sdk.backends._engine_inspection import EngineReport, differences, inspect_engine, type_name
+from srflow_sdk.errors import ExportError
+
+# A network's layers that move or convert values and compute nothing.
+_MOVING = {
+    "CONSTANT",
+    "CAST",
+    "SHUFFLE",
+    "IDENTITY",
+    "SHAPE",
+    "GATHER",
+    "SLICE",
+    "UNSQUEEZE",
+    "SQUEEZE",
+    "CONCATENATION",
+}
+_ONNX_TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+_FLOATS = ("float32", "float16", "bfloat16")
+_COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def network_report(network: Any) -> EngineReport:
+    """What a library understood when it parsed a graph, before it builds: no GPU is needed for that."""
+    convolutions: Counter[str] = Counter()
+    computing: Counter[str] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type.name in _MOVING:
+            continue
+        type_ = type_name(layer.get_output(0).dtype)
+        computing[type_] += 1
+        if layer.type.name in ("CONVOLUTION", "DECONVOLUTION"):
+            convolutions[type_] += 1
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    results = [network.get_output(index) for index in range(network.num_outputs)]
+    return EngineReport(
+        inputs={tensor.name: type_name(tensor.dtype) for tensor in tensors},
+        outputs={tensor.name: type_name(tensor.dtype) for tensor in results},
+        layers=network.num_layers,
+        convolutions=dict(convolutions),
+        computing=dict(computing),
+    )
+
+
+def check_network(trt: Any, network: Any, graph: Graph) -> None:
+    """Raises: ExportError unless a parsed network has the graph's inputs and outputs, and each convolution's type."""
+    report = network_report(network)
+    faults = [
+        f"{report.convolutions.get(type_, 0)} convolutions compute in {type_}, not {count}"
+        for type_, count in (dict.fromkeys(report.convolutions, 0) | convolution_types(graph)).items()
+        if report.convolutions.get(type_, 0) != count
+    ]
+    _check(report, graph, name=f"{graph.name}, as {trt.__name__} reads it,", faults=faults)
+
+
+def convolution_types(graph: Graph) -> dict[str, int]:
+    """How many convolutions a graph has of each type, those in its functions too, such as {"float16": 90}."""
+    flat = shape_inference.infer_shapes(inliner.inline_local_functions(graph.model), strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*flat.value_info, *flat.output)}
+    results = [types[node.output[0]] for node in flat.node if node.op_type == "Conv"]
+    return dict(Counter(_ONNX_TYPES.get(type_, TensorProto.DataType.Name(type_).lower()) for type_ in results))
+
+
+def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
+    """Load an engine and ask its own inspector. Needs the GPU that it is for.
+
+    Returns whether the inspector told the types of its layers. Raises: ExportError if it does not load, or is not what
+    was to be built.
+    """
+    log = build_logger(trt)
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise ExportError(
+            f"{graph.name}: the engine that {trt.__name__} {trt.__version__} built does not load again: {log.said()}; "
+            "build it once more, without other programs on the GPU and without the cache"
+        )
+    report = inspect_engine(trt, engine)
+    _check(report, graph, name=f"the engine of {graph.name}")
+    return any(type_ in _FLOATS for type_ in report.computing)
+
+
+def _check(report: EngineReport, graph: Graph, *, name: str, faults: Sequence[str] = ()) -> None:
+    inputs, outputs = graph.types()
+    ends = [*differences("input", report.inputs, inputs), *differences("output", report.outputs, outputs)]
+    faults = [*ends, *faults, *_precision_faults(report, graph.precision)]
+    if faults:
+        raise ExportError(
+            f"{name} is not the graph that was exported: {'; '.join(faults)}; export the checkpoint again with "
+            f"--precision {graph.precision}, or use another version of the library"
+        )
+
+
+def _precision_faults(report: EngineReport, precision: str) -> list[str]:
+    """fp32: no layer computes in less. fp16, bf16: some convolutions do, and nothing in the other one."""
+    wanted = _COMPUTES[precision]
+    others = [type_ for type_ in ("float16", "bfloat16") if type_ != wanted]
+    faults = [f"{report.computing[type_]} layers compute in {type_}" for type_ in others if report.computing.get(type_)]
+    counted = report.convolutions or report.computing
+    told = any(type_ in _FLOATS for type_ in counted)  # an inspector may keep all types to itself
+    if told and not counted.get(wanted):
+        faults.append(f"no {'convolution' if report.convolutions else 'layer'} computes in {wanted}")
+    return faults

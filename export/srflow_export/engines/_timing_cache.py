@@ -1,0 +1,34 @@
+"""The file of TensorRT's measurements: read before anything is built, written when an engine is there."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from srflow_export.engines._parts import write_atomically
+from srflow_sdk.errors import ArgumentError
+
+logger = logging.getLogger(__name__)
+
+
+def read_measurements(file: Path) -> bytes:
+    """A timing cache's content, empty where there is no such file. Raises: ArgumentError if it cannot be read."""
+    mend = "name another file with --timing-cache"
+    try:
+        if file.is_file():
+            return file.read_bytes()
+        if file.exists():
+            raise ArgumentError(f"{file} is no file, so that no measurements can be kept in it; {mend}")
+    except OSError as error:
+        raise ArgumentError(
+            f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {mend}"
+        ) from error
+    return b""
+
+
+def keep_measurements(file: Path, content: bytes) -> None:
+    """Write them. Where that fails it is said, and no more: an engine that took minutes is not lost with them."""
+    try:
+        write_atomically(file, content)
+    except OSError as error:
+        logger.warning("%s: the measurements are not kept (%s)", file, error.strerror or error)

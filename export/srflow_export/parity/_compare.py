@@ -1,0 +1,125 @@
+"""Any two of a checkpoint, bundles and devices, side by side on the exporter's photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from polygraphy.backend.base import BaseRunner
+
+from srflow_export.graphs import latent_levels
+from srflow_export.parity._gate import MIN_PSNR_DB, min_psnr_db, runs_on_cpus
+from srflow_export.parity._measure import ParityRow, check, measure, table
+from srflow_export.parity._photos import photo_patches
+from srflow_export.parity._runners import BackendRunner, TorchRunner, graphs_runner
+from srflow_sdk.backends import Device
+from srflow_sdk.bundle import Bundle, LatentLevel, Manifest
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_training.checkpoints import load_checkpoint
+from srflow_training.model import RRDB
+
+ROUNDED = "rounded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One side of a comparison. name: as it was asked for. bound_db: what its precision promises."""
+
+    name: str
+    runner: BaseRunner
+    scale: int
+    size_multiple: int
+    latent_levels: tuple[LatentLevel, ...]
+    bound_db: float
+
+
+def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
+    """Compare the second with the first; `say` gets a table, a line at a time.
+
+    Each is `PATH` or `PATH@HOW`. PATH: a bundle, or a checkpoint, which is run in torch. HOW: one of the SDK's devices,
+    through which the bundle runs as in an application; "rounded", its graphs rounded as on GPUs; without it, its graphs
+    run on ONNX Runtime's CPU provider, and the table says at which level of the flow differences arise.
+
+    Raises: ExportError if the second is below what the two's precisions promise; ArgumentError if they cannot be
+    compared; what opening them raises.
+    """
+    one, other = open_subject(first), open_subject(second)
+    if (one.scale, one.latent_levels) != (other.scale, other.latent_levels):
+        raise ArgumentError(f"{first} and {second} cannot be compared: they differ in scale or in their latents")
+    manifest = _common(one, other)
+    limits = [profile for subject in (one, other) if (profile := _window_limits(subject.runner)) is not None]
+    photos = photo_patches(manifest.size_multiple, limits=limits)
+    rows = measure(photos, manifest, {other.name: other.runner}, one.runner)
+    for line in table(rows):
+        say(line)
+    check(rows, min_psnr_db={other.name: min(one.bound_db, other.bound_db)}, reference=one.name)
+    return rows
+
+
+def open_subject(text: str) -> Subject:
+    """`PATH` or `PATH@HOW`, see :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError, ExportError."""
+    path, how = _parsed(text)
+    if path.is_file():
+        if how:
+            raise ArgumentError(f"{text}: a checkpoint runs in torch alone; leave @{how} out, or name a bundle")
+        model = load_checkpoint(path)
+        if isinstance(model, RRDB):
+            raise ExportError(f"{path}: holds an RRDB encoder alone, without a flow to sample from")
+        config = model.config
+        return Subject(
+            name=text,
+            runner=TorchRunner(model),
+            scale=config.scale,
+            size_multiple=config.size_multiple,
+            latent_levels=latent_levels(config),
+            bound_db=MIN_PSNR_DB["fp32"],
+        )
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    if how in get_args(Device):
+        runner: BaseRunner = BackendRunner(bundle, cast(Device, how))
+    else:
+        runner = graphs_runner(bundle, rounded=how == ROUNDED or not runs_on_cpus(manifest))
+    return Subject(
+        name=text,
+        runner=runner,
+        scale=manifest.scale,
+        size_multiple=manifest.size_multiple,
+        latent_levels=manifest.latent_levels,
+        bound_db=min_psnr_db(manifest.precision, manifest.weights),
+    )
+
+
+def _window_limits(runner: BaseRunner) -> LrProfile | None:
+    """LR sizes that a device takes; only when its graphs are loaded does it say."""
+    if not isinstance(runner, BackendRunner):
+        return None
+    with runner:
+        return runner.window_limits()
+
+
+def _parsed(text: str) -> tuple[Path, str]:
+    known = (*get_args(Device), ROUNDED)
+    path, at, how = text.rpartition("@")
+    if not at or Path(text).exists():
+        return Path(text), ""
+    if how not in known:
+        raise ArgumentError(f"{text}: {how!r} is not one of {', '.join(known)}")
+    return Path(path), how
+
+
+def _common(one: Subject, other: Subject) -> Manifest:
+    """What a manifest says of both: enough to draw their latents."""
+    return Manifest(
+        name="",
+        variant="",
+        scale=one.scale,
+        size_multiple=max(one.size_multiple, other.size_multiple),
+        latent_levels=one.latent_levels,
+        default_tau=0,
+        halo=0,
+        conditioning_bytes_per_pixel=1,
+    )

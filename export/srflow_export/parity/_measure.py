@@ -1,0 +1,157 @@
+"""One decoder against another: image by image, tau by tau, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from polygraphy.backend.base import BaseRunner
+
+from srflow_export.graphs import level_of
+from srflow_export.parity._photos import Photo
+from srflow_sdk._drawing.painter import window_noise
+from srflow_sdk.bundle import Manifest
+from srflow_sdk.errors import ExportError
+from srflow_sdk.tiles import plan_tiles
+
+TAUS = (0.0, 0.5, 0.8, 1.0)
+DIVERGED = 1e3  # image values are in [0, 1]
+_MAX_DB = 200.0  # what equality is reported as
+_MIN_DB = -200.0  # what values that are not finite are reported as
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """One decoder on one photograph at one τ, against a reference with the same latents.
+
+    graph: what was compared. diverged: the reference itself gives values that are not finite, or a thousand times out
+    of range, as published networks can at large τ; there is nothing to compare then, and the rest means nothing.
+    psnr_db: in image space, relative to the reference's spread (at least 1). max_abs: largest difference, image values
+    in [0, 1]. nonfinite: values that are not finite. levels_db: PSNR of what each level decodes to, by level, L first;
+    empty where only the image is known.
+    """
+
+    graph: str
+    photo: str
+    tau: float
+    diverged: bool
+    psnr_db: float
+    max_abs: float
+    nonfinite: int
+    levels_db: Mapping[int, float]
+
+    @property
+    def worst_level(self) -> int | None:
+        """The level with the largest error."""
+        return min(self.levels_db, key=lambda level: self.levels_db[level], default=None)
+
+    def origin(self, bound_db: float) -> int | None:
+        """Where it goes wrong: the first level, in decoding order, that is below the bound; else the worst."""
+        return next((level for level, db in self.levels_db.items() if db < bound_db), self.worst_level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "levels_db": {str(level): db for level, db in self.levels_db.items()}}
+
+
+def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
+    """What runners take for one LR photograph 1×3×h×w at all TAUS, each with the same noise: the runtime's."""
+    (tile,) = plan_tiles(lr.shape[2], lr.shape[3], core=None, halo=0, multiple=manifest.size_multiple)
+    noise = window_noise(manifest, tile, seed=seed, sample=0)
+    many = {f"noise_level{level}": np.stack([values] * len(TAUS)) for level, values in noise.items()}
+    return {"lr": lr, **many, "tau": np.array(TAUS, np.float32)}
+
+
+def compared(
+    graph: str, photo: str, outputs: Mapping[str, Array], references: Mapping[str, Array]
+) -> Iterator[ParityRow]:
+    """A row for each τ of one photograph, from what two runners gave for one :func:`feed`."""
+    for index, tau in enumerate(TAUS):
+        sr, reference = outputs["sr"][index], references["sr"][index]
+        diverged = not np.abs(reference).max() < DIVERGED  # true for NaN too
+        levels = {
+            level_of(name): _psnr(outputs[name][index], values[index], least_spread=0)
+            for name, values in references.items()
+            if name != "sr" and name in outputs
+        }
+        yield ParityRow(
+            graph=graph,
+            photo=photo,
+            tau=tau,
+            diverged=diverged,
+            psnr_db=_psnr(sr, reference, least_spread=1),
+            max_abs=0.0 if diverged else float(np.nan_to_num(np.abs(sr - reference), nan=0, posinf=0).max()),
+            nonfinite=int((~np.isfinite(sr)).sum()),
+            levels_db={**levels, 1: _psnr(sr, reference, least_spread=0)} if levels else {},
+        )
+
+
+def measure(
+    photos: Sequence[Photo], manifest: Manifest, decoders: Mapping[str, BaseRunner], reference: BaseRunner
+) -> list[ParityRow]:
+    """Every decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
+    feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
+    references = _outputs(reference, feeds)
+    rows: list[ParityRow] = []
+    for name, runner in decoders.items():
+        for photo, outputs, expected in zip(photos, _outputs(runner, feeds), references, strict=True):
+            rows += compared(name, photo.name, outputs, expected)
+    return rows
+
+
+def check(rows: Sequence[ParityRow], *, min_psnr_db: Mapping[str, float], reference: str) -> None:
+    """Raises: ExportError naming the worst row that is below its graph's bound, or has values that are not finite.
+
+    reference: what the rows were compared with, for the message.
+    """
+    smooth = [row for row in rows if row.tau == 0]
+    if smooth and all(row.diverged for row in smooth):
+        raise ExportError(f"{reference} itself diverges on every photograph at tau 0: there is nothing to compare with")
+    compared_rows = [row for row in rows if not row.diverged]
+    for row in sorted(compared_rows, key=lambda row: (not row.nonfinite, row.psnr_db - min_psnr_db[row.graph])):
+        where = f"{row.graph} at tau {row.tau:g} on the photograph '{row.photo}'"
+        bound = min_psnr_db[row.graph]
+        level = row.origin(bound)
+        at = "" if level is None else f"; it goes wrong at level {level} ({row.levels_db[level]:.1f} dB there)"
+        if row.nonfinite:
+            raise ExportError(f"{where}: {row.nonfinite} values are not finite and those of {reference} are{at}")
+        if row.psnr_db < bound:
+            raise ExportError(
+                f"{where}: {row.psnr_db:.1f} dB against {reference}, {bound:.0f} are needed "
+                f"(largest difference {row.max_abs:.2g}){at}"
+            )
+
+
+def table(rows: Sequence[ParityRow]) -> Iterator[str]:
+    """The rows as lines for a terminal, under a head."""
+    width = max(len("graph"), *(len(row.graph) for row in rows))
+    yield f"{'graph':<{width}}  photo   tau      PSNR  largest difference  not finite  worst level"
+    for row in rows:
+        head = f"{row.graph:<{width}}  {row.photo:<6}  {row.tau:3g}"
+        if row.diverged:
+            yield f"{head}  left out: the reference itself diverges here"
+            continue
+        level = row.worst_level
+        worst = "" if level is None else f"{level}: {row.levels_db[level]:.1f} dB"
+        yield f"{head}  {row.psnr_db:5.1f} dB  {row.max_abs:18.1e}  {row.nonfinite:10}  {worst}".rstrip()
+
+
+def _outputs(runner: BaseRunner, feeds: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    with runner:
+        return [{name: np.array(value) for name, value in runner.infer(feed).items()} for feed in feeds]
+
+
+def _psnr(values: Array, reference: Array, *, least_spread: float) -> float:
+    if not np.isfinite(values).all() or not np.isfinite(reference).all():
+        return _MIN_DB
+    expected = reference.astype(np.float64)
+    mean_square = float(np.mean((values - expected) ** 2))
+    spread = max(least_spread, float(np.ptp(expected)))
+    if mean_square == 0:
+        return _MAX_DB
+    return min(_MAX_DB, -10 * float(np.log10(mean_square / spread**2))) if spread else _MIN_DB

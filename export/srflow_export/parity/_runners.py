@@ -1,0 +1,125 @@
+"""Whatever decodes, as Polygraphy runners of one signature.
+
+They take `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau` [N], and give `sr` N×3×H×W and, where they can,
+`level{ℓ}_decoded`, what the levels L … 2 decode to; all float32. So any two can be compared.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from polygraphy.backend.base import BaseRunner
+from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.common import TensorMetadata
+from polygraphy.logger import G_LOGGER
+
+from srflow_export import onnx_models
+from srflow_export.graphs import decoded_names, latent_levels, level_of, noise_names
+from srflow_export.parity._rounding import rounded_as_on_gpus
+from srflow_sdk.backends import Device, open_backend
+from srflow_sdk.bundle import Bundle, LatentLevel
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_training.model import SRFlow
+
+Array = npt.NDArray[np.float32]
+
+G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every run
+
+
+class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annotations
+    """The torch network, in float32 on the CPU: the reference."""
+
+    def __init__(self, model: SRFlow) -> None:
+        super().__init__(prefix="torch")
+        self._model = model
+
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        """See the module."""
+        return _metadata(latent_levels(self._model.config))
+
+    @torch.no_grad()
+    def infer_impl(self, feed_dict: Mapping[str, Array]) -> OrderedDict[str, Array]:
+        """See the module."""
+        model, tau = self._model, torch.from_numpy(feed_dict["tau"])[:, None, None, None]
+        latents = {level_of(name): tau * torch.from_numpy(feed_dict[name]) for name in noise_names(model.config)}
+        decoded = model.decoded_levels(model.condition(torch.from_numpy(feed_dict["lr"])), latents)
+        outputs = OrderedDict((name, decoded[level_of(name)].numpy()) for name in decoded_names(model.config))
+        outputs["sr"] = decoded[1].numpy()
+        return outputs
+
+
+class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annotations
+    """A bundle on one of the SDK's devices, as an application runs it. It gives `sr` alone."""
+
+    def __init__(self, bundle: Bundle, device: Device) -> None:
+        super().__init__(prefix=device)
+        self._bundle = bundle
+        self._device = device
+
+    def activate_impl(self) -> None:
+        """Load the graphs. Raises: DeviceError, BundleError."""
+        self._backend = open_backend(self._bundle, device=self._device)
+
+    def deactivate_impl(self) -> None:
+        """Release them."""
+        self._backend.deactivate()
+
+    def window_limits(self) -> LrProfile | None:
+        """LR sizes that the device takes, once it is active; None: any."""
+        return self._backend.window_limits
+
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        """See the module."""
+        return _metadata(self._bundle.manifest.latent_levels)
+
+    def infer_impl(self, feed_dict: Mapping[str, Array]) -> OrderedDict[str, Array]:
+        """See the module. Samples are drawn one by one, as the SDK does."""
+        conditioning = self._backend.encode(feed_dict["lr"])
+        noise = {level_of(name): value for name, value in feed_dict.items() if name.startswith("noise_level")}
+        images = [
+            self._backend.sample(conditioning, {level: part[i : i + 1] for level, part in noise.items()}, float(tau))
+            for i, tau in enumerate(feed_dict["tau"])
+        ]
+        return OrderedDict(sr=np.concatenate(images))
+
+
+def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, str] = REQUIRED_FILES) -> BaseRunner:
+    """A bundle's encoder and sampler graph on ONNX Runtime's CPU provider, with the levels' outputs.
+
+    rounded: as GPUs compute in half precision, see :mod:`srflow_export.parity._rounding`.
+    """
+
+    def load() -> onnx.ModelProto:
+        encoder, sampler = (onnx.load(bundle.file(name)) for name in names)
+        return onnx_models.fused_model(encoder, sampler)
+
+    return _onnx_runner(load, "graphs", rounded=rounded)
+
+
+def fused_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
+    """The same of a bundle's fused.onnx."""
+    return _onnx_runner(lambda: onnx.load(bundle.file("fused.onnx")), "fused", rounded=rounded)
+
+
+def _onnx_runner(load: Callable[[], onnx.ModelProto], name: str, *, rounded: bool) -> BaseRunner:
+    """The graph is loaded when the runner is activated: of several large ones, one at a time is in memory."""
+
+    def content() -> bytes:
+        proto = load()
+        marked = onnx_models.with_decoded_levels(rounded_as_on_gpus(proto) if rounded else proto)
+        return bytes(marked.SerializeToString())
+
+    return OnnxrtRunner(SessionFromOnnx(content, providers=["CPUExecutionProvider"]), name=name)
+
+
+def _metadata(levels: Iterable[LatentLevel]) -> TensorMetadata:
+    metadata = TensorMetadata().add("lr", np.float32, (1, 3, None, None))
+    for entry in levels:
+        metadata.add(f"noise_level{entry.level}", np.float32, (None, entry.channels, None, None))
+    return metadata.add("tau", np.float32, (None,))

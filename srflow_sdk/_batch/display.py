@@ -1,0 +1,205 @@
+"""What a batch shows: names of finished files on standard output; errors and progress on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from srflow_sdk._batch.planning import Job
+from srflow_sdk._files import open_image
+from srflow_sdk.errors import SRFlowError
+
+if TYPE_CHECKING:
+    from srflow_sdk._batch.running import JobResult
+
+_CLEAR = "\r\x1b[K"
+_BAR_WIDTH = 16
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # a terminal would obey or refuse them
+_BESIDES_NAME = 62  # columns of a line that are not the file's name: "[100/200] … tile 10/24  [bar]  100%  00:10:00"
+
+
+class Display:
+    """Watches a batch (see :class:`srflow_sdk._batch.running.Watcher`). Use it as a context manager.
+
+    While it is open, warnings that are logged are shown as lines. While :meth:`progress` is, and standard error is a
+    terminal, one line there says which input and tile is being worked on and how long all will take, by the inputs'
+    pixels; everything else gets lines of its own. What cannot be shown, because standard output or standard error
+    cannot be written, does not end a batch.
+
+    names_lost: whether names of finished files could not be printed.
+    """
+
+    def __init__(self) -> None:
+        self.names_lost = False
+        self._jobs: Sequence[Job] = ()
+        self._pixels: list[int] = []
+        self._bar: Any = None
+        self._reached: list[int] = []
+        self._lock = threading.RLock()
+        self._handler = _Handler(self)
+
+    def __enter__(self) -> Display:
+        logging.getLogger().addHandler(self._handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self._handler)
+
+    @contextlib.contextmanager
+    def progress(
+        self, jobs: Sequence[Job], *, max_pixels: int, check: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Show how far these jobs are, while the block runs. check: called between files; may raise."""
+        self._jobs = jobs
+        if not jobs or not _is_terminal(sys.stderr):
+            yield
+            return
+        self._pixels = self._measured(max_pixels, check)
+        self._reached = [0] * len(jobs)
+        self._bar = click.progressbar(
+            length=sum(self._pixels),
+            label=self._label(1),
+            file=sys.stderr,
+            width=_BAR_WIDTH,
+            bar_template="%(label)s  [%(bar)s]  %(info)s",
+        )
+        self._render()
+        try:
+            yield
+        finally:
+            with self._lock:
+                with contextlib.suppress(OSError):
+                    self._bar.render_finish()
+                self._bar = None
+
+    def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
+        """How many pixels each input has; opening thousands takes seconds, which are not silent."""
+        if len(self._jobs) > 1:
+            _write(f"reading the headers of {len(self._jobs)} files …", end="")
+        try:
+            pixels = []
+            for job in self._jobs:
+                check()
+                pixels.append(_pixels(job.source, max_pixels))
+            return pixels
+        finally:
+            _write(_CLEAR, end="")
+
+    def progressed(self, number: int, done: int, total: int) -> None:
+        """Move the line."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.label = f"{self._label(number)} tile {done}/{total}"
+                self._move(number, self._pixels[number - 1] * done // total)
+                self._render()  # a tile of a small image may be no step at all
+
+    def finished(self, number: int, result: JobResult) -> None:
+        """Print the files' names, or the error."""
+        with self._lock:
+            if self._bar is not None:
+                if result.status != "done":  # the rest takes no such time, and says nothing about the others
+                    self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
+                    self._pixels[number - 1] = self._reached[number - 1]
+                self._move(number, self._pixels[number - 1])
+        if result.status == "failed":
+            self.say(f"error: {result.error}")
+        elif result.status == "done":
+            with self._lock:
+                self._clear()
+                for target in result.job.targets:
+                    self._print(target)
+
+    def say(self, line: str) -> None:
+        """Print a line on standard error."""
+        with self._lock:
+            self._clear()
+            _write(printable(line))
+
+    def _print(self, target: Path) -> None:
+        if self.names_lost:
+            return
+        try:
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "it is closed")
+            exact = os.fsencode(target) if os.name == "posix" else str(target)  # names need not be Unicode
+            click.echo(printable(str(target)) if _is_terminal(sys.stdout) else exact)
+        except OSError as error:
+            self.names_lost = True
+            abandon(sys.stdout)
+            if error.errno != errno.EPIPE:
+                self.say(f"error: the files are made, but their names cannot be printed: {error.strerror or error}")
+
+    def _move(self, number: int, reached: int) -> None:
+        step = reached - self._reached[number - 1]
+        self._reached[number - 1] = reached
+        with contextlib.suppress(OSError):
+            self._bar.update(step)
+
+    def _render(self) -> None:
+        with contextlib.suppress(OSError):
+            self._bar.render_progress()
+
+    def _clear(self) -> None:
+        if self._bar is not None:
+            _write(_CLEAR, end="")
+
+    def _label(self, number: int) -> str:
+        name = printable(self._jobs[number - 1].source.name)
+        room = max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12)
+        shown = name if len(name) <= room else f"{name[: room - 8]}…{name[-7:]}"
+        return f"[{number}/{len(self._jobs)}] {shown}" if len(self._jobs) > 1 else shown
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey; file names may hold anything."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def abandon(stream: TextIO | None) -> None:
+    """Let what is still to be written there go nowhere; else Python complains about it when it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, None or no file at all
+        descriptor = stream.fileno()  # type: ignore[union-attr]
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _write(line: str, end: str = "\n") -> None:
+    """On standard error, if that can be written."""
+    try:
+        click.echo(f"{line}{end}", nl=False, err=True)
+    except OSError:
+        abandon(sys.stderr)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+class _Handler(logging.Handler):
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._display.say(f"warning: {' '.join(record.getMessage().split())}")
+
+
+def _pixels(source: Path, max_pixels: int) -> int:
+    """Of a file, by its header; 0 for one that will fail."""
+    try:
+        with open_image(source, max_pixels=max_pixels) as reader:
+            return reader.width * reader.height
+    except (SRFlowError, OSError):
+        return 0

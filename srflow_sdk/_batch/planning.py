@@ -1,0 +1,370 @@
+"""Which files a command takes and which file each picture goes to, settled before anything runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from string import Formatter
+
+from srflow_sdk._files import READABLE, check_writable
+from srflow_sdk.errors import ArgumentError, ImageError
+
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
+FIELDS = ("stem", "ending", "sample", "seed", "tau", "model")
+"""What a pattern for names may contain, in braces."""
+
+_FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pipe's two ends
+_OTHER_FILES = 64
+
+_FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """A file to upscale.
+
+    name: its path within the folder that was named on the command line, or its bare name if it was named itself.
+    """
+
+    path: Path
+    name: PurePosixPath
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One input file and the files of its samples, in order."""
+
+    source: Path
+    targets: tuple[Path, ...]
+    name: PurePosixPath
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How the files in an output directory are called: a pattern with :data:`FIELDS`, and the fields' values.
+
+    pattern: None is "{stem}.png", for several samples "{stem}_s{sample}.png". sample: number of the first.
+    """
+
+    pattern: str | None = None
+    sample: int = 0
+    samples: int = 1
+    seed: int = 0
+    tau: float = 0.0
+    model: str = "model"
+
+    @property
+    def numbers(self) -> range:
+        """The samples' numbers."""
+        return range(self.sample, self.sample + self.samples)
+
+    def names(self, source: PurePosixPath) -> list[str]:
+        """The names of one input's outputs."""
+        pattern = self.pattern or ("{stem}.png" if self.samples == 1 else "{stem}_s{sample}.png")
+        fields = {
+            "stem": source.stem or "image",
+            "ending": source.suffix[1:],
+            "seed": self.seed,
+            "tau": self.tau,
+            "model": re.sub(r"[^\w.+-]", "-", self.model),
+        }
+        return [pattern.format(**fields, sample=number) for number in self.numbers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Part `index` (1 … count) of `count` parts, the same on every machine."""
+
+    index: int
+    count: int
+
+    def holds(self, name: PurePosixPath) -> bool:
+        """Whether the input of this name belongs to the part. Every name belongs to exactly one."""
+        # macOS may spell an accented letter as two characters where Linux has one.
+        spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
+        number = int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big")
+        return number % self.count == self.index - 1
+
+
+def check_pattern(pattern: str, *, samples: int) -> None:
+    """Raises: ArgumentError if the pattern cannot name the files of so many samples."""
+    try:
+        parts = list(Formatter().parse(pattern))
+    except ValueError as error:
+        raise ArgumentError(f"--name {pattern}: {error}; a field is {{stem}}, a brace itself is {{{{") from error
+    for _, field, form, conversion in parts:
+        if field is not None and (field not in FIELDS or conversion or not _FORMAT.fullmatch(form or "")):
+            known = ", ".join(f"{{{name}}}" for name in FIELDS)
+            raise ArgumentError(f"--name {pattern}: {{{field}}} cannot be filled in; the fields are {known}")
+    if "/" in pattern or "\\" in pattern:
+        raise ArgumentError(f"--name {pattern} names a folder; it is a file name, and -o names the folder")
+    if samples > 1 and not any(field == "sample" for _, field, _, _ in parts):
+        raise ArgumentError(f"--name {pattern} gives {samples} samples one name; it needs {{sample}}")
+    check_writable(pattern)
+    for field, form in ((field, form) for _, field, form, _ in parts if field is not None):
+        try:
+            Naming(pattern=f"{{{field}:{form}}}").names(PurePosixPath("photo.jpg"))
+        except ValueError as error:
+            raise ArgumentError(
+                f"--name {pattern}: {{{field}:{form}}} is no way to write it; there are {{sample:03}}, {{seed:06}}, "
+                "{tau:.2f} and bare names"
+            ) from error
+
+
+def find_inputs(
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    recursive: bool = False,
+    failed: Callable[[Path, str], None] | None = None,
+) -> list[InputFile]:
+    """The files of a command: those named, and the image files (:data:`READABLE`) of the folders named, sorted.
+
+    Hidden files and folders are left out, and everything under `out` where that lies inside a folder: those are
+    earlier outputs. recursive: folders in folders too; links to folders are not followed, so that none is entered
+    twice. failed: told of each folder that cannot be listed or holds no image, and why; the others are still taken.
+
+    Raises: ImageError for such a folder, without `failed`.
+    """
+
+    def fail(folder: Path, why: str) -> None:
+        line = f"{folder}: {why}"
+        if failed is None:
+            raise ImageError(line)
+        failed(folder, line)
+
+    found: list[InputFile] = []
+    for path in inputs:
+        if is_folder(path):
+            found += _in_folder(path, out=out, recursive=recursive, fail=fail)
+        else:
+            found.append(InputFile(path=path, name=PurePosixPath(path.name)))
+    return found
+
+
+def _in_folder(folder: Path, *, out: Path, recursive: bool, fail: Callable[[Path, str], None]) -> list[InputFile]:
+    refused: list[OSError] = []
+    links: list[str] = []
+    found = _image_names(folder, out=_real(out), recursive=recursive, refused=refused.append, linked=links.extend)
+    names = sorted(found, key=lambda name: name.parts)
+    for error in refused:
+        fail(Path(error.filename or folder), f"the folder cannot be listed: {error.strerror}")
+    if not names and not refused:
+        more = "" if recursive else "; with --recursive its subfolders are searched too"
+        if links:
+            more += f"; links to folders, such as {links[0]}, are not followed: name what they lead to"
+        fail(folder, f"there are no images in this folder ({', '.join(READABLE)}){more}")
+    return [InputFile(path=folder / name, name=name) for name in names]
+
+
+def _image_names(
+    folder: Path,
+    *,
+    out: Path,
+    recursive: bool,
+    refused: Callable[[OSError], None],
+    linked: Callable[[Iterable[str]], None],
+) -> Iterator[PurePosixPath]:
+    """refused, linked: told of folders that cannot be listed, and of links to folders."""
+    inside = _real(folder) in out.parents
+    for place, folders, files in os.walk(folder, onerror=refused):
+        here = Path(place)
+        linked(name for name in folders if not name.startswith(".") and _is_link(here / name))
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        if inside:
+            folders[:] = [name for name in folders if _real(here / name) != out]
+        for name in files:
+            path = here / name
+            if name.startswith(".") or path.suffix.lower() not in READABLE:
+                continue
+            if inside and _is_link(path) and out in _real(path).parents:
+                continue
+            yield PurePosixPath(path.relative_to(folder).as_posix())
+
+
+def plan_outputs(
+    files: Sequence[InputFile],
+    out: Path,
+    *,
+    naming: Naming,
+    directory: bool = False,
+    inputs: Sequence[Path] = (),
+    keep: Sequence[Path] = (),
+) -> list[Job]:
+    """Name the output of every input file and sample.
+
+    out is a file if it has an ending and there is one input, else a directory; `directory` says that it is one,
+    whatever its name. In a directory the naming says how files are called, and subfolders are kept; the samples of a
+    file `large.png` become `large_s0.png` … A file that was named twice is one job.
+    inputs: as named on the command line, folders among them. keep: further files that must not be overwritten.
+
+    Raises: ArgumentError if several inputs are given one file, two inputs would write the same file, an output is
+    an input, or would be one the next time, lying in an input folder.
+    """
+    folders = [path for path in inputs if is_folder(path)]
+    directory = directory or is_folder(out) or out.suffix == ""
+    if not directory:
+        _refuse_one_file(files, out, naming=naming, folders=folders)
+    jobs = _without_repetitions(_job(file, out, naming=naming, directory=directory) for file in files)
+    _refuse_shared_targets(jobs)
+    _refuse_overwritten([*(job.source for job in jobs), *keep], jobs)
+    _refuse_outputs_among_inputs(jobs, out, folders)
+    return jobs
+
+
+def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
+    """Make the directories of all outputs, and find what cannot be written now, not after minutes of work.
+
+    Raises: ArgumentError for an ending that says no format, or a report that would replace an input or output;
+    ImageError if a file cannot be written there.
+    """
+    jobs = list(jobs)
+    targets = [target for job in jobs for target in job.targets]
+    for target in targets:
+        check_writable(target)
+    if report is not None:
+        if identity(report) in {identity(path) for path in [*targets, *(job.source for job in jobs)]}:
+            raise ArgumentError(f"the report {report} would replace an input or output; name another file")
+        targets.append(report)
+    for folder in dict.fromkeys(target.parent for target in targets):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"{folder} cannot be made a directory: {error.strerror or error}") from error
+        if not os.access(folder, os.W_OK):
+            raise ImageError(f"{folder} cannot be written to: it is not writable")
+    for target in targets:
+        if is_folder(target):
+            raise ImageError(f"{target} cannot be written: it is a directory")
+
+
+def check_open_files(jobs: Sequence[Job]) -> None:
+    """Raises: ArgumentError if the samples of a file need more open files than this process may have."""
+    if resource is None or not jobs:
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    samples = max(len(job.targets) for job in jobs)
+    at_once = min(len(jobs), 2)  # one is finished while the next is drawn
+    needed = samples * at_once * _FILES_PER_SAMPLE + _OTHER_FILES
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        most = max((limit - _OTHER_FILES) // (at_once * _FILES_PER_SAMPLE), 1)
+        raise ArgumentError(
+            f"{samples} samples at a time need about {needed} open files, and this process may have {limit} "
+            f"(ulimit -n); ask for fewer, such as --samples {most}, and for the others with --sample {most} and so on"
+        )
+
+
+def identity(path: Path) -> str:
+    """Equal for names of the same file: links are followed, and hard links recognised where the file exists."""
+    try:
+        status = path.stat()
+    except OSError:
+        return os.path.normcase(_real(path))
+    # Windows may say inode 0 for some file systems: the name is then all there is.
+    return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(_real(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder as far as can be seen. Path.is_dir may raise where a parent folder cannot be entered."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_link(path: Path) -> bool:
+    """As is_folder."""
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises for a link to itself before Python 3.13
+
+
+def _without_repetitions(jobs: Iterable[Job]) -> list[Job]:
+    unique: dict[tuple[str, tuple[Path, ...]], Job] = {}
+    for job in jobs:
+        unique.setdefault((identity(job.source), job.targets), job)
+    return list(unique.values())
+
+
+def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, folders: Sequence[Path]) -> None:
+    if folders:
+        raise ArgumentError(f"{out} is one file and {folders[0]} is a folder; name a directory: -o {out.stem}/")
+    if len(inputs) > 1:
+        raise ArgumentError(f"{out} is one file and there are {len(inputs)} inputs; name a directory: -o {out.stem}/")
+    if naming.pattern is not None:
+        raise ArgumentError(f"{out} is a name already and --name is another; name a directory: -o {out.stem}/")
+
+
+def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Job:
+    if directory:
+        folder = out / source.name.parent
+        targets = [folder / name for name in naming.names(source.name)]
+    elif naming.samples == 1:
+        targets = [out]
+    else:
+        targets = [out.with_name(f"{out.stem}_s{number}{out.suffix}") for number in naming.numbers]
+    return Job(source=source.path, targets=tuple(targets), name=source.name)
+
+
+def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
+    real = functools.cache(_real)
+    writers: dict[str, Path] = {}
+    for job in jobs:
+        source = job.source
+        for target in job.targets:
+            # macOS and Windows do not tell A.png from a.png; what a command means shall not depend on the disk.
+            for key in (identity(target), f"folded {_folded(str(real(target.parent) / target.name))}"):
+                other = writers.setdefault(key, source)
+                if other is not source:
+                    why = " where a disk ignores case" if key.startswith("folded") else ""
+                    mend = _way_apart(other, source)
+                    raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {mend}")
+
+
+def _way_apart(one: Path, other: Path) -> str:
+    if one.parent != other.parent:
+        return "upscale them into two directories"
+    if _folded(one.name) == _folded(other.name):
+        return "rename one of them"
+    return 'tell them apart by their names: --name "{stem}_{ending}.png"'
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _refuse_overwritten(files: Iterable[Path], jobs: Iterable[Job]) -> None:
+    kept = {identity(path): path for path in files}
+    for job in jobs:
+        for target in job.targets:
+            file = kept.get(identity(target))
+            if file is not None:
+                raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
+
+
+def _refuse_outputs_among_inputs(jobs: Iterable[Job], out: Path, folders: Iterable[Path]) -> None:
+    places = {_real(place) for place in {target.parent for job in jobs for target in job.targets}}
+    for folder in folders:
+        whole = _real(folder)
+        if whole in _real(out).parents:
+            continue  # what lies under `out` is never taken as an input
+        if any(place == whole or whole in place.parents for place in places):
+            raise ArgumentError(
+                f"outputs would lie among the inputs in {folder} and be inputs the next time; "
+                f"name a folder of their own, such as -o {folder / 'large'}/"
+            )

@@ -1,0 +1,76 @@
+"""Making a picture again from what its file says about how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from srflow_sdk._files import Provenance, read_provenance
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.bundle_writer import file_sha256
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.latents import LATENT_SCHEME
+
+
+def read_recipe(output: Path, bundle: Bundle) -> Provenance:
+    """How a file was made.
+
+    Raises: ImageError, one line, if it does not say so, or this model or version of the SDK cannot make it again.
+    """
+    recipe = read_provenance(output)
+    if recipe is None:
+        raise ImageError(
+            f"{output} does not say how it was made: it is no output of srflow-upscale, or a program that saved it "
+            "again has dropped that"
+        )
+    if recipe.tau is None:
+        raise ImageError(f"{output} was made with a map of temperatures, which its file does not hold")
+    if recipe.model_sha256 != bundle.model_sha256:
+        manifest = bundle.manifest
+        raise ImageError(
+            f"{output} was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), and this is "
+            f"{manifest.name} (sha256 {manifest.digest[:12]}…); name the other's bundle with --model"
+        )
+    if recipe.latent_scheme != LATENT_SCHEME:
+        raise ImageError(
+            f"{output} was made with latents of scheme {recipe.latent_scheme}, and this SDK draws scheme "
+            f"{LATENT_SCHEME}; it was made by srflow-sdk {recipe.sdk_version}"
+        )
+    return recipe
+
+
+def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:
+    """The input that a file was made from: the one given, or that of its recorded name beside it or in this directory.
+
+    Raises: ImageError if there is none whose bytes are the same; ArgumentError if several are given.
+    """
+    if len(given) > 1:
+        raise ArgumentError(f"--from-output makes one picture again, and there are {len(given)} inputs")
+    if given:
+        _check_same(given[0], output, recipe)
+        return given[0]
+    name = PurePosixPath(recipe.source.replace("\\", "/")).name  # the file may be from anywhere: no paths from it
+    candidates = [place / name for place in (output.parent, Path()) if name]
+    for candidate in candidates:
+        if candidate.is_file() and _hash(candidate) == recipe.source_sha256:
+            return candidate
+    raise ImageError(
+        f"{output} was made from {name or 'a file'} (sha256 {recipe.source_sha256[:12]}…), which is neither beside it "
+        "nor in the current directory; name it as INPUT"
+    )
+
+
+def _check_same(source: Path, output: Path, recipe: Provenance) -> None:
+    digest = _hash(source)
+    if digest != recipe.source_sha256:
+        raise ImageError(
+            f"{source} (sha256 {digest[:12]}…) is not the file that {output} was made from: {recipe.source} "
+            f"(sha256 {recipe.source_sha256[:12]}…)"
+        )
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,147 @@
+"""The report of a batch, as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import srflow_sdk
+from srflow_sdk._batch.running import JobResult, Settings, Summary
+from srflow_sdk._files.parts import open_part, remove_stale_parts
+from srflow_sdk.errors import ImageError
+from srflow_sdk.manifest import Manifest
+
+REPORT_SCHEMA = 1
+"""Version of the report's fields."""
+
+_HOW = ("model", "tau", "seed", "consistent")
+_EXACT = 200.0  # JSON has no infinity
+
+
+def batch_report(
+    summary: Summary,
+    *,
+    manifest: Manifest,
+    settings: Settings,
+    tile: int | str,
+    device: str,
+    earlier: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a batch did, in JSON values.
+
+    tile: as asked for. device: where it ran. A file's `size` is the input's width and height; `lr_psnr` is in dB, at
+    most 200 (output and input agree exactly), null where it was not measured. Files that an interrupt left are not
+    listed. earlier: the report that this one replaces, for what was measured of files that are skipped now; of those
+    that were not reached, its entries stay under `earlier`.
+    """
+    report: dict[str, Any] = {
+        "schema": REPORT_SCHEMA,
+        "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
+        "settings": {
+            "tau": manifest.default_tau if settings.tau is None else settings.tau,
+            "seed": settings.seed,
+            "sample": settings.sample,
+            "consistent": settings.consistent,
+            "max_pixels": settings.max_pixels,
+            "resume": settings.resume,
+            "tile": tile,
+            "device": device,
+            "sdk_version": srflow_sdk.__version__,
+        },
+        "summary": {
+            "inputs": summary.jobs,
+            "done": summary.count("done"),
+            "skipped": summary.count("skipped"),
+            "failed": summary.count("failed"),
+            "interrupted": summary.interrupted,
+        },
+        "files": [_file(result, first=settings.sample) for result in summary.results],
+    }
+    if earlier is not None:
+        rest = _carry_over(earlier, report)
+        if len(summary.results) < summary.jobs:
+            report["earlier"] = rest
+    return report
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """A report that was written earlier; None if there is none that can be read."""
+    try:
+        report = json.loads(path.read_bytes(), parse_constant=float.fromhex)  # which refuses NaN: it is not JSON
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a report: whole, or not at all. Raises: ImageError if it cannot be written."""
+    remove_stale_parts(path)
+    try:
+        part, descriptor = open_part(path)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(report, file, indent=2, allow_nan=False)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
+
+
+def _file(result: JobResult, *, first: int) -> dict[str, Any]:
+    if result.file is not None:
+        outputs = [
+            {"path": str(output.path), "sample": output.provenance.sample, "lr_psnr": _decibels(output.lr_psnr)}
+            for output in result.file.outputs
+        ]
+    elif result.status == "skipped":
+        targets = enumerate(result.job.targets, start=first)
+        outputs = [{"path": str(target), "sample": number, "lr_psnr": None} for number, target in targets]
+    else:
+        outputs = []
+    return {
+        "source": str(result.job.source),
+        "status": result.status,
+        "error": result.error,
+        "size": None if result.file is None else list(result.file.size),
+        "seconds": None if result.file is None else round(result.file.seconds, 3),
+        "outputs": outputs,
+    }
+
+
+def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fill in what an earlier report says about files that were skipped, if it is about the same pictures.
+
+    Gives the entries that say something about other files.
+    """
+    try:
+        if any(_how(earlier, name) != _how(report, name) for name in _HOW):
+            return []
+        entries = [*earlier.get("earlier", []), *earlier["files"]]
+        measured = {_pictures(file): file for file in entries if file["outputs"]}
+    except (AttributeError, KeyError, TypeError):
+        return []  # not written by us
+    for file in report["files"]:
+        if file["status"] == "skipped" and (entry := measured.get(_pictures(file))) is not None:
+            file.update({name: entry.get(name) for name in ("size", "seconds", "outputs")})
+    sources = {file["source"] for file in report["files"]}
+    return [file for file in measured.values() if file["source"] not in sources]
+
+
+def _how(report: dict[str, Any], name: str) -> Any:
+    return report["model"]["sha256"] if name == "model" else report["settings"][name]
+
+
+def _pictures(file: dict[str, Any]) -> tuple[Any, ...]:
+    """Which pictures an entry is about."""
+    return (file["source"], *((output["path"], output["sample"]) for output in file["outputs"]))
+
+
+def _decibels(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else min(value, _EXACT)

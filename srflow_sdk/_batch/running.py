@@ -1,0 +1,280 @@
+"""Running a list of jobs: one bad file does not stop the rest, and what is done already is left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Literal, Protocol
+
+from srflow_sdk._batch.planning import Job
+from srflow_sdk._drawing.file_upscaling import FileResult
+from srflow_sdk._files import MAX_PIXELS, Provenance, is_whole, read_provenance, remove_stale_parts
+from srflow_sdk.bundle_writer import file_sha256
+from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
+from srflow_sdk.upscaler import Upscaler
+
+Status = Literal["done", "skipped", "failed"]
+
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is asked of every file, as in :meth:`Upscaler.upscale_file`.
+
+    resume: leave inputs alone of which every output is there and was made from this file with these settings.
+    """
+
+    tau: float | None = None
+    seed: int = 0
+    sample: int = 0
+    consistent: bool = False
+    report: bool = False
+    max_pixels: int = MAX_PIXELS
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What became of a job.
+
+    error: one line, of a failed one. file: sizes, time and outputs, of one that is done. disk_full: why it failed.
+    """
+
+    job: Job
+    status: Status
+    error: str | None = None
+    file: FileResult | None = None
+    disk_full: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What became of all jobs.
+
+    results: in order, of those that were begun and not interrupted. jobs: how many there are. interrupted: by Ctrl-C or
+    the like. disk_full: the batch was ended because of that.
+    """
+
+    results: tuple[JobResult, ...]
+    jobs: int
+    interrupted: bool
+    disk_full: bool = False
+
+    def count(self, status: Status) -> int:
+        """How many jobs ended so."""
+        return sum(result.status == status for result in self.results)
+
+    @property
+    def remaining(self) -> int:
+        """How many jobs are neither done nor skipped."""
+        return self.jobs - self.count("done") - self.count("skipped")
+
+    def __str__(self) -> str:
+        """One line: "5 done, 2 skipped, 1 failed"."""
+        return ", ".join(f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))
+
+
+class Watcher(Protocol):
+    """What is told how far a batch is, from any thread; :meth:`finished` from the one that runs it."""
+
+    def progressed(self, number: int, done: int, total: int) -> None:
+        """So many tiles of job `number`, from 1 on, are done."""
+
+    def finished(self, number: int, result: JobResult) -> None:
+        """The job ended; its files are in place. Jobs end in order."""
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    upscaler: Upscaler,
+    *,
+    settings: Settings,
+    watcher: Watcher | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Summary:
+    """Upscale every input; what fails is part of the summary.
+
+    check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
+    raises ends the batch: what is done stays, of the current file nothing remains. A full disk ends it likewise: the
+    rest would fail too, after all the work. What killed runs left of these outputs is removed first.
+
+    Raises: ArgumentError, MissingExtraError: these concern every file alike.
+    """
+    remove_stale_parts(*(target for job in jobs for target in job.targets))
+    results: list[JobResult] = []
+    begun: deque[Future[JobResult]] = deque()
+    cancel = threading.Event()
+    changed: SimpleQueue[None] = SimpleQueue()
+
+    def end_first() -> None:
+        results.append(begun.popleft().result())
+        if watcher is not None:
+            watcher.finished(len(results), results[-1])
+        if results[-1].disk_full:
+            raise _DiskFullError
+
+    def wait_for(last: _Work | None) -> None:
+        """Until the last one is drawn and no other is unfinished; None: until all ended. What ended is told at once."""
+        while True:
+            while begun and begun[0].done():
+                end_first()
+            if not begun or (last is not None and last.drawn.is_set() and len(begun) == 1):
+                return
+            changed.get()
+
+    # Two: while a file's last rows are encoded and written, the next is opened and drawn.
+    with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
+        try:
+            for number, job in enumerate(jobs, start=1):
+                check()
+                work = _Work(
+                    number=number,
+                    job=job,
+                    settings=settings,
+                    watcher=watcher,
+                    check=check,
+                    cancel=cancel,
+                    changed=changed,
+                )
+                begun.append(pool.submit(work.run, upscaler))
+                begun[-1].add_done_callback(lambda _: changed.put(None))
+                wait_for(work)
+            wait_for(None)
+        except (KeyboardInterrupt, _DiskFullError) as error:
+            cancel.set()
+            while begun:
+                with contextlib.suppress(KeyboardInterrupt, _DiskFullError, SRFlowError):
+                    end_first()  # it may have been finishing its files
+            full = isinstance(error, _DiskFullError)
+            return Summary(results=tuple(results), jobs=len(jobs), interrupted=not full, disk_full=full)
+        except BaseException:
+            cancel.set()
+            raise
+    return Summary(results=tuple(results), jobs=len(jobs), interrupted=False)
+
+
+def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
+    """Whether every output of a job is there, made from the file that is there now, with these settings.
+
+    The tiles' size and the SDK's version do not count. Files are read whole only if all that their headers say agrees.
+    Raises: ImageError, OSError if the input cannot be read; ArgumentError for bad settings.
+    """
+    hashes = set()
+    for number, target in enumerate(job.targets, start=settings.sample):
+        found = _provenance(target)
+        if found is None:
+            return False
+        wanted = upscaler.provenance(
+            job.source,
+            tau=settings.tau,
+            seed=settings.seed,
+            sample=number,
+            consistent=settings.consistent,
+            source_sha256=found.source_sha256,
+        )
+        if _what_matters(found) != _what_matters(wanted):
+            return False
+        hashes.add(found.source_sha256)
+    return all(map(is_whole, job.targets)) and hashes == {file_sha256(job.source)}  # copies may have been cut short
+
+
+def _provenance(target: Path) -> Provenance | None:
+    try:
+        return read_provenance(target) if target.is_file() else None
+    except (ImageError, OSError):
+        return None  # unreadable: it is made again
+
+
+def _what_matters(provenance: Provenance) -> Provenance:
+    return dataclasses.replace(provenance, model="", sdk_version="", tile=None, source="")
+
+
+class _DiskFullError(Exception):
+    """A job failed because of that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """One job in a thread of its own. drawn: set when nothing but finishing its files is left."""
+
+    number: int
+    job: Job
+    settings: Settings
+    watcher: Watcher | None
+    check: Callable[[], None]
+    cancel: threading.Event
+    changed: SimpleQueue[None]
+    drawn: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, upscaler: Upscaler) -> JobResult:
+        try:
+            return self._run(upscaler)
+        finally:
+            self.drawn.set()
+
+    def _run(self, upscaler: Upscaler) -> JobResult:
+        job, settings = self.job, self.settings
+        try:
+            if settings.resume and is_done(job, upscaler, settings=settings):
+                return JobResult(job=job, status="skipped")
+            file = upscaler.upscale_file(
+                job.source,
+                job.targets,
+                tau=settings.tau,
+                seed=settings.seed,
+                sample=settings.sample,
+                consistent=settings.consistent,
+                report=settings.report,
+                max_pixels=settings.max_pixels,
+                progress=self._progress,
+                cancel=self.cancel,
+            )
+        except (ArgumentError, MissingExtraError, CancelledError):
+            raise
+        except SRFlowError as error:
+            return _failed(job, str(error), cause=error)
+        except MemoryError as error:
+            why = "out of memory; ask for smaller tiles (--tile 64) or fewer samples at a time"
+            return _failed(job, why, cause=error)
+        except OSError as error:
+            return _failed(job, error.strerror or str(error), cause=error)
+        return JobResult(job=job, status="done", file=file)
+
+    def _progress(self, done: int, total: int) -> None:
+        if self.watcher is not None:
+            self.watcher.progressed(self.number, done, total)
+        if done < total:
+            self.check()
+        else:  # the files are finished, interrupted or not
+            self.drawn.set()
+            self.changed.put(None)
+
+
+def _failed(job: Job, reason: str, *, cause: BaseException) -> JobResult:
+    line = " ".join(reason.split())
+    if str(job.source) not in line:
+        line = f"{job.source}: {line}"
+    codes = _error_numbers(cause)
+    if codes & {errno.EMFILE, errno.ENFILE}:
+        line += "; ask for fewer samples at a time"
+    full = "the disk is full" in line or bool(codes & _DISK_FULL)
+    return JobResult(job=job, status="failed", error=line, disk_full=full)
+
+
+def _error_numbers(error: BaseException | None) -> set[int | None]:
+    """The system's, of an error and of what it was raised from."""
+    found: set[int | None] = set()
+    while error is not None:
+        if isinstance(error, OSError):
+            found.add(error.errno)
+        error = error.__cause__
+    return found

@@ -1,0 +1,1 @@
+"""What this machine can run, why not the rest, and the command that fixes it: srflow-doctor."""

@@ -1,0 +1,238 @@
+"""What this machine can run, why not the rest, and the command that mends it: the checks of srflow-doctor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import Any
+
+from srflow_sdk._doctor import onnxruntime_installs as installs
+from srflow_sdk._doctor.checks import Check, upscaled
+from srflow_sdk._doctor.probes import ask
+from srflow_sdk._doctor.provider_checks import check_plugin, check_tensorrt_provider, judged, plugin_devices
+from srflow_sdk.errors import SRFlowError
+
+DISTRIBUTION = "srflow-sdk"
+REINSTALL = "pip install --force-reinstall srflow-sdk"
+
+_WIDTH, _NAME_WIDTH = 118, 16
+_LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
+
+
+def examine() -> Iterator[Check]:
+    """Run the checks, each given as soon as it is known. Never raises for what it finds; takes a few seconds."""
+    # What only loads libraries goes on beside what measures: two at a time, because upscaling is timed.
+    with ThreadPoolExecutor(2) as pool:
+        driver, runtime = pool.map(ask, ("nvidia_driver", "onnxruntime"))
+        vips = pool.submit(ask, "libvips")
+        modules = [pool.submit(ask, "module", module) for _, module, _ in _LIBRARIES]
+        yield _check_sdk()
+        yield _check_machine()
+        yield _check_model()
+        yield _check_onnxruntime(runtime, wants_gpu="error" not in driver)
+        image_files = _check_image_files(vips.result())
+        libraries = [
+            _check_tensorrt(*names, answer.result(), driver) for names, answer in zip(_LIBRARIES, modules, strict=True)
+        ]
+    yield _check_cpu()
+    yield image_files
+    yield _check_driver(driver)
+    yield _check_cuda(runtime, driver)
+    yield from libraries
+    yield check_tensorrt_provider(runtime, driver, ask)
+    for device in plugin_devices():
+        yield check_plugin(device, runtime, driver, ask)
+    yield _check_native_library()
+    for extra in ("export", "train"):
+        yield _check_extra(extra)
+
+
+def basics_work(checks: Iterable[Check]) -> bool:
+    """Whether upscaling files on the CPU works."""
+    return all(check.state == "ok" for check in checks if check.basic)
+
+
+def report(check: Check) -> str:
+    """The check as aligned lines for a terminal."""
+    head = f"{check.state:<8} {check.name:<{_NAME_WIDTH}} "
+    indent = " " * len(head)
+    lines = textwrap.wrap(
+        check.detail,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    # A command is never wrapped: it is there to be copied.
+    lines += [f"{indent}mend{f' ({purpose})' if purpose else ''}: {command}" for purpose, command in check.mends]
+    return "\n".join(lines)
+
+
+def _check_sdk() -> Check:
+    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return Check(name="SDK", state="ok", detail=f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}, {machine}")
+
+
+def _check_machine() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check(name="machine", state="ok", detail=f"{cores} processor cores, {_memory()}")
+
+
+def _memory() -> str:
+    from srflow_sdk._machine.memory import available_memory
+
+    try:
+        return f"{available_memory() / 2**30:.1f} GiB of free memory"
+    except ImportError as error:  # psutil, absent or broken
+        return f"how much memory is free is unknown: {error}"
+
+
+def _check_model() -> Check:
+    from srflow_sdk.bundle import Bundle
+
+    try:
+        bundle = Bundle.embedded()
+    except SRFlowError as error:
+        return Check(name="embedded model", state="problem", detail=str(error), basic=True)
+    except ImportError as error:  # numpy, absent or broken
+        return Check(name="embedded model", state="problem", detail=str(error), basic=True, mends=(("", REINSTALL),))
+    manifest = bundle.manifest
+    detail = f"{manifest.name}, ×{manifest.scale}, {manifest.precision}, tau {manifest.default_tau:g}; files verified"
+    return Check(name="embedded model", state="ok", detail=detail, basic=True)
+
+
+def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:
+    claims = installs.find_claims()
+    clash = installs.clashing(claims)
+    purposes = [("for the CPU", installs.CPU), ("for NVIDIA GPUs", installs.GPU)]
+    if wants_gpu:
+        purposes.reverse()
+    mends = tuple((purpose, installs.mend_command(claims, keep=keep)) for purpose, keep in purposes)
+    broken = "error" in runtime
+    active = runtime["error"] if broken else _active(runtime)
+    if clash:
+        names = " and ".join(map(str, clash))
+        verb = "import onnxruntime fails" if broken else "active is"
+        detail = f"{names} overwrite each other's files; {verb}: {active}"
+    elif broken and claims:
+        files = sum(claim.missing for claim in claims)
+        lost = f", {files} of its files are gone (another onnxruntime package was uninstalled)" if files else ""
+        detail = f"{claims[0]} is installed and broken{lost}: {active}"
+    elif broken:
+        detail = f"not installed: {active}"
+        mends = tuple((purpose, f"pip install {keep}") for purpose, keep in purposes)
+    else:
+        return Check(name="ONNX Runtime", state="ok", detail=active)
+    return Check(name="ONNX Runtime", state="problem", detail=detail, mends=mends)
+
+
+def _active(runtime: dict[str, Any]) -> str:
+    providers = ", ".join(name.removesuffix("ExecutionProvider") for name in runtime["providers"])
+    cuda = f", CUDA {runtime['cuda']}" if runtime["cuda"] else ""
+    return f"{runtime['package']} {runtime['version']}{cuda} with {providers}"
+
+
+def _check_cpu() -> Check:
+    answer = ask("upscale", "cpu")
+    if "error" in answer:
+        return Check(name="upscale on CPU", state="problem", detail=answer["error"], basic=True)
+    return Check(name="upscale on CPU", state="ok", detail=upscaled(answer), basic=True)
+
+
+def _check_image_files(answer: dict[str, Any]) -> Check:
+    if "error" in answer:
+        mend = "pip install --force-reinstall pyvips pyvips-binary"
+        return Check(name="image files", state="problem", detail=answer["error"], basic=True, mends=(("", mend),))
+    formats = answer["formats"]
+    readable = ", ".join(name for name, reads in formats.items() if reads)
+    missing = [name for name, reads in formats.items() if not reads]
+    detail = f"libvips {answer['version']} reads {readable}"
+    if not missing:
+        return Check(name="image files", state="ok", detail=detail, basic=True)
+    # HEIC needs a patented codec, which the wheel leaves out: not a fault of this installation.
+    detail += f", not {', '.join(missing)} (needs the system's libvips: pip uninstall pyvips-binary)"
+    works = formats["PNG"] and formats["JPEG"]
+    return Check(name="image files", state="ok" if works else "problem", detail=detail, basic=True)
+
+
+def _check_driver(driver: dict[str, Any]) -> Check:
+    if "error" in driver:
+        absent = "cannot open shared object" in driver["error"] or "Could not find module" in driver["error"]
+        detail = "no NVIDIA driver" if absent else driver["error"]
+        return Check(name="NVIDIA GPU", state="missing" if absent else "problem", detail=detail)
+    detail = f"{', '.join(driver['gpus'])}; the driver supports CUDA up to {driver['cuda']}"
+    return Check(name="NVIDIA GPU", state="ok", detail=detail)
+
+
+def _check_cuda(runtime: dict[str, Any], driver: dict[str, Any]) -> Check:
+    name = "upscale on CUDA"
+    if "error" in runtime:
+        return Check(name=name, state="missing", detail="ONNX Runtime does not work, see above")
+    if "CUDAExecutionProvider" not in runtime["providers"]:
+        detail = f"the active ONNX Runtime ({runtime['package']}) is built without CUDA"
+        if "error" in driver:
+            return Check(name=name, state="missing", detail=f"{detail}, and there is no GPU to use")
+        mend = installs.mend_command(installs.find_claims(), keep=installs.GPU)
+        return Check(name=name, state="missing", detail=detail, mends=(("", mend),))
+    libraries = ask("cuda_libraries")
+    if "error" in libraries:
+        major = str(runtime["cuda"]).partition(".")[0] or "?"
+        detail = f"CUDA {major} or cuDNN is not installed: {libraries['error']}"
+        mend = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+        return Check(name=name, state="missing", detail=detail, mends=(("", mend),))
+    if "error" in driver:
+        return Check(name=name, state="missing", detail="CUDA is installed, and there is no GPU to use")
+    return judged(name, ask("upscale", "cuda"))
+
+
+def _check_tensorrt(name: str, module: str, extra: str, answer: dict[str, Any], driver: dict[str, Any]) -> Check:
+    if "error" in answer:
+        absent = f"No module named '{module}'" in answer["error"]
+        detail = "not installed" if absent else answer["error"]
+        mends = (("", f'pip install "{DISTRIBUTION}[{extra}]"'),)
+        return Check(name=name, state="missing" if absent else "problem", detail=detail, mends=mends)
+    if "error" in driver:
+        return Check(name=name, state="missing", detail=f"{module} {answer['version']}, but no GPU to run engines on")
+    return Check(name=name, state="ok", detail=f"{module} {answer['version']} on {driver['gpus'][0]}")
+
+
+def _check_native_library() -> Check:
+    name = "native library"
+    answer = ask("native_library")
+    if "error" in answer:
+        return Check(name=name, state="problem", detail=answer["error"])
+    if answer["path"] is None:
+        return Check(name=name, state="missing", detail="none; bundles of --plugins run without it (docs/native.md)")
+    kernels = "CPU and CUDA" if answer["cuda"] else "CPU"
+    return Check(name=name, state="ok", detail=f"{answer['path']}, kernels for {kernels}")
+
+
+def _check_extra(extra: str) -> Check:
+    present, absent = [], []
+    for name in _requirements(extra):
+        try:
+            present.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            absent.append(name)
+    command = f"srflow-{extra}"
+    if not absent:
+        return Check(name=command, state="ok", detail=", ".join(present))
+    detail = f"not installed: {', '.join(absent)}"
+    mend = f'pip install "{DISTRIBUTION}[{extra}]"'
+    return Check(name=command, state="missing", detail=detail, mends=(("", mend),))
+
+
+def _requirements(extra: str) -> list[str]:
+    """Names of the distributions that an extra of ours brings, as its metadata says."""
+    names = []
+    for requirement in metadata.requires(DISTRIBUTION) or []:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name and re.search(rf"""extra\s*==\s*["']{extra}["']""", requirement):
+            names.append(name.group())
+    return names

@@ -1,0 +1,80 @@
+"""The doctor's lines about ONNX Runtime's providers for GPUs and other makers' processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from srflow_sdk._device_names import PluginDevice
+from srflow_sdk._doctor import onnxruntime_installs as installs
+from srflow_sdk._doctor.checks import FLOAT32_DB, LEAST_DB, Check, upscaled
+
+Ask = Callable[..., dict[str, Any]]
+
+_COARSE = "less than float32's precision; for NVIDIA GPUs, NVIDIA_TF32_OVERRIDE=0 in the environment keeps it"
+_TITLES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP", "openvino": "OpenVINO EP"}
+_NO_RUNTIME = "ONNX Runtime does not work, see above"
+
+
+def check_tensorrt_provider(runtime: dict[str, Any], driver: dict[str, Any], ask: Ask) -> Check:
+    """ONNX Runtime's built-in TensorRT provider, which `--device tensorrt` uses for bundles without engines.
+
+    runtime, driver: answers of the probes `onnxruntime` and `nvidia_driver`. ask: asks a probe. The provider is loaded,
+    not run: building its first engines takes minutes.
+    """
+    name = "TensorRT EP"
+    if "error" in runtime:
+        return Check(name=name, state="missing", detail=_NO_RUNTIME)
+    if "TensorrtExecutionProvider" not in runtime["providers"]:
+        detail = f"the active ONNX Runtime ({runtime['package']}) is built without TensorRT"
+        mends = () if "error" in driver else (("", installs.mend_command(installs.find_claims(), keep=installs.GPU)),)
+        return Check(name=name, state="missing", detail=detail, mends=mends)
+    library = ask("tensorrt_provider")
+    if "error" in library:
+        return Check(name=name, state="missing", detail=library["error"])
+    if "error" in driver:
+        detail = f"TensorRT {library['version']} is installed, and there is no GPU to use"
+        return Check(name=name, state="missing", detail=detail)
+    detail = f"TensorRT {library['version']} loads; --device tensorrt builds engines at its first use"
+    return Check(name=name, state="ok", detail=detail)
+
+
+def check_plugin(device: PluginDevice, runtime: dict[str, Any], driver: dict[str, Any], ask: Ask) -> Check:
+    """A plug-in provider: whether it is installed, what it finds here, and the picture that it computes.
+
+    runtime, driver, ask: as for :func:`check_tensorrt_provider`.
+    """
+    name = _TITLES[device]
+    if "error" in runtime:
+        return Check(name=name, state="missing", detail=_NO_RUNTIME)
+    plugin = ask("plugin_provider", device)
+    if plugin.get("installed") is False:
+        mends = (("", plugin["mend"]),)
+        return Check(name=name, state="missing", detail=f"not installed; it needs {plugin['needs']}", mends=mends)
+    if device == "rtx" and "error" in driver:
+        detail = "it is installed, and there is no NVIDIA GPU to use"
+        return Check(name=name, state="missing", detail=detail)
+    if "error" in plugin:
+        return Check(name=name, state="problem", detail=plugin["error"])
+    if not plugin["devices"]:
+        detail = f"{plugin['version']} is installed and offers no device here; it needs {plugin['needs']}"
+        return Check(name=name, state="missing", detail=detail)
+    return judged(name, ask("upscale", device), on=f"{plugin['version']} on {plugin['devices'][0]}: ")
+
+
+def plugin_devices() -> tuple[PluginDevice, ...]:
+    """The plug-in providers' devices, in the order of "auto"."""
+    return get_args(PluginDevice)
+
+
+def judged(name: str, answer: dict[str, Any], *, on: str = "") -> Check:
+    """The check of a device from what the probe `upscale` answered: "ok" only if the picture is the CPU's too."""
+    if "error" in answer:
+        return Check(name=name, state="problem", detail=f"{on}{answer['error']}")
+    decibels = answer["decibels"]
+    detail = f"{on}{upscaled(answer)}"
+    if decibels is None or decibels >= FLOAT32_DB:
+        return Check(name=name, state="ok", detail=detail)
+    if decibels < LEAST_DB:
+        return Check(name=name, state="problem", detail=f"{detail}: another picture; its drivers or package are broken")
+    return Check(name=name, state="ok", detail=f"{detail}: {_COARSE}")

@@ -1,0 +1,190 @@
+"""From an image file to image files, in memory that does not grow with the picture."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+
+import srflow_sdk
+from srflow_sdk._drawing.finishing import Finishing
+from srflow_sdk._drawing.low_resolution import LowResolution
+from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._drawing.passes import Progress, draw, warn_if_inconsistent
+from srflow_sdk._drawing.requests import check_choices, check_numbers, make_request
+from srflow_sdk._drawing.rows import StreamedRows
+from srflow_sdk._drawing.temperature import Tau
+from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
+from srflow_sdk.bundle_writer import file_sha256
+from srflow_sdk.errors import ArgumentError, memory_errors_typed
+from srflow_sdk.images import ImageKind
+from srflow_sdk.manifest import Manifest
+from srflow_sdk.tiles import Tile, padded_size, tile_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOutput:
+    """One picture that was written.
+
+    provenance: as the file holds it. lr_psnr: in dB, if it was measured; see :class:`~srflow_sdk.encoding.Report`.
+    """
+
+    path: Path
+    provenance: Provenance
+    lr_psnr: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileResult:
+    """What became of an image file. size: its width and height in pixels. seconds: all the time that it took."""
+
+    source: Path
+    size: tuple[int, int]
+    outputs: tuple[FileOutput, ...]
+    seconds: float
+
+
+def upscale_file(
+    painter: Painter,
+    source: Path,
+    targets: Sequence[Path],
+    *,
+    tau: Tau,
+    seed: int,
+    sample: int,
+    consistent: bool,
+    report: bool,
+    max_pixels: int,
+    progress: Progress | None,
+    cancel: threading.Event | None,
+) -> FileResult:
+    """See :meth:`Upscaler.upscale_file`."""
+    started = time.monotonic()
+    if not targets:
+        raise ArgumentError("there is no target to write to")
+    names = [target.resolve() for target in targets]
+    if source.resolve() in names:
+        raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
+    if len(set(names)) < len(names):
+        raise ArgumentError("two samples would be written to the same file; name a target for each")
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
+        raise ArgumentError(f"max_pixels is {max_pixels!r}; it is a whole number from 1 on")
+    check_choices(consistent=consistent, report=report, progress=progress, cancel=cancel)
+    check_numbers(seed=seed, sample=sample, samples=len(targets))
+    manifest = painter.manifest
+    with (
+        memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
+        ExitStack() as stack,
+    ):
+        reader = stack.enter_context(open_image(source, max_pixels=max_pixels))
+        size = reader.width * manifest.scale, reader.height * manifest.scale
+        for target in targets:
+            check_writable(target, channels=reader.channels, size=size)
+        request = make_request(
+            tau,
+            height=reader.height,
+            width=reader.width,
+            multiple=manifest.size_multiple,
+            seed=seed,
+            sample=sample,
+            samples=len(targets),
+            cancel=cancel,
+        )
+        lr, tiles, core = _opened(stack, painter, reader)
+        digest = file_sha256(source)
+        provenances = [
+            provenance_of(
+                manifest,
+                source=source,
+                source_sha256=digest,
+                tau=request.temperature.number,
+                seed=request.seed,
+                sample=index,
+                consistent=consistent,
+                tile=core,
+            )
+            for index in request.samples
+        ]
+        writers = [
+            stack.enter_context(
+                ImageWriter(
+                    target,
+                    width=size[0],
+                    height=size[1],
+                    channels=reader.channels,
+                    dtype=reader.dtype,
+                    metadata=reader.metadata.enlarged(manifest.scale),
+                    provenance=provenance,
+                )
+            )
+            for target, provenance in zip(targets, provenances, strict=True)
+        ]
+        outputs = [
+            Finishing(lr, scale=manifest.scale, write=writer.write_rows, consistent=consistent, measure=report)
+            for writer in writers
+        ]
+        draw(lr, painter, tiles, request, outputs, progress=progress, overlapped=True)
+        for writer in writers:
+            writer.finish()  # all of them, before the first appears under its name
+    measured = [output.lr_psnr for output in outputs]
+    warn_if_inconsistent(str(source), measured)
+    return FileResult(
+        source=source,
+        size=(reader.width, reader.height),
+        outputs=tuple(
+            FileOutput(path=target, provenance=provenance, lr_psnr=value)
+            for target, provenance, value in zip(targets, provenances, measured, strict=True)
+        ),
+        seconds=time.monotonic() - started,
+    )
+
+
+def provenance_of(
+    manifest: Manifest,
+    *,
+    source: Path,
+    source_sha256: str,
+    tau: float | None,
+    seed: int,
+    sample: int,
+    consistent: bool,
+    tile: int | None,
+) -> Provenance:
+    """What an output's metadata says about how it was made; numbers are checked already."""
+    return Provenance(
+        model=manifest.name,
+        model_sha256=manifest.digest,
+        tau=tau,
+        seed=seed,
+        sample=sample,
+        latent_scheme=manifest.latent_scheme,
+        sdk_version=srflow_sdk.__version__,
+        tile=tile,
+        consistent=consistent,
+        source=source.name,
+        source_sha256=source_sha256,
+    )
+
+
+def _opened(stack: ExitStack, painter: Painter, reader: ImageReader) -> tuple[LowResolution, list[Tile], int | None]:
+    """The reader's image as the network sees it, its tiles, and the side of their cores."""
+    manifest = painter.manifest
+    multiple = manifest.size_multiple
+    height, width = padded_size(reader.height, multiple), padded_size(reader.width, multiple)
+    core = painter.core(height, width)
+    tiles = painter.plan(height, width, core)
+    ahead = tile_rows(tiles)[0][0].core.height
+    rows = stack.enter_context(StreamedRows(reader.read_rows, height=reader.height, ahead=ahead))
+    lr = LowResolution.of(
+        rows,
+        ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile),
+        height=reader.height,
+        width=reader.width,
+        multiple=multiple,
+        reach=manifest.halo,
+    )
+    return lr, tiles, core

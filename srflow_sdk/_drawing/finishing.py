@@ -1,0 +1,129 @@
+"""From the network's colours to finished rows of one output: consistency, profile, rounding, alpha, and measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._drawing.low_resolution import LowResolution
+from srflow_sdk._drawing.rows import RowBuffer
+from srflow_sdk._pixels.consistency import CONTEXT, REDUCE_CONTEXT, LrPsnr, projected, reduced
+from srflow_sdk.images import from_unit, to_unit
+
+
+class Finishing:
+    """Takes the rows of one output from the top down and gives them finished to `write`.
+
+    write: called with h×W×channels of the image's dtype. consistent: change the rows so that their reduction is the LR
+    image. measure: compare the reduction of the finished rows with the LR image. plain: values are written as they
+    come, float32, without alpha.
+    """
+
+    def __init__(
+        self,
+        lr: LowResolution,
+        *,
+        scale: int,
+        write: Callable[[NDArray[Any]], None],
+        consistent: bool = False,
+        measure: bool = False,
+        plain: bool = False,
+    ) -> None:
+        self._lr = lr
+        self._scale = scale
+        self._write = write
+        self._plain = plain
+        self._drawn = RowBuffer() if consistent else None
+        self._finished = RowBuffer() if measure else None
+        self._psnr = LrPsnr()
+        # LR rows that are projected, written and measured.
+        self._projected = self._done = self._measured = 0
+
+    @property
+    def band_dtype(self) -> np.dtype[Any]:
+        """What :meth:`push` takes: finished values where nothing else happens to them, else float32."""
+        floats = self._plain or self._drawn is not None or self._lr.conversion is not None
+        return np.dtype(np.float32) if floats else self._lr.kind.dtype
+
+    @property
+    def needed_from(self) -> int:
+        """The first LR row that this output still asks for."""
+        needed = self._done
+        if self._drawn is not None:  # the rows above it wait for their context
+            needed = min(needed, self._projected - CONTEXT)
+        if self._finished is not None:
+            needed = min(needed, self._measured)
+        return max(needed, 0)
+
+    @property
+    def lr_psnr(self) -> float | None:
+        """In dB, of all rows so far, if they are measured."""
+        return None if self._finished is None else self._psnr.db
+
+    def push(self, band: NDArray[Any]) -> None:
+        """The next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
+        scale, height = self._scale, self._lr.height
+        if self._drawn is None:
+            self._finish(self._in_own_profile(band, self._done))
+            return
+        # In the image's own values, so that the conversion to its profile cannot undo it.
+        self._drawn.append(self._in_own_profile(band, self._drawn.bottom // scale))
+        available = self._drawn.bottom // scale
+        ready = available if available == height else available - CONTEXT
+        if ready <= self._projected:
+            return
+        top = max(self._projected - CONTEXT, 0)
+        rows = projected(
+            self._drawn.rows(top * scale, available * scale),
+            self._lr.own_colours(top, available),
+            scale,
+            top=top == 0,
+            bottom=available == height,
+        )
+        first, self._projected = self._projected, ready
+        self._finish(rows[(first - top) * scale : (ready - top) * scale])
+        self._drawn.forget((ready - CONTEXT) * scale)
+
+    def _finish(self, band: NDArray[Any]) -> None:
+        top, bottom = self._done, self._done + band.shape[0] // self._scale
+        if not self._plain:
+            if band.dtype == np.float32:
+                band = from_unit(band, self._lr.kind.dtype)
+            self._measure(band)
+            if self._lr.kind.has_alpha:
+                alpha = self._lr.enlarged_alpha(top, bottom, self._scale)
+                band = np.concatenate([band, alpha[..., None]], axis=2)
+        self._write(band)
+        self._done = bottom
+
+    def _in_own_profile(self, band: NDArray[Any], top: int) -> NDArray[Any]:
+        if self._plain or self._lr.conversion is None:
+            return band
+        return self._lr.in_own_profile(band, top, top + band.shape[0] // self._scale, self._scale)
+
+    def _measure(self, band: NDArray[Any]) -> None:
+        if self._finished is None:
+            return
+        scale, height = self._scale, self._lr.height
+        self._finished.append(band)
+        available = self._finished.bottom // scale
+        ready = available if available == height else available - REDUCE_CONTEXT
+        if ready <= self._measured:
+            return
+        top = max(self._measured - REDUCE_CONTEXT, 0)
+        reduction = reduced(
+            to_unit(self._finished.rows(top * scale, available * scale)),
+            scale,
+            top=top == 0,
+            bottom=available == height,
+        )
+        self._psnr.push(
+            self._lr.own_colours(self._measured, ready),
+            reduction[self._measured - top : ready - top],
+            self._lr.visible(self._measured, ready),
+        )
+        self._measured = ready
+        self._finished.forget((ready - REDUCE_CONTEXT) * scale)

@@ -1,0 +1,314 @@
+"""One tile after another: latents, the network's two graphs, and what to do when memory or numbers run out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._drawing.requests import Reduce, Request
+from srflow_sdk._machine.memory import available_memory, gpu_free_memory
+from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
+from srflow_sdk.latents import standard_normal
+from srflow_sdk.manifest import REQUIRED_FILES, Manifest
+from srflow_sdk.tiles import (
+    AUTO_BUDGET_BYTES,
+    MIN_TILE,
+    Tile,
+    TileSize,
+    core_size,
+    padded_size,
+    plan_tiles,
+    split_tile,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class Painter:
+    """Computes tiles with one bundle on one backend, for all images and threads of an Upscaler.
+
+    tile: as for :class:`~srflow_sdk.upscaler.Upscaler`. When memory runs out, the tile is computed in parts, and so are
+    all later ones of that size.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
+        self.manifest = bundle.manifest
+        self._bundle = bundle
+        self._backend = backend
+        self._tile = tile
+        self._largest_core: int | None = None
+        self._fp32: Backend | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Release the backends. Closing twice is harmless."""
+        self._backend.deactivate()
+        with self._lock:
+            self._closed = True
+            if self._fp32 is not None:
+                self._fp32.deactivate()
+                self._fp32 = None
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._backend.device
+
+    def core(self, height: int, width: int) -> int | None:
+        """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile.
+
+        Raises: DeviceError if the tiles that were asked for are larger than the backend takes.
+        """
+        manifest = self.manifest
+        return core_size(
+            self._tile,
+            height=height,
+            width=width,
+            multiple=manifest.size_multiple,
+            halo=manifest.halo,
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * self._widening(),
+            limits=self._backend.window_limits,
+            **(self._budget() if self._tile == "auto" else {}),
+        )
+
+    def plan(self, height: int, width: int, core: int | None) -> list[Tile]:
+        """The tiles of a height×width image."""
+        manifest = self.manifest
+        return plan_tiles(
+            height,
+            width,
+            core=core,
+            halo=manifest.halo,
+            multiple=manifest.size_multiple,
+            least=_least(self._backend),
+        )
+
+    def encode(self, lr: NDArray[np.float32]) -> Conditioning:
+        """Condition on float32 3×h×w. Raises: DeviceError, OutOfMemoryError."""
+        return self._encoded(self._backend, lr)
+
+    def draw(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        *,
+        kept: Conditioning | None = None,
+        after_sample: Callable[[int], None] = lambda _: None,
+    ) -> list[NDArray[np.float32]]:
+        """The tile's core of every picture of a request: float32 sh×sw×C.
+
+        lr: the tile's window, float32 3×h×w. colours: from h×w×3 RGB to the channels that are wanted. kept: the
+        window's conditioning, if it is there already. after_sample: told how many samples are done.
+
+        Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
+        """
+        side = max(tile.core.height, tile.core.width)
+        if kept is not None or self._largest_core is None or side <= self._largest_core:
+            steps = self._drawn(tile, lr, request, colours, kept)
+            while True:
+                try:
+                    done = next(steps)
+                except StopIteration as end:
+                    pictures: list[NDArray[np.float32]] = end.value
+                    return pictures
+                except (OutOfMemoryError, MemoryError) as error:
+                    self._shrink(side, error)
+                    break
+                after_sample(done)  # not in the try block: its errors are the caller's
+        # Here, not in the handler: the error's traceback keeps the tile's memory alive.
+        return self._drawn_in_parts(tile, lr, request, colours)
+
+    def _drawn(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        kept: Conditioning | None,
+    ) -> Generator[int, None, list[NDArray[np.float32]]]:
+        """Yields how many samples are done, and returns the pictures."""
+        request.stop_if_cancelled()
+        conditioning = self.encode(lr) if kept is None else kept
+        gathered = _Gathered(request.reduce)
+        for done, sample in enumerate(request.samples, start=1):
+            request.stop_if_cancelled()
+            core = self._core(self._backend, tile, conditioning, request, sample)
+            if not np.isfinite(core).all():
+                core = self._core_again(tile, lr, request, sample)
+            gathered.add(colours(core.transpose(1, 2, 0)))
+            yield done
+        return gathered.pictures()
+
+    def _drawn_in_parts(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> list[NDArray[np.float32]]:
+        manifest = self.manifest
+        window, scale = tile.window, manifest.scale
+        core = self._largest_core or MIN_TILE
+        parts = split_tile(
+            tile, core=core, halo=manifest.halo, multiple=manifest.size_multiple, least=_least(self._backend)
+        )
+        whole: list[NDArray[np.float32]] = []
+        for part in parts:
+            rows, columns = part.window.within(window).slices
+            pictures = self.draw(part, lr[:, rows, columns], request, colours)
+            if not whole:
+                shape = (tile.core.height * scale, tile.core.width * scale, pictures[0].shape[2])
+                whole = [np.empty(shape, np.float32) for _ in pictures]
+            rows, columns = part.core.within(tile.core).scaled(scale).slices
+            for target, picture in zip(whole, pictures, strict=True):
+                target[rows, columns] = picture
+        return whole
+
+    def _encoded(self, backend: Backend, lr: NDArray[np.float32]) -> Conditioning:
+        """Condition on a window. One smaller than the backend takes goes on with its last row and column."""
+        bottom, right = self._margins(backend, *lr.shape[1:])
+        if bottom or right:
+            lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
+        return backend.encode(lr[None])
+
+    def _margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that a window lacks."""
+        least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
+        bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
+        return bottom, right
+
+    def _core(
+        self, backend: Backend, tile: Tile, conditioning: Conditioning, request: Request, sample: int
+    ) -> NDArray[np.float32]:
+        """The tile's core of one sample, float32 3×h×w."""
+        manifest = self.manifest
+        noise = window_noise(manifest, tile, seed=request.seed, sample=sample)
+        scaled, tau = request.temperature.applied(noise, tile.window, manifest.scale)
+        bottom, right = self._margins(backend, tile.window.height, tile.window.width)
+        if bottom or right:
+            for level, array in scaled.items():
+                margins = (side * manifest.scale >> level for side in (bottom, right))
+                scaled[level] = np.pad(array, ((0, 0), *((0, side) for side in margins)))
+        sr = backend.sample(conditioning, {level: array[None] for level, array in scaled.items()}, tau)
+        rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
+        core: NDArray[np.float32] = sr[0, :, rows, columns]
+        return core
+
+    def _core_again(self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int) -> NDArray[np.float32]:
+        """The core in float32 on the CPU, after the backend gave values that are not finite."""
+        fp32 = self._float32_backend()
+        if fp32 is not None:
+            core = self._core(fp32, tile, self._encoded(fp32, lr), request, sample)
+            if np.isfinite(core).all():
+                return core
+        place = tile.core
+        raise NonFiniteError(
+            f"the network gave NaN or infinite values at tau {request.temperature}, seed {request.seed}, sample "
+            f"{sample}, in rows {place.top} to {place.top + place.height - 1} and columns {place.left} to "
+            f"{place.left + place.width - 1} of the input{', in float32 too' if fp32 is not None else ''}; use a lower "
+            "tau, another seed, or another model"
+        )
+
+    def _float32_backend(self) -> Backend | None:
+        """A backend that computes more precisely than the one in use, or None."""
+        names = self.manifest.float32_graphs or REQUIRED_FILES
+        if names == REQUIRED_FILES and self._backend.device == "cpu":
+            return None
+        with self._lock:
+            if self._fp32 is None and not self._closed:
+                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=names)
+                backend.activate()
+                self._fp32 = backend
+                _log.warning("a tile had NaN or infinite values; computing it again in float32 on the CPU")
+            return self._fp32
+
+    def _shrink(self, side: int, error: Exception) -> None:
+        """Halve the tiles after one of this side did not fit. Raises: OutOfMemoryError if that cannot be."""
+        half = padded_size(max(side // 2, MIN_TILE), self.manifest.size_multiple)
+        if half >= side:
+            raise OutOfMemoryError(
+                f"memory ran out on {self.device} with tiles of {side} pixels, the smallest there are; close other "
+                "programs, or use a machine with more memory"
+            ) from error
+        with self._lock:
+            first = self._largest_core is None
+            self._largest_core = min(half, self._largest_core or half)
+        if first:
+            _log.warning("memory ran out with tiles of %d pixels; going on with %d", side, half)
+
+    def _widening(self) -> int:
+        """How many times larger activations are than the graphs' types say: CPUs compute in float32 what is half."""
+        return 2 if self._backend.gpu is None and self.manifest.precision in ("fp16", "bf16") else 1
+
+    def _budget(self) -> dict[str, Any]:
+        """What a tile may take by itself, and at most: `budget` and `most` of :func:`core_size`."""
+        gpu = self._backend.gpu
+        if gpu is not None:
+            free = gpu_free_memory(gpu)
+            return {} if free is None else {"budget": free // 2}
+        most = available_memory() // 2
+        return {"budget": min(AUTO_BUDGET_BYTES, most), "most": most}
+
+
+def _least(backend: Backend) -> tuple[int, int]:
+    """Height and width that windows must have."""
+    return backend.window_limits.min if backend.window_limits is not None else (1, 1)
+
+
+def window_noise(manifest: Manifest, tile: Tile, *, seed: int, sample: int) -> dict[int, NDArray[np.float32]]:
+    """The standard normal latents of a tile's window, by level: float32 C×h×w."""
+    noise = {}
+    for entry in manifest.latent_levels:
+        window = tile.latent_window(entry.level, manifest.scale)
+        noise[entry.level] = standard_normal(
+            seed,
+            sample,
+            entry.level,
+            channels=entry.channels,
+            top=window.top,
+            left=window.left,
+            height=window.height,
+            width=window.width,
+        )
+    return noise
+
+
+class _Gathered:
+    """The samples of a tile, or their mean or standard deviation, of which only two pictures are held."""
+
+    def __init__(self, reduce: Reduce | None) -> None:
+        self._reduce = reduce
+        self._all: list[NDArray[np.float32]] = []
+        self._count = 0
+        self._mean = self._squares = np.zeros(0, np.float32)
+
+    def add(self, picture: NDArray[np.float32]) -> None:
+        if self._reduce is None:
+            self._all.append(picture)
+            return
+        # Welford's update: the sum of squared deviations without a difference of large numbers.
+        picture = np.clip(picture, 0, 1)
+        self._count += 1
+        if self._count == 1:
+            self._mean, self._squares = picture, np.zeros_like(picture)
+            return
+        change = picture - self._mean
+        self._mean = self._mean + change / np.float32(self._count)
+        self._squares += change * (picture - self._mean)
+
+    def pictures(self) -> list[NDArray[np.float32]]:
+        if self._reduce is None:
+            return self._all
+        if self._reduce == "mean":
+            return [self._mean]
+        return [np.sqrt(self._squares / np.float32(self._count - 1))]

@@ -1,0 +1,96 @@
+"""The command that builds engines into a bundle, for everything that tells somebody to run it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from srflow_sdk import tiles
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile
+
+RTX_SMS = (75, 80, 86, 89, 120, 121)
+"""GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need TensorRT."""
+
+
+def engines_command(
+    bundle: str | os.PathLike[str],
+    *,
+    runtime: EngineRuntime,
+    precision: EnginePrecision,
+    sms: tuple[int, ...] = (),
+    profile: LrProfile | None = None,
+    builder_level: int | None = None,
+    workspace: int | None = None,
+) -> str:
+    """A line for a POSIX shell. The arguments are those of :class:`srflow_export.engines._build.EngineRequest`."""
+    option = "--trt" if runtime == "tensorrt" else "--rtx"
+    words = ["srflow-export", "--engines-for", os.fspath(bundle), option, precision]
+    if sms:
+        words += ["--sm", *map(str, sorted(set(sms)))]
+    if profile is not None:
+        words += ["--shapes", str(profile)]
+    if builder_level is not None:
+        words += ["--builder-level", str(builder_level)]
+    if workspace is not None:
+        words += ["--workspace", _gibibytes(workspace)]
+    return shlex.join(words)
+
+
+def first_command(bundle: Bundle, *, runtime: EngineRuntime, compute_capability: str | None) -> str:
+    """Builds a library's first engines of a bundle, for this GPU; where there is none, for GeForce 40 and 50."""
+    precision: EnginePrecision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
+    sms = (89, 120) if compute_capability is None else (_sm(compute_capability),)
+    return _command_for(bundle, runtime=runtime, precision=precision, sms=sms, known=RTX_SMS)
+
+
+def rebuild_command(bundle: Bundle, record: EngineRecord, *, compute_capability: str, shapes: bool = True) -> str:
+    """Builds a bundle's engines again: for the record's GPUs if this one is among them, else for this one alone.
+
+    compute_capability: this GPU's, such as "8.9". shapes: name the record's sizes, where they are not what is built for
+    by default; False leaves them for the reader to add.
+    """
+    mine = compute_capability in record.compute_capabilities
+    capabilities = record.compute_capabilities if mine else (compute_capability,)
+    return _command_for(
+        bundle,
+        runtime=record.runtime,
+        precision=record.precision,
+        sms=tuple(_sm(capability) for capability in capabilities),
+        known=(*RTX_SMS, *(_sm(capability) for capability in record.compute_capabilities)),
+        profile=record.profile if shapes and record.profile != _default_profile(bundle) else None,
+    )
+
+
+def _command_for(
+    bundle: Bundle,
+    *,
+    runtime: EngineRuntime,
+    precision: EnginePrecision,
+    sms: tuple[int, ...],
+    known: tuple[int, ...],
+    profile: LrProfile | None = None,
+) -> str:
+    """TensorRT's command where TensorRT-RTX does not build for these GPUs, such as those of data centres."""
+    if runtime == "tensorrt" or not set(sms) <= set(known):
+        return engines_command(bundle.path, runtime="tensorrt", precision=precision, profile=profile)
+    return engines_command(bundle.path, runtime=runtime, precision=precision, sms=sms, profile=profile)
+
+
+def _default_profile(bundle: Bundle) -> LrProfile:
+    manifest = bundle.manifest
+    return tiles.common_gpu_profile(
+        multiple=manifest.size_multiple,
+        halo=manifest.halo,
+        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+    )
+
+
+def _sm(compute_capability: str) -> int:
+    return int(compute_capability.replace(".", ""))
+
+
+def _gibibytes(size: int) -> str:
+    """The shortest number that srflow-export reads back as the same bytes."""
+    numbers = (f"{size / 2**30:.{digits}g}" for digits in range(4, 18))
+    return next(number for number in numbers if int(float(number) * 2**30) == size)

@@ -1,0 +1,204 @@
+"""The formats: how they are told apart by content, and what those that we write can hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from srflow_sdk._files import libvips
+from srflow_sdk.errors import ArgumentError, ImageError
+
+MAX_PIXELS = 100_000_000
+"""Largest file read by default, width × height: a small file can claim any size, and its output has scale² as many."""
+
+READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
+"""What :class:`~srflow_sdk._files.ImageWriter` can write; .avif only where libvips is built with it."""
+
+SNIFFED_BYTES = 1 << 16
+"""How much of a file :func:`loader_of`, :func:`foreign_format` and :func:`claimed_sizes` want to see."""
+
+_MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
+_RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
+
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"BM", "a BMP"),
+    (b"%PDF", "a PDF"),
+    (b"%!PS", "a PostScript"),
+    (b"8BPS", "a Photoshop"),
+    (b"\xff\x0a", "a JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR"),
+    (b"#?RADIANCE", "a Radiance HDR"),
+    (b"#?RGBE", "a Radiance HDR"),
+    (b"\0\0\1\0", "an icon"),
+    (b"qoif", "a QOI"),
+    (b"DDS ", "a DDS"),
+    (b"SIMPLE  =", "a FITS"),
+    (b"gimp xcf", "a GIMP"),
+    (b"\x8aMNG", "an MNG"),
+    (b"FUJIFILMCCD-RAW", "a camera raw"),
+    (b"IIU\0", "a camera raw"),
+    (b"IIRO", "a camera raw"),
+    (b"PK\3\4", "a ZIP"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One that can be written.
+
+    saver: of libvips. bits: of one channel, for integers. holds_float: whether float32 stays float32. holds_gray: or
+    whether gray becomes RGB.
+    max_side: pixels. options: of the saver.
+    """
+
+    name: str
+    saver: str
+    bits: int
+    max_side: int
+    holds_float: bool = False
+    holds_alpha: bool = True
+    holds_gray: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """What pixels of a dtype are kept as."""
+        if dtype == np.float32 and self.holds_float:
+            return dtype
+        return np.dtype(np.uint8 if dtype == np.uint8 or self.bits == 8 else np.uint16)
+
+
+_JPEG = Format(
+    name="JPEG",
+    saver="jpegsave",
+    bits=8,
+    max_side=65_500,
+    holds_alpha=False,
+    options={"Q": 95},  # optimised coding is 3 % smaller, and holds the whole picture: 1.2 GB for 96 megapixels
+)
+_TIFF = Format(
+    name="TIFF",
+    saver="tiffsave",
+    bits=16,
+    max_side=_MAX_WIDTH,
+    holds_float=True,
+    options={"compression": "deflate", "level": 3, "predictor": "horizontal"},
+)
+_FORMATS = {
+    # 6 % larger than the smallest that libvips can make, in half the time.
+    ".png": Format(
+        name="PNG", saver="pngsave", bits=16, max_side=_MAX_WIDTH, options={"compression": 3, "filter": "sub"}
+    ),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": Format(name="WebP", saver="webpsave", bits=8, max_side=16_383, holds_gray=False, options={"Q": 95}),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".avif": Format(
+        # More effort makes 2 % smaller files in 4 times the time.
+        name="AVIF",
+        saver="heifsave",
+        bits=8,
+        max_side=65_536,
+        holds_gray=False,
+        options={"Q": 85, "compression": "av1", "effort": 0},
+    ),
+}
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """What a name's ending stands for. Raises: ArgumentError for endings that cannot be written."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise ArgumentError(f"{path}: the ending says the format; it can be {', '.join(WRITABLE)}")
+    return _FORMATS[suffix]
+
+
+def check_writable(path: str | os.PathLike[str], *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
+    """The lower-case ending of a name that can be written, known before any work is done.
+
+    channels: of the pixels to come, 1 … 4; 2 and 4 have transparency. size: their width and height, where known.
+    Raises: ArgumentError for other endings, ImageError if the format cannot hold the channels or the size, or this
+    build of libvips cannot write it.
+    """
+    kind = format_of(path)
+    if channels in (2, 4) and not kind.holds_alpha:
+        raise ImageError(f"{path} cannot be written: {kind.name} has no transparency; use .png or .webp")
+    if size is not None and max(size) > kind.max_side:
+        raise ImageError(
+            f"{path} cannot be written: {size[0]}×{size[1]} pixels, and the side of a {kind.name} file is at most "
+            f"{kind.max_side:,}; use .png or .tif"
+            if kind.max_side < _MAX_WIDTH
+            else f"{path} cannot be written: {size[0]}×{size[1]} pixels, and sides are at most {kind.max_side:,}"
+        )
+    if kind.saver == "heifsave" and not libvips.has_saver("heifsave"):
+        raise ImageError(f"{path} cannot be written: this build of libvips has no AVIF; use .png, .webp or .tif")
+    return Path(path).suffix.lower()
+
+
+def loader_of(head: bytes, *, name: str) -> str | None:
+    """The libvips loader for a file that begins with these bytes; None if it is none of :data:`READABLE`.
+
+    Only these loaders are ever called: libvips has others, for formats that run programs or fetch files.
+    name: of the file; camera raws look like TIFF inside.
+    """
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "pngload"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpegload"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webpload"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gifload"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and not name.lower().endswith(_RAW_ENDINGS):
+        return "tiffload"
+    if head[4:8] == b"ftyp" and _is_heif(head):
+        return "heifload"
+    return None
+
+
+def foreign_format(head: bytes, *, name: str) -> str | None:
+    """What to call a file that :func:`loader_of` knows not, with its article: "a BMP"; None for what is no image."""
+    for magic, words in _FOREIGN:
+        if head.startswith(magic):
+            return words
+    if name.lower().endswith(_RAW_ENDINGS) or head[4:12] == b"ftypcrx ":
+        return "a camera raw"
+    if head[4:8] == b"ftyp":
+        return "a video"
+    if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
+        return "a PNM"
+    if b"<svg" in head[:1024]:
+        return "an SVG"
+    return None
+
+
+def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
+    """Widths and heights that a PNG's or HEIF's first bytes claim: of absurd ones libpng says that the file is damaged,
+    and libheif's are too much for libvips, which complains on standard error.
+    """
+    if loader == "pngload":
+        return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
+    if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
+        return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
+    return []
+
+
+def is_sequence(head: bytes) -> bool:
+    """Whether an AVIF or HEIC file calls itself an animation: libheif shows its first picture in silence."""
+    return head[4:12] in (b"ftypavis", b"ftyphevc", b"ftypmsf1")
+
+
+def _is_heif(head: bytes) -> bool:
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 256), 4))]
+    return any(brand in (b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1") for brand in brands)

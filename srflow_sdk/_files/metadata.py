@@ -1,0 +1,200 @@
+"""What travels with the pixels of a file: colour profile, EXIF, XMP, IPTC, resolution."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srflow_sdk._files import exif, iptc, libvips
+from srflow_sdk._files.formats import Format
+
+_LOGGER = logging.getLogger(__name__)
+
+UNNAMED_RESOLUTION = 72 / 25.4
+"""Pixels per mm written where none is known: libvips always writes one, and this is what software assumes of files
+that name none."""
+
+MAX_BLOCK_BYTES = 1 << 20
+"""Of an EXIF block or XMP packet that is read."""
+
+_MAX_BYTES = {"icc_profile": 4 << 20, "exif": MAX_BLOCK_BYTES, "xmp": MAX_BLOCK_BYTES, "iptc": 60_000}
+_NAMES = {"icc_profile": "colour profile", "exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC block"}
+_FIELDS = {"icc_profile": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_MAX_RESOLUTION = 1e5  # pixels per mm
+_PROFILE_HEADER = 128
+_OF_THUMBNAIL = "exif-ifd1-"
+_COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What travels from file to file beside the pixels; all of it optional.
+
+    icc_profile: of the pixel values, as it stands in the file, which may be damaged; None means sRGB.
+    exif: as libvips' exif-data, with orientation 1 and without thumbnail; camera, exposure, GPS and notes are kept.
+    xmp: the packet as it stands in the file. iptc: the records alone.
+    resolution: pixels per mm, x and y; None where the file names none.
+    """
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    resolution: tuple[float, float] | None = None
+
+    def enlarged(self, scale: int) -> Metadata:
+        """That of an image with `scale` times as many pixels a side, so that it prints at the same size."""
+        if self.resolution is None:
+            return self
+        x, y = self.resolution
+        return dataclasses.replace(self, resolution=(x * scale, y * scale))
+
+
+def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Metadata:
+    """Read it from an opened libvips image. Blocks that are broken or of absurd size are left out, and logged.
+
+    path: of the file, for the log. converted: whether their values were made sRGB, so that the file's profile is
+    not theirs. swapped: whether applying the orientation exchanges x and y.
+    """
+    blocks = {name: _block(image, path, name) for name in _FIELDS}
+    blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
+    if blocks["exif"] is not None:
+        blocks["exif"] = exif.upright(blocks["exif"])
+        if blocks["exif"] is None:
+            _LOGGER.warning("%s: its EXIF block is left out: it is damaged", path)
+    if blocks["iptc"] is not None:
+        blocks["iptc"] = iptc.captions(blocks["iptc"])
+    resolution = _resolution(image)
+    if resolution is None and blocks["exif"] is not None:  # WebP and AVIF have no other place for it
+        loaded = _loaded(blocks["exif"])
+        resolution = _resolution(loaded) if loaded is not None else None
+    if resolution is not None and swapped:
+        resolution = (resolution[1], resolution[0])
+    return Metadata(**blocks, resolution=resolution)
+
+
+def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
+    """A libvips image with the metadata set, for a saver, which brings EXIF's dimensions up to date itself.
+
+    What the format or libvips cannot hold is left out, and logged: only JPEG has IPTC that others read, and little room
+    for XMP. Gray in a profile becomes RGB in sRGB where the format has no gray. path: of the file, for the log.
+    """
+    pyvips = libvips.pyvips()
+    jpeg = kind.saver == "jpegsave"
+    x, y = resolution = metadata.resolution or (UNNAMED_RESOLUTION, UNNAMED_RESOLUTION)
+    image = image.copy(xres=x, yres=y)
+    has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
+    if has_profile:
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["icc_profile"], metadata.icc_profile)
+        if image.bands <= 2 and not kind.holds_gray:
+            image = _gray_as_srgb(image)
+            has_profile = False
+    if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=max_xmp_bytes(jpeg=jpeg)):
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
+    if metadata.iptc is not None and jpeg and _fits(metadata.iptc, "iptc", path):
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], iptc.for_jpeg(metadata.iptc))
+    block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
+    loaded = _loaded(exif.with_resolution(block, resolution)) if block is not None else None
+    if loaded is not None:
+        # The block and its entries one by one too: savers drop the entries of the block that are not on the image.
+        for key in loaded.get_fields():
+            if key.startswith("exif-") and not key.startswith(_OF_THUMBNAIL):
+                image.set_type(loaded.get_typeof(key), key, loaded.get(key))
+        if not has_profile and image.get_typeof(_COLOUR_SPACE):
+            image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    return image
+
+
+def max_xmp_bytes(*, jpeg: bool) -> int:
+    """The largest XMP packet that is written; JPEG has one segment for it."""
+    return 65_000 if jpeg else _MAX_BYTES["xmp"]
+
+
+def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
+    """The block, or as much of it as can be written; what is left out is logged. path: of the file, for the log."""
+    if block is None or len(block) <= exif.MAX_BYTES:
+        return block
+    _LOGGER.warning(
+        "%s: EXIF of %d bytes is more than the limit of %d: maker's notes and long values are left out",
+        path,
+        len(block),
+        exif.MAX_BYTES,
+    )
+    return exif.fitting(block)
+
+
+def _block(image: Any, path: Path, name: str) -> bytes | None:
+    value = libvips.field(image, _FIELDS[name])
+    return value if isinstance(value, bytes) and value and _fits(value, name, path) else None
+
+
+def _fits(block: bytes, name: str, path: Path, *, limit: int | None = None) -> bool:
+    limit = limit or _MAX_BYTES[name]
+    if len(block) > limit:
+        _LOGGER.warning(
+            "%s: %s left out: %d bytes are more than the limit of %d", path, _NAMES[name], len(block), limit
+        )
+    return len(block) <= limit
+
+
+def _of_declared_length(profile: bytes | None) -> bytes | None:
+    """A profile without what some software pads it with: libvips and others refuse it then."""
+    if profile is None:
+        return None
+    declared = int.from_bytes(profile[:4], "big")
+    return profile[:declared] if declared > _PROFILE_HEADER else profile
+
+
+def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
+    """Whether it is a profile at all, and for gray or RGB as the pixels are; libvips may refuse to write others."""
+    space = b"GRAY" if channels <= 2 else b"RGB "
+    if (
+        len(profile) <= _PROFILE_HEADER + 4
+        or profile[36:40] != b"acsp"
+        or int.from_bytes(profile[:4], "big") != len(profile)
+    ):
+        why = "it is damaged"
+    elif profile[16:20] != space:
+        why = f"it is for {profile[16:20]!r} values, and the pixels are {space!r}"
+    else:
+        return _fits(profile, "icc_profile", path)
+    _LOGGER.warning("%s: colour profile left out: %s", path, why)
+    return False
+
+
+def _gray_as_srgb(image: Any) -> Any:
+    """Gray in a profile as RGB that looks the same without one."""
+    colours = image.icc_transform(
+        "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=8
+    ).copy()
+    colours.remove(_FIELDS["icc_profile"])
+    return colours
+
+
+def _resolution(image: Any) -> tuple[float, float] | None:
+    x, y = float(image.xres), float(image.yres)
+    # What libvips says where a file names none: 1, or 72 dots per inch, which only a PNG's rounding tells from a true
+    # value, and other formats' unit.
+    is_png = image.get("vips-loader").startswith("pngload")
+    if x == y and (x in (1.0, 2.834) if is_png else x == 1.0 or not image.get_typeof("resolution-unit")):
+        return None
+    if not all(math.isfinite(value) and 0 < value < _MAX_RESOLUTION for value in (x, y)):
+        return None
+    return x, y
+
+
+def _loaded(block: bytes) -> Any | None:
+    """An image that libvips loaded with this EXIF in it; None if the block is too large, or not understood."""
+    if len(block) > exif.MAX_BYTES:
+        return None
+    pyvips = libvips.pyvips()
+    jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
+    try:
+        return pyvips.Image.jpegload_buffer(exif.carrier(block, jpeg))
+    except pyvips.Error:
+        return None

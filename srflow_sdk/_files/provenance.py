@@ -1,0 +1,148 @@
+"""How an output was made, kept in its XMP packet so that the exact picture can be made again.
+
+The properties stand in one rdf:Description, in the namespace :data:`NAMESPACE`. A packet that was in the input stays,
+prefixes and all; only an earlier provenance in it is replaced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import re
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any
+from xml.dom import minidom
+
+from srflow_sdk._files import xmp
+
+_LOGGER = logging.getLogger(__name__)
+
+NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
+
+_XMLNS = "http://www.w3.org/2000/xmlns/"
+_EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
+_UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How an output was made. With the same source, model and SDK, these values make the same picture again.
+
+    model, model_sha256: name and digest of the bundle. tau: temperature; None means that a map was used, so that the
+    picture cannot be made again from this alone. seed, sample, latent_scheme: of the random field.
+    tile: side of a tile's core in LR pixels, None for one tile. consistent: projected onto the LR image.
+    source: file name without folders. source_sha256: of the file's bytes.
+    """
+
+    model: str
+    model_sha256: str
+    tau: float | None
+    seed: int
+    sample: int
+    latent_scheme: int
+    sdk_version: str
+    tile: int | None
+    consistent: bool
+    source: str
+    source_sha256: str
+
+
+def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
+    """An XMP packet with the provenance in it.
+
+    packet: the input's; it is left out if it is no well-formed XMP, or would make more than max_bytes.
+    """
+    merged = _merged(packet, provenance) if packet is not None else None
+    if packet is not None and (merged is None or len(merged) > max_bytes):
+        _LOGGER.warning("%s: its XMP packet is not carried over: it is malformed or too large", provenance.source)
+        merged = None
+    if merged is None:
+        merged = _merged(_EMPTY.encode(), provenance)
+    return merged or b""
+
+
+def provenance_in(packet: bytes | None) -> Provenance | None:
+    """The provenance in an XMP packet; None if there is none, or none that is whole."""
+    document = xmp.parsed(packet) if packet is not None else None
+    try:
+        root = xmp.rdf(document) if document is not None else None
+        for description in root.getElementsByTagNameNS(xmp.RDF, "Description") if root is not None else ():
+            if description.hasAttributeNS(NAMESPACE, "model_sha256"):
+                return _from_attributes(description)
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
+    document = xmp.parsed(packet)
+    try:
+        root = xmp.rdf(document) if document is not None else None
+        if document is None or root is None:
+            return None
+        _remove_own(root)
+        root.appendChild(_description(document, provenance))
+        return xmp.packet_of(document)
+    except RecursionError:
+        return None
+
+
+def _description(document: minidom.Document, provenance: Provenance) -> minidom.Element:
+    element = document.createElementNS(xmp.RDF, "rdf:Description")
+    for prefix, uri in (("rdf", xmp.RDF), ("srflow", NAMESPACE)):
+        element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
+    element.setAttributeNS(xmp.RDF, "rdf:about", "")
+    for field in dataclasses.fields(provenance):
+        text = _text(getattr(provenance, field.name), kind=str(field.type))
+        element.setAttributeNS(NAMESPACE, f"srflow:{field.name}", text)
+    return element
+
+
+def _text(value: Any, *, kind: str) -> str:
+    """Exact: floats as Python writes them, and None, True, False too."""
+    if value is None or kind == "bool":
+        return str(value)
+    if kind == "str":
+        return _UNSAFE.sub(lambda match: urllib.parse.quote(match[0], safe="", errors="surrogateescape"), value)
+    return repr(float(value) if kind.startswith("float") else int(value))
+
+
+def _from_attributes(description: minidom.Element) -> Provenance:
+    """Raises: ValueError if a property is missing or malformed."""
+    values = {}
+    for field in dataclasses.fields(Provenance):
+        if not description.hasAttributeNS(NAMESPACE, field.name):
+            raise ValueError(field.name)
+        text = description.getAttributeNS(NAMESPACE, field.name)
+        values[field.name] = _PARSERS[str(field.type)](text)
+    return Provenance(**values)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(text)
+    return text == "True"
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+_PARSERS: dict[str, Any] = {
+    "str": lambda text: urllib.parse.unquote(text, errors="surrogateescape"),
+    "int": int,
+    "bool": _boolean,
+    "float | None": lambda text: None if text == "None" else _finite(text),
+    "int | None": lambda text: None if text == "None" else int(text),
+}
+
+
+def _remove_own(root: minidom.Element) -> None:
+    for description in list(root.getElementsByTagNameNS(xmp.RDF, "Description")):
+        if description.hasAttributeNS(NAMESPACE, "model_sha256") and description.parentNode is not None:
+            description.parentNode.removeChild(description)

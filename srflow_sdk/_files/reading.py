@@ -1,0 +1,299 @@
+"""Reading image files through libvips: rows from the top while they are decoded, upright, 8 and 16 bits exactly."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._files import formats, libvips, png, tiff
+from srflow_sdk._files.formats import MAX_PIXELS
+from srflow_sdk._files.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
+from srflow_sdk._files.provenance import Provenance, provenance_in
+from srflow_sdk.errors import ImageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+PathLike = str | os.PathLike[str]
+
+_BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
+_AS_THEY_ARE = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
+_DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+_MAX_SIDE = 10_000_000  # libvips' own limit, in the versions that have the lowest
+_HELD_IN_ORDER = (1, 2)  # orientations for which rows come from the top
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """An image as read from a file.
+
+    pixels: uint8, uint16 or float32 (in [0, 1]), H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or H×W×4 (RGB, alpha),
+    upright. metadata: what else the file holds; hand it to :func:`~srflow_sdk._files.write_image`.
+    """
+
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile that the values are in; None means sRGB."""
+        return self.metadata.icc_profile
+
+
+def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
+    """Open a PNG, JPEG, WebP, TIFF, still GIF or (where libvips has them) AVIF or HEIC file, whatever its ending.
+
+    Nothing is decoded yet. 16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be
+    in [0, 1]. EXIF orientation is applied. CMYK and Lab become sRGB; RGB and gray values stay in the file's own
+    profile. Palettes become RGB, gray stays gray.
+
+    Rows are decoded as they are asked for, in memory that does not grow with the height; but WebP, AVIF, HEIC,
+    interlaced or progressive files, and those whose orientation turns them, are decoded whole by libvips (those it
+    turns in a temporary file, beyond 100 MB).
+
+    Of a TIFF whose further pages are smaller versions of the first, the first is read; its EXIF comes without maker's
+    notes. Metadata that cannot be kept is logged.
+
+    Raises: ImageError, one line, if the file is missing, empty, truncated, damaged, of another format, holds several
+    frames or pages, or more than max_pixels pixels. MissingExtraError where libvips cannot be loaded.
+    """
+    source = Path(path)
+    libvips.forget_errors()
+    loader = _loader(source, max_pixels)
+    image = _opened(source, loader)
+    _refuse(source, image, max_pixels)
+    return ImageReader(source, image, loader)
+
+
+def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
+    """Read a whole file; see :func:`open_image`, whose errors it raises."""
+    with open_image(path, max_pixels=max_pixels) as reader:
+        return ImageFile(pixels=reader.read_rows(reader.height), metadata=reader.metadata)
+
+
+def read_provenance(path: PathLike) -> Provenance | None:
+    """How a file was made, from its header alone; None if it does not say, or not in full.
+
+    Raises: ImageError if the file cannot be read, as :func:`open_image`, but for no limit of pixels.
+    """
+    source = Path(path)
+    image = _opened(source, _loader(source, max_pixels=None))
+    packet = libvips.field(image, "xmp-data")
+    return provenance_in(packet) if isinstance(packet, bytes) else None
+
+
+class ImageReader:
+    """An open image file, from :func:`open_image`. Close it, or use it as a context manager.
+
+    path: of the file. width, height: upright, in pixels. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
+    alpha). dtype: uint8, uint16 or float32. metadata: what else the file holds.
+
+    Any thread may read, one at a time.
+    """
+
+    def __init__(self, path: Path, image: Any, loader: str) -> None:
+        orientation = libvips.field(image, "orientation") or 1
+        if orientation not in _HELD_IN_ORDER:
+            image = _opened(path, loader, access="random")
+        with _one_line(path):
+            upright, converted = _converted(image.autorot())
+            self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4)
+        self.path = path
+        self.width: int = upright.width
+        self.height: int = upright.height
+        self.channels: int = upright.bands
+        self.dtype: np.dtype[Any] = np.dtype(_DTYPES[upright.format])
+        self._image = upright
+        self._region: Any = None
+        self._row = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Closing twice is harmless."""
+        self._image = self._region = None
+
+    def read_rows(self, count: int) -> NDArray[Any]:
+        """The next `count` rows, from top to bottom: count×width×channels of the dtype.
+
+        Raises: ImageError if the file is damaged there, fewer rows are left, or it was closed.
+        """
+        if self._image is None:
+            raise ImageError(f"{self.path}: the file was closed")
+        if not 0 < count <= self.height - self._row:
+            raise ImageError(f"{self.path}: {count} rows were asked for, and {self.height - self._row} are left")
+        rows = np.empty((count, self.width, self.channels), self.dtype)
+        for start in range(0, count, _BAND_ROWS):
+            band = rows[start : start + _BAND_ROWS]
+            with _one_line(self.path):
+                if self._region is None:
+                    self._region = libvips.pyvips().Region.new(self._image)
+                data = self._region.fetch(0, self._row, self.width, len(band))
+            band[...] = np.frombuffer(data, self.dtype).reshape(band.shape)
+            self._row += len(band)
+            if self.dtype == np.float32:
+                _check_range(self.path, band)
+        return rows
+
+
+class _one_line:  # noqa: N801  (reads as a statement)
+    """Turns what libvips and the system raise into an ImageError that begins with the path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise ImageError(f"{self._path}: the file cannot be read: {error.strerror or error}") from error
+        if isinstance(error, ValueError):
+            raise ImageError(f"{self._path}: the file cannot be read: {error}") from error
+        if isinstance(error, libvips.pyvips().Error):
+            raise ImageError(f"{self._path}: {_explained(libvips.reason(error))}") from error
+
+
+def _loader(source: Path, max_pixels: int | None) -> str:
+    """The libvips loader for a file, by its content.
+
+    Raises: ImageError for what is no regular file, empty, or of a format that is not read.
+    """
+    with _one_line(source):
+        try:
+            status = source.stat()
+        except FileNotFoundError:
+            raise ImageError(f"{source}: there is no such file") from None
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{source}: this is a directory; name the files in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{source}: this is not a regular file")
+        if status.st_size == 0:
+            raise ImageError(f"{source}: the file is empty")
+        with source.open("rb") as file:
+            head = file.read(formats.SNIFFED_BYTES)
+    loader = formats.loader_of(head, name=source.name)
+    if loader is None:
+        foreign = formats.foreign_format(head, name=source.name)
+        if foreign is None:
+            raise ImageError(f"{source}: this is not an image file of a format that can be read")
+        raise ImageError(f"{source}: this is {foreign} file, which is not read here; convert it to PNG or TIFF")
+    if max_pixels is not None and loader == "heifload" and formats.is_sequence(head):
+        raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
+    for width, height in formats.claimed_sizes(head, loader=loader):
+        _check_size(source, width, height, max_pixels)
+    if loader == "tiffload":
+        directory = tiff.first_directory(source)
+        _check_size(source, directory.width, directory.height, max_pixels)
+    return loader
+
+
+def _opened(source: Path, loader: str, *, access: str = "sequential") -> Any:
+    pyvips = libvips.pyvips()
+    with _one_line(source):
+        # A Source, because vips caches by file name otherwise, and would read options out of one like "a[1]".
+        opened = pyvips.Source.new_from_file(os.fsencode(source) if os.name == "posix" else str(source))
+        image = getattr(pyvips.Image, f"{loader}_source")(opened, access=access, fail_on="error")
+        return _with_what_libvips_misses(image, source, loader)
+
+
+def _with_what_libvips_misses(image: Any, source: Path, loader: str) -> Any:
+    """EXIF of TIFF, metadata and orientation that a PNG has behind its pixels, and how many frames it has."""
+    pyvips = libvips.pyvips()
+    blocks: dict[str, bytes | None] = {}
+    if loader == "tiffload":
+        blocks["exif-data"] = tiff.read_exif(source)
+    elif loader == "pngload":
+        chunks = png.further_chunks(source, max_bytes=MAX_BLOCK_BYTES)
+        blocks = {"exif-data": chunks.exif, "xmp-data": chunks.xmp}
+        if chunks.frames > 1:
+            image = image.copy()
+            image.set_type(pyvips.GValue.gint_type, "n-pages", chunks.frames)
+    for name, block in blocks.items():
+        if block is not None and not image.get_typeof(name):
+            image = image.copy()
+            image.set_type(pyvips.GValue.blob_type, name, block)  # of EXIF, libvips takes the orientation
+    return image
+
+
+def _refuse(source: Path, image: Any, max_pixels: int) -> None:
+    """Raises: ImageError for what is known from the header alone."""
+    _check_size(source, image.width, image.height, max_pixels)
+    loader = image.get("vips-loader")
+    pages = libvips.field(image, "n-pages") or 1
+    is_variants = loader.startswith("heifload")  # as a HEIC's further images are
+    if pages > 1 and not is_variants and not (loader.startswith("tiffload") and tiff.is_one_picture(source)):
+        raise ImageError(f"{source}: the file holds {pages} frames or pages; save the one you want as its own file")
+    if image.interpretation in ("lab", "labs", "labq", "cmyk"):
+        return
+    if image.format not in _DTYPES:
+        raise ImageError(
+            f"{source}: its pixels are of type {image.format}; save it with 8 or 16 bits per channel or as float32"
+        )
+    if (
+        loader.startswith("tiffload")
+        and (image.bands == 2 or image.format == "float")
+        and tiff.first_directory(source).is_planar
+    ):
+        raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
+    if image.bands > 4:
+        raise ImageError(f"{source}: it has {image.bands} channels; save it as gray or RGB, with or without alpha")
+
+
+def _check_size(source: Path, width: int, height: int, max_pixels: int | None) -> None:
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageError(
+            f"{source}: {width}×{height} pixels are more than the limit of {max_pixels:,}; if you trust the file, "
+            "raise max_pixels (--max-pixels)"
+        )
+    if max(width, height) > _MAX_SIDE:
+        raise ImageError(f"{source}: {width}×{height} pixels; the file is damaged, or larger than libvips can read")
+
+
+def _converted(image: Any) -> tuple[Any, bool]:
+    """The image as gray or RGB of a dtype that we hand on, and whether its values were changed to sRGB for that."""
+    depth = 16 if image.format == "ushort" else 8
+    if image.interpretation == "cmyk":
+        return image.icc_transform("srgb", embedded=True, intent="perceptual", depth=depth), True
+    if image.format == "float" and image.interpretation not in ("lab", "xyz"):
+        return image, False
+    if image.interpretation not in _AS_THEY_ARE and image.bands >= 3:
+        deep = depth == 16 or image.interpretation == "labs"
+        image = image.colourspace("rgb16" if deep else "srgb")
+        return image.cast("ushort" if deep else "uchar"), True
+    return image.cast("ushort" if depth == 16 else "uchar"), False
+
+
+def _check_range(path: Path, rows: NDArray[np.float32]) -> None:
+    low, high = float(rows.min()), float(rows.max())
+    if not (low >= 0 and high <= 1):  # also NaN
+        raise ImageError(
+            f"{path}: its values reach from {low:.4g} to {high:.4g}; floating-point files must be in [0, 1]: scale it, "
+            "or save it with 16 bits per channel"
+        )
+
+
+def _explained(cause: str) -> str:
+    if "samples out of range" in cause:
+        return "its pixels are of a type that libvips cannot read (64 bits?); save it with 16 bits or as float32"
+    if "labq" in cause:
+        return "its colours are Lab with 8 bits, which libvips cannot read; save it as RGB"
+    if "codec" in cause.lower() or "decoder" in cause.lower() or "plugin" in cause.lower():
+        return f"this build of libvips cannot decode it ({cause})"
+    return f"the file is damaged, truncated or unsupported ({cause})" if cause else "the file is damaged or truncated"

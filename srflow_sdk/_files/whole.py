@@ -1,0 +1,91 @@
+"""Whether files end as their formats end: a kill or a full disk leaves beginnings, which may open and look right."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from srflow_sdk._files import directories
+from srflow_sdk._files.directories import Entry, Layout
+
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 273, 279, 324, 325
+_MAX_ARRAY = 64 << 20
+_MAX_BOXES = 1000
+
+
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether a file that :class:`~srflow_sdk._files.ImageWriter` can have written reaches to its end.
+
+    Cheap: pixels are not decoded, so that damage in the middle is not seen. False for other formats, and for what is
+    missing or cannot be read; nothing is raised.
+    """
+    try:
+        source = Path(path)
+        if not source.is_file():
+            return False
+        with source.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return _ends_well(file, file.read(16), size)
+    except (*directories.UNREADABLE, MemoryError):
+        return False
+
+
+def _ends_well(file: BinaryIO, head: bytes, size: int) -> bool:
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _last(file, size, len(_PNG_END)) == _PNG_END
+    if head.startswith(b"\xff\xd8\xff"):
+        return _last(file, size, 2) == b"\xff\xd9"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 == size
+    if head.startswith((b"II", b"MM")):
+        return _is_whole_tiff(file, size)
+    if head[4:8] == b"ftyp":
+        return _has_whole_boxes(file, size)
+    return False
+
+
+def _last(file: BinaryIO, size: int, count: int) -> bytes:
+    file.seek(max(size - count, 0))
+    return file.read(count)
+
+
+def _is_whole_tiff(file: BinaryIO, size: int) -> bool:
+    """Whether the first directory, its values and all strips lie within the file; EXIF stands before it."""
+    layout, first = directories.header(file)
+    found, _ = directories.entries(file, layout, first)
+    arrays = {}
+    for entry in found:
+        if entry.tag in (_STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES):
+            held = directories.value(file, layout, entry, max_bytes=_MAX_ARRAY)
+            arrays[entry.tag] = directories.numbers(layout, held) if held is not None else ()
+    offsets = arrays.get(_STRIP_OFFSETS) or arrays.get(_TILE_OFFSETS) or ()
+    sizes = arrays.get(_STRIP_SIZES) or arrays.get(_TILE_SIZES) or ()
+    if not offsets or len(offsets) != len(sizes) or not _values_within(found, layout, size):
+        return False
+    return all(at > 0 and count > 0 and at + count <= size for at, count in zip(offsets, sizes, strict=True))
+
+
+def _values_within(found: list[Entry], layout: Layout, size: int) -> bool:
+    places = [directories.extent(layout, entry) for entry in found]
+    return all(place is None or sum(place) <= size for place in places)
+
+
+def _has_whole_boxes(file: BinaryIO, size: int) -> bool:
+    """Whether the boxes add up to the file, with metadata and pixels among them."""
+    at, kinds = 0, set[bytes]()
+    for _ in range(_MAX_BOXES):
+        if at == size:
+            return {b"meta", b"mdat"} <= kinds
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        kinds.add(kind)
+        if length == 1:
+            (length,) = struct.unpack(">Q", file.read(8))
+        if length < 8:
+            return False
+        at += length
+    return False

@@ -1,0 +1,1 @@
+"""What this machine has: memory, GPUs, a folder for caches."""

@@ -1,0 +1,161 @@
+"""Colour profiles: RGB pixels to sRGB for the network, which saw nothing else in training, and back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._files.libvips import pyvips
+from srflow_sdk._pixels.matrix_profiles import MatrixProfile, read_matrix_profile
+
+Floats = NDArray[np.float32]
+
+_LOGGER = logging.getLogger(__name__)
+_LOCK = threading.Lock()  # so that files of one profile that come at once are looked into once, and warn once
+
+_REFUSED = "the image's colour profile %s; its values are taken as sRGB"
+_STRIP = 1 << 15  # pixels
+_LARGEST = 64 << 20  # bytes; real profiles stay under a tenth of it
+_SAME = 1.5 / 255  # how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over 7/255
+_HEADER = 128  # bytes, of every ICC profile
+_PROFILE = "icc-profile-data"  # libvips' name
+_INTENT = {"intent": "relative", "black_point_compensation": True}
+_WHITE = np.float32(65535)
+
+
+class ColourConversion(ABC):
+    """Between RGB pixels in a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe.
+
+    Colours that the target cannot hold become ones at the edge of what it can. Others come back from sRGB as they were:
+    exactly to float32 in profiles of a matrix and curves, to a few 1/255 in shadows where profiles hold lookup tables.
+    """
+
+    @abstractmethod
+    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
+        """RGB of the profile as sRGB. pixels: h×w×3, uint8, uint16 or float32 in [0, 1]; float32 h×w×3 in [0, 1]."""
+
+    @abstractmethod
+    def from_srgb(self, srgb: Floats) -> Floats:
+        """SRGB, float32 h×w×3 in [0, 1], as RGB of the profile, in the same form."""
+
+
+def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
+    """How pixels of a profile become sRGB and come back; None: take the values as they are.
+
+    channels: of the pixels, 1 … 4; 2 and 4 have alpha. None for images without a profile, for gray ones, for an sRGB
+    profile in any of its many forms (it moves no colour by more than 1.5/255), and for profiles that cannot be used:
+    damaged, not of RGB, of one direction only. These are logged, once.
+
+    Raises: MissingExtraError where a profile holds lookup tables and libvips cannot be loaded.
+    """
+    if icc_profile is None or channels < 3:
+        return None
+    with _LOCK:
+        return _conversion(icc_profile)
+
+
+@lru_cache(maxsize=8)
+def _conversion(icc_profile: bytes) -> ColourConversion | None:
+    reason = _unusable(icc_profile)
+    if reason is not None:
+        _LOGGER.warning(_REFUSED, reason)
+        return None
+    profile = read_matrix_profile(icc_profile)
+    conversion = _ByLibvips(icc_profile) if profile is None else _ByFormulas(profile)
+    probe = _probe()
+    try:
+        # In this order: libvips reads a damaged profile as if it were sRGB, in silence, but does not write to one.
+        conversion.from_srgb(probe)
+        difference = np.abs(conversion.to_srgb(probe) - probe).max()
+    except pyvips().Error:
+        _LOGGER.warning(_REFUSED, "is damaged, or works in one direction only")
+        return None
+    return None if difference <= _SAME else conversion
+
+
+def _unusable(icc_profile: bytes) -> str | None:
+    """Why a profile is none for RGB pixels, by its size and header."""
+    if len(icc_profile) > _LARGEST:
+        return f"is larger than {_LARGEST >> 20} MB"
+    if len(icc_profile) <= _HEADER or icc_profile[36:40] != b"acsp":
+        return "is damaged"
+    if icc_profile[16:20] != b"RGB ":
+        return f"is for {icc_profile[16:20]!r} values, not for RGB"
+    return None
+
+
+def _probe() -> Floats:
+    """A cube of colours and a gray ramp, 1×n×3."""
+    levels = np.linspace(0, 1, 16, dtype=np.float32)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    ramp = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[:, None], 3, axis=1)
+    return np.concatenate([cube, ramp])[None]
+
+
+@dataclass(frozen=True)
+class _ByFormulas(ColourConversion):
+    profile: MatrixProfile
+
+    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
+        return _in_strips(self.profile.to_srgb, pixels)
+
+    def from_srgb(self, srgb: Floats) -> Floats:
+        return _in_strips(self.profile.from_srgb, srgb)
+
+
+@dataclass(frozen=True)
+class _ByLibvips(ColourConversion):
+    """Profiles with lookup tables, in 16 bits."""
+
+    icc_profile: bytes = field(repr=False)
+
+    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
+        image = self._tagged(_image(pixels))
+        return _pixels(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
+
+    def from_srgb(self, srgb: Floats) -> Floats:
+        colours = _image(srgb).icc_import(input_profile="srgb", **_INTENT)
+        # Without an output's name, libvips exports to the profile that the image carries: no file is needed.
+        return _pixels(self._tagged(colours).icc_export(depth=16, **_INTENT))
+
+    def _tagged(self, image: Any) -> Any:
+        image = image.copy()  # metadata of an image that others may hold must not change
+        image.set_type(pyvips().GValue.blob_type, _PROFILE, self.icc_profile)
+        return image
+
+
+def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:
+    """A conversion of a few rows at a time: what it needs in between stays small, and in the processor's caches."""
+    result = np.empty(pixels.shape, np.float32)
+    height = max(_STRIP // pixels.shape[1], 1)
+    for top in range(0, len(pixels), height):
+        result[top : top + height] = convert(_unit(pixels[top : top + height]))
+    return result
+
+
+def _unit(pixels: NDArray[Any]) -> Floats:
+    white = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
+    unit: Floats = np.clip(np.divide(pixels, white, dtype=np.float32), 0, 1)
+    return unit
+
+
+def _image(pixels: NDArray[Any]) -> Any:
+    """A libvips image of 16 bits."""
+    sixteen = np.rint(_unit(pixels) * _WHITE).astype(np.uint16)
+    height, width, channels = sixteen.shape
+    image = pyvips().Image.new_from_memory(sixteen.data, width, height, channels, "ushort")
+    return image.copy(interpretation="rgb16")
+
+
+def _pixels(image: Any) -> Floats:
+    values = np.frombuffer(image.write_to_memory(), np.uint16).reshape(image.height, image.width, 3)
+    unit: Floats = np.divide(values, _WHITE, dtype=np.float32)
+    return unit

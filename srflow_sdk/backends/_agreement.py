@@ -1,0 +1,65 @@
+"""Whether a backend computes the same picture as the CPU: asked once, of providers that are known to err."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._doctor.checks import LEAST_DB
+from srflow_sdk.backends._base import Backend
+from srflow_sdk.errors import DeviceError
+from srflow_sdk.latents import standard_normal
+from srflow_sdk.manifest import Manifest
+from srflow_sdk.tiles import MIN_TILE, padded_size
+
+
+def takes_test_image(backend: Backend, manifest: Manifest) -> bool:
+    """Whether the image that :func:`agreement` draws is of a size that an active backend takes."""
+    side = padded_size(MIN_TILE, manifest.size_multiple)
+    return backend.window_limits is None or backend.window_limits.holds(side, side)
+
+
+def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float:
+    """PSNR in dB between the pictures of two active backends: the same small image, latents and temperature.
+
+    Infinite if they are equal, or if the network itself gives values that are not finite; -inf if only the first does.
+    """
+    side = padded_size(MIN_TILE, manifest.size_multiple)
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    lr = np.stack([0.5 + 0.4 * np.sin(x / 3 + shift) * np.cos(y / 2 - shift) for shift in range(3)])
+    noise = {
+        entry.level: standard_normal(
+            0,
+            0,
+            entry.level,
+            channels=entry.channels,
+            top=0,
+            left=0,
+            height=side * manifest.scale >> entry.level,
+            width=side * manifest.scale >> entry.level,
+        )[None]
+        for entry in manifest.latent_levels
+    }
+
+    def picture(of: Backend) -> NDArray[np.float64]:
+        return of.sample(of.encode(lr[None].astype(np.float32)), noise, manifest.default_tau).astype(np.float64)
+
+    expected, found = picture(reference), picture(backend)
+    if not np.isfinite(expected).all():
+        return math.inf
+    if not np.isfinite(found).all():
+        return -math.inf
+    error = float(np.mean((np.clip(found, 0, 1) - np.clip(expected, 0, 1)) ** 2))
+    return -10 * math.log10(error) if error else math.inf
+
+
+def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, mend: str) -> None:
+    """Raises: DeviceError, ending in the mend, if an active backend gives another picture than an active reference."""
+    found = agreement(backend, reference, manifest)
+    if found < LEAST_DB:
+        raise DeviceError(
+            f"{backend.device} computes another picture than {reference.device} ({found:.0f} dB, where rounding leaves "
+            f"{LEAST_DB:.0f} at least), so it is not used; {mend}"
+        )

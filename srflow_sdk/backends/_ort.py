@@ -1,0 +1,243 @@
+"""ONNX Runtime, on the CPU or through any of its providers.
+
+Both graphs are always run through IOBinding: conditioning stays where it was computed, as OrtValues, and the CPU runs
+the same code as the GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
+from srflow_sdk.backends._ort_providers import (
+    CPU,
+    CpuProvider,
+    CudaProvider,
+    OrtDevice,
+    Provider,
+    TensorRTProvider,
+    cuda_offered,
+    one_line,
+    onnxruntime,
+)
+from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+from srflow_sdk.manifest import REQUIRED_FILES
+
+__all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
+
+_log = logging.getLogger(__name__)
+_FATAL_ONLY = 4
+_BFLOAT16_DEVICES = ("tensorrt", "rtx")
+_OUT_OF_MEMORY = re.compile(
+    r"failed to allocate memory|bad_alloc|bad allocation|out of memory|AllocateRaw|ALLOC_FAILED", re.IGNORECASE
+)
+
+
+class OrtConditioning(Conditioning):
+    """The encoder's outputs by name, as OrtValues on the device."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
+        self._nbytes: int = sum(value.tensor_size_in_bytes() for value in self.values.values())
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes
+
+
+class OnnxRuntimeBackend(Backend):
+    """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
+
+    device: "cpu"; "cuda", or "tensorrt" in front of it, for the first GPU; or a plug-in provider's name. threads: CPU
+    threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per physical core).
+    graphs: the encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
+    float32 ones where it has no convolution in bfloat16.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: OrtDevice = "cpu",
+        threads: int | None = None,
+        graphs: tuple[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self._bundle = bundle
+        self._provider = _provider(bundle, device, threads=threads)
+        self._threads = threads
+        self._graphs = graphs or _default_graphs(bundle, device)
+        self._encoder: Any = None
+        self._sampler: Any = None
+        self._scarce = False
+
+    @property
+    def device(self) -> str:
+        return self._provider.device
+
+    @property
+    def gpu(self) -> int | None:
+        return self._provider.gpu
+
+    @property
+    def window_limits(self) -> LrProfile | None:
+        return self._provider.limits
+
+    @property
+    def mend(self) -> str:
+        """What to do where the device does not do what it should."""
+        return self._provider.mend
+
+    def activate_impl(self) -> None:
+        self._provider.prepare()
+        encoder, sampler = map(self._session, self._graphs)
+        _check_graphs(self._bundle, encoder, sampler)
+        self._encoder, self._sampler = encoder, sampler
+
+    def deactivate_impl(self) -> None:
+        self._encoder = self._sampler = None
+
+    def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
+        session = _still_open(self._encoder)
+        names = [output.name for output in session.get_outputs()]
+        binding = session.io_binding()
+        binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
+        for name in names:
+            binding.bind_output(name, self._provider.memory)
+        self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
+        return OrtConditioning(dict(zip(names, binding.get_outputs(), strict=True)))
+
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
+    ) -> NDArray[np.float32]:
+        if not isinstance(conditioning, OrtConditioning):
+            raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
+        session = _still_open(self._sampler)
+        binding = session.io_binding()
+        for name, value in conditioning.values.items():
+            binding.bind_ortvalue_input(name, value)
+        for level, array in noise.items():
+            binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
+        binding.bind_cpu_input("tau", np.array([tau], np.float32))
+        binding.bind_output("sr", "cpu")
+        self._run(session, binding, f"sampling on {self.device}")
+        sr: NDArray[np.float32] = binding.get_outputs()[0].numpy()
+        return sr
+
+    def _run(self, session: Any, binding: Any, what: str) -> None:
+        options = None
+        if self._scarce:
+            # The arenas keep what they once took, and leave nothing for anyone else when memory is short.
+            options = onnxruntime().RunOptions()
+            arena = "gpu:0" if self._provider.memory == "cuda" else "cpu:0"
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+        try:
+            with self._provider.one_at_a_time:
+                session.run_with_iobinding(binding, options)
+        except Exception as error:  # ORT's exceptions have no common base but Exception
+            reason = one_line(error)
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(reason):
+                self._scarce = True
+                raise OutOfMemoryError(f"{what} failed: out of memory ({reason}); use smaller tiles") from error
+            raise DeviceError(f"{what} failed: {reason}") from error
+
+    def _session(self, name: str) -> Any:
+        ort = onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
+        # More threads than cores only wait for each other, and each costs memory.
+        options.intra_op_num_threads = min(self._threads, os.cpu_count() or 1) if self._threads else 0
+        # Threads that spin between operators take the processor from the other session and from the app: with another
+        # load on the machine, spinning made a call 1.3 to 1.4 times slower.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        # Memory plans are kept per input shape, and tiles come in several: the full-size ×4 network took 0.7 GB more
+        # over nine tiles with them, and no less time.
+        options.enable_mem_pattern = False
+        self._register_native_library(options)
+        provider = self._provider
+        path = self._bundle.file(name)
+        try:
+            providers = provider.configure(options, name)
+            session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        except Exception as error:  # ORT's exceptions have no common base but Exception
+            if provider.provider != CPU:
+                raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.mend}") from error
+            raise BundleError(
+                f"{path} is not a graph that ONNX Runtime {ort.__version__} can load: {one_line(error)}; "
+                "export the bundle again, or pip install -U onnxruntime"
+            ) from error
+        _check_runs_there(session, provider, name)
+        return session
+
+    def _register_native_library(self, options: Any) -> None:
+        """Kernels for the bundle's own nodes; without them, ONNX Runtime runs what the nodes stand for."""
+        if not self._bundle.manifest.plugins or self.device not in ("cpu", "cuda"):
+            return
+        library = find_native_library()
+        if library is None:
+            return
+        if self.device == "cuda" and not runs_on_cuda(library):
+            _log.warning("%s has no kernels for CUDA: going on without it", library)
+            return
+        register(options, library)
+
+
+def _default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
+    if bundle.manifest.precision == "bf16" and device not in _BFLOAT16_DEVICES:
+        return bundle.manifest.float32_graphs or REQUIRED_FILES
+    return REQUIRED_FILES
+
+
+def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Provider:
+    if device == "cpu":
+        return CpuProvider()
+    if device == "cuda":
+        return CudaProvider()
+    if device == "tensorrt":
+        return TensorRTProvider(bundle)
+    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256, threads=threads)
+
+
+def _check_runs_there(session: Any, provider: Provider, name: str) -> None:
+    """ONNX Runtime makes a session without a provider that does not start, or that takes no node, and says nothing."""
+    if provider.provider not in session.get_providers():
+        raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {provider.mend}")
+    try:
+        taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+    except (AttributeError, RuntimeError):  # an ONNX Runtime that does not record it
+        return
+    if provider.provider not in taken:
+        raise DeviceError(
+            f"{provider.title} runs no part of {name} (ONNX Runtime gave all of it to "
+            f"{', '.join(sorted(taken)) or 'nobody'}); {provider.mend}"
+        )
+
+
+def _still_open(session: Any) -> Any:
+    """The session, unless another thread closed the backend in the middle of this call."""
+    if session is None:
+        raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
+    return session
+
+
+def _check_graphs(bundle: Bundle, encoder: Any, sampler: Any) -> None:
+    """The two graphs must fit together and the manifest."""
+    wanted = {output.name for output in encoder.get_outputs()} | {"tau"}
+    wanted |= {f"noise_level{entry.level}" for entry in bundle.manifest.latent_levels}
+    found = {value.name for value in sampler.get_inputs()}
+    lr_only = [value.name for value in encoder.get_inputs()] == ["lr"]
+    if not lr_only or wanted != found or [value.name for value in sampler.get_outputs()] != ["sr"]:
+        odd = ", ".join(sorted(wanted ^ found)) or "lr or sr"
+        raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")

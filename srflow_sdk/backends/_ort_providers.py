@@ -1,0 +1,236 @@
+"""ONNX Runtime's execution providers: how sessions are made that run on the CPU, through CUDA and through TensorRT."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import io
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from srflow_sdk._device_names import PluginDevice
+from srflow_sdk._engine_commands import first_command
+from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import DeviceError
+from srflow_sdk.tiles import common_gpu_profile
+
+OrtDevice = Literal["cpu", "cuda", "tensorrt"] | PluginDevice
+CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
+
+# Tiles come in several shapes: an exhaustive search would run again for each. TF32 would round the conditioning of a
+# float32 bundle to 10 bits.
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+
+
+class Provider(ABC):
+    """What runs a bundle's graphs in ONNX Runtime. :meth:`prepare` comes first, then :meth:`configure` for each graph.
+
+    device: our name. provider: ONNX Runtime's. title: for people. mend: what to do where it does not start.
+    memory: ONNX Runtime's name of the memory where the encoder's outputs stay. gpu: as :attr:`Backend.gpu`.
+    limits: as :attr:`Backend.window_limits`. one_at_a_time: held during runs, by providers that need it.
+    """
+
+    device: OrtDevice
+    provider: str
+    title: str
+    mend: str
+    memory: Literal["cpu", "cuda"] = "cpu"
+    gpu: int | None = None
+    limits: LrProfile | None = None
+    one_at_a_time: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+    def prepare(self) -> None:
+        """Load what it needs. Raises: DeviceError, with the mend, if that cannot be had."""
+        onnxruntime()
+
+    @abstractmethod
+    def configure(self, options: Any, graph: str) -> list[Any] | None:
+        """The providers of a session, the first choice first; None if they were set in the SessionOptions.
+
+        graph: its file in the bundle.
+        """
+
+
+class CpuProvider(Provider):
+    """ONNX Runtime's own kernels."""
+
+    device = "cpu"
+    provider = CPU
+    title = "ONNX Runtime"
+    mend = "pip install -U onnxruntime"
+
+    def configure(self, options: Any, graph: str) -> list[Any]:
+        return [CPU]
+
+
+class CudaProvider(Provider):
+    """CUDA, and the CPU for what it has no kernel for."""
+
+    device = "cuda"
+    provider = CUDA
+    title = "CUDA"
+    mend = (
+        "install the GPU build in place of the CPU one (pip uninstall onnxruntime; pip install onnxruntime-gpu), check "
+        'the NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
+    )
+    memory = "cuda"
+    gpu = 0
+
+    def prepare(self) -> None:
+        if not cuda_offered():
+            raise DeviceError(
+                f"the installed ONNX Runtime {onnxruntime().__version__} has no CUDA support; {self.mend}"
+            )
+        preload_cuda()
+
+    def configure(self, options: Any, graph: str) -> list[Any]:
+        return [(CUDA, _CUDA_OPTIONS), CPU]
+
+
+class TensorRTProvider(Provider):
+    """TensorRT through ONNX Runtime, which builds engines from the graphs, then CUDA, then the CPU.
+
+    The first session builds engines, which takes minutes; the user's cache keeps them. Windows are limited, because
+    TensorRT reserves memory for the largest.
+    """
+
+    device = "tensorrt"
+    provider = TENSORRT
+    title = "ONNX Runtime's TensorRT provider"
+    memory = "cuda"
+    gpu = 0
+
+    def __init__(self, bundle: Bundle) -> None:
+        command = first_command(bundle, runtime="tensorrt", compute_capability=None)
+        self.mend = f'use device="cuda", or build engines: {command}; srflow-doctor says more'
+        self._bundle = bundle
+        self._cache: Path | None = None
+        self.limits = common_gpu_profile(
+            multiple=bundle.manifest.size_multiple,
+            halo=bundle.manifest.halo,
+            conditioning_bytes_per_pixel=bundle.manifest.conditioning_bytes_per_pixel,
+        )
+
+    def prepare(self) -> None:
+        precision = self._bundle.manifest.precision
+        if precision != "fp32":
+            raise DeviceError(
+                f"{self.title} builds no strongly typed engines, so it would not keep the types of a bundle of "
+                f"{precision}; {self.mend}"
+            )
+        ort = onnxruntime()
+        if TENSORRT not in ort.get_available_providers():
+            raise DeviceError(f"the installed ONNX Runtime {ort.__version__} has no TensorRT support; {self.mend}")
+        preload_cuda()
+        version = tensorrt_library_version()
+        self._cache = cache_folder(
+            "onnxruntime-tensorrt", f"{self._bundle.model_sha256[:16]}-onnxruntime{ort.__version__}-tensorrt{version}"
+        )
+
+    def configure(self, options: Any, graph: str) -> list[Any]:
+        # No trt_fp16_enable: precision is what the graph says, and TensorRT 11 has no such flag any more.
+        chosen = {"device_id": "0"}
+        if self._cache is not None:
+            for kind in ("engine", "timing"):
+                chosen |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(self._cache)}
+        inputs = _inputs(self._bundle.file(graph))
+        for bound in ("min", "opt", "max"):
+            size: tuple[int, int] = getattr(self.limits, bound)
+            chosen[f"trt_profile_{bound}_shapes"] = profile_shapes(inputs, size, scale=self._bundle.manifest.scale)
+        return [(TENSORRT, chosen), (CUDA, _CUDA_OPTIONS), CPU]
+
+
+def onnxruntime() -> Any:
+    """The module. What is left of it after one of two builds was uninstalled imports, but is empty."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(f"ONNX Runtime cannot be imported: {one_line(error)}; srflow-doctor says the mend") from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise DeviceError("ONNX Runtime is broken: the module is there, its files are not; srflow-doctor says the mend")
+    return onnxruntime
+
+
+def cuda_offered() -> bool:
+    """Whether the installed ONNX Runtime was built with CUDA; whether a GPU is there only a session can tell."""
+    return CUDA in onnxruntime().get_available_providers()
+
+
+def preload_cuda() -> None:
+    """Load CUDA's libraries from their pip packages, if that is how they are installed."""
+    ort = onnxruntime()
+    if hasattr(ort, "preload_dlls"):
+        # It prints what it does not find, which matters only if the session then fails, and that says so itself.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+
+
+def tensorrt_library_version() -> str:
+    """Load the TensorRT that the installed ONNX Runtime was linked against; its version, such as "10.15.1".
+
+    Raises: DeviceError if it is not installed, which names the major version that is needed.
+    """
+    folder = Path(str(onnxruntime().__file__)).parent / "capi"
+    linked = b"".join(path.read_bytes() for path in folder.glob("*onnxruntime_providers_tensorrt.*"))
+    found = re.search(rb"nvinfer(?:\.so\.|_)(\d+)", linked)
+    major = int(found[1]) if found else 10
+    # Its Python package, where there is one, loads the libraries that came with it.
+    with contextlib.suppress(ImportError, OSError):
+        importlib.import_module("tensorrt")
+    name = f"nvinfer_{major}.dll" if sys.platform == "win32" else f"libnvinfer.so.{major}"
+    try:
+        number = int(ctypes.CDLL(name).getInferLibVersion())
+    except (OSError, AttributeError) as error:
+        raise DeviceError(
+            f"the installed ONNX Runtime needs TensorRT {major}, which cannot be loaded ({one_line(error)}): "
+            f'pip install "tensorrt=={major}.*", or use device="cuda"; srflow-doctor says more'
+        ) from error
+    # 101501 is 10.15.1; before TensorRT 10 it was 8601 for 8.6.1.
+    step = 10_000 if number >= 100_000 else 1_000
+    return f"{number // step}.{number % step // 100}.{number % 100}"
+
+
+def profile_shapes(
+    inputs: Sequence[tuple[str, Sequence[int | str | None]]], size: tuple[int, int], *, scale: int
+) -> str:
+    """Shapes of a graph's inputs for one LR image of height×width, as TensorRT's provider wants them: "lr:1x3x16x16".
+
+    inputs: name and dimensions. A dimension's name says what it is: a number at its end is a level, of which images are
+    scale·LR / 2^level large; without one it is the LR image's. Batches are 1.
+    """
+    shapes = []
+    for name, dimensions in inputs:
+        sides = {2: size[0], 3: size[1]} if len(dimensions) == 4 else {}
+        shape = [
+            length if isinstance(length, int) else _length(str(length), sides[axis], scale) if axis in sides else 1
+            for axis, length in enumerate(dimensions)
+        ]
+        shapes.append(f"{name}:{'x'.join(map(str, shape))}")
+    return ",".join(shapes)
+
+
+def one_line(error: object) -> str:
+    """What an exception says, for the end of a message of ours."""
+    return " ".join(str(error).split())[:300]
+
+
+def _length(dimension: str, lr: int, scale: int) -> int:
+    level = re.search(r"(\d+)$", dimension)
+    return lr * scale >> int(level[1]) if level else lr
+
+
+def _inputs(graph: Path) -> list[tuple[str, Sequence[int | str | None]]]:
+    """Names and dimensions of a graph's inputs, asked of ONNX Runtime: nothing else here reads ONNX."""
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = ort.InferenceSession(str(graph), options, providers=[CPU])
+    return [(value.name, value.shape) for value in session.get_inputs()]

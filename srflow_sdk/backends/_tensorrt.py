@@ -1,0 +1,302 @@
+"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch.
+
+Threads share the engines. Every call takes a lane for itself, with a stream and execution contexts of its own, and
+waits for its work before it gives the lane back. So memory can be used again as soon as a call has ended, and
+conditioning that one thread made serves any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu
+from srflow_sdk.backends._tensorrt_engines.execution import Engine, EngineLog, GraphSwitch, Lane, Shape
+from srflow_sdk.backends._tensorrt_engines.kernels import KernelCache
+from srflow_sdk.backends._tensorrt_engines.memory import DeviceMemory, aligned
+from srflow_sdk.backends._tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+
+__all__ = ["TensorRTBackend", "TensorRTConditioning", "select_engines", "tensorrt_offered"]
+
+_LANES = 4  # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's activations
+_CONDITIONING_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class _EncodedImage:
+    """The encoder's outputs for one image, in one block of device memory, which is given back with the object."""
+
+    def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
+        sizes = {name: engine.nbytes(name, shape) for name, shape in shapes.items()}
+        block = memory.take(sum(map(aligned, sizes.values())))
+        self.release = weakref.finalize(self, memory.give_back, block)
+        self.release.atexit = False
+        self.memory = memory
+        self.shapes = dict(shapes)
+        self.nbytes = sum(sizes.values())
+        self.addresses: dict[str, int] = {}
+        address = block.address
+        for name, nbytes in sizes.items():
+            self.addresses[name] = address
+            address += aligned(nbytes)
+
+
+class TensorRTConditioning(Conditioning):
+    """The encoder's outputs on the GPU, image by image. Freed with the object, or when the backend closes."""
+
+    def __init__(self, images: list[_EncodedImage]) -> None:
+        self.images = images
+
+    @property
+    def nbytes(self) -> int:
+        return sum(image.nbytes for image in self.images)
+
+
+class TensorRTBackend(Backend):
+    """The first of a bundle's engines that this machine can run.
+
+    runtime: take only engines of this library; None takes any. gpu: the GPU's number among those that CUDA shows this
+    process. Which sizes of LR images it takes says :attr:`window_limits`; batches are computed image by image.
+    """
+
+    def __init__(self, bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu: int = 0) -> None:
+        super().__init__()
+        self._bundle = bundle
+        self._runtime = runtime
+        self._gpu = gpu
+        self._session: _Session | None = None
+        self._release: Callable[[], Any] = lambda: None
+
+    @property
+    def device(self) -> str:
+        """The library: "tensorrt", or "tensorrt_rtx" where the engines in use are of that."""
+        session = self._session
+        return session.selection.record.runtime if session else self._runtime or "tensorrt"
+
+    @property
+    def gpu(self) -> int:
+        return self._gpu
+
+    @property
+    def window_limits(self) -> LrProfile | None:
+        session = self._session
+        return session.selection.record.profile if session else None
+
+    def activate_impl(self) -> None:
+        selection = select_engines(self._bundle, runtime=self._runtime, gpu=self._gpu)
+        record, here = selection.record, selection.gpu.name
+        cuda = CudaGpu.open(self._gpu)
+        if record.gpu and record.gpu != here:
+            _log.warning("the engines were chosen on %s; on this %s others may be faster", record.gpu, here)
+        self._session = _Session(self._bundle, selection, cuda)
+        # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
+        release = weakref.finalize(self, self._session.close)
+        release.atexit = False
+        self._release = release
+
+    def deactivate_impl(self) -> None:
+        self._session = None
+        self._release()
+
+    def encode_impl(self, lr: NDArray[np.float32]) -> TensorRTConditioning:
+        session = _still_open(self._session)
+        height, width = lr.shape[-2:]
+        profile = session.selection.record.profile
+        if not profile.holds(height, width):
+            raise DeviceError(
+                f"the engines take LR images from {_sizes([profile.min])} to {_sizes([profile.max])}, not {width}×"
+                f"{height}; use other tiles, or build engines for this size: {session.selection.resize} --shapes "
+                "MIN,OPT,MAX"
+            )
+        images = np.ascontiguousarray(lr, np.float32)
+        what = f"encoding {width}×{height} pixels on {self.device}"
+        return TensorRTConditioning([session.encode(images[index : index + 1], what) for index in range(len(images))])
+
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
+    ) -> NDArray[np.float32]:
+        session = _still_open(self._session)
+        if not isinstance(conditioning, TensorRTConditioning):
+            raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
+        if any(image.memory is not session.memory for image in conditioning.images):
+            raise DeviceError("the conditioning is of another backend, or of before this one was closed; encode again")
+        batch = {f"noise_level{level}": np.ascontiguousarray(array, np.float32) for level, array in noise.items()}
+        count = len(next(iter(batch.values())))
+        if len(conditioning.images) not in (1, count):
+            raise DeviceError(f"conditioning of {len(conditioning.images)} images does not fit noise for {count}")
+        drawn = []
+        for index in range(count):
+            uploads = {name: array[index : index + 1] for name, array in batch.items()}
+            image = conditioning.images[index if len(conditioning.images) > 1 else 0]
+            drawn.append(session.sample(image, {**uploads, "tau": np.array([tau], np.float32)}, self.device))
+        return drawn[0] if count == 1 else np.concatenate(drawn)
+
+
+class _Session:
+    """Loaded engines with their memory and lanes, from one activation to the last call after it is closed."""
+
+    def __init__(self, bundle: Bundle, selection: Selection, gpu: CudaGpu) -> None:
+        self.selection = selection
+        self._gpu = gpu
+        record = selection.record
+        gpu_name = "".join(character if character.isalnum() else "-" for character in selection.gpu.name)
+        self._kernels = KernelCache(f"{bundle.model_sha256[:32]}-{gpu_name}")
+        with gpu.current():
+            log = EngineLog(selection.library)
+            runtime = selection.library.Runtime(log.logger)
+
+            def load(name: str) -> Engine:
+                path = bundle.file(name)
+                engine = runtime.deserialize_cuda_engine(path.read_bytes())
+                if engine is None:
+                    failure = log.failure(f"{path} cannot be loaded")
+                    raise type(failure)(f"{failure}; build it again: {selection.rebuild}")
+                own_graphs = record.runtime == "tensorrt_rtx"
+                return Engine(selection.library, engine, log=log, kernels=self._kernels, own_graphs=own_graphs)
+
+            self._encoder, self._sampler = load(record.encoder), load(record.sampler)
+            _check_pair(bundle, record, self._encoder, self._sampler)
+            self.memory = DeviceMemory(gpu, kept=_LANES)
+        self._graphs = GraphSwitch()
+        self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(_LANES)
+        self._idle: list[Lane] = []
+        self._busy = 0
+        self._closed = False
+
+    def encode(self, lr: NDArray[np.float32], what: str) -> _EncodedImage:
+        """Condition on float32 1×3×h×w."""
+
+        def work(lane: Lane) -> _EncodedImage:
+            with lane.binding(self._encoder, {"lr": lr.shape}) as binding:
+                image = _EncodedImage(self.memory, self._encoder, binding.output_shapes)
+                try:
+                    binding.run(uploads={"lr": lr}, bound=image.addresses)
+                except BaseException:
+                    image.release()  # the error's traceback would keep it
+                    raise
+                return image
+
+        return self._run(what, work)
+
+    def sample(self, image: _EncodedImage, uploads: Mapping[str, NDArray[np.float32]], device: str) -> Any:
+        """One picture, float32 1×3×sh×sw, from noise and tau."""
+
+        def work(lane: Lane) -> NDArray[np.float32]:
+            shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
+            with lane.binding(self._sampler, shapes) as binding:
+                return binding.run(uploads=uploads, bound=image.addresses, downloads=["sr"])["sr"]
+
+        return self._run(f"sampling on {device}", work)
+
+    def close(self) -> None:
+        """Release everything, at once or after the calls that are still running."""
+        with self._lock:
+            done = not self._closed and not self._busy
+            self._closed = True
+        if done:
+            self._dispose()
+
+    def _run(self, what: str, work: Callable[[Lane], _T]) -> _T:
+        try:
+            with self._lane() as lane:
+                try:
+                    return work(lane)
+                except OutOfMemoryError:
+                    pass  # and again outside of the handler: the error's traceback keeps memory alive
+                # Other lanes' and earlier sizes' memory may be what is missing.
+                self._clear(lane)
+                try:
+                    return work(lane)
+                except OutOfMemoryError:
+                    self._clear(lane)
+                    raise
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{what} failed: out of memory ({error}); use smaller tiles") from error
+        except DeviceError as error:
+            raise DeviceError(f"{what} failed: {error}") from error
+
+    @contextlib.contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        with self._turns, self._gpu.current():
+            with self._lock:
+                _still_open(None if self._closed else self)
+                self._busy += 1
+                # The one that was used last: an only thread always gets the same, with its graphs.
+                lane = self._idle.pop() if self._idle else None
+            try:
+                if lane is None:
+                    lane = Lane(self._gpu, self.memory, self._graphs)
+                yield lane
+            finally:
+                with self._lock:
+                    if lane is not None:
+                        self._idle.append(lane)
+                    self._busy -= 1
+                    done = self._closed and not self._busy
+                if done:
+                    self._dispose()
+
+    def _clear(self, lane: Lane) -> None:
+        """Free what the lane and the idle ones hold, and what nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for one in (lane, *idle):
+            one.clear()
+        with self._lock:
+            self._idle = idle + self._idle
+        self.memory.trim()
+
+    def _dispose(self) -> None:
+        try:
+            with self._gpu.current():
+                self._kernels.save()
+                for lane in self._idle:
+                    lane.close()
+                self.memory.close()
+        except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
+            _log.warning("memory of the GPU could not be released: %s", error)
+        self._idle.clear()
+
+
+def _check_pair(bundle: Bundle, record: EngineRecord, encoder: Engine, sampler: Engine) -> None:
+    """The engines must fit the manifest, their record and each other."""
+    dtype = _CONDITIONING_TYPES.get(record.precision, "float32")
+    conditioning = dict.fromkeys(encoder.outputs, dtype)
+    noise = {f"noise_level{entry.level}": "float32" for entry in bundle.manifest.latent_levels}
+    encoder.check(inputs={"lr": "float32"}, outputs=conditioning, where=str(bundle.file(record.encoder)))
+    sampler.check(
+        inputs={**conditioning, **noise, "tau": "float32"},
+        outputs={"sr": "float32"},
+        where=str(bundle.file(record.sampler)),
+    )
+    taken = [shape[-2:] for shape in encoder.profile("lr")]
+    recorded = [record.profile.min, record.profile.opt, record.profile.max]
+    if taken != recorded:
+        raise BundleError(
+            f"{bundle.file(record.encoder)} takes LR images of {_sizes(taken)} at least, best and most, and not the "
+            f"manifest's {_sizes(recorded)}; export the bundle again"
+        )
+
+
+def _still_open(session: _Session | None) -> _Session:
+    if session is None:
+        raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
+    return session
+
+
+def _sizes(sizes: Sequence[Shape]) -> str:
+    """(height, width) as people say it."""
+    return ", ".join(f"{width}×{height}" for height, width in sizes)

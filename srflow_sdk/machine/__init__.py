@@ -1,1 +1,0 @@
-"""What this machine has and can run: memory, GPUs, installed libraries."""

@@ -1,0 +1,151 @@
+"""The doctor's judgement, with the machine's answers made up. The real machine: tests/frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from srflow_sdk._doctor import examination as doctor
+from srflow_sdk._doctor import probes
+from srflow_sdk._doctor.examination import Check, basics_work, examine, report
+
+CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
+GPU_RUNTIME = {
+    "version": "1.32.0",
+    "package": "onnxruntime-gpu",
+    "cuda": "13.0",
+    "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+}
+DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
+WORKS = {"size": [128, 128], "seconds": 0.1}
+EQUAL = {**WORKS, "decibels": 130.2}
+ABSENT = {"installed": False, "version": "", "needs": "hardware", "mend": "pip install it"}
+FORMATS = dict.fromkeys(("PNG", "JPEG", "WebP", "TIFF", "GIF", "AVIF"), True)
+NO_DRIVER = {"error": "libcuda.so.1: cannot open shared object file: No such file or directory"}
+
+
+def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict[str, Check]:
+    """Check by name, on a CPU machine where all is well but for the given answers."""
+    machine = {
+        "onnxruntime": CPU_RUNTIME,
+        "upscale_cpu": WORKS,
+        "upscale_cuda": {"error": "no CUDA"},
+        "cuda_libraries": {},
+        "nvidia_driver": NO_DRIVER,
+        "libvips": {"version": "8.18.7", "pyvips": "3.2.0", "formats": {**FORMATS, "HEIC": False}},
+        "plugin_provider_rtx": ABSENT,
+        "plugin_provider_webgpu": ABSENT,
+        "plugin_provider_openvino": ABSENT,
+        "native_library": {"path": None},
+        "module_tensorrt": {"error": "No module named 'tensorrt'"},
+        "module_tensorrt_rtx": {"error": "No module named 'tensorrt_rtx'"},
+        **answers,
+    }
+    monkeypatch.setattr(doctor, "ask", lambda *question: machine["_".join(question)])
+    return {check.name: check for check in examine()}
+
+
+def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = diagnose(monkeypatch)
+    assert checks["upscale on CPU"].state == "ok"
+    providers = ("TensorRT EP", "TensorRT-RTX EP", "WebGPU EP", "OpenVINO EP")
+    for name in ("NVIDIA GPU", "upscale on CUDA", "TensorRT", "TensorRT-RTX", *providers):
+        assert checks[name].state == "missing"
+
+
+def test_a_gpu_with_the_cpu_runtime_is_told_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = diagnose(monkeypatch, nvidia_driver=DRIVER)["upscale on CUDA"]
+    assert check.state == "missing"
+    assert check.mends[0][1].endswith("--no-deps onnxruntime-gpu")
+
+
+def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = {"error": "libcublasLt.so.13: cannot open shared object file: No such file or directory"}
+    check = diagnose(monkeypatch, onnxruntime=GPU_RUNTIME, nvidia_driver=DRIVER, cuda_libraries=libraries)
+    assert "libcublasLt.so.13" in check["upscale on CUDA"].detail
+    assert "onnxruntime-gpu[cuda,cudnn]" in check["upscale on CUDA"].mends[0][1]
+
+
+def test_cuda_is_ok_only_if_it_really_upscales(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = {"onnxruntime": GPU_RUNTIME, "nvidia_driver": DRIVER}
+    assert diagnose(monkeypatch, **gpu, upscale_cuda=EQUAL)["upscale on CUDA"].state == "ok"
+    assert diagnose(monkeypatch, **gpu)["upscale on CUDA"].state == "problem"
+
+
+def test_a_tensorrt_that_can_run_is_named_with_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = diagnose(monkeypatch, nvidia_driver=DRIVER, module_tensorrt={"version": "10.15.1"})["TensorRT"]
+    assert (check.state, check.detail) == ("ok", "tensorrt 10.15.1 on NVIDIA L4")
+
+
+def test_the_native_library_in_use_is_named_with_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert diagnose(monkeypatch)["native library"].state == "missing"
+    found = {"path": "/opt/srflow/lib/libsrflow_ort.so", "cuda": True}
+    check = diagnose(monkeypatch, native_library=found)["native library"]
+    assert (check.state, check.detail) == ("ok", "/opt/srflow/lib/libsrflow_ort.so, kernels for CPU and CUDA")
+    assert diagnose(monkeypatch, native_library={"error": "invalid ELF"})["native library"].state == "problem"
+
+
+def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srflow_sdk._doctor.onnxruntime_installs.find_claims", list)
+    check = diagnose(monkeypatch, onnxruntime={"error": "No module named 'onnxruntime'"})["ONNX Runtime"]
+    assert check.state == "problem"
+    assert check.mends[0] == ("for the CPU", "pip install onnxruntime")
+
+
+@pytest.mark.parametrize("part", ["upscale_cpu", "libvips"])
+def test_basics_do_not_work_if_one_of_them_fails(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    checks = diagnose(monkeypatch, **{part: {"error": "broken"}})
+    assert not basics_work(checks.values())
+    assert [check.detail for check in checks.values() if check.detail == "broken"]
+
+
+def test_formats_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = diagnose(monkeypatch)["image files"]
+    assert (check.state, "not HEIC" in check.detail) == ("ok", True)
+
+
+def test_a_report_is_aligned_and_never_breaks_a_command() -> None:
+    command = "pip install " + "x" * 150
+    lines = report(Check(name="part", state="missing", detail="word " * 40, mends=(("why", command),))).splitlines()
+    assert lines[0].startswith("missing  part             word")
+    assert all(line.startswith(" " * 26 + "word") for line in lines[1:-1])
+    assert lines[-1] == " " * 26 + f"mend (why): {command}"
+
+
+def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    requires = [
+        "numpy>=1.26",
+        "torch>=2.6; extra == 'export'",
+        'onnx>=1.17; extra == "export"',
+        "piq; extra == 'train'",
+    ]
+    monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
+    monkeypatch.setattr("importlib.metadata.version", {"torch": "2.13", "onnx": "1.23", "srflow-sdk": "1"}.__getitem__)
+    assert doctor._check_extra("export") == Check(name="srflow-export", state="ok", detail="torch 2.13, onnx 1.23")
+
+
+def test_a_probe_brings_its_answer_or_one_line_of_error() -> None:
+    assert probes.ask("module", "json")["version"]
+    assert probes.ask("module", "no_such_module") == {"error": "No module named 'no_such_module'"}
+    assert set(probes.ask("onnxruntime")) == {"version", "package", "cuda", "providers"}
+    assert probes.ask("libvips")["formats"]["PNG"]
+    assert probes.ask("plugin_provider", "webgpu")["needs"]
+
+
+def test_the_probe_of_a_device_compares_its_picture_with_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import srflow_sdk.upscaler
+
+    real = srflow_sdk.upscaler.Upscaler
+    monkeypatch.setattr(srflow_sdk.upscaler, "Upscaler", lambda device: real(device="cpu", threads=1))
+    assert "decibels" not in probes.upscale("cpu")
+    assert probes.upscale("cuda")["decibels"] is None
+
+    class Brighter(real):
+        def upscale(self, image: Any, **options: Any) -> Any:
+            return super().upscale(image, **options) + 0.01
+
+    monkeypatch.setattr(
+        srflow_sdk.upscaler, "Upscaler", lambda device: (real if device == "cpu" else Brighter)(device="cpu", threads=1)
+    )
+    assert probes.upscale("cuda")["decibels"] == pytest.approx(40, abs=0.1)

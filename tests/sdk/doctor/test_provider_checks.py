@@ -1,0 +1,88 @@
+"""The doctor's lines about ONNX Runtime's providers, with the machine's answers made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from srflow_sdk._device_names import PluginDevice
+from srflow_sdk._doctor.checks import Check
+from srflow_sdk._doctor.provider_checks import check_plugin, check_tensorrt_provider, judged
+
+CPU_RUNTIME = {"package": "onnxruntime", "providers": ["CPUExecutionProvider"]}
+GPU_RUNTIME = {"package": "onnxruntime-gpu", "providers": ["TensorrtExecutionProvider", "CPUExecutionProvider"]}
+BROKEN: dict[str, Any] = {"error": "no module"}
+DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
+NO_DRIVER = {"error": "no driver"}
+UPSCALED = {"size": [128, 128], "seconds": 0.25, "decibels": 131.0}
+FOUND = {"installed": True, "version": "1.8.1", "needs": "hardware", "mend": "pip install it", "devices": ["GPU, Arc"]}
+
+
+def plugin(
+    device: PluginDevice = "openvino",
+    *,
+    runtime: dict[str, Any] = CPU_RUNTIME,
+    driver: dict[str, Any] = NO_DRIVER,
+    **answers: dict[str, Any],
+) -> Check:
+    return check_plugin(device, runtime, driver, lambda question, _device: answers[question])
+
+
+def tensorrt(runtime: dict[str, Any], driver: dict[str, Any], library: dict[str, Any] | None = None) -> Check:
+    return check_tensorrt_provider(runtime, driver, lambda _question: library or {})
+
+
+def test_a_plugin_that_computes_the_cpus_picture_is_ok() -> None:
+    check = plugin(plugin_provider=FOUND, upscale=UPSCALED)
+    assert (check.name, check.state) == ("OpenVINO EP", "ok")
+    assert check.detail == "1.8.1 on GPU, Arc: works: 32×32 to 128×128 in 0.25 s, 131 dB against the CPU"
+
+
+def test_a_plugin_that_is_absent_has_a_command_and_says_what_it_needs() -> None:
+    check = plugin(plugin_provider={"installed": False, "needs": "a GPU", "mend": "pip install it"})
+    assert (check.state, check.detail, check.mends) == (
+        "missing",
+        "not installed; it needs a GPU",
+        (("", "pip install it"),),
+    )
+
+
+def test_a_plugin_without_a_device_is_missing_and_one_that_fails_is_a_problem() -> None:
+    check = plugin(plugin_provider={**FOUND, "devices": []})
+    assert (check.state, "it needs hardware" in check.detail) == ("missing", True)
+    assert plugin(plugin_provider={"error": "it died"}) == Check(name="OpenVINO EP", state="problem", detail="it died")
+    check = plugin(plugin_provider=FOUND, upscale={"error": "it does not start"})
+    assert (check.state, check.detail) == ("problem", "1.8.1 on GPU, Arc: it does not start")
+
+
+def test_the_rtx_plugin_without_an_nvidia_gpu_is_no_problem() -> None:
+    assert plugin("rtx", plugin_provider={"error": "libcuda.so.1"}).state == "missing"
+    assert plugin("rtx", plugin_provider={"error": "libcuda.so.1"}, driver=DRIVER).state == "problem"
+
+
+@pytest.mark.parametrize(
+    ("decibels", "state", "says"),
+    [(None, "ok", "equal"), (91.0, "ok", "91 dB"), (60.0, "ok", "NVIDIA_TF32_OVERRIDE=0"), (9.0, "problem", "another")],
+)
+def test_a_device_is_judged_by_its_picture(decibels: float | None, state: str, says: str) -> None:
+    check = judged("device", {**UPSCALED, "decibels": decibels})
+    assert check.state == state
+    assert says in check.detail
+    assert ("TF32" in check.detail) == (decibels == 60)
+
+
+def test_without_onnx_runtime_nothing_is_asked() -> None:
+    for check in (plugin(runtime=BROKEN), tensorrt(BROKEN, DRIVER)):
+        assert (check.state, check.detail) == ("missing", "ONNX Runtime does not work, see above")
+
+
+def test_tensorrt_in_onnx_runtime_needs_the_build_the_library_and_a_gpu() -> None:
+    check = tensorrt(CPU_RUNTIME, NO_DRIVER)
+    assert (check.state, "built without TensorRT" in check.detail, check.mends) == ("missing", True, ())
+    assert tensorrt(CPU_RUNTIME, DRIVER).mends[0][1].endswith("onnxruntime-gpu")
+    assert tensorrt(GPU_RUNTIME, DRIVER, {"error": "needs TensorRT 10"}).detail == "needs TensorRT 10"
+    check = tensorrt(GPU_RUNTIME, NO_DRIVER, {"version": "10.15.1"})
+    assert (check.state, "no GPU" in check.detail) == ("missing", True)
+    check = tensorrt(GPU_RUNTIME, DRIVER, {"version": "10.15.1"})
+    assert (check.state, "10.15.1" in check.detail) == ("ok", True)

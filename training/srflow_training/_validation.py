@@ -1,0 +1,160 @@
+"""Figures and pictures of photographs that are not trained on, while a run goes on."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srflow_sdk.errors import ImageError
+from srflow_training._noise import runtime_noise
+from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim
+from srflow_training.model import RRDB, SRFlow
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+
+logger = logging.getLogger(__name__)
+
+_LEAST, _CROP, _MOST = 64, 256, 8
+_CELL, _GRID_ROWS = 128, 4
+_GRID_TAUS = (0.0, 0.5, 0.8, 1.0)
+_NONFINITE = "validation/nonfinite_tau0.8"
+_MAGENTA = (1.0, 0.0, 1.0)
+
+
+class Validation:
+    """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
+
+    multiple: of HR's height and width, which the network needs; at least 64 pixels are used.
+    report: is told of every file that is skipped, because it cannot be read or is too small.
+    Raises: ImageError if no photograph is left.
+    """
+
+    def __init__(
+        self, folder: Path, *, scale: int, multiple: int, report: Callable[[str], None] = logger.warning
+    ) -> None:
+        self.scale = scale
+        self.crops: list[Tensor] = []
+        least = -(-_LEAST // multiple) * multiple
+        for path in image_files(folder):
+            try:
+                photo = read_photo(path)
+            except ImageError as error:
+                report(f"validation, skipped: {error}")
+                continue
+            if min(photo.shape[:2]) < least:
+                report(f"validation, skipped: {path} is smaller than {least} px")
+                continue
+            self.crops.append(_centre(to_image(photo), _CROP, multiple=multiple))
+            if len(self.crops) == _MOST:
+                break
+        if not self.crops:
+            raise ImageError(f"{folder}: no photograph is at least {least} px high and wide: add larger ones")
+
+    def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
+        """Means over the crops, by name; of values that are not finite, the number in all crops together.
+
+        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR and SSIM at τ = 0, the
+        other figures at τ = 0.8. An RRDB: PSNR and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
+        Samples are the runtime's of seed 0 (diversity: of seeds 0 and 1), so a model always gets the same figures.
+        """
+        with _plain_inference(model):
+            rows = [self._figures_of(model, hr) for hr in self.crops]
+        sums = {name: sum(row[name] for row in rows) for name in rows[0]}
+        return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
+
+    def _figures_of(self, model: SRFlow | RRDB, hr: Tensor) -> dict[str, float]:
+        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
+        if isinstance(model, RRDB):
+            image = _image_of(model, lr)
+            row["validation/psnr"] = psnr(image, hr, border=self.scale)
+            row["validation/ssim"] = ssim(image, hr, border=self.scale)
+            return row
+        flow = _ConditionedFlow(model, lr)
+        mean, sample = flow.sample(0.0), flow.sample(0.8)
+        return row | {
+            "validation/nll": flow.bits_per_dimension(hr),
+            "validation/psnr_tau0": psnr(mean, hr, border=self.scale),
+            "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
+            "validation/gmsd_tau0.8": gmsd(sample, hr),
+            "validation/haarpsi_tau0.8": haarpsi(sample, hr),
+            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr),
+            "validation/diversity_tau0.8": diversity(sample, flow.sample(0.8, seed=1)),
+            _NONFINITE: nonfinite(sample),
+        }
+
+    def grid(self, model: SRFlow | RRDB) -> Tensor:
+        """A picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
+
+        Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an RRDB's image, HR.
+        Crops under 128 pixels have a white margin; pixels that are not finite are magenta.
+        """
+        with _plain_inference(model):
+            return torch.cat([self._grid_row(model, crop) for crop in self.crops[:_GRID_ROWS]], dim=1)
+
+    def _grid_row(self, model: SRFlow | RRDB, crop: Tensor) -> Tensor:
+        hr = _centre(crop, _CELL, multiple=8 * self.scale)
+        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        if isinstance(model, RRDB):
+            images = [_image_of(model, lr)]
+        else:
+            flow = _ConditionedFlow(model, lr)
+            images = [flow.sample(tau) for tau in _GRID_TAUS]
+        enlarged = F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")
+        cells = [enlarged, enlarge_bicubic(lr, self.scale), *images, hr]
+        return torch.cat([_cell(image) for image in cells], dim=2)
+
+
+class _ConditionedFlow:
+    """A flow and one LR image 1×3×h×w, which is encoded once. Computes on the model's device."""
+
+    def __init__(self, model: SRFlow, lr: Tensor) -> None:
+        self.model, self.lr, self.device = model, lr, _device(model)
+        self.condition = model.condition(lr.to(self.device))
+
+    def sample(self, tau: float, *, seed: int = 0) -> Tensor:
+        """1×3×H×W, not clipped, on the CPU."""
+        noise = runtime_noise(self.model, self.lr, seed=seed)
+        latents = {level: (tau * values).to(self.device) for level, values in noise.items()}
+        return self.model.decode_conditioned(self.condition, latents).cpu()
+
+    def bits_per_dimension(self, hr: Tensor) -> float:
+        """Negative log-likelihood of hr, 1×3×H×W, in bits for each of its values."""
+        nats = self.model.encode_conditioned(hr.to(self.device), self.condition)[1]
+        return -float(nats) / (math.log(2) * hr.numel())
+
+
+@contextmanager
+def _plain_inference(model: SRFlow | RRDB) -> Iterator[None]:
+    """No gradients, and float32 even where training computes in mixed precision."""
+    with torch.no_grad(), torch.autocast(_device(model).type, enabled=False):
+        yield
+
+
+def _device(model: SRFlow | RRDB) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _image_of(model: RRDB, lr: Tensor) -> Tensor:
+    image: Tensor = model(lr.to(_device(model)))
+    return image.cpu()
+
+
+def _centre(image: Tensor, most: int, *, multiple: int) -> Tensor:
+    """The centre, at most `most` pixels a side, its sides multiples of `multiple`."""
+    height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
+    top, left = ((size - side) // 2 for size, side in zip(image.shape[2:], (height, width), strict=True))
+    return image[..., top : top + height, left : left + width].contiguous()
+
+
+def _cell(image: Tensor) -> Tensor:
+    finite = torch.isfinite(image).all(dim=1, keepdim=True)
+    shown = torch.where(finite, image.clamp(0, 1), torch.tensor(_MAGENTA)[None, :, None, None])
+    return F.pad(shown, (0, _CELL - image.shape[3], 0, _CELL - image.shape[2]), value=1.0)[0]

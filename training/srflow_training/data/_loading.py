@@ -1,0 +1,66 @@
+"""Batches prepared ahead of the training that uses them, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from srflow_sdk.errors import SRFlowError
+from srflow_training.data._crops import Batch, Crops
+
+
+def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
+    """The batches of iterations start, start + 1, … to the last one, in order.
+
+    workers: processes that prepare them, on one thread each, two batches ahead, at most one a core; 0: this process
+    does, when asked. The batches are the same for any number. Each of their problems is reported once, through
+    `Photos.report`.
+
+    Raises: the SRFlowError that preparing a batch raised, e.g. ImageError if no photograph can be decoded.
+    """
+    workers = min(workers, _cores())
+    batches = DataLoader(
+        _Outcomes(crops),
+        batch_size=None,
+        sampler=range(start, len(crops)),
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        pin_memory=torch.cuda.is_available(),  # so that copies to a GPU overlap with its work
+        worker_init_fn=_leave_interrupts_to_the_main_process,
+        generator=torch.Generator(),  # or it would draw from PyTorch's global one, which training may use
+    )
+    reported: set[str] = set()
+    for outcome in batches:
+        if isinstance(outcome, SRFlowError):
+            raise outcome
+        for problem in outcome.problems:
+            if problem not in reported:
+                reported.add(problem)
+                crops.photos.report(problem)
+        yield outcome
+
+
+class _Outcomes(Dataset[Batch | SRFlowError]):
+    """Errors handed over as values: a DataLoader would put their traceback into their message."""
+
+    def __init__(self, crops: Crops) -> None:
+        self.crops = crops
+
+    def __getitem__(self, iteration: int) -> Batch | SRFlowError:
+        try:
+            return self.crops[iteration]
+        except SRFlowError as error:
+            return error
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
