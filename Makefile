@@ -48,6 +48,7 @@ lint: $(dev) ## style and types alone
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 	$(python) -m mypy tests/sdk/user_program.py
+	$(python) -m basedpyright --pythonpath $(python)
 
 .PHONY: format
 format: $(dev) ## put the code into the house style

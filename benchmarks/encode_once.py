@@ -40,7 +40,7 @@ def random_checkpoint(path: Path, *, scale: int) -> None:
 def seconds(upscaler: Upscaler, image: np.ndarray, samples: int) -> float:
     """Wall time of one call."""
     started = time.perf_counter()
-    upscaler.upscale(image, samples=samples)
+    upscaler.encode(image).samples(samples)
     return time.perf_counter() - started
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         bundle = Path(folder) / "model.srflow"
         export_checkpoint(checkpoint, bundle, ExportOptions(halo=16), say=print)
         image = np.random.default_rng(0).integers(0, 256, (arguments.size, arguments.size, 3), dtype=np.uint8)
-        with Upscaler(bundle, device="cpu", tile="none", threads=arguments.threads) as upscaler:
+        with Upscaler(bundle, device="cpu", tile=None, threads=arguments.threads) as upscaler:
             seconds(upscaler, image, 1)
             pairs = [
                 (seconds(upscaler, image, 1), seconds(upscaler, image, arguments.samples))

@@ -1,111 +1,90 @@
-"""Upscale a folder on a Ray cluster: workers that hold the model share the files out among them.
+"""Upscale a folder on a Ray cluster: each task is srflow-upscale's work on one part of the folder's files.
 
     pip install ray
     python examples/ray_batch.py photos/ -o large/                      starts Ray on this machine
     python examples/ray_batch.py photos/ -o large/ --address auto       uses the cluster that this machine belongs to
 
-Subfolders are kept. Every machine needs srflow-sdk, and the two folders under the same path. A file whose worker dies
-is given to it again when it is back. The same command with --resume leaves alone what is done.
+Subfolders are kept. Every machine needs srflow-sdk, and the two folders under the same path. The parts are many more
+than the machines, so that fast ones do more of them. A part whose machine dies is given to another one, which leaves
+alone what was done. The same command with --resume leaves alone what an earlier one did.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
-from srflow_sdk import Bundle, Upscaler
-from srflow_sdk._batch.planning import Job, Naming, check_targets, find_inputs, plan_outputs
-from srflow_sdk._batch.running import JobResult, Settings, Summary, run_jobs
-from srflow_sdk.errors import SRFlowError
-
-RETRIES = 2  # of a file whose worker died
+SRFLOW_UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]  # it need not be on the PATH
+RETRIES = 2  # of a part whose machine died
+FAILED_FILES = 1  # srflow-upscale's exit status where single files failed
+PARTS_PER_WORKER = 4
 
 
-class Worker:
-    """An Upscaler in a process of its own, somewhere in the cluster."""
+def upscale_part(part: int, parts: int, options: list[str], *, resume: bool) -> dict[str, Any]:
+    """Run srflow-upscale on one part and give its report.
 
-    def __init__(self, model: Path | None, *, device: Any, threads: int) -> None:
-        self._upscaler = Upscaler(model, device=device, threads=threads)
+    Raises: RuntimeError, one line, for what would fail with all parts.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        arguments = [*options, "--shard", f"{part}/{parts}", "--report", str(report)]
+        command = [*SRFLOW_UPSCALE, *arguments, *(["--resume"] if resume else [])]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode not in (0, FAILED_FILES) or not report.exists():
+            raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        found: dict[str, Any] = json.loads(report.read_text())
+        return found
 
-    def upscale(self, job: Job, settings: Settings) -> JobResult:
-        """What fails with one file is part of the result; what would fail with all is raised."""
-        return run_jobs([job], self._upscaler, settings=settings).results[0]
 
-
-def start_workers(worker: type, *arguments: Any, count: int, cpus: int, gpus: float = 0, **options: Any) -> list[Any]:
-    """Ray actors of a class, which are started again when they die, and their calls repeated."""
-    actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(worker)
-    return [actor.remote(*arguments, **options) for _ in range(count)]
-
-
-def share_out(jobs: Sequence[Job], workers: Sequence[Any], settings: Settings) -> Iterator[JobResult]:
-    """Give each worker a file whenever it is free; results in the order in which they are done."""
-    waiting, running = deque(jobs), {}
-
-    def occupy(worker: Any) -> None:
-        if waiting:
-            job = waiting.popleft()
-            running[worker.upscale.remote(job, settings)] = (worker, job)
-
-    for worker in workers:
-        occupy(worker)
+def share_out(task: Any, parts: int, options: list[str], *, resume: bool) -> Iterator[dict[str, Any]]:
+    """The reports of all parts, as they are done. Raises: RayError if a part's machines die again and again."""
+    running = {task.remote(part, parts, options, resume=resume): (part, 0) for part in range(1, parts + 1)}
     while running:
         (done,), _ = ray.wait(list(running))
-        worker, job = running.pop(done)
-        occupy(worker)
+        part, retries = running.pop(done)
         try:
             yield ray.get(done)
-        except RayTaskError as error:
-            raise error.cause from None
-        except RayActorError as error:
-            reason = str(error).strip().splitlines()[-1]
-            yield JobResult(job=job, status="failed", error=f"{job.source}: its worker died, repeatedly: {reason}")
+        except RayTaskError:
+            raise
+        except RayError:  # the machine or the worker died
+            if retries == RETRIES:
+                raise
+            running[task.remote(part, parts, options, resume=True)] = (part, retries + 1)
 
 
-def plan(options: argparse.Namespace, bundle: Bundle) -> list[Job]:
-    """The files and their outputs, by absolute paths: workers have directories of their own."""
-    tau = bundle.manifest.default_tau if options.tau is None else options.tau
-    naming = Naming(samples=options.samples, seed=options.seed, tau=tau, model=bundle.manifest.name)
-    photos, out = options.photos.resolve(), options.output.resolve()
-    files = find_inputs([photos], out=out, recursive=True)
-    jobs = plan_outputs(files, out, naming=naming, directory=True, inputs=[photos])
-    check_targets(jobs)
-    return jobs
-
-
-def run(options: argparse.Namespace) -> Summary:
-    """Plan, connect, share the files out, and say what became of each."""
-    bundle = Bundle.embedded() if options.model is None else Bundle.open(options.model)
-    jobs = plan(options, bundle)
-    settings = Settings(tau=options.tau, seed=options.seed, resume=options.resume)
-    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the first worker's complaint ends the batch, once is enough
+def run(options: argparse.Namespace) -> Counter[str]:
+    """Connect, share the parts out, say what became of each file, and count."""
+    arguments = [str(options.photos.resolve()), "-o", f"{options.output.resolve()}/", "--recursive"]
+    arguments += ["--device", "cuda" if options.gpus else "cpu", "--threads", str(options.cpus)]
+    arguments += ["--seed", str(options.seed), "--samples", str(options.samples)]
+    if options.model is not None:
+        arguments += ["--model", str(options.model.resolve())]
+    if options.tau is not None:
+        arguments += ["--tau", str(options.tau)]
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the first part's complaint ends the batch, once is enough
     ray.init(address=options.address, log_to_driver=False)
     kind, each = ("GPU", options.gpus) if options.gpus else ("CPU", options.cpus)
-    fitting = int(ray.cluster_resources().get(kind, 0) // each)
-    if not fitting:
-        raise SystemExit(f"error: the cluster has no {each:g} {kind}s for a worker")
-    workers = start_workers(
-        Worker,
-        bundle.path.resolve(),
-        count=min(fitting, len(jobs)),
-        cpus=options.cpus,
-        gpus=options.gpus,
-        device="cuda" if options.gpus else "cpu",
-        threads=options.cpus,
-    )
-    results = []
-    for result in share_out(jobs, workers, settings):
-        results.append(result)
-        print(f"{len(results)}/{len(jobs)} {result.status}: {result.error or result.job.source}", flush=True)
-    return Summary(results=tuple(results), jobs=len(jobs), interrupted=False)
+    parts = PARTS_PER_WORKER * int(ray.cluster_resources().get(kind, 0) // each)
+    if not parts:
+        sys.exit(f"error: the cluster has no {each:g} {kind}s for a worker")
+    task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=0)(upscale_part)
+    counted: Counter[str] = Counter()
+    for number, report in enumerate(share_out(task, parts, arguments, resume=options.resume), start=1):
+        for file in report["files"]:
+            counted[file["status"]] += 1
+            print(f"part {number}/{parts} {file['status']}: {file['error'] or file['source']}", flush=True)
+    return counted
 
 
 def main() -> None:
@@ -122,13 +101,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="leave alone what is done with these settings")
     try:
-        summary = run(parser.parse_args())
-    except SRFlowError as error:
-        sys.exit(f"error: {error}")
+        counted = run(parser.parse_args())
+    except RayTaskError as error:
+        sys.exit(str(error.cause))
+    except RayError as error:
+        sys.exit(f"error: {str(error).strip().splitlines()[-1]}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command with --resume goes on")
-    print(summary)
-    sys.exit(1 if summary.count("failed") else 0)
+    print(", ".join(f"{counted[status]} {status}" for status in ("done", "skipped", "failed")))
+    sys.exit(1 if counted["failed"] else 0)
 
 
 if __name__ == "__main__":

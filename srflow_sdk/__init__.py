@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
+    from srflow_sdk._drawing.measuring import lr_psnr
     from srflow_sdk._files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
     from srflow_sdk.bundle import Bundle
-    from srflow_sdk.encoding import Encoding, Report
+    from srflow_sdk.encoding import Encoding
     from srflow_sdk.errors import (
         ArgumentError,
         BundleError,
@@ -53,9 +54,9 @@ __all__ = [
     "NonFiniteError",
     "OutOfMemoryError",
     "Provenance",
-    "Report",
     "SRFlowError",
     "Upscaler",
+    "lr_psnr",
     "read_image",
     "read_provenance",
     "write_image",
@@ -69,8 +70,8 @@ _HOMES = {
     "ImageFile": "_files",
     "Metadata": "_files",
     "Provenance": "_files",
-    "Report": "encoding",
     "Upscaler": "upscaler",
+    "lr_psnr": "_drawing.measuring",
     "read_image": "_files",
     "read_provenance": "_files",
     "write_image": "_files",

@@ -61,7 +61,9 @@ class TileParameter(click.ParamType[Any]):
     name = "auto|N|none"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("auto", "none") or isinstance(value, int):
+        if value == "none":
+            return None
+        if value == "auto" or isinstance(value, int):
             return value
         try:
             return int(value)
@@ -169,16 +171,15 @@ def upscale(
     with _exit_statuses(), _display() as display:
         from srflow_sdk._batch.planning import Naming, check_open_files, check_pattern, check_targets
         from srflow_sdk._batch.running import Settings
+        from srflow_sdk._drawing.requests import DrawOptions
+        from srflow_sdk._drawing.temperature import checked_number
         from srflow_sdk.bundle import Bundle
 
         if name is not None:
             check_pattern(name, samples=samples)
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         settings = Settings(
-            tau=tau,
-            seed=seed,
-            sample=sample,
-            consistent=consistent,
+            draw=DrawOptions(tau=tau, seed=seed, sample=sample, consistent=consistent),
             report=report is not None,
             max_pixels=max_pixels,
             resume=resume,
@@ -188,10 +189,10 @@ def upscale(
             inputs, settings, tile = _settings_of(from_output, inputs, settings, bundle)
         naming = Naming(
             pattern=name,
-            sample=settings.sample,
+            sample=settings.draw.sample,
             samples=samples,
-            seed=settings.seed,
-            tau=bundle.manifest.default_tau if settings.tau is None else settings.tau,
+            seed=settings.draw.seed,
+            tau=checked_number(bundle.manifest.default_tau if settings.draw.tau is None else settings.draw.tau),
             model=bundle.manifest.name,
         )
         keep = [] if from_output is None else [from_output]
@@ -278,16 +279,15 @@ def _refuse_chosen(context: click.Context) -> None:
 
 def _settings_of(
     picture: Path, inputs: Sequence[Path], settings: Settings, bundle: Bundle
-) -> tuple[tuple[Path, ...], Settings, int | str]:
+) -> tuple[tuple[Path, ...], Settings, int | None]:
     """The input, settings and tile that an output of ours was made with."""
     from srflow_sdk._batch.remake import find_source, read_recipe
+    from srflow_sdk._drawing.requests import DrawOptions
 
     recipe = read_recipe(picture, bundle)
     source = find_source(picture, recipe, inputs)
-    settings = dataclasses.replace(
-        settings, tau=recipe.tau, seed=recipe.seed, sample=recipe.sample, consistent=recipe.consistent
-    )
-    return (source,), settings, "none" if recipe.tile is None else recipe.tile
+    draw = DrawOptions(tau=recipe.tau, seed=recipe.seed, sample=recipe.sample, consistent=recipe.consistent)
+    return (source,), dataclasses.replace(settings, draw=draw), recipe.tile
 
 
 def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list[InputFile], list[JobResult]]:

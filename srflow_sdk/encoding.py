@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,47 +11,29 @@ from PIL import Image
 from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.passes import Progress, draw, warn_if_inconsistent
-from srflow_sdk._drawing.requests import Reduce, Request, check_choices, make_request
+from srflow_sdk._drawing.passes import draw
+from srflow_sdk._drawing.requests import DrawOptions, Reduce, make_request, takes_draw_keywords
 from srflow_sdk._drawing.rows import ArrayRows
-from srflow_sdk._drawing.temperature import Tau
 from srflow_sdk.backends import Conditioning
-from srflow_sdk.errors import ArgumentError, OutOfMemoryError, memory_errors_typed
+from srflow_sdk.errors import OutOfMemoryError, memory_errors_typed
 from srflow_sdk.images import ImageKind
 from srflow_sdk.tiles import Tile
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from srflow_sdk._drawing.requests import DrawKeywords
+
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What was measured of a call's outputs.
-
-    lr_psnr: for every output, PSNR in dB between the LR image and the output's bicubic reduction, both in [0, 1] and in
-    the image's own profile; wholly transparent pixels do not count. Infinite if they agree, NaN if nothing is visible.
-    """
-
-    lr_psnr: tuple[float, ...]
-
-
-class DrawOptions(TypedDict, total=False):
-    """The keywords that every way of drawing takes; see :meth:`Upscaler.upscale`."""
-
-    tau: Tau | None
-    seed: int
-    sample: int
-    consistent: bool
-    progress: Progress | None
-    cancel: threading.Event | None
 
 
 class Encoding(Generic[ImageT]):
     """An image, encoded: samples, temperatures and seeds at a fraction of the price. Made by :meth:`Upscaler.encode`.
 
-    Usable as long as its Upscaler is open; thread-safe. Device memory is released with the object.
+    Every method takes the keywords of :meth:`Upscaler.upscale`, which says what they mean, and raises ArgumentError,
+    DeviceError, OutOfMemoryError, NonFiniteError or CancelledError. The samples of one call are drawn tile by tile
+    together, so that tiles which are not kept are encoded once a call. Usable as long as its Upscaler is open;
+    thread-safe. Device memory is released with the object.
     """
 
     def __init__(self, pixels: NDArray[Any], kind: ImageKind, painter: Painter, *, memory_budget: int) -> None:
@@ -103,132 +83,53 @@ class Encoding(Generic[ImageT]):
         """Tiles that need not be encoded again."""
         return len(self._kept)
 
-    @overload
-    def sample(
-        self,
-        *,
-        samples: Literal[1] = ...,
-        reduce: None = ...,
-        report: Literal[False] = ...,
-        **options: Unpack[DrawOptions],
-    ) -> ImageT: ...
-    @overload
-    def sample(
-        self, *, samples: int, reduce: None = ..., report: Literal[False] = ..., **options: Unpack[DrawOptions]
-    ) -> list[ImageT] | Any: ...
-    @overload
-    def sample(
-        self,
-        *,
-        samples: int,
-        reduce: Literal["mean"],
-        report: Literal[False] = ...,
-        **options: Unpack[DrawOptions],
-    ) -> ImageT: ...
-    @overload
-    def sample(
-        self,
-        *,
-        samples: int,
-        reduce: Literal["std"],
-        report: Literal[False] = ...,
-        **options: Unpack[DrawOptions],
-    ) -> NDArray[np.float32]: ...
-    @overload
-    def sample(
-        self,
-        *,
-        samples: Literal[1] = ...,
-        reduce: None = ...,
-        report: Literal[True],
-        **options: Unpack[DrawOptions],
-    ) -> tuple[ImageT, Report]: ...
-    @overload
-    def sample(
-        self, *, samples: int, reduce: None = ..., report: Literal[True], **options: Unpack[DrawOptions]
-    ) -> tuple[list[ImageT] | Any, Report]: ...
-    @overload
-    def sample(
-        self, *, samples: int, reduce: Literal["mean"], report: Literal[True], **options: Unpack[DrawOptions]
-    ) -> tuple[ImageT, Report]: ...
-    @overload
-    def sample(
-        self, *, samples: int = ..., reduce: Reduce | None = ..., report: bool = ..., **options: Unpack[DrawOptions]
-    ) -> Any: ...
-    def sample(
-        self,
-        *,
-        tau: Tau | None = None,
-        seed: int = 0,
-        sample: int = 0,
-        samples: int = 1,
-        reduce: Reduce | None = None,
-        consistent: bool = False,
-        report: bool = False,
-        progress: Progress | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Any:
-        """Draw one answer, or a list of several; arguments, result and errors as in :meth:`Upscaler.upscale`."""
-        manifest = self._painter.manifest
-        request = make_request(
-            manifest.default_tau if tau is None else tau,
-            height=self._lr.height,
-            width=self._lr.width,
-            multiple=manifest.size_multiple,
-            seed=seed,
-            sample=sample,
-            samples=samples,
-            reduce=reduce,
-            cancel=cancel,
-        )
+    @takes_draw_keywords
+    def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
+        """Draw one picture, of the image's kind: to the bit what :meth:`Upscaler.upscale` gives with these keywords."""
+        return self._pictures(options)[0]
+
+    @takes_draw_keywords
+    def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
+        """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for bit."""
+        return self._pictures(options, n=n)
+
+    @takes_draw_keywords
+    def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
+        """The average of `n` samples, at least 2: one picture of the image's kind. Two pictures are held, not `n`."""
+        return self._pictures(options, n=n, reduce="mean")[0]
+
+    @takes_draw_keywords
+    def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
+        """The standard deviation (of n - 1) of `n` samples, at least 2: where the model is unsure.
+
+        Gives float32 H×W×3, or H×W×1 of a gray image, in [0, 1], whatever the image's kind, and without its alpha: a
+        deviation is often smaller than one step of 8 bits. Two pictures are held, not `n`. It is no picture, so
+        `consistent` is refused.
+        """
+        return self._drawn(DrawOptions.of(options), n=n, reduce="std")[0]
+
+    def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
+        drawn = self._drawn(DrawOptions.of(options), n=n, reduce=reduce)
+        return [cast("ImageT", self._kind.wrapped(pixels)) for pixels in drawn]
+
+    def _drawn(self, options: DrawOptions, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
+        """The pixels of every picture, H×W×C; of the image's dtype, or float32 of a standard deviation."""
+        lr, scale = self._lr, self._painter.manifest.scale
+        request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, n=n, reduce=reduce)
         plain = reduce == "std"
-        if plain and (consistent or report):
-            raise ArgumentError("a standard deviation is no picture: it can be neither consistent nor reported on")
-        check_choices(consistent=consistent, report=report, progress=progress, cancel=cancel)
-        size = f"{self._lr.width * manifest.scale}×{self._lr.height * manifest.scale}"
-        mend = "ask for fewer samples at a time, or let upscale_file write them as they come"
-        with memory_errors_typed(f"for {request.pictures} pictures of {size}; {mend}"):
-            canvases = [self._canvas(plain=plain) for _ in range(request.pictures)]
-            outputs = self._draw(
-                request, canvases, consistent=consistent, measure=report, plain=plain, progress=progress
-            )
-        images = [canvas.pixels if plain else self._kind.wrapped(canvas.pixels) for canvas in canvases]
-        result = images[0] if samples == 1 or reduce else images
-        if not report:
-            return result
-        measured = tuple(value for output in outputs if (value := output.lr_psnr) is not None)
-        warn_if_inconsistent("the image", measured)
-        return result, Report(lr_psnr=measured)
-
-    def _draw(
-        self,
-        request: Request,
-        canvases: list[_Canvas],
-        *,
-        consistent: bool,
-        measure: bool,
-        plain: bool,
-        progress: Progress | None,
-    ) -> list[Finishing]:
-        outputs = [
-            Finishing(
-                self._lr,
-                scale=self._painter.manifest.scale,
-                write=canvas.write,
-                consistent=consistent,
-                measure=measure,
-                plain=plain,
-            )
-            for canvas in canvases
-        ]
-        draw(self._lr, self._painter, self._tiles, request, outputs, kept=self._kept, progress=progress)
-        return outputs
-
-    def _canvas(self, *, plain: bool) -> _Canvas:
-        scale = self._painter.manifest.scale
         channels = self._kind.colours if plain else self._kind.channels
-        dtype = np.dtype(np.float32) if plain else self._kind.dtype
-        return _Canvas((self._lr.height * scale, self._lr.width * scale, channels), dtype)
+        shape = (lr.height * scale, lr.width * scale, channels)
+        what = f"for {request.pictures} pictures of {shape[1]}×{shape[0]}"
+        fix = "ask for fewer samples at a time, or let upscale_file write them as they come"
+        with memory_errors_typed(f"{what}; {fix}"):
+            dtype = np.dtype(np.float32) if plain else self._kind.dtype
+            canvases = [_Canvas(shape, dtype) for _ in range(request.pictures)]
+            outputs = [
+                Finishing(lr, scale=scale, write=canvas.write, consistent=options.consistent, plain=plain)
+                for canvas in canvases
+            ]
+            draw(lr, self._painter, self._tiles, request, outputs, kept=self._kept)
+        return [canvas.pixels for canvas in canvases]
 
 
 class _Canvas:

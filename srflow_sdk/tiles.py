@@ -17,7 +17,8 @@ from typing import Literal
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, DeviceError
 
-TileSize = int | Literal["auto", "none"]
+TileSize = int | Literal["auto"] | None
+"""Side of tiles in LR pixels; "auto" fits them to the free memory; None: the whole image is one tile."""
 
 MIN_TILE = 16
 """Smallest tile that may be asked for: below it, halos cost many times the work."""
@@ -94,12 +95,12 @@ def core_size(
     """The largest core side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
 
     tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
-    than the tile; the core has 16 to 512 pixels. "none" is one tile whatever it costs, a number is the core's side, at
+    than the tile; the core has 16 to 512 pixels. None is one tile whatever it costs, a number is the core's side, at
     least 16, rounded up to a multiple. limits: sizes of windows that the backend takes; "auto" prefers its best one.
 
     Raises: ArgumentError for anything else, DeviceError if such tiles are larger than the backend takes.
     """
-    if tile == "none":
+    if tile is None:
         core = None
     elif tile == "auto":
         bytes_per_pixel = _ACTIVATIONS_FACTOR * conditioning_bytes_per_pixel
@@ -187,11 +188,13 @@ def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel
 
 
 def check_tile(tile: object) -> None:
-    """Raises: ArgumentError unless it is "auto", "none" or a whole number of LR pixels from :data:`MIN_TILE` on."""
-    if isinstance(tile, str) and tile in ("auto", "none"):
+    """Raises: ArgumentError unless it is "auto", None or a whole number of LR pixels from :data:`MIN_TILE` on."""
+    if tile is None or (isinstance(tile, str) and tile == "auto"):
         return
     if isinstance(tile, bool) or not isinstance(tile, Integral) or tile < MIN_TILE:
-        raise ArgumentError(f'tile is {tile!r}; it is "auto", "none" or a whole number of LR pixels from {MIN_TILE} on')
+        raise ArgumentError(
+            f'tile is {tile!r}; it is "auto", None (the whole image) or a whole number of LR pixels from {MIN_TILE} on'
+        )
 
 
 def plan_tiles(

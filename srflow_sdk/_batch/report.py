@@ -13,6 +13,7 @@ from srflow_sdk._batch.running import JobResult, Settings, Summary
 from srflow_sdk._files.parts import open_part, remove_stale_parts
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
+from srflow_sdk.tiles import TileSize
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
@@ -26,7 +27,7 @@ def batch_report(
     *,
     manifest: Manifest,
     settings: Settings,
-    tile: int | str,
+    tile: TileSize,
     device: str,
     earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -37,17 +38,18 @@ def batch_report(
     listed. earlier: the report that this one replaces, for what was measured of files that are skipped now; of those
     that were not reached, its entries stay under `earlier`.
     """
+    draw = settings.draw
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
         "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
         "settings": {
-            "tau": manifest.default_tau if settings.tau is None else settings.tau,
-            "seed": settings.seed,
-            "sample": settings.sample,
-            "consistent": settings.consistent,
+            "tau": manifest.default_tau if draw.tau is None else draw.tau,
+            "seed": draw.seed,
+            "sample": draw.sample,
+            "consistent": draw.consistent,
             "max_pixels": settings.max_pixels,
             "resume": settings.resume,
-            "tile": tile,
+            "tile": "none" if tile is None else tile,
             "device": device,
             "sdk_version": srflow_sdk.__version__,
         },
@@ -58,7 +60,7 @@ def batch_report(
             "failed": summary.count("failed"),
             "interrupted": summary.interrupted,
         },
-        "files": [_file(result, first=settings.sample) for result in summary.results],
+        "files": [_file(result, first=draw.sample) for result in summary.results],
     }
     if earlier is not None:
         rest = _carry_over(earlier, report)

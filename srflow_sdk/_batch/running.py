@@ -15,7 +15,9 @@ from queue import SimpleQueue
 from typing import Literal, Protocol
 
 from srflow_sdk._batch.planning import Job
-from srflow_sdk._drawing.file_upscaling import FileResult
+from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
+from srflow_sdk._drawing.requests import DrawOptions
+from srflow_sdk._drawing.temperature import checked_number
 from srflow_sdk._files import MAX_PIXELS, Provenance, is_whole, read_provenance, remove_stale_parts
 from srflow_sdk.bundle_writer import file_sha256
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
@@ -30,13 +32,11 @@ _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 class Settings:
     """What is asked of every file, as in :meth:`Upscaler.upscale_file`.
 
-    resume: leave inputs alone of which every output is there and was made from this file with these settings.
+    draw: with a number for `tau`, and without `progress` and `cancel`, which belong to the run. resume: leave inputs
+    alone of which every output is there and was made from this file with these settings.
     """
 
-    tau: float | None = None
-    seed: int = 0
-    sample: int = 0
-    consistent: bool = False
+    draw: DrawOptions = field(default_factory=DrawOptions)
     report: bool = False
     max_pixels: int = MAX_PIXELS
     resume: bool = False
@@ -166,20 +166,17 @@ def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
     """Whether every output of a job is there, made from the file that is there now, with these settings.
 
     The tiles' size and the SDK's version do not count. Files are read whole only if all that their headers say agrees.
-    Raises: ImageError, OSError if the input cannot be read; ArgumentError for bad settings.
+    Raises: ImageError, OSError if the input cannot be read.
     """
+    manifest, draw = upscaler.bundle.manifest, settings.draw
+    tau = checked_number(manifest.default_tau if draw.tau is None else draw.tau)
     hashes = set()
-    for number, target in enumerate(job.targets, start=settings.sample):
+    for number, target in enumerate(job.targets, start=draw.sample):
         found = _provenance(target)
         if found is None:
             return False
-        wanted = upscaler.provenance(
-            job.source,
-            tau=settings.tau,
-            seed=settings.seed,
-            sample=number,
-            consistent=settings.consistent,
-            source_sha256=found.source_sha256,
+        wanted = provenance_of(
+            manifest, draw, tau=tau, sample=number, source=job.source, source_sha256=found.source_sha256, tile=None
         )
         if _what_matters(found) != _what_matters(wanted):
             return False
@@ -229,14 +226,9 @@ class _Work:
             file = upscaler.upscale_file(
                 job.source,
                 job.targets,
-                tau=settings.tau,
-                seed=settings.seed,
-                sample=settings.sample,
-                consistent=settings.consistent,
                 report=settings.report,
                 max_pixels=settings.max_pixels,
-                progress=self._progress,
-                cancel=self.cancel,
+                **dataclasses.replace(settings.draw, progress=self._progress, cancel=self.cancel).keywords,
             )
         except (ArgumentError, MissingExtraError, CancelledError):
             raise

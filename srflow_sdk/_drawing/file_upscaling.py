@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,14 +9,15 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
+
 import srflow_sdk
 from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.passes import Progress, draw, warn_if_inconsistent
-from srflow_sdk._drawing.requests import check_choices, check_numbers, make_request
+from srflow_sdk._drawing.passes import draw, warn_if_inconsistent
+from srflow_sdk._drawing.requests import DrawOptions, make_request
 from srflow_sdk._drawing.rows import StreamedRows
-from srflow_sdk._drawing.temperature import Tau
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk.bundle_writer import file_sha256
 from srflow_sdk.errors import ArgumentError, memory_errors_typed
@@ -30,7 +30,7 @@ from srflow_sdk.tiles import Tile, padded_size, tile_rows
 class FileOutput:
     """One picture that was written.
 
-    provenance: as the file holds it. lr_psnr: in dB, if it was measured; see :class:`~srflow_sdk.encoding.Report`.
+    provenance: as the file holds it. lr_psnr: in dB, if it was measured; see :func:`~srflow_sdk.lr_psnr`.
     """
 
     path: Path
@@ -52,15 +52,10 @@ def upscale_file(
     painter: Painter,
     source: Path,
     targets: Sequence[Path],
+    options: DrawOptions,
     *,
-    tau: Tau,
-    seed: int,
-    sample: int,
-    consistent: bool,
     report: bool,
     max_pixels: int,
-    progress: Progress | None,
-    cancel: threading.Event | None,
 ) -> FileResult:
     """See :meth:`Upscaler.upscale_file`."""
     started = time.monotonic()
@@ -73,8 +68,8 @@ def upscale_file(
         raise ArgumentError("two samples would be written to the same file; name a target for each")
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
         raise ArgumentError(f"max_pixels is {max_pixels!r}; it is a whole number from 1 on")
-    check_choices(consistent=consistent, report=report, progress=progress, cancel=cancel)
-    check_numbers(seed=seed, sample=sample, samples=len(targets))
+    if not isinstance(report, (bool, np.bool_)):
+        raise ArgumentError(f"report is {report!r}; it is True or False")
     manifest = painter.manifest
     with (
         memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
@@ -84,27 +79,17 @@ def upscale_file(
         size = reader.width * manifest.scale, reader.height * manifest.scale
         for target in targets:
             check_writable(target, channels=reader.channels, size=size)
-        request = make_request(
-            tau,
-            height=reader.height,
-            width=reader.width,
-            multiple=manifest.size_multiple,
-            seed=seed,
-            sample=sample,
-            samples=len(targets),
-            cancel=cancel,
-        )
+        request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
         lr, tiles, core = _opened(stack, painter, reader)
         digest = file_sha256(source)
         provenances = [
             provenance_of(
                 manifest,
+                options,
+                tau=request.temperature.number,
+                sample=index,
                 source=source,
                 source_sha256=digest,
-                tau=request.temperature.number,
-                seed=request.seed,
-                sample=index,
-                consistent=consistent,
                 tile=core,
             )
             for index in request.samples
@@ -124,10 +109,10 @@ def upscale_file(
             for target, provenance in zip(targets, provenances, strict=True)
         ]
         outputs = [
-            Finishing(lr, scale=manifest.scale, write=writer.write_rows, consistent=consistent, measure=report)
+            Finishing(lr, scale=manifest.scale, write=writer.write_rows, consistent=options.consistent, measure=report)
             for writer in writers
         ]
-        draw(lr, painter, tiles, request, outputs, progress=progress, overlapped=True)
+        draw(lr, painter, tiles, request, outputs, overlapped=True)
         for writer in writers:
             writer.finish()  # all of them, before the first appears under its name
     measured = [output.lr_psnr for output in outputs]
@@ -145,26 +130,28 @@ def upscale_file(
 
 def provenance_of(
     manifest: Manifest,
+    options: DrawOptions,
     *,
+    tau: float | None,
+    sample: int,
     source: Path,
     source_sha256: str,
-    tau: float | None,
-    seed: int,
-    sample: int,
-    consistent: bool,
     tile: int | None,
 ) -> Provenance:
-    """What an output's metadata says about how it was made; numbers are checked already."""
+    """What an output's metadata says about how it was made.
+
+    tau: the number, None for a map. sample: this output's, which is not the options' where there are several.
+    """
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,
         tau=tau,
-        seed=seed,
+        seed=int(options.seed),
         sample=sample,
         latent_scheme=manifest.latent_scheme,
         sdk_version=srflow_sdk.__version__,
         tile=tile,
-        consistent=consistent,
+        consistent=bool(options.consistent),
         source=source.name,
         source_sha256=source_sha256,
     )

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.low_resolution import LowResolution
+from srflow_sdk._drawing.measuring import LrPsnrMeter
 from srflow_sdk._drawing.rows import RowBuffer
-from srflow_sdk._pixels.consistency import CONTEXT, REDUCE_CONTEXT, LrPsnr, projected, reduced
-from srflow_sdk.images import from_unit, to_unit
+from srflow_sdk._pixels.consistency import CONTEXT, projected
+from srflow_sdk.images import from_unit
 
 
 class Finishing:
@@ -37,10 +38,9 @@ class Finishing:
         self._write = write
         self._plain = plain
         self._drawn = RowBuffer() if consistent else None
-        self._finished = RowBuffer() if measure else None
-        self._psnr = LrPsnr()
-        # LR rows that are projected, written and measured.
-        self._projected = self._done = self._measured = 0
+        self._meter = LrPsnrMeter(lr, scale) if measure else None
+        # LR rows that are projected and written.
+        self._projected = self._done = 0
 
     @property
     def band_dtype(self) -> np.dtype[Any]:
@@ -54,14 +54,14 @@ class Finishing:
         needed = self._done
         if self._drawn is not None:  # the rows above it wait for their context
             needed = min(needed, self._projected - CONTEXT)
-        if self._finished is not None:
-            needed = min(needed, self._measured)
+        if self._meter is not None:
+            needed = min(needed, self._meter.needed_from)
         return max(needed, 0)
 
     @property
     def lr_psnr(self) -> float | None:
         """In dB, of all rows so far, if they are measured."""
-        return None if self._finished is None else self._psnr.db
+        return None if self._meter is None else self._meter.db
 
     def push(self, band: NDArray[Any]) -> None:
         """The next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
@@ -92,7 +92,8 @@ class Finishing:
         if not self._plain:
             if band.dtype == np.float32:
                 band = from_unit(band, self._lr.kind.dtype)
-            self._measure(band)
+            if self._meter is not None:
+                self._meter.push(band)
             if self._lr.kind.has_alpha:
                 alpha = self._lr.enlarged_alpha(top, bottom, self._scale)
                 band = np.concatenate([band, alpha[..., None]], axis=2)
@@ -103,27 +104,3 @@ class Finishing:
         if self._plain or self._lr.conversion is None:
             return band
         return self._lr.in_own_profile(band, top, top + band.shape[0] // self._scale, self._scale)
-
-    def _measure(self, band: NDArray[Any]) -> None:
-        if self._finished is None:
-            return
-        scale, height = self._scale, self._lr.height
-        self._finished.append(band)
-        available = self._finished.bottom // scale
-        ready = available if available == height else available - REDUCE_CONTEXT
-        if ready <= self._measured:
-            return
-        top = max(self._measured - REDUCE_CONTEXT, 0)
-        reduction = reduced(
-            to_unit(self._finished.rows(top * scale, available * scale)),
-            scale,
-            top=top == 0,
-            bottom=available == height,
-        )
-        self._psnr.push(
-            self._lr.own_colours(self._measured, ready),
-            reduction[self._measured - top : ready - top],
-            self._lr.visible(self._measured, ready),
-        )
-        self._measured = ready
-        self._finished.forget((ready - REDUCE_CONTEXT) * scale)

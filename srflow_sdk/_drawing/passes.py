@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.requests import Request
+from srflow_sdk._drawing.requests import Progress, Request
 from srflow_sdk.backends import Conditioning
 from srflow_sdk.images import from_unit
 from srflow_sdk.tiles import Tile, tile_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-Progress = Callable[[int, int], None]
 
 LOW_LR_PSNR_DB = 40.0
 """Below it an output does not reduce to its input any more, and a warning says so."""
@@ -39,18 +37,17 @@ def draw(
     outputs: Sequence[Finishing],
     *,
     kept: Mapping[Tile, Conditioning] | None = None,
-    progress: Progress | None = None,
     overlapped: bool = False,
 ) -> None:
     """Draw every picture of a request into its output.
 
     tiles: of :meth:`Painter.plan`. kept: conditioning that is there already. overlapped: finish and write each band in
-    a thread of its own while the next is computed. progress: see :meth:`Upscaler.upscale`.
+    a thread of its own while the next is computed.
 
-    Raises: what painting, reading, writing and `progress` raise.
+    Raises: what painting, reading, writing and the request's `progress` raise.
     """
     scale = painter.manifest.scale
-    told = _Progress(progress, tiles=len(tiles), samples=len(request.samples))
+    told = _Progress(request.options.progress, tiles=len(tiles), samples=len(request.samples))
     rows = tile_rows(tiles)
     with ExitStack() as stack:
         lanes = [stack.enter_context(_Lane(output, overlapped=overlapped)) for output in outputs]

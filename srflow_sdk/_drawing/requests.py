@@ -1,33 +1,110 @@
-"""What is asked of an image, checked: temperature, seed, samples, and how to stop."""
+"""What is asked of an image: the keywords of every drawing method, and what they come to for one image, checked."""
 
 from __future__ import annotations
 
+import inspect
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict, TypeVar, cast
 
 import numpy as np
 
-from srflow_sdk._drawing.temperature import Tau, Temperature
+from srflow_sdk._drawing.temperature import Tau, Temperature, checked_number, is_map
 from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk.manifest import Manifest
 
+Progress = Callable[[int, int], None]
 Reduce = Literal["mean", "std"]
+
+_MAX_SAMPLES = 1 << 20
+_MethodT = TypeVar("_MethodT", bound=Callable[..., Any])
+
+
+class DrawKeywords(TypedDict, total=False):
+    """The fields of :class:`DrawOptions` as a method's keywords: type checkers know no other way to spell them once."""
+
+    tau: Tau | None
+    seed: int
+    sample: int
+    consistent: bool
+    progress: Progress | None
+    cancel: threading.Event | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """What every way of drawing takes; :meth:`Upscaler.upscale` says what each field means.
+
+    Raises: ArgumentError for values that are wrong whatever the image. A map of temperatures is checked against it by
+    :func:`make_request`.
+    """
+
+    tau: Tau | None = None
+    seed: int = 0
+    sample: int = 0
+    consistent: bool = False
+    progress: Progress | None = None
+    cancel: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        if self.tau is not None and not is_map(self.tau):
+            checked_number(self.tau)
+        _check_whole("seed", self.seed, least=0)
+        _check_whole("sample", self.sample, least=0)
+        if max(int(self.seed), int(self.sample)) >> 64:
+            raise ArgumentError("seed and sample must be below 2^64")
+        if not isinstance(self.consistent, (bool, np.bool_)):
+            raise ArgumentError(f"consistent is {self.consistent!r}; it is True or False")
+        if self.progress is not None and not callable(self.progress):
+            raise ArgumentError(f"progress is {self.progress!r}; it is a function of two numbers, or None")
+        if self.cancel is not None and not isinstance(self.cancel, threading.Event):
+            raise ArgumentError(f"cancel is {self.cancel!r}; it is a threading.Event, or None")
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> DrawOptions:
+        """The options that a method was called with. Raises: TypeError for other keywords, as Python does."""
+        known = [field.name for field in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(known)}")
+        return cls(**keywords)
+
+    @property
+    def keywords(self) -> DrawKeywords:
+        """The same, to call another method with."""
+        return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
+
+
+def takes_draw_keywords(method: _MethodT) -> _MethodT:
+    """Let help() and inspect.signature show the keywords themselves where the code says ``**options``."""
+    signature = inspect.signature(method)
+    named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    drawn = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(DrawOptions)
+    ]
+    method.__signature__ = signature.replace(parameters=[*named, *drawn])  # type: ignore[attr-defined]
+    return method
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to draw of an image: the samples of one seed at one temperature.
+    """What to draw of one image, made by :func:`make_request`.
 
-    reduce: "mean" or "std" over the samples instead of the samples. cancel: drawing ends with CancelledError once it
-    is set.
+    temperature: of this image. samples: the numbers of the samples. reduce: "mean" or "std" over the samples instead of
+    the samples.
     """
 
+    options: DrawOptions
     temperature: Temperature
-    seed: int
-    samples: Sequence[int]
+    samples: range
     reduce: Reduce | None = None
-    cancel: threading.Event | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of all samples."""
+        return int(self.options.seed)
 
     @property
     def pictures(self) -> int:
@@ -36,54 +113,30 @@ class Request:
 
     def stop_if_cancelled(self) -> None:
         """Raises: CancelledError."""
-        if self.cancel is not None and self.cancel.is_set():
+        if self.options.cancel is not None and self.options.cancel.is_set():
             raise CancelledError("cancelled by the caller")
 
 
 def make_request(
-    tau: Tau,
-    *,
-    height: int,
-    width: int,
-    multiple: int,
-    seed: int,
-    sample: int,
-    samples: int,
-    reduce: Reduce | None = None,
-    cancel: threading.Event | None = None,
+    options: DrawOptions, manifest: Manifest, *, height: int, width: int, n: int = 1, reduce: Reduce | None = None
 ) -> Request:
-    """A request for an image of this size, checked. Raises: ArgumentError."""
-    check_numbers(seed=seed, sample=sample, samples=samples)
-    if not (reduce is None or (isinstance(reduce, str) and reduce in ("mean", "std"))):
-        raise ArgumentError(f'reduce is {reduce!r}; it is "mean", "std" or None')
-    if reduce and samples < 2:
-        raise ArgumentError(f'samples is {samples}; reduce="{reduce}" needs at least 2')
+    """Samples `options.sample` to `options.sample + n - 1` of a height×width image. Raises: ArgumentError."""
+    _check_whole("n", n, least=2 if reduce else 1)
+    if n > _MAX_SAMPLES:
+        raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
+    if (int(options.sample) + int(n) - 1) >> 64:
+        raise ArgumentError("the numbers of all samples must be below 2^64; take a smaller sample or n")
+    if reduce == "std" and options.consistent:
+        raise ArgumentError("a standard deviation is no picture, so it cannot be consistent; leave consistent out")
+    tau = manifest.default_tau if options.tau is None else options.tau
     return Request(
-        temperature=Temperature(tau, height=height, width=width, multiple=multiple),
-        seed=int(seed),
-        samples=range(int(sample), int(sample) + int(samples)),
+        options=options,
+        temperature=Temperature(tau, height=height, width=width, multiple=manifest.size_multiple),
+        samples=range(int(options.sample), int(options.sample) + int(n)),
         reduce=reduce,
-        cancel=cancel,
     )
 
 
-def check_numbers(*, seed: int, sample: int, samples: int = 1) -> None:
-    """Raises: ArgumentError unless seed and all samples are 0 … 2^64 - 1 and there are 1 to 2^20."""
-    for name, value, low in (("seed", seed, 0), ("sample", sample, 0), ("samples", samples, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-            raise ArgumentError(f"{name} is {value!r}; it is a whole number from {low} on")
-    if max(int(seed), int(sample) + int(samples) - 1) >> 64:
-        raise ArgumentError("seed and sample must be below 2^64")
-    if samples > 1 << 20:
-        raise ArgumentError(f"samples is {samples}; ask for at most {1 << 20:,} at a time")
-
-
-def check_choices(*, consistent: object, report: object, progress: object, cancel: object) -> None:
-    """Raises: ArgumentError unless the first two are true or false, progress can be called, cancel is an event."""
-    for name, value in (("consistent", consistent), ("report", report)):
-        if not isinstance(value, (bool, np.bool_)):
-            raise ArgumentError(f"{name} is {value!r}; it is True or False")
-    if progress is not None and not callable(progress):
-        raise ArgumentError(f"progress is {progress!r}; it is a function of two numbers, or None")
-    if cancel is not None and not isinstance(cancel, threading.Event):
-        raise ArgumentError(f"cancel is {cancel!r}; it is a threading.Event, or None")
+def _check_whole(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ArgumentError(f"{name} is {value!r}; it is a whole number from {least} on")

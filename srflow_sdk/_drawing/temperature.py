@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Temperature:
     def __init__(self, tau: Tau, *, height: int, width: int, multiple: int) -> None:
         self.number: float | None = None
         self._map: NDArray[np.float32] | None = None
-        if isinstance(tau, np.ndarray) and tau.ndim > 0:
+        if is_map(tau):
             checked = _checked_map(tau, height=height, width=width)
             margins = ((0, padded_size(height, multiple) - height), (0, padded_size(width, multiple) - width))
             self._map = np.pad(checked, margins, mode="edge")
@@ -52,6 +52,11 @@ class Temperature:
         if self._map is None:
             return f"{self.number:g}"
         return f"{self._map.min():g} … {self._map.max():g}"
+
+
+def is_map(tau: object) -> TypeGuard[NDArray[Any]]:
+    """Whether it is an array with a number for every pixel, and not one number."""
+    return isinstance(tau, np.ndarray) and tau.ndim > 0
 
 
 def checked_number(tau: object) -> float:

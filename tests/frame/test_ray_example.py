@@ -7,15 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._batch.planning import Job
-from srflow_sdk._batch.running import JobResult, Settings
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .bare_environment import ROOT
@@ -87,36 +85,32 @@ def test_what_is_wrong_for_every_file_is_one_line(address: str, tmp_path: Path) 
     command += ["--model", model, "--cpus", "1", "--tau", "7"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **ENVIRON})
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: tau is 7")
+    assert done.stderr.splitlines()[-1].startswith("Error: tau is 7")
     assert "Traceback" not in done.stderr
 
 
-class Mortal:
-    """Dies the first time that it gets a file, and every time that it gets a deadly one."""
+DIES_AT_FIRST = """
+import os, pathlib, signal, sys
+mark = pathlib.Path({mark!r})
+if not mark.exists():
+    mark.touch()
+    os.kill(os.getppid(), signal.SIGKILL)
+    sys.exit(1)
+assert "--resume" in sys.argv, "a part that is done again leaves alone what was done"
+from srflow_sdk.cli import upscale
+upscale()
+"""
 
-    def __init__(self, marks: Path) -> None:
-        self._marks = marks
 
-    def upscale(self, job: Job, settings: Settings) -> JobResult:
-        mark = self._marks / job.name.name
-        if job.name.name == "deadly.png" or not mark.exists():
-            mark.touch()
-            os._exit(1)
-        return JobResult(job=job, status="done")
-
-
-def test_a_file_whose_worker_dies_is_tried_again_and_fails_if_it_kills_every_worker(
-    address: str, example: ModuleType, tmp_path: Path
+def test_a_part_whose_worker_dies_is_done_again(
+    address: str, example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    names = ("a.png", "b.png", "deadly.png", "c.png", "d.png")
-    jobs = [Job(source=Path(name), targets=(tmp_path / name,), name=PurePosixPath(name)) for name in names]
-    workers = example.start_workers(Mortal, tmp_path, count=2, cpus=1)
-    results = list(example.share_out(jobs, workers, Settings()))
-    assert {result.job.source.name: result.status for result in results} == {
-        name: "failed" if name == "deadly.png" else "done" for name in names
-    }
-    (failed,) = (result for result in results if result.status == "failed")
-    assert failed.error is not None
-    assert "deadly.png: " in failed.error
-    assert "\n" not in failed.error
+    write_photos(tmp_path / "photos")
+    model = write_tiny_bundle(tmp_path / "tiny.srflow")
+    script = DIES_AT_FIRST.format(mark=str(tmp_path / "mark"))
+    monkeypatch.setattr(example, "SRFLOW_UPSCALE", [sys.executable, "-c", script])
+    task = ray.remote(num_cpus=1, max_retries=0)(example.upscale_part)
+    options = [str(tmp_path / "photos"), "-o", f"{tmp_path / 'out'}/", "--recursive", "--model", str(model)]
+    (report,) = example.share_out(task, 1, options, resume=False)
+    assert sorted(file["status"] for file in report["files"]) == ["done", "done", "failed"]
+    assert (tmp_path / "mark").exists()

@@ -56,7 +56,7 @@ def test_tau_is_the_bundles_unless_given(run: Run, upscaler: Upscaler, photo: np
 def test_samples_of_several_inputs_go_to_a_directory(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
     result = run("a.png", "b.png", "-o", "out", "--samples", "2")
     assert result.stdout.split() == ["out/a_s0.png", "out/a_s1.png", "out/b_s0.png", "out/b_s1.png"]
-    assert np.array_equal(read_image("out/a_s1.png").pixels, upscaler.upscale(photo, samples=2)[1])
+    assert np.array_equal(read_image("out/a_s1.png").pixels, upscaler.encode(photo).samples(2)[1])
 
 
 def test_tiles_of_any_size_give_the_same_picture(run: Run) -> None:

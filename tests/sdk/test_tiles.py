@@ -111,7 +111,7 @@ def test_auto_takes_more_for_a_tile_of_64_if_there_is_more() -> None:
     assert auto(4000, 3000, **large, budget=100 << 20, most=100 << 20) == MIN_TILE
 
 
-@pytest.mark.parametrize("tile", ["all", 15, 0, -64, 64.0, True, None, np.zeros(3)])
+@pytest.mark.parametrize("tile", ["all", "none", 15, 0, -64, 64.0, True, np.zeros(3)])
 def test_other_tile_sizes_are_refused(tile: object) -> None:
     with pytest.raises(ArgumentError, match="tile is"):
         check_tile(tile)
@@ -120,7 +120,7 @@ def test_other_tile_sizes_are_refused(tile: object) -> None:
 def test_tile_sizes_are_rounded_up_to_the_multiple() -> None:
     options = {"height": 999, "width": 999, "halo": 4, "conditioning_bytes_per_pixel": 1}
     assert core_size(33, multiple=8, **options) == 40
-    assert core_size("none", multiple=8, **options) is None
+    assert core_size(None, multiple=8, **options) is None
     assert padded_size(45, 2) == 46
 
 
@@ -186,9 +186,9 @@ def test_less_memory_makes_tiles_smaller_than_the_backends_best() -> None:
 
 
 def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the_mend() -> None:
-    assert limited("none", 128, 160) is None
+    assert limited(None, 128, 160) is None
     with pytest.raises(DeviceError, match=r"the image, 160×130, is more than the 160×128.*tile=112.*24x32,64x80,160"):
-        limited("none", 130, 160)
+        limited(None, 130, 160)
     assert limited(112, 999, 999) == 112
     with pytest.raises(
         DeviceError, match=r"tile=114 with its halo, 130×130, .*or tile=112, .*--shapes 24x32,64x80,130"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 from srflow_sdk._files import read_image, write_image
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError, NonFiniteError
 from srflow_sdk.upscaler import Upscaler
 
@@ -32,7 +34,7 @@ def test_same_seed_gives_same_image_for_any_tile_size(
     tiny_bundle: Path, upscaler: Upscaler, tile: Any, size: tuple[int, int]
 ) -> None:
     image = np.random.default_rng(5).random((*size, 3), np.float32)
-    with open_tiled(tiny_bundle, "none") as whole, open_tiled(tiny_bundle, tile) as tiled:
+    with open_tiled(tiny_bundle, None) as whole, open_tiled(tiny_bundle, tile) as tiled:
         expected = whole.upscale(image, tau=0.9, seed=11)
         got = tiled.upscale(image, tau=0.9, seed=11)
     assert got.shape == (size[0] * 4, size[1] * 4, 3)
@@ -41,7 +43,7 @@ def test_same_seed_gives_same_image_for_any_tile_size(
 
 def test_the_tile_test_would_notice_a_missing_halo(tmp_path: Path, floats: np.ndarray) -> None:
     bundle = write_tiny_bundle(tmp_path / "b.srflow", halo=0)
-    with open_tiled(bundle, "none") as whole, open_tiled(bundle, 16) as tiled:
+    with open_tiled(bundle, None) as whole, open_tiled(bundle, 16) as tiled:
         assert np.abs(whole.upscale(floats) - tiled.upscale(floats)).max() > 0.01
 
 
@@ -63,14 +65,14 @@ def test_tau_defaults_to_the_bundles(upscaler: Upscaler, floats: np.ndarray) -> 
     np.testing.assert_array_equal(upscaler.upscale(floats), upscaler.upscale(floats, tau=0.8, seed=0))
 
 
-@pytest.mark.parametrize("tile", ["none", 16])
+@pytest.mark.parametrize("tile", [None, 16])
 def test_a_sample_alone_is_the_same_image_as_among_many(tiny_bundle: Path, floats: np.ndarray, tile: Any) -> None:
     with open_tiled(tiny_bundle, tile) as opened:
-        many = opened.upscale(floats, seed=4, samples=5)
+        many = opened.encode(floats).samples(5, seed=4)
         assert len(many) == 5
         for index, one in enumerate(many):
             np.testing.assert_array_equal(opened.upscale(floats, seed=4, sample=index), one)
-        later = opened.upscale(floats, seed=4, sample=3, samples=2)
+        later = opened.encode(floats).samples(2, seed=4, sample=3)
         np.testing.assert_array_equal(later[1], many[4])
 
 
@@ -86,7 +88,7 @@ def test_an_encoding_gives_the_same_samples_whatever_it_keeps(
             np.testing.assert_array_equal(
                 encoding.sample(tau=tau, seed=seed), opened.upscale(floats, tau=tau, seed=seed)
             )
-        pair = encoding.sample(seed=1, samples=2)
+        pair = encoding.samples(2, seed=1)
         np.testing.assert_array_equal(pair[1], encoding.sample(seed=1, sample=1))
 
 
@@ -99,9 +101,9 @@ def test_drawing_from_an_encoding_does_not_encode_again(
         monkeypatch.setattr(opened._painter._backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr))
         encoding = opened.encode(floats)
         assert len(calls) == 12
-        encoding.sample(samples=3)
+        encoding.samples(3)
         assert len(calls) == 12
-        opened.upscale(floats, samples=3)
+        opened.encode(floats, memory_budget=0).samples(3)
         assert len(calls) == 24
 
 
@@ -159,7 +161,7 @@ def test_many_threads_share_one_upscaler(tiny_bundle: Path, floats: np.ndarray) 
 def test_progress_counts_tiles_of_samples_and_may_stop_the_call(tiny_bundle: Path, floats: np.ndarray) -> None:
     seen: list[tuple[int, int]] = []
     with open_tiled(tiny_bundle, 16) as opened:
-        opened.upscale(floats, samples=2, progress=lambda done, total: seen.append((done, total)))
+        opened.encode(floats).samples(2, progress=lambda done, total: seen.append((done, total)))
         assert seen == [(done, 24) for done in range(1, 25)]
 
         def stop(done: int, total: int) -> None:
@@ -195,16 +197,11 @@ def test_non_finite_output_names_place_tau_and_seed(tmp_path: Path, floats: np.n
         {"seed": 1 << 64},
         {"seed": 1.0},
         {"sample": -1},
-        {"samples": 0},
-        {"samples": 1.5},
-        {"sample": (1 << 64) - 1, "samples": 2},
-        {"samples": 1 << 63},
+        {"sample": 1 << 64},
         {"tau": 10**400},
-        {"reduce": np.zeros(3)},
         {"progress": "x"},
         {"cancel": True},
         {"consistent": "no"},
-        {"report": None},
     ],
 )
 def test_arguments_out_of_range_are_typed_errors(
@@ -212,6 +209,32 @@ def test_arguments_out_of_range_are_typed_errors(
 ) -> None:
     with pytest.raises(ArgumentError, match=next(iter(arguments))):
         upscaler.upscale(floats, **arguments)
+
+
+@pytest.mark.parametrize("method", ["samples", "mean", "std"])
+@pytest.mark.parametrize("n", [0, 1.5, True, 1 << 63, None])
+def test_numbers_of_samples_out_of_range_are_typed_errors(
+    upscaler: Upscaler, floats: np.ndarray, method: str, n: Any
+) -> None:
+    with pytest.raises(ArgumentError, match=r"^n is "):
+        getattr(upscaler.encode(floats), method)(n)
+
+
+def test_samples_whose_numbers_are_too_large_are_a_typed_error(upscaler: Upscaler, floats: np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match=r"below 2\^64"):
+        upscaler.encode(floats).samples(2, sample=(1 << 64) - 1)
+
+
+def test_unknown_keywords_are_refused_with_those_that_there_are(upscaler: Upscaler, floats: np.ndarray) -> None:
+    with pytest.raises(TypeError, match=r"'samples'; there are tau, seed, sample, consistent, progress, cancel"):
+        upscaler.upscale(floats, samples=3)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("method", [Upscaler.upscale, Upscaler.upscale_file, Encoding.sample, Encoding.std])
+def test_help_shows_the_keywords_and_their_defaults(method: Any) -> None:
+    shown = str(inspect.signature(method))
+    assert "seed: 'int' = 0, sample: 'int' = 0, consistent: 'bool' = False" in shown
+    assert "options" not in shown
 
 
 def test_numpy_numbers_are_taken(upscaler: Upscaler, floats: np.ndarray) -> None:
@@ -251,7 +274,7 @@ def test_an_open_bundle_is_taken_and_shown(tiny_bundle: Path) -> None:
 
 
 def test_a_closed_upscaler_says_so(tiny_bundle: Path, floats: np.ndarray) -> None:
-    opened = open_tiled(tiny_bundle, "none")
+    opened = open_tiled(tiny_bundle, None)
     encoding = opened.encode(floats)
     opened.close()
     opened.close()
@@ -273,7 +296,7 @@ def test_an_encoding_does_not_change_with_the_callers_array(tiny_bundle: Path, f
 
 def test_numpy_whole_numbers_are_taken_everywhere(tiny_bundle: Path, floats: np.ndarray) -> None:
     with Upscaler(tiny_bundle, device="cpu", threads=np.int64(1), tile=np.int64(16)) as opened:  # type: ignore[arg-type]
-        opened.encode(floats, memory_budget=np.int64(1 << 20)).sample(samples=np.int64(2))
+        opened.encode(floats, memory_budget=np.int64(1 << 20)).samples(np.int64(2))  # type: ignore[arg-type]
 
 
 def test_a_closed_pil_image_is_a_typed_error(upscaler: Upscaler, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def open_subject(model: str | None) -> Subject:
     Raises: BundleError, CheckpointError.
     """
     if model is None or Path(model).is_dir():
-        upscaler = Upscaler(Bundle.embedded() if model is None else Bundle.open(model), device="cpu", tile="none")
+        upscaler = Upscaler(Bundle.embedded() if model is None else Bundle.open(model), device="cpu", tile=None)
         return Subject(
             scale=upscaler.scale, levels=1, condition=lambda lr: _condition_bundle(upscaler, lr), encoder=None
         )

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
 
 from srflow_sdk._batch.planning import Job
+from srflow_sdk._batch.running import Settings
+from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import write_image
 
 NAMES = ("a", "b", "c")
@@ -23,3 +26,7 @@ def jobs(tmp_path: Path, photo: np.ndarray) -> list[Job]:
 
 def job(source: Path, *targets: Path) -> Job:
     return Job(source=source, targets=targets, name=PurePosixPath(source.name))
+
+
+def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) -> Settings:
+    return Settings(draw=DrawOptions(**draw), resume=resume, report=report)

@@ -15,16 +15,17 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import hidden_files
+from .conftest import settings_with
 
 
 def run(jobs: list[Job], upscaler: Upscaler, **settings: Any) -> Summary:
-    return run_jobs(jobs, upscaler, settings=Settings(**settings))
+    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
 
 
 def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
     run(jobs[:1], upscaler)
     jobs[1].source.write_bytes(b"not a picture")
-    settings = Settings(resume=True, report=True, seed=0)
+    settings = settings_with(resume=True, report=True, seed=0)
     summary = run_jobs(jobs, upscaler, settings=settings)
     path = tmp_path / "report.json"
     path.write_text("old")
@@ -81,7 +82,7 @@ def test_what_was_measured_of_skipped_files_is_kept(jobs: list[Job], upscaler: U
     path = tmp_path / "report.json"
 
     def reported(**chosen: Any) -> list[dict[str, Any]]:
-        settings = Settings(resume=True, report=True, **chosen)
+        settings = settings_with(resume=True, report=True, **chosen)
         summary = run_jobs(jobs, upscaler, settings=settings)
         ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": read_report(path)}
         report = batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)
@@ -107,7 +108,7 @@ def test_a_report_that_is_none_is_not_carried_over(
     run(jobs[:1], upscaler)
     path = tmp_path / "report.json"
     path.write_text(text)
-    settings = Settings(resume=True)
+    settings = settings_with(resume=True)
     ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": read_report(path)}
     summary = run_jobs(jobs[:1], upscaler, settings=settings)
     report = batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)
@@ -128,7 +129,7 @@ def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
             if len(ended) >= stop_after:
                 raise KeyboardInterrupt
 
-        settings = Settings(resume=True, report=True)
+        settings = settings_with(resume=True, report=True)
         summary = run_jobs(jobs, upscaler, settings=settings, watcher=Stopping(), check=check)
         ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": earlier}
         return batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)

@@ -17,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutO
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import hidden_files, write_tiny_bundle
-from .conftest import job
+from .conftest import job, settings_with
 
 
 def statuses(summary: Summary) -> list[str]:
@@ -25,7 +25,7 @@ def statuses(summary: Summary) -> list[str]:
 
 
 def run(jobs: list[Job], upscaler: Any, **settings: Any) -> Summary:
-    return run_jobs(jobs, upscaler, settings=Settings(**settings))
+    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
 
 
 class Failing:

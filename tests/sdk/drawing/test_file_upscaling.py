@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_sdk._drawing.file_upscaling import provenance_of
+from srflow_sdk._drawing.measuring import lr_psnr
+from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._drawing.rows import RowBuffer
 from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, NonFiniteError
@@ -70,8 +73,8 @@ def test_every_target_holds_its_sample_and_says_how_it_was_made(
         assert (made.tau, made.seed, made.sample, made.tile) == (0.1 + 0.2, seed, 7 + index, 16)
         assert made.model_sha256 == tiled.bundle.manifest.digest
         assert made.source == "lr.png"
-    _, report = tiled.upscale(photo, tau=0.1 + 0.2, seed=seed, sample=7, samples=2, report=True)
-    assert [output.lr_psnr for output in result.outputs] == pytest.approx(report.lr_psnr, abs=1e-6)
+    measured = [lr_psnr(read_image(target).pixels, photo) for target in targets]
+    assert [output.lr_psnr for output in result.outputs] == pytest.approx(measured, abs=1e-6)
 
 
 def test_a_map_of_temperatures_is_used_and_said(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
@@ -178,8 +181,8 @@ def test_a_webp_larger_than_webp_can_be_is_refused_before_the_work(tmp_path: Pat
 def test_what_a_file_would_say_is_known_before_it_is_made(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
     write_image(tmp_path / "lr.png", photo)
     made = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", seed=3).outputs[0].provenance
-    said = tiled.provenance(tmp_path / "lr.png", source_sha256=made.source_sha256, seed=3)
-    assert made == type(made)(**{**said.__dict__, "tile": 16})
+    source = {"source": tmp_path / "lr.png", "source_sha256": made.source_sha256}
+    assert made == provenance_of(tiled.bundle.manifest, DrawOptions(seed=3), tau=0.8, sample=0, tile=16, **source)
 
 
 def test_rows_of_the_source_are_forgotten_as_they_are_done(
@@ -198,8 +201,8 @@ def test_rows_of_the_source_are_forgotten_as_they_are_done(
     result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", consistent=True, report=True)
     assert 100 < max(held) < 4 * 120  # of HR rows, the context of the projection and a band; 2400 in all
     monkeypatch.undo()
-    _, report = tiled.upscale(pixels, consistent=True, report=True)
-    assert result.outputs[0].lr_psnr == pytest.approx(report.lr_psnr[0], abs=0.01)
+    measured = lr_psnr(tiled.upscale(pixels, consistent=True), pixels)
+    assert result.outputs[0].lr_psnr == pytest.approx(measured, abs=0.01)
 
 
 def test_the_source_is_not_overwritten_nor_one_sample_by_another(
@@ -223,6 +226,7 @@ def test_the_source_is_not_overwritten_nor_one_sample_by_another(
         {"targets": None},
         {"targets": [3]},
         {"max_pixels": "10"},
+        {"report": None},
         {"progress": "x"},
         {"cancel": True},
         {"seed": -1},

@@ -50,7 +50,7 @@ def test_rows_do_not_depend_on_how_they_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-@pytest.mark.parametrize("tile", [16, "none"])
+@pytest.mark.parametrize("tile", [16, None])
 def test_colour_under_transparency_does_not_show(
     tiny_bundle: Path, photo: np.ndarray, mode: str, tile: int | str
 ) -> None:

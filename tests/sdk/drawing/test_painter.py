@@ -48,7 +48,7 @@ def small_device(monkeypatch: pytest.MonkeyPatch, bundle: Path, tile: Any, **lim
 
 
 @pytest.mark.parametrize("limits", [{"encode_limit": 1000}, {"sample_limit": 1000}])
-@pytest.mark.parametrize("tile", ["none", 40])
+@pytest.mark.parametrize("tile", [None, 40])
 def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch,
     tiny_bundle: Path,
@@ -60,9 +60,10 @@ def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
 ) -> None:
     progress: list[tuple[int, int]] = []
     with small_device(monkeypatch, tiny_bundle, tile, **limits) as opened:
-        got = opened.upscale(floats, seed=3, samples=2, progress=lambda *step: progress.append(step))
-        again = opened.upscale(floats, seed=3, samples=2)
-    expected = upscaler.upscale(floats, seed=3, samples=2)
+        encoding = opened.encode(floats, memory_budget=0)
+        got = encoding.samples(2, seed=3, progress=lambda *step: progress.append(step))
+        again = encoding.samples(2, seed=3)
+    expected = upscaler.encode(floats).samples(2, seed=3)
     np.testing.assert_allclose(got, expected, atol=2e-6)
     np.testing.assert_array_equal(got, again)
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -77,7 +78,7 @@ def test_memory_that_is_never_enough_is_a_typed_error(
     monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray
 ) -> None:
     with (
-        small_device(monkeypatch, tiny_bundle, "none", encode_limit=10) as opened,
+        small_device(monkeypatch, tiny_bundle, None, encode_limit=10) as opened,
         pytest.raises(OutOfMemoryError, match="the smallest there are"),
     ):
         opened.upscale(floats)
@@ -196,7 +197,7 @@ def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(
 
     monkeypatch.setattr("srflow_sdk.encoding._Canvas", full)
     with pytest.raises(OutOfMemoryError, match=r"for 3 pictures of 244×180"):
-        upscaler.upscale(floats, samples=3)
+        upscaler.encode(floats).samples(3)
 
 
 def test_errors_of_the_callers_progress_are_not_taken_for_a_full_memory(upscaler: Upscaler, floats: np.ndarray) -> None:

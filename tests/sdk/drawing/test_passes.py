@@ -11,7 +11,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from srflow_sdk._drawing.measuring import lr_psnr
 from srflow_sdk._drawing.passes import warn_if_inconsistent
+from srflow_sdk._files import read_image, write_image
 from srflow_sdk._pixels.consistency import reduced
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.upscaler import Upscaler
@@ -31,21 +33,22 @@ def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(60, 190, (45, 61, 3), np.uint8)
 
 
-@pytest.mark.parametrize("tile", [16, "none"])
+@pytest.mark.parametrize("tile", [16, None])
 def test_the_mean_and_deviation_are_those_of_the_samples(tiny_bundle: Path, photo: np.ndarray, tile: Any) -> None:
     image = unit(photo)
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:
-        samples = np.stack(opened.upscale(image, seed=3, samples=5)).astype(np.float64)
-        mean = opened.upscale(image, seed=3, samples=5, reduce="mean")
-        deviation = opened.upscale(image, seed=3, samples=5, reduce="std")
+        encoding = opened.encode(image)
+        samples = np.stack(encoding.samples(5, seed=3)).astype(np.float64)
+        mean = encoding.mean(5, seed=3)
+        deviation = encoding.std(5, seed=3)
     assert mean.shape == deviation.shape == (180, 244, 3)
     np.testing.assert_allclose(mean, samples.mean(0), atol=2e-6)
     np.testing.assert_allclose(deviation, samples.std(0, ddof=1), atol=2e-6)
 
 
 def test_the_mean_is_of_the_images_kind_and_the_deviation_is_float(upscaler: Upscaler, photo: np.ndarray) -> None:
-    assert upscaler.upscale(Image.fromarray(photo), samples=3, reduce="mean").mode == "RGB"
-    deviation = upscaler.upscale(Image.fromarray(photo).convert("LA"), samples=3, reduce="std")
+    assert upscaler.encode(Image.fromarray(photo)).mean(3).mode == "RGB"
+    deviation = upscaler.encode(Image.fromarray(photo).convert("LA")).std(3)
     assert (deviation.dtype, deviation.shape) == (np.float32, (180, 244, 1))
     assert 0 < deviation.mean() < 1
 
@@ -53,16 +56,17 @@ def test_the_mean_is_of_the_images_kind_and_the_deviation_is_float(upscaler: Ups
 def test_the_mean_of_many_samples_holds_no_more_than_that_of_few(tiny_bundle: Path, photo: np.ndarray) -> None:
     image = unit(np.tile(photo, (4, 4, 1)))  # an answer has 8 MB
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=64) as opened:
-        opened.upscale(image, samples=2, reduce="mean")
+        encoding = opened.encode(image)
+        encoding.mean(2)
         before = psutil.Process().memory_info().rss
-        opened.upscale(image, samples=16, reduce="mean")
+        encoding.mean(16)
         grown = psutil.Process().memory_info().rss - before
     assert grown < 60 << 20, "16 answers would be 134 MB"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("tile", [16, "none"])
+@pytest.mark.parametrize("tile", [16, None])
 def test_a_consistent_answer_reduces_to_the_input(
     tiny_bundle: Path, noise: np.ndarray, dtype: type, channels: int, tile: Any
 ) -> None:
@@ -70,52 +74,46 @@ def test_a_consistent_answer_reduces_to_the_input(
     image = unit(noise[..., :channels])
     image = image if dtype is np.float32 else (image * steps).astype(dtype)
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:
-        plain, before = opened.upscale(image, tau=0.3, report=True)
-        answer, report = opened.upscale(image, tau=0.3, consistent=True, report=True)
+        plain = opened.upscale(image, tau=0.3)
+        answer = opened.upscale(image, tau=0.3, consistent=True)
     np.testing.assert_array_less(np.abs(reduced(unit(answer), SCALE) - unit(image)), 0.5 / steps + 1e-4)
-    assert report.lr_psnr[0] > 50 > before.lr_psnr[0]
+    assert lr_psnr(answer, image) > 50 > lr_psnr(plain, image)
     assert answer.dtype == plain.dtype
 
 
 def test_consistent_answers_are_the_same_for_any_tile(tiny_bundle: Path) -> None:
     tall = np.random.default_rng(0).random((150, 20, 3), np.float32)
-    with Upscaler(tiny_bundle, threads=1, tile=16) as tiled, Upscaler(tiny_bundle, threads=1, tile="none") as whole:
-        one, first = tiled.upscale(tall, consistent=True, report=True)
-        other, second = whole.upscale(tall, consistent=True, report=True)
+    with Upscaler(tiny_bundle, threads=1, tile=16) as tiled, Upscaler(tiny_bundle, threads=1, tile=None) as whole:
+        one = tiled.upscale(tall, consistent=True)
+        other = whole.upscale(tall, consistent=True)
     np.testing.assert_allclose(one, other, atol=2e-5)
-    assert first.lr_psnr[0] == pytest.approx(second.lr_psnr[0], abs=0.01)
+    assert lr_psnr(one, tall) == pytest.approx(lr_psnr(other, tall), abs=0.01)
 
 
 def test_the_report_measures_every_answer_and_warns_under_40_db(
-    upscaler: Upscaler, noise: np.ndarray, caplog: pytest.LogCaptureFixture
+    upscaler: Upscaler, noise: np.ndarray, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    answers, report = upscaler.upscale(noise, samples=3, report=True)
-    for answer, value in zip(answers, report.lr_psnr, strict=True):
-        error = np.mean((reduced(unit(answer), SCALE).astype(np.float64) - unit(noise)) ** 2)
+    write_image(tmp_path / "lr.png", noise)
+    targets = [tmp_path / f"{number}.png" for number in range(3)]
+    outputs = upscaler.upscale_file(tmp_path / "lr.png", targets, report=True).outputs
+    values = [output.lr_psnr for output in outputs]
+    for output, value in zip(outputs, values, strict=True):
+        error = np.mean((reduced(unit(read_image(output.path).pixels), SCALE).astype(np.float64) - unit(noise)) ** 2)
         assert value == pytest.approx(-10 * np.log10(error), abs=0.001)
+        assert value is not None
         assert value < 40
     assert len(caplog.records) == 1
-    assert all(f"{value:.1f}" in caplog.records[0].getMessage() for value in report.lr_psnr)
+    assert all(f"{value:.1f}" in caplog.records[0].getMessage() for value in values)
     caplog.clear()
-    upscaler.upscale(noise, consistent=True, report=True)
+    upscaler.upscale_file(tmp_path / "lr.png", targets[0], consistent=True, report=True)
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"reduce": "median", "samples": 3},
-        {"reduce": "mean"},
-        {"reduce": "std", "samples": 1},
-        {"reduce": "std", "samples": 2, "consistent": True},
-        {"reduce": "std", "samples": 2, "report": True},
-    ],
-)
-def test_reductions_that_mean_nothing_are_typed_errors(
-    upscaler: Upscaler, photo: np.ndarray, arguments: dict[str, Any]
-) -> None:
-    with pytest.raises(ArgumentError):
-        upscaler.upscale(photo, **arguments)
+def test_reductions_that_mean_nothing_are_typed_errors(upscaler: Upscaler, photo: np.ndarray) -> None:
+    encoding = upscaler.encode(photo)
+    for call in (lambda: encoding.mean(1), lambda: encoding.std(1), lambda: encoding.std(2, consistent=True)):
+        with pytest.raises(ArgumentError):
+            call()
 
 
 def test_a_call_is_cancelled_before_its_next_tile(tiny_bundle: Path, photo: np.ndarray) -> None:
@@ -128,7 +126,7 @@ def test_a_call_is_cancelled_before_its_next_tile(tiny_bundle: Path, photo: np.n
 
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
         with pytest.raises(CancelledError):
-            opened.upscale(photo, samples=2, progress=stop_at_three, cancel=cancel)
+            opened.encode(photo).samples(2, progress=stop_at_three, cancel=cancel)
         assert seen == [1, 2, 3]
         with pytest.raises(CancelledError):
             opened.encode(photo).sample(cancel=cancel)
@@ -138,14 +136,14 @@ def test_a_call_is_cancelled_before_its_next_tile(tiny_bundle: Path, photo: np.n
 def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, photo: np.ndarray) -> None:
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
         expected = [opened.upscale(photo, seed=seed) for seed in range(3)]
-        measured = [opened.upscale(photo, seed=seed, consistent=True, report=True) for seed in range(3)]
+        consistent = [opened.upscale(photo, seed=seed, consistent=True) for seed in range(3)]
 
         def work(number: int) -> bool:
             seed = number % 3
             if number % 2:
                 return np.array_equal(opened.upscale(photo, seed=seed), expected[seed])
-            answer, report = opened.upscale(photo, seed=seed, consistent=True, report=True)
-            return np.array_equal(answer, measured[seed][0]) and report == measured[seed][1]
+            answer = opened.upscale(photo, seed=seed, consistent=True)
+            return np.array_equal(answer, consistent[seed]) and lr_psnr(answer, photo) > 50
 
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(work, range(24)))
@@ -169,6 +167,6 @@ def test_an_answer_in_another_profile_is_consistent_in_that_profile(
     image = Image.fromarray(noise)
     image.info["icc_profile"] = matrix_profile(ADOBE_RGB, gamma_curve(gamma))
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
-        answer, report = opened.upscale(image, tau=0.3, consistent=True, report=True)
+        answer = opened.upscale(image, tau=0.3, consistent=True)
     assert np.abs(reduced(unit(np.asarray(answer)), SCALE) - unit(noise)).max() < 0.5 / 255 + 1e-4
-    assert report.lr_psnr[0] > 60
+    assert lr_psnr(answer, image) > 60

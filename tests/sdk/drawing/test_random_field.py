@@ -30,7 +30,7 @@ def upscalers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int |
     for overlap in (0, 5, 12):
         bundle = write_tiny_bundle(folder / f"{overlap}.srflow", halo=REACH + overlap)
         for tile in (None, 16, 18, 26, 33, 64):
-            opened[overlap, tile] = Upscaler(bundle, device="cpu", threads=1, tile="none" if tile is None else tile)
+            opened[overlap, tile] = Upscaler(bundle, device="cpu", threads=1, tile=tile)
     return opened
 
 
@@ -92,7 +92,7 @@ def test_a_sample_does_not_know_its_company(
     upscalers: dict[tuple[int, int | None], Upscaler], first: int, count: int, seed: int
 ) -> None:
     image = PICTURE[:20, :37]
-    together = upscalers[0, 16].upscale(image, seed=seed, sample=first, samples=count)
+    together = upscalers[0, 16].encode(image).samples(count, seed=seed, sample=first)
     for index, picture in enumerate(together):
         alone = upscalers[0, 16].upscale(image, seed=seed, sample=first + index)
         np.testing.assert_array_equal(picture, alone)
@@ -135,7 +135,7 @@ def test_the_embedded_model_keeps_its_promise(tau: float) -> None:
     photo = read_image(Path(__file__).parents[3] / "examples/photos/cat.png").pixels[30:86, 90:150]
     image = (photo / np.float32(255)).astype(np.float32)
     bundle = Bundle.embedded()
-    with Upscaler(bundle, device="cpu", tile="none") as upscaler:
+    with Upscaler(bundle, device="cpu", tile=None) as upscaler:
         whole = upscaler.upscale(image, tau=tau, seed=1)
     for tile in (20, 30):
         with Upscaler(bundle, device="cpu", tile=tile) as upscaler:

@@ -31,7 +31,7 @@ def test_a_mask_is_smooth_where_it_is_zero_and_textured_where_it_is_not(upscaler
 def test_a_map_gives_the_same_picture_for_any_tile(tiny_bundle: Path, photo: np.ndarray, tile: int) -> None:
     tau = np.random.default_rng(0).random((45, 61))
     image = (photo / np.float32(255)).astype(np.float32)
-    with Upscaler(tiny_bundle, tile="none", threads=1) as whole, Upscaler(tiny_bundle, tile=tile, threads=1) as tiled:
+    with Upscaler(tiny_bundle, tile=None, threads=1) as whole, Upscaler(tiny_bundle, tile=tile, threads=1) as tiled:
         np.testing.assert_allclose(tiled.upscale(image, tau=tau), whole.upscale(image, tau=tau), atol=2e-6)
 
 
