@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from srflow_sdk._batch.running import JobResult, Settings, Summary
     from srflow_sdk.bundle import Bundle
 
-FAILED = 1
-BY_SIGNAL = 128  # and the signal's number, as shells count: 130 is Ctrl-C
+_FAILED = 1
+_BY_SIGNAL = 128  # and the signal's number, as shells count: 130 is Ctrl-C
 
 _STANDARD_ERROR = 2
 _OF_PRINTING = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -38,7 +38,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard")
 
 
-class Command(click.Command):
+class _Command(click.Command):
     """One whose system errors, such as standard output on a full disk, are one line."""
 
     def main(self, *arguments: Any, **keywords: Any) -> Any:
@@ -55,7 +55,7 @@ class Command(click.Command):
             _fail(f"{what}{error.strerror or error}")
 
 
-class TileParameter(click.ParamType[Any]):
+class _TileParameter(click.ParamType[Any]):
     """`auto`, `none` or a number of pixels."""
 
     name = "auto|N|none"
@@ -71,7 +71,7 @@ class TileParameter(click.ParamType[Any]):
             self.fail(f"{value!r} is not auto, none or a number of pixels", param, ctx)
 
 
-class CountParameter(click.ParamType[Any]):
+class _CountParameter(click.ParamType[Any]):
     """A number, at least 1: `250000`, `200M`, `1.5G`."""
 
     name = "N"
@@ -84,7 +84,7 @@ class CountParameter(click.ParamType[Any]):
         return count
 
 
-class ShardParameter(click.ParamType[Any]):
+class _ShardParameter(click.ParamType[Any]):
     """`I/N`: part I of N, counted from 1."""
 
     name = "I/N"
@@ -98,7 +98,7 @@ class ShardParameter(click.ParamType[Any]):
         return Shard(index=int(match[1]), count=int(match[2]))
 
 
-@click.command(cls=Command, context_settings=_SETTINGS)
+@click.command(cls=_Command, context_settings=_SETTINGS)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
 @click.option("--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="[default: the embedded ×4 model]")
@@ -110,11 +110,11 @@ class ShardParameter(click.ParamType[Any]):
 @click.option("--recursive", is_flag=True, help="Folders in folders too; OUT gets the same ones.")
 @click.option("--name", metavar="PATTERN", help="Names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
 @click.option("--resume", is_flag=True, help="Leave out what was made from the same file in the same way.")
-@click.option("--shard", type=ShardParameter(), help="Only part I of N of the inputs: one part for each machine.")
+@click.option("--shard", type=_ShardParameter(), help="Only part I of N of the inputs: one part for each machine.")
 @click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write what was done, with PSNRs.")
 @click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make exactly that picture again.")
-@click.option("--tile", type=TileParameter(), default="auto", show_default=True, help="Pixels a side; bounds memory.")
-@click.option("--max-pixels", type=CountParameter(), default="100M", show_default=True, help="Refuse larger inputs.")
+@click.option("--tile", type=_TileParameter(), default="auto", show_default=True, help="Pixels a side; bounds memory.")
+@click.option("--max-pixels", type=_CountParameter(), default="100M", show_default=True, help="Refuse larger inputs.")
 @click.option(
     "--device",
     type=click.Choice(get_args(Device)),
@@ -205,16 +205,16 @@ def upscale(
         for result in refused:
             display.say(f"error: {result.error}")
         if not files:
-            sys.exit(FAILED)
+            sys.exit(_FAILED)
         if shard is not None and not mine:
             display.say(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
         options = {"tile": tile, "device": device, "threads": threads}
         summary = _run(mine, bundle, settings, display, refused=refused, report=report, **options)
         if summary.count("failed") or display.names_lost:
-            sys.exit(FAILED)
+            sys.exit(_FAILED)
 
 
-@click.command(cls=Command, context_settings=_SETTINGS)
+@click.command(cls=_Command, context_settings=_SETTINGS)
 @click.version_option(package_name="srflow-sdk", prog_name="srflow-doctor")
 def doctor() -> None:
     """Say what this machine can run, why not the rest, and the command that mends it.
@@ -245,12 +245,12 @@ def _exit_statuses() -> Iterator[None]:
         _fail(str(error))
     except KeyboardInterrupt as error:
         _say("interrupted")
-        sys.exit(BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
+        sys.exit(_BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
 
 
 def _fail(message: str) -> NoReturn:
     _say(f"error: {' '.join(message.split())}")
-    sys.exit(FAILED)
+    sys.exit(_FAILED)
 
 
 def _occupy_standard_descriptors() -> None:
@@ -346,7 +346,7 @@ def _run(
                 ran = {"tile": tile, "device": upscaler.device, "earlier": earlier}
                 write_report(report, batch_report(summary, manifest=bundle.manifest, settings=settings, **ran))
             if summary.interrupted:
-                sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
+                sys.exit(_BY_SIGNAL + (interrupts.number or signal.SIGINT))
         if how is None and (summary.jobs > 1 or summary.count("skipped")):
             display.say(str(summary))
     return summary

@@ -1,0 +1,109 @@
+"""The public API as text, a line for each name: `python -m tests.frame.public_api` writes public_api.txt anew.
+
+Public is what can be reached without a leading underscore in srflow_sdk, the names of srflow_training's root, and the
+five commands with their options.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+import srflow_sdk
+import srflow_training
+from srflow_sdk import cli as sdk_commands
+
+SNAPSHOT = Path(__file__).with_suffix(".txt")
+
+
+def public_api() -> list[str]:
+    """A line for every name and option, sorted by where it is found."""
+    lines = [line for module in _public_modules() for line in _of_module(module)]
+    return [*lines, *(line for name, command in commands().items() for line in _of_command(name, command))]
+
+
+def commands() -> dict[str, click.Command]:
+    """The installed commands by name."""
+    export_commands = importlib.import_module("srflow_export.cli")
+    training_commands = importlib.import_module("srflow_training.cli")
+    return {
+        "srflow-upscale": sdk_commands.upscale,
+        "srflow-doctor": sdk_commands.doctor,
+        "srflow-export": export_commands.main,
+        "srflow-train": training_commands.train,
+        "srflow-eval": training_commands.evaluate,
+    }
+
+
+def _public_modules() -> Iterator[ModuleType]:
+    yield srflow_sdk
+    for found in pkgutil.walk_packages(srflow_sdk.__path__, "srflow_sdk."):
+        if not any(part.startswith("_") for part in found.name.split(".")):
+            yield importlib.import_module(found.name)
+    yield srflow_training
+
+
+def _of_module(module: ModuleType) -> Iterator[str]:
+    for name in sorted(_names(module)):
+        yield from _of_value(f"{module.__name__}.{name}", getattr(module, name))
+
+
+def _names(module: ModuleType) -> list[str]:
+    """What a module offers: its `__all__`, else what it defines itself at its top level, by its source."""
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    names: list[str] = []
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
+
+
+def _of_value(path: str, value: Any) -> Iterator[str]:
+    if inspect.isclass(value):
+        bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
+        constructor = "" if issubclass(value, Exception) else _signature(value).removesuffix(" -> None")
+        yield f"class {path}{constructor}{f': {bases}' if bases else ''}"
+        for name, member in sorted(vars(value).items()):
+            if name.startswith("_"):
+                continue
+            if isinstance(member, property):
+                yield f"{path}.{name}: property"
+            elif isinstance(member, (staticmethod, classmethod)) or inspect.isfunction(member):
+                yield f"{path}.{name}{_signature(getattr(value, name))}"
+    elif callable(value) and not isinstance(value, click.Command):
+        yield f"{path}{_signature(value)}"
+    else:
+        yield path
+
+
+def _signature(value: Any) -> str:
+    try:
+        return re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(value))).replace("'", "")
+    except (TypeError, ValueError):  # an alias of a type
+        return ""
+
+
+def _of_command(name: str, command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            kind = "flag" if parameter.is_flag else parameter.type.name
+            yield f"{name} {' '.join(parameter.opts)} ({kind})"
+        else:
+            yield f"{name} {parameter.make_metavar(click.Context(command))}"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text("".join(f"{line}\n" for line in public_api()), encoding="utf-8")
