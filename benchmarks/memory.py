@@ -1,6 +1,6 @@
 """Peak memory of srflow-upscale's work on a file, beyond the loaded model, for a small photograph and a large one.
 
-    python benchmarks/memory.py [--megapixels 1 12] [--model BUNDLE] [--format png] [--threads 2]
+    python benchmarks/memory.py [--megapixels 1 12] [--model BUNDLE] [--format png] [--threads 2] [--samples 0]
 
 Each photograph (a JPEG of so many megapixels, made of mirrored copies of --photo) is upscaled by
 Upscaler.upscale_file in a process of its own. Before it, the model is loaded and has upscaled 32×32 pixels; printed is
@@ -8,6 +8,9 @@ the largest resident memory from there on, less what was resident then. It shoul
 bands as wide as the photograph: compare photographs whose tiles are of one size, as of 0.9954 and 12 megapixels. Linux
 only. The embedded model takes minutes a megapixel on two cores, and outputs go to the temporary
 folder; --megapixels 1 2 is a quick look.
+
+--samples 8 draws so many pictures in memory instead, by Upscaler.encode(…).samples(8), and leaves those pictures out of
+what is printed: what remains is the conditioning that an Encoding keeps, at most 1 GiB, and a tile.
 """
 
 from __future__ import annotations
@@ -49,17 +52,23 @@ def resident(field: str) -> int:
     return int(found.group(1)) << 10
 
 
-def measure(source: Path, target: Path, model: Path | None, threads: int) -> dict[str, Any]:
-    """Upscale one file and say what it took."""
+def measure(source: Path, target: Path, model: Path | None, *, threads: int, samples: int) -> dict[str, Any]:
+    """Upscale one file, or draw samples of it, and say what it took."""
     from srflow_sdk import Upscaler
 
     with Upscaler(model, device="cpu", threads=threads) as upscaler:
         upscaler.upscale(Image.new("RGB", (32, 32), "gray"))
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again: loading has a peak of its own
         model_bytes, started = resident("VmRSS"), time.perf_counter()
-        upscaler.upscale_file(source, target)
+        pictures = 0
+        if samples:
+            with Image.open(source) as photo:
+                pictures = samples * photo.width * photo.height * 3 * upscaler.scale**2
+                upscaler.encode(photo).samples(samples)
+        else:
+            upscaler.upscale_file(source, target)
         seconds = time.perf_counter() - started
-        return {"model": model_bytes, "beyond": resident("VmHWM") - model_bytes, "seconds": seconds}
+        return {"model": model_bytes, "beyond": resident("VmHWM") - model_bytes - pictures, "seconds": seconds}
 
 
 def main() -> None:
@@ -70,22 +79,25 @@ def main() -> None:
     parser.add_argument("--format", default="png", help="of the output: png, jpg, tif, …")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--photo", type=Path, default=CAT)
+    parser.add_argument("--samples", type=int, default=0, help="draw so many in memory, instead of a file")
     parser.add_argument("--measure", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure is not None:
-        print(json.dumps(measure(*options.measure, options.model, options.threads)))
+        chosen = {"threads": options.threads, "samples": options.samples}
+        print(json.dumps(measure(*options.measure, options.model, **chosen)))
         return
     peaks = []
     for megapixels in options.megapixels:
         with TemporaryDirectory() as folder:
             source, target = Path(folder) / "photo.jpg", Path(folder) / f"large.{options.format}"
             write_photo(options.photo, source, megapixels)
-            command = [sys.executable, __file__, "--threads", str(options.threads)]
+            command = [sys.executable, __file__, "--threads", str(options.threads), "--samples", str(options.samples)]
             command += [] if options.model is None else ["--model", str(options.model)]
             command += ["--measure", str(source), str(target)]
             found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
             with Image.open(source) as small:
-                sizes = f"{small.width}×{small.height} to {options.format}"
+                what = f"{options.samples} pictures" if options.samples else options.format
+                sizes = f"{small.width}×{small.height} to {what}"
         peaks.append(found["beyond"])
         print(
             f"{megapixels:g} megapixels, {sizes}: {found['beyond'] / 1e9:.3f} GB beyond the loaded model "
