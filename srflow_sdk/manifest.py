@@ -57,7 +57,7 @@ class Manifest:
     model: the network's whole configuration. provenance: checkpoint sha256 and file name, tool versions, training
     data note, licence. parity: the export gate's measurements. All three: JSON values only.
     engines: the engines under `engines/`, see :mod:`srflow_sdk.engine_records`.
-    files, digest: filled in when the bundle is written; see :class:`srflow_sdk.bundle_writer.BundleStage`.
+    files, digest: filled in when the bundle is written.
     """
 
     name: str

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from srflow_sdk._batch.planning import Job
 from srflow_sdk._drawing.file_upscaling import FileResult
 from srflow_sdk._files import MAX_PIXELS, Provenance, is_whole, read_provenance, remove_stale_parts
-from srflow_sdk.bundle_writer import file_sha256
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.upscaler import Upscaler
 

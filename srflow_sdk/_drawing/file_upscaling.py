@@ -19,7 +19,7 @@ from srflow_sdk._drawing.requests import check_choices, check_numbers, make_requ
 from srflow_sdk._drawing.rows import StreamedRows
 from srflow_sdk._drawing.temperature import Tau
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
-from srflow_sdk.bundle_writer import file_sha256
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, memory_errors_typed
 from srflow_sdk.images import ImageKind
 from srflow_sdk.manifest import Manifest

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import dataclasses
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import BundleError
 from srflow_sdk.manifest import REQUIRED_FILES, Manifest, is_plain_file_name
 
@@ -120,15 +120,6 @@ def refuse_target_that_is_no_bundle(target: Path) -> None:
         )
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _hash_and_sync(path: Path) -> dict[str, str | int]:
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -152,7 +143,7 @@ def _swap_in(staging: Path, target: Path) -> None:
         return
     if _exchange(staging, target):
         return
-    # Without an atomic exchange there is an instant with nothing at the target: _recover mends a crash in it.
+    # Without an atomic exchange there is an instant with nothing at the target: _recover undoes a crash in it.
     replaced = _sibling(target, _REPLACED)
     target.rename(replaced)
     try:
@@ -224,7 +215,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _recover(target: Path) -> None:
-    """Mend what dead processes left: put an older bundle back that was moved away, remove the rest."""
+    """Clear up what dead processes left: put an older bundle back that was moved away, remove the rest."""
     for replaced in reversed(_siblings(target, _REPLACED)):
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)
