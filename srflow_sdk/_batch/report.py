@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import srflow_sdk
 from srflow_sdk._batch.running import JobResult, Settings, Summary
 from srflow_sdk._files.parts import open_part, remove_stale_parts
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
 
@@ -49,7 +49,7 @@ def batch_report(
             "resume": settings.resume,
             "tile": tile,
             "device": device,
-            "sdk_version": srflow_sdk.__version__,
+            "sdk_version": __version__,
         },
         "summary": {
             "inputs": summary.jobs,

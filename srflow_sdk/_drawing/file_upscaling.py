@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 
-import srflow_sdk
 from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
@@ -20,6 +19,7 @@ from srflow_sdk._drawing.rows import StreamedRows
 from srflow_sdk._drawing.temperature import Tau
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, memory_errors_typed
 from srflow_sdk.images import ImageKind
 from srflow_sdk.manifest import Manifest
@@ -162,7 +162,7 @@ def provenance_of(
         seed=seed,
         sample=sample,
         latent_scheme=manifest.latent_scheme,
-        sdk_version=srflow_sdk.__version__,
+        sdk_version=__version__,
         tile=tile,
         consistent=consistent,
         source=source.name,
