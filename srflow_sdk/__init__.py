@@ -71,6 +71,7 @@ _HOMES = {
     "Metadata": "_files",
     "Provenance": "_files",
     "Upscaler": "upscaler",
+    "__version__": "_version",
     "lr_psnr": "_drawing.measuring",
     "read_image": "_files",
     "read_provenance": "_files",
@@ -79,14 +80,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        value: Any = version("srflow-sdk")
-    elif name in __all__:
-        value = getattr(importlib.import_module(f"srflow_sdk.{_HOMES.get(name, 'errors')}"), name)
-    else:
+    if name not in __all__ and name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"srflow_sdk.{_HOMES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value
 

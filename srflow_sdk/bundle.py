@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from srflow_sdk.bundle_writer import BundleStage, file_sha256, staged_bundle
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.manifest import SCHEMA_VERSION, LatentLevel, Manifest
 
-__all__ = ["SCHEMA_VERSION", "Bundle", "BundleStage", "LatentLevel", "Manifest", "file_sha256", "staged_bundle"]
+__all__ = ["SCHEMA_VERSION", "Bundle", "LatentLevel", "Manifest"]
 
 _MAX_MANIFEST_BYTES = 8 << 20
 _EMBEDDED = Path(__file__).resolve().parent / "models"

@@ -19,6 +19,7 @@ try:
 
     from srflow_sdk._batch.interrupts import STOPPING, deferred_interrupts
     from srflow_sdk._device_names import Device
+    from srflow_sdk._version import __version__
     from srflow_sdk.errors import ArgumentError, SRFlowError
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
@@ -123,7 +124,7 @@ class _ShardParameter(click.ParamType[Any]):
     help="auto: a GPU where one really works, else the CPU; srflow-doctor says what does.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
-@click.version_option(package_name="srflow-sdk", prog_name="srflow-upscale")
+@click.version_option(__version__, prog_name="srflow-upscale")
 @click.pass_context
 def upscale(
     context: click.Context,
@@ -215,7 +216,7 @@ def upscale(
 
 
 @click.command(cls=_Command, context_settings=_SETTINGS)
-@click.version_option(package_name="srflow-sdk", prog_name="srflow-doctor")
+@click.version_option(__version__, prog_name="srflow-doctor")
 def doctor() -> None:
     """Say what this machine can run, why not the rest, and the command that mends it.
 

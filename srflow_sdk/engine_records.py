@@ -24,14 +24,19 @@ _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class LrProfile:
-    """LR sizes that an engine takes: (height, width) in LR pixels at least, at best, and at most.
+    """LR sizes that an engine takes, as (height, width) in LR pixels, each 1 … 65536.
 
     All other shapes follow: an engine's encoder takes `lr` 1×3×h×w, its sampler one image's conditioning and latents.
     """
 
     min: tuple[int, int]
+    """At least."""
+
     opt: tuple[int, int]
+    """The size that its kernels were chosen for."""
+
     max: tuple[int, int]
+    """At most."""
 
     def holds(self, height: int, width: int) -> bool:
         """Whether an LR image of this size fits."""
@@ -46,26 +51,40 @@ class LrProfile:
 class EngineRecord:
     """A pair of engines, the encoder's and the sampler's.
 
-    runtime, version: the library that built them, as `tensorrt.__version__` says it; no other version runs them.
-    precision: of the graphs that they were built from.
-    compute_capabilities: the GPUs that they were built for, such as ("8.9", "12.0"). gpu: the name of the one that they
-    were timed on; empty where they were built without one.
-    profile: LR sizes that they take. encoder, sampler: their files in the bundle.
-    graphs: sha256 of the graph that each was built from, by its file, such as {"encoder.onnx": …, "sampler.onnx": …}.
-    checked: what showed, when they were built, that they compute in this precision: "engine", their own inspector; or
-    "network", the library's reading of the graph alone, as on a machine without a GPU that could load them.
+    What the fields promise, :func:`read_engine_record` has checked; the constructor checks nothing.
     """
 
     runtime: EngineRuntime
+    """The library that built them and runs them."""
+
     version: str
+    """Its version, as `tensorrt.__version__` says it; no other version runs them."""
+
     precision: EnginePrecision
+    """Of the graphs that they were built from."""
+
     compute_capabilities: tuple[str, ...]
+    """The GPUs that they were built for, such as ("8.9", "12.0")."""
+
     gpu: str
+    """Name of the GPU that they were timed on; empty where they were built without one."""
+
     profile: LrProfile
+    """LR sizes that they take."""
+
     encoder: str
+    """The encoder's file in the bundle, such as "engines/….engine"."""
+
     sampler: str
+    """The sampler's."""
+
     graphs: Mapping[str, str]
+    """sha256 of the graph that each was built from, by its file: {"encoder.onnx": …, "sampler.onnx": …}, or the
+    float32 graphs' names. Another hash in the bundle means that the graph was exported again since."""
+
     checked: EngineCheck = "network"
+    """What showed, when they were built, that they compute in this precision: "engine", their own inspector; "network",
+    the library's reading of the graph alone, as on a machine without a GPU that could load them."""
 
 
 def read_engine_record(raw: Any) -> EngineRecord:

@@ -36,49 +36,80 @@ _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundl
 
 @dataclass(frozen=True, kw_only=True)
 class LatentLevel:
-    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level)."""
+    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level), float32, standard normal."""
 
     level: int
+    """Of the flow, 1 (the finest) … 16; 2^level divides scale × size_multiple, so that the shape above is whole."""
+
     channels: int
+    """1 … 65536."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
 
-    name: for people. variant: "paper", "published" or "bounded". scale: HR size / LR size.
-    size_multiple: the LR height and width that the graphs take are multiples of this.
-    latent_levels: levels that take noise. latent_scheme: version of :mod:`srflow_sdk.latents`.
-    default_tau: temperature used when none is asked for, 0 … 2.
-    halo: LR pixels of context that a tile needs around it.
-    precision: of the computation ("fp32", "fp16", "bf16", "int8"); weights: how weights are stored ("fp32", "fp16").
-    plugins: whether the sampler has nodes that a native library may run (:mod:`srflow_sdk.backends._native_library`).
-    conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel.
-    model: the network's whole configuration. provenance: checkpoint sha256 and file name, tool versions, training
-    data note, licence. parity: the export gate's measurements. All three: JSON values only.
-    engines: the engines under `engines/`, see :mod:`srflow_sdk.engine_records`.
-    files, digest: filled in when the bundle is written; see :class:`srflow_sdk.bundle_writer.BundleStage`.
+    What the fields promise, :meth:`from_json` has checked; the constructor checks nothing.
     """
 
     name: str
+    """For people, and what pictures say of their origin; two bundles may have the same."""
+
     variant: str
+    """Of the network: "paper", "published" or "bounded"; for people alone, since the graphs hold all of it."""
+
     scale: int
+    """HR size / LR size, the same for both sides, 1 … 64."""
+
     size_multiple: int
+    """Height and width in LR pixels that the graphs take are multiples of this, 1 … 1024."""
+
     latent_levels: tuple[LatentLevel, ...]
+    """The sampler's inputs `noise_level{level}`: one at least, and no level twice."""
+
     default_tau: float
+    """Temperature used when none is asked for, 0 … :data:`MAX_TAU`."""
+
     halo: int
+    """LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096."""
+
     conditioning_bytes_per_pixel: int
+    """Bytes of all conditioning tensors together, per LR pixel, in the graphs' precision, 1 … 2^30."""
+
     precision: Precision = "fp32"
+    """What encoder.onnx and sampler.onnx compute in; inputs `lr`, noise and `tau`, and `sr`, are float32 in all."""
+
     weights: Weights = "fp32"
+    """How large weights are stored; "fp16" computes no differently, only with weights that were rounded."""
+
     plugins: bool = False
+    """Whether the sampler has nodes of the domain `srflow`, which a native library may run and none has to."""
+
     model: dict[str, Any] = field(default_factory=dict)
+    """The network's whole configuration, JSON values only; the runtime does not read it."""
+
     provenance: dict[str, Any] = field(default_factory=dict)
+    """Checkpoint sha256 and file name, tool versions, training data note, licence, the halo's measurement; JSON values
+    only, and no key is promised."""
+
     parity: list[dict[str, Any]] = field(default_factory=list)
+    """The export gate's measurements, an object for each graph, photograph and tau; JSON values only."""
+
     schema: int = SCHEMA_VERSION
+    """Version of these fields, 1 … :data:`SCHEMA_VERSION`."""
+
     latent_scheme: int = LATENT_SCHEME
+    """Version of :mod:`srflow_sdk.latents` that the bundle was made for: always the one that is installed."""
+
     engines: tuple[EngineRecord, ...] = ()
+    """What stands under `engines/`, the newest first; the bundle has every file that they name."""
+
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """All files but manifest.json, :data:`REQUIRED_FILES` among them, by plain names such as "engines/a.engine":
+    {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in when the bundle is written."""
+
     digest: str = ""
+    """:func:`manifest_digest` of the other fields: one sha256 for the whole bundle. Filled in by :meth:`to_json`."""
 
     @property
     def float32_graphs(self) -> tuple[str, str] | None:
@@ -100,7 +131,7 @@ class Manifest:
     def from_json(cls, text: str | bytes) -> Manifest:
         """Read and check manifest.json. Fields that this SDK does not know are covered by the digest and ignored.
 
-        Raises: BundleError, saying what is wrong and the mend.
+        Raises: BundleError, saying what is wrong and how to fix it.
         """
         raw = _parse(text)
         _check_schema(raw)

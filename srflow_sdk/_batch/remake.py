@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from srflow_sdk._files import Provenance, read_provenance
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.bundle_writer import file_sha256
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.latents import LATENT_SCHEME
 

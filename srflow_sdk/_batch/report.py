@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-import srflow_sdk
 from srflow_sdk._batch.running import JobResult, Settings, Summary
-from srflow_sdk._files.parts import open_part, remove_stale_parts
+from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import TileSize
@@ -51,7 +50,7 @@ def batch_report(
             "resume": settings.resume,
             "tile": "none" if tile is None else tile,
             "device": device,
-            "sdk_version": srflow_sdk.__version__,
+            "sdk_version": __version__,
         },
         "summary": {
             "inputs": summary.jobs,
@@ -82,16 +81,7 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report: whole, or not at all. Raises: ImageError if it cannot be written."""
     remove_stale_parts(path)
     try:
-        part, descriptor = open_part(path)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(report, file, indent=2, allow_nan=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_atomically(path, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
 

@@ -19,7 +19,7 @@ from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._drawing.temperature import checked_number
 from srflow_sdk._files import MAX_PIXELS, Provenance, is_whole, read_provenance, remove_stale_parts
-from srflow_sdk.bundle_writer import file_sha256
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.upscaler import Upscaler
 

@@ -7,12 +7,6 @@ from typing import Any, Literal
 
 State = Literal["ok", "missing", "problem"]
 
-FLOAT32_DB = 90.0
-"""PSNR from which two pictures may both be float32's: what srflow-export demands of float32."""
-
-LEAST_DB = 38.0
-"""PSNR under which two pictures are different ones: what srflow-export demands of its coarsest precision."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Check:

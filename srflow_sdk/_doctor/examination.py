@@ -15,6 +15,7 @@ from srflow_sdk._doctor import onnxruntime_installs as installs
 from srflow_sdk._doctor.checks import Check, upscaled
 from srflow_sdk._doctor.probes import ask
 from srflow_sdk._doctor.provider_checks import check_plugin, check_tensorrt_provider, judged, plugin_devices
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 
 DISTRIBUTION = "srflow-sdk"
@@ -76,7 +77,7 @@ def report(check: Check) -> str:
 
 def _check_sdk() -> Check:
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return Check(name="SDK", state="ok", detail=f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}, {machine}")
+    return Check(name="SDK", state="ok", detail=f"{DISTRIBUTION} {__version__}, {machine}")
 
 
 def _check_machine() -> Check:

@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 from srflow_sdk._device_names import PluginDevice
 from srflow_sdk._doctor import onnxruntime_installs as installs
-from srflow_sdk._doctor.checks import FLOAT32_DB, LEAST_DB, Check, upscaled
+from srflow_sdk._doctor.checks import Check, upscaled
+from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
 
 Ask = Callable[..., dict[str, Any]]
 

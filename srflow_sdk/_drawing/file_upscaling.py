@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-import srflow_sdk
 from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
@@ -19,7 +18,8 @@ from srflow_sdk._drawing.passes import draw, warn_if_inconsistent
 from srflow_sdk._drawing.requests import DrawOptions, make_request
 from srflow_sdk._drawing.rows import StreamedRows
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
-from srflow_sdk.bundle_writer import file_sha256
+from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, memory_errors_typed
 from srflow_sdk.images import ImageKind
 from srflow_sdk.manifest import Manifest
@@ -149,7 +149,7 @@ def provenance_of(
         seed=int(options.seed),
         sample=sample,
         latent_scheme=manifest.latent_scheme,
-        sdk_version=srflow_sdk.__version__,
+        sdk_version=__version__,
         tile=tile,
         consistent=bool(options.consistent),
         source=source.name,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from srflow_sdk._files.formats import MAX_PIXELS, READABLE, WRITABLE, check_writable
 from srflow_sdk._files.metadata import Metadata
-from srflow_sdk._files.parts import remove_stale_parts
 from srflow_sdk._files.provenance import Provenance
 from srflow_sdk._files.reading import ImageFile, ImageReader, open_image, read_image, read_provenance
 from srflow_sdk._files.whole import is_whole
 from srflow_sdk._files.writing import ImageWriter, write_image
+from srflow_sdk._system.atomic import remove_stale_parts
 
 __all__ = [
     "MAX_PIXELS",

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._files import libvips, parts, tiff, xmp
+from srflow_sdk._files import libvips, tiff, xmp
 from srflow_sdk._files.formats import Format, check_writable, format_of
 from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes
 from srflow_sdk._files.provenance import Provenance, with_provenance
+from srflow_sdk._system import atomic
 from srflow_sdk.errors import ArgumentError, ImageError
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class ImageWriter:
 
     def __enter__(self) -> Self:
         try:
-            self._part, self._descriptor = parts.open_part(self._target)
+            self._part, self._descriptor = atomic.open_part(self._target)
         except (OSError, ValueError) as error:
             raise self._failed(getattr(error, "strerror", None) or str(error)) from error
         try:
@@ -209,9 +210,10 @@ class ImageWriter:
         try:
             self._part.replace(self._target)
             self._part = None
-            _sync_directory(self._target.parent)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
+        with contextlib.suppress(OSError):  # not all systems can; the file is there
+            atomic.sync_directory(self._target.parent)
 
     def _discard(self) -> None:
         """Stop the encoder and remove what is not published. Harmless after all went well."""
@@ -360,13 +362,3 @@ def _as_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     elif rows.dtype != dtype:
         stored = np.rint(rows / np.float32(257))
     return stored.astype(dtype, copy=False)
-
-
-def _sync_directory(folder: Path) -> None:
-    """So that the new name survives a power cut. Not all systems can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

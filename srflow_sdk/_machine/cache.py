@@ -8,6 +8,8 @@ import stat
 import sys
 from pathlib import Path
 
+import platformdirs
+
 VARIABLE = "SRFLOW_CACHE_DIR"
 """Environment variable that names another folder."""
 
@@ -24,8 +26,8 @@ def cache_folder(*parts: str) -> Path | None:
     process is a warning, never an error.
     """
     global _complained
-    folder = _root()
     try:
+        folder = _root()
         _make_private(folder)
         for part in parts:
             folder = folder / part
@@ -41,21 +43,14 @@ def cache_folder(*parts: str) -> Path | None:
 
 
 def _root() -> Path:
+    """Raises: OSError if the system has no place for this user's caches."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen).absolute()
-    try:
-        home = Path.home()
-    except RuntimeError:  # a user without a home, as in some containers
-        home = Path(os.sep)
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else home / "AppData" / "Local") / "srflow-sdk" / "Cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "srflow-sdk"
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The specification of XDG_CACHE_HOME says that a relative path is to be ignored.
-    return (given if given.is_absolute() else home / ".cache") / "srflow-sdk"
+    folder = platformdirs.user_cache_path("srflow-sdk", appauthor=False)
+    if not folder.is_absolute():  # a user without a home, as in some containers: it would lie in the current folder
+        raise FileNotFoundError(f"this user has no home for {folder}")
+    return folder
 
 
 def _make_private(folder: Path) -> None:
@@ -67,6 +62,6 @@ def _make_private(folder: Path) -> None:
         if found.st_uid != os.geteuid():
             raise PermissionError(f"{folder} belongs to another user")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"{folder} can be written to by others (chmod 700 mends it)")
+            raise PermissionError(f"{folder} can be written to by others (chmod 700 fixes it)")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} cannot be written to")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._doctor.checks import LEAST_DB
+from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.latents import standard_normal

@@ -10,10 +10,10 @@ import ctypes
 import logging
 import os
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import DeviceError
 
 VARIABLE = "SRFLOW_NATIVE_LIBRARY"
@@ -47,7 +47,7 @@ def find_native_library() -> Path | None:
 
 def register(options: Any, path: Path) -> None:
     """Give ONNX Runtime's SessionOptions the library's kernels. Raises: DeviceError if they cannot be used."""
-    check_native_library(path, version=metadata.version("srflow-sdk"))
+    check_native_library(path, version=__version__)
     try:
         options.register_custom_ops_library(str(path))
     except Exception as error:  # ORT's exceptions have no common base but Exception

@@ -13,6 +13,11 @@ SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_S = 60
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+
+
 def hold_for_ever(target, held):
     with bundle_lock(target):
         held.set()
@@ -43,14 +48,28 @@ def test_who_waits_says_so_and_a_killed_process_lets_the_next_one_in(tmp_path):
 def test_a_bundle_has_one_lock_by_whichever_path_it_is_reached(tmp_path):
     (tmp_path / "m.srflow").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "m.srflow")
-    with bundle_lock(tmp_path / "linked"):
+    for path in ("m.srflow", "linked"):
+        with bundle_lock(tmp_path / path):
+            pass
+    (_lock,) = (tmp_path / "cache" / "locks").iterdir()
+
+
+def test_nothing_is_left_beside_the_bundle(tmp_path):
+    with bundle_lock(tmp_path / "m.srflow"):
         pass
-    assert (tmp_path / ".m.srflow.lock").exists()
-    assert not (tmp_path / ".linked.lock").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_without_a_cache_folder_the_lock_lies_beside_the_bundle(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
+    with bundle_lock(tmp_path / "m.srflow"):
+        assert (tmp_path / ".m.srflow.lock").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
     with (
         pytest.raises(BundleError, match=r"m\.srflow: a bundle cannot be written there"),
         bundle_lock(tmp_path / "file" / "m.srflow"),

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 from torch.nn import functional as F
 
+from srflow_export._bundle_writer import staged_bundle
 from srflow_export._folding import fold_net
 from srflow_export._unfolding import trainable_network, write_checkpoint_of
 from srflow_export.cli import main
@@ -17,7 +18,7 @@ from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.onnx_models import store_weights_in_half
 from srflow_export.parity._photos import photo_patches
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.bundle import LatentLevel, Manifest, staged_bundle
+from srflow_sdk.bundle import LatentLevel, Manifest
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_training import load_checkpoint
 from srflow_training._noise import runtime_noise

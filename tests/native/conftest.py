@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "runtime")
+SOURCES = ("CMakeLists.txt", "CMakePresets.json", "runtime", "srflow_sdk/_version.py")
 DEBIAN = "apt-get install cmake g++ libonnxruntime-dev libgtest-dev"
 
 
@@ -67,6 +67,7 @@ def native_tree(tmp_path_factory: pytest.TempPathFactory) -> NativeTree:
         if not path.exists():
             path.mkdir()
             for name in SOURCES:
+                (path / name).parent.mkdir(exist_ok=True)
                 copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
                 copy(ROOT / name, path / name)
     return NativeTree(path)

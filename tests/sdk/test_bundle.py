@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk.bundle import Bundle, staged_bundle
+from srflow_export._bundle_writer import staged_bundle
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.manifest import manifest_digest
 

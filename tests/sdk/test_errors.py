@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -12,6 +13,20 @@ def test_everything_raised_on_purpose_has_one_base() -> None:
     assert len(kinds) == 11
     assert all(issubclass(kind, errors.SRFlowError) for kind in kinds)
     assert issubclass(errors.ArgumentError, ValueError)
+
+
+def test_the_tree_at_the_top_of_the_module_is_the_hierarchy() -> None:
+    assert errors.__doc__ is not None
+    parents: list[type] = []
+    drawn = {}
+    for indent, name in re.findall(r"^    ([│├└─ ]*)([A-Z]\w+Error)\b", errors.__doc__, re.MULTILINE):
+        depth = len(indent) // 4
+        kind = getattr(errors, name)
+        drawn[name] = kind
+        assert depth == 0 or parents[depth - 1] in kind.__bases__, name
+        parents[depth:] = [kind]
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert set(drawn) == kinds
 
 
 def test_a_module_that_is_there_is_returned() -> None:

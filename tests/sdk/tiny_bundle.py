@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from srflow_sdk.bundle import Bundle, LatentLevel, Manifest, staged_bundle
+from srflow_export._bundle_writer import staged_bundle
+from srflow_sdk.bundle import Bundle, LatentLevel, Manifest
 
 SCALE = 4
 LEVELS = {1: 6, 2: 12, 3: 48}

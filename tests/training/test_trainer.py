@@ -185,7 +185,7 @@ def test_validation_need_not_coincide_with_logging(tmp_path, photos):
 
 def test_what_a_killed_run_had_half_written_is_removed(tmp_path, photos):
     trainer(tmp_path, photos).run()
-    for name in ("states/.iteration-00000004.pt.abc", ".model.safetensors.abc"):
+    for name in ("states/.iteration-00000004.pt.0123abcd.part", ".model.safetensors.0123abcd.part"):
         (tmp_path / name).write_bytes(b"half")
     trainer(tmp_path, photos, resume=True)
     assert not list(tmp_path.rglob(".*"))

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from srflow_sdk._system.atomic import remove_all_stale_parts, write_atomically
 from srflow_sdk.errors import CheckpointError
-from srflow_training.checkpoints._io import remove_unfinished, write_atomically
 
 
 class States:
@@ -21,7 +21,7 @@ class States:
 
     def clear_unfinished(self) -> None:
         """Delete what a killed run had half written."""
-        remove_unfinished(self.folder / "iteration-*.pt")
+        remove_all_stale_parts(self.folder)
 
     def files(self) -> list[Path]:
         """Oldest first."""
@@ -31,6 +31,7 @@ class States:
         """Write, then remove what is older than the newest `keep`."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / f"iteration-{iteration:08d}.pt", buffer.getvalue())
         for file in self.files()[: -self.keep]:
             file.unlink()

@@ -151,8 +151,9 @@ def evaluate(
             progress=lambda line: click.echo(line, err=True),
         )
         if output is not None:
-            from srflow_training.checkpoints._io import write_atomically
+            from srflow_sdk._system.atomic import write_atomically
 
+            output.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(output, (json.dumps(evaluation.to_json(rows), indent=2) + "\n").encode())
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)

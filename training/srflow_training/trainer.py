@@ -16,13 +16,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from srflow_sdk._batch.interrupts import deferred_interrupts
+from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training._objective import EncoderObjective, FlowObjective, noisy
 from srflow_training._processes import is_first_process, launched
 from srflow_training._states import States
 from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
-from srflow_training.checkpoints._io import remove_unfinished, write_atomically
 from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
@@ -91,9 +91,9 @@ class Trainer:
         if self.states.files():
             self._restore()
         if self.fabric.is_global_zero:
-            for file in (self.checkpoint, out / "config.yaml"):
-                remove_unfinished(file)
+            remove_stale_parts(self.checkpoint, out / "config.yaml")
             self.states.clear_unfinished()
+            out.mkdir(parents=True, exist_ok=True)
             write_atomically(out / "config.yaml", dump_settings(settings).encode())
 
     @property

@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
 from srflow_export.engines._build import EngineRequest, build_engines, check_request, command_of, graphs_of
 from srflow_export.engines._graph import read_graph
 from srflow_export.engines._profiles import check_profile, default_profile, input_shapes
-from srflow_sdk.bundle import Bundle, staged_bundle
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import EngineRecord
 from srflow_sdk.manifest import Manifest
 

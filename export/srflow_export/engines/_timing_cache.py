@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from srflow_export.engines._parts import write_atomically
+from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError
 
 logger = logging.getLogger(__name__)

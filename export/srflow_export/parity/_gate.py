@@ -7,11 +7,12 @@ from collections.abc import Callable
 from srflow_export.parity._measure import ParityRow, check, measure, table
 from srflow_export.parity._photos import photo_patches
 from srflow_export.parity._runners import TorchRunner, fused_runner, graphs_runner
+from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.manifest import Precision, Weights
 from srflow_training.model import SRFlow
 
-MIN_PSNR_DB: dict[Precision, float] = {"fp32": 90.0, "fp16": 50.0, "bf16": 38.0, "int8": 38.0}
+MIN_PSNR_DB: dict[Precision, float] = {"fp32": FLOAT32_DB, "fp16": 50.0, "bf16": LEAST_DB, "int8": LEAST_DB}
 """Image-space PSNR against the float32 torch network that every photograph and tau must reach, by precision."""
 
 MIN_PSNR_OF_HALF_WEIGHTS_DB = 50.0

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._engine_inspection import check_engine, tensor_types
+from srflow_sdk.backends._engine_tensors import check_engine, tensor_types
 from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu, Graph, Stream
 from srflow_sdk.backends._tensorrt_engines.kernels import KernelCache
 from srflow_sdk.backends._tensorrt_engines.memory import Block, DeviceMemory

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import threading
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -40,14 +40,11 @@ class KernelCache:
         kernels = None if path is None else self._cache.serialize()
         if path is None or kernels is None or bytes(kernels) == self._read:
             return
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        remove_stale_parts(path)
         try:
-            part.write_bytes(kernels)
-            part.replace(path)
+            write_atomically(path, kernels)
         except OSError as error:
             _log.debug("compiled kernels cannot be kept: %s", error)
-            with contextlib.suppress(OSError):
-                part.unlink()
 
     def _load(self) -> None:
         path = self._path()

@@ -18,7 +18,7 @@ from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._library import Library, load_library
 from srflow_export.engines._profiles import input_shapes, parse_shapes
 from srflow_sdk._machine.gpu import Gpu
-from srflow_sdk.bundle import file_sha256
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
 from srflow_sdk.manifest import is_plain_file_name

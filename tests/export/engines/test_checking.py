@@ -7,7 +7,7 @@ import pytest
 from srflow_export.engines import _checking as checking
 from srflow_export.engines._checking import check_network, check_plan, convolution_types, network_report
 from srflow_export.engines._graph import read_graph
-from srflow_sdk.backends._engine_inspection import EngineReport
+from srflow_export.engines._inspection import EngineReport
 from srflow_sdk.errors import ExportError
 
 

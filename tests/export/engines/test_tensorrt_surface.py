@@ -13,7 +13,7 @@ import pytest
 
 import srflow_export.engines as package
 from srflow_export.engines._builder import _network_flags
-from srflow_sdk.backends import _engine_inspection as engine_inspection
+from srflow_sdk.backends import _engine_tensors as engine_tensors
 
 SURFACES = json.loads(Path(__file__).with_name("tensorrt_surface.json").read_text())
 OF_RTX_ALONE = {
@@ -62,8 +62,8 @@ def used_names(path):
 @pytest.fixture(scope="module")
 def used():
     folder = Path(package.__file__).parent
-    files = [folder / f"_{name}.py" for name in ("builder", "checking", "progress")]
-    return set().union(*map(used_names, [*files, Path(engine_inspection.__file__)]))
+    files = [folder / f"_{name}.py" for name in ("builder", "checking", "inspection", "progress")]
+    return set().union(*map(used_names, [*files, Path(engine_tensors.__file__)]))
 
 
 def test_the_reading_of_the_code_finds_what_it_must(used):

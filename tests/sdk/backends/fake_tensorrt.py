@@ -17,7 +17,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from srflow_sdk.bundle import Bundle, file_sha256, staged_bundle
+from srflow_export._bundle_writer import staged_bundle
+from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
 
 from ..tiny_bundle import LEVELS, SCALE, tiny_manifest

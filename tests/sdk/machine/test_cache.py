@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import stat
 import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from srflow_sdk._machine import cache
@@ -38,6 +40,28 @@ def test_without_it_the_folder_is_where_the_system_keeps_caches(
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
         assert cache_folder() == tmp_path / ".cache" / "srflow-sdk"
+
+
+@pytest.mark.parametrize(
+    ("system", "folder"),
+    [("macos.MacOS", "home/Library/Caches/srflow-sdk"), ("windows.Windows", "local/srflow-sdk/Cache")],
+)
+def test_other_systems_have_their_own_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, folder: str
+) -> None:
+    module, _, name = system.partition(".")
+    places = importlib.import_module(f"platformdirs.{module}")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", getattr(places, name))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda _name: str(tmp_path / "local"))
+    assert cache_folder() == tmp_path / folder
+
+
+def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/srflow-sdk"))
+    assert "no home" in refused(caplog)
+    assert not Path("~").exists()
 
 
 def test_a_relative_folder_is_the_same_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

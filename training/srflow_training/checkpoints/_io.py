@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
 from srflow_training.checkpoints._published_config import read_published_config
@@ -85,6 +85,7 @@ def save_checkpoint(
         network = {"kind": "rrdb", **model.settings()}
     metadata = {"format": _OWN_FORMAT, "network": json.dumps(network), "notes": json.dumps(dict(notes or {}))}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(Path(path), safetensors.torch.save(state, metadata))
 
 
@@ -95,28 +96,6 @@ def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the notes in its metadata are not JSON: {_first_line(error)}") from error
     return notes if isinstance(notes, dict) else {}
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to disk, rename: a reader sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def remove_unfinished(path: Path) -> None:
-    """Delete what :func:`write_atomically` left of this file when it was killed; nothing else may be writing it."""
-    for temporary in path.parent.glob(f".{path.name}.*"):
-        temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

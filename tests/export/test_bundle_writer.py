@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk import bundle_writer
-from srflow_sdk.bundle import Bundle, staged_bundle
+from srflow_export import _bundle_writer as bundle_writer
+from srflow_export._bundle_writer import staged_bundle
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError
 from srflow_sdk.manifest import Manifest
-
-from .tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
+from tests.sdk.tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def run_and_kill(target: Path, *, kill_at: str) -> None:
     script = f"""
         import os, signal
         from pathlib import Path
-        from srflow_sdk import bundle_writer
+        from srflow_export import _bundle_writer as bundle_writer
         from tests.sdk.tiny_bundle import write_stub_bundle
         real = bundle_writer.{kill_at}
         def die(*arguments, **options):
@@ -196,3 +196,8 @@ def test_a_parent_that_is_a_file_is_a_typed_error(tmp_path: Path) -> None:
 def test_the_manifest_as_written_can_be_read(target: Path) -> None:
     written = write_stub_bundle(target).manifest
     assert Manifest.from_json(written.to_json()) == written
+
+
+def test_bundles_are_written_without_torch_and_onnx() -> None:
+    code = "import sys; sys.modules.update(torch=None, onnx=None); import srflow_export._bundle_writer"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,37 +1,22 @@
-"""What an engine says of itself, read and compared. No engine loads without a GPU: these speak as engines do."""
+"""What an engine's inspector says, read. No engine loads without a GPU: these speak as engines do."""
 
 import json
 from types import SimpleNamespace
 
-import pytest
-
-from srflow_sdk.backends._engine_inspection import check_engine, inspect_engine, layer_types, type_name
-from srflow_sdk.errors import BundleError
-
-TENSORS = {"lr": ("INPUT", "FLOAT"), "level1_coupling": ("OUTPUT", "HALF"), "level2_coupling": ("OUTPUT", "BF16")}
-INPUTS = {"lr": "float32"}
-OUTPUTS = {"level1_coupling": "float16", "level2_coupling": "bfloat16"}
+from srflow_export.engines._inspection import inspect_engine, layer_types
+from tests.sdk.backends.test_engine_tensors import INPUTS, OUTPUTS
+from tests.sdk.backends.test_engine_tensors import Engine as Tensors
 
 
-class Engine:
-    """The part of ICudaEngine that is asked."""
+class Engine(Tensors):
+    """With layers, of which its inspector tells."""
 
     num_layers = 4
 
-    def __init__(self, tensors=TENSORS, layers=()):
-        self.tensors, self.layers = tensors, layers
-        self.num_io_tensors = len(tensors)
+    def __init__(self, layers):
+        self.layers = layers
         self.context = SimpleNamespace(shapes={})
         self.context.set_input_shape = self.context.shapes.__setitem__
-
-    def get_tensor_name(self, index):
-        return list(self.tensors)[index]
-
-    def get_tensor_mode(self, name):
-        return SimpleNamespace(name=self.tensors[name][0])
-
-    def get_tensor_dtype(self, name):
-        return SimpleNamespace(name=self.tensors[name][1])
 
     def get_tensor_profile_shape(self, name, profile):
         assert profile == 0
@@ -48,26 +33,6 @@ class Engine:
 
         inspector = SimpleNamespace(execution_context=None, get_engine_information=information)
         return inspector
-
-
-def test_an_engine_as_expected_passes():
-    check_engine(Engine(), inputs=INPUTS, outputs=OUTPUTS, where="engines/a.engine")
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "words"),
-    [
-        ({"lr": "float16"}, OUTPUTS, "input lr is float32, not float16"),
-        ({**INPUTS, "tau": "float32"}, OUTPUTS, "input tau is missing"),
-        ({}, OUTPUTS, "it has an unknown input lr"),
-        (INPUTS, {**OUTPUTS, "level1_coupling": "float32"}, "output level1_coupling is float16, not float32"),
-        (INPUTS, {"level1_coupling": "float16"}, "it has an unknown output level2_coupling"),
-        (OUTPUTS, INPUTS, "input level1_coupling is missing; .*output lr is missing"),
-    ],
-)
-def test_each_difference_is_named_with_the_file_and_the_mend(inputs, outputs, words):
-    with pytest.raises(BundleError, match=f"^engines/a.engine is not .*{words}.*srflow-export$"):
-        check_engine(Engine(), inputs=inputs, outputs=outputs, where="engines/a.engine")
 
 
 def test_the_inspector_is_asked_with_the_best_shapes_set():
@@ -109,14 +74,3 @@ def test_types_are_read_as_tensorrt_11_writes_them():
 def test_layers_that_are_names_alone_count_nothing():
     assert layer_types(json.dumps({"Layers": ["conv1 + relu", "conv2"]})) == ({}, {})
     assert layer_types("{}") == ({}, {})
-
-
-def test_types_have_numpys_names():
-    names = ("FLOAT", "HALF", "BF16", "INT32", "E8M0")
-    assert [type_name(SimpleNamespace(name=name)) for name in names] == [
-        "float32",
-        "float16",
-        "bfloat16",
-        "int32",
-        "e8m0",
-    ]

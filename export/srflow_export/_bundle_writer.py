@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import dataclasses
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -14,6 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from srflow_sdk._system.atomic import sync_directory, write_atomically
+from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk._system.locks import try_lock
 from srflow_sdk.errors import BundleError
 from srflow_sdk.manifest import REQUIRED_FILES, Manifest, is_plain_file_name
 
@@ -60,15 +62,12 @@ class BundleStage:
         records = {name: _hash_and_sync(path) for name, path in files.items()}
         text = dataclasses.replace(manifest, files=records).to_json()
         written = Manifest.from_json(text)  # what we write, we can read
-        with (self.path / "manifest.json").open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_atomically(self.path / "manifest.json", text.encode())
         for folder in {path.parent for path in files.values()} | {self.path}:
-            _sync_directory(folder)
+            sync_directory(folder)
         refuse_target_that_is_no_bundle(self.target)
         _swap_in(self.path, self.target)
-        _sync_directory(self.target.parent)
+        sync_directory(self.target.parent)
         return written
 
 
@@ -120,29 +119,10 @@ def refuse_target_that_is_no_bundle(target: Path) -> None:
         )
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _hash_and_sync(path: Path) -> dict[str, str | int]:
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name == "nt":  # directories cannot be opened there
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _swap_in(staging: Path, target: Path) -> None:
@@ -152,7 +132,7 @@ def _swap_in(staging: Path, target: Path) -> None:
         return
     if _exchange(staging, target):
         return
-    # Without an atomic exchange there is an instant with nothing at the target: _recover mends a crash in it.
+    # Without an atomic exchange there is an instant with nothing at the target: _recover undoes a crash in it.
     replaced = _sibling(target, _REPLACED)
     target.rename(replaced)
     try:
@@ -203,28 +183,19 @@ def _make_locked_directory(target: Path) -> tuple[Path, int | None]:
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a directory until the returned descriptor is closed or the process ends; None if that cannot be done now.
-
-    A lock rather than the process id in the name: ids are reused, and mean nothing in another container.
-    """
+    """Lock a directory until the returned descriptor is closed or the process ends; None if that cannot be done now."""
     try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)  # Windows opens no directories
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    if try_lock(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _recover(target: Path) -> None:
-    """Mend what dead processes left: put an older bundle back that was moved away, remove the rest."""
+    """Clear up what dead processes left: put an older bundle back that was moved away, remove the rest."""
     for replaced in reversed(_siblings(target, _REPLACED)):
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""Files that appear whole: written under a hidden name beside the target, flushed to the disk, then renamed.
+
+At any moment, and after a crash at any moment, a reader finds the old content or the new. A part, which is what the
+hidden file is called, is locked while it is written, so that what a killed process left is known from what is in work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from pathlib import Path
+
+from srflow_sdk._system import locks
+
+_MAX_NAME_BYTES = 255
+_ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Put this content into a file, new or not. Raises: OSError; then what was there is as it was, and no part stays.
+
+    Access rights are those of any new file of the process; they do not come from the file that is replaced.
+    """
+    part, descriptor = open_part(target)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+            if locks.LOCKS_EXIST:  # while it is locked, or another process might take it for stale
+                part.replace(target)
+        if not locks.LOCKS_EXIST:  # Windows renames no open file
+            part.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    with contextlib.suppress(OSError):  # not all systems can; the file is there
+        sync_directory(target.parent)
+
+
+def open_part(target: Path) -> tuple[Path, int]:
+    """Create the file that becomes `target` when it is complete: its path, and a descriptor to write and read it.
+
+    The name is `.{target.name}.{8 hex}.part`; a name too long for that is shortened. Raises: OSError.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    while True:
+        part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"
+        descriptor = os.open(part, flags, 0o666)
+        if locks.try_lock(descriptor) and not part.exists():
+            os.close(descriptor)  # remove_stale_parts came between the two lines above
+            continue
+        return part, descriptor
+
+
+def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
+    """Delete what a killed process left of earlier attempts to write these; files being written are let alone."""
+    stems: dict[Path, set[str]] = {}
+    for target in map(Path, targets):
+        stems.setdefault(target.parent, set()).add(_stem(target))
+    for folder, wanted in stems.items():
+        _remove_stale(folder, wanted)
+
+
+def remove_all_stale_parts(folder: Path) -> None:
+    """The same of everything that was to be written into a folder, which is ours alone."""
+    _remove_stale(folder, None)
+
+
+def sync_directory(folder: Path) -> None:
+    """Flush a folder to the disk, so that new names in it survive a power cut. Raises: OSError where that fails."""
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(folder: Path, stems: set[str] | None) -> None:
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            ending = _ENDING.search(path.name)
+            if ending and (stems is None or path.name[: ending.start()] in stems):
+                _remove_if_unlocked(path)
+
+
+def _remove_if_unlocked(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        if not locks.LOCKS_EXIST:
+            part.unlink()
+            return
+        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if locks.try_lock(descriptor):
+                part.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _stem(target: Path) -> str:
+    """What the names of a target's parts begin with."""
+    name = os.fsencode(target.name)
+    room = _MAX_NAME_BYTES - len("..12345678.part")
+    if len(name) <= room:
+        return f".{target.name}"
+    digest = hashlib.sha256(name).hexdigest()[:16]
+    return f".{name[: room - 17].decode('utf-8', 'ignore')}~{digest}"
