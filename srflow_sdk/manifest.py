@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from srflow_sdk.engine_records import EngineRecord, read_engine_record
 from srflow_sdk.errors import BundleError
-from srflow_sdk.latents import LATENT_SCHEME
+from srflow_sdk.latents import LATENT_SCHEME, LatentLevel
 
 SCHEMA_VERSION = 1
 """Newest manifest schema that this SDK reads and the one that it writes."""
@@ -32,14 +32,6 @@ _T = TypeVar("_T")
 _NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundle again"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentLevel:
-    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level)."""
-
-    level: int
-    channels: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,8 @@ from torch.nn import functional as F
 
 from srflow_export import flow_ops
 from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split
-from srflow_sdk.manifest import LatentLevel, Precision
+from srflow_sdk.latents import LatentLevel
+from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
 from srflow_training.model.layers import ConditionalNet, Split, Step

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from srflow_export.parity._measure import DIVERGED
 from srflow_export.parity._photos import photographs
-from srflow_sdk._drawing.painter import window_noise
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
+from srflow_sdk.latents import window_noise
 from srflow_sdk.tiles import Tile, plan_tiles
 
 MAX_ABS = 0.1 / 255
@@ -156,9 +156,20 @@ def _pictures(
     backend: Backend, manifest: Manifest, lr: Array, tile: Tile, *, taus: Sequence[float], seed: int
 ) -> dict[float, Array]:
     """By tau, the tile's core: float32 3×h×w."""
-    rows, columns = tile.window.slices
+    window = tile.window
+    rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
-    noise = {level: array[None] for level, array in window_noise(manifest, tile, seed=seed, sample=0).items()}
+    drawn = window_noise(
+        manifest.latent_levels,
+        scale=manifest.scale,
+        seed=seed,
+        sample=0,
+        top=window.top,
+        left=window.left,
+        height=window.height,
+        width=window.width,
+    )
+    noise = {level: array[None] for level, array in drawn.items()}
     rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
     return {tau: backend.sample(conditioning, noise, tau)[0, :, rows, columns] for tau in taus}
 

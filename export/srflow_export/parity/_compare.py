@@ -15,9 +15,10 @@ from srflow_export.parity._measure import ParityRow, check, measure, table
 from srflow_export.parity._photos import photo_patches
 from srflow_export.parity._runners import BackendRunner, TorchRunner, graphs_runner
 from srflow_sdk.backends import Device
-from srflow_sdk.bundle import Bundle, LatentLevel, Manifest
+from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.latents import LatentLevel
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import RRDB
 
