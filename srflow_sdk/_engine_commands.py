@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 
-from srflow_sdk import tiles
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile
 
@@ -58,7 +57,7 @@ def rebuild_command(bundle: Bundle, record: EngineRecord, *, compute_capability:
         precision=record.precision,
         sms=tuple(_sm(capability) for capability in capabilities),
         known=(*RTX_SMS, *(_sm(capability) for capability in record.compute_capabilities)),
-        profile=record.profile if shapes and record.profile != _default_profile(bundle) else None,
+        profile=record.profile if shapes and record.profile != bundle.manifest.default_profile else None,
     )
 
 
@@ -75,15 +74,6 @@ def _command_for(
     if runtime == "tensorrt" or not set(sms) <= set(known):
         return engines_command(bundle.path, runtime="tensorrt", precision=precision, profile=profile)
     return engines_command(bundle.path, runtime=runtime, precision=precision, sms=sms, profile=profile)
-
-
-def _default_profile(bundle: Bundle) -> LrProfile:
-    manifest = bundle.manifest
-    return tiles.common_gpu_profile(
-        multiple=manifest.size_multiple,
-        halo=manifest.halo,
-        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-    )
 
 
 def _sm(compute_capability: str) -> int:

@@ -14,7 +14,7 @@ from srflow_export.engines._cache import EngineCache
 from srflow_export.engines._checking import check_plan
 from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._library import Library, load_library
-from srflow_export.engines._profiles import check_profile, default_profile, input_shapes
+from srflow_export.engines._profiles import check_profile
 from srflow_export.engines._timing_cache import read_measurements
 from srflow_sdk._engine_commands import engines_command
 from srflow_sdk._machine.cache import cache_folder
@@ -31,7 +31,7 @@ class EngineRequest:
 
     runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
     compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
-    profile: LR sizes, None: those of :func:`~srflow_export.engines._profiles.default_profile`.
+    profile: LR sizes, None: those of :attr:`srflow_sdk.manifest.Manifest.default_profile`.
     builder_level: 0 to 5, how long to look for fast kernels; workspace: bytes that activations and scratch may take on
     the GPU; None leaves each to the library. timing_cache: a file of TensorRT's measurements, read and written.
     use_cache: take engines that were built before from the user's cache folder, and keep new ones there.
@@ -130,7 +130,7 @@ def build_engines(
     ExportError if what was built is not what was asked for, or cannot be written.
     """
     check_request(request)
-    profile = request.profile or default_profile(manifest)
+    profile = request.profile or manifest.default_profile
     check_profile(profile, manifest)
     if library is None:
         library = load_library(request.runtime, elsewhere=elsewhere or command_of(request))
@@ -164,7 +164,7 @@ def _engine(
 ) -> tuple[bytes, bool]:
     """From the cache or built, and whether its own inspector confirmed it. What fails that test is not kept."""
     assert request.profile is not None  # for the type checker: build_engines fills it in
-    shapes = input_shapes(graph, request.profile, scale=manifest.scale)
+    shapes = graph.input_shapes(request.profile, scale=manifest.scale)
     options = BuilderOptions(
         sms=request.sms,
         level=request.builder_level,

@@ -12,7 +12,8 @@ from pathlib import Path
 from srflow_export._locks import bundle_lock
 from srflow_export.engines._build import EngineRequest, build_engines, check_request, command_of, graphs_of
 from srflow_export.engines._graph import read_graph
-from srflow_export.engines._profiles import check_profile, default_profile, input_shapes
+from srflow_export.engines._profiles import check_profile
+from srflow_sdk._engine_shapes import BOUNDS, shapes_text
 from srflow_sdk.bundle import Bundle, staged_bundle
 from srflow_sdk.engine_records import EngineRecord
 from srflow_sdk.manifest import Manifest
@@ -58,12 +59,12 @@ def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -
     not take them. Raises: ArgumentError for LR sizes that cannot be or a precision that the bundle has not, ExportError
     if a graph cannot be read.
     """
-    profile = request.profile or default_profile(manifest)
+    profile = request.profile or manifest.default_profile
     check_profile(profile, manifest)
     commands = []
     for name in graphs_of(manifest, request.precision):
         graph = read_graph(folder / name, precision=request.precision)
-        shapes = input_shapes(graph, profile, scale=manifest.scale)
+        shapes = graph.input_shapes(profile, scale=manifest.scale)
         words = ["trtexec", f"--onnx={folder / name}", f"--saveEngine={Path(name).stem}.engine"]
         # 11 has strongly typed networks only, and takes the option as a word without meaning.
         words += ["--stronglyTyped", "--noTF32", "--skipInference", "--profilingVerbosity=detailed"]
@@ -71,9 +72,7 @@ def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -
             words.append(f"--builderOptimizationLevel={request.builder_level}")
         if request.workspace is not None:
             words.append(f"--memPoolSize=workspace:{request.workspace >> 20}")
-        for kind in ("min", "opt", "max"):
-            sizes = (f"{tensor}:{'x'.join(map(str, getattr(entry, kind)))}" for tensor, entry in shapes.items())
-            words.append(f"--{kind}Shapes={','.join(sizes)}")
+        words += [f"--{bound}Shapes={shapes_text(shapes, bound)}" for bound in BOUNDS]
         commands.append(shlex.join(words))
     return commands
 

@@ -16,7 +16,7 @@ from srflow_export.engines._build import EngineRequest, build_engines, check_req
 from srflow_export.engines._builder import BuilderOptions, build_engine, known_sms
 from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._library import Library, load_library
-from srflow_export.engines._profiles import input_shapes, parse_shapes
+from srflow_export.engines._profiles import parse_shapes
 from srflow_sdk._machine.gpu import Gpu
 from srflow_sdk.bundle import file_sha256
 from srflow_sdk.engine_records import LrProfile
@@ -34,7 +34,7 @@ def graph(exported):
 
 
 def shapes(graph, text="16,88,168"):
-    return input_shapes(graph, parse_shapes(text), scale=4)
+    return graph.input_shapes(parse_shapes(text), scale=4)
 
 
 def test_a_pair_of_engines_for_two_gpus_is_written_and_recorded(rtx, folder, manifest):
