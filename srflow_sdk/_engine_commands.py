@@ -19,20 +19,14 @@ def engines_command(
     precision: EnginePrecision,
     sms: tuple[int, ...] = (),
     profile: LrProfile | None = None,
-    builder_level: int | None = None,
-    workspace: int | None = None,
 ) -> str:
-    """A line for a POSIX shell. The arguments are those of :class:`srflow_export.engines._build.EngineRequest`."""
+    """A line for a POSIX shell. The arguments are those of the exporter's `EngineRequest`."""
     option = "--trt" if runtime == "tensorrt" else "--rtx"
     words = ["srflow-export", "--engines-for", os.fspath(bundle), option, precision]
     if sms:
         words += ["--sm", *map(str, sorted(set(sms)))]
     if profile is not None:
         words += ["--shapes", str(profile)]
-    if builder_level is not None:
-        words += ["--builder-level", str(builder_level)]
-    if workspace is not None:
-        words += ["--workspace", _gibibytes(workspace)]
     return shlex.join(words)
 
 
@@ -78,9 +72,3 @@ def _command_for(
 
 def _sm(compute_capability: str) -> int:
     return int(compute_capability.replace(".", ""))
-
-
-def _gibibytes(size: int) -> str:
-    """The shortest number that srflow-export reads back as the same bytes."""
-    numbers = (f"{size / 2**30:.{digits}g}" for digits in range(4, 18))
-    return next(number for number in numbers if int(float(number) * 2**30) == size)

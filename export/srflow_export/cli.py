@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Iterable
@@ -16,7 +17,8 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, requi
 from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:
-    from srflow_export.engines._build import EngineRequest
+    from srflow_export.engines._builder import BuilderOptions
+    from srflow_export.engines._request import EngineRequest
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # engines are built on machines that run them, often without torch
@@ -97,38 +99,34 @@ def _write_checkpoint_of(bundle: Path, target: Path) -> None:
     click.echo(f"train on: srflow-train --config {config} --set schedule.start={target} --data PHOTOS --out RUN")
 
 
-def _engine_requests(
-    *,
-    trt: Any,
-    rtx: Any,
-    sm: tuple[int, ...],
-    shapes: str | None,
-    builder_level: int | None,
-    workspace: float | None,
-    timing_cache: Path | None,
-    no_cache: bool,
-) -> list[EngineRequest]:
-    """What the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines._build import EngineRequest, check_request, check_targets
-    from srflow_export.engines._profiles import parse_shapes
+def _builder_options(
+    *, builder_level: int | None, workspace: float | None, timing_cache: Path | None, no_cache: bool
+) -> BuilderOptions:
+    """Raises: ArgumentError."""
+    from srflow_export.engines._builder import BuilderOptions
 
-    profile = None if shapes is None else parse_shapes(shapes)
     if workspace is not None and math.isnan(workspace):  # click's range lets NaN through
         raise ArgumentError("--workspace is not a number")
     size = None if workspace is None else int(workspace * 2**30)
-    shared: dict[str, Any] = {
-        "profile": profile,
-        "builder_level": builder_level,
-        "workspace": size,
-        "use_cache": not no_cache,
-    }
+    return BuilderOptions(level=builder_level, workspace=size, timing_cache=timing_cache, use_cache=not no_cache)
+
+
+def _engine_requests(
+    *, trt: Any, rtx: Any, sm: tuple[int, ...], shapes: str | None, **builder: Any
+) -> list[EngineRequest]:
+    """What the options ask for. Raises: ArgumentError."""
+    from srflow_export.engines._profiles import parse_shapes
+    from srflow_export.engines._request import EngineRequest, check_request, check_targets
+
+    profile = None if shapes is None else parse_shapes(shapes)
+    options = _builder_options(**builder)
     requests = []
     if trt is not None:
         mine = () if rtx is not None else sm
-        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, timing_cache=timing_cache, **shared))
+        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, profile=profile, builder=options))
     if rtx is not None:
-        mine_cache = None if trt is not None else timing_cache
-        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, timing_cache=mine_cache, **shared))
+        untimed = options if trt is None else dataclasses.replace(options, timing_cache=None)
+        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, profile=profile, builder=untimed))
     for request in requests:
         check_request(request)
         check_targets(request)

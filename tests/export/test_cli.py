@@ -101,7 +101,7 @@ def built(monkeypatch):
 def test_what_cannot_be_built_does_not_stop_the_rest(built):
     result = run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", "--workspace", "1.5")
     assert result.exit_code == 1
-    assert [(request.runtime, request.sms, request.workspace) for request in built] == [
+    assert [(request.runtime, request.sms, request.builder.workspace) for request in built] == [
         ("tensorrt", (), 3 << 29),
         ("tensorrt_rtx", (89,), 3 << 29),
     ]

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from srflow_export._locks import bundle_lock
-from srflow_export.engines._build import EngineRequest, build_engines, check_request, command_of, graphs_of
 from srflow_export.engines._graph import read_graph
+from srflow_export.engines._pairs import build_engines, graphs_of
 from srflow_export.engines._profiles import check_profile
+from srflow_export.engines._request import EngineRequest, check_request, command_of
 from srflow_sdk._engine_shapes import BOUNDS, shapes_text
 from srflow_sdk.bundle import Bundle, staged_bundle
 from srflow_sdk.engine_records import EngineRecord
@@ -29,7 +30,7 @@ def add_engines(
 
     Until all is built the bundle is as it was, and stays so on any error. Of processes that do this to one bundle at
     once, one builds and the others wait, and then build for what it wrote. New engines stand first in the manifest, so
-    that a runtime which can run them takes them. Raises: as :func:`~srflow_export.engines._build.build_engines`;
+    that a runtime which can run them takes them. Raises: as :func:`~srflow_export.engines._pairs.build_engines`;
     BundleError if there is no such bundle, or it cannot be written.
     """
     check_request(request)
@@ -68,10 +69,10 @@ def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -
         words = ["trtexec", f"--onnx={folder / name}", f"--saveEngine={Path(name).stem}.engine"]
         # 11 has strongly typed networks only, and takes the option as a word without meaning.
         words += ["--stronglyTyped", "--noTF32", "--skipInference", "--profilingVerbosity=detailed"]
-        if request.builder_level is not None:
-            words.append(f"--builderOptimizationLevel={request.builder_level}")
-        if request.workspace is not None:
-            words.append(f"--memPoolSize=workspace:{request.workspace >> 20}")
+        if request.builder.level is not None:
+            words.append(f"--builderOptimizationLevel={request.builder.level}")
+        if request.builder.workspace is not None:
+            words.append(f"--memPoolSize=workspace:{request.builder.workspace >> 20}")
         words += [f"--{bound}Shapes={shapes_text(shapes, bound)}" for bound in BOUNDS]
         commands.append(shlex.join(words))
     return commands
