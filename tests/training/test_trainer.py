@@ -15,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints._io import read_notes
+from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
 from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.trainer import DivergedError, Trainer
@@ -233,7 +233,7 @@ def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb, objective={"noise": 0.0}).run()
     run = trainer(tmp_path / "flow", photos, schedule={"encoder": str(checkpoint)})
     run._write_checkpoint()
-    assert str(tmp_path) not in str(read_notes(run.checkpoint))
+    assert str(tmp_path) not in str(load_with_notes(run.checkpoint)[1])
     assert torch.equal(run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight)
 
 
