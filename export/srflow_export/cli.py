@@ -30,7 +30,7 @@ _MODES: dict[str, tuple[str, ...]] = {  # what the command does, and the options
 }
 
 
-class _Command(click.Command):
+class _ExportCommand(click.Command):
     """One whose --sm takes several numbers: --sm 89 120."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -164,7 +164,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
     return asked
 
 
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--ckpt", type=click.Path(path_type=Path), help="Published .pth, or our .safetensors.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: CKPT.srflow]")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")

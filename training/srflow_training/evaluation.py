@@ -27,13 +27,13 @@ CROP = 256
 
 
 @dataclass(frozen=True)
-class Temperature:
+class LevelTaus:
     """τ: one value for all levels of the flow, or one each for levels 1 … L."""
 
     values: tuple[float, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Temperature:
+    def parse(cls, text: str) -> LevelTaus:
         """From "0.8" or "0.9:0.8:0.7". Raises: ArgumentError if a value is no number from 0 to 2."""
         try:
             values = tuple(float(part) for part in text.split(":"))
@@ -53,9 +53,9 @@ class Temperature:
         return ":".join(f"{value:g}" for value in self.values)
 
 
-DEFAULT_TAUS = tuple(Temperature((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
+DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
 
-Sampler = Callable[[Temperature, int], Tensor]
+Sampler = Callable[[LevelTaus, int], Tensor]
 """τ, seed → image 1×3×H×W, not rounded."""
 
 
@@ -73,7 +73,7 @@ class Subject:
     condition: Callable[[Tensor], Sampler] | None
     encoder: Callable[[Tensor], Tensor] | None
 
-    def check(self, tau: Temperature) -> None:
+    def check(self, tau: LevelTaus) -> None:
         """Raises: ArgumentError if the model cannot take these values."""
         if self.condition is None or len(tau.values) in (1, self.levels):
             return
@@ -151,7 +151,7 @@ def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
 def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
     condition = network.condition(lr)
 
-    def sample(tau: Temperature, seed: int) -> Tensor:
+    def sample(tau: LevelTaus, seed: int) -> Tensor:
         noise = runtime_noise(network, lr, seed=seed)
         return network.decode_conditioned(condition, {level: tau.at(level) * z for level, z in noise.items()})
 
@@ -162,7 +162,7 @@ def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
 def report(
     model: str | None,
     folder: Path,
-    taus: Sequence[Temperature] = DEFAULT_TAUS,
+    taus: Sequence[LevelTaus] = DEFAULT_TAUS,
     *,
     vgg16: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -186,7 +186,7 @@ def report(
     return [_mean_row(method, by_crop) for method, by_crop in rows.items()]
 
 
-def _images(subject: Subject, lr: Tensor, taus: Sequence[Temperature]) -> dict[str, tuple[Tensor, Tensor]]:
+def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str, tuple[Tensor, Tensor]]:
     """For each method its image, and another one of the next seed."""
     bicubic = enlarge_bicubic(lr, subject.scale)
     images = {"bicubic": (bicubic, bicubic)}

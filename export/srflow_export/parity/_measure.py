@@ -11,7 +11,7 @@ import numpy.typing as npt
 from polygraphy.backend.base import BaseRunner
 
 from srflow_export.graphs import level_of
-from srflow_export.parity._photos import Photo
+from srflow_export.parity._photos import LrPhoto
 from srflow_sdk.bundle import Manifest
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents import window_noise
@@ -91,7 +91,7 @@ def compared(
 
 
 def measure(
-    photos: Sequence[Photo], manifest: Manifest, decoders: Mapping[str, BaseRunner], reference: BaseRunner
+    photos: Sequence[LrPhoto], manifest: Manifest, decoders: Mapping[str, BaseRunner], reference: BaseRunner
 ) -> list[ParityRow]:
     """Every decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
     feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
