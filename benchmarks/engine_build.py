@@ -17,9 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from srflow_export.engines._builder import BuilderOptions
-from srflow_export.engines._pairs import build_engines, graphs_of
-from srflow_export.engines._request import EngineRequest
+from srflow_export.engines import BuilderOptions, EngineRequest, build_engines, graphs_of
 from srflow_sdk import Bundle
 from srflow_sdk.bundle import Manifest
 from srflow_sdk.engine_records import EnginePrecision

@@ -10,8 +10,9 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
@@ -77,18 +78,17 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+_lazy, _names = lazy_names(__name__, {name: _HOMES.get(name, "errors") for name in __all__})
 
-        value: Any = version("srflow-sdk")
-    elif name in __all__:
-        value = getattr(importlib.import_module(f"srflow_sdk.{_HOMES.get(name, 'errors')}"), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+
+def __getattr__(name: str) -> Any:
+    if name != "__version__":
+        return _lazy(name)
+    from importlib.metadata import version
+
+    globals()[name] = version("srflow-sdk")
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "__version__"])
+    return sorted({*_names(), "__version__"})

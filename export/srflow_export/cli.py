@@ -17,8 +17,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, requi
 from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:
-    from srflow_export.engines._builder import BuilderOptions
-    from srflow_export.engines._request import EngineRequest
+    from srflow_export.engines import BuilderOptions, EngineRequest
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # engines are built on machines that run them, often without torch
@@ -103,7 +102,7 @@ def _builder_options(
     *, builder_level: int | None, workspace: float | None, timing_cache: Path | None, no_cache: bool
 ) -> BuilderOptions:
     """Raises: ArgumentError."""
-    from srflow_export.engines._builder import BuilderOptions
+    from srflow_export.engines import BuilderOptions
 
     if workspace is not None and math.isnan(workspace):  # click's range lets NaN through
         raise ArgumentError("--workspace is not a number")
@@ -115,8 +114,7 @@ def _engine_requests(
     *, trt: Any, rtx: Any, sm: tuple[int, ...], shapes: str | None, **builder: Any
 ) -> list[EngineRequest]:
     """What the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines._profiles import parse_shapes
-    from srflow_export.engines._request import EngineRequest, check_request, check_targets
+    from srflow_export.engines import EngineRequest, check_request, check_targets, parse_shapes
 
     profile = None if shapes is None else parse_shapes(shapes)
     options = _builder_options(**builder)
@@ -135,7 +133,7 @@ def _engine_requests(
 
 def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
     """Build all that can be built; then exit with status 1 if something could not, and say why."""
-    from srflow_export.engines._bundles import add_engines
+    from srflow_export.engines import add_engines
 
     failures = []
     for request in requests:
@@ -259,7 +257,7 @@ def main(
             _write_checkpoint_of(checkpoint_of, output)
             return
         if compare is not None:
-            from srflow_export.parity._compare import compare as compare_two
+            from srflow_export.parity import compare as compare_two
 
             compare_two(*compare, say=click.echo)
             return

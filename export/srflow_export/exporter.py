@@ -16,7 +16,7 @@ from srflow_export import graphs, onnx_models
 from srflow_export._locks import bundle_lock
 from srflow_export._quantisation import quantised_encoder
 from srflow_export.halo import HaloRow, measured_halo
-from srflow_export.parity._gate import prove
+from srflow_export.parity import prove
 from srflow_sdk.bundle import Bundle, Manifest, file_sha256, staged_bundle
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_export.cli import _repeated, main
-from srflow_export.engines._builder import BuilderOptions
+from srflow_export.engines import BuilderOptions
 from srflow_sdk import Bundle
 from srflow_sdk.errors import ExportError
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -96,7 +96,7 @@ def built(monkeypatch):
         if request.runtime == "tensorrt":
             raise ExportError("no engines: TensorRT is not installed")
 
-    monkeypatch.setattr("srflow_export.engines._bundles.add_engines", add)
+    monkeypatch.setattr("srflow_export.engines.add_engines", add)
     return tried
 
 

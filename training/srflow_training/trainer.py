@@ -116,7 +116,7 @@ class Trainer:
         with deferred_interrupts() as raise_if_interrupted, self._log() as log:
             meter = _Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
-                meter.add(self._step(batch))
+                meter.add(self.step(batch))
                 figures = self._figures(meter)
                 if figures:
                     log(figures)
@@ -146,7 +146,7 @@ class Trainer:
             return pressed
         return bool(self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0)
 
-    def _step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; a non-finite one is skipped. Returns the terms of the loss and the gradient's norm."""
         hr, lr, noise = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise))
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
