@@ -23,7 +23,7 @@ from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.model import RRDB, SRFlow
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +84,18 @@ def export_checkpoint(
         staged = Bundle(path=stage.path, manifest=manifest)
         rows = prove(model, staged, say=say)
         if options.halo is None:
-            manifest = with_measured_halo(staged, say=say)
+            manifest = _with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
         with bundle_lock(target, say=say):  # whoever adds engines to an older bundle would put that one back
             return stage.commit(manifest)
 
 
-def with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
+def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
     """The bundle's manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
     row, smaller = measured_halo(bundle)
     say(_halo_line(row))
     if not row.is_enough:
-        logger.warning(
+        _logger.warning(
             "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
             'use tile="none"',
             row.halo,

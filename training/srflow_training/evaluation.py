@@ -23,7 +23,7 @@ from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
-CROP = 256
+_CROP = 256
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,14 @@ def crops_of(folder: Path) -> list[Tensor]:
     for path in image_files(folder):
         photo = to_image(read_photo(path))
         starts = [
-            range((size - size // CROP * CROP) // 2, (size - size // CROP * CROP) // 2 + size // CROP * CROP, CROP)
+            range(
+                (size - size // _CROP * _CROP) // 2, (size - size // _CROP * _CROP) // 2 + size // _CROP * _CROP, _CROP
+            )
             for size in photo.shape[2:]
         ]
-        crops += [photo[..., top : top + CROP, left : left + CROP] for top in starts[0] for left in starts[1]]
+        crops += [photo[..., top : top + _CROP, left : left + _CROP] for top in starts[0] for left in starts[1]]
     if not crops:
-        raise ImageError(f"{folder}: no image is at least {CROP}×{CROP} pixels: name a folder with larger ones")
+        raise ImageError(f"{folder}: no image is at least {_CROP}×{_CROP} pixels: name a folder with larger ones")
     return crops
 
 
