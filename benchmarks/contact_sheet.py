@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.evaluation import Subject, Temperature, open_subject
+from srflow_training.evaluation import LevelTaus, Subject, open_subject
 from srflow_training.figures import as_shown
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
@@ -63,7 +63,7 @@ def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
         sample = subject.condition(lr)
         for tau, seed in SAMPLES:
             caption = f"tau {tau:g}, seed {seed}" if tau else "tau 0"
-            images[caption] = sample(Temperature((tau,)), seed)
+            images[caption] = sample(LevelTaus((tau,)), seed)
     return {**images, "HR": hr}
 
 

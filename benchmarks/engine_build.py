@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from srflow_export.engines._build import EngineRequest, build_engines, graphs_of
+from srflow_export.engines import BuilderOptions, EngineRequest, build_engines, graphs_of
 from srflow_sdk import Bundle
 from srflow_sdk.bundle import Manifest
 from srflow_sdk.engine_records import EnginePrecision
@@ -80,8 +80,9 @@ def main() -> None:
         encoder, sampler = graphs_of(manifest, arguments.precision)
         print(f"{manifest.name}, {arguments.precision}, {os.cpu_count()} CPUs; graphs: ", end="")
         print(", ".join(f"{name} {(folder / name).stat().st_size / 1e6:.1f} MB" for name in (encoder, sampler)))
+        uncached = BuilderOptions(use_cache=False)
         for sms in sets:
-            request = EngineRequest(runtime="tensorrt_rtx", precision=arguments.precision, sms=sms, use_cache=False)
+            request = EngineRequest(runtime="tensorrt_rtx", precision=arguments.precision, sms=sms, builder=uncached)
             started = time.perf_counter()
             record = build_engines(folder, manifest, request, encoder=encoder, sampler=sampler)
             seconds = time.perf_counter() - started

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from srflow_export.parity._photos import photographs
+from srflow_export.parity import photographs
 from srflow_training import SRFlow
 from srflow_training.checkpoints.keys import to_published
 from srflow_training.model import SRFlowConfig

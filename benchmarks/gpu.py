@@ -28,8 +28,7 @@ import torch
 from encode_once import random_checkpoint
 from gpu_kernels import Kernels, StepInputs, build, precision, wrong_kernels
 
-from srflow_export import flow_ops, graphs
-from srflow_export.exporter import ExportOptions, export_checkpoint
+from srflow_export import ExportOptions, export_checkpoint, flow_ops, graphs
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.model.config import LevelShape
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from srflow_training.evaluation import Temperature, crops_of, open_subject
+from srflow_training.evaluation import LevelTaus, crops_of, open_subject
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
 GRID = [(row, column) for row in (0, 1, 2) for column in (0, 1, 2) if (row, column) != (0, 0)]
@@ -50,7 +50,7 @@ def main() -> None:
     if subject.condition is None:
         raise SystemExit("error: an RRDB has no temperature: name a bundle or an SRFlow checkpoint")
     for value in (0.0, 0.8):
-        tau = Temperature((value,))
+        tau = LevelTaus((value,))
         lrs = [round_to_8_bit(reduce_bicubic(crop, subject.scale)) for crop in crops]
         images = [subject.condition(lr)(tau, 0).clamp(0, 1) for lr in lrs]
         print(f"tau {tau}: {np.median([energies(image) for image in images]):.2f}")

@@ -33,8 +33,7 @@ from onnx import TensorProto, helper
 
 from srflow_export import flow_ops
 from srflow_sdk import Bundle
-from srflow_sdk._drawing.painter import window_noise
-from srflow_sdk.tiles import plan_tiles
+from srflow_sdk.latents import window_noise
 from srflow_training.model.config import SRFlowConfig
 
 Feed = dict[str, np.ndarray]
@@ -187,8 +186,10 @@ def sampler_feed(bundle: Bundle, *, size: int, samples: int, threads: int) -> Fe
     encoder = ort.InferenceSession(str(bundle.path / "encoder.onnx"), options, providers=["CPUExecutionProvider"])
     lr = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
     feed = dict(zip([output.name for output in encoder.get_outputs()], encoder.run(None, {"lr": lr}), strict=True))
-    [tile] = plan_tiles(size, size, core=None, halo=0, multiple=bundle.manifest.size_multiple)
-    fields = [window_noise(bundle.manifest, tile, seed=0, sample=sample) for sample in range(samples)]
+    levels, scale = bundle.manifest.latent_levels, bundle.manifest.scale
+    fields = [
+        window_noise(levels, scale=scale, seed=0, sample=sample, height=size, width=size) for sample in range(samples)
+    ]
     noise = {f"noise_level{level}": np.stack([field[level] for field in fields]) for level in fields[0]}
     return {**feed, **noise, "tau": np.array([0.8], np.float32)}
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from srflow_sdk import Bundle
-from srflow_sdk._drawing.painter import window_noise
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.tiles import plan_tiles
+from srflow_sdk.latents import window_noise
 
 
 def median_seconds(call: Callable[[], object], runs: int) -> float:
@@ -38,13 +37,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
+    manifest = bundle.manifest
     size = arguments.size
     lr = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
 
-    [tile] = plan_tiles(size, size, core=None, halo=0, multiple=bundle.manifest.size_multiple)
-
     def noise() -> dict[int, np.ndarray]:
-        drawn = window_noise(bundle.manifest, tile, seed=0, sample=0)
+        drawn = window_noise(manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, height=size, width=size)
         return {level: array[None] for level, array in drawn.items()}
 
     with OnnxRuntimeBackend(bundle, threads=arguments.threads) as backend:
@@ -52,7 +50,7 @@ def main() -> None:
         encode = median_seconds(lambda: backend.encode(lr), arguments.runs)
         draw = median_seconds(noise, arguments.runs)
         sample = median_seconds(lambda: backend.sample(conditioning, latents, 0.8), arguments.runs)
-    print(f"{bundle.manifest.name}, {size}×{size} LR, {arguments.threads} threads, median of {arguments.runs}")
+    print(f"{manifest.name}, {size}×{size} LR, {arguments.threads} threads, median of {arguments.runs}")
     print(f"encode {encode:.3f} s, noise {draw:.3f} s, sample {sample:.3f} s: one tile {encode + draw + sample:.3f} s")
 
 

@@ -79,7 +79,7 @@ def seconds(run: Trainer, choice: str) -> float:
     started = time.perf_counter()
     with CHOICES[choice][1]():
         for _ in range(2):
-            run._step(run.crops[run.iteration])
+            run.step(run.crops[run.iteration])
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return (time.perf_counter() - started) / 2

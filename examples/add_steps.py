@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 
 from srflow_sdk.errors import SRFlowError
-from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints import save_checkpoint
+from srflow_training import SRFlow, load_checkpoint, save_checkpoint
 
 
 def with_more_steps(model: SRFlow, pairs: int) -> SRFlow:

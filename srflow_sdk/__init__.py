@@ -10,8 +10,9 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
@@ -79,13 +80,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__ and name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"srflow_sdk.{_HOMES.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "__version__"])
+__getattr__, __dir__ = lazy_names(__name__, {name: _HOMES.get(name, "errors") for name in [*__all__, "__version__"]})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 
-from srflow_sdk import tiles
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile
 
@@ -20,20 +19,14 @@ def engines_command(
     precision: EnginePrecision,
     sms: tuple[int, ...] = (),
     profile: LrProfile | None = None,
-    builder_level: int | None = None,
-    workspace: int | None = None,
 ) -> str:
-    """A line for a POSIX shell. The arguments are those of :class:`srflow_export.engines._build.EngineRequest`."""
+    """A line for a POSIX shell. The arguments are those of the exporter's `EngineRequest`."""
     option = "--trt" if runtime == "tensorrt" else "--rtx"
     words = ["srflow-export", "--engines-for", os.fspath(bundle), option, precision]
     if sms:
         words += ["--sm", *map(str, sorted(set(sms)))]
     if profile is not None:
         words += ["--shapes", str(profile)]
-    if builder_level is not None:
-        words += ["--builder-level", str(builder_level)]
-    if workspace is not None:
-        words += ["--workspace", _gibibytes(workspace)]
     return shlex.join(words)
 
 
@@ -58,7 +51,7 @@ def rebuild_command(bundle: Bundle, record: EngineRecord, *, compute_capability:
         precision=record.precision,
         sms=tuple(_sm(capability) for capability in capabilities),
         known=(*RTX_SMS, *(_sm(capability) for capability in record.compute_capabilities)),
-        profile=record.profile if shapes and record.profile != _default_profile(bundle) else None,
+        profile=record.profile if shapes and record.profile != bundle.manifest.default_profile else None,
     )
 
 
@@ -77,20 +70,5 @@ def _command_for(
     return engines_command(bundle.path, runtime=runtime, precision=precision, sms=sms, profile=profile)
 
 
-def _default_profile(bundle: Bundle) -> LrProfile:
-    manifest = bundle.manifest
-    return tiles.common_gpu_profile(
-        multiple=manifest.size_multiple,
-        halo=manifest.halo,
-        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-    )
-
-
 def _sm(compute_capability: str) -> int:
     return int(compute_capability.replace(".", ""))
-
-
-def _gibibytes(size: int) -> str:
-    """The shortest number that srflow-export reads back as the same bytes."""
-    numbers = (f"{size / 2**30:.{digits}g}" for digits in range(4, 18))
-    return next(number for number in numbers if int(float(number) * 2**30) == size)

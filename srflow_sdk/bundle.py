@@ -8,7 +8,8 @@ from pathlib import Path
 
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, BundleError
-from srflow_sdk.manifest import SCHEMA_VERSION, LatentLevel, Manifest
+from srflow_sdk.latents import LatentLevel
+from srflow_sdk.manifest import SCHEMA_VERSION, Manifest
 
 __all__ = ["SCHEMA_VERSION", "Bundle", "LatentLevel", "Manifest"]
 

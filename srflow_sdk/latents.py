@@ -37,6 +37,8 @@ z is rounded to float32, nearest even. Its magnitude is at most 6.338.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,49 @@ _D = (
     2.05319162663775882187e0,
     1.0,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentLevel:
+    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level), float32, standard normal."""
+
+    level: int
+    """Of the flow, 1 (the finest) … 16; 2^level divides scale × size_multiple, so that the shape above is whole."""
+
+    channels: int
+    """1 … 65536."""
+
+
+def window_noise(
+    levels: Iterable[LatentLevel],
+    *,
+    scale: int,
+    seed: int,
+    sample: int,
+    height: int,
+    width: int,
+    top: int = 0,
+    left: int = 0,
+) -> dict[int, NDArray[np.float32]]:
+    """The standard normal latents of a window of an image, by level: float32, C×h×w, as graphs take them for τ = 1.
+
+    levels: the model's that take noise. scale: HR size / LR size. top, left, height, width: the window in LR pixels of
+    the whole image; all four must fall on whole latent pixels, as multiples of the model's size multiple do.
+    seed, sample, and determinism: as for :func:`standard_normal`, which draws each level.
+
+    Raises: ArgumentError for a window between latent pixels, and for what :func:`standard_normal` refuses.
+    """
+    place = {"top": top, "left": left, "height": height, "width": width}
+    noise = {}
+    for entry in levels:
+        if odd := [name for name, value in place.items() if value * scale % (1 << entry.level)]:
+            raise ArgumentError(
+                f"{odd[0]} is {place[odd[0]]} LR pixels, which is no whole number of latent pixels at level "
+                f"{entry.level}; it must be a multiple of the model's size multiple"
+            )
+        latent = {name: value * scale >> entry.level for name, value in place.items()}
+        noise[entry.level] = standard_normal(seed, sample, entry.level, channels=entry.channels, **latent)
+    return noise
 
 
 def standard_normal(

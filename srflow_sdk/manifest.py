@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
-from srflow_sdk.engine_records import EngineRecord, read_engine_record
+from srflow_sdk.engine_records import EngineRecord, LrProfile, read_engine_record
 from srflow_sdk.errors import BundleError
-from srflow_sdk.latents import LATENT_SCHEME
+from srflow_sdk.latents import LATENT_SCHEME, LatentLevel
+from srflow_sdk.tiles import common_gpu_profile
 
 SCHEMA_VERSION = 1
 """Newest manifest schema that this SDK reads and the one that it writes."""
@@ -32,17 +33,6 @@ _T = TypeVar("_T")
 _NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundle again"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentLevel:
-    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level), float32, standard normal."""
-
-    level: int
-    """Of the flow, 1 (the finest) … 16; 2^level divides scale × size_multiple, so that the shape above is whole."""
-
-    channels: int
-    """1 … 65536."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +107,18 @@ class Manifest:
         if all(name in self.files for name in FP32_GRAPHS):
             return FP32_GRAPHS
         return REQUIRED_FILES if self.precision == "fp32" else None
+
+    @property
+    def default_profile(self) -> LrProfile:
+        """LR sizes that engines of this model take unless others are named: those of the tiles that a GPU is given.
+
+        See :func:`srflow_sdk.tiles.common_gpu_profile`.
+        """
+        return common_gpu_profile(
+            multiple=self.size_multiple,
+            halo=self.halo,
+            conditioning_bytes_per_pixel=self.conditioning_bytes_per_pixel,
+        )
 
     def to_json(self) -> str:
         """manifest.json with the digest that belongs to the other fields. Raises: BundleError for what is not JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, requi
 from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:
-    from srflow_export.engines._build import EngineRequest
+    from srflow_export.engines import BuilderOptions, EngineRequest
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # engines are built on machines that run them, often without torch
@@ -28,7 +29,7 @@ _MODES: dict[str, tuple[str, ...]] = {  # what the command does, and the options
 }
 
 
-class _Command(click.Command):
+class _ExportCommand(click.Command):
     """One whose --sm takes several numbers: --sm 89 120."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -97,38 +98,33 @@ def _write_checkpoint_of(bundle: Path, target: Path) -> None:
     click.echo(f"train on: srflow-train --config {config} --set schedule.start={target} --data PHOTOS --out RUN")
 
 
-def _engine_requests(
-    *,
-    trt: Any,
-    rtx: Any,
-    sm: tuple[int, ...],
-    shapes: str | None,
-    builder_level: int | None,
-    workspace: float | None,
-    timing_cache: Path | None,
-    no_cache: bool,
-) -> list[EngineRequest]:
-    """What the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines._build import EngineRequest, check_request, check_targets
-    from srflow_export.engines._profiles import parse_shapes
+def _builder_options(
+    *, builder_level: int | None, workspace: float | None, timing_cache: Path | None, no_cache: bool
+) -> BuilderOptions:
+    """Raises: ArgumentError."""
+    from srflow_export.engines import BuilderOptions
 
-    profile = None if shapes is None else parse_shapes(shapes)
     if workspace is not None and math.isnan(workspace):  # click's range lets NaN through
         raise ArgumentError("--workspace is not a number")
     size = None if workspace is None else int(workspace * 2**30)
-    shared: dict[str, Any] = {
-        "profile": profile,
-        "builder_level": builder_level,
-        "workspace": size,
-        "use_cache": not no_cache,
-    }
+    return BuilderOptions(level=builder_level, workspace=size, timing_cache=timing_cache, use_cache=not no_cache)
+
+
+def _engine_requests(
+    *, trt: Any, rtx: Any, sm: tuple[int, ...], shapes: str | None, **builder: Any
+) -> list[EngineRequest]:
+    """What the options ask for. Raises: ArgumentError."""
+    from srflow_export.engines import EngineRequest, check_request, check_targets, parse_shapes
+
+    profile = None if shapes is None else parse_shapes(shapes)
+    options = _builder_options(**builder)
     requests = []
     if trt is not None:
         mine = () if rtx is not None else sm
-        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, timing_cache=timing_cache, **shared))
+        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, profile=profile, builder=options))
     if rtx is not None:
-        mine_cache = None if trt is not None else timing_cache
-        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, timing_cache=mine_cache, **shared))
+        untimed = options if trt is None else dataclasses.replace(options, timing_cache=None)
+        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, profile=profile, builder=untimed))
     for request in requests:
         check_request(request)
         check_targets(request)
@@ -137,7 +133,7 @@ def _engine_requests(
 
 def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
     """Build all that can be built; then exit with status 1 if something could not, and say why."""
-    from srflow_export.engines._bundles import add_engines
+    from srflow_export.engines import add_engines
 
     failures = []
     for request in requests:
@@ -166,7 +162,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
     return asked
 
 
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--ckpt", type=click.Path(path_type=Path), help="Published .pth, or our .safetensors.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: CKPT.srflow]")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
@@ -261,7 +257,7 @@ def main(
             _write_checkpoint_of(checkpoint_of, output)
             return
         if compare is not None:
-            from srflow_export.parity._compare import compare as compare_two
+            from srflow_export.parity import compare as compare_two
 
             compare_two(*compare, say=click.echo)
             return

@@ -17,16 +17,15 @@ from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
 from srflow_export._quantisation import quantised_encoder
 from srflow_export.halo import HaloRow, measured_halo
-from srflow_export.parity._gate import prove
+from srflow_export.parity import prove
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
-from srflow_training.checkpoints import load_checkpoint
-from srflow_training.checkpoints._io import read_notes
+from srflow_training.checkpoints import load_with_notes
 from srflow_training.model import RRDB, SRFlow
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +70,14 @@ def export_checkpoint(
     """
     if options.plugins and options.precision == "bf16":
         raise ArgumentError("the native kernels take no bfloat16: leave --plugins out, or export in fp16")
-    model = load_checkpoint(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
+    model, notes = load_with_notes(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
     if isinstance(model, RRDB):
         raise ExportError(
             f"{checkpoint}: holds an RRDB encoder alone, without a flow to sample from; train one on it with "
             "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
         )
     say(_described(model))
-    manifest = _manifest(model, checkpoint, target, options)
+    manifest = _manifest(model, checkpoint, target, options, notes=notes)
     with staged_bundle(target) as stage:
         for name, content in _onnx_files(model, manifest, options):
             (stage.path / name).write_bytes(content)
@@ -87,18 +86,18 @@ def export_checkpoint(
         staged = Bundle(path=stage.path, manifest=manifest)
         rows = prove(model, staged, say=say)
         if options.halo is None:
-            manifest = with_measured_halo(staged, say=say)
+            manifest = _with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
         with bundle_lock(target, say=say):  # whoever adds engines to an older bundle would put that one back
             return stage.commit(manifest)
 
 
-def with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
+def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
     """The bundle's manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
     row, smaller = measured_halo(bundle)
     say(_halo_line(row))
     if not row.is_enough:
-        logger.warning(
+        _logger.warning(
             "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
             'use tile="none"',
             row.halo,
@@ -146,7 +145,9 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _manifest(model: SRFlow, checkpoint: Path, target: Path, options: ExportOptions) -> Manifest:
+def _manifest(
+    model: SRFlow, checkpoint: Path, target: Path, options: ExportOptions, *, notes: dict[str, Any]
+) -> Manifest:
     config = model.config
     return Manifest(
         name=options.name or target.name.removesuffix(".srflow"),
@@ -161,16 +162,16 @@ def _manifest(model: SRFlow, checkpoint: Path, target: Path, options: ExportOpti
         weights=options.weights,
         plugins=options.plugins,
         model=config.to_dict(),
-        provenance=_provenance(checkpoint, options),
+        provenance=_provenance(checkpoint, options, notes=notes),
     )
 
 
-def _provenance(checkpoint: Path, options: ExportOptions) -> dict[str, Any]:
+def _provenance(checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]) -> dict[str, Any]:
     tools = ("srflow-sdk", "torch", "onnx", "onnxscript", "onnxruntime", "polygraphy")
     return {
         "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
         "tools": {tool: _version(tool) for tool in tools},
-        "training": read_notes(checkpoint),
+        "training": notes,
         "training_data": options.training_data,
         "licence": options.licence,
     }

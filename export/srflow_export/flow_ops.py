@@ -24,7 +24,7 @@ from srflow_training.model.config import AffineOrder, ScaleMap
 from srflow_training.model.layers import bounded
 
 DOMAIN = "srflow"
-DOMAIN_VERSION = 1
+_DOMAIN_VERSION = 1
 OPSET = 18
 _PLUGIN = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
@@ -138,13 +138,13 @@ def append_functions(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: Affi
     split_bounded: whether the split's logs are bounded (`bound` is then an attribute of its nodes).
     """
     used = {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
-    functions = [flow_step_tail_function(scale_map, order), unsqueeze_split_function(bounded=split_bounded)]
+    functions = [_flow_step_tail_function(scale_map, order), _unsqueeze_split_function(bounded=split_bounded)]
     proto.functions.extend(function for function in functions if function.name in used)
     if used and DOMAIN not in {opset.domain for opset in proto.opset_import}:
-        proto.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
+        proto.opset_import.append(helper.make_opsetid(DOMAIN, _DOMAIN_VERSION))
 
 
-def flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.FunctionProto:
+def _flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.FunctionProto:
     """FlowStepTail in standard operators: what :func:`flow_step_tail` computes, in float32."""
     node = helper.make_node
     minus_shift = node("Neg", ["shift"], ["minus_shift"])
@@ -183,7 +183,7 @@ def flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.Fun
     return _function("FlowStepTail", inputs, nodes, ["scale_map", "order", "clamp", "begin", "end"])
 
 
-def unsqueeze_split_function(*, bounded: bool) -> onnx.FunctionProto:
+def _unsqueeze_split_function(*, bounded: bool) -> onnx.FunctionProto:
     """UnsqueezeSplit in standard operators: what :func:`unsqueeze_split` computes, in float32."""
     node = helper.make_node
     bound = [
@@ -237,7 +237,7 @@ def _multiplier(scale_map: ScaleMap) -> list[onnx.NodeProto]:
 def _node(op: str, inputs: Sequence[Tensor], attributes: dict[str, Any], *, shape: Sequence[Any]) -> Tensor:
     """A flow op's node in the graph that is being exported; float32."""
     return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{op}", inputs, {**attributes, **_PLUGIN}, dtype=torch.float32, shape=shape, version=DOMAIN_VERSION
+        f"{DOMAIN}::{op}", inputs, {**attributes, **_PLUGIN}, dtype=torch.float32, shape=shape, version=_DOMAIN_VERSION
     )
 
 

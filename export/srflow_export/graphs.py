@@ -29,7 +29,8 @@ from torch.nn import functional as F
 
 from srflow_export import flow_ops
 from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split
-from srflow_sdk.manifest import LatentLevel, Precision
+from srflow_sdk.latents import LatentLevel
+from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
 from srflow_training.model.layers import ConditionalNet, Split, Step
@@ -87,7 +88,7 @@ def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torc
     return round(dtype.itemsize * values)
 
 
-class Conv(nn.Module):
+class _Conv(nn.Module):
     """A convolution with constant weights, same size, in the type of its weights."""
 
     weight: Tensor
@@ -100,7 +101,7 @@ class Conv(nn.Module):
         self.groups = groups
 
     @classmethod
-    def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> Conv:
+    def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> _Conv:
         """Several convolutions side by side: on the same input, or on their own part of it (groups)."""
         weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
         return cls(weight, bias, dtype=dtype, groups=groups)
@@ -112,7 +113,7 @@ class Conv(nn.Module):
 
 
 @dataclass(frozen=True)
-class AffineSettings:
+class _AffineSettings:
     """How a conditional net's raw outputs become an affine map, see :func:`srflow_export.flow_ops.affine_inverse`."""
 
     scale_map: ScaleMap
@@ -120,7 +121,7 @@ class AffineSettings:
     clamp: float
 
     @classmethod
-    def of(cls, net: ConditionalNet) -> AffineSettings:
+    def of(cls, net: ConditionalNet) -> _AffineSettings:
         """Those of a conditional net."""
         return cls(net.scale_map, net.order, net.clamp)
 
@@ -129,7 +130,7 @@ class AffineSettings:
         return asdict(self)
 
 
-class LevelEncoder(nn.Module):
+class _LevelEncoder(nn.Module):
     """u → a level's conditioning, all K steps at once: one convolution on u, then grouped ones."""
 
     def __init__(self, level: Level, config: SRFlowConfig, dtype: torch.dtype) -> None:
@@ -140,11 +141,11 @@ class LevelEncoder(nn.Module):
         couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
         condition = config.condition_channels
         from_u = [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings]
-        self.on_u = Conv.of([net.conv1 for net in injectors] + from_u, dtype=dtype)
-        self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
-        self.shift = Conv.of([net.shift for net in injectors], dtype=dtype, groups=len(steps))
-        self.scale = Conv.of([net.scale for net in injectors], dtype=dtype, groups=len(steps))
-        self.affine = AffineSettings.of(nets[0])
+        self.on_u = _Conv.of([net.conv1 for net in injectors] + from_u, dtype=dtype)
+        self.conv2 = _Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
+        self.shift = _Conv.of([net.shift for net in injectors], dtype=dtype, groups=len(steps))
+        self.scale = _Conv.of([net.scale for net in injectors], dtype=dtype, groups=len(steps))
+        self.affine = _AffineSettings.of(nets[0])
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """N×condition×H×W → coupling pre-activations, injector scale and shift."""
@@ -164,7 +165,7 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(LevelEncoder(level, model.config, dtype) for level in model.flow_levels())
+        self.levels = nn.ModuleList(_LevelEncoder(level, model.config, dtype) for level in model.flow_levels())
         if dtype is not torch.float32:
             model = copy.deepcopy(model)
             model.encoder.to(dtype)
@@ -178,7 +179,7 @@ class EncoderGraph(nn.Module):
         return tuple(outputs)
 
 
-class StepSampler(nn.Module):
+class _StepSampler(nn.Module):
     """One conditional step, decoding: coupling, injector, and the 1×1 that everything linear after it folds into.
 
     number: among the level's conditional steps, from 0. flow_nodes: what follows the coupling's net is one node.
@@ -198,11 +199,11 @@ class StepSampler(nn.Module):
         assert step.coupling is not None  # for the type checker: a conditional step has one
         net = fold_net(step.coupling)
         self.number, self.hidden = number, config.hidden
-        self.on_h_a = Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
-        self.conv2 = Conv.of([net.conv2], dtype=dtype)
-        self.head = Conv.of([net.shift, net.scale], dtype=dtype)
-        self.affine = AffineSettings.of(step.coupling)
-        self.mixing = Conv.of([mixing], dtype=torch.float32)
+        self.on_h_a = _Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
+        self.conv2 = _Conv.of([net.conv2], dtype=dtype)
+        self.head = _Conv.of([net.shift, net.scale], dtype=dtype)
+        self.affine = _AffineSettings.of(step.coupling)
+        self.mixing = _Conv.of([mixing], dtype=torch.float32)
         self.flow_nodes = flow_nodes
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -216,7 +217,7 @@ class StepSampler(nn.Module):
         return tail(h, head, scale, shift, *weights, step=self.number, **self.affine.to_dict())
 
 
-class LevelSampler(nn.Module):
+class _LevelSampler(nn.Module):
     """One level, decoding: the inverse of its split, and its steps, up to the unsqueeze."""
 
     def __init__(
@@ -227,13 +228,13 @@ class LevelSampler(nn.Module):
         conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
         last = [conditional[0], *reversed(transitions)]  # all linear after the first step's injector: one 1×1
         self.steps = nn.ModuleList(
-            StepSampler(
+            _StepSampler(
                 step, fold_mixing([step] if number else last), config, dtype, number=number, flow_nodes=flow_nodes
             )
             for number, step in enumerate(conditional)
         )
         self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
-        self.prior = Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
+        self.prior = _Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
 
     def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
         """The level's state, with its latent; h: the coarser level's, before its unsqueeze and after."""
@@ -261,13 +262,13 @@ class SamplerGraph(nn.Module):
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            LevelSampler(level, shape, model.config, dtype, flow_nodes=flow_nodes)
+            _LevelSampler(level, shape, model.config, dtype, flow_nodes=flow_nodes)
             for level, shape in zip(model.flow_levels(), model.config.level_shapes, strict=True)
         )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        levels = [level for level in self.levels if isinstance(level, LevelSampler)]
+        levels = [level for level in self.levels if isinstance(level, _LevelSampler)]
         count = len(CONDITIONING) * len(levels)
         conditioning, noise, tau = inputs[:count], list(inputs[count:-1]), inputs[-1]
         h, squeeze, decoded = tau[:, None, None, None] * noise.pop(), Squeeze(), []

@@ -15,28 +15,28 @@ import numpy.typing as npt
 
 from srflow_export.parity._measure import DIVERGED
 from srflow_export.parity._photos import photographs
-from srflow_sdk._drawing.painter import window_noise
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
+from srflow_sdk.latents import window_noise
 from srflow_sdk.tiles import Tile, plan_tiles
 
-MAX_ABS = 0.1 / 255
+_MAX_ABS = 0.1 / 255
 """Largest difference anywhere: a twentieth of what the SDK promises for the embedded model, 2/255.
 
 A matter of the photograph: the worst crop of benchmarks/halo.py has 8 times the largest difference of the photographs
 here, and a photograph of some megapixels has hundreds of such crops.
 """
 
-MEAN_ABS = 0.001 / 255
+_MEAN_ABS = 0.001 / 255
 """Largest mean difference, of the worst photograph and temperature: likewise a twentieth of the promise."""
 
-LARGEST = 64
+_LARGEST = 64
 """LR pixels. A network that needs more gets these and a warning."""
 
 _CORE = 28  # LR pixels: a quarter of the photographs' side, and small, since the differences lie along its border
 _CORNERS = ((0, -1), (3, -4))  # of the 4×4 tiles: two that lie opposite, the other two for every second photograph
 
-Array = npt.NDArray[np.float32]
+_Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class HaloRow:
     @property
     def is_enough(self) -> bool:
         """Whether the bounds are met."""
-        return self.compared > 0 and self.max_abs <= MAX_ABS and self.mean_abs <= MEAN_ABS
+        return self.compared > 0 and self.max_abs <= _MAX_ABS and self.mean_abs <= _MEAN_ABS
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -66,15 +66,15 @@ class HaloRow:
 class Whole:
     """A photograph's pictures in one piece: lr float32 1×3×h×w; by tau, float32 3×sh×sw not clipped."""
 
-    lr: Array
+    lr: _Array
     seed: int
-    pictures: dict[float, Array]
+    pictures: dict[float, _Array]
 
 
 def measured_halo(bundle: Bundle) -> tuple[HaloRow, HaloRow | None]:
     """The smallest halo that is enough, and the next smaller one; on the CPU, with the bundle's graphs.
 
-    Candidates are the multiples of the manifest's size_multiple up to :data:`LARGEST`. A larger halo is taken to be
+    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. A larger halo is taken to be
     better: sizes are doubled until one is enough, then halved in between. If none is, the first row's `is_enough` is
     false. The second row is None then, and if the smallest candidate is enough.
 
@@ -97,11 +97,11 @@ def measured_halo(bundle: Bundle) -> tuple[HaloRow, HaloRow | None]:
                 rows[halo] = _row(backend, manifest, wholes, halo)
             return rows[halo].is_enough
 
-        units = smallest(is_enough, largest=max(LARGEST // step, 1))
+        units = _smallest(is_enough, largest=max(_LARGEST // step, 1))
     return rows[units * step], rows.get((units - 1) * step)
 
 
-def smallest(is_enough: Callable[[int], bool], *, largest: int) -> int:
+def _smallest(is_enough: Callable[[int], bool], *, largest: int) -> int:
     """The smallest of 1 … largest for which a monotone condition holds; the largest if it holds for none.
 
     Asked of the result, and of the number before it unless there is none, or it holds for none at all.
@@ -120,13 +120,13 @@ def smallest(is_enough: Callable[[int], bool], *, largest: int) -> int:
     return enough
 
 
-def whole(backend: Backend, manifest: Manifest, lr: Array, *, taus: Sequence[float], seed: int) -> Whole:
+def whole(backend: Backend, manifest: Manifest, lr: _Array, *, taus: Sequence[float], seed: int) -> Whole:
     """The pictures of a photograph without tiles; lr: float32 1×3×h×w in [0, 1]."""
     (tile,) = plan_tiles(lr.shape[2], lr.shape[3], core=None, halo=0, multiple=manifest.size_multiple)
     return Whole(lr=lr, seed=seed, pictures=_pictures(backend, manifest, lr, tile, taus=taus, seed=seed))
 
 
-def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Tile) -> dict[float, Array]:
+def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Tile) -> dict[float, _Array]:
     """By tau, how a tile's core differs from the same part without tiles: float32 3×h×w, at least 0.
 
     Pictures are clipped to [0, 1], as files are. Where the tile alone is not finite, the difference is 1.
@@ -153,15 +153,26 @@ def _row(backend: Backend, manifest: Manifest, wholes: Sequence[Whole], halo: in
 
 
 def _pictures(
-    backend: Backend, manifest: Manifest, lr: Array, tile: Tile, *, taus: Sequence[float], seed: int
-) -> dict[float, Array]:
+    backend: Backend, manifest: Manifest, lr: _Array, tile: Tile, *, taus: Sequence[float], seed: int
+) -> dict[float, _Array]:
     """By tau, the tile's core: float32 3×h×w."""
-    rows, columns = tile.window.slices
+    window = tile.window
+    rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
-    noise = {level: array[None] for level, array in window_noise(manifest, tile, seed=seed, sample=0).items()}
+    drawn = window_noise(
+        manifest.latent_levels,
+        scale=manifest.scale,
+        seed=seed,
+        sample=0,
+        top=window.top,
+        left=window.left,
+        height=window.height,
+        width=window.width,
+    )
+    noise = {level: array[None] for level, array in drawn.items()}
     rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
     return {tau: backend.sample(conditioning, noise, tau)[0, :, rows, columns] for tau in taus}
 
 
-def _clipped(picture: Array) -> Array:
+def _clipped(picture: _Array) -> _Array:
     return np.clip(picture, 0, 1)

@@ -31,7 +31,7 @@ from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape
 
-OPSET = 18
+_OPSET = 18
 _BFLOAT16_OPSET = 22  # the first whose convolutions take bfloat16
 _ENCODER, _SAMPLER = "encoder.", "sampler."  # what a fused graph's inner names begin with
 _DECODED = re.compile(rf"({re.escape(_SAMPLER)})?level\d+_decoded")
@@ -177,7 +177,7 @@ def _exported(
             module.eval(),
             inputs,
             dynamo=True,
-            opset_version=_BFLOAT16_OPSET if torch.bfloat16 in types else OPSET,
+            opset_version=_BFLOAT16_OPSET if torch.bfloat16 in types else _OPSET,
             input_names=list(input_names),
             output_names=list(output_names),
             dynamic_shapes=dynamic_shapes,

@@ -15,8 +15,8 @@ from srflow_sdk._machine.memory import available_memory, gpu_free_memory
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
-from srflow_sdk.latents import standard_normal
-from srflow_sdk.manifest import REQUIRED_FILES, Manifest
+from srflow_sdk.latents import window_noise
+from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_sdk.tiles import (
     AUTO_BUDGET_BYTES,
     MIN_TILE,
@@ -191,8 +191,17 @@ class Painter:
         self, backend: Backend, tile: Tile, conditioning: Conditioning, request: Request, sample: int
     ) -> NDArray[np.float32]:
         """The tile's core of one sample, float32 3×h×w."""
-        manifest = self.manifest
-        noise = window_noise(manifest, tile, seed=request.seed, sample=sample)
+        manifest, window = self.manifest, tile.window
+        noise = window_noise(
+            manifest.latent_levels,
+            scale=manifest.scale,
+            seed=request.seed,
+            sample=sample,
+            top=window.top,
+            left=window.left,
+            height=window.height,
+            width=window.width,
+        )
         scaled, tau = request.temperature.applied(noise, tile.window, manifest.scale)
         bottom, right = self._margins(backend, tile.window.height, tile.window.width)
         if bottom or right:
@@ -263,24 +272,6 @@ class Painter:
 def _least(backend: Backend) -> tuple[int, int]:
     """Height and width that windows must have."""
     return backend.window_limits.min if backend.window_limits is not None else (1, 1)
-
-
-def window_noise(manifest: Manifest, tile: Tile, *, seed: int, sample: int) -> dict[int, NDArray[np.float32]]:
-    """The standard normal latents of a tile's window, by level: float32 C×h×w."""
-    noise = {}
-    for entry in manifest.latent_levels:
-        window = tile.latent_window(entry.level, manifest.scale)
-        noise[entry.level] = standard_normal(
-            seed,
-            sample,
-            entry.level,
-            channels=entry.channels,
-            top=window.top,
-            left=window.left,
-            height=window.height,
-            width=window.width,
-        )
-    return noise
 
 
 class _Gathered:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.latents import standard_normal
+from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import MIN_TILE, padded_size
 
@@ -29,19 +29,8 @@ def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float
     side = padded_size(MIN_TILE, manifest.size_multiple)
     y, x = np.mgrid[:side, :side].astype(np.float32)
     lr = np.stack([0.5 + 0.4 * np.sin(x / 3 + shift) * np.cos(y / 2 - shift) for shift in range(3)])
-    noise = {
-        entry.level: standard_normal(
-            0,
-            0,
-            entry.level,
-            channels=entry.channels,
-            top=0,
-            left=0,
-            height=side * manifest.scale >> entry.level,
-            width=side * manifest.scale >> entry.level,
-        )[None]
-        for entry in manifest.latent_levels
-    }
+    drawn = window_noise(manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, height=side, width=side)
+    noise = {level: array[None] for level, array in drawn.items()}
 
     def picture(of: Backend) -> NDArray[np.float64]:
         return of.sample(of.encode(lr[None].astype(np.float32)), noise, manifest.default_tau).astype(np.float64)

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from srflow_sdk._device_names import PluginDevice
 from srflow_sdk._engine_commands import first_command
+from srflow_sdk._engine_shapes import BOUNDS, input_shapes, shapes_text
 from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.tiles import common_gpu_profile
 
 OrtDevice = Literal["cpu", "cuda", "tensorrt"] | PluginDevice
 CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
@@ -112,11 +112,7 @@ class TensorRTProvider(Provider):
         self.mend = f'use device="cuda", or build engines: {command}; srflow-doctor says more'
         self._bundle = bundle
         self._cache: Path | None = None
-        self.limits = common_gpu_profile(
-            multiple=bundle.manifest.size_multiple,
-            halo=bundle.manifest.halo,
-            conditioning_bytes_per_pixel=bundle.manifest.conditioning_bytes_per_pixel,
-        )
+        self.limits = self._profile = bundle.manifest.default_profile
 
     def prepare(self) -> None:
         precision = self._bundle.manifest.precision
@@ -141,9 +137,9 @@ class TensorRTProvider(Provider):
             for kind in ("engine", "timing"):
                 chosen |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(self._cache)}
         inputs = _inputs(self._bundle.file(graph))
-        for bound in ("min", "opt", "max"):
-            size: tuple[int, int] = getattr(self.limits, bound)
-            chosen[f"trt_profile_{bound}_shapes"] = profile_shapes(inputs, size, scale=self._bundle.manifest.scale)
+        shapes = input_shapes(inputs, self._profile, scale=self._bundle.manifest.scale, graph=graph)
+        for bound in BOUNDS:
+            chosen[f"trt_profile_{bound}_shapes"] = shapes_text(shapes, bound)
         return [(TENSORRT, chosen), (CUDA, _CUDA_OPTIONS), CPU]
 
 
@@ -197,33 +193,9 @@ def tensorrt_library_version() -> str:
     return f"{number // step}.{number % step // 100}.{number % 100}"
 
 
-def profile_shapes(
-    inputs: Sequence[tuple[str, Sequence[int | str | None]]], size: tuple[int, int], *, scale: int
-) -> str:
-    """Shapes of a graph's inputs for one LR image of height×width, as TensorRT's provider wants them: "lr:1x3x16x16".
-
-    inputs: name and dimensions. A dimension's name says what it is: a number at its end is a level, of which images are
-    scale·LR / 2^level large; without one it is the LR image's. Batches are 1.
-    """
-    shapes = []
-    for name, dimensions in inputs:
-        sides = {2: size[0], 3: size[1]} if len(dimensions) == 4 else {}
-        shape = [
-            length if isinstance(length, int) else _length(str(length), sides[axis], scale) if axis in sides else 1
-            for axis, length in enumerate(dimensions)
-        ]
-        shapes.append(f"{name}:{'x'.join(map(str, shape))}")
-    return ",".join(shapes)
-
-
 def one_line(error: object) -> str:
     """What an exception says, for the end of a message of ours."""
     return " ".join(str(error).split())[:300]
-
-
-def _length(dimension: str, lr: int, scale: int) -> int:
-    level = re.search(r"(\d+)$", dimension)
-    return lr * scale >> int(level[1]) if level else lr
 
 
 def _inputs(graph: Path) -> list[tuple[str, Sequence[int | str | None]]]:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu
-from srflow_sdk.backends._tensorrt_engines.execution import Engine, EngineLog, GraphSwitch, Lane, Shape
+from srflow_sdk.backends._tensorrt_engines.device_memory import DeviceMemory, aligned
+from srflow_sdk.backends._tensorrt_engines.execution import Engine, EngineLog, GpuLane, GraphSwitch, Shape
 from srflow_sdk.backends._tensorrt_engines.kernels import KernelCache
-from srflow_sdk.backends._tensorrt_engines.memory import DeviceMemory, aligned
 from srflow_sdk.backends._tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
@@ -172,14 +172,14 @@ class _Session:
         self._graphs = GraphSwitch()
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(_LANES)
-        self._idle: list[Lane] = []
+        self._idle: list[GpuLane] = []
         self._busy = 0
         self._closed = False
 
     def encode(self, lr: NDArray[np.float32], what: str) -> _EncodedImage:
         """Condition on float32 1×3×h×w."""
 
-        def work(lane: Lane) -> _EncodedImage:
+        def work(lane: GpuLane) -> _EncodedImage:
             with lane.binding(self._encoder, {"lr": lr.shape}) as binding:
                 image = _EncodedImage(self.memory, self._encoder, binding.output_shapes)
                 try:
@@ -194,7 +194,7 @@ class _Session:
     def sample(self, image: _EncodedImage, uploads: Mapping[str, NDArray[np.float32]], device: str) -> Any:
         """One picture, float32 1×3×sh×sw, from noise and tau."""
 
-        def work(lane: Lane) -> NDArray[np.float32]:
+        def work(lane: GpuLane) -> NDArray[np.float32]:
             shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
             with lane.binding(self._sampler, shapes) as binding:
                 return binding.run(uploads=uploads, bound=image.addresses, downloads=["sr"])["sr"]
@@ -209,7 +209,7 @@ class _Session:
         if done:
             self._dispose()
 
-    def _run(self, what: str, work: Callable[[Lane], _T]) -> _T:
+    def _run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
         try:
             with self._lane() as lane:
                 try:
@@ -229,7 +229,7 @@ class _Session:
             raise DeviceError(f"{what} failed: {error}") from error
 
     @contextlib.contextmanager
-    def _lane(self) -> Iterator[Lane]:
+    def _lane(self) -> Iterator[GpuLane]:
         with self._turns, self._gpu.current():
             with self._lock:
                 _still_open(None if self._closed else self)
@@ -238,7 +238,7 @@ class _Session:
                 lane = self._idle.pop() if self._idle else None
             try:
                 if lane is None:
-                    lane = Lane(self._gpu, self.memory, self._graphs)
+                    lane = GpuLane(self._gpu, self.memory, self._graphs)
                 yield lane
             finally:
                 with self._lock:
@@ -249,7 +249,7 @@ class _Session:
                 if done:
                     self._dispose()
 
-    def _clear(self, lane: Lane) -> None:
+    def _clear(self, lane: GpuLane) -> None:
         """Free what the lane and the idle ones hold, and what nobody uses."""
         with self._lock:
             idle, self._idle = self._idle, []

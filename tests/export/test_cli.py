@@ -1,5 +1,6 @@
 """Which options go together, and what each of srflow-export's tasks says of a wrong one."""
 
+import dataclasses
 import json
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_export.cli import _repeated, main
+from srflow_export.engines import BuilderOptions
 from srflow_sdk import Bundle
 from srflow_sdk.errors import ExportError
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -94,14 +96,14 @@ def built(monkeypatch):
         if request.runtime == "tensorrt":
             raise ExportError("no engines: TensorRT is not installed")
 
-    monkeypatch.setattr("srflow_export.engines._bundles.add_engines", add)
+    monkeypatch.setattr("srflow_export.engines.add_engines", add)
     return tried
 
 
 def test_what_cannot_be_built_does_not_stop_the_rest(built):
     result = run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", "--workspace", "1.5")
     assert result.exit_code == 1
-    assert [(request.runtime, request.sms, request.workspace) for request in built] == [
+    assert [(request.runtime, request.sms, request.builder.workspace) for request in built] == [
         ("tensorrt", (), 3 << 29),
         ("tensorrt_rtx", (89,), 3 << 29),
     ]
@@ -109,6 +111,16 @@ def test_what_cannot_be_built_does_not_stop_the_rest(built):
     result = run("--engines-for", "m.srflow", "--trt", "fp16")
     assert (result.exit_code, result.output) == (1, "error: no engines: TensorRT is not installed\n")
     assert run("--engines-for", "m.srflow", "--rtx", "fp16", "--sm", "89").exit_code == 0
+
+
+def test_builder_options_reach_each_library_that_has_them(built, tmp_path):
+    options = ("--builder-level", "5", "--timing-cache", tmp_path / "timing", "--no-cache")
+    run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", *options)
+    shared = BuilderOptions(level=5, use_cache=False)
+    assert [request.builder for request in built] == [
+        dataclasses.replace(shared, timing_cache=tmp_path / "timing"),
+        shared,  # TensorRT-RTX times nothing
+    ]
 
 
 def test_what_is_wrong_with_the_bundle_is_said_once(tmp_path):

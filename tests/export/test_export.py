@@ -20,6 +20,7 @@ from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
 from srflow_training._noise import runtime_noise
+from srflow_training.checkpoints import _io as checkpoint_files
 from srflow_training.checkpoints.keys import to_published
 from tests.networks import GOLDEN, golden_checkpoint, random_srflow, tiny_config
 
@@ -161,6 +162,13 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
     assert manifest.provenance["training"] == {"iterations": 1}
     assert manifest.variant == "bounded"
     assert manifest.provenance["halo"]["measured"]["halo"] == manifest.halo > 0
+
+
+def test_an_export_reads_its_checkpoints_tensors_once(folder, least, monkeypatch):
+    read_tensors, read = checkpoint_files.read_tensors, []
+    monkeypatch.setattr(checkpoint_files, "read_tensors", lambda path: read.append(path) or read_tensors(path))
+    export_checkpoint(least, folder / "once.srflow", UNMEASURED)
+    assert read == [least]
 
 
 def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(folder, checkpoint, bundle):

@@ -10,8 +10,8 @@ from PIL import Image
 
 from srflow_export import halo
 from srflow_export.cli import main
-from srflow_export.exporter import with_measured_halo
-from srflow_export.halo import HaloRow, Whole, differences, measured_halo, smallest, whole
+from srflow_export.exporter import _with_measured_halo
+from srflow_export.halo import HaloRow, Whole, _smallest, differences, measured_halo, whole
 from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
@@ -46,12 +46,12 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle):
     assert smaller is not None
     assert smaller.halo == row.halo - bundle.manifest.size_multiple
     assert not smaller.is_enough
-    assert smaller.max_abs > halo.MAX_ABS
+    assert smaller.max_abs > halo._MAX_ABS
     assert row.compared == len(photographs(2)) * 3
     # and elsewhere: on all tiles of another plan
     lr = photographs(2)[0].lr[..., :64, :48]
-    assert worst(bundle, lr, core=16, reach=row.halo, tau=0.8)[0] <= 2 * halo.MAX_ABS
-    assert worst(bundle, lr, core=16, reach=smaller.halo, tau=0.8)[0] > 2 * halo.MAX_ABS
+    assert worst(bundle, lr, core=16, reach=row.halo, tau=0.8)[0] <= 2 * halo._MAX_ABS
+    assert worst(bundle, lr, core=16, reach=smaller.halo, tau=0.8)[0] > 2 * halo._MAX_ABS
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3, 32])
@@ -63,7 +63,7 @@ def test_the_search_finds_the_smallest_and_asks_its_neighbour_in_a_few_questions
             asked.append(number)
             return number >= threshold
 
-        found = smallest(is_enough, largest=largest)
+        found = _smallest(is_enough, largest=largest)
         assert found == min(threshold, largest)
         assert found in asked
         assert threshold > largest or max(found - 1, 1) in asked
@@ -77,7 +77,7 @@ def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(bun
 
     monkeypatch.setattr(halo, "_row", never_enough)
     with caplog.at_level(logging.WARNING):
-        manifest = with_measured_halo(bundle)
+        manifest = _with_measured_halo(bundle)
     assert manifest.halo == manifest.provenance["halo"]["measured"]["halo"] == 64
     (record,) = caplog.records
     assert "expect seams" in record.message
@@ -85,9 +85,9 @@ def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(bun
 
 
 def test_the_mean_alone_can_make_a_halo_too_small():
-    good = HaloRow(halo=4, max_abs=halo.MAX_ABS, mean_abs=halo.MEAN_ABS, compared=1)
+    good = HaloRow(halo=4, max_abs=halo._MAX_ABS, mean_abs=halo._MEAN_ABS, compared=1)
     assert good.is_enough
-    assert not HaloRow(halo=4, max_abs=0.0, mean_abs=1.01 * halo.MEAN_ABS, compared=1).is_enough
+    assert not HaloRow(halo=4, max_abs=0.0, mean_abs=1.01 * halo._MEAN_ABS, compared=1).is_enough
 
 
 def test_photographs_on_which_the_network_diverges_prove_nothing(tmp_path):
@@ -133,11 +133,11 @@ def test_differences_are_of_clipped_pictures_and_count_what_is_no_number_fully(v
 
 def test_the_measurement_goes_into_the_manifest(bundle):
     lines = []
-    manifest = with_measured_halo(bundle, say=lines.append)
+    manifest = _with_measured_halo(bundle, say=lines.append)
     record = manifest.provenance["halo"]
     assert record["measured"]["halo"] == manifest.halo
-    assert record["measured"]["max_abs"] <= halo.MAX_ABS
-    assert record["measured"]["mean_abs"] <= halo.MEAN_ABS
+    assert record["measured"]["max_abs"] <= halo._MAX_ABS
+    assert record["measured"]["mean_abs"] <= halo._MEAN_ABS
     assert record["next_smaller"]["halo"] == manifest.halo - 2
     assert lines[0].startswith(f"halo {manifest.halo}: ")
     assert Manifest.from_json(manifest.to_json()).provenance == manifest.provenance

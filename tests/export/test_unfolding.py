@@ -22,7 +22,7 @@ from srflow_sdk.bundle import LatentLevel, Manifest
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_training import load_checkpoint
 from srflow_training._noise import runtime_noise
-from srflow_training.checkpoints._io import read_notes
+from srflow_training.checkpoints import load_with_notes
 from srflow_training.model import SRFlow
 from tests.networks import random_srflow, tiny_config
 
@@ -172,7 +172,7 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path,
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     opened = Bundle.open(bundle)
     origin = {"name": "tiny", "sha256": opened.model_sha256, "provenance": {"licence": "CC0-1.0"}}
-    assert read_notes(target) == {"bundle": origin}
+    assert load_with_notes(target)[1] == {"bundle": origin}
 
 
 def test_the_command_names_the_preset_of_the_embedded_model(tmp_path):

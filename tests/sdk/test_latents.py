@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.latents import LATENT_SCHEME, normal_from_words, standard_normal
+from srflow_sdk.latents import LATENT_SCHEME, LatentLevel, normal_from_words, standard_normal, window_noise
 
 MASK = (1 << 64) - 1
 GOLDEN_TRANSFORM = [
@@ -140,3 +140,30 @@ def test_values_outside_the_field_are_refused(change: dict[str, int]) -> None:
 
 def test_numpy_integers_are_taken() -> None:
     np.testing.assert_array_equal(window(seed=np.int64(3), sample=np.uint64(1)), window(seed=3, sample=1))
+
+
+LEVELS = (LatentLevel(level=1, channels=6), LatentLevel(level=2, channels=12), LatentLevel(level=3, channels=48))
+
+
+def test_noise_of_a_window_is_the_field_at_its_place_on_every_level() -> None:
+    noise = window_noise(LEVELS, scale=4, seed=5, sample=2, top=26, left=10, height=38, width=44)
+    places = {1: (52, 20, 76, 88), 2: (26, 10, 38, 44), 3: (13, 5, 19, 22)}
+    assert list(noise) == list(places)
+    for entry in LEVELS:
+        top, left, height, width = places[entry.level]
+        expected = window(5, 2, entry.level, channels=entry.channels, top=top, left=left, height=height, width=width)
+        np.testing.assert_array_equal(noise[entry.level], expected)
+
+
+def test_noise_of_an_image_is_that_of_a_window_at_its_corner() -> None:
+    whole = window_noise(LEVELS, scale=4, seed=1, sample=0, height=4, width=6)
+    corner = window_noise(LEVELS, scale=4, seed=1, sample=0, top=0, left=0, height=4, width=6)
+    for level, array in whole.items():
+        np.testing.assert_array_equal(array, corner[level])
+
+
+@pytest.mark.parametrize("name", ["top", "left", "height", "width"])
+def test_a_window_between_latent_pixels_is_refused(name: str) -> None:
+    place = {"top": 2, "left": 2, "height": 2, "width": 2, name: 3}
+    with pytest.raises(ArgumentError, match=rf"^{name} is 3 LR pixels.*level 3.*size multiple"):
+        window_noise(LEVELS, scale=4, seed=0, sample=0, **place)

@@ -11,8 +11,7 @@ import torch
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training import RRDB, SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
-from srflow_training.checkpoints import detect_srflow, load_encoder
-from srflow_training.checkpoints._io import read_notes
+from srflow_training.checkpoints import detect_srflow, load_encoder, load_with_notes
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name, to_published
 from tests.networks import golden_checkpoint, random_srflow, tiny_config
 
@@ -150,10 +149,10 @@ def test_layout_names_are_those_of_the_files_in_use():
 def test_own_files_keep_config_notes_and_initialisation(tmp_path):
     model = random_srflow(tiny_config("bounded", clamp=0.5))
     save_checkpoint(tmp_path / "m.safetensors", model, notes={"data": "photographs"})
-    loaded = load_checkpoint(tmp_path / "m.safetensors")
+    loaded, notes = load_with_notes(tmp_path / "m.safetensors")
     assert loaded.config == model.config
     assert all(actnorm.initialized for actnorm in loaded.actnorms())
-    assert read_notes(tmp_path / "m.safetensors") == {"data": "photographs"}
+    assert notes == {"data": "photographs"}
     encoder = load_encoder(tmp_path / "m.safetensors")
     assert torch.equal(encoder.conv_last.weight, model.encoder.conv_last.weight)
 
@@ -291,6 +290,21 @@ def test_own_files_with_an_absurd_network_are_refused_at_once(tmp_path, change):
     safetensors.torch.save_file(model.state_dict(), tmp_path / "m.safetensors", metadata)
     with pytest.raises(CheckpointError):
         load_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_notes_that_are_not_json_are_refused_where_they_are_asked_for(tmp_path):
+    model = random_srflow(tiny_config())
+    network = {"kind": "srflow", **model.config.to_dict()}
+    metadata = {"format": "srflow-sdk", "network": json.dumps(network), "notes": "{"}
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "m.safetensors", metadata)
+    assert load_checkpoint(tmp_path / "m.safetensors").config == model.config
+    with pytest.raises(CheckpointError, match="notes in its metadata are not JSON"):
+        load_with_notes(tmp_path / "m.safetensors")
+
+
+def test_files_of_others_have_no_notes(published):
+    model = random_srflow(tiny_config("published"))
+    assert load_with_notes(published(to_published(model.state_dict(), model.config)))[1] == {}
 
 
 def test_own_files_take_no_configuration_from_outside(tmp_path):

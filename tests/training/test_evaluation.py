@@ -13,7 +13,7 @@ from srflow_training import _vgg16 as vgg16
 from srflow_training import evaluation, save_checkpoint
 from srflow_training._noise import runtime_noise
 from srflow_training.cli import evaluate
-from srflow_training.evaluation import Temperature
+from srflow_training.evaluation import LevelTaus
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
 from tests.training.test_vgg16 import SMALL, small_network, write_pth
@@ -43,7 +43,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(checkpoint, photos):
-    return evaluation.report(str(checkpoint), photos, [Temperature((0.0,)), Temperature((0.8,))])
+    return evaluation.report(str(checkpoint), photos, [LevelTaus((0.0,)), LevelTaus((0.8,))])
 
 
 def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(rows, photos):
@@ -70,7 +70,7 @@ def test_values_that_are_not_finite_are_counted_in_all_crops_together(photos, tm
 
 
 def test_every_level_can_have_its_own_temperature(checkpoint, photos):
-    tau = Temperature.parse("0.9:0.5:0")
+    tau = LevelTaus.parse("0.9:0.5:0")
     model = random_srflow(tiny_config())
     lr = round_to_8_bit(reduce_bicubic(evaluation.crops_of(photos)[0], 4))
     noise = runtime_noise(model, lr, seed=1)
@@ -84,12 +84,12 @@ def test_every_level_can_have_its_own_temperature(checkpoint, photos):
 @pytest.mark.parametrize("text", ["", "warm", "0.8:", "2.5", "-1", "nan", "0.8,0.7"])
 def test_temperatures_are_numbers_from_0_to_2(text):
     with pytest.raises(ArgumentError, match="0 to 2"):
-        Temperature.parse(text)
+        LevelTaus.parse(text)
 
 
 def test_temperatures_that_the_model_cannot_take_are_refused_before_anything_is_computed(checkpoint, photos):
     with pytest.raises(ArgumentError, match="3 levels"):
-        evaluation.report(str(checkpoint), photos, [Temperature((0.9, 0.8))])
+        evaluation.report(str(checkpoint), photos, [LevelTaus((0.9, 0.8))])
     bundle = CliRunner().invoke(evaluate, ["report", "--hr", str(photos), "--tau", "0.9:0.8:0.7"])
     assert bundle.exit_code == 1
     assert bundle.output == (
@@ -107,7 +107,7 @@ def test_a_bundles_samples_are_drawn_as_the_sdk_draws_them(photos):
     from srflow_sdk import Upscaler
 
     lr = round_to_8_bit(reduce_bicubic(evaluation.crops_of(photos)[0][..., :64, :64], 4))
-    found = evaluation.open_subject(None).condition(lr)(Temperature((0.8,)), 1)
+    found = evaluation.open_subject(None).condition(lr)(LevelTaus((0.8,)), 1)
     with Upscaler(device="cpu", tile=None) as upscaler:
         expected = upscaler.upscale(lr[0].permute(1, 2, 0).contiguous().numpy(), tau=0.8, seed=1)
     np.testing.assert_array_equal(found[0].permute(1, 2, 0).numpy(), expected)

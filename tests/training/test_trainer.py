@@ -15,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints._io import read_notes
+from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
 from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.trainer import DivergedError, Trainer
@@ -94,14 +94,14 @@ def test_training_lowers_the_loss(tmp_path, photos):
 
 def test_the_checkpoint_holds_the_moving_average_of_the_weights(tmp_path, photos):
     run = trainer(tmp_path, photos)
-    history, original = [], run._step
+    history, original = [], run.step
 
     def step(batch):
         terms = original(batch)
         history.append(run.model.encoder.conv_first.weight.detach().clone())
         return terms
 
-    run._step = step
+    run.step = step
     run.run()
     average = history[0]
     for count, weight in enumerate(history[1:], start=1):
@@ -216,14 +216,14 @@ def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos):
 def test_a_frozen_encoder_stays_and_then_trains(tmp_path, photos):
     run = trainer(tmp_path, photos, schedule={"iterations": 4, "freeze_encoder": 0.5})
     start = run.model.encoder.conv_first.weight.detach().clone()
-    seen, original = [], run._step
+    seen, original = [], run.step
 
     def step(batch):
         terms = original(batch)
         seen.append(torch.equal(run.model.encoder.conv_first.weight, start))
         return terms
 
-    run._step = step
+    run.step = step
     run.run()
     assert seen == [True, True, False, False]
 
@@ -233,7 +233,7 @@ def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb, objective={"noise": 0.0}).run()
     run = trainer(tmp_path / "flow", photos, schedule={"encoder": str(checkpoint)})
     run._write_checkpoint()
-    assert str(tmp_path) not in str(read_notes(run.checkpoint))
+    assert str(tmp_path) not in str(load_with_notes(run.checkpoint)[1])
     assert torch.equal(run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight)
 
 
@@ -280,21 +280,21 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
     )
     batches = [run.crops[index] for index in range(4)]
     for batch in batches[:2]:
-        run._step(batch)
+        run.step(batch)
     before = {name: tensor.clone() for name, tensor in run.model.named_parameters()}
-    run._step(batches[2])
+    run.step(batches[2])
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.named_parameters())
     assert (run.skipped, run.iteration) == (1, 3)
     run._save()
     assert run.states.load()["skipped"] == (1, 1)
     assert "step skipped" in caplog.text
-    run._step(batches[3])
+    run.step(batches[3])
     assert (run.skipped, run.skipped_in_a_row) == (1, 0)
     monkeypatch.setattr(run, "objective", broken_at(*range(100)))
     for _ in range(19):
-        run._step(batches[0])
+        run.step(batches[0])
     with pytest.raises(DivergedError, match=r"--resume, and lower schedule\.learning_rate"):
-        run._step(batches[0])
+        run.step(batches[0])
 
 
 def test_gradients_are_clipped(tmp_path, photos):
@@ -435,7 +435,7 @@ def test_without_a_compiler_compile_says_so_in_one_line(tmp_path, photos, monkey
     run = trainer(tmp_path, photos, hardware={"compile": True})
     monkeypatch.setattr(run, "objective", no_compiler)
     with pytest.raises(DeviceError, match=r"no C\+\+ compiler found: install"):
-        run._step(run.crops[0])
+        run.step(run.crops[0])
 
 
 def test_hardware_that_is_not_there_is_refused_in_one_line(tmp_path, photos):

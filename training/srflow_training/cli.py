@@ -146,7 +146,7 @@ def evaluate(
         rows = evaluation.report(
             model,
             hr,
-            [evaluation.Temperature.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
+            [evaluation.LevelTaus.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
             vgg16=vgg16,
             progress=lambda line: click.echo(line, err=True),
         )

@@ -23,17 +23,17 @@ from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
-CROP = 256
+_CROP = 256
 
 
 @dataclass(frozen=True)
-class Temperature:
+class LevelTaus:
     """τ: one value for all levels of the flow, or one each for levels 1 … L."""
 
     values: tuple[float, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Temperature:
+    def parse(cls, text: str) -> LevelTaus:
         """From "0.8" or "0.9:0.8:0.7". Raises: ArgumentError if a value is no number from 0 to 2."""
         try:
             values = tuple(float(part) for part in text.split(":"))
@@ -53,9 +53,9 @@ class Temperature:
         return ":".join(f"{value:g}" for value in self.values)
 
 
-DEFAULT_TAUS = tuple(Temperature((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
+DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
 
-Sampler = Callable[[Temperature, int], Tensor]
+Sampler = Callable[[LevelTaus, int], Tensor]
 """τ, seed → image 1×3×H×W, not rounded."""
 
 
@@ -73,7 +73,7 @@ class Subject:
     condition: Callable[[Tensor], Sampler] | None
     encoder: Callable[[Tensor], Tensor] | None
 
-    def check(self, tau: Temperature) -> None:
+    def check(self, tau: LevelTaus) -> None:
         """Raises: ArgumentError if the model cannot take these values."""
         if self.condition is None or len(tau.values) in (1, self.levels):
             return
@@ -112,12 +112,14 @@ def crops_of(folder: Path) -> list[Tensor]:
     for path in image_files(folder):
         photo = to_image(read_photo(path))
         starts = [
-            range((size - size // CROP * CROP) // 2, (size - size // CROP * CROP) // 2 + size // CROP * CROP, CROP)
+            range(
+                (size - size // _CROP * _CROP) // 2, (size - size // _CROP * _CROP) // 2 + size // _CROP * _CROP, _CROP
+            )
             for size in photo.shape[2:]
         ]
-        crops += [photo[..., top : top + CROP, left : left + CROP] for top in starts[0] for left in starts[1]]
+        crops += [photo[..., top : top + _CROP, left : left + _CROP] for top in starts[0] for left in starts[1]]
     if not crops:
-        raise ImageError(f"{folder}: no image is at least {CROP}×{CROP} pixels: name a folder with larger ones")
+        raise ImageError(f"{folder}: no image is at least {_CROP}×{_CROP} pixels: name a folder with larger ones")
     return crops
 
 
@@ -151,7 +153,7 @@ def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
 def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
     condition = network.condition(lr)
 
-    def sample(tau: Temperature, seed: int) -> Tensor:
+    def sample(tau: LevelTaus, seed: int) -> Tensor:
         noise = runtime_noise(network, lr, seed=seed)
         return network.decode_conditioned(condition, {level: tau.at(level) * z for level, z in noise.items()})
 
@@ -162,7 +164,7 @@ def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
 def report(
     model: str | None,
     folder: Path,
-    taus: Sequence[Temperature] = DEFAULT_TAUS,
+    taus: Sequence[LevelTaus] = DEFAULT_TAUS,
     *,
     vgg16: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -186,7 +188,7 @@ def report(
     return [_mean_row(method, by_crop) for method, by_crop in rows.items()]
 
 
-def _images(subject: Subject, lr: Tensor, taus: Sequence[Temperature]) -> dict[str, tuple[Tensor, Tensor]]:
+def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str, tuple[Tensor, Tensor]]:
     """For each method its image, and another one of the next seed."""
     bicubic = enlarge_bicubic(lr, subject.scale)
     images = {"bicubic": (bicubic, bicubic)}

@@ -15,17 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 
-Share = Annotated[float, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
 
 
-class Section(BaseModel):
+class _Section(BaseModel):
     """Fields of one section; a field that is unknown, missing, of another type or out of range is named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class DataSettings(Section):
+class DataSettings(_Section):
     """How training crops are taken.
 
     crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops in an iteration, all devices together.
@@ -53,7 +53,7 @@ class DataSettings(Section):
     reduction: Literal["bicubic", "bilinear"] = "bicubic"
     lr: str = ""
     late_crop: NonNegativeInt = 0
-    late_share: Share = 0.1
+    late_share: _Share = 0.1
     workers: NonNegativeInt = 2
     cache: str = ""
 
@@ -70,7 +70,7 @@ class DataSettings(Section):
         return self.crop, self.batch
 
 
-class Objective(Section):
+class Objective(_Section):
     """What is minimised: for a flow the negative log-likelihood, in bits per HR pixel and channel; for an RRDB, L1.
 
     noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
@@ -83,7 +83,7 @@ class Objective(Section):
     l1_every: PositiveInt = 1
 
 
-class Schedule(Section):
+class Schedule(_Section):
     """Optimisation by Adam.
 
     start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are). encoder: RRDB,
@@ -105,7 +105,7 @@ class Schedule(Section):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     decay: Literal["steps", "cosine"] = "steps"
     warmup: NonNegativeInt = 0
-    freeze_encoder: Share = 0.5
+    freeze_encoder: _Share = 0.5
     clip_norm: Annotated[float, Field(gt=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     save_every: PositiveInt = 500
@@ -130,7 +130,7 @@ class Schedule(Section):
         return rate * 0.5 ** sum(progress >= step for step in (0.5, 0.75, 0.9, 0.95))
 
 
-class Hardware(Section):
+class Hardware(_Section):
     """Where and how a run computes; none of it is part of what is learned but for rounding.
 
     accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: on every node. nodes: machines; each is started
@@ -149,7 +149,7 @@ class Hardware(Section):
     threads: NonNegativeInt = 0
 
 
-class RunSettings(Section):
+class RunSettings(_Section):
     """A whole run: the network (an SRFlow, or an RRDB to start one from), its data, objective, schedule, hardware."""
 
     network: dict[str, Any]

@@ -27,7 +27,7 @@ from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _MEND = "lower schedule.learning_rate, add schedule.warmup, or train the bounded variant"
 _FREE_ON_RESUME = {
@@ -60,7 +60,7 @@ class Trainer:
             raise ArgumentError(f"{out} holds no saved state to resume from: leave --resume out to start there")
         config = settings.config()
         # before other processes are started, and in the first one alone: what is wrong is said once
-        report = logger.warning if is_first_process() else logger.debug
+        report = _logger.warning if is_first_process() else _logger.debug
         self.photos = Photos(data, settings.data, config.scale, report)
         self.validation = None
         if val is not None and is_first_process():
@@ -116,7 +116,7 @@ class Trainer:
         with deferred_interrupts() as raise_if_interrupted, self._log() as log:
             meter = _Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
-                meter.add(self._step(batch))
+                meter.add(self.step(batch))
                 figures = self._figures(meter)
                 if figures:
                     log(figures)
@@ -146,7 +146,7 @@ class Trainer:
             return pressed
         return bool(self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0)
 
-    def _step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update; a non-finite one is skipped. Returns the terms of the loss and the gradient's norm."""
         hr, lr, noise = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise))
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
@@ -188,7 +188,7 @@ class Trainer:
         self.skipped += 1
         self.skipped_in_a_row += 1
         if self.fabric.is_global_zero:
-            logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
+            _logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
         if self.skipped_in_a_row >= _MAX_SKIPPED:
             mend = f"--resume, and {_MEND}" if self.states.files() else _MEND
             raise DivergedError(

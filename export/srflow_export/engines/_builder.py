@@ -15,9 +15,9 @@ from typing import Any
 
 from srflow_export.engines._checking import check_network
 from srflow_export.engines._graph import Graph
-from srflow_export.engines._profiles import InputShapes
 from srflow_export.engines._progress import build_logger, build_monitor
 from srflow_export.engines._timing_cache import keep_measurements, read_measurements
+from srflow_sdk._engine_shapes import InputShapes
 from srflow_sdk.errors import ArgumentError, ExportError
 
 logger = logging.getLogger(__name__)
@@ -28,18 +28,18 @@ _NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT asks for a GPU
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderOptions:
-    """What a builder is told beside the graph and its shapes.
+    """How engines are built, whatever they are for.
 
-    sms: compute capabilities that TensorRT-RTX builds for, such as (89, 120); empty for TensorRT, which builds for this
-    machine's GPU. level: 0 to 5, how long to look for fast kernels; None is the library's own. workspace: bytes that
-    activations and scratch may take on the GPU; None: all that there is. timing_cache: a file with TensorRT's
-    measurements, read if it is there and written back.
+    level: 0 to 5, how long to look for fast kernels; None is the library's own. workspace: bytes that activations and
+    scratch may take on the GPU; None: all that there is. timing_cache: a file with TensorRT's measurements, read if it
+    is there and written back. use_cache: take engines that were built before from the user's cache folder, and keep new
+    ones there.
     """
 
-    sms: tuple[int, ...] = ()
     level: int | None = None
     workspace: int | None = None
     timing_cache: Path | None = None
+    use_cache: bool = True
 
 
 def build_engine(
@@ -48,10 +48,13 @@ def build_engine(
     shapes: Mapping[str, InputShapes],
     options: BuilderOptions,
     *,
+    sms: tuple[int, ...] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> bytes:
-    """An engine of an ONNX graph, checked against the graph before it is built.
+    """An engine of an ONNX graph, checked against the graph before it is built. `options.use_cache` is the caller's.
 
+    sms: compute capabilities that TensorRT-RTX builds for, such as (89, 120); empty for TensorRT, which builds for this
+    machine's GPU.
     `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
 
     Raises: ArgumentError for a GPU that the library does not build for, or a timing cache that cannot be read;
@@ -70,7 +73,7 @@ def build_engine(
         )
     check_network(trt, network, graph)
     config = builder.create_builder_config()
-    _configure(trt, config, options)
+    _configure(trt, config, options, sms=sms)
     if config.add_optimization_profile(_profile(builder, shapes)) < 0:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} does not take these sizes: {log.said()}; name others with "
@@ -114,9 +117,9 @@ def _parser_error(error: Any) -> str:
     return f"{error.desc()} (operator {operator}, node {node})" if node or operator else str(error.desc())
 
 
-def _configure(trt: Any, config: Any, options: BuilderOptions) -> None:
-    if options.sms:
-        _set_compute_capabilities(trt, config, options.sms)
+def _configure(trt: Any, config: Any, options: BuilderOptions, *, sms: tuple[int, ...]) -> None:
+    if sms:
+        _set_compute_capabilities(trt, config, sms)
     if options.level is not None:
         config.builder_optimization_level = options.level
     if options.workspace is not None:

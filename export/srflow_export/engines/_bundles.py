@@ -11,9 +11,11 @@ from pathlib import Path
 
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
-from srflow_export.engines._build import EngineRequest, build_engines, check_request, command_of, graphs_of
 from srflow_export.engines._graph import read_graph
-from srflow_export.engines._profiles import check_profile, default_profile, input_shapes
+from srflow_export.engines._pairs import build_engines, graphs_of
+from srflow_export.engines._profiles import check_profile
+from srflow_export.engines._request import EngineRequest, check_request, command_of
+from srflow_sdk._engine_shapes import BOUNDS, shapes_text
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import EngineRecord
 from srflow_sdk.manifest import Manifest
@@ -29,7 +31,7 @@ def add_engines(
 
     Until all is built the bundle is as it was, and stays so on any error. Of processes that do this to one bundle at
     once, one builds and the others wait, and then build for what it wrote. New engines stand first in the manifest, so
-    that a runtime which can run them takes them. Raises: as :func:`~srflow_export.engines._build.build_engines`;
+    that a runtime which can run them takes them. Raises: as :func:`~srflow_export.engines._pairs.build_engines`;
     BundleError if there is no such bundle, or it cannot be written.
     """
     check_request(request)
@@ -59,22 +61,20 @@ def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -
     not take them. Raises: ArgumentError for LR sizes that cannot be or a precision that the bundle has not, ExportError
     if a graph cannot be read.
     """
-    profile = request.profile or default_profile(manifest)
+    profile = request.profile or manifest.default_profile
     check_profile(profile, manifest)
     commands = []
     for name in graphs_of(manifest, request.precision):
         graph = read_graph(folder / name, precision=request.precision)
-        shapes = input_shapes(graph, profile, scale=manifest.scale)
+        shapes = graph.input_shapes(profile, scale=manifest.scale)
         words = ["trtexec", f"--onnx={folder / name}", f"--saveEngine={Path(name).stem}.engine"]
         # 11 has strongly typed networks only, and takes the option as a word without meaning.
         words += ["--stronglyTyped", "--noTF32", "--skipInference", "--profilingVerbosity=detailed"]
-        if request.builder_level is not None:
-            words.append(f"--builderOptimizationLevel={request.builder_level}")
-        if request.workspace is not None:
-            words.append(f"--memPoolSize=workspace:{request.workspace >> 20}")
-        for kind in ("min", "opt", "max"):
-            sizes = (f"{tensor}:{'x'.join(map(str, getattr(entry, kind)))}" for tensor, entry in shapes.items())
-            words.append(f"--{kind}Shapes={','.join(sizes)}")
+        if request.builder.level is not None:
+            words.append(f"--builderOptimizationLevel={request.builder.level}")
+        if request.builder.workspace is not None:
+            words.append(f"--memPoolSize=workspace:{request.builder.workspace >> 20}")
+        words += [f"--{bound}Shapes={shapes_text(shapes, bound)}" for bound in BOUNDS]
         commands.append(shlex.join(words))
     return commands
 

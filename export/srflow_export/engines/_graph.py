@@ -9,6 +9,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from srflow_sdk._engine_shapes import InputShapes, input_shapes
+from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ExportError
 
 
@@ -33,6 +35,13 @@ class Graph:
         """Types of its inputs and of its outputs, by name, such as {"lr": "float32"}."""
         inputs = {entry.name: _type_name(entry) for entry in self.inputs()}
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
+
+    def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, InputShapes]:
+        """See :func:`srflow_sdk._engine_shapes.input_shapes`. Raises: BundleError."""
+        inputs = [
+            (entry.name, [dim.dim_value or None for dim in entry.type.tensor_type.shape.dim]) for entry in self.inputs()
+        ]
+        return input_shapes(inputs, profile, scale=scale, graph=self.name)
 
     def inputs(self) -> list[onnx.ValueInfoProto]:
         """Its inputs, without the weights that old files list among them."""

@@ -1,30 +1,16 @@
-"""Which sizes an engine takes: LR sizes for people, and from them the shapes of every input of a graph."""
+"""Which LR sizes an engine takes, as people write them."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-import onnx
-
-from srflow_export.engines._graph import Graph
 from srflow_sdk import tiles
 from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
 
 _MOST = 1 << 14  # LR pixels a side; an engine for more would need more memory than any GPU has
 _SIDE = re.compile(r"[0-9]{1,6}", re.ASCII)
-_LEVEL = re.compile(r"(?:noise_)?level([0-9]+)(?:_[a-z_]+)?", re.ASCII)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputShapes:
-    """Shapes of one input: the smallest that an engine takes, the one that it is best at, and the largest."""
-
-    min: tuple[int, ...]
-    opt: tuple[int, ...]
-    max: tuple[int, ...]
 
 
 def parse_shapes(text: str) -> LrProfile:
@@ -39,15 +25,6 @@ def parse_shapes(text: str) -> LrProfile:
     return _ordered(LrProfile(min=low, opt=best, max=high), said=text)
 
 
-def default_profile(manifest: Manifest) -> LrProfile:
-    """LR sizes of the windows that the runtime draws by itself, see :func:`srflow_sdk.tiles.common_gpu_profile`."""
-    return tiles.common_gpu_profile(
-        multiple=manifest.size_multiple,
-        halo=manifest.halo,
-        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-    )
-
-
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
     """Raises: ArgumentError unless the sizes are in order and multiples of the model's size multiple."""
     _ordered(profile, said=str(profile))
@@ -59,40 +36,6 @@ def check_profile(profile: LrProfile, manifest: Manifest) -> None:
                 f"--shapes {profile}: this model takes LR sides that are multiples of {multiple}, and "
                 f"{_size_text(size)} is not; write {_size_text(mend)}"
             )
-
-
-def input_shapes(graph: Graph, profile: LrProfile, *, scale: int) -> dict[str, InputShapes]:
-    """The shapes of every input of an encoder or a sampler, by input name, for these LR sizes and a batch of one.
-
-    Height and width follow from the input's name: `lr` has LR size, `level{ℓ}_…` and `noise_level{ℓ}` have HR/2^ℓ. The
-    batch is 1 because the runtime draws one sample at a time.
-    Raises: ExportError for an input that is none of these or has no fixed number of channels.
-    """
-    return {
-        entry.name: InputShapes(
-            min=_shape(entry, profile.min, scale=scale, graph=graph.name),
-            opt=_shape(entry, profile.opt, scale=scale, graph=graph.name),
-            max=_shape(entry, profile.max, scale=scale, graph=graph.name),
-        )
-        for entry in graph.inputs()
-    }
-
-
-def _shape(entry: onnx.ValueInfoProto, size: tuple[int, int], *, scale: int, graph: str) -> tuple[int, ...]:
-    dimensions = entry.type.tensor_type.shape.dim
-    if entry.name == "tau" and len(dimensions) == 1:
-        return (1,)
-    channels = dimensions[1].dim_value if len(dimensions) == 4 else 0
-    level = _LEVEL.fullmatch(entry.name)
-    if channels and entry.name == "lr":
-        return (1, channels, *size)
-    if channels and level:
-        height, width = (scale * side >> int(level.group(1)) for side in size)
-        return (1, channels, height, width)
-    raise ExportError(
-        f"{graph}: the input {entry.name} is none that an encoder or a sampler of this exporter has, so its sizes are "
-        "not known; export the checkpoint again with srflow-export"
-    )
 
 
 def _parsed_size(text: str, part: str) -> tuple[int, int]:

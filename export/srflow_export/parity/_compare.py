@@ -15,9 +15,10 @@ from srflow_export.parity._measure import ParityRow, check, measure, table
 from srflow_export.parity._photos import photo_patches
 from srflow_export.parity._runners import BackendRunner, TorchRunner, graphs_runner
 from srflow_sdk.backends import Device
-from srflow_sdk.bundle import Bundle, LatentLevel, Manifest
+from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.latents import LatentLevel
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import RRDB
 
@@ -25,7 +26,7 @@ ROUNDED = "rounded"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Side:
     """One side of a comparison. name: as it was asked for. bound_db: what its precision promises."""
 
     name: str
@@ -46,11 +47,11 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
     Raises: ExportError if the second is below what the two's precisions promise; ArgumentError if they cannot be
     compared; what opening them raises.
     """
-    one, other = open_subject(first), open_subject(second)
+    one, other = open_side(first), open_side(second)
     if (one.scale, one.latent_levels) != (other.scale, other.latent_levels):
         raise ArgumentError(f"{first} and {second} cannot be compared: they differ in scale or in their latents")
     manifest = _common(one, other)
-    limits = [profile for subject in (one, other) if (profile := _window_limits(subject.runner)) is not None]
+    limits = [profile for side in (one, other) if (profile := _window_limits(side.runner)) is not None]
     photos = photo_patches(manifest.size_multiple, limits=limits)
     rows = measure(photos, manifest, {other.name: other.runner}, one.runner)
     for line in table(rows):
@@ -59,7 +60,7 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
     return rows
 
 
-def open_subject(text: str) -> Subject:
+def open_side(text: str) -> Side:
     """`PATH` or `PATH@HOW`, see :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError, ExportError."""
     path, how = _parsed(text)
     if path.is_file():
@@ -69,7 +70,7 @@ def open_subject(text: str) -> Subject:
         if isinstance(model, RRDB):
             raise ExportError(f"{path}: holds an RRDB encoder alone, without a flow to sample from")
         config = model.config
-        return Subject(
+        return Side(
             name=text,
             runner=TorchRunner(model),
             scale=config.scale,
@@ -83,7 +84,7 @@ def open_subject(text: str) -> Subject:
         runner: BaseRunner = BackendRunner(bundle, cast(Device, how))
     else:
         runner = graphs_runner(bundle, rounded=how == ROUNDED or not runs_on_cpus(manifest))
-    return Subject(
+    return Side(
         name=text,
         runner=runner,
         scale=manifest.scale,
@@ -111,7 +112,7 @@ def _parsed(text: str) -> tuple[Path, str]:
     return Path(path), how
 
 
-def _common(one: Subject, other: Subject) -> Manifest:
+def _common(one: Side, other: Side) -> Manifest:
     """What a manifest says of both: enough to draw their latents."""
     return Manifest(
         name="",

@@ -11,11 +11,10 @@ import numpy.typing as npt
 from polygraphy.backend.base import BaseRunner
 
 from srflow_export.graphs import level_of
-from srflow_export.parity._photos import Photo
-from srflow_sdk._drawing.painter import window_noise
+from srflow_export.parity._photos import LrPhoto
 from srflow_sdk.bundle import Manifest
 from srflow_sdk.errors import ExportError
-from srflow_sdk.tiles import plan_tiles
+from srflow_sdk.latents import window_noise
 
 TAUS = (0.0, 0.5, 0.8, 1.0)
 DIVERGED = 1e3  # image values are in [0, 1]
@@ -61,8 +60,8 @@ class ParityRow:
 
 def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
     """What runners take for one LR photograph 1×3×h×w at all TAUS, each with the same noise: the runtime's."""
-    (tile,) = plan_tiles(lr.shape[2], lr.shape[3], core=None, halo=0, multiple=manifest.size_multiple)
-    noise = window_noise(manifest, tile, seed=seed, sample=0)
+    height, width = lr.shape[2:]
+    noise = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, height=height, width=width)
     many = {f"noise_level{level}": np.stack([values] * len(TAUS)) for level, values in noise.items()}
     return {"lr": lr, **many, "tau": np.array(TAUS, np.float32)}
 
@@ -92,7 +91,7 @@ def compared(
 
 
 def measure(
-    photos: Sequence[Photo], manifest: Manifest, decoders: Mapping[str, BaseRunner], reference: BaseRunner
+    photos: Sequence[LrPhoto], manifest: Manifest, decoders: Mapping[str, BaseRunner], reference: BaseRunner
 ) -> list[ParityRow]:
     """Every decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
     feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]

@@ -21,14 +21,14 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photo:
+class LrPhoto:
     """An LR photograph: float32 1×3×h×w in [0, 1]."""
 
     name: str
     lr: Array
 
 
-def photographs(size_multiple: int) -> list[Photo]:
+def photographs(size_multiple: int) -> list[LrPhoto]:
     """The LR photographs that come with the exporter, about 112×112, by name."""
     photos = []
     folder = resources.files("srflow_export") / "photos"
@@ -37,13 +37,13 @@ def photographs(size_multiple: int) -> list[Photo]:
             with entry.open("rb") as file, Image.open(file) as image:
                 photo = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
             lr = _middle(photo.transpose(2, 0, 1)[None], photo.shape[:2], size_multiple)
-            photos.append(Photo(name=PurePath(entry.name).stem, lr=lr))
+            photos.append(LrPhoto(name=PurePath(entry.name).stem, lr=lr))
     if not photos:
         raise ExportError("the exporter's photographs are missing from this installation; install srflow-sdk again")
     return photos
 
 
-def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> list[Photo]:
+def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> list[LrPhoto]:
     """About 40×48 LR pixels out of the middle of each photograph, or what is nearest to it within the limits.
 
     Raises: ArgumentError if the photographs have no patch that fits all of them.
@@ -53,7 +53,7 @@ def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> li
         height = min(max(height, profile.min[0]), profile.max[0])
         width = min(max(width, profile.min[1]), profile.max[1])
     patches = [
-        Photo(name=photo.name, lr=_middle(photo.lr, (height, width), size_multiple))
+        LrPhoto(name=photo.name, lr=_middle(photo.lr, (height, width), size_multiple))
         for photo in photographs(size_multiple)
     ]
     for photo, profile in itertools.product(patches, limits):

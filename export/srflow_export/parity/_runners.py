@@ -22,8 +22,9 @@ from srflow_export import onnx_models
 from srflow_export.graphs import decoded_names, latent_levels, level_of, noise_names
 from srflow_export.parity._rounding import rounded_as_on_gpus
 from srflow_sdk.backends import Device, open_backend
-from srflow_sdk.bundle import Bundle, LatentLevel
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.latents import LatentLevel
 from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_training.model import SRFlow
 

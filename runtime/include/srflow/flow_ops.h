@@ -2,7 +2,7 @@
 //
 // All arithmetic is float32. T is the conditioning's type, float or Half, and is widened before anything else.
 // Tensors are contiguous, channels before pixels; a "pixel" is y·width + x. The same maths in torch: AffineInverse,
-// StepSampler and LevelSampler in export/srflow_export/graphs.py.
+// _StepSampler and _LevelSampler in export/srflow_export/graphs.py.
 #ifndef SRFLOW_FLOW_OPS_H_
 #define SRFLOW_FLOW_OPS_H_
 

@@ -118,7 +118,7 @@ class Stream:
         """Wait until all work is done. Raises: DeviceError for what failed in it."""
         self._call("cudaStreamSynchronize", self._handle)
 
-    def capture(self, enqueue: Callable[[], None]) -> Graph:
+    def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
         """What `enqueue` puts on the stream as a graph, instead of doing it. Raises: what it raises, DeviceError."""
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor spoils the capture.
         self._call(
@@ -136,9 +136,9 @@ class Stream:
             (handle,) = self._call("cudaGraphInstantiate", template, 0)
         finally:
             self._call("cudaGraphDestroy", template)
-        return Graph(self._call, handle)
+        return CudaGraph(self._call, handle)
 
-    def launch(self, graph: Graph) -> None:
+    def launch(self, graph: CudaGraph) -> None:
         """Do what was captured, once more."""
         self._call("cudaGraphLaunch", graph.handle, self._handle)
 
@@ -147,7 +147,7 @@ class Stream:
         self._call("cudaStreamDestroy", self._handle)
 
 
-class Graph:
+class CudaGraph:
     """Captured work, ready to be launched; see :meth:`Stream.capture`."""
 
     def __init__(self, call: Callable[..., tuple[Any, ...]], handle: Any) -> None:

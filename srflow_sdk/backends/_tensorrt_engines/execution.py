@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._engine_tensors import check_engine, tensor_types
-from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu, Graph, Stream
+from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu, CudaGraph, Stream
+from srflow_sdk.backends._tensorrt_engines.device_memory import Block, DeviceMemory
 from srflow_sdk.backends._tensorrt_engines.kernels import KernelCache
-from srflow_sdk.backends._tensorrt_engines.memory import Block, DeviceMemory
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 
 Shape = tuple[int, ...]
@@ -138,7 +138,7 @@ class GraphSwitch:
         self.on = False
 
 
-class Lane:
+class GpuLane:
     """What one call uses by itself: a stream, execution contexts of the engines, a workspace. One thread at a time."""
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, graphs: GraphSwitch) -> None:
@@ -206,7 +206,7 @@ class Lane:
 class Binding:
     """An execution context with shapes for its inputs, and buffers for tensors that come from and go to the host."""
 
-    def __init__(self, lane: Lane, engine: Engine, shapes: dict[str, Shape], context: Any) -> None:
+    def __init__(self, lane: GpuLane, engine: Engine, shapes: dict[str, Shape], context: Any) -> None:
         self.shapes = shapes
         self.context = context
         self._lane = lane
@@ -215,7 +215,7 @@ class Binding:
         self._bound: dict[str, int] = {}
         self._workspace: Block | None = None
         self._settled = False
-        self._graph: Graph | None = None
+        self._graph: CudaGraph | None = None
         engine.log.clear()
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):

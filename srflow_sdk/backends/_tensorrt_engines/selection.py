@@ -15,16 +15,16 @@ from srflow_sdk.errors import DeviceError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Library:
+class LibraryNames:
     """How people call a library, and pip's name for it."""
 
     name: str
     distribution: str
 
 
-LIBRARIES: dict[EngineRuntime, Library] = {
-    "tensorrt": Library(name="TensorRT", distribution="tensorrt"),
-    "tensorrt_rtx": Library(name="TensorRT-RTX", distribution="tensorrt-rtx-cu13"),
+LIBRARIES: dict[EngineRuntime, LibraryNames] = {
+    "tensorrt": LibraryNames(name="TensorRT", distribution="tensorrt"),
+    "tensorrt_rtx": LibraryNames(name="TensorRT-RTX", distribution="tensorrt-rtx-cu13"),
 }
 
 

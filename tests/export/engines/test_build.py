@@ -4,7 +4,6 @@ import dataclasses
 import shutil
 import sys
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import onnx
@@ -12,11 +11,12 @@ import pytest
 
 from srflow_export.engines import _builder as builder
 from srflow_export.engines import _library as library
-from srflow_export.engines._build import EngineRequest, build_engines, check_request, graphs_of
 from srflow_export.engines._builder import BuilderOptions, build_engine, known_sms
 from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._library import Library, load_library
-from srflow_export.engines._profiles import input_shapes, parse_shapes
+from srflow_export.engines._pairs import build_engines, graphs_of
+from srflow_export.engines._profiles import parse_shapes
+from srflow_export.engines._request import EngineRequest
 from srflow_sdk._machine.gpu import Gpu
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.engine_records import LrProfile
@@ -34,7 +34,7 @@ def graph(exported):
 
 
 def shapes(graph, text="16,88,168"):
-    return input_shapes(graph, parse_shapes(text), scale=4)
+    return graph.input_shapes(parse_shapes(text), scale=4)
 
 
 def test_a_pair_of_engines_for_two_gpus_is_written_and_recorded(rtx, folder, manifest):
@@ -64,7 +64,7 @@ def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, mani
         builds.append(graph.name)
         return build_engine(trt, graph, *args, **kwargs)
 
-    monkeypatch.setattr("srflow_export.engines._build.build_engine", counted)
+    monkeypatch.setattr("srflow_export.engines._pairs.build_engine", counted)
     first = build_engines(folder, manifest, REQUEST)
     engines = [(folder / name).read_bytes() for name in (first.encoder, first.sampler)]
     for name in (first.encoder, first.sampler):
@@ -75,8 +75,8 @@ def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, mani
     build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89,)))
     assert len(builds) == 4
     (folder / first.encoder).unlink()
-    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(120,), use_cache=False))
-    build_engines_again = dataclasses.replace(REQUEST, sms=(120,), builder_level=1)
+    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(use_cache=False)))
+    build_engines_again = dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(level=1))
     with pytest.raises(ArgumentError, match="is there already"):
         build_engines(folder, manifest, build_engines_again)
 
@@ -96,29 +96,6 @@ def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is
     assert lines == []
     assert not (folder / "engines").exists()
     assert 90 not in known_sms(rtx)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"sms": ()}, "add --sm"),
-        ({"runtime": "tensorrt"}, "--sm goes with --rtx"),
-        ({"builder_level": 6}, "builder level is 6; it is 0 to 5"),
-        ({"workspace": 1000}, "at least 1 MiB"),
-    ],
-)
-def test_requests_that_cannot_be_are_refused(changes, words):
-    with pytest.raises(ArgumentError, match=words):
-        check_request(dataclasses.replace(REQUEST, **changes))
-
-
-def test_a_timing_cache_is_for_tensorrt_and_lies_in_a_folder(tmp_path):
-    with pytest.raises(ArgumentError, match="leave the timing cache out"):
-        check_request(dataclasses.replace(REQUEST, timing_cache=tmp_path / "t"))
-    request = EngineRequest(runtime="tensorrt", precision="fp16", timing_cache=tmp_path / "t")
-    check_request(request)
-    with pytest.raises(ArgumentError, match="its folder does not exist"):
-        check_request(dataclasses.replace(request, timing_cache=tmp_path / "absent" / "t"))
 
 
 def test_sizes_that_the_model_does_not_take_are_refused(rtx, folder, manifest):
@@ -149,7 +126,7 @@ def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
     )
     graph = Graph(name="odd.onnx", precision="fp32", content=model.SerializeToString(), model=model)
     with pytest.raises(ExportError, match=r"odd.onnx: tensorrt_rtx .* cannot read the graph: .*NoSuchOperator"):
-        build_engine(rtx, graph, {}, BuilderOptions(sms=(89,)))
+        build_engine(rtx, graph, {}, BuilderOptions(), sms=(89,))
 
 
 def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
@@ -164,18 +141,18 @@ def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
 def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
     wrong = {name: dataclasses.replace(entry, opt=entry.min, min=entry.opt) for name, entry in shapes(graph).items()}
     with pytest.raises(ExportError, match=r"encoder.onnx: .* does not take these sizes: .*MIN<=OPT<=MAX"):
-        build_engine(rtx, graph, wrong, BuilderOptions(sms=(89,)))
+        build_engine(rtx, graph, wrong, BuilderOptions(), sms=(89,))
 
 
 def test_a_workspace_that_is_too_small_is_named_as_the_reason(rtx, graph):
     with pytest.raises(ExportError, match=r"encoder.onnx: .*workspace of 1 MiB is too small for the largest size"):
-        build_engine(rtx, graph, shapes(graph, "16,88,1024"), BuilderOptions(sms=(89,), workspace=1 << 20))
+        build_engine(rtx, graph, shapes(graph, "16,88,1024"), BuilderOptions(workspace=1 << 20), sms=(89,))
 
 
 def test_progress_is_told_from_the_callers_thread(rtx, graph, monkeypatch):
     monkeypatch.setattr(builder, "_SAY_EVERY_S", 0.001)
     lines = []
-    build_engine(rtx, graph, shapes(graph), BuilderOptions(sms=(89,)), say=lines.append)
+    build_engine(rtx, graph, shapes(graph), BuilderOptions(), sms=(89,), say=lines.append)
     assert all(line.startswith("encoder.onnx: ") for line in lines)
     assert any(" of " in line for line in lines[:-1])
     assert all(line != following for line, following in pairwise(lines))
@@ -192,7 +169,7 @@ def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_engine(rtx, graph, shapes(graph), BuilderOptions(sms=(89,)), say=interrupt)
+        build_engine(rtx, graph, shapes(graph), BuilderOptions(), sms=(89,), say=interrupt)
     assert not monitors[0].step_complete("any", 0)  # what the library asks after each step
 
 
@@ -200,7 +177,7 @@ def test_every_option_reaches_the_builder(rtx):
     log = rtx.Logger(rtx.Logger.ERROR)
     config = rtx.Builder(log).create_builder_config()
     assert config.get_flag(rtx.BuilderFlag.TF32)
-    builder._configure(rtx, config, BuilderOptions(sms=(89, 120), level=1, workspace=3 << 30))
+    builder._configure(rtx, config, BuilderOptions(level=1, workspace=3 << 30), sms=(89, 120))
     assert not config.get_flag(rtx.BuilderFlag.TF32)
     assert config.builder_optimization_level == 1
     assert config.get_memory_pool_limit(rtx.MemoryPoolType.WORKSPACE) == 3 << 30
@@ -242,8 +219,8 @@ def test_a_timing_cache_is_read_and_one_of_another_gpu_is_replaced(tmp_path, cap
 
 @pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
 def test_a_timing_cache_is_written_back(rtx, graph, tmp_path):
-    options = BuilderOptions(sms=(120,), timing_cache=tmp_path / "timing")
-    build_engine(rtx, graph, shapes(graph), options)
+    options = BuilderOptions(timing_cache=tmp_path / "timing")
+    build_engine(rtx, graph, shapes(graph), options, sms=(120,))
     assert (tmp_path / "timing").stat().st_size > 0
     assert [path.name for path in tmp_path.glob("*timing*")] == ["timing"]
 
@@ -305,9 +282,9 @@ def test_engines_of_this_machines_gpu_are_checked_named_and_recorded(monkeypatch
     gpu = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
     here = Library(runtime="tensorrt", module=SimpleNamespace(), version="11.4.0.106", gpu=gpu)
     checked = []
-    monkeypatch.setattr("srflow_export.engines._build.build_engine", lambda trt, graph, *_, **__: graph.name.encode())
+    monkeypatch.setattr("srflow_export.engines._pairs.build_engine", lambda trt, graph, *_, **__: graph.name.encode())
     monkeypatch.setattr(
-        "srflow_export.engines._build.check_plan", lambda trt, plan, graph: checked.append((plan, graph.name)) or True
+        "srflow_export.engines._pairs.check_plan", lambda trt, plan, graph: checked.append((plan, graph.name)) or True
     )
     request = EngineRequest(runtime="tensorrt", precision="fp16")
     record = build_engines(folder, manifest, request, library=here)
@@ -317,7 +294,7 @@ def test_engines_of_this_machines_gpu_are_checked_named_and_recorded(monkeypatch
     assert (record.gpu, record.compute_capabilities, record.checked) == (gpu.name, ("9.0",), "engine")
     for name in (record.encoder, record.sampler):
         (folder / name).unlink()
-    monkeypatch.setattr("srflow_export.engines._build.check_plan", lambda *_: False)  # kept engines are asked again
+    monkeypatch.setattr("srflow_export.engines._pairs.check_plan", lambda *_: False)  # kept engines are asked again
     assert build_engines(folder, manifest, request, library=here).checked == "network"
 
 
@@ -332,34 +309,18 @@ def test_an_engine_that_fails_its_check_is_not_kept(monkeypatch, folder, manifes
     def refuse(*_):
         raise ExportError("computes in another precision")
 
-    monkeypatch.setattr("srflow_export.engines._build.build_engine", lambda *_, **__: b"engine")
-    monkeypatch.setattr("srflow_export.engines._build.check_plan", refuse)
+    monkeypatch.setattr("srflow_export.engines._pairs.build_engine", lambda *_, **__: b"engine")
+    monkeypatch.setattr("srflow_export.engines._pairs.check_plan", refuse)
     with pytest.raises(ExportError, match="another precision"):
         build_engines(folder, manifest, EngineRequest(runtime="tensorrt", precision="fp16"), library=here)
     assert not list(cache_folder.rglob("*.engine"))
     assert not (folder / "engines").exists()
 
 
-def test_a_timing_cache_that_cannot_be_one_is_refused_before_anything_is_built(tmp_path):
-    request = EngineRequest(runtime="tensorrt", precision="fp16", timing_cache=tmp_path)
-    with pytest.raises(ArgumentError, match=r"is no file, .* name another file with --timing-cache"):
-        check_request(request)
-
-
-def test_a_timing_cache_that_cannot_be_read_is_refused_before_anything_is_built(tmp_path, monkeypatch):
-    def deny(_path):
-        raise PermissionError(13, "Permission denied")
-
-    (tmp_path / "timing").touch()
-    monkeypatch.setattr(Path, "read_bytes", deny)
-    with pytest.raises(ArgumentError, match=r"timing: the timing cache cannot be read \(Permission denied\)"):
-        check_request(EngineRequest(runtime="tensorrt", precision="fp16", timing_cache=tmp_path / "timing"))
-
-
 @pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
 def test_an_engine_is_not_lost_with_measurements_that_cannot_be_kept(rtx, graph, tmp_path, caplog):
-    options = BuilderOptions(sms=(120,), timing_cache=tmp_path / "folder" / "timing")
-    assert len(build_engine(rtx, graph, shapes(graph), options)) > 100_000
+    options = BuilderOptions(timing_cache=tmp_path / "folder" / "timing")
+    assert len(build_engine(rtx, graph, shapes(graph), options, sms=(120,))) > 100_000
     assert "the measurements are not kept (No such file or directory)" in caplog.text
 
 
@@ -376,9 +337,9 @@ def builds(monkeypatch):
     """Names of the graphs that were built from, by a library that is not there."""
     names = []
     monkeypatch.setattr(
-        "srflow_export.engines._build.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
+        "srflow_export.engines._pairs.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
     )
-    monkeypatch.setattr("srflow_export.engines._build.check_plan", lambda *_: True)
+    monkeypatch.setattr("srflow_export.engines._pairs.check_plan", lambda *_: True)
     return names
 
 
@@ -393,8 +354,8 @@ def build_again(folder, manifest, request, here):
         ({"precision": "fp32"}, {}),
         ({"sms": (89,)}, {}),
         ({"profile": LrProfile(min=(16, 16), opt=(64, 64), max=(168, 168))}, {}),
-        ({"builder_level": 2}, {}),
-        ({"workspace": 1 << 30}, {}),
+        ({"builder": BuilderOptions(level=2)}, {}),
+        ({"builder": BuilderOptions(workspace=1 << 30)}, {}),
         ({}, {"version": "1.7.1.117"}),
         ({}, {"runtime": "tensorrt"}),
         ({}, {"gpu": None}),

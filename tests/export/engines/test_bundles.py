@@ -11,9 +11,10 @@ import pytest
 from srflow_export import exporter
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export.engines import _bundles as bundles
-from srflow_export.engines._build import EngineRequest
+from srflow_export.engines._builder import BuilderOptions
 from srflow_export.engines._bundles import add_engines, trtexec_commands
 from srflow_export.engines._profiles import parse_shapes
+from srflow_export.engines._request import EngineRequest
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import EngineRecord
@@ -68,7 +69,10 @@ def test_a_failed_build_leaves_the_bundle_as_it_was(rtx, bundle, monkeypatch):
 
 def test_trtexec_is_told_the_same_shapes_and_types(bundle, manifest):
     request = EngineRequest(
-        runtime="tensorrt", precision="fp16", profile=parse_shapes("16,88x100,256"), builder_level=4, workspace=3 << 30
+        runtime="tensorrt",
+        precision="fp16",
+        profile=parse_shapes("16,88x100,256"),
+        builder=BuilderOptions(level=4, workspace=3 << 30),
     )
     encoder, sampler = (shlex.split(line) for line in trtexec_commands(bundle, manifest, request))
     assert encoder[0] == "trtexec"
@@ -170,7 +174,10 @@ def test_what_is_no_bundle_is_refused_without_a_lock_beside_it(tmp_path):
 def test_the_command_for_another_machine_asks_for_all_the_same(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     request = EngineRequest(
-        runtime="tensorrt", precision="fp16", profile=parse_shapes("16,32,64"), builder_level=4, workspace=3 << 29
+        runtime="tensorrt",
+        precision="fp16",
+        profile=parse_shapes("16,32,64"),
+        builder=BuilderOptions(level=4, workspace=3 << 29),
     )
     with pytest.raises(MissingExtraError) as caught:
         add_engines(bundle, request)

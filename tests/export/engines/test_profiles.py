@@ -4,16 +4,11 @@ import onnx
 import pytest
 
 from srflow_export.engines._graph import Graph, read_graph
-from srflow_export.engines._profiles import (
-    InputShapes,
-    check_profile,
-    default_profile,
-    input_shapes,
-    parse_shapes,
-)
+from srflow_export.engines._profiles import check_profile, parse_shapes
 from srflow_sdk import tiles
+from srflow_sdk._engine_shapes import InputShapes
 from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.errors import ArgumentError, BundleError
 from tests.sdk.tiny_bundle import tiny_manifest
 
 
@@ -59,7 +54,7 @@ def test_sides_that_the_model_does_not_take_are_refused_with_the_next_that_it_do
 @pytest.mark.parametrize(("halo", "multiple"), [(12, 2), (13, 8), (0, 1)])
 def test_the_default_holds_the_tiles_that_the_runtime_cuts_by_itself(halo, multiple):
     manifest = tiny_manifest(halo=halo, size_multiple=multiple, conditioning_bytes_per_pixel=33792)
-    profile = default_profile(manifest)
+    profile = manifest.default_profile
     check_profile(profile, manifest)
     core = tiles.core_size(
         "auto",
@@ -76,15 +71,15 @@ def test_the_default_holds_the_tiles_that_the_runtime_cuts_by_itself(halo, multi
 
 
 def test_the_default_of_the_full_size_network():
-    profile = default_profile(tiny_manifest(halo=12, conditioning_bytes_per_pixel=33792))
+    profile = tiny_manifest(halo=12, conditioning_bytes_per_pixel=33792).default_profile
     assert str(profile) == "2x2,168x168,168x168"
 
 
 def test_every_input_has_the_size_of_its_level(exported):
     profile = parse_shapes("16x20,88x100,256x300")
-    encoder = input_shapes(read_graph(exported / "encoder.onnx", precision="fp16"), profile, scale=4)
+    encoder = read_graph(exported / "encoder.onnx", precision="fp16").input_shapes(profile, scale=4)
     assert encoder == {"lr": InputShapes(min=(1, 3, 16, 20), opt=(1, 3, 88, 100), max=(1, 3, 256, 300))}
-    sampler = input_shapes(read_graph(exported / "sampler.onnx", precision="fp16"), profile, scale=4)
+    sampler = read_graph(exported / "sampler.onnx", precision="fp16").input_shapes(profile, scale=4)
     assert sampler["tau"] == InputShapes(min=(1,), opt=(1,), max=(1,))
     assert sampler["level1_coupling"].min == (1, 8, 32, 40)
     assert sampler["level3_injector_scale"].max == (1, 48, 128, 150)
@@ -101,5 +96,5 @@ def test_an_input_that_the_exporter_never_made_is_named(name, shape):
     value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
     model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], []))
     graph = Graph(name="odd.onnx", precision="fp32", content=b"", model=model)
-    with pytest.raises(ExportError, match=f"odd.onnx: the input {name} is none"):
-        input_shapes(graph, parse_shapes("16,88,256"), scale=4)
+    with pytest.raises(BundleError, match=f"odd.onnx: the input {name} is none"):
+        graph.input_shapes(parse_shapes("16,88,256"), scale=4)

@@ -15,11 +15,12 @@ import pytest
 
 from srflow_sdk import backends
 from srflow_sdk._device_names import Device, PluginDevice
+from srflow_sdk._engine_shapes import input_shapes, shapes_text
 from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
 from srflow_sdk.backends import _agreement as agreement
 from srflow_sdk.backends import _ort_providers as ort_providers
 from srflow_sdk.backends import _tensorrt as tensorrt
-from srflow_sdk.backends._ort_providers import TensorRTProvider, profile_shapes, tensorrt_library_version
+from srflow_sdk.backends._ort_providers import TensorRTProvider, tensorrt_library_version
 from srflow_sdk.backends._plugin_providers import Plugin
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.cli import upscale
@@ -76,14 +77,16 @@ def test_tensorrt_comes_before_cuda_before_the_cpu_with_caches_and_profiles(bund
     assert sorted(shapes.values()) == ["1", "1x3x2x2", "1x5x2x2"], "tau, and what the encoder gives"
 
 
-def test_profile_shapes_are_those_that_the_embedded_model_really_has() -> None:
+def test_input_shapes_are_those_that_the_embedded_model_really_has() -> None:
     embedded = Bundle.embedded()
     scale = embedded.manifest.scale
     with OnnxRuntimeBackend(embedded, threads=1) as backend:
         conditioning = backend.encode(np.zeros((1, 3, 24, 16), np.float32))
     found = {name: list(value.shape()) for name, value in conditioning.values.items()}
     inputs = ort_providers._inputs(embedded.file("sampler.onnx"))
-    shapes = dict(part.split(":") for part in profile_shapes(inputs, (24, 16), scale=scale).split(","))
+    profile = LrProfile(min=(24, 16), opt=(24, 16), max=(24, 16))
+    found_shapes = input_shapes(inputs, profile, scale=scale, graph="sampler.onnx")
+    shapes = dict(part.split(":") for part in shapes_text(found_shapes, "opt").split(","))
     for name, shape in found.items():
         assert shapes.pop(name) == "x".join(map(str, shape))
     levels = {f"noise_level{entry.level}": entry for entry in embedded.manifest.latent_levels}

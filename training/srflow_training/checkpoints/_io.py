@@ -42,6 +42,31 @@ def load_checkpoint(
 
     Raises: CheckpointError for files that are missing, truncated, unsafe or hold another architecture.
     """
+    return _opened(path, config=config, stacked_blocks=stacked_blocks)[0]
+
+
+def load_with_notes(
+    path: str | os.PathLike[str],
+    *,
+    config: str | os.PathLike[str] | None = None,
+    stacked_blocks: tuple[int, ...] | None = None,
+) -> tuple[SRFlow | RRDB, dict[str, Any]]:
+    """:func:`load_checkpoint`, and the notes that :func:`save_checkpoint` was given, from one reading of the file.
+
+    The notes are empty for files that are not ours. Raises: CheckpointError, for notes that are not JSON too.
+    """
+    model, metadata = _opened(path, config=config, stacked_blocks=stacked_blocks)
+    try:
+        notes = json.loads(metadata.get("notes", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the notes in its metadata are not JSON: {_first_line(error)}") from error
+    return model, notes if isinstance(notes, dict) else {}
+
+
+def _opened(
+    path: str | os.PathLike[str], *, config: str | os.PathLike[str] | None, stacked_blocks: tuple[int, ...] | None
+) -> tuple[SRFlow | RRDB, dict[str, str]]:
+    """The network and the file's metadata."""
     state, metadata = read_tensors(Path(path))
     try:
         if metadata.get("format") == _OWN_FORMAT:
@@ -49,16 +74,16 @@ def load_checkpoint(
                 raise ArgumentError(
                     "the file says itself what network it holds: leave the configuration and blocks out"
                 )
-            return _load_own(state, metadata)
+            return _load_own(state, metadata), metadata
         if any(key.startswith("flowUpsamplerNet.") for key in state):
             if config is not None:
                 network = read_published_config(Path(config), stacked_blocks=stacked_blocks)
             else:
                 network = detect_srflow(state, stacked_blocks=stacked_blocks)
-            return _filled(lambda: SRFlow(network), network, state, published_srflow_name(network))
+            return _filled(lambda: SRFlow(network), network, state, published_srflow_name(network)), metadata
         shape = detect_rrdb(state)
         settings = {name: getattr(shape, name) for name in ("scale", "nf", "growth", "blocks", "trunk_skip")}
-        return _filled(lambda: RRDB(**settings), None, state, shape.name_of)
+        return _filled(lambda: RRDB(**settings), None, state, shape.name_of), metadata
     except KeyError as error:
         raise CheckpointError(
             f"{path}: tensor {error} is missing: the file is incomplete or another network"
@@ -87,15 +112,6 @@ def save_checkpoint(
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(Path(path), safetensors.torch.save(state, metadata))
-
-
-def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What :func:`save_checkpoint` was given as notes; empty for files that are not ours. Raises: CheckpointError."""
-    try:
-        notes = json.loads(read_tensors(Path(path))[1].get("notes", "{}"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the notes in its metadata are not JSON: {_first_line(error)}") from error
-    return notes if isinstance(notes, dict) else {}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from srflow_training.model.config import ImageBase, TrunkSkip
 
 
-def lrelu(x: Tensor) -> Tensor:
+def _lrelu(x: Tensor) -> Tensor:
     """LeakyReLU with slope 0.2, the only non-linearity of the encoder."""
     return F.leaky_relu(x, 0.2)
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """Convolution 3×3 with bias, same size."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
@@ -27,13 +27,13 @@ class DenseBlock(nn.Module):
 
     def __init__(self, nf: int, growth: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(conv3x3(nf + i * growth, growth if i < 4 else nf) for i in range(5))
+        self.convs = nn.ModuleList(_conv3x3(nf + i * growth, growth if i < 4 else nf) for i in range(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×nf×h×w → same."""
         features = x
         for conv in self.convs[:-1]:
-            features = torch.cat([features, lrelu(conv(features))], dim=1)
+            features = torch.cat([features, _lrelu(conv(features))], dim=1)
         residual: Tensor = self.convs[-1](features)
         return x + 0.2 * residual
 
@@ -87,12 +87,12 @@ class RRDB(nn.Module):
         super().__init__()
         self.scale, self.nf, self.growth = scale, nf, growth
         self.trunk_skip, self.image_base = trunk_skip, image_base
-        self.conv_first = conv3x3(3, nf)
+        self.conv_first = _conv3x3(3, nf)
         self.blocks = nn.ModuleList(ResidualBlock(nf, growth) for _ in range(blocks))
-        self.conv_trunk = conv3x3(nf, nf)
-        self.upconvs = nn.ModuleList(conv3x3(nf, nf) for _ in range(scale.bit_length() - 1))
-        self.conv_hr = conv3x3(nf, nf)
-        self.conv_last = conv3x3(nf, 3)
+        self.conv_trunk = _conv3x3(nf, nf)
+        self.upconvs = nn.ModuleList(_conv3x3(nf, nf) for _ in range(scale.bit_length() - 1))
+        self.conv_hr = _conv3x3(nf, nf)
+        self.conv_last = _conv3x3(nf, 3)
 
     def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
         """lr: N×3×h×w in [0, 1]. Computes upsampled features up to LR·2^max_exponent, and no others."""
@@ -104,7 +104,7 @@ class RRDB(nn.Module):
         last = (x if self.trunk_skip == "last_block" else first) + self.conv_trunk(x)
         upsampled, up = {}, last
         for exponent in range(1, max_exponent + 1):
-            up = lrelu(self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest")))
+            up = _lrelu(self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest")))
             upsampled[exponent] = up
         return EncoderFeatures(last, tuple(outputs[index] for index in block_indices), upsampled)
 
@@ -112,7 +112,7 @@ class RRDB(nn.Module):
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
         exponent = len(self.upconvs)
         image: Tensor = self.conv_last(
-            lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))
+            _lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))
         )
         if self.image_base == "bicubic":
             image = image + F.interpolate(lr, scale_factor=self.scale, mode="bicubic", antialias=True)

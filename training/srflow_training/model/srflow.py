@@ -112,8 +112,8 @@ class SRFlow(nn.Module):
     def _level_condition(self, features: EncoderFeatures, exponent: int) -> Tensor:
         parts = []
         if self.config.level_feature:
-            parts.append(features.upsampled[exponent] if exponent > 0 else resize(features.last, exponent, "bilinear"))
-        parts += [resize(block, exponent, self.config.feature_resize) for block in features.blocks]
+            parts.append(features.upsampled[exponent] if exponent > 0 else _resize(features.last, exponent, "bilinear"))
+        parts += [_resize(block, exponent, self.config.feature_resize) for block in features.blocks]
         return torch.cat(parts, dim=1)
 
     def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
@@ -218,7 +218,7 @@ class SRFlow(nn.Module):
             self.encode(hr, lr)
 
 
-def resize(x: Tensor, exponent: int, mode: str) -> Tensor:
+def _resize(x: Tensor, exponent: int, mode: str) -> Tensor:
     """N×C×h×w → N×C×2^exponent·h×2^exponent·w, "nearest" or "bilinear" (corners not aligned).
 
     Reductions are written out: nearest takes every first pixel, bilinear the mean of the middle 2×2.

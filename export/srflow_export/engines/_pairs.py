@@ -3,97 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srflow_export.engines._builder import BuilderOptions, build_engine, check_sms
+from srflow_export.engines._builder import build_engine, check_sms
 from srflow_export.engines._cache import EngineCache
 from srflow_export.engines._checking import check_plan
 from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._library import Library, load_library
-from srflow_export.engines._profiles import check_profile, default_profile, input_shapes
-from srflow_export.engines._timing_cache import read_measurements
-from srflow_sdk._engine_commands import engines_command
+from srflow_export.engines._profiles import check_profile
+from srflow_export.engines._request import EngineRequest, check_request, command_of
 from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile
-from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
+from srflow_sdk.engine_records import EnginePrecision, EngineRecord
+from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import REQUIRED_FILES, Manifest
 
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineRequest:
-    """Which engines are wanted.
-
-    runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
-    compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
-    profile: LR sizes, None: those of :func:`~srflow_export.engines._profiles.default_profile`.
-    builder_level: 0 to 5, how long to look for fast kernels; workspace: bytes that activations and scratch may take on
-    the GPU; None leaves each to the library. timing_cache: a file of TensorRT's measurements, read and written.
-    use_cache: take engines that were built before from the user's cache folder, and keep new ones there.
-    """
-
-    runtime: EngineRuntime
-    precision: EnginePrecision
-    sms: tuple[int, ...] = ()
-    profile: LrProfile | None = None
-    builder_level: int | None = None
-    workspace: int | None = None
-    timing_cache: Path | None = None
-    use_cache: bool = True
-
-
-def check_request(request: EngineRequest) -> None:
-    """What can be refused before anything is exported. Raises: ArgumentError."""
-    is_rtx = request.runtime == "tensorrt_rtx"
-    if is_rtx and not request.sms:
-        raise ArgumentError(
-            "TensorRT-RTX builds for GPUs that are named: add --sm with their compute capabilities, such as "
-            "--sm 89 120 for GeForce 40 and 50"
-        )
-    if request.sms and not is_rtx:
-        raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
-    if request.timing_cache is not None and is_rtx:
-        raise ArgumentError("TensorRT-RTX times no kernels while it builds: leave the timing cache out")
-    if request.timing_cache is not None:
-        if not request.timing_cache.parent.is_dir():
-            raise ArgumentError(f"{request.timing_cache}: its folder does not exist; make it, or name another file")
-        read_measurements(request.timing_cache)
-    if request.builder_level is not None and not 0 <= request.builder_level <= 5:
-        raise ArgumentError(f"the builder level is {request.builder_level}; it is 0 to 5")
-    if request.workspace is not None and request.workspace < 1 << 20:
-        raise ArgumentError(f"the workspace is {request.workspace} bytes; give it at least 1 MiB, or leave it out")
-
-
-def check_targets(request: EngineRequest) -> None:
-    """What the library itself can refuse before anything is exported; nothing where it cannot be loaded.
-
-    Raises: ArgumentError for a GPU that it does not build for.
-    """
-    if not request.sms:
-        return
-    try:
-        library = load_library(request.runtime, elsewhere="")
-    except (MissingExtraError, ExportError):
-        return  # said when it is to build, with the command for a bundle that is there by then
-    check_sms(library.module, request.sms)
-
-
-def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUNDLE") -> str:
-    """The command that builds the same engines on any machine that can."""
-    return engines_command(
-        bundle,
-        runtime=request.runtime,
-        precision=request.precision,
-        sms=request.sms,
-        profile=request.profile,
-        builder_level=request.builder_level,
-        workspace=request.workspace,
-    )
 
 
 def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, str]:
@@ -127,10 +53,11 @@ def build_engines(
 
     Raises: ArgumentError for a request that cannot be; MissingExtraError or ExportError, see
     :func:`~srflow_export.engines._library.load_library` and :func:`~srflow_export.engines._builder.build_engine`;
-    ExportError if what was built is not what was asked for, or cannot be written.
+    ExportError if what was built is not what was asked for, or cannot be written; BundleError for a graph with other
+    inputs than this exporter gives it.
     """
     check_request(request)
-    profile = request.profile or default_profile(manifest)
+    profile = request.profile or manifest.default_profile
     check_profile(profile, manifest)
     if library is None:
         library = load_library(request.runtime, elsewhere=elsewhere or command_of(request))
@@ -164,13 +91,7 @@ def _engine(
 ) -> tuple[bytes, bool]:
     """From the cache or built, and whether its own inspector confirmed it. What fails that test is not kept."""
     assert request.profile is not None  # for the type checker: build_engines fills it in
-    shapes = input_shapes(graph, request.profile, scale=manifest.scale)
-    options = BuilderOptions(
-        sms=request.sms,
-        level=request.builder_level,
-        workspace=request.workspace,
-        timing_cache=request.timing_cache,
-    )
+    shapes = graph.input_shapes(request.profile, scale=manifest.scale)
     checks: list[bool] = []
 
     def check(engine: bytes) -> bytes:
@@ -178,9 +99,9 @@ def _engine(
         return engine
 
     def build() -> bytes:
-        return check(build_engine(library.module, graph, shapes, options, say=say))
+        return check(build_engine(library.module, graph, shapes, request.builder, sms=request.sms, say=say))
 
-    folder = cache_folder("built-engines") if request.use_cache else None
+    folder = cache_folder("built-engines") if request.builder.use_cache else None
     if folder is None:
         return build(), checks[0]
     made_of: dict[str, Any] = {
@@ -190,8 +111,8 @@ def _engine(
         "library": [library.runtime, library.version],
         "sms": request.sms,
         "gpu": dataclasses.asdict(library.gpu) if library.gpu else None,
-        "level": request.builder_level,
-        "workspace": request.workspace,
+        "level": request.builder.level,
+        "workspace": request.builder.workspace,
     }
     engine = EngineCache(folder).get(made_of, build, name=graph.name, say=say)
     if not checks:

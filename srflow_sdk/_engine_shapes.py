@@ -1,0 +1,68 @@
+"""Shapes of every input of a graph, from LR sizes: what whoever builds engines tells the library, in its own format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.errors import BundleError
+
+Bound = Literal["min", "opt", "max"]
+BOUNDS: tuple[Bound, ...] = get_args(Bound)
+
+_LEVEL = re.compile(r"(?:noise_)?level([0-9]+)(?:_[a-z_]+)?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputShapes:
+    """Shapes of one input: the smallest that an engine takes, the one that it is best at, and the largest."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+def input_shapes(
+    inputs: Iterable[tuple[str, Sequence[int | str | None]]], profile: LrProfile, *, scale: int, graph: str
+) -> dict[str, InputShapes]:
+    """The shapes of every input of an encoder or a sampler, by input name, for these LR sizes and a batch of one.
+
+    inputs: name and dimensions, of which those that are no numbers vary. graph: its file, for errors.
+    Height and width follow from the input's name: `lr` has LR size, `level{ℓ}_…` and `noise_level{ℓ}` have HR/2^ℓ. The
+    batch is 1 because the runtime draws one sample at a time.
+    Raises: BundleError for an input that is none of these or has no fixed number of channels.
+    """
+    return {
+        name: InputShapes(
+            min=_shape(name, dimensions, profile.min, scale=scale, graph=graph),
+            opt=_shape(name, dimensions, profile.opt, scale=scale, graph=graph),
+            max=_shape(name, dimensions, profile.max, scale=scale, graph=graph),
+        )
+        for name, dimensions in inputs
+    }
+
+
+def shapes_text(shapes: Mapping[str, InputShapes], bound: Bound) -> str:
+    """One bound of all inputs, as trtexec and ONNX Runtime's TensorRT provider take it: "lr:1x3x16x16,tau:1"."""
+    return ",".join(f"{name}:{'x'.join(map(str, getattr(entry, bound)))}" for name, entry in shapes.items())
+
+
+def _shape(
+    name: str, dimensions: Sequence[int | str | None], size: tuple[int, int], *, scale: int, graph: str
+) -> tuple[int, ...]:
+    if name == "tau" and len(dimensions) == 1:
+        return (1,)
+    channels = dimensions[1] if len(dimensions) == 4 else None
+    level = _LEVEL.fullmatch(name)
+    if isinstance(channels, int) and name == "lr":
+        return (1, channels, *size)
+    if isinstance(channels, int) and level:
+        height, width = (scale * side >> int(level.group(1)) for side in size)
+        return (1, channels, height, width)
+    raise BundleError(
+        f"{graph}: the input {name} is none that an encoder or a sampler of this exporter has, so its sizes are not "
+        "known; export the checkpoint again with srflow-export"
+    )

@@ -1,0 +1,82 @@
+"""What is private is named so; examples and benchmarks, which users read and copy, get along without it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+USERS = sorted(
+    path.relative_to(ROOT) for folder in ("examples", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")
+)
+OURS = ("srflow_sdk", "srflow_training", "srflow_export")
+FRONTS = ("srflow_sdk", "srflow_training", "srflow_export", "srflow_export.engines", "srflow_export.parity")
+HEAVY = {"torch", "onnx", "numpy", "polygraphy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.endswith("__") for part in name.split("."))
+
+
+def private_uses(source: str) -> Iterator[str]:
+    """`LINE: what` for each import of a private module or name of ours, and each private attribute of anything else's.
+
+    `self._x` and `cls._x` are a class's own.
+    """
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] in OURS]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.module.split(".")[0] in OURS:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            of = node.value.id if isinstance(node.value, ast.Name) else ""
+            names = [] if of in ("self", "cls") else [node.attr]
+        yield from (f"{node.lineno}: {name}" for name in names if is_private(name))
+
+
+@pytest.mark.parametrize("path", USERS, ids=str)
+def test_examples_and_benchmarks_use_public_names_only(path: Path) -> None:
+    assert list(private_uses((ROOT / path).read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import srflow_sdk._files", ["1: srflow_sdk._files"]),
+        ("from srflow_sdk._files.png import x", ["1: srflow_sdk._files.png.x"]),
+        ("def f():\n    from srflow_export.halo import _row", ["2: srflow_export.halo._row"]),
+        ("from srflow_sdk import tiles\ntiles._spans(1)", ["2: _spans"]),
+        ("import srflow_sdk\nsrflow_sdk.tiles._spans(1)", ["2: _spans"]),
+        ("run.trainer()._step()", ["1: _step"]),
+        ("from __future__ import annotations\nfrom srflow_sdk import __version__", []),
+        ("from srflow_sdk.tiles import plan_tiles\nimport _thread", []),
+        ("class A:\n    def f(self):\n        return self._x, type(self).__name__", []),
+    ],
+)
+def test_private_uses_are_found(source: str, found: list[str]) -> None:
+    assert list(private_uses(source)) == found
+
+
+@pytest.mark.parametrize("package", FRONTS)
+def test_every_name_of_a_front_is_there(package: str) -> None:
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
+        assert name in dir(module)
+        assert not is_private(name)
+    with pytest.raises(AttributeError, match=rf"module '{package}' has no attribute 'nothing'"):
+        _ = module.nothing
+
+
+@pytest.mark.parametrize("package", FRONTS)
+def test_a_front_costs_nothing_until_it_is_used(package: str) -> None:
+    script = f"import sys, {package}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert not HEAVY & set(done.stdout.split())
