@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._files import exif, iptc, libvips
+from srflow_sdk._files import exif_block, iptc, libvips
 from srflow_sdk._files.formats import Format
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     blocks = {name: _block(image, path, name) for name in _FIELDS}
     blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
     if blocks["exif"] is not None:
-        blocks["exif"] = exif.upright(blocks["exif"])
+        blocks["exif"] = exif_block.upright(blocks["exif"])
         if blocks["exif"] is None:
             _LOGGER.warning("%s: its EXIF block is left out: it is damaged", path)
     if blocks["iptc"] is not None:
@@ -98,7 +98,7 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     if metadata.iptc is not None and jpeg and _fits(metadata.iptc, "iptc", path):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], iptc.for_jpeg(metadata.iptc))
     block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
-    loaded = _loaded(exif.with_resolution(block, resolution)) if block is not None else None
+    loaded = _loaded(exif_block.with_resolution(block, resolution)) if block is not None else None
     if loaded is not None:
         # The block and its entries one by one too: savers drop the entries of the block that are not on the image.
         for key in loaded.get_fields():
@@ -117,15 +117,15 @@ def max_xmp_bytes(*, jpeg: bool) -> int:
 
 def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
     """The block, or as much of it as can be written; what is left out is logged. path: of the file, for the log."""
-    if block is None or len(block) <= exif.MAX_BYTES:
+    if block is None or len(block) <= exif_block.MAX_BYTES:
         return block
     _LOGGER.warning(
         "%s: EXIF of %d bytes is more than the limit of %d: maker's notes and long values are left out",
         path,
         len(block),
-        exif.MAX_BYTES,
+        exif_block.MAX_BYTES,
     )
-    return exif.fitting(block)
+    return exif_block.fitting(block)
 
 
 def _block(image: Any, path: Path, name: str) -> bytes | None:
@@ -190,11 +190,11 @@ def _resolution(image: Any) -> tuple[float, float] | None:
 
 def _loaded(block: bytes) -> Any | None:
     """An image that libvips loaded with this EXIF in it; None if the block is too large, or not understood."""
-    if len(block) > exif.MAX_BYTES:
+    if len(block) > exif_block.MAX_BYTES:
         return None
     pyvips = libvips.pyvips()
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
     try:
-        return pyvips.Image.jpegload_buffer(exif.carrier(block, jpeg))
+        return pyvips.Image.jpegload_buffer(exif_block.carrier(block, jpeg))
     except pyvips.Error:
         return None

@@ -199,8 +199,8 @@ def _loader(source: Path, max_pixels: int | None) -> str:
     for width, height in formats.claimed_sizes(head, loader=loader):
         _check_size(source, width, height, max_pixels)
     if loader == "tiffload":
-        directory = tiff.first_directory(source)
-        _check_size(source, directory.width, directory.height, max_pixels)
+        page = tiff.first_page(source)
+        _check_size(source, page.width, page.height, max_pixels)
     return loader
 
 
@@ -249,7 +249,7 @@ def _refuse(source: Path, image: Any, max_pixels: int) -> None:
     if (
         loader.startswith("tiffload")
         and (image.bands == 2 or image.format == "float")
-        and tiff.first_directory(source).is_planar
+        and tiff.first_page(source).is_planar
     ):
         raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
     if image.bands > 4:
