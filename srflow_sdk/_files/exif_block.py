@@ -27,7 +27,7 @@ _MM_PER_INCH = 25.4
 
 
 def upright(block: bytes) -> bytes | None:
-    """The block with orientation 1 and without its thumbnail; None if it is none that can be understood.
+    """The block with orientation 1 and without its thumbnail; None if it cannot be understood.
 
     block: as libvips' exif-data: a TIFF header and IFDs, after "Exif\\0\\0" or without.
     """

@@ -27,7 +27,7 @@ _MAX_BYTES = 50_000  # of all values
 
 @dataclass
 class ExifTags:
-    """Tags that tell of a picture: of the TIFF IFD those that say nothing of the file, of the EXIF and GPS IFD all.
+    """Tags by the IFD that they stand in; of the TIFF IFD only those that describe the picture, not the file.
 
     layout: the byte order of their values.
     """

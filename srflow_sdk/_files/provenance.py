@@ -62,10 +62,10 @@ def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: 
 
 
 def provenance_in(packet: bytes | None) -> Provenance | None:
-    """The provenance in an XMP packet; None if there is none, or none that is whole."""
-    document = xmp.parsed(packet) if packet is not None else None
+    """The provenance in an XMP packet; None if there is none, or a property is missing or malformed."""
+    document = xmp.parse_packet(packet) if packet is not None else None
     try:
-        root = xmp.rdf(document) if document is not None else None
+        root = xmp.rdf_element(document) if document is not None else None
         for description in root.getElementsByTagNameNS(xmp.RDF, "Description") if root is not None else ():
             if description.hasAttributeNS(NAMESPACE, "model_sha256"):
                 return _from_attributes(description)
@@ -75,14 +75,14 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
 
 
 def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
-    document = xmp.parsed(packet)
+    document = xmp.parse_packet(packet)
     try:
-        root = xmp.rdf(document) if document is not None else None
+        root = xmp.rdf_element(document) if document is not None else None
         if document is None or root is None:
             return None
         _remove_own(root)
         root.appendChild(_description(document, provenance))
-        return xmp.packet_of(document)
+        return xmp.write_packet(document)
     except RecursionError:
         return None
 

@@ -15,7 +15,7 @@ from srflow_sdk._files.exif_tags import ExifTags, exif_tags_of, read_exif_tags
 from srflow_sdk._files.ifd import IfdEntry, TiffLayout
 
 MAX_CLASSIC_BYTES = (1 << 32) - 1
-"""Largest TIFF that is no BigTIFF."""
+"""As far as offsets of 32 bits reach: larger files must be BigTIFF."""
 
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _PLANAR_CONFIGURATION = 254, 256, 257, 284
 _REDUCED, _SEPARATE = 1, 2

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from srflow_sdk._files import ifd
+from srflow_sdk._files import formats, ifd
 from srflow_sdk._files.ifd import IfdEntry, TiffLayout
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -29,23 +29,22 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
         with source.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
-            return _ends_well(file, file.read(16), size)
+            return _ends_well(file, file.read(formats.SNIFFED_BYTES), size)
     except (*ifd.IFD_ERRORS, MemoryError):
         return False
 
 
 def _ends_well(file: BinaryIO, head: bytes, size: int) -> bool:
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+    loader = formats.loader_of(head, name="")
+    if loader == "pngload":
         return _last(file, size, len(_PNG_END)) == _PNG_END
-    if head.startswith(b"\xff\xd8\xff"):
+    if loader == "jpegload":
         return _last(file, size, 2) == b"\xff\xd9"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+    if loader == "webpload":
         return int.from_bytes(head[4:8], "little") + 8 == size
-    if head.startswith((b"II", b"MM")):
+    if loader == "tiffload":
         return _is_whole_tiff(file, size)
-    if head[4:8] == b"ftyp":
-        return _has_whole_boxes(file, size)
-    return False
+    return loader == "heifload" and _has_whole_boxes(file, size)
 
 
 def _last(file: BinaryIO, size: int, count: int) -> bytes:
