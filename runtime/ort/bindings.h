@@ -13,7 +13,7 @@ struct TailAttributes {
   float clamp;
   std::int64_t begin, end;
 
-  // Throws Ort::Exception for an attribute that is missing or has no meaning.
+  // Throws Ort::Exception for an attribute that is missing, Refusal for one that has no meaning.
   explicit TailAttributes(const OrtKernelInfo* info);
 };
 
@@ -24,7 +24,7 @@ struct SplitAttributes {
   explicit SplitAttributes(const OrtKernelInfo* info);
 };
 
-// Arguments with the output allocated. Throw Ort::Exception, naming the input, where shapes do not fit together.
+// Arguments with the output allocated. Throw Refusal, naming the input, where shapes do not fit together.
 template <typename T>
 FlowStepTailArgs<T> bind_tail(const Ort::KernelContext& context, const TailAttributes& attributes);
 template <typename T>

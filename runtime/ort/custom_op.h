@@ -3,9 +3,11 @@
 #define SRFLOW_ORT_CUSTOM_OP_H_
 
 #include <exception>
+#include <string>
 
 #include "ort/bindings.h"
 #include "ort/shapes.h"
+#include "srflow/checks.h"
 
 namespace srflow::ort {
 
@@ -17,6 +19,8 @@ OrtStatusPtr status_of(const Work& work) noexcept {
     return nullptr;
   } catch (const Ort::Exception& error) {
     return Ort::GetApi().CreateStatus(error.GetOrtErrorCode(), error.what());
+  } catch (const Refusal& refusal) {
+    return Ort::GetApi().CreateStatus(ORT_INVALID_ARGUMENT, (std::string("srflow: ") + refusal.what()).c_str());
   } catch (const std::exception& error) {
     return Ort::GetApi().CreateStatus(ORT_RUNTIME_EXCEPTION, error.what());
   }

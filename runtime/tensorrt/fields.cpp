@@ -57,7 +57,7 @@ std::int32_t Fields::integer(const std::string& name) const {
     const std::int64_t value = read<std::int64_t>(field);
     if (value >= 0 && value <= std::numeric_limits<std::int32_t>::max()) return static_cast<std::int32_t>(value);
   }
-  throw Refusal("attribute " + name + " must be one integer");
+  throw not_one_integer(name);
 }
 
 }  // namespace srflow::trt

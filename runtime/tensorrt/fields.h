@@ -2,18 +2,12 @@
 #ifndef SRFLOW_TENSORRT_FIELDS_H_
 #define SRFLOW_TENSORRT_FIELDS_H_
 
-#include <stdexcept>
 #include <string>
 
 #include "api.h"
+#include "srflow/checks.h"
 
 namespace srflow::trt {
-
-// A user's mistake: what() says what is wrong and what would be right. Never leaves the library; it is logged.
-class Refusal : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 class Fields {
  public:

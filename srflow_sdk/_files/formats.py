@@ -55,11 +55,11 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One that can be written.
+    """A format that can be written.
 
-    saver: of libvips. bits: of one channel, for integers. holds_float: whether float32 stays float32. holds_gray: or
-    whether gray becomes RGB.
-    max_side: pixels. options: of the saver.
+    saver: libvips' name for what writes it. bits: most bits of a channel of integers. max_side: in pixels.
+    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray, or becomes RGB.
+    options: keywords of the saver.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Format:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """What pixels of a dtype are kept as."""
+        """The dtype that a file holds pixels of this dtype in."""
         if dtype == np.float32 and self.holds_float:
             return dtype
         return np.dtype(np.uint8 if dtype == np.uint8 or self.bits == 8 else np.uint16)
@@ -117,7 +117,7 @@ _FORMATS = {
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
-    """What a name's ending stands for. Raises: ArgumentError for endings that cannot be written."""
+    """The format that a name's ending stands for. Raises: ArgumentError for endings that cannot be written."""
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
         raise ArgumentError(f"{path}: the ending says the format; it can be {', '.join(WRITABLE)}")
@@ -147,7 +147,7 @@ def check_writable(path: str | os.PathLike[str], *, channels: int = 3, size: tup
 
 
 def loader_of(head: bytes, *, name: str) -> str | None:
-    """The libvips loader for a file that begins with these bytes; None if it is none of :data:`READABLE`.
+    """The libvips loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
 
     Only these loaders are ever called: libvips has others, for formats that run programs or fetch files.
     name: of the file; camera raws look like TIFF inside.
@@ -168,7 +168,7 @@ def loader_of(head: bytes, *, name: str) -> str | None:
 
 
 def foreign_format(head: bytes, *, name: str) -> str | None:
-    """What to call a file that :func:`loader_of` knows not, with its article: "a BMP"; None for what is no image."""
+    """What to call a file that :func:`loader_of` does not know, e.g. "a BMP"; None for what is no image."""
     for magic, words in _FOREIGN:
         if head.startswith(magic):
             return words
@@ -184,8 +184,9 @@ def foreign_format(head: bytes, *, name: str) -> str | None:
 
 
 def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
-    """Widths and heights that a PNG's or HEIF's first bytes claim: of absurd ones libpng says that the file is damaged,
-    and libheif's are too much for libvips, which complains on standard error.
+    """Widths and heights that the first bytes of a PNG or HEIF claim; none for other formats.
+
+    Absurd ones must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
     """
     if loader == "pngload":
         return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]

@@ -1,4 +1,4 @@
-"""IPTC captions, which JPEG keeps among Photoshop's image resources and TIFF as they are."""
+"""IPTC records (captions, keywords), which JPEG keeps among Photoshop's image resources and TIFF as they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _RESOURCE = b"8BIM"
 _IPTC = 0x0404
 
 
-def captions(block: bytes) -> bytes | None:
+def records_in(block: bytes) -> bytes | None:
     """The IPTC records in libvips' iptc-data, without Photoshop's other resources, a thumbnail among them."""
     if not block.startswith(_PHOTOSHOP):
         return block if block.startswith(b"\x1c") else None
@@ -27,7 +27,7 @@ def captions(block: bytes) -> bytes | None:
     return None
 
 
-def for_jpeg(records: bytes) -> bytes:
-    """The records as JPEG keeps them."""
+def photoshop_block(records: bytes) -> bytes:
+    """The records as a JPEG file has them: one of Photoshop's image resources."""
     resource = struct.pack(">4sHHI", _RESOURCE, _IPTC, 0, len(records))
     return _PHOTOSHOP + resource + records + bytes(len(records) % 2)

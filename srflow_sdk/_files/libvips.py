@@ -43,8 +43,8 @@ def has_saver(name: str) -> bool:
     return bool(pyvips().type_find("VipsOperation", name))
 
 
-def field(image: Any, name: str) -> Any:
-    """A metadata field of an image, None where it has none."""
+def get_field(image: Any, name: str) -> Any:
+    """A metadata field of an image; None where it has none of this name."""
     return image.get(name) if image.get_typeof(name) else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._files import exif, iptc, libvips
+from srflow_sdk._files import exif_block, icc, iptc, libvips
 from srflow_sdk._files.formats import Format
 
 _LOGGER = logging.getLogger(__name__)
@@ -19,14 +19,13 @@ UNNAMED_RESOLUTION = 72 / 25.4
 that name none."""
 
 MAX_BLOCK_BYTES = 1 << 20
-"""Of an EXIF block or XMP packet that is read."""
+"""Largest EXIF block or XMP packet that is read."""
 
 _MAX_BYTES = {"icc_profile": 4 << 20, "exif": MAX_BLOCK_BYTES, "xmp": MAX_BLOCK_BYTES, "iptc": 60_000}
 _NAMES = {"icc_profile": "colour profile", "exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC block"}
-_FIELDS = {"icc_profile": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_FIELDS = {"icc_profile": icc.VIPS_FIELD, "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
 _MAX_RESOLUTION = 1e5  # pixels per mm
-_PROFILE_HEADER = 128
-_OF_THUMBNAIL = "exif-ifd1-"
+_THUMBNAIL_PREFIX = "exif-ifd1-"
 _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
 
 
@@ -47,7 +46,7 @@ class Metadata:
     resolution: tuple[float, float] | None = None
 
     def enlarged(self, scale: int) -> Metadata:
-        """That of an image with `scale` times as many pixels a side, so that it prints at the same size."""
+        """The metadata of an image with `scale` times as many pixels a side, so that it prints at the same size."""
         if self.resolution is None:
             return self
         x, y = self.resolution
@@ -55,7 +54,7 @@ class Metadata:
 
 
 def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Metadata:
-    """Read it from an opened libvips image. Blocks that are broken or of absurd size are left out, and logged.
+    """The metadata of an opened libvips image. Blocks that are broken or of absurd size are left out, and logged.
 
     path: of the file, for the log. converted: whether their values were made sRGB, so that the file's profile is
     not theirs. swapped: whether applying the orientation exchanges x and y.
@@ -63,11 +62,11 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     blocks = {name: _block(image, path, name) for name in _FIELDS}
     blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
     if blocks["exif"] is not None:
-        blocks["exif"] = exif.upright(blocks["exif"])
+        blocks["exif"] = exif_block.upright(blocks["exif"])
         if blocks["exif"] is None:
             _LOGGER.warning("%s: its EXIF block is left out: it is damaged", path)
     if blocks["iptc"] is not None:
-        blocks["iptc"] = iptc.captions(blocks["iptc"])
+        blocks["iptc"] = iptc.records_in(blocks["iptc"])
     resolution = _resolution(image)
     if resolution is None and blocks["exif"] is not None:  # WebP and AVIF have no other place for it
         loaded = _loaded(blocks["exif"])
@@ -96,13 +95,13 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=max_xmp_bytes(jpeg=jpeg)):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
     if metadata.iptc is not None and jpeg and _fits(metadata.iptc, "iptc", path):
-        image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], iptc.for_jpeg(metadata.iptc))
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], iptc.photoshop_block(metadata.iptc))
     block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
-    loaded = _loaded(exif.with_resolution(block, resolution)) if block is not None else None
+    loaded = _loaded(exif_block.with_resolution(block, resolution)) if block is not None else None
     if loaded is not None:
         # The block and its entries one by one too: savers drop the entries of the block that are not on the image.
         for key in loaded.get_fields():
-            if key.startswith("exif-") and not key.startswith(_OF_THUMBNAIL):
+            if key.startswith("exif-") and not key.startswith(_THUMBNAIL_PREFIX):
                 image.set_type(loaded.get_typeof(key), key, loaded.get(key))
         if not has_profile and image.get_typeof(_COLOUR_SPACE):
             image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
@@ -117,19 +116,19 @@ def max_xmp_bytes(*, jpeg: bool) -> int:
 
 def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
     """The block, or as much of it as can be written; what is left out is logged. path: of the file, for the log."""
-    if block is None or len(block) <= exif.MAX_BYTES:
+    if block is None or len(block) <= exif_block.MAX_BYTES:
         return block
     _LOGGER.warning(
         "%s: EXIF of %d bytes is more than the limit of %d: maker's notes and long values are left out",
         path,
         len(block),
-        exif.MAX_BYTES,
+        exif_block.MAX_BYTES,
     )
-    return exif.fitting(block)
+    return exif_block.fitting(block)
 
 
 def _block(image: Any, path: Path, name: str) -> bytes | None:
-    value = libvips.field(image, _FIELDS[name])
+    value = libvips.get_field(image, _FIELDS[name])
     return value if isinstance(value, bytes) and value and _fits(value, name, path) else None
 
 
@@ -146,21 +145,17 @@ def _of_declared_length(profile: bytes | None) -> bytes | None:
     """A profile without what some software pads it with: libvips and others refuse it then."""
     if profile is None:
         return None
-    declared = int.from_bytes(profile[:4], "big")
-    return profile[:declared] if declared > _PROFILE_HEADER else profile
+    declared = icc.declared_bytes(profile)
+    return profile[:declared] if declared > icc.HEADER_BYTES else profile
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
-    """Whether it is a profile at all, and for gray or RGB as the pixels are; libvips may refuse to write others."""
-    space = b"GRAY" if channels <= 2 else b"RGB "
-    if (
-        len(profile) <= _PROFILE_HEADER + 4
-        or profile[36:40] != b"acsp"
-        or int.from_bytes(profile[:4], "big") != len(profile)
-    ):
+    """Whether a profile is whole, and for gray or RGB as the pixels are; libvips may refuse to write others."""
+    space, wanted = icc.colour_space(profile), b"GRAY" if channels <= 2 else b"RGB "
+    if space is None or icc.declared_bytes(profile) != len(profile):
         why = "it is damaged"
-    elif profile[16:20] != space:
-        why = f"it is for {profile[16:20]!r} values, and the pixels are {space!r}"
+    elif space != wanted:
+        why = f"it is for {space!r} values, and the pixels are {wanted!r}"
     else:
         return _fits(profile, "icc_profile", path)
     _LOGGER.warning("%s: colour profile left out: %s", path, why)
@@ -190,11 +185,11 @@ def _resolution(image: Any) -> tuple[float, float] | None:
 
 def _loaded(block: bytes) -> Any | None:
     """An image that libvips loaded with this EXIF in it; None if the block is too large, or not understood."""
-    if len(block) > exif.MAX_BYTES:
+    if len(block) > exif_block.MAX_BYTES:
         return None
     pyvips = libvips.pyvips()
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
     try:
-        return pyvips.Image.jpegload_buffer(exif.carrier(block, jpeg))
+        return pyvips.Image.jpegload_buffer(exif_block.carrier(block, jpeg))
     except pyvips.Error:
         return None

@@ -14,17 +14,17 @@ _XMP = b"XML:com.adobe.xmp\0"
 
 
 @dataclass
-class FurtherChunks:
-    """frames: of an animation; 1 for others. exif, xmp: found behind the pixels, where some software writes them."""
+class AncillaryChunks:
+    """frames: of an animation; 1 for a still picture. exif, xmp: behind the pixels, where some software writes them."""
 
     frames: int = 1
     exif: bytes | None = None
     xmp: bytes | None = None
 
 
-def further_chunks(path: Path, *, max_bytes: int) -> FurtherChunks:
-    """What the chunks of a file say, as far as it can be read. max_bytes: of each block."""
-    found = FurtherChunks()
+def read_ancillary_chunks(path: Path, *, max_bytes: int) -> AncillaryChunks:
+    """What a file's chunks say, as far as it can be read. max_bytes: chunks that are larger are passed over."""
+    found = AncillaryChunks()
     try:
         with path.open("rb") as file:
             _walk(file, found, max_bytes)
@@ -33,7 +33,7 @@ def further_chunks(path: Path, *, max_bytes: int) -> FurtherChunks:
     return found
 
 
-def _walk(file: BinaryIO, found: FurtherChunks, max_bytes: int) -> None:
+def _walk(file: BinaryIO, found: AncillaryChunks, max_bytes: int) -> None:
     file.seek(_SIGNATURE)
     behind_pixels = False
     for _ in range(_MAX_CHUNKS):
@@ -50,7 +50,7 @@ def _walk(file: BinaryIO, found: FurtherChunks, max_bytes: int) -> None:
         behind_pixels |= kind == b"IDAT"
 
 
-def _take(found: FurtherChunks, kind: bytes, data: bytes, max_bytes: int) -> None:
+def _take(found: AncillaryChunks, kind: bytes, data: bytes, max_bytes: int) -> None:
     if kind == b"acTL":
         (found.frames,) = struct.unpack_from(">I", data)
     elif kind == b"eXIf":
@@ -60,7 +60,7 @@ def _take(found: FurtherChunks, kind: bytes, data: bytes, max_bytes: int) -> Non
 
 
 def _text(data: bytes, max_bytes: int) -> bytes | None:
-    """Of an international text chunk, behind its keyword."""
+    """The text of an iTXt chunk, decompressed. data: what follows the keyword."""
     compressed, method = data[:2]
     _language, _translated, text = data[2:].split(b"\0", 2)
     if not compressed:

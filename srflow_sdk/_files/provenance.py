@@ -6,13 +6,11 @@ prefixes and all; only an earlier provenance in it is replaced.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import re
 import urllib.parse
 from dataclasses import dataclass
-from typing import Any
 from xml.dom import minidom
 
 from srflow_sdk._files import xmp
@@ -64,10 +62,10 @@ def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: 
 
 
 def provenance_in(packet: bytes | None) -> Provenance | None:
-    """The provenance in an XMP packet; None if there is none, or none that is whole."""
-    document = xmp.parsed(packet) if packet is not None else None
+    """The provenance in an XMP packet; None if there is none, or a property is missing or malformed."""
+    document = xmp.parse_packet(packet) if packet is not None else None
     try:
-        root = xmp.rdf(document) if document is not None else None
+        root = xmp.rdf_element(document) if document is not None else None
         for description in root.getElementsByTagNameNS(xmp.RDF, "Description") if root is not None else ():
             if description.hasAttributeNS(NAMESPACE, "model_sha256"):
                 return _from_attributes(description)
@@ -77,14 +75,14 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
 
 
 def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
-    document = xmp.parsed(packet)
+    document = xmp.parse_packet(packet)
     try:
-        root = xmp.rdf(document) if document is not None else None
+        root = xmp.rdf_element(document) if document is not None else None
         if document is None or root is None:
             return None
         _remove_own(root)
         root.appendChild(_description(document, provenance))
-        return xmp.packet_of(document)
+        return xmp.write_packet(document)
     except RecursionError:
         return None
 
@@ -94,30 +92,59 @@ def _description(document: minidom.Document, provenance: Provenance) -> minidom.
     for prefix, uri in (("rdf", xmp.RDF), ("srflow", NAMESPACE)):
         element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
     element.setAttributeNS(xmp.RDF, "rdf:about", "")
-    for field in dataclasses.fields(provenance):
-        text = _text(getattr(provenance, field.name), kind=str(field.type))
-        element.setAttributeNS(NAMESPACE, f"srflow:{field.name}", text)
+    for name, text in _properties(provenance).items():
+        element.setAttributeNS(NAMESPACE, f"srflow:{name}", text)
     return element
 
 
-def _text(value: Any, *, kind: str) -> str:
-    """Exact: floats as Python writes them, and None, True, False too."""
-    if value is None or kind == "bool":
-        return str(value)
-    if kind == "str":
-        return _UNSAFE.sub(lambda match: urllib.parse.quote(match[0], safe="", errors="surrogateescape"), value)
-    return repr(float(value) if kind.startswith("float") else int(value))
+def _properties(provenance: Provenance) -> dict[str, str]:
+    """Every field as text that gives the same value again; numbers may be numpy's."""
+    tau, tile = provenance.tau, provenance.tile
+    return {
+        "model": _quoted(provenance.model),
+        "model_sha256": _quoted(provenance.model_sha256),
+        "tau": "None" if tau is None else repr(float(tau)),
+        "seed": str(int(provenance.seed)),
+        "sample": str(int(provenance.sample)),
+        "latent_scheme": str(int(provenance.latent_scheme)),
+        "sdk_version": _quoted(provenance.sdk_version),
+        "tile": "None" if tile is None else str(int(tile)),
+        "consistent": str(bool(provenance.consistent)),
+        "source": _quoted(provenance.source),
+        "source_sha256": _quoted(provenance.source_sha256),
+    }
 
 
 def _from_attributes(description: minidom.Element) -> Provenance:
-    """Raises: ValueError if a property is missing or malformed."""
-    values = {}
-    for field in dataclasses.fields(Provenance):
-        if not description.hasAttributeNS(NAMESPACE, field.name):
-            raise ValueError(field.name)
-        text = description.getAttributeNS(NAMESPACE, field.name)
-        values[field.name] = _PARSERS[str(field.type)](text)
-    return Provenance(**values)
+    """What :func:`_properties` wrote. Raises: ValueError if a property is missing or malformed."""
+
+    def take(name: str) -> str:
+        if not description.hasAttributeNS(NAMESPACE, name):
+            raise ValueError(name)
+        return description.getAttributeNS(NAMESPACE, name)
+
+    tau, tile = take("tau"), take("tile")
+    return Provenance(
+        model=_unquoted(take("model")),
+        model_sha256=_unquoted(take("model_sha256")),
+        tau=None if tau == "None" else _finite(tau),
+        seed=int(take("seed")),
+        sample=int(take("sample")),
+        latent_scheme=int(take("latent_scheme")),
+        sdk_version=_unquoted(take("sdk_version")),
+        tile=None if tile == "None" else int(tile),
+        consistent=_boolean(take("consistent")),
+        source=_unquoted(take("source")),
+        source_sha256=_unquoted(take("source_sha256")),
+    )
+
+
+def _quoted(text: str) -> str:
+    return _UNSAFE.sub(lambda match: urllib.parse.quote(match[0], safe="", errors="surrogateescape"), text)
+
+
+def _unquoted(text: str) -> str:
+    return urllib.parse.unquote(text, errors="surrogateescape")
 
 
 def _boolean(text: str) -> bool:
@@ -131,15 +158,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(text)
     return value
-
-
-_PARSERS: dict[str, Any] = {
-    "str": lambda text: urllib.parse.unquote(text, errors="surrogateescape"),
-    "int": int,
-    "bool": _boolean,
-    "float | None": lambda text: None if text == "None" else _finite(text),
-    "int | None": lambda text: None if text == "None" else int(text),
-}
 
 
 def _remove_own(root: minidom.Element) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
-_AS_THEY_ARE = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
+_KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _MAX_SIDE = 10_000_000  # libvips' own limit, in the versions that have the lowest
-_HELD_IN_ORDER = (1, 2)  # orientations for which rows come from the top
+_ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +71,12 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     libvips.forget_errors()
     loader = _loader(source, max_pixels)
     image = _opened(source, loader)
-    _refuse(source, image, max_pixels)
+    _check_supported(source, image, max_pixels)
     return ImageReader(source, image, loader)
 
 
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
-    """Read a whole file; see :func:`open_image`, whose errors it raises."""
+    """Read a whole file, as :func:`open_image` reads it, and with its errors."""
     with open_image(path, max_pixels=max_pixels) as reader:
         return ImageFile(pixels=reader.read_rows(reader.height), metadata=reader.metadata)
 
@@ -86,7 +88,7 @@ def read_provenance(path: PathLike) -> Provenance | None:
     """
     source = Path(path)
     image = _opened(source, _loader(source, max_pixels=None))
-    packet = libvips.field(image, "xmp-data")
+    packet = libvips.get_field(image, "xmp-data")
     return provenance_in(packet) if isinstance(packet, bytes) else None
 
 
@@ -100,10 +102,10 @@ class ImageReader:
     """
 
     def __init__(self, path: Path, image: Any, loader: str) -> None:
-        orientation = libvips.field(image, "orientation") or 1
-        if orientation not in _HELD_IN_ORDER:
+        orientation = libvips.get_field(image, "orientation") or 1
+        if orientation not in _ORDERED_ORIENTATIONS:
             image = _opened(path, loader, access="random")
-        with _one_line(path):
+        with _errors_in_one_line(path):
             upright, converted = _converted(image.autorot())
             self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4)
         self.path = path
@@ -124,7 +126,7 @@ class ImageReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file. Closing twice is harmless."""
+        """Release the file. Closing twice is harmless."""
         self._image = self._region = None
 
     def read_rows(self, count: int) -> NDArray[Any]:
@@ -139,7 +141,7 @@ class ImageReader:
         rows = np.empty((count, self.width, self.channels), self.dtype)
         for start in range(0, count, _BAND_ROWS):
             band = rows[start : start + _BAND_ROWS]
-            with _one_line(self.path):
+            with _errors_in_one_line(self.path):
                 if self._region is None:
                     self._region = libvips.pyvips().Region.new(self._image)
                 data = self._region.fetch(0, self._row, self.width, len(band))
@@ -150,24 +152,17 @@ class ImageReader:
         return rows
 
 
-class _one_line:  # noqa: N801  (reads as a statement)
+@contextlib.contextmanager
+def _errors_in_one_line(path: Path) -> Iterator[None]:
     """Turns what libvips and the system raise into an ImageError that begins with the path."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError):
-            raise ImageError(f"{self._path}: the file cannot be read: {error.strerror or error}") from error
-        if isinstance(error, ValueError):
-            raise ImageError(f"{self._path}: the file cannot be read: {error}") from error
-        if isinstance(error, libvips.pyvips().Error):
-            raise ImageError(f"{self._path}: {_explained(libvips.reason(error))}") from error
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ImageError(f"{path}: the file cannot be read: {error}") from error
+    except libvips.pyvips().Error as error:
+        raise ImageError(f"{path}: {_explained(libvips.reason(error))}") from error
 
 
 def _loader(source: Path, max_pixels: int | None) -> str:
@@ -175,7 +170,7 @@ def _loader(source: Path, max_pixels: int | None) -> str:
 
     Raises: ImageError for what is no regular file, empty, or of a format that is not read.
     """
-    with _one_line(source):
+    with _errors_in_one_line(source):
         try:
             status = source.stat()
         except FileNotFoundError:
@@ -199,14 +194,14 @@ def _loader(source: Path, max_pixels: int | None) -> str:
     for width, height in formats.claimed_sizes(head, loader=loader):
         _check_size(source, width, height, max_pixels)
     if loader == "tiffload":
-        directory = tiff.first_directory(source)
-        _check_size(source, directory.width, directory.height, max_pixels)
+        page = tiff.first_page(source)
+        _check_size(source, page.width, page.height, max_pixels)
     return loader
 
 
 def _opened(source: Path, loader: str, *, access: str = "sequential") -> Any:
     pyvips = libvips.pyvips()
-    with _one_line(source):
+    with _errors_in_one_line(source):
         # A Source, because vips caches by file name otherwise, and would read options out of one like "a[1]".
         opened = pyvips.Source.new_from_file(os.fsencode(source) if os.name == "posix" else str(source))
         image = getattr(pyvips.Image, f"{loader}_source")(opened, access=access, fail_on="error")
@@ -214,13 +209,13 @@ def _opened(source: Path, loader: str, *, access: str = "sequential") -> Any:
 
 
 def _with_what_libvips_misses(image: Any, source: Path, loader: str) -> Any:
-    """EXIF of TIFF, metadata and orientation that a PNG has behind its pixels, and how many frames it has."""
+    """The image with a TIFF's EXIF, or with what a PNG has behind its pixels and how many frames it has."""
     pyvips = libvips.pyvips()
     blocks: dict[str, bytes | None] = {}
     if loader == "tiffload":
         blocks["exif-data"] = tiff.read_exif(source)
     elif loader == "pngload":
-        chunks = png.further_chunks(source, max_bytes=MAX_BLOCK_BYTES)
+        chunks = png.read_ancillary_chunks(source, max_bytes=MAX_BLOCK_BYTES)
         blocks = {"exif-data": chunks.exif, "xmp-data": chunks.xmp}
         if chunks.frames > 1:
             image = image.copy()
@@ -232,11 +227,11 @@ def _with_what_libvips_misses(image: Any, source: Path, loader: str) -> Any:
     return image
 
 
-def _refuse(source: Path, image: Any, max_pixels: int) -> None:
+def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
     """Raises: ImageError for what is known from the header alone."""
     _check_size(source, image.width, image.height, max_pixels)
     loader = image.get("vips-loader")
-    pages = libvips.field(image, "n-pages") or 1
+    pages = libvips.get_field(image, "n-pages") or 1
     is_variants = loader.startswith("heifload")  # as a HEIC's further images are
     if pages > 1 and not is_variants and not (loader.startswith("tiffload") and tiff.is_one_picture(source)):
         raise ImageError(f"{source}: the file holds {pages} frames or pages; save the one you want as its own file")
@@ -249,7 +244,7 @@ def _refuse(source: Path, image: Any, max_pixels: int) -> None:
     if (
         loader.startswith("tiffload")
         and (image.bands == 2 or image.format == "float")
-        and tiff.first_directory(source).is_planar
+        and tiff.first_page(source).is_planar
     ):
         raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
     if image.bands > 4:
@@ -273,7 +268,7 @@ def _converted(image: Any) -> tuple[Any, bool]:
         return image.icc_transform("srgb", embedded=True, intent="perceptual", depth=depth), True
     if image.format == "float" and image.interpretation not in ("lab", "xyz"):
         return image, False
-    if image.interpretation not in _AS_THEY_ARE and image.bands >= 3:
+    if image.interpretation not in _KEPT_INTERPRETATIONS and image.bands >= 3:
         deep = depth == 16 or image.interpretation == "labs"
         image = image.colourspace("rgb16" if deep else "srgb")
         return image.cast("ushort" if deep else "uchar"), True

@@ -7,8 +7,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from srflow_sdk._files import directories
-from srflow_sdk._files.directories import Entry, Layout
+from srflow_sdk._files import formats, ifd
+from srflow_sdk._files.ifd import IfdEntry, TiffLayout
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 273, 279, 324, 325
@@ -29,23 +29,22 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
         with source.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
-            return _ends_well(file, file.read(16), size)
-    except (*directories.UNREADABLE, MemoryError):
+            return _ends_well(file, file.read(formats.SNIFFED_BYTES), size)
+    except (*ifd.IFD_ERRORS, MemoryError):
         return False
 
 
 def _ends_well(file: BinaryIO, head: bytes, size: int) -> bool:
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+    loader = formats.loader_of(head, name="")
+    if loader == "pngload":
         return _last(file, size, len(_PNG_END)) == _PNG_END
-    if head.startswith(b"\xff\xd8\xff"):
+    if loader == "jpegload":
         return _last(file, size, 2) == b"\xff\xd9"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+    if loader == "webpload":
         return int.from_bytes(head[4:8], "little") + 8 == size
-    if head.startswith((b"II", b"MM")):
+    if loader == "tiffload":
         return _is_whole_tiff(file, size)
-    if head[4:8] == b"ftyp":
-        return _has_whole_boxes(file, size)
-    return False
+    return loader == "heifload" and _has_whole_boxes(file, size)
 
 
 def _last(file: BinaryIO, size: int, count: int) -> bytes:
@@ -54,24 +53,24 @@ def _last(file: BinaryIO, size: int, count: int) -> bytes:
 
 
 def _is_whole_tiff(file: BinaryIO, size: int) -> bool:
-    """Whether the first directory, its values and all strips lie within the file; EXIF stands before it."""
-    layout, first = directories.header(file)
-    found, _ = directories.entries(file, layout, first)
+    """Whether the first IFD, its values and all strips lie within the file; EXIF stands before it."""
+    layout, first_ifd = ifd.read_header(file)
+    entries, _ = ifd.read_ifd(file, layout, first_ifd)
     arrays = {}
-    for entry in found:
+    for entry in entries:
         if entry.tag in (_STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES):
-            held = directories.value(file, layout, entry, max_bytes=_MAX_ARRAY)
-            arrays[entry.tag] = directories.numbers(layout, held) if held is not None else ()
+            value = ifd.read_value(file, layout, entry, max_bytes=_MAX_ARRAY)
+            arrays[entry.tag] = ifd.unsigned_integers(layout, value) if value is not None else ()
     offsets = arrays.get(_STRIP_OFFSETS) or arrays.get(_TILE_OFFSETS) or ()
     sizes = arrays.get(_STRIP_SIZES) or arrays.get(_TILE_SIZES) or ()
-    if not offsets or len(offsets) != len(sizes) or not _values_within(found, layout, size):
+    if not offsets or len(offsets) != len(sizes) or not _values_within(entries, layout, size):
         return False
     return all(at > 0 and count > 0 and at + count <= size for at, count in zip(offsets, sizes, strict=True))
 
 
-def _values_within(found: list[Entry], layout: Layout, size: int) -> bool:
-    places = [directories.extent(layout, entry) for entry in found]
-    return all(place is None or sum(place) <= size for place in places)
+def _values_within(entries: list[IfdEntry], layout: TiffLayout, size: int) -> bool:
+    extents = [ifd.value_extent(layout, entry) for entry in entries]
+    return all(extent is None or sum(extent) <= size for extent in extents)
 
 
 def _has_whole_boxes(file: BinaryIO, size: int) -> bool:

@@ -198,7 +198,7 @@ class ImageWriter:
         self._finished = True
 
     def _append_exif(self) -> None:
-        """Where libvips writes none. Raises: OSError."""
+        """Add EXIF to a TIFF, into which libvips writes none. Raises: OSError."""
         block = self._metadata.exif
         if block is not None:
             size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None

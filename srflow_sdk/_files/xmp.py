@@ -25,7 +25,7 @@ _STALE = (
 )
 
 
-def parsed(packet: bytes) -> minidom.Document | None:
+def parse_packet(packet: bytes) -> minidom.Document | None:
     """The packet's XML; None if it is not well-formed, too large, or has a document type, which could name entities."""
     if len(packet) > MAX_BYTES:
         return None
@@ -38,36 +38,36 @@ def parsed(packet: bytes) -> minidom.Document | None:
         return None
 
 
-def rdf(document: minidom.Document) -> minidom.Element | None:
+def rdf_element(document: minidom.Document) -> minidom.Element | None:
     """The element that holds all descriptions. Raises: RecursionError where elements are nested by the thousand."""
     found = document.getElementsByTagNameNS(RDF, "RDF")
     return found[0] if found else None
 
 
-def packet_of(document: minidom.Document) -> bytes:
-    """Raises: RecursionError where elements are nested by the thousand."""
+def write_packet(document: minidom.Document) -> bytes:
+    """The document as an XMP packet. Raises: RecursionError where elements are nested by the thousand."""
     xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
     return f"{_HEADER}{xml}{_TRAILER}".encode()
 
 
 def for_new_pixels(packet: bytes) -> bytes:
-    """A packet with orientation 1, without thumbnails and without sizes and resolution: those of the pixels are others.
+    """The packet with orientation 1 and without thumbnails, sizes and resolution, which were an older picture's.
 
-    The very bytes that were given if there is nothing to change, or if it is no XMP that can be understood.
+    The very bytes that were given if there is nothing to change, or if they are no XMP that can be understood.
     """
-    document = parsed(packet)
+    document = parse_packet(packet)
     if document is None:
         return packet
     try:
-        if not _change(document):
+        if not _update(document):
             return packet
-        return packet_of(document)
+        return write_packet(document)
     except RecursionError:
         return packet
 
 
-def _change(document: minidom.Document) -> bool:
-    """Whether there was anything to change."""
+def _update(document: minidom.Document) -> bool:
+    """Bring a document up to date; whether there was anything to change."""
     found = False
     for element in list(document.getElementsByTagName("*")):
         for namespace, name in _STALE:

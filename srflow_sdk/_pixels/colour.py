@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._files import icc
 from srflow_sdk._files.libvips import pyvips
+from srflow_sdk._pixels import Floats
 from srflow_sdk._pixels.matrix_profiles import MatrixProfile, read_matrix_profile
-
-Floats = NDArray[np.float32]
 
 _LOGGER = logging.getLogger(__name__)
 _LOCK = threading.Lock()  # so that files of one profile that come at once are looked into once, and warn once
@@ -25,8 +25,6 @@ _REFUSED = "the image's colour profile %s; its values are taken as sRGB"
 _STRIP = 1 << 15  # pixels
 _LARGEST = 64 << 20  # bytes; real profiles stay under a tenth of it
 _SAME = 1.5 / 255  # how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over 7/255
-_HEADER = 128  # bytes, of every ICC profile
-_PROFILE = "icc-profile-data"  # libvips' name
 _INTENT = {"intent": "relative", "black_point_compensation": True}
 _WHITE = np.float32(65535)
 
@@ -44,7 +42,7 @@ class ColourConversion(ABC):
 
     @abstractmethod
     def from_srgb(self, srgb: Floats) -> Floats:
-        """SRGB, float32 h×w×3 in [0, 1], as RGB of the profile, in the same form."""
+        """The inverse: float32 h×w×3 in [0, 1], as RGB of the profile, in the same form."""
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
@@ -82,14 +80,13 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
 
 
 def _unusable(icc_profile: bytes) -> str | None:
-    """Why a profile is none for RGB pixels, by its size and header."""
+    """Why a profile cannot be used for RGB pixels, by its size and header; None if it can."""
     if len(icc_profile) > _LARGEST:
         return f"is larger than {_LARGEST >> 20} MB"
-    if len(icc_profile) <= _HEADER or icc_profile[36:40] != b"acsp":
+    space = icc.colour_space(icc_profile)
+    if space is None:
         return "is damaged"
-    if icc_profile[16:20] != b"RGB ":
-        return f"is for {icc_profile[16:20]!r} values, not for RGB"
-    return None
+    return None if space == b"RGB " else f"is for {space!r} values, not for RGB"
 
 
 def _probe() -> Floats:
@@ -118,17 +115,17 @@ class _ByLibvips(ColourConversion):
     icc_profile: bytes = field(repr=False)
 
     def to_srgb(self, pixels: NDArray[Any]) -> Floats:
-        image = self._tagged(_image(pixels))
-        return _pixels(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
+        image = self._tagged(_to_vips(pixels))
+        return _from_vips(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
 
     def from_srgb(self, srgb: Floats) -> Floats:
-        colours = _image(srgb).icc_import(input_profile="srgb", **_INTENT)
+        colours = _to_vips(srgb).icc_import(input_profile="srgb", **_INTENT)
         # Without an output's name, libvips exports to the profile that the image carries: no file is needed.
-        return _pixels(self._tagged(colours).icc_export(depth=16, **_INTENT))
+        return _from_vips(self._tagged(colours).icc_export(depth=16, **_INTENT))
 
     def _tagged(self, image: Any) -> Any:
         image = image.copy()  # metadata of an image that others may hold must not change
-        image.set_type(pyvips().GValue.blob_type, _PROFILE, self.icc_profile)
+        image.set_type(pyvips().GValue.blob_type, icc.VIPS_FIELD, self.icc_profile)
         return image
 
 
@@ -137,25 +134,27 @@ def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Flo
     result = np.empty(pixels.shape, np.float32)
     height = max(_STRIP // pixels.shape[1], 1)
     for top in range(0, len(pixels), height):
-        result[top : top + height] = convert(_unit(pixels[top : top + height]))
+        result[top : top + height] = convert(_as_unit(pixels[top : top + height]))
     return result
 
 
-def _unit(pixels: NDArray[Any]) -> Floats:
+def _as_unit(pixels: NDArray[Any]) -> Floats:
+    """Pixels of any dtype as float32 in [0, 1]."""
     white = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
     unit: Floats = np.clip(np.divide(pixels, white, dtype=np.float32), 0, 1)
     return unit
 
 
-def _image(pixels: NDArray[Any]) -> Any:
-    """A libvips image of 16 bits."""
-    sixteen = np.rint(_unit(pixels) * _WHITE).astype(np.uint16)
+def _to_vips(pixels: NDArray[Any]) -> Any:
+    """Pixels of any dtype as a libvips image of 16 bits."""
+    sixteen = np.rint(_as_unit(pixels) * _WHITE).astype(np.uint16)
     height, width, channels = sixteen.shape
     image = pyvips().Image.new_from_memory(sixteen.data, width, height, channels, "ushort")
     return image.copy(interpretation="rgb16")
 
 
-def _pixels(image: Any) -> Floats:
+def _from_vips(image: Any) -> Floats:
+    """A libvips image of 16 bits as float32 in [0, 1]."""
     values = np.frombuffer(image.write_to_memory(), np.uint16).reshape(image.height, image.width, 3)
     unit: Floats = np.divide(values, _WHITE, dtype=np.float32)
     return unit

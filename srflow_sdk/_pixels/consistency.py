@@ -15,9 +15,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._pixels import Floats
 from srflow_sdk.errors import ArgumentError
-
-Floats = NDArray[np.float32]
 
 REDUCE_CONTEXT = 2
 """LR rows next to a cut whose reduction needs HR rows beyond it."""

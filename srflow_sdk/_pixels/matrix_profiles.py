@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from srflow_sdk._files import icc
+from srflow_sdk._pixels import Floats
 
-_TAG_TABLE = 128  # after the header (section 7.3)
+_TAG_TABLE = icc.HEADER_BYTES  # section 7.3
 _LOOKUP_TABLES = (b"A2B0", b"A2B1")  # profiles that have these mean them, and the matrix as an approximation
 _SINGULAR = 1e-5
 _MOST_SAMPLES = 65536
@@ -41,12 +42,12 @@ class MatrixProfile:
     to_linear_srgb: NDArray[np.floating[Any]] = field(repr=False)  # 3×3
 
     def to_srgb(self, values: Floats) -> Floats:
-        """Values of the profile as sRGB, float32 h×w×3 in [0, 1]."""
+        """From values of the profile to sRGB, float32 h×w×3 in [0, 1]."""
         linear = np.stack([curve.linear(values[..., c]) for c, curve in enumerate(self.curves)], axis=-1)
         return _SRGB_CURVE.values(_times(linear, self.to_linear_srgb))
 
     def from_srgb(self, srgb: Floats) -> Floats:
-        """SRGB as values of the profile, float32 h×w×3 in [0, 1]."""
+        """Values of the profile from sRGB, float32 h×w×3 in [0, 1]."""
         linear = _times(_SRGB_CURVE.linear(srgb), np.linalg.inv(self.to_linear_srgb))
         return np.stack([curve.values(linear[..., c]) for c, curve in enumerate(self.curves)], axis=-1)
 
@@ -82,7 +83,7 @@ class _Parametric:
         with np.errstate(over="ignore"):  # curves that nobody means may leave the range of float32; they are clipped
             power = np.power(np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g))
         line = values * np.float32(self.c) + np.float32(self.f)
-        return _unit(np.where(values >= self.d, power + np.float32(self.e), line))
+        return _clipped(np.where(values >= self.d, power + np.float32(self.e), line))
 
     def values(self, linear: Floats) -> Floats:
         with np.errstate(over="ignore"):
@@ -90,7 +91,7 @@ class _Parametric:
             root = np.power(np.maximum(linear - np.float32(self.e), 0), np.float32(1 / self.g))
         power = (root - np.float32(self.b)) / np.float32(self.a)
         line = (linear - np.float32(self.f)) / np.float32(self.c) if self.c > 0 else np.float32(self.d)
-        return _unit(np.where(linear >= bend, power, line))
+        return _clipped(np.where(linear >= bend, power, line))
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,9 @@ def _parametric(tag: memoryview) -> _Curve | None:
 def _times(colours: Floats, matrix: NDArray[np.floating[Any]]) -> Floats:
     """Each colour multiplied by the matrix, clipped to [0, 1]."""
     flat = colours.reshape(-1, 3) @ matrix.T.astype(np.float32)
-    return _unit(flat.reshape(colours.shape))
+    return _clipped(flat.reshape(colours.shape))
 
 
-def _unit(values: Floats) -> Floats:
+def _clipped(values: Floats) -> Floats:
     clipped: Floats = np.clip(values, 0, 1, dtype=np.float32)
     return clipped

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Floats = NDArray[np.float32]
+from srflow_sdk._pixels import Floats
 
 ENLARGE_CONTEXT = 3
 """Rows of the small picture above and below a cut that enlarging depends on."""

@@ -149,7 +149,7 @@ def test_kernels_tell_their_output_s_shape(ort_library: Path) -> None:
     [
         ("scale_map", "softplus", 'scale_map is "softplus"; it must be exp, sigmoid or tanh'),
         ("order", "both", 'order is "both"; it must be scale_first or shift_first'),
-        ("begin", [1, 2], "begin must be a list of one integer"),
+        ("begin", [1, 2], "attribute begin must be one integer"),
         ("begin", [24], "begin and end are 24 and 24; 0 <= begin < end must hold"),
         ("clamp", 0.0, "clamp is 0.000000; for the tanh map it must be positive and finite"),
         ("clamp", -1.0, "clamp is -1.000000; for the tanh map it must be positive and finite"),
@@ -186,7 +186,7 @@ def test_tail_names_the_input_that_does_not_fit(ort_library: Path, name: str) ->
 def test_tail_refuses_a_step_that_the_level_does_not_have(ort_library: Path) -> None:
     inputs = models.tail_inputs()
     attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {"begin": [36], "end": [48]}
-    with pytest.raises(Exception, match="begin and end are 36 and 48"):
+    with pytest.raises(Exception, match="attribute end is 48, but injector_scale has 36 channels"):
         models.run(models.op_model("FlowStepTail", inputs, attributes), inputs, ort_library)
 
 

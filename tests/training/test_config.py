@@ -1,5 +1,7 @@
 """Shapes and switches that follow from a configuration."""
 
+import dataclasses
+
 import pytest
 
 from srflow_sdk.errors import ArgumentError
@@ -65,8 +67,24 @@ def test_variants_mix():
         ({"clamp": 0.0}, "positive"),
         ({"clamp": [0.5, 0.6]}, "clamp has 2 values"),
         ({"clamp": "tight"}, "clamp is 'tight'"),
+        ({"clamp": True}, "clamp is True; a valid number"),
+        ({"steps": True}, "steps is True; a valid integer"),
+        ({"steps": "4"}, "steps is '4'; a valid integer"),
+        ({"transition_steps": -1}, "transition_steps is -1; it must be at least 0"),
+        ({"level_feature": 1}, "level_feature is 1; a valid boolean"),
+        ({"stacked_blocks": 4}, "stacked_blocks is 4; a list of numbers"),
+        ({"split_levels": [1.0]}, r"split_levels is \[1.0\]; a valid integer"),
     ],
 )
 def test_bad_values_are_named(overrides, message):
     with pytest.raises(ArgumentError, match=message):
         SRFlowConfig.of_variant("bounded", **overrides)
+    if "kernel" not in overrides:
+        with pytest.raises(ArgumentError, match=message):
+            SRFlowConfig.from_dict(overrides)
+
+
+def test_lists_of_json_become_tuples():
+    config = SRFlowConfig(stacked_blocks=[0, 2], clamp=[0.5, 0.6, 0.7])
+    assert (config.stacked_blocks, config.clamp) == ((0, 2), (0.5, 0.6, 0.7))
+    assert {config: 1}[dataclasses.replace(config)] == 1

@@ -165,7 +165,9 @@ TEST(Attributes, WithoutMeaningAreRefusedInOneLine) {
   EXPECT_EQ(refusal([](TailFields& f) { f.scale_map = "cube"; }),
             "srflow: FlowStepTail step: attribute scale_map is \"cube\"; it must be exp, sigmoid or tanh\n");
   EXPECT_NE(refusal([](TailFields& f) { f.order = ""; }).find("attribute order is \"\""), std::string::npos);
-  EXPECT_NE(refusal([](TailFields& f) { f.clamp = 0; }).find("attribute clamp is 0"), std::string::npos);
+  EXPECT_EQ(refusal([](TailFields& f) { f.clamp = 0; }),
+            "srflow: FlowStepTail step: attribute clamp is 0.000000; "
+            "for the tanh map it must be positive and finite\n");
   EXPECT_NE(refusal([](TailFields& f) { f.end = 12; }).find("0 <= begin < end"), std::string::npos);
   EXPECT_NE(refusal([](TailFields& f) { f.count = 4; }).find("attribute end is missing"), std::string::npos);
   EXPECT_NE(refusal([](TailFields& f) { f.begin_type = PluginFieldType::kFLOAT32; }).find("begin must be one integer"),

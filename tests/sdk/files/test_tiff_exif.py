@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
-from srflow_sdk._files import Metadata, is_whole, read_image, read_provenance, write_image, writing
+from srflow_sdk._files import Metadata, is_whole, read_image, read_provenance, tiff, write_image, writing
 from tests.sdk.files.pictures import picture, profile
 from tests.sdk.files.test_provenance import EXAMPLE
 
@@ -24,9 +27,9 @@ def exif_of(order: str = "<") -> Image.Exif:
     exif = Image.Exif()
     exif.endian = order
     exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION] = "Acme", "someone", "a hill"
-    taking = exif.get_ifd(EXIF_IFD)
-    taking.update({DATE: "2024:05:06 07:08:09", MAKER_NOTE: b"secret" * 20, 0x8827: 200, 0xA434: "A lens"})
-    taking.update({PIXEL_WIDTH: 9, PIXEL_HEIGHT: 9, COLOUR_SPACE: 65535})
+    exif_ifd = exif.get_ifd(EXIF_IFD)
+    exif_ifd.update({DATE: "2024:05:06 07:08:09", MAKER_NOTE: b"secret" * 20, 0x8827: 200, 0xA434: "A lens"})
+    exif_ifd.update({PIXEL_WIDTH: 9, PIXEL_HEIGHT: 9, COLOUR_SPACE: 65535})
     exif.get_ifd(GPS_IFD).update({1: "N", 2: (52.0, 30.0, 1.5), 3: "E", 4: (13.0, 24.0, 0.0)})
     return exif
 
@@ -77,14 +80,14 @@ def test_what_pillow_wrote_travels_on(tmp_path: Path, suffix: str) -> None:
         image.load()
         exif = image.getexif()
         assert (exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION]) == ("Acme", "someone", "a hill")
-        taking = exif.get_ifd(EXIF_IFD)
-        assert (taking[DATE], taking[0x8827], taking[PIXEL_WIDTH], taking[COLOUR_SPACE]) == (
+        exif_ifd = exif.get_ifd(EXIF_IFD)
+        assert (exif_ifd[DATE], exif_ifd[0x8827], exif_ifd[PIXEL_WIDTH], exif_ifd[COLOUR_SPACE]) == (
             "2024:05:06 07:08:09",
             200,
             56,
             1,
         )
-        assert MAKER_NOTE not in taking
+        assert MAKER_NOTE not in exif_ifd
         assert exif.get_ifd(GPS_IFD)[4] == (13.0, 24.0, 0.0)
         assert image.size == (56, 40)
 
@@ -144,6 +147,37 @@ def test_long_values_are_left_out_and_others_stay(tmp_path: Path, size: int) -> 
     with Image.open(tmp_path / "b.jpg") as image:
         assert image.getexif()[MAKE] == "Acme"
         assert image.getexif().get_ifd(EXIF_IFD)[DATE] == "2024:05:06 07:08:09"
+
+
+def test_text_and_fractions_stay_as_they_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[COPYRIGHT] = "© Ünal".encode()
+    exif.endian = "<"
+    exif.get_ifd(EXIF_IFD)[0x829D] = IFDRational(14, 5)
+    fraction, reduced = struct.pack("<II", 28, 10), struct.pack("<II", 14, 5)
+    block = exif.tobytes()
+    assert reduced in block
+    write_image(tmp_path / "a.tif", picture(), metadata=Metadata(exif=block.replace(reduced, fraction)))
+    file = read_image(tmp_path / "a.tif")
+    write_image(tmp_path / "b.tif", file.pixels, metadata=file.metadata)
+    written = (tmp_path / "b.tif").read_bytes()
+    assert "© Ünal".encode() in written
+    assert fraction in written
+
+
+def test_entries_that_each_claim_the_whole_file_take_no_memory(tmp_path: Path) -> None:
+    size = 1 << 20
+    tags = [(0x9000 + number, 7, size, 8) for number in range(1000)]
+    exif_ifd = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    tiff_ifd = struct.pack("<HHHIII", 1, EXIF_IFD, 4, 1, 26, 0)
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + tiff_ifd + exif_ifd + bytes(size))
+    tracemalloc.start()
+    try:
+        assert tiff.read_exif(path) is None
+        assert tracemalloc.get_traced_memory()[1] < size
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("block", [b"", b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"])

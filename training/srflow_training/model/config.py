@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from srflow_sdk.errors import ArgumentError
 
@@ -15,6 +18,10 @@ AffineOrder = Literal["scale_first", "shift_first"]
 Resize = Literal["nearest", "bilinear"]
 ImageBase = Literal["none", "bicubic"]
 TrunkSkip = Literal["last_block", "first_conv"]
+
+Count = Annotated[int, Field(ge=1)]
+Integers = Annotated[tuple[int, ...], Strict(False)]  # JSON and YAML have lists
+Numbers = Annotated[tuple[float, ...], Strict(False)]
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 SCALES = (4, 8, 16)
@@ -60,43 +67,31 @@ class SRFlowConfig:
     """
 
     scale: int = 4
-    levels: int = 3
-    steps: int = 16
-    transition_steps: int = 2
-    hidden: int = 64
-    nf: int = 64
-    growth: int = 32
-    blocks: int = 23
+    levels: Count = 3
+    steps: Count = 16
+    transition_steps: Annotated[int, Field(ge=0)] = 2
+    hidden: Count = 64
+    nf: Count = 64
+    growth: Count = 32
+    blocks: Count = 23
     trunk_skip: TrunkSkip = "last_block"
-    stacked_blocks: tuple[int, ...] = (1, 8, 15, 22)
+    stacked_blocks: Integers = (1, 8, 15, 22)
     level_feature: bool = True
     feature_resize: Resize = "nearest"
     net_actnorm: bool = True
     net_middle_kernel: int = 1
     scale_map: ScaleMap = "tanh"
     affine_order: AffineOrder = "shift_first"
-    clamp: float | tuple[float, ...] = 0.7
+    clamp: float | Numbers = 0.7
     split_clamp: float | None = 2.0
-    split_levels: tuple[int, ...] = (1, 2)
+    split_levels: Integers = (1, 2)
     image_base: ImageBase = "none"
 
     def __post_init__(self) -> None:
-        if isinstance(self.clamp, list):
-            object.__setattr__(self, "clamp", tuple(self.clamp))
-        for name in ("stacked_blocks", "split_levels"):
-            value = getattr(self, name)
-            if not isinstance(value, (list, tuple)):
-                raise ArgumentError(f"{name} is {value!r}; a list of numbers was expected")
-            object.__setattr__(self, name, tuple(value))
         for field in fields(self):
-            _check_type(field.name, str(field.type), getattr(self, field.name))
+            object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
         if self.scale not in SCALES:
             raise ArgumentError(f"scale is {self.scale}; SRFlow networks here are ×4, ×8 or ×16")
-        for name in ("levels", "steps", "hidden", "nf", "growth", "blocks"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.transition_steps < 0:
-            raise ArgumentError(f"transition_steps is {self.transition_steps}; it must be at least 0")
         if len(set(self.stacked_blocks)) < len(self.stacked_blocks):
             raise ArgumentError(f"stacked_blocks is {list(self.stacked_blocks)}; a block is named twice")
         if any(not 0 <= block < self.blocks for block in self.stacked_blocks):
@@ -109,15 +104,6 @@ class SRFlowConfig:
             raise ArgumentError("the flow has no condition: set level_feature or name stacked_blocks")
         if self.net_middle_kernel not in (1, 3):
             raise ArgumentError(f"net_middle_kernel is {self.net_middle_kernel}; it is 1 or 3")
-        for name, kind in (
-            ("scale_map", ScaleMap),
-            ("affine_order", AffineOrder),
-            ("feature_resize", Resize),
-            ("trunk_skip", TrunkSkip),
-            ("image_base", ImageBase),
-        ):
-            if getattr(self, name) not in get_args(kind):
-                raise ArgumentError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(get_args(kind))}")
         clamps = self.clamp if isinstance(self.clamp, tuple) else (self.clamp,)
         if len(clamps) not in (1, self.levels):
             raise ArgumentError(f"clamp has {len(clamps)} values; give one, or one for each of {self.levels} levels")
@@ -135,9 +121,7 @@ class SRFlowConfig:
         for name in overrides:
             if name not in known:
                 raise ArgumentError(f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}")
-        for field in fields(cls):
-            if field.name in overrides:
-                _check_type(field.name, str(field.type), overrides[field.name])
+            overrides[name] = _checked(name, overrides[name])
         scale = overrides.get("scale", 4)
         levels = overrides.setdefault("levels", scale.bit_length())  # ×4: 3, ×8: 4, ×16: 5
         blocks = overrides.setdefault("blocks", 23)
@@ -199,30 +183,32 @@ class SRFlowConfig:
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ArgumentError(f"unknown network fields: {', '.join(sorted(unknown))}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ArgumentError(f"a network field has the wrong type: {error}") from error
+        return cls(**values)
 
 
-def _check_type(name: str, annotation: str, value: object) -> None:
-    """Raises: ArgumentError."""
-    parts = value if isinstance(value, (list, tuple)) and "tuple" in annotation else (value,)
-    if not all(_is_a(annotation, part) for part in parts):
-        raise ArgumentError(f"{name} is {value!r}; {annotation} was expected")
+@cache
+def _validators() -> dict[str, TypeAdapter[Any]]:
+    """A strict pydantic validator for each field: neither true nor "4" is a number."""
+    hints = get_type_hints(SRFlowConfig, include_extras=True)
+    return {name: TypeAdapter(hint, config=ConfigDict(strict=True)) for name, hint in hints.items()}
 
 
-def _is_a(annotation: str, value: object) -> bool:
-    """Whether a value is what a numeric annotation says; other annotations are checked where they are used."""
-    if annotation == "bool":
-        return isinstance(value, bool)
-    if annotation in ("int", "tuple[int, ...]"):
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation == "float | None" and value is None:
-        return True
-    if annotation in ("float", "float | None", "float | tuple[float, ...]"):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return True
+def _checked(name: str, value: object) -> Any:
+    """The value of a field, lists as tuples. Raises: ArgumentError for a wrong type, an unknown word, too few."""
+    try:
+        return _validators()[name].validate_python(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        allowed = problem.get("ctx", {})
+        if "expected" in allowed:
+            why = f"it is one of {', '.join(get_args(get_type_hints(SRFlowConfig)[name]))}"
+        elif "ge" in allowed:
+            why = f"it must be at least {allowed['ge']}"
+        elif problem["type"] == "tuple_type":
+            why = "a list of numbers was expected"
+        else:
+            why = f"{problem['msg'].removeprefix('Input should be ')} was expected"
+        raise ArgumentError(f"{name} is {value!r}; {why}") from error
 
 
 _VARIANT_FIELDS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,111 @@
+// What the flow ops demand of their attributes and shapes, in the same words for every runtime that they are part of.
+//
+// For the host, and not for a kernel's source: it uses the standard library. An extent that is not known yet is −1, as
+// in TensorRT, and fits anything.
+#ifndef SRFLOW_CHECKS_H_
+#define SRFLOW_CHECKS_H_
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "srflow/flow_ops.h"
+
+namespace srflow {
+
+// A user's mistake: what() says what is wrong and what would be right. Never leaves the library; its runtime is told.
+class Refusal : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+using Shape = std::vector<std::int64_t>;
+constexpr std::int64_t kUnknown = -1;
+
+inline std::string text_of(const Shape& shape) {
+  std::string joined = shape.empty() ? "a scalar" : "";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    joined += (axis ? "x" : "") + (shape[axis] == kUnknown ? "?" : std::to_string(shape[axis]));
+  return joined;
+}
+
+inline void expect_shape(const std::string& name, const Shape& shape, const Shape& wanted) {
+  bool fits = shape.size() == wanted.size();
+  for (std::size_t axis = 0; fits && axis < shape.size(); ++axis)
+    fits = shape[axis] == kUnknown || wanted[axis] == kUnknown || shape[axis] == wanted[axis];
+  if (!fits) throw Refusal(name + " is " + text_of(shape) + "; it must be " + text_of(wanted));
+}
+
+inline Refusal not_one_integer(const std::string& name) {
+  return Refusal("attribute " + name + " must be one integer");
+}
+
+inline ScaleMap scale_map_of(const std::string& text) {
+  ScaleMap scale_map;
+  if (!parse_scale_map(text.c_str(), &scale_map))
+    throw Refusal("attribute scale_map is \"" + text + "\"; it must be exp, sigmoid or tanh");
+  return scale_map;
+}
+
+inline AffineOrder order_of(const std::string& text) {
+  AffineOrder order;
+  if (!parse_order(text.c_str(), &order))
+    throw Refusal("attribute order is \"" + text + "\"; it must be scale_first or shift_first");
+  return order;
+}
+
+inline void check_tail_attributes(ScaleMap scale_map, float clamp, std::int64_t begin, std::int64_t end) {
+  if (scale_map == ScaleMap::kTanh && !(clamp > 0.0f && std::isfinite(clamp)))
+    throw Refusal("attribute clamp is " + std::to_string(clamp) + "; for the tanh map it must be positive and finite");
+  if (begin < 0 || end <= begin)
+    throw Refusal("attributes begin and end are " + std::to_string(begin) + " and " + std::to_string(end) +
+                  "; 0 <= begin < end must hold");
+}
+
+inline void check_split_attributes(float bound) {
+  if (!(bound >= 0.0f && std::isfinite(bound)))
+    throw Refusal("attribute bound is " + std::to_string(bound) + "; it must be positive and finite, or 0 for none");
+}
+
+// The first extent of an input that may have one for all of the batch.
+inline std::int64_t one_or_batch(const Shape& shape, std::int64_t batch) {
+  return !shape.empty() && shape[0] == 1 ? 1 : batch;
+}
+
+// inputs: h, head, injector_scale, injector_shift, mixing_weight, mixing_bias.
+inline void check_tail_shapes(const std::array<Shape, 6>& inputs, std::int64_t begin, std::int64_t end) {
+  const auto& [h, head, injector_scale, injector_shift, mixing_weight, mixing_bias] = inputs;
+  const std::int64_t channels = end - begin;
+  expect_shape("h", h, {kUnknown, channels, kUnknown, kUnknown});
+  const std::int64_t batch = h[0], height = h[2], width = h[3];
+  expect_shape("head", head, {batch, 2 * (channels - channels / 2), height, width});
+  expect_shape("injector_scale", injector_scale, {one_or_batch(injector_scale, batch), kUnknown, height, width});
+  expect_shape("injector_shift", injector_shift, injector_scale);
+  if (injector_scale[1] != kUnknown && injector_scale[1] < end)
+    throw Refusal("attribute end is " + std::to_string(end) + ", but injector_scale has " +
+                  std::to_string(injector_scale[1]) + " channels");
+  expect_shape("mixing_weight", mixing_weight, {channels, channels, 1, 1});
+  expect_shape("mixing_bias", mixing_bias, {channels});
+}
+
+// inputs: h, head, noise, tau.
+inline void check_split_shapes(const std::array<Shape, 4>& inputs) {
+  const auto& [h, head, noise, tau] = inputs;
+  const auto twice = [](std::int64_t extent) { return extent == kUnknown ? kUnknown : 2 * extent; };
+  const auto known = [](std::int64_t one, std::int64_t other) { return one == kUnknown ? other : one; };
+  expect_shape("h", h, {kUnknown, kUnknown, kUnknown, kUnknown});
+  if (h[1] != kUnknown && h[1] % 4 != 0)
+    throw Refusal("h has " + std::to_string(h[1]) + " channels; they must be a multiple of 4");
+  expect_shape("noise", noise, {h[0], kUnknown, twice(h[2]), twice(h[3])});
+  const std::int64_t batch = known(h[0], noise[0]);
+  const std::int64_t height = known(twice(h[2]), noise[2]), width = known(twice(h[3]), noise[3]);
+  expect_shape("head", head, {batch, twice(noise[1]), height, width});
+  expect_shape("tau", tau, {one_or_batch(tau, batch)});
+}
+
+}  // namespace srflow
+
+#endif  // SRFLOW_CHECKS_H_
