@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.measuring import LrPsnrMeter
 from srflow_sdk._drawing.rows import RowBuffer
+from srflow_sdk._images import from_unit
 from srflow_sdk._pixels.consistency import CONTEXT, projected
-from srflow_sdk.images import from_unit
 
 
 class Finishing:

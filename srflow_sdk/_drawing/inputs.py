@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._files import read_image
+from srflow_sdk._images import ImageKind, InMemoryImage, unpacked
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.images import ImageKind, InMemoryImage, unpacked
 
 PathLike = str | os.PathLike[str]
 

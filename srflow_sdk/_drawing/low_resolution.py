@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.rows import RowSource
+from srflow_sdk._images import ImageKind, luma, to_unit
 from srflow_sdk._pixels.colour import ColourConversion, conversion_for
 from srflow_sdk._pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
-from srflow_sdk.images import ImageKind, luma, to_unit
 from srflow_sdk.tiles import padded_size
 
 

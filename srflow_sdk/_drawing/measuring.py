@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from srflow_sdk._drawing.inputs import PathLike, loaded
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.rows import ArrayRows, RowBuffer
+from srflow_sdk._images import InMemoryImage, to_unit
 from srflow_sdk._pixels.consistency import REDUCE_CONTEXT, LrPsnr, reduced
 from srflow_sdk.errors import ImageError
-from srflow_sdk.images import InMemoryImage, to_unit
 
 _BAND = 64  # LR rows that are compared at a time, so that no copy of a large answer is made
 

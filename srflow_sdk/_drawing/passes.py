@@ -16,8 +16,8 @@ from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import Progress, Request
+from srflow_sdk._images import from_unit
 from srflow_sdk.backends import Conditioning
-from srflow_sdk.images import from_unit
 from srflow_sdk.tiles import Tile, tile_rows
 
 if TYPE_CHECKING:

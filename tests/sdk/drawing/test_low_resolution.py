@@ -9,8 +9,8 @@ from PIL import Image, ImageCms
 
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.rows import ArrayRows
+from srflow_sdk._images import ImageKind
 from srflow_sdk._pixels.colour import conversion_for
-from srflow_sdk.images import ImageKind
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import DISPLAY_P3, SRGB_CURVE, matrix_profile
