@@ -89,14 +89,14 @@ def _read_manifest(directory: Path) -> bytes:
 
 def _verify_file(directory: Path, name: str, *, size: int, sha256: str) -> None:
     path = directory / name
-    mend = "fetch or export the bundle again"
+    fix = "fetch or export the bundle again"
     try:
         if not path.is_file():
-            raise BundleError(f"{directory}: {name} is missing; {mend}")
+            raise BundleError(f"{directory}: {name} is missing; {fix}")
         actual = path.stat().st_size
         if actual != size:
-            raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {mend}")
+            raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {fix}")
         if file_sha256(path) != sha256:
-            raise BundleError(f"{directory}: {name} differs from what was exported (its sha256 is another); {mend}")
+            raise BundleError(f"{directory}: {name} differs from what was exported (its sha256 is another); {fix}")
     except OSError as error:
         raise BundleError(f"{directory}: {name} cannot be read: {error}") from error

@@ -218,7 +218,7 @@ def upscale(
 @click.command(cls=_Command, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="srflow-doctor")
 def doctor() -> None:
-    """Say what this machine can run, why not the rest, and the command that mends it.
+    """Say what this machine can run, why not the rest, and the command that fixes it.
 
     Exit status: 0 if upscaling on the CPU works, 1 if not.
     """

@@ -15,8 +15,9 @@ from srflow_sdk._drawing.passes import draw
 from srflow_sdk._drawing.requests import DrawOptions, Reduce, make_request, takes_draw_keywords
 from srflow_sdk._drawing.rows import ArrayRows
 from srflow_sdk._images import ImageKind
+from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk.backends import Conditioning
-from srflow_sdk.errors import OutOfMemoryError, memory_errors_typed
+from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.tiles import Tile
 
 if TYPE_CHECKING:

@@ -18,11 +18,7 @@ library's error as its cause.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import re
-from collections.abc import Iterator
-from types import ModuleType
 
 
 class SRFlowError(Exception):
@@ -99,25 +95,3 @@ class CancelledError(SRFlowError):
 
 class MissingExtraError(SRFlowError):
     """An optional part of the installation is needed and absent; the message has the pip command that brings it."""
-
-
-@contextlib.contextmanager
-def memory_errors_typed(what: str) -> Iterator[None]:
-    """Turn a MemoryError in the block into an OutOfMemoryError: "memory ran out {what}"."""
-    try:
-        yield
-    except MemoryError as error:
-        raise OutOfMemoryError(f"memory ran out {what}") from error
-
-
-def require_extra(module: str, extra: str) -> ModuleType:
-    """Import and return a module that an extra brings.
-
-    Raises: MissingExtraError, one line that names the pip command, if it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f'{error.name or module} is not installed, and this needs it: pip install "srflow-sdk[{extra}]"'
-        ) from error

@@ -16,10 +16,11 @@ from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS
 from srflow_sdk._images import InMemoryImage
+from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.encoding import Encoding, ImageT
-from srflow_sdk.errors import ArgumentError, memory_errors_typed
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.tiles import TileSize, check_tile
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
-from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError, require_extra
+from srflow_sdk._raising import require_extra
+from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:

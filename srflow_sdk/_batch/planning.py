@@ -332,8 +332,8 @@ def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
                 other = writers.setdefault(key, source)
                 if other is not source:
                     why = " where a disk ignores case" if key.startswith("folded") else ""
-                    mend = _way_apart(other, source)
-                    raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {mend}")
+                    fix = _way_apart(other, source)
+                    raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {fix}")
 
 
 def _way_apart(one: Path, other: Path) -> str:

@@ -13,7 +13,7 @@ class Check:
     """One line of the doctor.
 
     state: "ok"; "missing" for an optional part that is absent; "problem" for what is there, or must be, and is broken.
-    basic: whether upscaling on the CPU depends on it. mends: purpose and command, the likeliest first; a purpose may be
+    basic: whether upscaling on the CPU depends on it. fixes: purpose and command, the likeliest first; a purpose may be
     empty.
     """
 
@@ -21,7 +21,7 @@ class Check:
     state: State
     detail: str
     basic: bool = False
-    mends: tuple[tuple[str, str], ...] = ()
+    fixes: tuple[tuple[str, str], ...] = ()
 
 
 def upscaled(answer: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What this machine can run, why not the rest, and the command that mends it: the checks of srflow-doctor."""
+"""What this machine can run, why not the rest, and the command that fixes it: the checks of srflow-doctor."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def report(check: Check) -> str:
         break_on_hyphens=False,
     )
     # A command is never wrapped: it is there to be copied.
-    lines += [f"{indent}mend{f' ({purpose})' if purpose else ''}: {command}" for purpose, command in check.mends]
+    lines += [f"{indent}fix{f' ({purpose})' if purpose else ''}: {command}" for purpose, command in check.fixes]
     return "\n".join(lines)
 
 
@@ -102,7 +102,7 @@ def _check_model() -> Check:
     except SRFlowError as error:
         return Check(name="embedded model", state="problem", detail=str(error), basic=True)
     except ImportError as error:  # numpy, absent or broken
-        return Check(name="embedded model", state="problem", detail=str(error), basic=True, mends=(("", REINSTALL),))
+        return Check(name="embedded model", state="problem", detail=str(error), basic=True, fixes=(("", REINSTALL),))
     manifest = bundle.manifest
     detail = f"{manifest.name}, ×{manifest.scale}, {manifest.precision}, tau {manifest.default_tau:g}; files verified"
     return Check(name="embedded model", state="ok", detail=detail, basic=True)
@@ -114,7 +114,7 @@ def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:
     purposes = [("for the CPU", installs.CPU), ("for NVIDIA GPUs", installs.GPU)]
     if wants_gpu:
         purposes.reverse()
-    mends = tuple((purpose, installs.mend_command(claims, keep=keep)) for purpose, keep in purposes)
+    fixes = tuple((purpose, installs.fix_command(claims, keep=keep)) for purpose, keep in purposes)
     broken = "error" in runtime
     active = runtime["error"] if broken else _active(runtime)
     if clash:
@@ -127,10 +127,10 @@ def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:
         detail = f"{claims[0]} is installed and broken{lost}: {active}"
     elif broken:
         detail = f"not installed: {active}"
-        mends = tuple((purpose, f"pip install {keep}") for purpose, keep in purposes)
+        fixes = tuple((purpose, f"pip install {keep}") for purpose, keep in purposes)
     else:
         return Check(name="ONNX Runtime", state="ok", detail=active)
-    return Check(name="ONNX Runtime", state="problem", detail=detail, mends=mends)
+    return Check(name="ONNX Runtime", state="problem", detail=detail, fixes=fixes)
 
 
 def _active(runtime: dict[str, Any]) -> str:
@@ -148,8 +148,8 @@ def _check_cpu() -> Check:
 
 def _check_image_files(answer: dict[str, Any]) -> Check:
     if "error" in answer:
-        mend = "pip install --force-reinstall pyvips pyvips-binary"
-        return Check(name="image files", state="problem", detail=answer["error"], basic=True, mends=(("", mend),))
+        fix = "pip install --force-reinstall pyvips pyvips-binary"
+        return Check(name="image files", state="problem", detail=answer["error"], basic=True, fixes=(("", fix),))
     formats = answer["formats"]
     readable = ", ".join(name for name, reads in formats.items() if reads)
     missing = [name for name, reads in formats.items() if not reads]
@@ -179,14 +179,14 @@ def _check_cuda(runtime: dict[str, Any], driver: dict[str, Any]) -> Check:
         detail = f"the active ONNX Runtime ({runtime['package']}) is built without CUDA"
         if "error" in driver:
             return Check(name=name, state="missing", detail=f"{detail}, and there is no GPU to use")
-        mend = installs.mend_command(installs.find_claims(), keep=installs.GPU)
-        return Check(name=name, state="missing", detail=detail, mends=(("", mend),))
+        fix = installs.fix_command(installs.find_claims(), keep=installs.GPU)
+        return Check(name=name, state="missing", detail=detail, fixes=(("", fix),))
     libraries = ask("cuda_libraries")
     if "error" in libraries:
         major = str(runtime["cuda"]).partition(".")[0] or "?"
         detail = f"CUDA {major} or cuDNN is not installed: {libraries['error']}"
-        mend = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
-        return Check(name=name, state="missing", detail=detail, mends=(("", mend),))
+        fix = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+        return Check(name=name, state="missing", detail=detail, fixes=(("", fix),))
     if "error" in driver:
         return Check(name=name, state="missing", detail="CUDA is installed, and there is no GPU to use")
     return judged(name, ask("upscale", "cuda"))
@@ -196,8 +196,8 @@ def _check_tensorrt(name: str, module: str, extra: str, answer: dict[str, Any], 
     if "error" in answer:
         absent = f"No module named '{module}'" in answer["error"]
         detail = "not installed" if absent else answer["error"]
-        mends = (("", f'pip install "{DISTRIBUTION}[{extra}]"'),)
-        return Check(name=name, state="missing" if absent else "problem", detail=detail, mends=mends)
+        fixes = (("", f'pip install "{DISTRIBUTION}[{extra}]"'),)
+        return Check(name=name, state="missing" if absent else "problem", detail=detail, fixes=fixes)
     if "error" in driver:
         return Check(name=name, state="missing", detail=f"{module} {answer['version']}, but no GPU to run engines on")
     return Check(name=name, state="ok", detail=f"{module} {answer['version']} on {driver['gpus'][0]}")
@@ -225,8 +225,8 @@ def _check_extra(extra: str) -> Check:
     if not absent:
         return Check(name=command, state="ok", detail=", ".join(present))
     detail = f"not installed: {', '.join(absent)}"
-    mend = f'pip install "{DISTRIBUTION}[{extra}]"'
-    return Check(name=command, state="missing", detail=detail, mends=(("", mend),))
+    fix = f'pip install "{DISTRIBUTION}[{extra}]"'
+    return Check(name=command, state="missing", detail=detail, fixes=(("", fix),))
 
 
 def _requirements(extra: str) -> list[str]:

@@ -50,7 +50,7 @@ def clashing(claims: Iterable[Claim]) -> list[Claim]:
     return [claim for claim in claims if folders.count(claim.folder) > 1]
 
 
-def mend_command(claims: Iterable[Claim], *, keep: str) -> str:
+def fix_command(claims: Iterable[Claim], *, keep: str) -> str:
     """The command that leaves `keep` alone and whole, whatever was there.
 
     Both are uninstalled first, because pip leaves the files of either behind otherwise; `--no-deps`, because the

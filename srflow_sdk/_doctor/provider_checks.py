@@ -28,8 +28,8 @@ def check_tensorrt_provider(runtime: dict[str, Any], driver: dict[str, Any], ask
         return Check(name=name, state="missing", detail=_NO_RUNTIME)
     if "TensorrtExecutionProvider" not in runtime["providers"]:
         detail = f"the active ONNX Runtime ({runtime['package']}) is built without TensorRT"
-        mends = () if "error" in driver else (("", installs.mend_command(installs.find_claims(), keep=installs.GPU)),)
-        return Check(name=name, state="missing", detail=detail, mends=mends)
+        fixes = () if "error" in driver else (("", installs.fix_command(installs.find_claims(), keep=installs.GPU)),)
+        return Check(name=name, state="missing", detail=detail, fixes=fixes)
     library = ask("tensorrt_provider")
     if "error" in library:
         return Check(name=name, state="missing", detail=library["error"])
@@ -50,8 +50,8 @@ def check_plugin(device: PluginDevice, runtime: dict[str, Any], driver: dict[str
         return Check(name=name, state="missing", detail=_NO_RUNTIME)
     plugin = ask("plugin_provider", device)
     if plugin.get("installed") is False:
-        mends = (("", plugin["mend"]),)
-        return Check(name=name, state="missing", detail=f"not installed; it needs {plugin['needs']}", mends=mends)
+        fixes = (("", plugin["fix"]),)
+        return Check(name=name, state="missing", detail=f"not installed; it needs {plugin['needs']}", fixes=fixes)
     if device == "rtx" and "error" in driver:
         detail = "it is installed, and there is no NVIDIA GPU to use"
         return Check(name=name, state="missing", detail=detail)

@@ -19,9 +19,10 @@ from srflow_sdk._drawing.requests import DrawOptions, make_request
 from srflow_sdk._drawing.rows import StreamedRows
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk._images import ImageKind
+from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk._version import __version__
-from srflow_sdk.errors import ArgumentError, memory_errors_typed
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import Tile, padded_size, tile_rows
 

@@ -73,12 +73,12 @@ def _warn(device: str, error: SRFlowError) -> None:
 
 
 def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backend:
-    backend, mend = _activated(bundle, device, threads=threads)
+    backend, fix = _activated(bundle, device, threads=threads)
     if device in _TRUSTED or not takes_test_image(backend, bundle.manifest):
         return backend
     try:
         with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
-            check_agreement(backend, reference, bundle.manifest, mend=mend)
+            check_agreement(backend, reference, bundle.manifest, fix=fix)
     except BaseException:
         backend.deactivate()
         raise
@@ -108,4 +108,4 @@ def _activated(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> tup
                 f'{error}; the engines in {bundle.path} need no ONNX Runtime: device="tensorrt" runs them'
             ) from error
         raise
-    return backend, backend.mend
+    return backend, backend.fix

@@ -44,11 +44,11 @@ def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float
     return -10 * math.log10(error) if error else math.inf
 
 
-def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, mend: str) -> None:
-    """Raises: DeviceError, ending in the mend, if an active backend gives another picture than an active reference."""
+def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, fix: str) -> None:
+    """Raises: DeviceError, ending in the fix, if an active backend gives another picture than an active reference."""
     found = agreement(backend, reference, manifest)
     if found < LEAST_DB:
         raise DeviceError(
             f"{backend.device} computes another picture than {reference.device} ({found:.0f} dB, where rounding leaves "
-            f"{LEAST_DB:.0f} at least), so it is not used; {mend}"
+            f"{LEAST_DB:.0f} at least), so it is not used; {fix}"
         )

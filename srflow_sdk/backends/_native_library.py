@@ -20,7 +20,7 @@ VARIABLE = "SRFLOW_NATIVE_LIBRARY"
 """Environment variable that names the library; empty: do without, also where one lies beside the package."""
 
 _log = logging.getLogger(__name__)
-_MEND = f"build it again (docs/native.md), or run without it: {VARIABLE}="
+_FIX = f"build it again (docs/native.md), or run without it: {VARIABLE}="
 _FILES = {"darwin": "libsrflow_ort.dylib"}
 _BESIDE = Path(__file__).resolve().parent.parent / "native"
 
@@ -51,7 +51,7 @@ def register(options: Any, path: Path) -> None:
     try:
         options.register_custom_ops_library(str(path))
     except Exception as error:  # ORT's exceptions have no common base but Exception
-        raise DeviceError(f"ONNX Runtime cannot use {path}: {' '.join(str(error).split())[:300]}; {_MEND}") from error
+        raise DeviceError(f"ONNX Runtime cannot use {path}: {' '.join(str(error).split())[:300]}; {_FIX}") from error
     _log.info("flow operations run in %s", path)
 
 
@@ -61,11 +61,11 @@ def check_native_library(path: Path, *, version: str) -> None:
         built_for = ctypes.CDLL(str(path)).srflow_version
     except (OSError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise DeviceError(f"{path} is not a library that can be used: {reason}; {_MEND}") from error
+        raise DeviceError(f"{path} is not a library that can be used: {reason}; {_FIX}") from error
     built_for.restype = ctypes.c_char_p
     found = bytes(built_for()).decode(errors="replace")
     if found != version:
-        raise DeviceError(f"{path} is of srflow-sdk {found}, and this is {version}; {_MEND}")
+        raise DeviceError(f"{path} is of srflow-sdk {found}, and this is {version}; {_FIX}")
 
 
 def runs_on_cuda(path: Path) -> bool:

@@ -95,9 +95,9 @@ class OnnxRuntimeBackend(Backend):
         return self._provider.limits
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """What to do where the device does not do what it should."""
-        return self._provider.mend
+        return self._provider.fix
 
     def activate_impl(self) -> None:
         self._provider.prepare()
@@ -173,7 +173,7 @@ class OnnxRuntimeBackend(Backend):
             session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if provider.provider != CPU:
-                raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.mend}") from error
+                raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.fix}") from error
             raise BundleError(
                 f"{path} is not a graph that ONNX Runtime {ort.__version__} can load: {one_line(error)}; "
                 "export the bundle again, or pip install -U onnxruntime"
@@ -213,7 +213,7 @@ def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Prov
 def _check_runs_there(session: Any, provider: Provider, name: str) -> None:
     """ONNX Runtime makes a session without a provider that does not start, or that takes no node, and says nothing."""
     if provider.provider not in session.get_providers():
-        raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {provider.mend}")
+        raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {provider.fix}")
     try:
         taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
     except (AttributeError, RuntimeError):  # an ONNX Runtime that does not record it
@@ -221,7 +221,7 @@ def _check_runs_there(session: Any, provider: Provider, name: str) -> None:
     if provider.provider not in taken:
         raise DeviceError(
             f"{provider.title} runs no part of {name} (ONNX Runtime gave all of it to "
-            f"{', '.join(sorted(taken)) or 'nobody'}); {provider.mend}"
+            f"{', '.join(sorted(taken)) or 'nobody'}); {provider.fix}"
         )
 
 

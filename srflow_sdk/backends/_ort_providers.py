@@ -32,7 +32,7 @@ _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 class Provider(ABC):
     """What runs a bundle's graphs in ONNX Runtime. :meth:`prepare` comes first, then :meth:`configure` for each graph.
 
-    device: our name. provider: ONNX Runtime's. title: for people. mend: what to do where it does not start.
+    device: our name. provider: ONNX Runtime's. title: for people. fix: what to do where it does not start.
     memory: ONNX Runtime's name of the memory where the encoder's outputs stay. gpu: as :attr:`Backend.gpu`.
     limits: as :attr:`Backend.window_limits`. one_at_a_time: held during runs, by providers that need it.
     """
@@ -40,14 +40,14 @@ class Provider(ABC):
     device: OrtDevice
     provider: str
     title: str
-    mend: str
+    fix: str
     memory: Literal["cpu", "cuda"] = "cpu"
     gpu: int | None = None
     limits: LrProfile | None = None
     one_at_a_time: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     def prepare(self) -> None:
-        """Load what it needs. Raises: DeviceError, with the mend, if that cannot be had."""
+        """Load what it needs. Raises: DeviceError, with the fix, if that cannot be had."""
         onnxruntime()
 
     @abstractmethod
@@ -64,7 +64,7 @@ class CpuProvider(Provider):
     device = "cpu"
     provider = CPU
     title = "ONNX Runtime"
-    mend = "pip install -U onnxruntime"
+    fix = "pip install -U onnxruntime"
 
     def configure(self, options: Any, graph: str) -> list[Any]:
         return [CPU]
@@ -76,7 +76,7 @@ class CudaProvider(Provider):
     device = "cuda"
     provider = CUDA
     title = "CUDA"
-    mend = (
+    fix = (
         "install the GPU build in place of the CPU one (pip uninstall onnxruntime; pip install onnxruntime-gpu), check "
         'the NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
     )
@@ -85,9 +85,7 @@ class CudaProvider(Provider):
 
     def prepare(self) -> None:
         if not cuda_offered():
-            raise DeviceError(
-                f"the installed ONNX Runtime {onnxruntime().__version__} has no CUDA support; {self.mend}"
-            )
+            raise DeviceError(f"the installed ONNX Runtime {onnxruntime().__version__} has no CUDA support; {self.fix}")
         preload_cuda()
 
     def configure(self, options: Any, graph: str) -> list[Any]:
@@ -109,7 +107,7 @@ class TensorRTProvider(Provider):
 
     def __init__(self, bundle: Bundle) -> None:
         command = first_command(bundle, runtime="tensorrt", compute_capability=None)
-        self.mend = f'use device="cuda", or build engines: {command}; srflow-doctor says more'
+        self.fix = f'use device="cuda", or build engines: {command}; srflow-doctor says more'
         self._bundle = bundle
         self._cache: Path | None = None
         self.limits = self._profile = bundle.manifest.default_profile
@@ -119,11 +117,11 @@ class TensorRTProvider(Provider):
         if precision != "fp32":
             raise DeviceError(
                 f"{self.title} builds no strongly typed engines, so it would not keep the types of a bundle of "
-                f"{precision}; {self.mend}"
+                f"{precision}; {self.fix}"
             )
         ort = onnxruntime()
         if TENSORRT not in ort.get_available_providers():
-            raise DeviceError(f"the installed ONNX Runtime {ort.__version__} has no TensorRT support; {self.mend}")
+            raise DeviceError(f"the installed ONNX Runtime {ort.__version__} has no TensorRT support; {self.fix}")
         preload_cuda()
         version = tensorrt_library_version()
         self._cache = cache_folder(
@@ -148,9 +146,9 @@ def onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise DeviceError(f"ONNX Runtime cannot be imported: {one_line(error)}; srflow-doctor says the mend") from error
+        raise DeviceError(f"ONNX Runtime cannot be imported: {one_line(error)}; srflow-doctor says the fix") from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        raise DeviceError("ONNX Runtime is broken: the module is there, its files are not; srflow-doctor says the mend")
+        raise DeviceError("ONNX Runtime is broken: the module is there, its files are not; srflow-doctor says the fix")
     return onnxruntime
 
 

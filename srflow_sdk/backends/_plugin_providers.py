@@ -40,7 +40,7 @@ class Plugin:
     memory: Literal["cpu", "cuda"] = "cpu"
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """The command that installs it."""
         return f"pip install {self.distributions[0]}"
 
@@ -149,7 +149,7 @@ class PluginProvider(Provider):
         self.device = plugin.device
         self.provider = plugin.provider
         self.title = f"ONNX Runtime's {plugin.title} provider"
-        self.mend = f'it needs {plugin.needs}; use device="cpu", or update it: pip install -U {plugin.distributions[0]}'
+        self.fix = f'it needs {plugin.needs}; use device="cpu", or update it: pip install -U {plugin.distributions[0]}'
         self.memory = plugin.memory
         self.gpu = 0 if plugin.memory == "cuda" else None
         if plugin.device == "webgpu":
@@ -163,7 +163,7 @@ class PluginProvider(Provider):
     def prepare(self) -> None:
         found = find_devices(self.plugin)
         if not found:
-            raise DeviceError(f"{self.title} offers no device on this machine; {self.mend}; srflow-doctor says more")
+            raise DeviceError(f"{self.title} offers no device on this machine; {self.fix}; srflow-doctor says more")
         self._chosen = found[0]
 
     def configure(self, options: Any, graph: str) -> None:
@@ -204,7 +204,7 @@ def _register(plugin: Plugin) -> None:
             return
         if not plugin.installed:
             raise DeviceError(
-                f"{plugin.title} is not installed: {plugin.mend}. It needs {plugin.needs}; srflow-doctor says more"
+                f"{plugin.title} is not installed: {plugin.fix}. It needs {plugin.needs}; srflow-doctor says more"
             )
         ort = onnxruntime()
         oldest = ".".join(map(str, _OLDEST_RUNTIME))

@@ -53,22 +53,26 @@ def _public_modules() -> Iterator[ModuleType]:
 
 
 def _of_module(module: ModuleType) -> Iterator[str]:
-    for name in sorted(_names(module)):
-        yield from _of_value(f"{module.__name__}.{name}", getattr(module, name))
+    for name, source in sorted(_names(module).items()):
+        path = f"{module.__name__}.{name}"
+        if source is None:
+            yield from _of_value(path, getattr(module, name))
+        else:
+            yield f"{path} = {source}"
 
 
-def _names(module: ModuleType) -> list[str]:
-    """What a module offers: its `__all__`, else what it defines itself at its top level, by its source."""
+def _names(module: ModuleType) -> dict[str, str | None]:
+    """What a module offers: its `__all__`, else what it defines itself at its top level, values with their source."""
     if hasattr(module, "__all__"):
-        return list(module.__all__)
-    names: list[str] = []
+        return dict.fromkeys(module.__all__)
+    names: dict[str, str | None] = {}
     for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.append(node.name)
-        elif isinstance(node, ast.AnnAssign | ast.Assign):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names[node.name] = None
+        elif isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return [name for name in names if not name.startswith("_")]
+            names |= {target.id: ast.unparse(node.value) for target in targets if isinstance(target, ast.Name)}
+    return {name: source for name, source in names.items() if not name.startswith("_")}
 
 
 def _of_value(path: str, value: Any) -> Iterator[str]:

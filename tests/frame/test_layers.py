@@ -14,7 +14,7 @@ from .bare_environment import ROOT
 PACKAGE = "srflow_sdk"
 LAYERS = [  # from the bottom; a name is a module or a package of srflow_sdk with all that is in it
     {"_system", "_version", "_device_names", "_lazy_names", "_psnr_bounds", "errors"},
-    {"engine_records", "_images", "latents", "_machine"},
+    {"_raising", "engine_records", "_images", "latents", "_machine"},
     {"tiles", "_files", "_engine_shapes"},
     {"manifest", "_pixels"},
     {"bundle"},

@@ -44,7 +44,7 @@ def doctor_block(stdout: str, name: str) -> str:
     return next(block for block in blocks.split("\0") if name in block.splitlines()[0])
 
 
-def test_doctor_recognises_the_clash_says_what_is_active_and_prints_the_mend(make_bare: MakeBare) -> None:
+def test_doctor_recognises_the_clash_says_what_is_active_and_prints_the_fix(make_bare: MakeBare) -> None:
     bare = make_bare()
     add_gpu_record(bare.site_packages)
     done = bare.run("srflow-doctor")
@@ -52,8 +52,8 @@ def test_doctor_recognises_the_clash_says_what_is_active_and_prints_the_mend(mak
     assert block.startswith("problem")
     assert "onnxruntime-gpu 1.31.1 overwrite each other" in " ".join(block.split())
     assert "active is: onnxruntime 1." in " ".join(block.split())
-    assert f"mend (for the CPU): {BOTH_AWAY}onnxruntime\n" in block + "\n"
-    assert f"mend (for NVIDIA GPUs): {BOTH_AWAY}onnxruntime-gpu\n" in block + "\n"
+    assert f"fix (for the CPU): {BOTH_AWAY}onnxruntime\n" in block + "\n"
+    assert f"fix (for NVIDIA GPUs): {BOTH_AWAY}onnxruntime-gpu\n" in block + "\n"
     assert done.returncode == 0, "upscaling on the CPU still works"
 
 

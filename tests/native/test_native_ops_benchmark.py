@@ -52,11 +52,11 @@ def test_an_op_s_bytes_are_those_of_its_tensors(
         assert {name: moved for name, (_, moved) in found.items()} == {op: sum(tensor.nbytes for tensor in tensors)}
 
 
-@pytest.mark.parametrize(("size", "mend"), [(63, 62), (1, 2), (-4, 2)])
-def test_a_size_that_no_sampler_takes_is_one_line(size: int, mend: int) -> None:
+@pytest.mark.parametrize(("size", "fix"), [(63, 62), (1, 2), (-4, 2)])
+def test_a_size_that_no_sampler_takes_is_one_line(size: int, fix: int) -> None:
     script = str(ROOT / "benchmarks" / "native_ops.py")
     command = [sys.executable, script, "--library", "none.so", f"--size={size}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr == f"native_ops.py: --size {size} is no multiple of 2; try --size {mend}\n"
+    assert result.stderr == f"native_ops.py: --size {size} is no multiple of 2; try --size {fix}\n"

@@ -101,7 +101,7 @@ def test_an_edited_manifest_is_refused(target: Path) -> None:
         Bundle.open(target)
 
 
-def test_a_newer_schema_names_what_can_be_read_and_the_mend(target: Path) -> None:
+def test_a_newer_schema_names_what_can_be_read_and_the_fix(target: Path) -> None:
     write_stub_bundle(target)
     edit(target, lambda raw: raw.update(schema=2, scale="a newer SDK may mean anything"))
     with pytest.raises(BundleError, match=r"schema 2.*reads schemas 1 to 1.*pip install -U srflow-sdk"):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from srflow_sdk import errors
+from srflow_sdk import _raising, errors
 
 
 def test_everything_raised_on_purpose_has_one_base() -> None:
@@ -30,12 +30,12 @@ def test_the_tree_at_the_top_of_the_module_is_the_hierarchy() -> None:
 
 
 def test_a_module_that_is_there_is_returned() -> None:
-    assert errors.require_extra("json", "train") is json
+    assert _raising.require_extra("json", "train") is json
 
 
 def test_a_missing_extra_is_one_line_with_the_pip_command() -> None:
     with pytest.raises(errors.MissingExtraError, match=r'absent_module.*pip install "srflow-sdk\[train\]"') as error:
-        errors.require_extra("absent_module", "train")
+        _raising.require_extra("absent_module", "train")
     assert "\n" not in str(error.value)
 
 

@@ -185,7 +185,7 @@ def test_less_memory_makes_tiles_smaller_than_the_backends_best() -> None:
     assert core_size("auto", **options, budget=1 << 40, limits=LIMITS) == 48
 
 
-def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the_mend() -> None:
+def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the_fix() -> None:
     assert limited(None, 128, 160) is None
     with pytest.raises(DeviceError, match=r"the image, 160×130, is more than the 160×128.*tile=112.*24x32,64x80,160"):
         limited(None, 130, 160)

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from srflow_sdk.errors import ArgumentError, SRFlowError, require_extra
+from srflow_sdk._raising import require_extra
+from srflow_sdk.errors import ArgumentError, SRFlowError
 
 
 def _require_all() -> Any:

@@ -29,7 +29,7 @@ from srflow_training.settings import RunSettings, dump_settings, first_differenc
 
 _logger = logging.getLogger(__name__)
 
-_MEND = "lower schedule.learning_rate, add schedule.warmup, or train the bounded variant"
+_FIX = "lower schedule.learning_rate, add schedule.warmup, or train the bounded variant"
 _FREE_ON_RESUME = {
     "schedule": {"iterations", "learning_rate", "save_every", "log_every", "validate_every", "keep"},
     "data": {"workers", "cache"},
@@ -190,9 +190,9 @@ class Trainer:
         if self.fabric.is_global_zero:
             _logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
         if self.skipped_in_a_row >= _MAX_SKIPPED:
-            mend = f"--resume, and {_MEND}" if self.states.files() else _MEND
+            fix = f"--resume, and {_FIX}" if self.states.files() else _FIX
             raise DivergedError(
-                f"{self.skipped_in_a_row} steps in a row were not finite at iteration {self.iteration}: {mend}"
+                f"{self.skipped_in_a_row} steps in a row were not finite at iteration {self.iteration}: {fix}"
             )
 
     def _start_from_files(self) -> None:
@@ -234,7 +234,7 @@ class Trainer:
         """Write state and checkpoint. Raises: DivergedError, keeping the last ones, if weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise DivergedError(
-                f"the weights are not finite at iteration {self.iteration}: the last good state is kept: {_MEND}"
+                f"the weights are not finite at iteration {self.iteration}: the last good state is kept: {_FIX}"
             )
         if self.fabric.is_global_zero:
             state = {
@@ -353,8 +353,8 @@ def _copy(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
     """The weights of a file. Raises: CheckpointError naming the fields that differ."""
     theirs, ours = (_shape_of(model) for model in (source, target))
     if different := [name for name in ours if theirs.get(name) != ours[name]]:
-        mend = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
-        raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {mend}")
+        fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
+        raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")
     target.load_state_dict(source.state_dict())
 
 

@@ -31,10 +31,10 @@ def check_profile(profile: LrProfile, manifest: Manifest) -> None:
     multiple = manifest.size_multiple
     for size in (profile.min, profile.opt, profile.max):
         if any(side % multiple for side in size):
-            mend = tiles.padded_size(size[0], multiple), tiles.padded_size(size[1], multiple)
+            fix = tiles.padded_size(size[0], multiple), tiles.padded_size(size[1], multiple)
             raise ArgumentError(
                 f"--shapes {profile}: this model takes LR sides that are multiples of {multiple}, and "
-                f"{_size_text(size)} is not; write {_size_text(mend)}"
+                f"{_size_text(size)} is not; write {_size_text(fix)}"
             )
 
 

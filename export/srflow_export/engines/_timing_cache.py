@@ -13,15 +13,15 @@ logger = logging.getLogger(__name__)
 
 def read_measurements(file: Path) -> bytes:
     """A timing cache's content, empty where there is no such file. Raises: ArgumentError if it cannot be read."""
-    mend = "name another file with --timing-cache"
+    fix = "name another file with --timing-cache"
     try:
         if file.is_file():
             return file.read_bytes()
         if file.exists():
-            raise ArgumentError(f"{file} is no file, so that no measurements can be kept in it; {mend}")
+            raise ArgumentError(f"{file} is no file, so that no measurements can be kept in it; {fix}")
     except OSError as error:
         raise ArgumentError(
-            f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {mend}"
+            f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {fix}"
         ) from error
     return b""
 

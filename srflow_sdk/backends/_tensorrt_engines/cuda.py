@@ -31,19 +31,19 @@ class CudaGpu:
 
     @classmethod
     def open(cls, number: int = 0) -> CudaGpu:
-        """Raises: DeviceError without cuda-bindings, driver, or such a GPU; it says the mend."""
+        """Raises: DeviceError without cuda-bindings, driver, or such a GPU; it says the fix."""
         try:
             runtime = importlib.import_module(_MODULE)
         except ImportError as error:
             raise DeviceError(f"engines need cuda-bindings ({error}): pip install cuda-bindings") from error
         gpu = cls(runtime, number)
-        mend = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
+        fix = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
         try:
             (count,) = gpu.call("cudaGetDeviceCount")
         except DeviceError as error:
-            raise DeviceError(f"CUDA finds no GPU here ({error}); {mend}") from error
+            raise DeviceError(f"CUDA finds no GPU here ({error}); {fix}") from error
         if number >= count:
-            raise DeviceError(f"there is no GPU {number}: CUDA shows {count}, numbered from 0; {mend}")
+            raise DeviceError(f"there is no GPU {number}: CUDA shows {count}, numbered from 0; {fix}")
         return gpu
 
     @contextlib.contextmanager

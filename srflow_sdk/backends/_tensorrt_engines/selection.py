@@ -1,4 +1,4 @@
-"""Which of a bundle's engines this machine can run, and why not the others, with the command that mends it."""
+"""Which of a bundle's engines this machine can run, and why not the others, with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu:
     """The first engines of the manifest that this machine can run.
 
     runtime: take only this library's; None takes any. gpu: the GPU's number among those that CUDA shows this process.
-    Raises: DeviceError, which says of each pair of engines why it cannot run, and the mend.
+    Raises: DeviceError, which says of each pair of engines why it cannot run, and the fix.
     """
     found = find_gpu(gpu)
     records = [record for record in bundle.manifest.engines if runtime in (None, record.runtime)]

@@ -42,7 +42,7 @@ def test_an_engine_as_expected_passes():
         (OUTPUTS, INPUTS, "input level1_coupling is missing; .*output lr is missing"),
     ],
 )
-def test_each_difference_is_named_with_the_file_and_the_mend(inputs, outputs, words):
+def test_each_difference_is_named_with_the_file_and_the_fix(inputs, outputs, words):
     with pytest.raises(BundleError, match=f"^engines/a.engine is not .*{words}.*srflow-export$"):
         check_engine(Engine(), inputs=inputs, outputs=outputs, where="engines/a.engine")
 

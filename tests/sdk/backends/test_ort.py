@@ -105,9 +105,7 @@ def test_graphs_that_do_not_fit_together_are_a_bundle_error(tmp_path: Path, bund
         open_backend(write(tmp_path / "c.srflow", encoder, sampler, latent_levels=fewer), device="cpu")
 
 
-def test_cuda_that_is_not_there_is_a_device_error_with_the_mend(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cuda_that_is_not_there_is_a_device_error_with_the_fix(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort_providers, "cuda_offered", lambda: False)
     with pytest.raises(DeviceError, match=r"pip install onnxruntime-gpu.*srflow-doctor"):
         open_backend(bundle, device="cuda")

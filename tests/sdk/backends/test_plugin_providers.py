@@ -51,7 +51,7 @@ def test_an_absent_package_is_refused_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setattr(plugin_providers, "_registered", set())
     monkeypatch.setattr(Plugin, "installed", property(lambda _self: False))
-    with pytest.raises(DeviceError, match=f"is not installed: {PLUGINS[device].mend}.*It needs"):
+    with pytest.raises(DeviceError, match=f"is not installed: {PLUGINS[device].fix}.*It needs"):
         open_backend(bundle, device=device)
 
 

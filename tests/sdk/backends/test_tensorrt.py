@@ -200,7 +200,7 @@ def test_the_apps_own_choice_of_a_gpu_is_put_back(
         assert machine.gpu.cudaGetDevice()[1] == 1
 
 
-def test_sizes_outside_of_the_profile_are_refused_with_the_mend(machine: EngineMachine, engine_bundle: Bundle) -> None:
+def test_sizes_outside_of_the_profile_are_refused_with_the_fix(machine: EngineMachine, engine_bundle: Bundle) -> None:
     with TensorRTBackend(engine_bundle) as backend:
         assert backend.window_limits == LrProfile(min=(20, 20), opt=(40, 40), max=(64, 64))
         for height, width in ((18, 40), (40, 66)):

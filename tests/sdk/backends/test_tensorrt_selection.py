@@ -64,7 +64,7 @@ def test_a_machine_without_a_gpu_is_told_so(machine: EngineMachine, engine_bundl
 
 
 @pytest.mark.parametrize(
-    ("runtime", "mend"),
+    ("runtime", "fix"),
     [
         ("tensorrt", 'TensorRT 11.1.0.106, which is not installed: pip install "tensorrt==11.1.0.106"'),
         ("tensorrt_rtx", 'TensorRT-RTX 1.7.1.116, which is not installed: pip install "tensorrt-rtx-cu13==1.7.1.116"'),
@@ -76,14 +76,14 @@ def test_a_library_that_is_not_installed_is_named_with_its_version(
     tiny_bundle: Path,
     tmp_path: Path,
     runtime: Any,
-    mend: str,
+    fix: str,
 ) -> None:
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)
     monkeypatch.delitem(sys.modules, runtime)
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "meta_path", [])
     assert not tensorrt_offered(bundle)
-    assert mend in refused(machine, bundle)
+    assert fix in refused(machine, bundle)
 
 
 def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(
@@ -97,7 +97,7 @@ def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(
     assert "TensorRT cannot be imported (Could not find: libnvinfer.so.11); install it again: pip install" in text
 
 
-def test_another_version_is_refused_with_both_mends(machine: EngineMachine, engine_bundle: Bundle) -> None:
+def test_another_version_is_refused_with_both_fixes(machine: EngineMachine, engine_bundle: Bundle) -> None:
     machine.install(__version__="11.2.0.1")
     text = refused(machine, engine_bundle)
     assert "built by TensorRT 11.1.0.106, and 11.2.0.1 is installed" in text

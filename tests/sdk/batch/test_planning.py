@@ -221,15 +221,15 @@ def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "mend"), [("b/photo.png", "two directories"), ("a/photo.jpeg", r'--name "\{stem\}_\{ending\}')]
+    ("second", "fix"), [("b/photo.png", "two directories"), ("a/photo.jpeg", r'--name "\{stem\}_\{ending\}')]
 )
-def test_two_inputs_of_one_output_are_refused(second: str, mend: str) -> None:
-    with pytest.raises(ArgumentError, match=rf"would both be written to out/photo\.png; .*{mend}"):
+def test_two_inputs_of_one_output_are_refused(second: str, fix: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"would both be written to out/photo\.png; .*{fix}"):
         targets(["a/photo.jpg", second], "out")
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "mend"),
+    ("first", "second", "fix"),
     [
         ("A.jpg", "a.jpg", "rename one"),
         ("A.jpg", "a.png", r'--name "\{stem\}_\{ending\}'),
@@ -238,9 +238,9 @@ def test_two_inputs_of_one_output_are_refused(second: str, mend: str) -> None:
     ],
 )
 def test_names_that_some_disks_take_for_one_are_refused_everywhere(
-    tmp_path: Path, first: str, second: str, mend: str
+    tmp_path: Path, first: str, second: str, fix: str
 ) -> None:
-    with pytest.raises(ArgumentError, match=f"would both be written to .* where a disk ignores case; .*{mend}"):
+    with pytest.raises(ArgumentError, match=f"would both be written to .* where a disk ignores case; .*{fix}"):
         targets([first, second], tmp_path / "out")
     tree(tmp_path / "out", f"{Path(first).stem}.png", f"{Path(second).stem}.png")
     with pytest.raises(ArgumentError, match="would both be written"):

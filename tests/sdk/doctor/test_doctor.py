@@ -20,7 +20,7 @@ GPU_RUNTIME = {
 DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
 WORKS = {"size": [128, 128], "seconds": 0.1}
 EQUAL = {**WORKS, "decibels": 130.2}
-ABSENT = {"installed": False, "version": "", "needs": "hardware", "mend": "pip install it"}
+ABSENT = {"installed": False, "version": "", "needs": "hardware", "fix": "pip install it"}
 FORMATS = dict.fromkeys(("PNG", "JPEG", "WebP", "TIFF", "GIF", "AVIF"), True)
 NO_DRIVER = {"error": "libcuda.so.1: cannot open shared object file: No such file or directory"}
 
@@ -57,14 +57,14 @@ def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(monkeypatch: pytest
 def test_a_gpu_with_the_cpu_runtime_is_told_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     check = diagnose(monkeypatch, nvidia_driver=DRIVER)["upscale on CUDA"]
     assert check.state == "missing"
-    assert check.mends[0][1].endswith("--no-deps onnxruntime-gpu")
+    assert check.fixes[0][1].endswith("--no-deps onnxruntime-gpu")
 
 
 def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     libraries = {"error": "libcublasLt.so.13: cannot open shared object file: No such file or directory"}
     check = diagnose(monkeypatch, onnxruntime=GPU_RUNTIME, nvidia_driver=DRIVER, cuda_libraries=libraries)
     assert "libcublasLt.so.13" in check["upscale on CUDA"].detail
-    assert "onnxruntime-gpu[cuda,cudnn]" in check["upscale on CUDA"].mends[0][1]
+    assert "onnxruntime-gpu[cuda,cudnn]" in check["upscale on CUDA"].fixes[0][1]
 
 
 def test_cuda_is_ok_only_if_it_really_upscales(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("srflow_sdk._doctor.onnxruntime_installs.find_claims", list)
     check = diagnose(monkeypatch, onnxruntime={"error": "No module named 'onnxruntime'"})["ONNX Runtime"]
     assert check.state == "problem"
-    assert check.mends[0] == ("for the CPU", "pip install onnxruntime")
+    assert check.fixes[0] == ("for the CPU", "pip install onnxruntime")
 
 
 @pytest.mark.parametrize("part", ["upscale_cpu", "libvips"])
@@ -107,10 +107,10 @@ def test_formats_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_report_is_aligned_and_never_breaks_a_command() -> None:
     command = "pip install " + "x" * 150
-    lines = report(Check(name="part", state="missing", detail="word " * 40, mends=(("why", command),))).splitlines()
+    lines = report(Check(name="part", state="missing", detail="word " * 40, fixes=(("why", command),))).splitlines()
     assert lines[0].startswith("missing  part             word")
     assert all(line.startswith(" " * 26 + "word") for line in lines[1:-1])
-    assert lines[-1] == " " * 26 + f"mend (why): {command}"
+    assert lines[-1] == " " * 26 + f"fix (why): {command}"
 
 
 def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:

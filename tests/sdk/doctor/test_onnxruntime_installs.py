@@ -3,7 +3,7 @@ from __future__ import annotations
 from importlib.metadata import Distribution
 from pathlib import Path
 
-from srflow_sdk._doctor.onnxruntime_installs import clashing, find_claims, mend_command
+from srflow_sdk._doctor.onnxruntime_installs import clashing, find_claims, fix_command
 
 
 def distribution(
@@ -52,9 +52,9 @@ def test_files_that_are_gone_are_counted(tmp_path: Path) -> None:
     assert find_claims(found)[0].missing == 2
 
 
-def test_the_mend_removes_all_that_claim_the_name_and_installs_one(tmp_path: Path) -> None:
+def test_the_fix_removes_all_that_claim_the_name_and_installs_one(tmp_path: Path) -> None:
     claims = find_claims([distribution(tmp_path, "onnxruntime-directml", "1.24.0", RUNTIME)])
-    assert mend_command(claims, keep="onnxruntime-gpu") == (
+    assert fix_command(claims, keep="onnxruntime-gpu") == (
         "pip uninstall -y onnxruntime onnxruntime-directml onnxruntime-gpu && "
         "pip install --force-reinstall --no-deps onnxruntime-gpu"
     )

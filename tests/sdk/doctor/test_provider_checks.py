@@ -16,7 +16,7 @@ BROKEN: dict[str, Any] = {"error": "no module"}
 DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
 NO_DRIVER = {"error": "no driver"}
 UPSCALED = {"size": [128, 128], "seconds": 0.25, "decibels": 131.0}
-FOUND = {"installed": True, "version": "1.8.1", "needs": "hardware", "mend": "pip install it", "devices": ["GPU, Arc"]}
+FOUND = {"installed": True, "version": "1.8.1", "needs": "hardware", "fix": "pip install it", "devices": ["GPU, Arc"]}
 
 
 def plugin(
@@ -40,8 +40,8 @@ def test_a_plugin_that_computes_the_cpus_picture_is_ok() -> None:
 
 
 def test_a_plugin_that_is_absent_has_a_command_and_says_what_it_needs() -> None:
-    check = plugin(plugin_provider={"installed": False, "needs": "a GPU", "mend": "pip install it"})
-    assert (check.state, check.detail, check.mends) == (
+    check = plugin(plugin_provider={"installed": False, "needs": "a GPU", "fix": "pip install it"})
+    assert (check.state, check.detail, check.fixes) == (
         "missing",
         "not installed; it needs a GPU",
         (("", "pip install it"),),
@@ -79,8 +79,8 @@ def test_without_onnx_runtime_nothing_is_asked() -> None:
 
 def test_tensorrt_in_onnx_runtime_needs_the_build_the_library_and_a_gpu() -> None:
     check = tensorrt(CPU_RUNTIME, NO_DRIVER)
-    assert (check.state, "built without TensorRT" in check.detail, check.mends) == ("missing", True, ())
-    assert tensorrt(CPU_RUNTIME, DRIVER).mends[0][1].endswith("onnxruntime-gpu")
+    assert (check.state, "built without TensorRT" in check.detail, check.fixes) == ("missing", True, ())
+    assert tensorrt(CPU_RUNTIME, DRIVER).fixes[0][1].endswith("onnxruntime-gpu")
     assert tensorrt(GPU_RUNTIME, DRIVER, {"error": "needs TensorRT 10"}).detail == "needs TensorRT 10"
     check = tensorrt(GPU_RUNTIME, NO_DRIVER, {"version": "10.15.1"})
     assert (check.state, "no GPU" in check.detail) == ("missing", True)
