@@ -10,9 +10,9 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from srflow_sdk._lazy_names import lazy_names
+
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest here
 
 if TYPE_CHECKING:
     from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
