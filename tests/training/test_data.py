@@ -177,7 +177,7 @@ def test_lr_files_that_are_missing_or_of_another_size_are_reported_and_their_pho
     assert len(crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"), reports=reports).photos) == 1
     assert len(reports) == 2
     assert "no LR image alone or alonex4" in reports[0]
-    assert "is 9×8 px; 1/4 of it is 8×8" in reports[1]
+    assert "is 9×8 px; 1/4 of the photograph is 8×8 px" in reports[1]
     (tmp_path / "hr" / "good.png").unlink()
     with pytest.raises(ImageError, match=r"no photograph can be used.*alone"):
         crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"))
@@ -332,7 +332,7 @@ def test_a_photograph_that_changes_its_size_meanwhile_is_passed_over(folder):
     crops = crops_of(folder)
     save(folder / "0" / "0.png", texture(120, 90))
     batches = [crops[iteration] for iteration in range(4)]
-    assert "90×120 where 120×90 were announced" in batches[-1].problems[0]
+    assert "90×120 pixels, but 120×90 by its header" in batches[-1].problems[0]
 
 
 def test_crops_travel_to_workers_without_the_report(folder):

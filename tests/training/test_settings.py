@@ -70,8 +70,8 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("schedule.iteration=3", "unknown field schedule.iteration; there are iterations, "),
-        ("schedul.iterations=3", "unknown field schedul; there are network, data, "),
+        ("schedule.iteration=3", "unknown field schedule.iteration; the fields are iterations, "),
+        ("schedul.iterations=3", "unknown field schedul; the fields are network, data, "),
         ("data.batch=many", "data.batch is 'many'"),
         ("data.batch=0", "data.batch is 0"),
         ("data.crop=20", "data.crop is 20.*multiples of 8"),
@@ -107,7 +107,7 @@ def test_wrong_settings_name_the_field(override, message):
         load_settings("x4-small", [override])
 
 
-def test_a_flows_field_is_no_encoders():
+def test_an_encoder_has_no_field_of_a_flow():
     with pytest.raises(ArgumentError, match=r"unknown field network\.hidden"):
         load_settings("rrdb-x4", ["network.hidden=3"])
 

@@ -211,7 +211,7 @@ def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
     assert len(Validation(tmp_path, scale=4, multiple=8, report=lines.append).crops) == 1
     assert len(lines) == 2
     assert "broken.png" in lines[0]
-    assert "small.png is smaller than 64 px" in lines[1]
+    assert "small.png: smaller than 64 px" in lines[1]
 
 
 def test_skipped_files_are_logged_if_nobody_asks(tmp_path, caplog):

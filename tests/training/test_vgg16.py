@@ -127,9 +127,9 @@ def test_the_distance_is_the_mean_over_layers_of_squared_distances_of_unit_vecto
 
 def test_images_must_fit_each_other_and_be_large_enough(pth_file):
     features = VGG16Features.open(pth_file)
-    with pytest.raises(ArgumentError, match="of one shape"):
+    with pytest.raises(ArgumentError, match="of the same shape"):
         features.distance(photo(64), photo(32))
-    with pytest.raises(ArgumentError, match="from 16×16 on"):
+    with pytest.raises(ArgumentError, match="at least 16×16"):
         features.distance(photo(8), photo(8))
 
 

@@ -1,6 +1,6 @@
 """Training and checkpoints of SRFlow, in PyTorch (`pip install "srflow-sdk[train]"`).
 
-Names are imported on first use, so that the command line can say what is missing where there is no torch.
+Names are imported on first use, so the command line can report a missing extra when torch is not installed.
 """
 
 from __future__ import annotations

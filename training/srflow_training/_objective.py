@@ -1,4 +1,4 @@
-"""What training minimises, each as one module: it is what several devices share and what `torch.compile` sees."""
+"""The training losses, each one module, so that Fabric can distribute it and `torch.compile` can compile it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from srflow_training.settings import Objective
 
 
 def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
-    """HR with the noise that it is trained with; noise: standard normal, like hr."""
+    """Add training noise to HR, with `settings.noise` as standard deviation; noise: standard normal, like hr."""
     return hr + noise * (settings.noise / 255)
 
 
 class FlowObjective(nn.Module):
-    """Negative log-likelihood of an SRFlow, and the L1 of its decoding at τ = 0 if that has a weight."""
+    """Negative log-likelihood of an SRFlow, optionally with a weighted L1 error of its decoding at τ = 0."""
 
     def __init__(self, model: SRFlow, settings: Objective) -> None:
         super().__init__()
         self.model, self.settings = model, settings
 
     def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
-        """hr: N×3×H×W and lr: N×3×h×w in [0, 1]; noise: standard normal, like hr. frozen: the LR encoder is not
-        trained. l1: the L1 of the decoding at τ = 0 is computed and added.
+        """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal, like hr.
 
+        frozen: do not train the LR encoder. l1: compute and add the L1 error of the decoding at τ = 0.
         Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; `l1`.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
@@ -45,12 +45,12 @@ class FlowObjective(nn.Module):
 
 
 class EncoderObjective(nn.Module):
-    """Mean absolute error of the RRDB's own image: how an LR encoder is pretrained."""
+    """Mean absolute error of the RRDB's own image, the loss that pretrains an LR encoder."""
 
     def __init__(self, model: RRDB, settings: Objective) -> None:
         super().__init__()
         self.model, self.settings = model, settings
 
     def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
-        """As :class:`FlowObjective`; returns `loss`, in [0, 1]."""
+        """Compute `loss`, for images in [0, 1]; arguments as for :meth:`FlowObjective.forward`."""
         return {"loss": (self.model(lr) - noisy(hr, noise, self.settings)).abs().mean()}

@@ -1,4 +1,4 @@
-"""The saved states of a run, from which it goes on exactly as if it had never stopped."""
+"""Saved states of a run. A run resumed from one continues exactly as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from srflow_sdk.errors import CheckpointError
 
 
 class States:
-    """`iteration-*.pt` files of a folder, each whole or not there; the newest `keep` are kept."""
+    """`iteration-*.pt` files in a folder, written atomically; only the newest `keep` are kept."""
 
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder, self.keep = folder, keep
 
     def clear_unfinished(self) -> None:
-        """Delete what a killed run had half written."""
+        """Delete partial files left by a killed run."""
         remove_all_stale_parts(self.folder)
 
     def files(self) -> list[Path]:
-        """Oldest first."""
+        """The state files, oldest first."""
         return sorted(self.folder.glob("iteration-*.pt"))
 
     def save(self, iteration: int, state: Mapping[str, Any]) -> None:
-        """Write, then remove what is older than the newest `keep`."""
+        """Write a state, then delete all but the newest `keep`."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -37,13 +37,13 @@ class States:
             file.unlink()
 
     def load(self) -> dict[str, Any]:
-        """The newest state, on the CPU. Raises: CheckpointError."""
+        """Load the newest state to the CPU. Raises: CheckpointError."""
         newest = self.files()[-1]
         try:
             state: dict[str, Any] = torch.load(newest, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever torch makes of a damaged file
+        except Exception as error:  # torch raises many types for a damaged file
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"{newest}: cannot be read ({reason}): delete it to resume from the one before"
+                f"{newest}: cannot be read ({reason}): delete it to resume from the previous state"
             ) from error
         return state

@@ -1,4 +1,4 @@
-"""Figures and pictures of photographs that are not trained on, while a run goes on."""
+"""Validation during a run: figures and pictures of photographs that are not trained on."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _MAGENTA = (1.0, 0.0, 1.0)
 class Validation:
     """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
 
-    multiple: of HR's height and width, which the network needs; at least 64 pixels are used.
-    report: is told of every file that is skipped, because it cannot be read or is too small.
+    multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a side.
+    report: called with one line for each skipped file, which cannot be read or is too small.
     Raises: ImageError if no photograph is left.
     """
 
@@ -46,10 +46,10 @@ class Validation:
             try:
                 photo = read_photo(path)
             except ImageError as error:
-                report(f"validation, skipped: {error}")
+                report(f"validation: skipped {error}")
                 continue
             if min(photo.shape[:2]) < least:
-                report(f"validation, skipped: {path} is smaller than {least} px")
+                report(f"validation: skipped {path}: smaller than {least} px")
                 continue
             self.crops.append(_centre(to_image(photo), _CROP, multiple=multiple))
             if len(self.crops) == _MOST:
@@ -58,11 +58,11 @@ class Validation:
             raise ImageError(f"{folder}: no photograph is at least {least} px high and wide: add larger ones")
 
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
-        """Means over the crops, by name; of values that are not finite, the number in all crops together.
+        """Measure figures by name: means over the crops, except for the total number of values that are not finite.
 
         An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR and SSIM at τ = 0, the
         other figures at τ = 0.8. An RRDB: PSNR and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
-        Samples are the runtime's of seed 0 (diversity: of seeds 0 and 1), so a model always gets the same figures.
+        Samples use the runtime's noise of seed 0 (diversity: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
             rows = [self._figures_of(model, hr) for hr in self.crops]
@@ -91,7 +91,7 @@ class Validation:
         }
 
     def grid(self, model: SRFlow | RRDB) -> Tensor:
-        """A picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
+        """Draw a picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
 
         Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an RRDB's image, HR.
         Crops under 128 pixels have a white margin; pixels that are not finite are magenta.
@@ -126,7 +126,7 @@ class _ConditionedFlow:
         return self.model.decode_conditioned(self.condition, latents).cpu()
 
     def bits_per_dimension(self, hr: Tensor) -> float:
-        """Negative log-likelihood of hr, 1×3×H×W, in bits for each of its values."""
+        """Negative log-likelihood of hr, 1×3×H×W, in bits per value."""
         nats = self.model.encode_conditioned(hr.to(self.device), self.condition)[1]
         return -float(nats) / (math.log(2) * hr.numel())
 
@@ -148,7 +148,7 @@ def _image_of(model: RRDB, lr: Tensor) -> Tensor:
 
 
 def _centre(image: Tensor, most: int, *, multiple: int) -> Tensor:
-    """The centre, at most `most` pixels a side, its sides multiples of `multiple`."""
+    """Crop the centre to at most `most` pixels a side, in multiples of `multiple`."""
     height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
     top, left = ((size - side) // 2 for size, side in zip(image.shape[2:], (height, width), strict=True))
     return image[..., top : top + height, left : left + width].contiguous()

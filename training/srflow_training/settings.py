@@ -1,4 +1,4 @@
-"""What a training run is: a YAML file of five sections, checked before anything starts."""
+"""Settings of a training run: a YAML file of five sections, validated before anything starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
 
 
 class _Section(BaseModel):
-    """Fields of one section; a field that is unknown, missing, of another type or out of range is named."""
+    """Fields of one section; errors name a field that is unknown, missing, of the wrong type or out of range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -28,18 +28,18 @@ class _Section(BaseModel):
 class DataSettings(_Section):
     """How training crops are taken.
 
-    crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops in an iteration, all devices together.
-    choose_of: each crop is the most detailed of this many of its photograph (sky and blur teach little).
+    crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops per iteration, over all devices.
+    choose_of: each crop is the most detailed of this many candidates in its photograph (sky and blur teach little).
     widest: photographs wider than this are halved until they are not (large ones are soft at full size); 0: never.
-    narrowest: halves that are at least this wide are used beside the photograph itself; 0: only the photograph.
-    flips: random mirroring, both ways. transposes: rows and columns exchanged at random.
-    hr_shift: HR moves by up to this many pixels against its LR image, both ways (for content transfer).
+    narrowest: halved copies at least this wide are used as well as the photograph itself; 0: only the photograph.
+    flips: random mirroring in both axes. transposes: random exchange of rows and columns.
+    hr_shift: HR is shifted by up to this many pixels against its LR image, in both axes (for content transfer).
     reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work on faces).
-    lr: folder of LR images, named as the HR ones (or with "x4" and the like appended), instead of making them.
-    late_crop, late_share: crops of this side in the last share of the iterations, fewer a batch, so that the cost
-    stays the same; 0: never. The inverse is used on larger images than it was trained on.
-    workers: processes that decode photographs, on every device. cache: folder for decoded photographs, from which
-    crops are read without decoding again (3 bytes a pixel); none if empty.
+    lr: folder of LR images to use instead of making them, named like the HR ones (or with the scale appended: "x4").
+    late_crop, late_share: side of the crops in the last share of the iterations, with fewer per batch for the same
+    cost; 0: never. Useful because the inverse is used on larger images than it was trained on.
+    workers: processes that decode photographs, per device. cache: folder that keeps decoded photographs, so that
+    crops need no decoding (3 bytes per pixel); empty: none.
     """
 
     crop: PositiveInt
@@ -60,22 +60,22 @@ class DataSettings(_Section):
     @model_validator(mode="after")
     def _files_fit_their_photographs(self) -> DataSettings:
         if self.lr and (self.widest or self.narrowest):
-            raise ValueError("lr: LR files fit their photographs at full size: set widest and narrowest to 0")
+            raise ValueError("lr: LR files only fit photographs at full size: set widest and narrowest to 0")
         return self
 
     def at(self, progress: float) -> tuple[int, int]:
-        """(crop, batch) when this share of the iterations is done."""
+        """Crop and batch when this share of the iterations is done."""
         if self.late_crop and progress >= 1 - self.late_share:
             return self.late_crop, max(1, round(self.batch * (self.crop / self.late_crop) ** 2))
         return self.crop, self.batch
 
 
 class Objective(_Section):
-    """What is minimised: for a flow the negative log-likelihood, in bits per HR pixel and channel; for an RRDB, L1.
+    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an RRDB's L1 error.
 
     noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
-    l1: weight of the mean absolute error of the decoding at τ = 0, in [0, 1], added to a flow's loss; it keeps
-    fidelity, and costs a decoding. l1_every: in every this many iterations only.
+    l1: weight of the mean absolute error of the decoding at τ = 0, for images in [0, 1], added to a flow's loss; it
+    keeps fidelity, at the cost of a decoding. l1_every: add it only once in this many iterations.
     """
 
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
@@ -87,15 +87,15 @@ class Schedule(_Section):
     """Optimisation by Adam.
 
     start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are). encoder: RRDB,
-    ESRGAN-family or SRFlow file that the LR encoder starts from, before start's own. Empty: random weights.
-    iterations: length of the run; left out, 200,000, or 300,000 with no encoder to start from (as published).
-    freeze_encoder: share of the iterations in which the LR encoder is not trained; left out, 0.5, or 0 with none.
-    learning_rate: at the start. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
+    ESRGAN-family or SRFlow file that the LR encoder starts from, instead of start's own. Empty: random weights.
+    iterations: length of the run; default 200,000, or 300,000 with neither start nor encoder (as published).
+    freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or 0 with neither.
+    learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
     "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
     clip_norm: gradients are scaled down to this norm.
-    ema: decay of the moving average of the weights, which is what is validated and saved for export; 0: none.
+    ema: decay of the moving average of the weights, which is validated and saved for export; 0: no average.
     save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
-    seed: of the weights, the crops and the noise.
+    seed: for the weights, the crops and the noise.
     """
 
     iterations: PositiveInt = ITERATIONS
@@ -131,13 +131,13 @@ class Schedule(_Section):
 
 
 class Hardware(_Section):
-    """Where and how a run computes; none of it is part of what is learned but for rounding.
+    """Where and how a run computes; apart from rounding, it does not affect what is learned.
 
-    accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: on every node. nodes: machines; each is started
-    with the same command, in the way of Lightning Fabric or torchrun. precision: fp32, or bf16 (convolutions of the
+    accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: per node. nodes: machines; start each with the
+    same command, as for Lightning Fabric or torchrun. precision: fp32, or bf16 (convolutions of the
     encoder and of the conditional nets in bfloat16, the flow's state in float32). channels_last: memory layout of
-    images. compile: the loss goes through torch.compile, which takes minutes at first. threads: CPU threads of a
-    process; 0 leaves PyTorch's choice.
+    images. compile: use torch.compile for the loss, which takes minutes at first. threads: CPU threads per process;
+    0: PyTorch's default.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -160,12 +160,12 @@ class RunSettings(_Section):
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RunSettings:
-        """Raises: ArgumentError naming the field that is wrong or unknown."""
-        # a section without a line of its own is an empty one
+        """Validate raw sections. Raises: ArgumentError naming the field that is wrong or unknown."""
+        # YAML reads a section without fields as None
         raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
         network, objective = raw.get("network"), raw.get("objective", {})
         if isinstance(network, dict) and network.get("kind") == "rrdb" and isinstance(objective, dict):
-            raw["objective"] = {"noise": 0.0, **objective}  # L1 has no use for a noisy target
+            raw["objective"] = {"noise": 0.0, **objective}  # L1 does not need a noisy target
         try:
             settings = cls.model_validate(raw)
         except ValidationError as error:
@@ -180,9 +180,9 @@ class RunSettings(_Section):
         return str(self.network.get("kind"))
 
     def config(self) -> SRFlowConfig:
-        """The SRFlow network; for an RRDB, one with this encoder. Raises: ArgumentError."""
+        """The SRFlow's configuration; for an RRDB, that of an SRFlow with this encoder. Raises: ArgumentError."""
         if self.kind not in ("srflow", "rrdb"):
-            raise ArgumentError(f"network.kind is {self.network.get('kind')!r}; it is srflow or rrdb")
+            raise ArgumentError(f"network.kind is {self.network.get('kind')!r}; it must be srflow or rrdb")
         if self.kind == "rrdb" and (flow_only := set(self.network) - {"kind", *_RRDB_FIELDS}):
             raise ArgumentError(f"unknown field network.{min(flow_only)}; an rrdb has {', '.join(_RRDB_FIELDS)}")
         values = {name: value for name, value in self.network.items() if name not in ("kind", "variant")}
@@ -195,7 +195,7 @@ class RunSettings(_Section):
             raise ArgumentError(f"network: {error}") from error
 
     def build(self) -> SRFlow | RRDB:
-        """The network, freshly initialised. Raises: ArgumentError."""
+        """Build the network with fresh weights. Raises: ArgumentError."""
         model = SRFlow(self.config())
         model.encoder.initialize()
         return model if self.kind == "srflow" else model.encoder
@@ -227,7 +227,7 @@ def _first_problem(error: ValidationError) -> str:
         section: Any = RunSettings
         for part in where[:-1]:
             section = section.model_fields[part].annotation
-        return f"unknown field {name}; there are {', '.join(section.model_fields)}"
+        return f"unknown field {name}; the fields are {', '.join(section.model_fields)}"
     if problem["type"] == "missing":
         return f"{name} is missing"
     if problem["type"] == "value_error":
@@ -236,13 +236,13 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def preset_names() -> list[str]:
-    """Names that `--config` knows without a file."""
+    """The presets that `--config` takes by name, sorted."""
     folder = resources.files("srflow_training") / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
-    """A preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError."""
+    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError."""
     if config in preset_names():
         text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
     elif Path(config).is_file():
@@ -255,7 +255,7 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
     try:
         raw = yaml.safe_load(text)
         if not isinstance(raw, dict):
-            raise ArgumentError(f"{config}: sections {', '.join(RunSettings.model_fields)} were expected")
+            raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
         for override in overrides:
             name, separator, value = override.partition("=")
             section, dot, key = name.partition(".")
@@ -267,7 +267,7 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
             if fields_of_section is None:
                 fields_of_section = raw[section] = {}
             if not isinstance(fields_of_section, dict):
-                raise ArgumentError(f"{config}: section {section} holds no fields")
+                raise ArgumentError(f"{config}: section {section} must hold fields")
             fields_of_section[key] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ArgumentError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
@@ -275,14 +275,14 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
 
 
 def dump_settings(settings: RunSettings) -> str:
-    """YAML of the resolved run: what was left out is written with the value that was used."""
+    """Write all settings as YAML, including omitted ones with the values used."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
 
 
 def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str, set[str]]) -> str:
-    """The first field, hardware aside, in which two runs differ, with both values; empty if there is none.
+    """The first field outside hardware in which two runs differ, with both values; empty if there is none.
 
-    ignored: {section: fields}.
+    ignored: {section: fields to skip}.
     """
     for section in ("network", "data", "objective", "schedule"):
         first, second = (settings.model_dump(mode="json")[section] for settings in (one, other))
@@ -293,7 +293,7 @@ def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str,
 
 
 def without_paths(settings: RunSettings) -> RunSettings:
-    """Fit to be handed on with a model: files by their names alone, nothing of the machine."""
+    """Settings to publish with a model: files by name only, and nothing about the machine."""
     schedule, data = settings.schedule, settings.data
     names = {name: Path(getattr(schedule, name)).name for name in ("encoder", "start")}
     return settings.model_copy(

@@ -34,32 +34,33 @@ _FREE_ON_RESUME = {
     "schedule": {"iterations", "learning_rate", "save_every", "log_every", "validate_every", "keep"},
     "data": {"workers", "cache"},
 }
-_MAX_SKIPPED = 20  # non-finite steps in a row after which a run stops
+_MAX_SKIPPED = 20  # non-finite steps in a row that stop a run
 
 
 class DivergedError(SRFlowError):
-    """The loss or its gradient was not finite many times in a row."""
+    """The loss or its gradient was not finite for many steps in a row, or the weights were not."""
 
 
 class Trainer:
     """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export), `tensorboard/`.
 
-    Weights, crops and noise of iteration i follow from the seed and i alone, so a resumed run goes on as if it had
-    never stopped: bit for bit on a CPU. On resume the length, the learning rate, the *_every fields and the hardware
-    may differ.
-    Raises: ArgumentError if the folder holds a run and resume is False, none and resume is True, or another run's;
-    DeviceError if the hardware is not there; ImageError if there is nothing to train on.
+    Weights, crops and noise of iteration i depend only on the seed and i, so a resumed run continues as if it had
+    never stopped: bit for bit on a CPU. On resume only the hardware, schedule.iterations, learning_rate, *_every
+    and keep, and data.workers and cache may differ.
+
+    Raises: ArgumentError if the folder holds a run and resume is False, no run and resume is True, or a run with
+    other settings; DeviceError if the hardware is missing; ImageError if no photograph can be trained on.
     """
 
     def __init__(self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool) -> None:
         self.settings, self.schedule, self.out = settings, settings.schedule, out
         self.states = States(out / "states", keep=self.schedule.keep)
         if self.states.files() and not resume:
-            raise ArgumentError(f"{out} holds a run: add --resume to go on with it, or name another --out")
+            raise ArgumentError(f"{out} holds a run: add --resume to continue it, or name another --out")
         if resume and not self.states.files():
-            raise ArgumentError(f"{out} holds no saved state to resume from: leave --resume out to start there")
+            raise ArgumentError(f"{out} holds no saved state to resume from: omit --resume to start a run there")
         config = settings.config()
-        # before other processes are started, and in the first one alone: what is wrong is said once
+        # before other processes start, and only in the first one, so that each problem is reported once
         report = _logger.warning if is_first_process() else _logger.debug
         self.photos = Photos(data, settings.data, config.scale, report)
         self.validation = None
@@ -103,7 +104,7 @@ class Trainer:
 
     @property
     def trained(self) -> SRFlow | RRDB:
-        """The network with averaged weights (those of the optimiser if schedule.ema is 0)."""
+        """The network with averaged weights (the optimiser's own if schedule.ema is 0)."""
         if self.average is None or int(self.average.n_averaged) == 0:
             return self.model
         return self.average.module  # type: ignore[return-value]
@@ -111,7 +112,7 @@ class Trainer:
     def run(self, report: Callable[[dict[str, float]], None] = lambda _: None) -> Path:
         """Train to the end; `report` gets figures every `log_every` iterations. Returns the checkpoint to export.
 
-        A Ctrl-C takes effect after a step, whose state is saved. Raises: DivergedError, KeyboardInterrupt.
+        Ctrl-C takes effect after the current step, and its state is saved. Raises: DivergedError, KeyboardInterrupt.
         """
         with deferred_interrupts() as raise_if_interrupted, self._log() as log:
             meter = _Meter(self._mean_of_ranks)
@@ -124,19 +125,19 @@ class Trainer:
                 if self._is_due(self.schedule.save_every):
                     self._save()
                 if figures:
-                    meter.restart()  # the time of validating, drawing and saving is not the steps'
+                    meter.restart()  # leaves out the time of validating, drawing and saving
                 if self._on_any_rank(raise_if_interrupted):
                     self._save()
                     raise KeyboardInterrupt
         if self.fabric.is_global_zero:
-            self._write_checkpoint()  # again: a run that was killed between the last state and this has a state alone
+            self._write_checkpoint()  # again: a run killed before it wrote this has only the state
         return self.checkpoint
 
     def _is_due(self, every: int) -> bool:
         return self.iteration % every == 0 or self.iteration == self.schedule.iterations
 
     def _on_any_rank(self, raise_if_interrupted: Callable[[], None]) -> bool:
-        """Whether Ctrl-C was pressed, in any process, so that all stop after the same step."""
+        """Whether Ctrl-C was pressed in any process, so that all stop after the same step."""
         pressed = False
         try:
             raise_if_interrupted()
@@ -147,7 +148,7 @@ class Trainer:
         return bool(self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update; a non-finite one is skipped. Returns the terms of the loss and the gradient's norm."""
+        """Do one update, or skip it if not finite. Returns the terms of the loss and the gradient's norm."""
         hr, lr, noise = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise))
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
             self.model.initialize_actnorms(noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks)
@@ -199,14 +200,14 @@ class Trainer:
         if self.schedule.start:
             source = load_checkpoint(self.schedule.start)
             if isinstance(source, RRDB) != isinstance(self.model, RRDB):
-                raise CheckpointError(f"{self.schedule.start}: holds another kind of network than this run's")
+                raise CheckpointError(f"{self.schedule.start}: holds another kind of network than this run trains")
             _copy(source, self.model, self.schedule.start)
         if self.schedule.encoder:
             encoder = self.model.encoder if isinstance(self.model, SRFlow) else self.model
             _copy(load_encoder(self.schedule.encoder), encoder, self.schedule.encoder)
 
     def _to_device(self) -> None:
-        """Put network, average and optimiser where they compute; the objective is what they share."""
+        """Move network, average and optimiser to the device, with the network inside its objective."""
         hardware = self.settings.hardware
         wrapped = EncoderObjective if isinstance(self.model, RRDB) else FlowObjective
         objective: Any = wrapped(self.model, self.settings.objective)  # type: ignore[arg-type]
@@ -219,7 +220,7 @@ class Trainer:
         self.objective, self.optimiser = self.fabric.setup(objective, self.optimiser)
         if self.average is not None:
             self.average.to(self.fabric.device)
-            self.average.n_averaged = self.average.n_averaged.cpu()  # it is read in every step
+            self.average.n_averaged = self.average.n_averaged.cpu()  # read in every step
 
     def _on_device(self, images: Tensor) -> Tensor:
         layout = torch.channels_last if self.settings.hardware.channels_last else torch.contiguous_format
@@ -231,7 +232,7 @@ class Trainer:
         return mean
 
     def _save(self) -> None:
-        """Write state and checkpoint. Raises: DivergedError, keeping the last ones, if weights are not finite."""
+        """Write state and checkpoint. Raises: DivergedError if weights are not finite, keeping the previous files."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise DivergedError(
                 f"the weights are not finite at iteration {self.iteration}: the last good state is kept: {_FIX}"
@@ -260,7 +261,7 @@ class Trainer:
                 free = [f"{section}.{name}" for section, names in _FREE_ON_RESUME.items() for name in sorted(names)]
                 raise ArgumentError(
                     f"{self.out} holds a run with another {different}: on --resume only hardware, {', '.join(free)} "
-                    "may change; else name another --out"
+                    "may change; otherwise name another --out"
                 )
             if int(state["iteration"]) > self.schedule.iterations:
                 raise ArgumentError(
@@ -277,11 +278,11 @@ class Trainer:
             raise
         except Exception as error:
             raise CheckpointError(
-                f"{self.states.files()[-1]}: is not this version's state ({error}): start again in another --out"
+                f"{self.states.files()[-1]}: is not a state of this version ({error}): start again in another --out"
             ) from error
 
     def _figures(self, meter: _Meter) -> dict[str, float]:
-        """What is due to be logged and validated after this step; nothing, mostly."""
+        """The figures to log after this step, with validation if due; usually none."""
         validates = self._is_due(self.schedule.validate_every)
         if not validates and not self._is_due(self.schedule.log_every):
             return {}
@@ -297,11 +298,11 @@ class Trainer:
 
     @contextmanager
     def _log(self) -> Iterator[Callable[[dict[str, float]], None]]:
-        """A function that writes figures, and the picture grid beside those of a validation, for TensorBoard."""
+        """Yield a function that writes figures to TensorBoard, with the picture grid if they include a validation."""
         if not self.fabric.is_global_zero:
             yield lambda figures: None
             return
-        # what a killed run had logged after its last state is superseded
+        # replaces what a killed run logged after its last state
         with SummaryWriter(str(self.out / "tensorboard"), purge_step=self.iteration + 1) as writer:
 
             def write(figures: dict[str, float]) -> None:
@@ -318,7 +319,7 @@ class Trainer:
 
 
 class _Meter:
-    """Means of the loss's terms over all processes, and the speed, since the last restart."""
+    """Means of the loss terms over all processes, and the speed, since the last restart."""
 
     def __init__(self, mean_of_ranks: Callable[[Tensor], Tensor]) -> None:
         self.mean_of_ranks = mean_of_ranks
@@ -340,7 +341,7 @@ class _Meter:
 
 
 def _ramped(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """Exponential moving average whose decay rises to `decay`, so that the start is soon forgotten."""
+    """Exponential moving average whose decay rises to `decay`, so that the initial weights are soon forgotten."""
 
     @torch.no_grad()
     def update(average: Any, current: Any, count: Tensor | int) -> None:
@@ -350,7 +351,7 @@ def _ramped(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 
 def _copy(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
-    """The weights of a file. Raises: CheckpointError naming the fields that differ."""
+    """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ."""
     theirs, ours = (_shape_of(model) for model in (source, target))
     if different := [name for name in ours if theirs.get(name) != ours[name]]:
         fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
@@ -359,7 +360,7 @@ def _copy(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
 
 
 def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
-    """What must be the same for weights to be taken over: all that gives a tensor another size or meaning."""
+    """The fields that must match to copy weights: all that change a tensor's size or meaning."""
     shape = model.settings() if isinstance(model, RRDB) else model.config.to_dict()
     return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: reading published and own ones, detecting the network they hold, writing own ones."""
+"""Checkpoint files: read published ones and our own, detect the network they hold, write our own."""
 
 from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
 from srflow_training.checkpoints._io import load_checkpoint, load_encoder, load_with_notes, save_checkpoint

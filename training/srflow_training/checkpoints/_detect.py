@@ -1,4 +1,4 @@
-"""Which network a state dict holds, read off its keys and shapes."""
+"""Detect which network a state dict holds from its keys and shapes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class RRDBShape:
-    """An encoder-only file: the network's shape, and our tensor names → the file's."""
+    """An encoder-only file: the network's shape, and a function from our tensor names to the file's."""
 
     scale: int
     nf: int
@@ -44,9 +44,9 @@ def _channels(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
 
 
 def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
-    """Shape and layout of an encoder-only network, in any of the three layouts.
+    """Detect the shape and layout of an encoder-only network in any of the three layouts.
 
-    Raises: CheckpointError if it is none, or not ×4, ×8 or ×16 on RGB.
+    Raises: CheckpointError if it is another network, or not ×4, ×8 or ×16 on RGB.
     """
     if "conv_first.weight" in state and "trunk_conv.weight" in state:
         first, dense = "conv_first", "RRDB_trunk.0.RDB1.conv1"
@@ -70,7 +70,7 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
             "only ×4, ×8 and ×16 networks on RGB are supported"
         )
     if blocks > len(state):
-        raise CheckpointError(f"a key names block {blocks - 1}, but the file holds {len(state)} tensors alone")
+        raise CheckpointError(f"a key names block {blocks - 1}, but the file holds only {len(state)} tensors")
     return RRDBShape(
         scale=2**doublings,
         nf=_channels(state, f"{first}.weight"),
@@ -82,12 +82,12 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
 
 
 def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlowConfig:
-    """Configuration of a network in the published key layout, of any variant.
+    """Detect the configuration of a network of any variant in the published key layout.
 
-    The scale, nf, growth, blocks, K, L, splits and the shape of f are read off keys and shapes. Which RRDB blocks
-    condition the flow is not in the weights: scale and block count select them, `stacked_blocks` overrides.
-    An f with a 3×3 middle convolution means `paper`; splits after every level but the last, `bounded`; else
-    `published`.
+    The scale, nf, growth, blocks, K, L, splits and the shape of f are read from keys and shapes. The weights do
+    not show which RRDB blocks condition the flow: scale and block count select them unless `stacked_blocks` is given.
+    An f with a 3×3 middle convolution means `paper`; splits after every level except the last mean `bounded`;
+    otherwise the variant is `published`.
 
     Raises: CheckpointError saying what is missing or does not fit.
     """
@@ -120,7 +120,7 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
             **({"stacked_blocks": stacked_blocks} if stacked_blocks is not None else {}),
         )
     except ArgumentError as error:
-        raise CheckpointError(f"the checkpoint's shapes make no SRFlow network: {error}") from error
+        raise CheckpointError(f"the checkpoint's shapes do not form an SRFlow network: {error}") from error
     if config.condition_channels != condition:
         raise CheckpointError(
             f"the flow is conditioned on {condition} channels, but stacked blocks {list(config.stacked_blocks)} give "
@@ -130,7 +130,7 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
 
 
 def _flow_layers(state: Mapping[str, Tensor]) -> tuple[list[int], list[int], set[int]]:
-    """Numbers of the conditional steps, of the transition steps and of the splits."""
+    """Layer numbers of the conditional steps, the transition steps and the splits."""
     found: dict[str, set[int]] = {"affine": set(), "invconv": set(), "conv": set()}
     for key in state:
         if match := re.match(r"flowUpsamplerNet\.layers\.(\d{1,4})\.(affine|invconv|conv)\.", key):
@@ -146,7 +146,7 @@ def _level_ends(conditional: list[int]) -> list[int]:
 
 
 def _level_structure(conditional: list[int], plain: list[int], splits: set[int]) -> tuple[int, int, int]:
-    """L, K and the number of transition steps; every level must have the same."""
+    """L, K and the number of transition steps, which must be the same for every level."""
     levels = len(_level_ends(conditional))
     steps, transitions = len(conditional) // levels, len(plain) // levels
     expected: list[int] = []

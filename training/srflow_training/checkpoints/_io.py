@@ -1,4 +1,4 @@
-"""Opening and writing checkpoint files. Nothing in a file is ever executed."""
+"""Read and write checkpoint files. Nothing in a file is ever executed."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def load_checkpoint(
     config: str | os.PathLike[str] | None = None,
     stacked_blocks: tuple[int, ...] | None = None,
 ) -> SRFlow | RRDB:
-    """The network in a checkpoint file, float32, on the CPU, in eval mode.
+    """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
     path: a published SRFlow `.pth` (also wrapped in params, params_ema, state_dict or prefixed module.), an RRDB or
     ESRGAN-family `.pth` or `.safetensors` (gives an RRDB, the encoder-only baseline), or our `.safetensors`.
-    config: a published YAML configuration, instead of detecting the network from keys and shapes.
-    stacked_blocks: RRDB blocks that condition the flow; overrides the rule and the configuration.
+    config: a published YAML configuration to use instead of detecting the network from keys and shapes.
+    stacked_blocks: RRDB blocks that condition the flow; overrides detection and the configuration.
 
     Raises: CheckpointError for files that are missing, truncated, unsafe or hold another architecture.
     """
@@ -51,9 +51,9 @@ def load_with_notes(
     config: str | os.PathLike[str] | None = None,
     stacked_blocks: tuple[int, ...] | None = None,
 ) -> tuple[SRFlow | RRDB, dict[str, Any]]:
-    """:func:`load_checkpoint`, and the notes that :func:`save_checkpoint` was given, from one reading of the file.
+    """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to :func:`save_checkpoint`.
 
-    The notes are empty for files that are not ours. Raises: CheckpointError, for notes that are not JSON too.
+    The notes are empty for files that are not ours. Raises: CheckpointError, also for notes that are not JSON.
     """
     model, metadata = _opened(path, config=config, stacked_blocks=stacked_blocks)
     try:
@@ -71,9 +71,7 @@ def _opened(
     try:
         if metadata.get("format") == _OWN_FORMAT:
             if config is not None or stacked_blocks is not None:
-                raise ArgumentError(
-                    "the file says itself what network it holds: leave the configuration and blocks out"
-                )
+                raise ArgumentError("the file itself describes its network: omit the configuration and blocks")
             return _load_own(state, metadata), metadata
         if any(key.startswith("flowUpsamplerNet.") for key in state):
             if config is not None:
@@ -86,16 +84,16 @@ def _opened(
         return _filled(lambda: RRDB(**settings), None, state, shape.name_of), metadata
     except KeyError as error:
         raise CheckpointError(
-            f"{path}: tensor {error} is missing: the file is incomplete or another network"
+            f"{path}: tensor {error} is missing: the file is incomplete or holds another network"
         ) from error
     except (CheckpointError, ArgumentError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ArithmeticError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: holds no network that can be built ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: its network cannot be built ({_first_line(error)})") from error
 
 
 def load_encoder(path: str | os.PathLike[str]) -> RRDB:
-    """The LR encoder of any checkpoint that :func:`load_checkpoint` opens. Raises: CheckpointError."""
+    """Load the LR encoder of any checkpoint that :func:`load_checkpoint` opens. Raises: CheckpointError."""
     model = load_checkpoint(path)
     return model if isinstance(model, RRDB) else model.encoder
 
@@ -103,7 +101,7 @@ def load_encoder(path: str | os.PathLike[str]) -> RRDB:
 def save_checkpoint(
     path: str | os.PathLike[str], model: SRFlow | RRDB, *, notes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write our `.safetensors`: weights, the network's config and notes (JSON-ready) in the metadata; atomic."""
+    """Write our `.safetensors` atomically: weights, with the network's config and notes (JSON-ready) as metadata."""
     if isinstance(model, SRFlow):
         network = {"kind": "srflow", **model.config.to_dict()}
     else:
@@ -115,7 +113,7 @@ def save_checkpoint(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a file by name, and its safetensors metadata. Raises: CheckpointError."""
+    """Read all tensors of a file by name, and its safetensors metadata. Raises: CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
@@ -126,8 +124,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused: the file holds more than tensors, or is no checkpoint ({_first_line(error)}); nothing "
-            "in it was executed. Save the network's state_dict alone"
+            f"{path}: refused: the file holds more than tensors, or is not a checkpoint ({_first_line(error)}); "
+            "nothing in it was executed. Save only the network's state_dict"
         ) from error
     except (
         safetensors.SafetensorError,
@@ -141,7 +139,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         AttributeError,
     ) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint: {_first_line(error)}; truncated or not a .pth?"
+            f"{path}: cannot be read as a checkpoint: {_first_line(error)}; is it truncated, or not a .pth?"
         ) from error
     return _unwrapped(path, content), {}
 
@@ -152,7 +150,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By content: an 8-byte header length, then JSON."""
+    """Whether the content is an 8-byte header length, then JSON."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{"
@@ -171,7 +169,7 @@ def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: entry {name!r} is a {type(tensor).__name__}; only tensors were expected")
         dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not dense or not tensor.is_floating_point():
-            raise CheckpointError(f"{path}: tensor {name!r} is not of ordinary floating-point numbers")
+            raise CheckpointError(f"{path}: tensor {name!r} is not an ordinary floating-point tensor")
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise CheckpointError(f"{path}: tensor {name!r} claims more values than the file holds")
         state[name.removeprefix("module.")] = tensor
@@ -197,14 +195,14 @@ def _filled(
     state: Mapping[str, Tensor],
     name_of: Callable[[str], str | None] | None,
 ) -> Model:
-    """The network with the file's tensors. Names and shapes are compared before any memory is taken.
+    """Build the network with the file's tensors, comparing names and shapes before allocating memory.
 
-    name_of: our tensor names → the file's; None where they are the same.
+    name_of: our tensor names → the file's; None if they are the same.
     """
     if config is not None and config.blocks + config.levels * config.steps > len(state):
         raise CheckpointError(
             f"{config.blocks} blocks and {config.levels} levels of {config.steps} steps are expected; the file holds "
-            f"{len(state)} tensors alone"
+            f"only {len(state)} tensors"
         )
     with torch.device("meta"):
         model = build()
@@ -213,7 +211,7 @@ def _filled(
     known = set(expected) if name_of is None else {name_of(name) for name in expected}
     unknown = [name for name in state if name not in known and not name.startswith("flowUpsamplerNet.f.")]
     if unknown:
-        raise CheckpointError(f"tensor {unknown[0]!r} belongs to another network: {len(unknown)} are not known")
+        raise CheckpointError(f"tensor {unknown[0]!r} belongs to another network: {len(unknown)} tensors are unknown")
     for name, tensor in expected.items():
         if ours[name].shape != tensor.shape:
             raise CheckpointError(f"tensor {name} is {list(ours[name].shape)}; this network has {list(tensor.shape)}")
@@ -221,5 +219,5 @@ def _filled(
     model.load_state_dict(copies, assign=True)
     for name, tensor in model.state_dict().items():
         if name.endswith("mix.weight") and not bool(torch.linalg.slogdet(tensor.double()).logabsdet.isfinite()):
-            raise CheckpointError(f"tensor {name} has no inverse: the training that wrote the file has diverged")
+            raise CheckpointError(f"tensor {name} has no inverse: the training run that wrote the file diverged")
     return model.eval()

@@ -1,4 +1,4 @@
-"""The published training code's YAML configurations, read for the network that they describe."""
+"""Read the network from a YAML configuration of the published training code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from srflow_training.model import SRFlowConfig
 
 
 def read_published_config(path: Path, *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlowConfig:
-    """Network of a published YAML file (`scale`, `network_G: nf, nb, flow: K, L, stackRRDB: blocks`, …).
+    """Read the network of a published YAML file (`scale`, `network_G: nf, nb, flow: K, L, stackRRDB: blocks`, …).
 
     Raises: CheckpointError if the file cannot be read or describes another network.
     """
@@ -39,7 +39,7 @@ def read_published_config(path: Path, *, stacked_blocks: tuple[int, ...] | None 
             "published", **{name: value for name, value in values.items() if value is not None}
         )
     except (ArgumentError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: describes no SRFlow network: {error}") from error
+        raise CheckpointError(f"{path}: does not describe an SRFlow network: {error}") from error
 
 
 def _section(content: Any, name: str, path: Path) -> dict[str, Any]:

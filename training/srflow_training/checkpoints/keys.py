@@ -1,8 +1,8 @@
-"""Names of tensors in published checkpoints, in terms of our modules' names.
+"""Map our tensor names to those of published checkpoints.
 
-The published layout numbers every flow layer of the encoding direction (squeeze, transition steps, conditional steps,
-split), and interleaves what we keep in halves: even output channels of an affine head are shifts (of a split: means),
-odd ones scales (logs). Each layout is one function from our names to theirs; loading and writing both use it.
+The published layout numbers every flow layer in encoding order (squeeze, transition steps, conditional steps, split).
+It interleaves what we keep in halves: even output channels of an affine head are shifts (for a split, means), odd ones
+are scales (logs). Each layout is one function from our names to its own; loading and writing both use it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
 
 
 def published_srflow_name(config: SRFlowConfig) -> Callable[[str], str | None]:
-    """Our name of an SRFlow tensor → its published name; None for what published files do not hold."""
+    """Our name of an SRFlow tensor → its published name, or None if published files do not hold it."""
     numbers: dict[str, int] = {}
     layer = 0
     for level in range(config.levels):
@@ -101,7 +101,7 @@ def _is_interleaved(name: str) -> bool:
 def from_published(
     state: Mapping[str, Tensor], names: Iterable[str], name_of: Callable[[str], str | None]
 ) -> dict[str, Tensor]:
-    """Tensors of a published state dict under our names, heads in halves. KeyError names a missing tensor."""
+    """Convert a published state dict to our names, with heads in halves. Raises: KeyError naming a missing tensor."""
     converted = {}
     for name in names:
         published = name_of(name)
@@ -116,7 +116,7 @@ def from_published(
 
 
 def to_published(state: Mapping[str, Tensor], config: SRFlowConfig) -> dict[str, Tensor]:
-    """Our SRFlow state dict in the published layout, for tools that read that one."""
+    """Convert our SRFlow state dict to the published layout, for tools that read it."""
     name_of, converted = published_srflow_name(config), {}
     for name, tensor in state.items():
         published = name_of(name)

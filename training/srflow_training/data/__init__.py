@@ -1,4 +1,4 @@
-"""Training data: photographs of a folder of any size, cropped at random, and their LR images."""
+"""Training data: random crops of the photographs in a folder, and their LR images."""
 
 from srflow_training.data._crops import Batch, Crops
 from srflow_training.data._folders import Photo, Photos

@@ -1,4 +1,4 @@
-"""Random crops of photographs with their LR images: batch after batch, each of them reproducible by itself."""
+"""Random crops of photographs with their LR images, in batches that are each reproducible on their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to
 from srflow_training.settings import DataSettings
 
 Pixels = npt.NDArray[np.uint8]
-_MARGIN = 4  # LR pixels around a crop: more than the kernels reach
+_MARGIN = 4  # LR pixels around a crop, more than the kernels reach
 _REDUCTIONS = {"bicubic": reduce_bicubic, "bilinear": reduce_bilinear}
 
 
@@ -27,8 +27,8 @@ class Batch(NamedTuple):
     """One process's share of an iteration's crops, all float32.
 
     hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. noise: standard normal,
-    shaped as hr. problems: one line each on what this process has found so far: photographs that cannot be decoded
-    and are passed over, a cache that cannot be written.
+    shaped like hr. problems: one line for each problem that this process has found so far: a photograph that cannot
+    be decoded and is skipped, or a cache that cannot be written.
     """
 
     hr: Tensor
@@ -40,10 +40,10 @@ class Batch(NamedTuple):
 class Crops(Dataset[Batch]):
     """`crops[iteration]` is this rank's share of the iteration's batch; `len` is the number of iterations.
 
-    Crop i of a batch is a function of (seed, iteration, i) and the photographs alone: rank r takes crops r,
-    r + ranks, …, so that the batch is the same for any number of ranks, of workers, and after resuming.
+    Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops r, r + ranks, …,
+    so the batch is the same for any number of ranks and workers, and after resuming.
 
-    Raises: ArgumentError if the cache folder cannot be made; on reading, ImageError if no photograph can be decoded.
+    Raises: ArgumentError if the cache folder cannot be created; on reading, ImageError if no photograph can be decoded.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Crops(Dataset[Batch]):
         return hr, lr, torch.from_numpy(rng.standard_normal(hr.shape, dtype=np.float32))
 
     def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None]:
-        """A photograph that can be decoded, and its LR file's pixels, if it has one."""
+        """Draw a photograph that can be decoded: its pixels, and its LR file's pixels if it has one."""
         while len(self._broken) < len(self.photos):
             photo = self.photos.draw(rng)
             if photo.path in self._broken:
@@ -111,7 +111,7 @@ class Crops(Dataset[Batch]):
             except ImageError as error:
                 self._broken[photo.path] = str(error)
         first = next(iter(self._broken.values()))
-        raise ImageError(f"{self.photos.folder}: no photograph can be decoded, the first for this reason: {first}")
+        raise ImageError(f"{self.photos.folder}: no photograph can be decoded; the first problem: {first}")
 
     def _decoded(self, photo: Photo) -> tuple[Pixels, Pixels | None]:
         height, width, read = photo.height, photo.width, self._decoder.pixels
@@ -121,7 +121,7 @@ class Crops(Dataset[Batch]):
         return pixels, read(photo.lr, height=height // self.scale, width=width // self.scale)
 
     def _place(self, rng: np.random.Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
-        """Top and left of the most detailed of some squares."""
+        """Top and left of the most detailed of `choose_of` random squares."""
         edge, step = self.photos.edge, self.photos.step
         choices = [(size - crop - 2 * edge) // step + 1 for size in pixels.shape[:2]]
         places = [edge + step * rng.integers(choices) for _ in range(self.settings.choose_of)]
@@ -129,7 +129,7 @@ class Crops(Dataset[Batch]):
         return int(top), int(left)
 
     def _reduced(self, pixels: Pixels, top: int, left: int, crop: int) -> Tensor:
-        """The square's part of the photograph's reduction: what surrounds it counts at its borders."""
+        """The square's part of the reduced photograph, whose borders depend on the pixels around the square."""
         margin = _MARGIN * self.scale
         window = to_image(_surroundings(pixels, top, left, crop, margin))
         reduced = _REDUCTIONS[self.settings.reduction](window, self.scale)[0]
@@ -141,7 +141,7 @@ def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
 
 
 def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -> Pixels:
-    """A square and a margin around it; where the photograph ends it is mirrored, as reductions do."""
+    """A square with a margin around it; beyond its borders the photograph is mirrored, as in reductions."""
     spans = [(start - margin, start + side + margin) for start in (top, left)]
     inside = [(max(0, start), min(end, size)) for (start, end), size in zip(spans, pixels.shape[:2], strict=True)]
     (first_row, end_row), (first_column, end_column) = inside

@@ -1,4 +1,4 @@
-"""Pixels of photographs: decoded when they are needed, or read from a folder of decoded ones."""
+"""Pixels of photographs: decoded on demand, or read from a cache folder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from srflow_training.data._images import halved, read_photo
 
 
 class Decoder:
-    """Reads photographs, and keeps them decoded in a cache folder if one is named (uncompressed .npy files).
+    """Reads photographs, and keeps them decoded in a cache folder if one is given (uncompressed .npy files).
 
-    Cached photographs are memory-mapped, so that only what is looked at is read. Their names follow from the
-    photograph's path, size in bytes and time of change: a photograph that changes is decoded anew. Any number of
-    processes may share the folder, and may be killed; it may be deleted whenever nothing trains.
+    Cached photographs are memory-mapped, so only the pixels in use are read. Their file names are derived from the
+    photograph's path, size in bytes and modification time, so a changed photograph is decoded again. Any number of
+    processes can share the folder and can be killed; the folder can be deleted when no training is running.
 
-    failure: one line on why the folder is not written any more, e.g. a full disk; empty while all is well.
+    failure: one line on why the cache is no longer written, e.g. a full disk; empty if it is.
 
-    Raises: ArgumentError if the cache folder cannot be made.
+    Raises: ArgumentError if the cache folder cannot be created.
     """
 
     def __init__(self, cache: str = "") -> None:
@@ -36,13 +36,13 @@ class Decoder:
                 self.cache.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ArgumentError(
-                    f"data.cache: {cache} cannot be made ({error.strerror}): name another folder"
+                    f"data.cache: {cache} cannot be created ({error.strerror}): name another folder"
                 ) from error
 
     def pixels(self, path: Path, *, height: int, width: int, halvings: int = 0) -> npt.NDArray[np.uint8]:
-        """height×width×3, 8-bit sRGB, upright, read-only; the size is the expected one, after the halvings.
+        """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after the halvings.
 
-        Raises: ImageError if the file cannot be read, or holds an image of another size.
+        Raises: ImageError if the file cannot be read or its image has another size.
         """
         shape = (height, width, 3)
         if self.cache is None:
@@ -63,7 +63,7 @@ class Decoder:
             write_atomically(file, content.getvalue())
         except OSError as error:
             self.failure = (
-                f"data.cache: {self.cache} cannot be written ({error.strerror}): photographs that are not in it yet "
+                f"data.cache: {self.cache} cannot be written ({error.strerror}): photographs not yet in it "
                 "are decoded for every crop, which is slow; free some space and resume"
             )
 
@@ -74,8 +74,8 @@ def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDAr
         photo = halved(photo)
     if photo.shape != shape:
         raise ImageError(
-            f"{path}: its pixels are {photo.shape[1]}×{photo.shape[0]} where {shape[1]}×{shape[0]} were announced: "
-            "it changed meanwhile, or its orientation stands behind its pixels"
+            f"{path}: has {photo.shape[1]}×{photo.shape[0]} pixels, but {shape[1]}×{shape[0]} by its header: "
+            "it changed during the run, or stores its orientation after its pixels"
         )
     return photo
 
@@ -90,9 +90,9 @@ def _name(path: Path, halvings: int) -> str:
 
 
 def _mapped(file: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
-    """None if the file is missing or damaged."""
+    """The cached pixels; None if the file is missing or damaged."""
     try:
         pixels = np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError):  # all seen of bad headers
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError):  # all seen with bad headers
         return None
     return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None

@@ -1,4 +1,4 @@
-"""The photographs of a folder, known by their headers alone, however many there are."""
+"""The photographs in a folder, of which only the headers are read."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Photo:
 
 
 class Photos:
-    """What a folder offers for training; `len` is the number of files that are used.
+    """The photographs in a folder that can be trained on; `len` is their number of files.
 
-    sizes: every file at each of its sizes (see `DataSettings.widest` and `narrowest`). step: crops lie at multiples
-    of this many pixels (of the scale where LR files are given). edge: pixels that crops keep from every border, for
-    `DataSettings.hr_shift`.
+    sizes: every file at each of its sizes (see `DataSettings.widest` and `narrowest`). step: crops are placed
+    at multiples of this many pixels (the scale if LR files are given, otherwise 1). edge: distance in pixels that
+    crops keep from every border, for `DataSettings.hr_shift`.
 
-    Each file's header is read once, its pixels are not. Files that cannot be read, are too small for a crop or have
-    no fitting LR file are left out, and `report` is called with one line on each of the first of them, and one on
-    the rest. Later on, `loader` calls it with what turns out when pixels are decoded.
+    Only the header of each file is read, once. Files that cannot be read, are too small for a crop or have no
+    matching LR file are skipped: `report` is called with one line for each of the first ten and one line for the
+    rest. Later, `loader` calls it with problems found when decoding pixels.
 
     Raises: ImageError if there is no image file, or none that can be used.
     """
@@ -65,20 +65,20 @@ class Photos:
                 f"{folder}: no photograph is at least {needed} px high and wide: lower data.crop or add larger ones"
             )
         if not self.sizes:
-            raise ImageError(f"{folder}: no photograph can be used, the first for this reason: {skipped[0]}")
+            raise ImageError(f"{folder}: no photograph can be used; the first problem: {skipped[0]}")
         self._files = len({photo.path for photo in self.sizes})
-        # large photographs have more to show, but should not drown the others
+        # large photographs show more, but should not crowd out the others
         self._weights = np.cumsum([(photo.height * photo.width) ** 0.5 for photo in self.sizes])
 
     def __len__(self) -> int:
         return self._files
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without `report`: worker processes report through the main one."""
+        """Leave out `report`: worker processes report through the main one."""
         return {**self.__dict__, "report": None}
 
     def draw(self, rng: np.random.Generator) -> Photo:
-        """A photograph at one of its sizes, with a probability proportional to the square root of its area."""
+        """Draw a photograph at one of its sizes, with probability proportional to the square root of its area."""
         position = np.searchsorted(self._weights[:-1], rng.random() * self._weights[-1], side="right")
         return self.sizes[int(position)]
 
@@ -90,11 +90,11 @@ class Photos:
 
 
 class _TooSmallError(ImageError):
-    """No size of a photograph holds a crop."""
+    """A photograph is too small for a crop at all of its sizes."""
 
 
 def _sizes_of(path: Path, settings: DataSettings, needed: int, lr_files: _LRFiles | None) -> list[Photo]:
-    """A file at the sizes it is used at. Raises: ImageError, one line on why it cannot be used."""
+    """The sizes at which a file is used. Raises: ImageError if it cannot be used."""
     height, width = size_of(path)
     sizes = [
         Photo(path, height >> halvings, width >> halvings, halvings)
@@ -109,7 +109,7 @@ def _sizes_of(path: Path, settings: DataSettings, needed: int, lr_files: _LRFile
 
 
 def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
-    """How often a photograph of this width is halved: for its first size, then for the smaller ones."""
+    """The number of halvings for each size at which a photograph of this width is used, largest size first."""
     halvings = 0
     while 0 < settings.widest < width >> halvings:
         halvings += 1
@@ -120,14 +120,14 @@ def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
 
 
 class _LRFiles:
-    """Finds LR files: named as the HR file, or with "x4" and the like appended, whatever the suffixes."""
+    """Finds LR files: named like the HR file, or with the scale appended (e.g. "x4"), with any suffix."""
 
     def __init__(self, hr_folder: Path, folder: Path, scale: int) -> None:
         self.hr_folder, self.folder, self.scale = hr_folder, folder, scale
         self.files = {path.relative_to(folder).with_suffix(""): path for path in image_files(folder)}
 
     def of(self, photo: Photo) -> Path:
-        """The LR file of a photograph. Raises: ImageError if there is none, or one of another size."""
+        """Find the LR file of a photograph. Raises: ImageError if there is none or it has the wrong size."""
         name = photo.path.relative_to(self.hr_folder).with_suffix("")
         marked = name.with_name(f"{name.name}x{self.scale}")
         lr = self.files.get(marked) or self.files.get(name)
@@ -138,6 +138,6 @@ class _LRFiles:
         if (height, width) != expected:
             raise ImageError(
                 f"{photo.path}: its LR image {lr} is {width}×{height} px; "
-                f"1/{self.scale} of it is {expected[1]}×{expected[0]}"
+                f"1/{self.scale} of the photograph is {expected[1]}×{expected[0]} px"
             )
         return lr

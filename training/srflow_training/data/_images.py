@@ -1,4 +1,4 @@
-"""Image files as they are trained on: 8-bit sRGB, upright."""
+"""Read image files for training: 8-bit sRGB, upright."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _16_BIT_GREY = ("I", "I;16", "I;16B")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files under a folder, sorted, at any depth, links followed. Raises: ImageError if there are none."""
+    """List image files under a folder at any depth, sorted, following links. Raises: ImageError if there are none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
     files, seen = [], set()
     for name, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(name)
-        if real in seen:  # a link that leads back
+        if real in seen:  # a link back to a folder already listed
             folders.clear()
             continue
         seen.add(real)
@@ -40,7 +40,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_photo(path: Path) -> npt.NDArray[np.uint8]:
-    """H×W×3, 8-bit sRGB, orientation applied; alpha is dropped, of 16 bits the upper 8 are kept, of frames the first.
+    """Read H×W×3, 8-bit sRGB, upright: without alpha, the upper 8 bits of 16, and only the first frame.
 
     Raises: ImageError if the file cannot be read.
     """
@@ -53,10 +53,10 @@ def read_photo(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) of an upright photograph, from its file's header alone. Raises: ImageError."""
+    """Read (height, width) of the upright photograph from the file's header only. Raises: ImageError."""
     with _opened(path) as image:
         width, height = image.size
-        # Image's own getexif, since that of PNG files decodes the pixels; TIFF sizes are upright already
+        # the base class's getexif, because that of PNG files decodes the pixels; TIFF sizes are already upright
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
         on_its_side = image.format != "TIFF" and orientation in _ON_THEIR_SIDE
     return (width, height) if on_its_side else (height, width)
@@ -72,12 +72,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
-    """H×W×3 uint8 → 1×3×H×W float32 in [0, 1]."""
+    """Convert H×W×3 uint8 to 1×3×H×W float32 in [0, 1]."""
     return torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
 
 
 def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Half the size, bicubic; an odd last row or column is left out. H×W×3 uint8, as given back."""
+    """Halve an H×W×3 uint8 image, bicubic, in the same type; an odd last row or column is left out."""
     height, width = (size // 2 * 2 for size in photo.shape[:2])
     small = (reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255).round().to(torch.uint8)
     return small[0].permute(1, 2, 0).contiguous().numpy()

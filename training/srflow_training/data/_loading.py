@@ -1,4 +1,4 @@
-"""Batches prepared ahead of the training that uses them, in processes of their own."""
+"""Prepare batches ahead of training, in worker processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from srflow_training.data._crops import Batch, Crops
 
 
 def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
-    """The batches of iterations start, start + 1, … to the last one, in order.
+    """Yield the batches of iterations start, start + 1, … up to the last one, in order.
 
-    workers: processes that prepare them, on one thread each, two batches ahead, at most one a core; 0: this process
-    does, when asked. The batches are the same for any number. Each of their problems is reported once, through
-    `Photos.report`.
+    workers: processes that prepare batches, two ahead and with one thread each, at most one per core; 0: this process
+    prepares each batch when asked. The batches are the same for any number. Each problem found is reported once,
+    through `Photos.report`.
 
-    Raises: the SRFlowError that preparing a batch raised, e.g. ImageError if no photograph can be decoded.
+    Raises: the SRFlowError raised while preparing a batch, e.g. ImageError if no photograph can be decoded.
     """
     workers = min(workers, _cores())
     batches = DataLoader(
@@ -29,9 +29,9 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
         sampler=range(start, len(crops)),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        pin_memory=torch.cuda.is_available(),  # so that copies to a GPU overlap with its work
+        pin_memory=torch.cuda.is_available(),  # lets copies to a GPU overlap with its work
         worker_init_fn=_leave_interrupts_to_the_main_process,
-        generator=torch.Generator(),  # or it would draw from PyTorch's global one, which training may use
+        generator=torch.Generator(),  # otherwise it draws from PyTorch's global one, which training may use
     )
     reported: set[str] = set()
     for outcome in batches:
@@ -45,7 +45,7 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
 
 
 class _Outcomes(Dataset[Batch | SRFlowError]):
-    """Errors handed over as values: a DataLoader would put their traceback into their message."""
+    """Returns errors as values, because a DataLoader would put their traceback into their message."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops

@@ -1,4 +1,4 @@
-"""The SRFlow network: LR encoder, flow, and the configuration that both follow."""
+"""The SRFlow network: LR encoder, flow, and the configuration of both."""
 
 from srflow_training.model.config import SRFlowConfig
 from srflow_training.model.encoder import RRDB

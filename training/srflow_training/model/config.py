@@ -1,4 +1,4 @@
-"""What defines an SRFlow network: one frozen dataclass, from which every shape follows."""
+"""The configuration of an SRFlow network: one frozen dataclass that determines every shape."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LevelShape:
 
     level: 1 … L; its tensors have HR/2^level pixels a side.
     channels: channels of the flow state inside the level's steps.
-    latent_channels: channels that leave as this level's latent; 0 if nothing does.
+    latent_channels: channels that leave as this level's latent; 0 if none do.
     lr_exponent: the level has LR·2^lr_exponent pixels a side.
     """
 
@@ -45,25 +45,25 @@ class LevelShape:
 
 @dataclass(frozen=True, kw_only=True)
 class SRFlowConfig:
-    """An SRFlow network. Build one with :meth:`of_variant`; every field can be set alone, so variants can be mixed.
+    """An SRFlow network. Build one with :meth:`of_variant`; each field can be set on its own, to mix variants.
 
     scale: HR size / LR size, 4, 8 or 16.
-    levels: L, number of flow levels. steps: K, conditional steps a level. transition_steps: steps without a condition.
+    levels: L, number of flow levels. steps: K, conditional steps per level. transition_steps: unconditional ones.
     hidden: channels inside the conditional nets f.
-    nf, growth, blocks: LR encoder (RRDB): channels, channels a dense layer adds, number of blocks.
+    nf, growth, blocks: LR encoder (RRDB): channels, channels added by a dense layer, number of blocks.
     trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published), or the first
     convolution's (ESRGAN).
     stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
-    level_feature: u starts with the encoder's feature at the level's own resolution.
+    level_feature: the condition u starts with the encoder's feature at the level's own resolution.
     feature_resize: how block outputs (LR resolution) reach a level's resolution.
     net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
     net_middle_kernel: kernel of f's second convolution, 1 or 3.
     scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4, exp(c·tanh(s/c)).
     affine_order: encoding is scale·h + shift (scale_first) or (h + shift)·scale (shift_first).
     clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)]. One for all levels, or L of them.
-    split_clamp: bound b of the split's logs, b·tanh(logs/b); None leaves them free.
+    split_clamp: bound b of the split's logs, b·tanh(logs/b); None: no bound.
     split_levels: levels after which half the channels leave as a latent (the last level always ends in one).
-    image_base: what the encoder's own image head adds its output to.
+    image_base: image that the output of the encoder's own image head is added to.
     """
 
     scale: int = 4
@@ -91,19 +91,19 @@ class SRFlowConfig:
         for field in fields(self):
             object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
         if self.scale not in SCALES:
-            raise ArgumentError(f"scale is {self.scale}; SRFlow networks here are ×4, ×8 or ×16")
+            raise ArgumentError(f"scale is {self.scale}; supported networks are ×4, ×8 or ×16")
         if len(set(self.stacked_blocks)) < len(self.stacked_blocks):
-            raise ArgumentError(f"stacked_blocks is {list(self.stacked_blocks)}; a block is named twice")
+            raise ArgumentError(f"stacked_blocks is {list(self.stacked_blocks)}; it names a block twice")
         if any(not 0 <= block < self.blocks for block in self.stacked_blocks):
             raise ArgumentError(
                 f"stacked_blocks is {list(self.stacked_blocks)}, but the encoder has blocks 0 … {self.blocks - 1}"
             )
         if any(not 1 <= level < self.levels for level in self.split_levels):
-            raise ArgumentError(f"split_levels is {list(self.split_levels)}; splits go after levels 1 … L − 1")
+            raise ArgumentError(f"split_levels is {list(self.split_levels)}; splits can only follow levels 1 … L − 1")
         if not self.level_feature and not self.stacked_blocks:
             raise ArgumentError("the flow has no condition: set level_feature or name stacked_blocks")
         if self.net_middle_kernel not in (1, 3):
-            raise ArgumentError(f"net_middle_kernel is {self.net_middle_kernel}; it is 1 or 3")
+            raise ArgumentError(f"net_middle_kernel is {self.net_middle_kernel}; it must be 1 or 3")
         clamps = self.clamp if isinstance(self.clamp, tuple) else (self.clamp,)
         if len(clamps) not in (1, self.levels):
             raise ArgumentError(f"clamp has {len(clamps)} values; give one, or one for each of {self.levels} levels")
@@ -112,11 +112,11 @@ class SRFlowConfig:
 
     @classmethod
     def of_variant(cls, variant: Variant, **overrides: Any) -> SRFlowConfig:
-        """The network as the publication describes it (`paper`), as its checkpoints compute it (`published`), or
-        with bounded scales (`bounded`, what we train). Fields left out follow from scale and blocks.
+        """Configure the network as the publication describes it (`paper`), as its checkpoints compute it (`published`),
+        or with bounded scales (`bounded`, what we train). Omitted fields follow from scale and blocks.
         """
         if variant not in VARIANTS:
-            raise ArgumentError(f"variant is {variant!r}; it is one of {', '.join(VARIANTS)}")
+            raise ArgumentError(f"variant is {variant!r}; it must be one of {', '.join(VARIANTS)}")
         known = {field.name for field in fields(cls)}
         for name in overrides:
             if name not in known:
@@ -135,7 +135,7 @@ class SRFlowConfig:
 
     @property
     def variant(self) -> str:
-        """`paper`, `published` or `bounded`; `mixed` where the fields agree with none of them."""
+        """`paper`, `published` or `bounded`; `mixed` if the fields match none of them."""
         for variant in VARIANTS:
             last_split = self.levels - 2 if variant == "published" else self.levels - 1
             same = all(getattr(self, name) == value for name, value in _VARIANT_FIELDS[variant].items())
@@ -154,7 +154,7 @@ class SRFlowConfig:
         return max(1, (1 << self.levels) // self.scale)
 
     def clamp_at(self, level: int) -> float:
-        """c of this level, 1 … L."""
+        """Clamp c of a level, 1 … L."""
         if not isinstance(self.clamp, tuple):
             return self.clamp
         return self.clamp[level - 1 if len(self.clamp) > 1 else 0]
@@ -179,7 +179,7 @@ class SRFlowConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:
-        """Raises: ArgumentError for unknown fields or values out of range."""
+        """Read what :meth:`to_dict` returns. Raises: ArgumentError for unknown fields or values out of range."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ArgumentError(f"unknown network fields: {', '.join(sorted(unknown))}")
@@ -194,14 +194,14 @@ def _validators() -> dict[str, TypeAdapter[Any]]:
 
 
 def _checked(name: str, value: object) -> Any:
-    """The value of a field, lists as tuples. Raises: ArgumentError for a wrong type, an unknown word, too few."""
+    """Validate a field, with lists as tuples. Raises: ArgumentError for a wrong type or value."""
     try:
         return _validators()[name].validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]
         allowed = problem.get("ctx", {})
         if "expected" in allowed:
-            why = f"it is one of {', '.join(get_args(get_type_hints(SRFlowConfig)[name]))}"
+            why = f"it must be one of {', '.join(get_args(get_type_hints(SRFlowConfig)[name]))}"
         elif "ge" in allowed:
             why = f"it must be at least {allowed['ge']}"
         elif problem["type"] == "tuple_type":
@@ -243,10 +243,10 @@ _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
 
 
 def default_stacked_blocks(scale: int, blocks: int, count: int) -> tuple[int, ...]:
-    """RRDB blocks that condition the flow where a checkpoint does not say.
+    """Choose the RRDB blocks that condition the flow if a checkpoint does not say.
 
-    The published networks use 1, 8, 15, 22 (×4, 23 blocks) and 1, 3, 5, 7 (×8, 8 or 23 blocks); otherwise `count`
-    equally spaced ones that end at the last.
+    The published networks use 1, 8, 15, 22 (×4, 23 blocks) and 1, 3, 5, 7 (×8, 8 or 23 blocks); other networks use
+    `count` equally spaced blocks that end with the last.
     """
     if count == 4 and scale == 4 and blocks == 23:
         return (1, 8, 15, 22)

@@ -18,7 +18,7 @@ def _lrelu(x: Tensor) -> Tensor:
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """Convolution 3×3 with bias, same size."""
+    """3×3 convolution with bias that keeps the size."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
@@ -55,7 +55,7 @@ class ResidualBlock(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderFeatures:
-    """What the flow may be conditioned on.
+    """Features that can condition the flow.
 
     last: N×nf×h×w, the trunk's output. blocks: the output of each requested RRDB block, N×nf×h×w.
     upsampled: {exponent k: N×nf×2^k h×2^k w}, after the LeakyReLU, k ≥ 1.
@@ -67,7 +67,7 @@ class EncoderFeatures:
 
 
 class RRDB(nn.Module):
-    """RRDB super-resolution network of Wang et al., ESRGAN, ECCV-W 2018; alone, the L1-trained baseline of SRFlow.
+    """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's L1-trained baseline.
 
     scale: 4, 8 or 16. image_base: "bicubic" adds the image head's output to the bicubic enlargement.
     trunk_skip: what is added to the trunk convolution's output: the last block's output (as SRFlow's published
@@ -95,7 +95,7 @@ class RRDB(nn.Module):
         self.conv_last = _conv3x3(nf, 3)
 
     def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
-        """lr: N×3×h×w in [0, 1]. Computes upsampled features up to LR·2^max_exponent, and no others."""
+        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to LR·2^max_exponent."""
         first = self.conv_first(lr)
         x, outputs = first, {}
         for index, block in enumerate(self.blocks):
@@ -120,7 +120,7 @@ class RRDB(nn.Module):
 
     @torch.no_grad()
     def initialize(self) -> None:
-        """He initialisation scaled by 0.1, as residual networks of this kind are trained from scratch."""
+        """Initialise for training from scratch: He initialisation scaled by 0.1, as usual for residual networks."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
@@ -134,5 +134,5 @@ class RRDB(nn.Module):
         return {name: getattr(self, name) for name in names} | {"blocks": len(self.blocks)}
 
     def extra_repr(self) -> str:
-        """Shown by print(model)."""
+        """Show the settings in print(model)."""
         return ", ".join(f"{name}={value}" for name, value in self.settings().items())

@@ -24,7 +24,7 @@ Average = Callable[[Tensor], Tensor]
 class Actnorm(nn.Module):
     """Activation normalisation (Glow, section 3.1), set from data once by :meth:`initialize`.
 
-    `initialized` is part of the saved state. Applying the module encodes and never initialises.
+    `initialized` is part of the saved state. Calling the module encodes; it never initialises.
     """
 
     initialized: Tensor
@@ -36,11 +36,11 @@ class Actnorm(nn.Module):
         self.register_buffer("initialized", torch.tensor(False))
 
     def transform(self) -> ActnormTransform:
-        """The map with the present parameters."""
+        """The transform with the current parameters."""
         return ActnormTransform(self.bias, self.logs)
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode: h and the log-determinant."""
+        """Encode h; return it with the log-determinant."""
         return self.transform().encode(h)
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ class InvertibleConv(nn.Module):
 
 
 class ZerosConv(nn.Module):
-    """Convolution 3×3 whose output is multiplied by exp(3·logs) per channel; weight, bias and logs start at zero."""
+    """3×3 convolution whose output is multiplied by exp(3·logs) per channel; weight, bias and logs start at zero."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -79,17 +79,17 @@ class ZerosConv(nn.Module):
 
 
 class ConditionalNet(nn.Module):
-    """f: convolution 3×3, ReLU, convolution 1×1 or 3×3, ReLU, zeros convolution; output [shift, s].
+    """f: 3×3 convolution, ReLU, 1×1 or 3×3 convolution, ReLU, zeros convolution; output [shift, s].
 
-    The first convolution sees [h_A, u]. As convolution is linear, its part on u (:meth:`on_u`) can be computed apart,
-    for all nets of a level at once. With actnorm (`published`, `bounded`) the first two convolutions have no bias and
-    an actnorm of their own.
+    The first convolution sees [h_A, u]. Convolution is linear, so its part on u can be computed separately, for all
+    nets of a level at once (`Level.on_u`). With actnorm (`published`, `bounded`) the first two convolutions have no
+    bias and an actnorm of their own.
     """
 
     def __init__(self, state_channels: int, out_channels: int, config: SRFlowConfig, *, level: int) -> None:
         super().__init__()
         hidden, kernel, bias = config.hidden, config.net_middle_kernel, not config.net_actnorm
-        self.state_channels = state_channels  # of h_A; 0 where f sees u alone
+        self.state_channels = state_channels  # of h_A; 0 if f sees only u
         self.conv1 = nn.Conv2d(state_channels + config.condition_channels, hidden, 3, padding=1, bias=bias)
         self.conv2 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, bias=bias)
         self.actnorm1 = Actnorm(hidden) if config.net_actnorm else None
@@ -107,7 +107,7 @@ class ConditionalNet(nn.Module):
         return ElementwiseAffine(self.log_scale(s), shift, self.order)
 
     def log_scale(self, s: Tensor) -> Tensor:
-        """Logarithm of the affine scale that raw output s stands for."""
+        """Logarithm of the affine scale for the raw output s."""
         if self.scale_map == "exp":
             return s
         if self.scale_map == "sigmoid":
@@ -116,12 +116,12 @@ class ConditionalNet(nn.Module):
 
 
 def bounded(x: Tensor, bound: float | None) -> Tensor:
-    """Soft clamp bound·tanh(x / bound), the identity near 0; None leaves x free."""
+    """Soft clamp bound·tanh(x / bound), the identity near 0; None leaves x unchanged."""
     return x if bound is None else bound * torch.tanh(x / bound)
 
 
 class Step(nn.Module):
-    """One flow step. Encoding: actnorm, invertible 1×1; a conditional step goes on with injector and coupling."""
+    """One flow step. Encoding: actnorm, invertible 1×1 convolution and, if conditional, injector and coupling."""
 
     def __init__(self, channels: int, config: SRFlowConfig, *, level: int, conditional: bool) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Step(nn.Module):
         return [net for net in (self.injector, self.coupling) if net is not None]
 
     def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """h: N×C×H×W → h and the step's log-determinant, [N] or a scalar.
+        """Encode h, N×C×H×W; return it with the step's log-determinant, [N] or a scalar.
 
         mix: the 1×1 convolution. on_u: the first convolutions' parts on u, one for each of :meth:`nets`.
         """
@@ -152,7 +152,7 @@ class Step(nn.Module):
         return h, log_det
 
     def decode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> Tensor:
-        """Exact reverse of :meth:`encode`."""
+        """Exact inverse of :meth:`encode`."""
         for transform in reversed(self._conditional_transforms(on_u)):
             h = transform.decode(h)
         return self.actnorm.transform().decode(mix.decode(h))
@@ -165,7 +165,7 @@ class Step(nn.Module):
 
 
 class Split(nn.Module):
-    """The later half of the channels leaves as a latent, normalised by a mean and a scale predicted from the rest."""
+    """Moves the second half of the channels to a latent, normalised by a mean and a scale predicted from the rest."""
 
     def __init__(self, kept: int, leaving: int, config: SRFlowConfig) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class Split(nn.Module):
         return ElementwiseAffine(-bounded(logs, self.clamp), -mean, "shift_first")
 
     def encode(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """N×C×H×W → what stays, the latent, and the log-determinant −Σ logs, [N]."""
+        """N×C×H×W → the channels kept, the latent, and the log-determinant −Σ logs, [N]."""
         h, leaving = h[:, : self.kept], h[:, self.kept :]
         latent, log_det = self.prior(h).encode(leaving)
         return h, latent, log_det

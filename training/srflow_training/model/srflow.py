@@ -18,7 +18,7 @@ from srflow_training.model.transforms import MixChannels, Squeeze, mix_channels,
 
 
 class Level(nn.Module):
-    """One level: squeeze, transition steps, K conditional steps and, where half the channels leave, a split."""
+    """One level: squeeze, transition steps, K conditional steps and, if half the channels leave, a split."""
 
     def __init__(self, shape: LevelShape, config: SRFlowConfig) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class Level(nn.Module):
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
 
     def encode(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """h: the level below, N×C/4×2H×2W; u: N×condition×H×W → h, this level's latent (None with no split) and the
-        log-determinant, [N] or a scalar.
+        """Encode h of the level below, N×C/4×2H×2W, given u, N×condition×H×W; return h, N×C×H×W without the latent's
+        channels, this level's latent (None without a split) and the log-determinant, [N] or a scalar.
         """
         h, log_likelihood = Squeeze().encode(h)
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), self.on_u(u), strict=True):
@@ -49,7 +49,7 @@ class Level(nn.Module):
         return h, latent, log_likelihood + log_det
 
     def decode(self, h: Tensor, latent: Tensor | None, u: Tensor) -> Tensor:
-        """Exact reverse of :meth:`encode`."""
+        """Exact inverse of :meth:`encode`."""
         if self.split is not None and latent is not None:
             h = self.split.decode(h, latent)
         parts = zip(self.all_steps(), self.mixes("decode"), self.on_u(u), strict=True)
@@ -62,7 +62,7 @@ class Level(nn.Module):
         return mix_channels([step.mix.weight for step in self.all_steps()], direction)
 
     def on_u(self, u: Tensor) -> list[Sequence[Tensor]]:
-        """For each step, the parts on u of its nets' first convolutions, N×hidden×H×W each: one convolution for all."""
+        """For each step, the parts on u of its nets' first convolutions, N×hidden×H×W each, by one convolution."""
         nets = [net for step in self.all_steps() for net in step.nets()]
         if not nets:
             return [() for _ in self.all_steps()]
@@ -73,7 +73,7 @@ class Level(nn.Module):
 
 
 class SRFlow(nn.Module):
-    """The network. Images are float RGB in [0, 1], N×3×H×W; LR is N×3×h×w with H = scale·h.
+    """The SRFlow network. Images are float RGB in [0, 1], N×3×H×W; LR is N×3×h×w with H = scale·h.
 
     h and w must be multiples of `config.size_multiple`. Latents are a dict {level: N×C×H/2^level×W/2^level}.
     """
@@ -92,14 +92,14 @@ class SRFlow(nn.Module):
         self.levels = nn.ModuleList(Level(shape, config) for shape in config.level_shapes)
 
     def condition(self, lr: Tensor) -> list[Tensor]:
-        """u for levels 1 … L, each N×condition_channels×H/2^level×W/2^level; lr: N×3×h×w in [0, 1].
+        """Compute u for levels 1 … L, each N×condition_channels×H/2^level×W/2^level; lr: N×3×h×w in [0, 1].
 
         Raises: ArgumentError if lr has the wrong shape.
         """
         multiple = self.config.size_multiple
         if lr.ndim != 4 or lr.shape[1] != 3 or lr.shape[2] % multiple or lr.shape[3] % multiple:
             raise ArgumentError(
-                f"lr has shape {list(lr.shape)}; N×3×h×w with h and w multiples of {multiple} is needed: pad it"
+                f"lr has shape {list(lr.shape)}; it must be N×3×h×w with h and w multiples of {multiple}: pad it"
             )
         exponents = [shape.lr_exponent for shape in self.config.level_shapes]
         features = self.encoder.features(
@@ -117,7 +117,7 @@ class SRFlow(nn.Module):
         return torch.cat(parts, dim=1)
 
     def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        """Latents by level, and the log-likelihood log p(hr | lr) in nats, [N].
+        """Encode to latents by level and the log-likelihood log p(hr | lr) in nats, [N].
 
         No dequantisation noise is added. Raises: ArgumentError if the shapes do not fit.
         """
@@ -129,7 +129,7 @@ class SRFlow(nn.Module):
         return self.encode_conditioned(hr, self.condition(lr))
 
     def encode_conditioned(self, hr: Tensor, condition: list[Tensor]) -> tuple[dict[int, Tensor], Tensor]:
-        """:meth:`encode`, given what :meth:`condition` returned (a frozen encoder need not be run twice)."""
+        """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run twice)."""
         latents: dict[int, Tensor] = {}
         h, log_likelihood = hr, hr.new_zeros(len(hr))
         for number, (level, u) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
@@ -147,7 +147,7 @@ class SRFlow(nn.Module):
         return self.encode(hr, lr)[1]
 
     def decode(self, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
-        """Image N×3×H×W (not clipped) of these latents, taken as they are (already scaled by τ).
+        """Decode latents, already scaled by τ, to an image N×3×H×W, not clipped.
 
         lr: N×3×h×w, or batch 1 for any latent batch. Raises: ArgumentError if the shapes do not fit.
         """
@@ -155,15 +155,15 @@ class SRFlow(nn.Module):
         given = {level: tuple(latent.shape[1:]) for level, latent in latents.items()}
         batches = {len(latent) for latent in latents.values()}
         if given != expected or len(batches) != 1 or len(lr) not in (1, *batches):
-            raise ArgumentError(f"latents have shapes {given} for this lr; levels need {expected} and one batch size")
+            raise ArgumentError(f"latents have shapes {given}; this lr needs {expected}, with one batch size")
         return self.decode_conditioned(self.condition(lr), latents)
 
     def decode_conditioned(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> Tensor:
-        """:meth:`decode`, given what :meth:`condition` returned."""
+        """Like :meth:`decode`, given the result of :meth:`condition`."""
         return self.decoded_levels(condition, latents)[1]
 
     def decoded_levels(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """What each level decodes to, L first; level 1's is the image. As :meth:`decode_conditioned`."""
+        """Like :meth:`decode_conditioned`, but return the output of every level, L first; level 1's is the image."""
         decoded: dict[int, Tensor] = {}
         h = latents[self.config.levels]
         for number, (level, u) in reversed(list(enumerate(zip(self.flow_levels(), condition, strict=True), start=1))):
@@ -182,7 +182,7 @@ class SRFlow(nn.Module):
 
     @torch.no_grad()
     def sample(self, lr: Tensor, tau: float = 0.8, generator: torch.Generator | None = None) -> Tensor:
-        """One image for each LR image, latents from N(0, τ²): N×3×H×W, not clipped.
+        """Sample one image for each LR image, with latents from N(0, τ²): N×3×H×W, not clipped.
 
         Deterministic for a seeded generator on the same device; the SDK's runtime has its own latents, which do not
         depend on the device or on tiles (srflow_sdk.latents).
@@ -198,15 +198,15 @@ class SRFlow(nn.Module):
         return [level for level in self.levels if isinstance(level, Level)]
 
     def actnorms(self) -> list[Actnorm]:
-        """Every actnorm of the flow, those inside conditional nets included."""
+        """Every actnorm of the flow, including those inside conditional nets."""
         return [module for module in self.modules() if isinstance(module, Actnorm)]
 
     @torch.no_grad()
     def initialize_actnorms(self, hr: Tensor, lr: Tensor, average: Average = lambda statistic: statistic) -> None:
-        """Set every actnorm from this batch, in the order in which encoding reaches them. Once, before training.
+        """Initialise every actnorm from this batch, in encoding order. Call it once, before training.
 
         average: mean of a statistic over all processes that hold a share of the batch.
-        Raises: ArgumentError if they are initialised already.
+        Raises: ArgumentError if they are already initialised.
         """
         if any(bool(actnorm.initialized) for actnorm in self.actnorms()):
             raise ArgumentError("the actnorms are initialised already: a trained model must not be initialised again")
@@ -221,7 +221,7 @@ class SRFlow(nn.Module):
 def _resize(x: Tensor, exponent: int, mode: str) -> Tensor:
     """N×C×h×w → N×C×2^exponent·h×2^exponent·w, "nearest" or "bilinear" (corners not aligned).
 
-    Reductions are written out: nearest takes every first pixel, bilinear the mean of the middle 2×2.
+    Reductions are written out: nearest takes the first pixel of each cell, bilinear the mean of its middle 2×2.
     """
     if exponent == 0:
         return x

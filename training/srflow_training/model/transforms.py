@@ -20,7 +20,7 @@ class Transform(Protocol):
     """An invertible map of N×C×H×W tensors."""
 
     def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Image → latents; the transformed h and its log-determinant in nats."""
+        """Image → latents: return the transformed h and the log-determinant in nats."""
 
     def decode(self, h: Tensor) -> Tensor:
         """Latents → image."""
@@ -56,9 +56,9 @@ class ActnormTransform:
 
 @dataclass(frozen=True)
 class MixChannels:
-    """Invertible 1×1 convolution h ← W h; weight is C×C, and float64 wherever its determinant or inverse is taken.
+    """Invertible 1×1 convolution h ← W h; weight is C×C; its determinant and inverse are taken in float64.
 
-    Several of one size are solved at once by :func:`mix_channels`, which fills in what a direction needs.
+    :func:`mix_channels` builds several of the same size at once, and fills in the field that its direction needs.
     """
 
     weight: Tensor
@@ -79,7 +79,7 @@ class MixChannels:
 
 
 def mix_channels(weights: Sequence[Tensor], direction: Literal["encode", "decode"]) -> list[MixChannels]:
-    """One map for each C×C weight; all determinants (encode) or inverses (decode) in one batched call."""
+    """Build one map for each C×C weight, with all determinants (encode) or inverses (decode) in one batched call."""
     stacked = torch.stack(list(weights)).double()
     if direction == "encode":
         determinants = torch.linalg.slogdet(stacked).logabsdet.unbind()
@@ -89,7 +89,7 @@ def mix_channels(weights: Sequence[Tensor], direction: Literal["encode", "decode
 
 
 def _conv1x1(h: Tensor, weight: Tensor) -> Tensor:
-    """In h's own precision: the flow's state is never rounded by automatic mixed precision."""
+    """Keep h's own precision: automatic mixed precision never rounds the flow's state."""
     with torch.autocast(h.device.type, enabled=False):
         return F.conv2d(h, weight[:, :, None, None])
 
@@ -127,7 +127,7 @@ class CouplingTransform:
         return torch.cat([h_a, h_b], dim=1), log_det
 
     def decode(self, h: Tensor) -> Tensor:
-        """Exact: h_A is unchanged, so the same affine map is found again."""
+        """Exact: h_A is unchanged, so it gives the same affine map again."""
         h_a, h_b = _halves(h)
         return torch.cat([h_a, self.affine_of(h_a).decode(h_b)], dim=1)
 
