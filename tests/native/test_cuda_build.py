@@ -223,5 +223,5 @@ def test_gpu_benchmark_calls_the_built_library_and_no_kernel_with_mixed_types(
     assert kernels.flow_step_tail(*nothing, step=1, **named).shape == (0, 12, 4, 4)
     with pytest.raises(RuntimeError, match=r"CUDA error 1$"):
         kernels.flow_step_tail(*nothing, step=2, **named)
-    with pytest.raises(ValueError, match="float32 or float16 alone"):
+    with pytest.raises(ValueError, match="conditioning that is all float32 or all float16"):
         kernels.flow_step_tail(inputs.h, inputs.head.float(), *inputs.tensors[2:], step=1, **named)
