@@ -1,4 +1,4 @@
-# Two commands do all set-up: `make demo` and `make test`. Needs Python ≥ 3.10 and a POSIX shell; `make help` lists more.
+# `make demo` and `make test` do all the set-up. They need Python ≥ 3.10 and a POSIX shell; `make help` lists more.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 python := $(VENV)/bin/python
 stamps := $(VENV)/.srflow
-# Both installs are editable and in one environment, so neither undoes the other: the developer's adds to the plain one.
+# Both installs are editable and in one environment, so neither undoes the other: dev adds to plain.
 plain := $(stamps)/plain
 dev := $(stamps)/dev
 
@@ -19,19 +19,19 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1  \t/p' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(plain) ## install (no torch) and enlarge a photo; the picture lands in demo/
+demo: $(plain) ## install (no torch) and upscale a photo into demo/
 	@$(python) examples/demo.py
 
-# A process for each core, each with one thread for torch: threads of several processes would wait for each other.
+# One process per core, each with one thread for torch: more threads would wait for each other.
 .PHONY: test
-test: lint ## install the developers' tools, then lint, types and tests
+test: lint ## install the developers' tools, then run lint, type checks and tests
 	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
-# Far too short to be any good: it shows that every step works, on photographs that come with scikit-image.
+# Far too short for a useful model: it shows that every step works, on photographs that come with scikit-image.
 smoke := train-smoke
 tiny := --set network.nf=16 --set network.growth=8 --set network.blocks=2 --set data.crop=48 --set schedule.log_every=20
 .PHONY: train-smoke
-train-smoke: $(dev) ## a minute from photographs to a bundle that upscales; it lands in train-smoke/
+train-smoke: $(dev) ## go from photographs to a bundle that upscales, in train-smoke/ (a few minutes)
 	rm -rf $(smoke)
 	$(python) benchmarks/unseen_photos.py $(smoke)/photos
 	$(VENV)/bin/srflow-train --config rrdb-x4-small --data $(smoke)/photos --out $(smoke)/rrdb $(tiny) \
@@ -43,7 +43,7 @@ train-smoke: $(dev) ## a minute from photographs to a bundle that upscales; it l
 	$(VENV)/bin/srflow-upscale examples/photos/cat.png -o $(smoke)/cat.png --model $(smoke)/model.srflow
 
 .PHONY: lint
-lint: $(dev) ## style and types alone
+lint: $(dev) ## run only the style and type checks
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
@@ -51,12 +51,12 @@ lint: $(dev) ## style and types alone
 	$(python) -m basedpyright --pythonpath $(python)
 
 .PHONY: format
-format: $(dev) ## put the code into the house style
+format: $(dev) ## format the code in the house style
 	$(python) -m ruff check --fix-only .
 	$(python) -m ruff format .
 
 .PHONY: clean
-clean: ## remove all that make made, .venv too
+clean: ## remove everything that make created, including .venv
 	rm -rf $(VENV) build dist demo $(smoke) *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -68,12 +68,12 @@ $(dev): pyproject.toml | $(python)
 	PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable '.[dev]'
 	@mkdir -p $(stamps) && touch $(plain) $@
 
-# An environment that exists is reused, whatever made it.
+# An existing environment is reused, no matter what created it.
 $(python):
 	@command -v $(PYTHON) >/dev/null || { \
-		echo "error: $(PYTHON) is not on the PATH; name a Python of at least 3.10: make PYTHON=/path/to/python3" >&2; exit 1; }
+		echo "error: $(PYTHON) is not on the PATH; name a Python 3.10 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-		echo "error: $$($(PYTHON) --version) is too old: 3.10 at least; name another: make PYTHON=python3.12" >&2; exit 1; }
+		echo "error: $$($(PYTHON) --version) is too old: use 3.10 or newer, as in make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+		echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu, install it: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --upgrade-deps $(VENV)

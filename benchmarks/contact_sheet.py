@@ -1,11 +1,11 @@
-"""Draw what a model makes of photographs that it never saw: LR, bicubic, τ = 0, samples at τ = 0.8 and 1, the truth.
+"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, samples at τ = 0.8 and 1, the truth.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/contact_sheet.py data/unseen -o docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
 
-Each row is a 128×128 crop (a face, lettering, fur, a building … of the photographs above; of others the most detailed
-crop), reduced (MATLAB-bicubic, 8 bits) and enlarged again; the tiles are drawn pixel by pixel. A checkpoint also shows
-its encoder's own image, and what is not finite in magenta.
+Each row is a 128×128 crop: from the photographs above a face, lettering, fur, a building …, from others the most
+detailed crop. It is reduced (MATLAB-bicubic, 8 bits) and enlarged again, and its tiles are drawn pixel by pixel. For a
+checkpoint the sheet also shows its encoder's own image, and values that are not finite in magenta.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PLACES = {  # photograph: (what, top, left)
 
 
 def crops(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """What is in it, and the crop, CROP×CROP×3 uint8."""
+    """A description and the crop, CROP×CROP×3 uint8, for each place."""
     photo = read_photo(path)
     for what, top, left in PLACES.get(path.stem, (("detail", *most_detailed_place(photo)),)):
         yield f"{path.stem}: {what}", photo[top : top + CROP, left : left + CROP]
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--model", help="bundle or checkpoint; the embedded model if left out")
+    parser.add_argument("--model", help="bundle or checkpoint; default: the embedded model")
     arguments = parser.parse_args()
     subject = open_subject(arguments.model)
     rows = [(what, pictures(subject, truth)) for path in image_files(arguments.photos) for what, truth in crops(path)]

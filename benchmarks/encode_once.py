@@ -1,9 +1,10 @@
-"""Encode once, sample many: what further samples of one LR image cost, with a full-size published ×4 network.
+"""Encode once, sample many: the cost of further samples of one LR image, with a full-size published ×4 network.
 
     python benchmarks/encode_once.py [--checkpoint FILE] [--size 64] [--samples 8] [--runs 5] [--threads 2]
 
-Without a checkpoint, a network of the published shape (23 blocks, K = 16) with random weights is exported: the time
-does not depend on the weights. Runs are paired: one sample and N samples by turns; medians and their ratio are printed.
+Without a checkpoint, it exports a network of the published shape (23 blocks, K = 16) with random weights, because the
+time does not depend on the weights. Runs with one sample and with N samples alternate; it prints medians and their
+ratio.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def random_checkpoint(path: Path, *, scale: int) -> None:
             if isinstance(module, ZerosConv):
                 module.weight.normal_(std=0.2 / module.weight[0].numel() ** 0.5)
         for actnorm in model.actnorms():
-            actnorm.logs.fill_(0.2)  # against the division by sigmoid(2) in every step
+            actnorm.logs.fill_(0.2)  # compensates the division by sigmoid(2) in every step
     save_checkpoint(path, model)
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/engine_build.py [--model BUNDLE] [--precision fp16] [--sm 89 120]
 
-One pair for all GPUs, then a pair for each, with no cache. No GPU is needed. Without a bundle, graphs of the published
-×4 shape (23 blocks, K = 16) with random weights are built from: neither time nor size depends on the weights.
+It builds one pair for all GPUs, then a pair for each, without the cache. It needs no GPU. Without a bundle, it uses
+graphs of the published ×4 shape (23 blocks, K = 16) with random weights: neither time nor size depends on the weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from srflow_sdk.engine_records import EnginePrecision
 
 @contextmanager
 def random_graphs(precision: EnginePrecision) -> Iterator[tuple[Path, Manifest]]:
-    """A folder with a full-size network's graphs, and as much of srflow-export's manifest for it as engines need."""
+    """A folder with a full-size network's graphs, and as much of a manifest for them as building engines needs."""
     import torch
 
     from srflow_export import graphs, onnx_models
@@ -49,7 +49,7 @@ def random_graphs(precision: EnginePrecision) -> Iterator[tuple[Path, Manifest]]
                 size_multiple=config.size_multiple,
                 latent_levels=(),
                 default_tau=0.8,
-                halo=16,  # as measured of the published network
+                halo=16,  # as measured for the published network
                 conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[precision]),
                 precision=precision,
             ),
@@ -58,7 +58,7 @@ def random_graphs(precision: EnginePrecision) -> Iterator[tuple[Path, Manifest]]
 
 @contextmanager
 def bundle_graphs(path: Path) -> Iterator[tuple[Path, Manifest]]:
-    """A bundle's graphs in a folder that engines may be written into."""
+    """A writable folder with a bundle's graphs, and its manifest."""
     bundle = Bundle.open(path)
     with tempfile.TemporaryDirectory() as name:
         for file in bundle.manifest.files:

@@ -3,9 +3,9 @@
     python benchmarks/full_size_checkpoint.py full.pth
     srflow-export --ckpt full.pth --rtx fp16 --sm 89 120
 
-No published weights may be shipped. These are as a network has them when its training begins: actnorms initialised from
-photographs, so that nothing explodes; and heads a little away from zero, so that no path is silent. Its pictures are
-noise, and its precision is not a trained network's: a trained one multiplies more.
+No published weights may be shipped. These weights are like those at the start of training: actnorms are initialised
+from photographs, so that nothing explodes, and heads are a little away from zero, so that every path contributes. The
+pictures are noise, and the precision differs from a trained network's, which multiplies more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from srflow_training.model.layers import ZerosConv
 
 @torch.no_grad()
 def full_size_network() -> SRFlow:
-    """Deterministic."""
+    """The network; deterministic."""
     torch.manual_seed(0)
     model = SRFlow(SRFlowConfig.of_variant("published"))
     model.encoder.initialize()

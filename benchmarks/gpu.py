@@ -1,11 +1,11 @@
-"""The CUDA kernels on this machine's GPU: built, checked against torch, timed. Under ten minutes.
+"""Build the CUDA kernels for this machine's GPU, check them against torch, and time them. Takes under ten minutes.
 
     python benchmarks/gpu.py [--size 256] [--rounds 10] [--skip-ort]
     python benchmarks/gpu.py --build-only sm_89        (does it build? needs no GPU)
 
-Needs nvcc on the PATH, torch with CUDA and `pip install -e '.[export]'`; ONNX Runtime is timed where onnxruntime-gpu is
-installed. The network is a full-size published ×4 one (23 blocks, K = 16) with random weights: times do not depend on
-them. Prints tables for docs/performance.md; exits with 1, and a line for each wrong kernel, if one is wrong.
+It needs nvcc on the PATH, torch with CUDA and `pip install -e '.[export]'`; ONNX Runtime is timed if onnxruntime-gpu is
+installed. The network is a full-size published ×4 one (23 blocks, K = 16) with random weights; times do not depend on
+them. It prints tables for docs/performance.md. If a kernel is wrong, it prints a line for each and exits with status 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GIGABYTE = 1e9
 
 
 def milliseconds(calls: Sequence[Call], device: torch.device, rounds: int) -> float:
-    """Median over rounds of a call's mean time; a round makes all calls once. One round goes before, untimed."""
+    """Median over rounds of a call's mean time; a round makes all calls once. The first round is not timed."""
     times = []
     for _ in range(rounds + 1):
         if device.type == "cuda":
@@ -59,7 +59,7 @@ def milliseconds(calls: Sequence[Call], device: torch.device, rounds: int) -> fl
 
 
 def copy_bandwidth(device: torch.device, rounds: int, size: int = 1 << 30) -> float:
-    """Bytes a second that this card reads and writes as it copies: the peak that the ops are held against."""
+    """Bytes per second that this card reads and writes in a copy: the peak that the ops are compared with."""
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * size / (1e-3 * milliseconds([lambda: target.copy_(source)], device, rounds))
@@ -67,7 +67,7 @@ def copy_bandwidth(device: torch.device, rounds: int, size: int = 1 << 30) -> fl
 
 @contextmanager
 def kernels_in_graphs(kernels: Kernels) -> Iterator[None]:
-    """While this holds, graphs with flow nodes run our kernels."""
+    """In this context, graphs with flow nodes run our kernels."""
     with ExitStack() as stack:
         for name in ("flow_step_tail", "unsqueeze_split"):
             stack.enter_context(mock.patch.object(flow_ops, name, getattr(kernels, name)))
@@ -77,7 +77,7 @@ def kernels_in_graphs(kernels: Kernels) -> Iterator[None]:
 def step_calls(
     kernels: Kernels, model: SRFlow, shape: LevelShape, *, side: int, half: bool
 ) -> tuple[int, list[Call], list[Call]]:
-    """Bytes that one step of a level moves, and the level's steps again and again: in torch, and by our kernel."""
+    """Bytes that one step of a level moves, and repeated calls of the level's steps: in torch, and by our kernel."""
     config = model.config
     inputs = StepInputs.random(shape.channels, side, steps=config.steps, half=half, batch=1, device=kernels.device)
     named = {"scale_map": config.scale_map, "order": config.affine_order, "clamp": config.clamp_at(shape.level)}
@@ -97,7 +97,7 @@ def step_calls(
 def split_calls(
     kernels: Kernels, model: SRFlow, shape: LevelShape, *, side: int, half: bool
 ) -> tuple[int, list[Call], list[Call]]:
-    """Likewise for the unsqueeze and split above a level."""
+    """The same for the unsqueeze and split above a level."""
     drawn = shape.latent_channels
     kept = shape.channels - drawn
 
@@ -142,7 +142,7 @@ def print_ops(kernels: Kernels, model: SRFlow, *, size: int, rounds: int, peak: 
 
 
 def print_network(kernels: Kernels, model: SRFlow, *, size: int, rounds: int) -> None:
-    """Encoder and sampler in torch, typed as exported graphs are, and the sampler with our kernels in it."""
+    """Encoder and sampler in torch, typed like exported graphs, and the sampler with our kernels in it."""
     device = kernels.device
     lr, tau = torch.rand(1, 3, size, size, device=device), torch.full((1,), 0.8, device=device)
     noise = [torch.randn(1, *shape, device=device) for shape in model.latent_shapes(size, size).values()]
@@ -166,7 +166,7 @@ def print_network(kernels: Kernels, model: SRFlow, *, size: int, rounds: int) ->
 
 
 def print_onnxruntime(checkpoint: Path, folder: Path, *, size: int, rounds: int) -> None:
-    """The SDK's own backend on CUDA; the sampler's time includes the noise's way in and the picture's way out."""
+    """The SDK's own backend on CUDA; the sampler's time includes copying the noise in and the picture out."""
     import onnxruntime
 
     from srflow_sdk import Bundle
@@ -180,7 +180,7 @@ def print_onnxruntime(checkpoint: Path, folder: Path, *, size: int, rounds: int)
     lr = random.random((1, 3, size, size), dtype=np.float32)
     shapes = load_checkpoint(checkpoint).latent_shapes(size, size)
     noise = {level: random.standard_normal((1, *shape), np.float32) for level, shape in shapes.items()}
-    clock = torch.device("cpu")  # the wall's: the backend waits for its results
+    clock = torch.device("cpu")  # wall time: the backend waits for its results
     with OnnxRuntimeBackend(Bundle.open(folder / "model.srflow"), device="cuda") as backend:
         conditioning = backend.encode(lr)
         encode = milliseconds([lambda: backend.encode(lr)], clock, rounds)
@@ -191,7 +191,7 @@ def print_onnxruntime(checkpoint: Path, folder: Path, *, size: int, rounds: int)
 
 @torch.inference_mode()
 def print_torch(kernels: Kernels, model: SRFlow, *, size: int, rounds: int) -> None:
-    """All that needs no ONNX; ends the program where a kernel is wrong."""
+    """Everything that needs no ONNX; exits the program if a kernel is wrong."""
     wrong = wrong_kernels(kernels)
     if wrong:
         sys.exit("gpu.py: wrong kernels:\n" + "\n".join(wrong))
@@ -207,8 +207,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=256, help="LR pixels a side")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--skip-ort", action="store_true", help="leave ONNX Runtime out: its export takes minutes")
-    parser.add_argument("--build-only", metavar="ARCHITECTURE", help="build for sm_89, say, and do no more")
+    parser.add_argument("--skip-ort", action="store_true", help="skip ONNX Runtime, whose export takes minutes")
+    parser.add_argument("--build-only", metavar="ARCHITECTURE", help="only build, for example for sm_89")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

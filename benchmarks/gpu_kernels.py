@@ -1,4 +1,4 @@
-"""For gpu.py: libsrflow_cuda built, called from torch, and held against torch."""
+"""For gpu.py: build libsrflow_cuda, call it from torch, and compare it with torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOLERANCE = 1e-4  # of a kernel against torch in float64, relative to the larges
 
 
 def build(folder: Path, architecture: str) -> Path:
-    """libsrflow_cuda for one architecture, for example sm_89; ends the program with a line if that fails."""
+    """Build libsrflow_cuda for one architecture, for example sm_89; exit the program with one line if that fails."""
     if shutil.which("nvcc") is None:
         sys.exit("gpu.py: nvcc is not on the PATH; install NVIDIA's CUDA toolkit and put its bin folder there")
     library = folder / "libsrflow_cuda.so"
@@ -67,7 +67,7 @@ class Kernels:
         order: AffineOrder,
         clamp: float,
     ) -> Tensor:
-        """As flow_ops.flow_step_tail; float32, and the conditioning all float32 or all float16."""
+        """Like flow_ops.flow_step_tail; float32, and the conditioning all float32 or all float16."""
         batch, channels, height, width = h.shape
         out = h.new_empty(h.shape)
         half = _is_half((h, mixing_weight, mixing_bias), (head, injector_scale, injector_shift))
@@ -78,7 +78,7 @@ class Kernels:
         return out
 
     def unsqueeze_split(self, h: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
-        """As flow_ops.unsqueeze_split; float32, and head float32 or float16."""
+        """Like flow_ops.unsqueeze_split; float32, and head float32 or float16."""
         batch, drawn, height, width = noise.shape
         kept = h.shape[1] // 4
         out = h.new_empty(batch, kept + drawn, height, width)
@@ -91,7 +91,7 @@ class Kernels:
     def standard_normal(
         self, seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
     ) -> Tensor:
-        """As srflow_sdk.latents.standard_normal."""
+        """Like srflow_sdk.latents.standard_normal, on the GPU."""
         out = torch.empty(channels, height, width, device=self.device)
         window = [ctypes.c_int64(value) for value in (top, left, height, width)]
         arguments = [ctypes.c_uint64(seed), ctypes.c_uint64(sample), level, channels, *window, _pointer(out)]
@@ -141,18 +141,18 @@ class StepInputs:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """In the op's order."""
+        """The inputs in the op's order."""
         return (self.h, self.head, *self.conditioning, *self.mixing)
 
     @property
     def bytes_moved(self) -> int:
-        """What one step must read and write, each number once."""
+        """Bytes that one step must read and write, counting each number once."""
         of_step = sum(tensor.nbytes for tensor in self.conditioning) // self.steps
         return 2 * self.h.nbytes + self.head.nbytes + of_step + sum(tensor.nbytes for tensor in self.mixing)
 
 
 def wrong_kernels(kernels: Kernels) -> list[str]:
-    """Every op against torch in float64, and the latents bit for bit: a line for each case that differs."""
+    """Compare every op with torch in float64, and the latents bit for bit; return a line for each case that differs."""
     return [*_wrong_steps(kernels), *_wrong_splits(kernels), *_wrong_latents(kernels)]
 
 
@@ -190,7 +190,7 @@ def _wrong_latents(kernels: Kernels) -> list[str]:
 
 
 def precision(half: bool) -> str:
-    """As tables have it."""
+    """The conditioning's type, as the tables name it."""
     return "fp16" if half else "fp32"
 
 
@@ -204,7 +204,7 @@ def _is_half(state: Sequence[Tensor], conditioning: Sequence[Tensor]) -> bool:
     """Whether the conditioning is float16. Raises: ValueError for tensors that the kernels would misread."""
     kinds = {tensor.dtype for tensor in conditioning}
     if kinds not in ({torch.float32}, {torch.float16}) or any(tensor.dtype != torch.float32 for tensor in state):
-        raise ValueError("kernels take a float32 flow state, and a conditioning of float32 or float16 alone")
+        raise ValueError("kernels take a float32 flow state, and conditioning that is all float32 or all float16")
     if not all(tensor.is_contiguous() for tensor in (*state, *conditioning)):
         raise ValueError("kernels take contiguous tensors")
     return kinds == {torch.float16}

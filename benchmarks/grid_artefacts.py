@@ -1,11 +1,11 @@
-"""Whether a model's pictures carry a regular grid: energy at the frequencies of a 4-pixel pattern, against the others'.
+"""Measure the regular grid in a model's pictures: energy at the frequencies of a 4-pixel pattern, against the others.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/grid_artefacts.py data/unseen [--model BUNDLE|CKPT]
 
 Each 256×256 crop is reduced (MATLAB-bicubic, 8 bits) and enlarged by 4; its grey image is windowed and transformed, and
 the energy around the multiples of 1/4 cycle a pixel is divided by that of the frequencies around them. Photographs
-give about 1. Printed is the median over crops and frequencies.
+give about 1. It prints the median over crops and frequencies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PEAK, WINDOW, FAR = 1, 3, 6  # in frequencies: of a peak, of the window's own sp
 
 
 def energies(image: Tensor) -> list[float]:
-    """For each frequency of the grid, its energy over that of its surroundings; image: 1×3×H×W."""
+    """For each frequency of the grid, the ratio of its energy to that of its surroundings; image: 1×3×H×W."""
     grey = image[0].mean(dim=0).double().numpy()
     height, width = grey.shape
     window = np.outer(np.hanning(height), np.hanning(width))

@@ -1,12 +1,13 @@
-"""What a halo costs in accuracy: photographs in tiles against the same photographs in one piece, in units of 1/255.
+"""Measure the error of a halo: photographs in tiles against the same photographs in one piece, in units of 1/255.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/halo.py data/unseen [--model BUNDLE] [--crop 160] [--tiles 32 64] [--halos 4 6 8 10 12 14 16]
 
-Each photograph is taken twice as an LR image: a crop out of its middle as it is, and out of its half-size copy, which
-is sharper. All tiles are compared, as srflow-upscale lays them. Printed are the largest difference anywhere, and the
-mean of the picture for which it is largest. For the embedded model, the SDK promises at most 2 and 0.02 on photographs;
-srflow-export asks for a twentieth of that on its own. With the values above it takes half an hour on one core.
+Each photograph gives two LR images: a crop from the middle of the original, and one from its half-size copy, which is
+sharper. All tiles are compared, placed as by srflow-upscale. It prints the largest difference anywhere, and the mean
+difference of the picture for which that is largest. For the embedded model, the SDK promises at most 2 and 0.02 on
+photographs; srflow-export asks for a twentieth of that on its own photographs. With the values above this takes half an
+hour on one core.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     bundle = Bundle.embedded() if options.model is None else Bundle.open(options.model)
     manifest = bundle.manifest
-    # (tile, tau, halo): of every picture its largest and its mean difference
+    # (tile, tau, halo): the largest and the mean difference of every picture
     found: dict[tuple[int, float, int], list[tuple[float, float]]] = {}
     with OnnxRuntimeBackend(bundle, threads=options.threads) as backend:
         for seed, (name, lr) in enumerate(crops(options.photos, options.crop, manifest.size_multiple)):

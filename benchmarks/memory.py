@@ -2,15 +2,15 @@
 
     python benchmarks/memory.py [--megapixels 1 12] [--model BUNDLE] [--format png] [--threads 2] [--samples 0]
 
-Each photograph (a JPEG of so many megapixels, made of mirrored copies of --photo) is upscaled by
-Upscaler.upscale_file in a process of its own. Before it, the model is loaded and has upscaled 32×32 pixels; printed is
-the largest resident memory from there on, less what was resident then. It should stay under 1.5 GB, and grow only by
-bands as wide as the photograph: compare photographs whose tiles are of one size, as of 0.9954 and 12 megapixels. Linux
-only. The embedded model takes minutes a megapixel on two cores, and outputs go to the temporary
-folder; --megapixels 1 2 is a quick look.
+Each photograph (a JPEG with that many megapixels, made of mirrored copies of --photo) is upscaled by
+Upscaler.upscale_file in a separate process, after the model was loaded and has upscaled 32×32 pixels. It prints the
+largest resident memory from then on, less what was resident then. That should stay under 1.5 GB, and grow only by bands
+as wide as the photograph: compare photographs with equal tile sizes, such as 0.9954 and 12 megapixels. Linux only. The
+embedded model takes minutes per megapixel on two cores, and outputs go to the temporary folder; --megapixels 1 2 is a
+quick look.
 
---samples 8 draws so many pictures in memory instead, by Upscaler.encode(…).samples(8), and leaves those pictures out of
-what is printed: what remains is the conditioning that an Encoding keeps, at most 1 GiB, and a tile.
+--samples 8 draws that many pictures in memory instead, with Upscaler.encode(…).samples(8), and does not count the
+pictures. What remains is the conditioning that an Encoding keeps, at most 1 GiB, and a tile.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CAT = Path(__file__).resolve().parent.parent / "examples" / "photos" / "cat.png"
 
 
 def write_photo(source: Path, target: Path, megapixels: float) -> None:
-    """A 4:3 JPEG of mirrored copies of a photograph: as sharp as that, at any size."""
+    """Write a 4:3 JPEG of mirrored copies of a photograph, which is as sharp as the photograph at any size."""
     width = round(math.sqrt(megapixels * 4e6 / 3))
     height = round(width * 3 / 4)
     with Image.open(source) as photo:
@@ -45,20 +45,20 @@ def write_photo(source: Path, target: Path, megapixels: float) -> None:
 
 
 def resident(field: str) -> int:
-    """Bytes by a line of /proc/self/status: VmRSS is resident now, VmHWM was at most."""
+    """Bytes from a line of /proc/self/status: VmRSS is resident now, VmHWM the maximum so far."""
     found = re.search(rf"^{field}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     if found is None:
-        raise SystemExit("error: this system does not say how much memory a process uses")
+        raise SystemExit("error: this system does not report how much memory a process uses; run it on Linux")
     return int(found.group(1)) << 10
 
 
 def measure(source: Path, target: Path, model: Path | None, *, threads: int, samples: int) -> dict[str, Any]:
-    """Upscale one file, or draw samples of it, and say what it took."""
+    """Upscale one file, or draw samples of it, and return what it took."""
     from srflow_sdk import Upscaler
 
     with Upscaler(model, device="cpu", threads=threads) as upscaler:
         upscaler.upscale(Image.new("RGB", (32, 32), "gray"))
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again: loading has a peak of its own
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM: loading has its own peak
         model_bytes, started = resident("VmRSS"), time.perf_counter()
         pictures = 0
         if samples:
@@ -76,10 +76,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 12])
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--format", default="png", help="of the output: png, jpg, tif, …")
+    parser.add_argument("--format", default="png", help="format of the output: png, jpg, tif, …")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--photo", type=Path, default=CAT)
-    parser.add_argument("--samples", type=int, default=0, help="draw so many in memory, instead of a file")
+    parser.add_argument("--samples", type=int, default=0, help="draw this many samples in memory instead of a file")
     parser.add_argument("--measure", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure is not None:

@@ -1,14 +1,15 @@
-"""The sampler with and without the native CPU library, in pairs, and the flow ops against the memory's bandwidth.
+"""Time the sampler with and without the native CPU library, in pairs, and the flow ops against memory bandwidth.
 
     python benchmarks/native_ops.py --library build/cpu/runtime/ort/libsrflow_ort.so [--model BUNDLE]
                                     [--size 64] [--samples 1] [--runs 15] [--threads 2]
 
-Three parts. The memory's bandwidth: a copy of arrays beyond all caches, by as many threads. Each op alone: the inlined
-function and the kernel, at the channels and sizes of the published ×4 network. The bundle's sampler, where its graph
-has flow ops: whole, and what ONNX Runtime's profiler says of the ops in it. Runs with and without the library
-alternate, and a ratio above 1 says that the library is faster. An op's bytes count each input and output once; small
-ones lie in a cache, and may exceed a copy's bandwidth. Idle the machine before: two threads on a core that others use
-wait for each other.
+Three parts: 1. The memory bandwidth: a copy of arrays larger than all caches, with the same number of threads. 2. Each
+op alone: the inlined function and the kernel, at the channels and sizes of the published ×4 network. 3. The bundle's
+sampler, if its graph has flow ops: as a whole, and the ops in it as ONNX Runtime's profiler reports them.
+
+Runs with and without the library alternate; a ratio above 1 means that the library is faster. An op's bytes count each
+input and output once. Small ones stay in a cache, and can exceed a copy's bandwidth. Use an idle machine: if other
+processes use a core, threads wait for each other.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from srflow_training.model.config import SRFlowConfig
 Feed = dict[str, np.ndarray]
 NETWORK = SRFlowConfig.of_variant("published", scale=4)
 FLOW_OPS = ("FlowStepTail", "UnsqueezeSplit")
-ELEMENT_BYTES = {"float": 4, "float16": 2}  # by the profiler's names
+ELEMENT_BYTES = {"float": 4, "float16": 2}  # by the names that the profiler uses
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Setting:
     runs: int
 
     def session(self, model: bytes | str, *, native: bool, profile: Path | None = None) -> ort.InferenceSession:
-        """With the library, or with functions inlined."""
+        """A session with the library, or with functions inlined."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         if native:
@@ -62,7 +63,7 @@ class Setting:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def pair(self, model: bytes | str, feed: Feed) -> tuple[float, float]:
-        """Median seconds inlined and with the library; runs alternate, and the first of each is left out."""
+        """Median seconds, inlined and with the library; runs alternate, and the first of each is not counted."""
         sessions = [self.session(model, native=native) for native in (False, True)]
         bindings = [_bound(session, feed) for session in sessions]
         times: tuple[list[float], list[float]] = ([], [])
@@ -76,7 +77,7 @@ class Setting:
 
 
 def _bound(session: ort.InferenceSession, feed: Feed) -> Any:
-    """Inputs and output in memory that stays, as in a sampler's arena: fresh pages would cost more than an op."""
+    """Bind inputs and output to memory that stays, as in a sampler's arena: fresh pages would cost more than an op."""
     binding = session.io_binding()
     for name, array in feed.items():
         binding.bind_cpu_input(name, array)
@@ -86,7 +87,7 @@ def _bound(session: ort.InferenceSession, feed: Feed) -> Any:
 
 
 def copy_bandwidth(threads: int, runs: int) -> float:
-    """Bytes a second that a copy reads and writes together, best of the runs."""
+    """Bytes per second that a copy reads and writes together; the best of the runs."""
     pairs = [(np.ones(1 << 25, np.float32), np.empty(1 << 25, np.float32)) for _ in range(threads)]
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
@@ -98,7 +99,7 @@ def copy_bandwidth(threads: int, runs: int) -> float:
 
 
 def op_model(op: str, feed: Feed, attributes: Mapping[str, Any]) -> bytes:
-    """One node, its inputs' sizes symbolic but for the channels, and its function."""
+    """A model of one node and its function; the inputs' sizes are symbolic, except the channels."""
     values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}{axis}" if axis != 1 else size for axis, size in
                                                                 enumerate(array.shape)])
@@ -139,7 +140,7 @@ def tail_case(channels: int, size: int, samples: int, scale_map: str) -> tuple[b
 
 
 def split_case(channels: int, drawn: int, size: int, samples: int) -> tuple[bytes, Feed, int]:
-    """UnsqueezeSplit's model, inputs and bytes. drawn: of the channels, those that the split adds."""
+    """UnsqueezeSplit's model, inputs and bytes. drawn: the channels that the split adds."""
     random = np.random.default_rng(0)
     kept = channels - drawn
     feed = {
@@ -153,7 +154,7 @@ def split_case(channels: int, drawn: int, size: int, samples: int) -> tuple[byte
 
 
 def row(name: str, inlined: float, native: float, moved: int, bandwidth: float) -> str:
-    """A line of the table."""
+    """Format a line of the table."""
     rate = moved / native
     return (
         f"{name:<34}{1e3 * inlined:9.3f}{1e3 * native:9.3f}{inlined / native:8.2f}{moved / 1e6:9.2f}"
@@ -165,7 +166,7 @@ HEADER = f"{'':<34}{'inlined':>9}{'library':>9}{'ratio':>8}{'MB':>9}{'GB/s':>8}{
 
 
 def ops(setting: Setting, *, size: int, samples: int, bandwidth: float) -> None:
-    """Each op alone, at every level that has it."""
+    """Time each op alone, at every level that has it."""
     print(HEADER)
     for shape in NETWORK.level_shapes:
         level, channels, side = shape.level, shape.channels, round(size * 2.0**shape.lr_exponent)
@@ -217,7 +218,7 @@ def profiled(setting: Setting, model: str, feed: Feed) -> dict[str, tuple[float,
 
 
 def _moved(arguments: Mapping[str, Any]) -> int:
-    """Bytes of a flow op's node: every tensor once, of a level's conditioning the step's own channels."""
+    """Bytes of a flow op's node: every tensor once, and only the step's own channels of a level's conditioning."""
     [(_, out)] = [tensor for entry in arguments["output_type_shape"] for tensor in entry.items()]
     tensors = [tensor for entry in arguments["input_type_shape"] for tensor in entry.items()]
     if arguments["op_name"] == "FlowStepTail":
@@ -226,7 +227,7 @@ def _moved(arguments: Mapping[str, Any]) -> int:
 
 
 def sampler(setting: Setting, bundle: Bundle, *, size: int, samples: int, bandwidth: float) -> None:
-    """The whole sampler."""
+    """Time the whole sampler."""
     path = str(bundle.path / "sampler.onnx")
     count = sum(node.op_type in FLOW_OPS for node in onnx.load(path).graph.node)
     if not count:
@@ -263,7 +264,7 @@ def main() -> None:
     multiple = math.lcm(bundle.manifest.size_multiple, NETWORK.size_multiple)
     if arguments.size < 1 or arguments.size % multiple:
         fitting = multiple * max(1, arguments.size // multiple)
-        sys.exit(f"native_ops.py: --size {arguments.size} is no multiple of {multiple}; try --size {fitting}")
+        sys.exit(f"native_ops.py: --size {arguments.size} is not a multiple of {multiple}; try --size {fitting}")
     bandwidth = copy_bandwidth(arguments.threads, arguments.runs)
     print(f"{arguments.threads} threads, {arguments.size}×{arguments.size} LR, samples: {arguments.samples}")
     print(f"copy: {bandwidth / 1e9:.1f} GB/s")

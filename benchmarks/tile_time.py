@@ -19,7 +19,7 @@ from srflow_sdk.latents import window_noise
 
 
 def median_seconds(call: Callable[[], object], runs: int) -> float:
-    """Median wall time of a call, the first one left out."""
+    """Median wall time of a call; the first one is not counted."""
     times = []
     for _ in range(runs + 1):
         started = time.perf_counter()

@@ -3,9 +3,9 @@
     python benchmarks/training.py                                  # every preset as it is, then x4-small's choices
     python benchmarks/training.py --preset x4-general --batch 12   # one preset, at the publication's batch
 
-A choice is timed step by step beside the trainer as it is, in one process, and the ratio is the median of the pairs;
-peak memory is that of a process of its own (on a GPU: of its allocations). Without `--batch`, crops per iteration are
-those of the preset on a GPU, and at most 2 on a CPU, where the large presets take minutes a step.
+A choice and the unchanged trainer are timed in one process, alternating step by step, and the ratio is the median of
+the pairs. Peak memory is measured in a separate process (on a GPU: its allocations). Without `--batch`, crops per
+iteration are the preset's on a GPU, and at most 2 on a CPU, where the large presets take minutes per step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from srflow_training.trainer import Trainer
 
 
 def separate_parts(level: Level, u: Tensor) -> list[list[Tensor]]:
-    """The parts on u by one convolution for each net."""
+    """Compute the parts on u with one convolution for each net."""
     return [
         [F.conv2d(u, net.conv1.weight[:, net.state_channels :], net.conv1.bias, padding=1) for net in step.nets()]
         for step in level.all_steps()
@@ -43,11 +43,11 @@ def separate_parts(level: Level, u: Tensor) -> list[list[Tensor]]:
 
 
 def separate_determinants(level: Level, direction: str) -> list[MixChannels]:
-    """Determinants and inverses of the 1×1 convolutions one by one."""
+    """Compute determinants and inverses of the 1×1 convolutions one by one."""
     return [MixChannels(step.mix.weight) for step in level.all_steps()]
 
 
-# what is changed of the trainer as it is: settings, or a method of Level
+# what differs from the unchanged trainer: settings, or a method of Level
 CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]]] = {
     "as it is": ([], nullcontext),
     "parts on u: a convolution for each net": ([], lambda: mock.patch.object(Level, "on_u", separate_parts)),
@@ -62,7 +62,7 @@ CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]
 
 
 def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
-    """A run on pictures of noise, its actnorms set; the LR encoder counts as pretrained, and so is frozen at first."""
+    """A run on pictures of noise, with initialised actnorms; its LR encoder counts as pretrained and starts frozen."""
     photos = folder / "photos"
     photos.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
@@ -75,7 +75,7 @@ def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
 
 
 def seconds(run: Trainer, choice: str) -> float:
-    """A step of a run, its data included: the mean of two, of which one has an L1 term where every second has."""
+    """Time of a step, including its data: the mean of two, so that an L1 term in every second step counts half."""
     started = time.perf_counter()
     with CHOICES[choice][1]():
         for _ in range(2):
@@ -86,7 +86,7 @@ def seconds(run: Trainer, choice: str) -> float:
 
 
 def measure(preset: str, choice: str, batch: int, pairs: int, *, alone: bool) -> dict[str, float]:
-    """In a process of its own: peak memory in MB (alone), or seconds a step and the ratio to the trainer as it is."""
+    """In a separate process: peak memory in MB (alone), or seconds per step and the ratio to the unchanged trainer."""
     with tempfile.TemporaryDirectory() as folder:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         run = trainer(preset, choice, batch, Path(folder))
@@ -95,7 +95,7 @@ def measure(preset: str, choice: str, batch: int, pairs: int, *, alone: bool) ->
             if torch.cuda.is_available():
                 return {"megabytes": torch.cuda.max_memory_allocated() / 2**20}
             return {"megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10}
-        # the trainer as it is needs no other beside it
+        # the unchanged trainer needs no second one beside it
         other = run if choice == "as it is" else trainer(preset, "as it is", batch, Path(folder))
         seconds(run, choice), seconds(other, "as it is")  # to warm up, and to compile
         times = [(seconds(run, choice), seconds(other, "as it is")) for _ in range(pairs)]

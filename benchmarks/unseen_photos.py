@@ -1,4 +1,4 @@
-"""Write the photographs that the embedded model is judged on, none of which it was trained on.
+"""Write the photographs on which the embedded model is evaluated. It was trained on none of them.
 
     python benchmarks/unseen_photos.py data/unseen
     srflow-eval report --hr data/unseen

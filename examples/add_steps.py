@@ -1,11 +1,11 @@
-"""Give a trained network more conditional steps, which do nothing yet, to train it further at a larger size.
+"""Add conditional steps that do nothing yet to a trained network, to train it further at a larger size.
 
     python examples/add_steps.py small.safetensors larger.safetensors 2
     srflow-train --config x4-small --set network.steps=8 --set schedule.start=larger.safetensors ...
 
 New steps are added to every level in pairs: the first exchanges the halves of the channels and the second exchanges
 them back, around couplings and injectors that are the identity until they are trained. Image, latents and likelihood
-are those of the network that it came from.
+are the same as those of the original network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from srflow_training import SRFlow, load_checkpoint, save_checkpoint
 
 
 def with_more_steps(model: SRFlow, pairs: int) -> SRFlow:
-    """The network with 2·pairs more conditional steps a level, at the end of the level in the encoding direction."""
+    """The network with 2·pairs more conditional steps per level, at the end of the level in the encoding direction."""
     torch.manual_seed(0)
     larger = SRFlow(replace(model.config, steps=model.config.steps + 2 * pairs))
     larger.encoder.load_state_dict(model.encoder.state_dict())
@@ -43,9 +43,9 @@ def main(source: Path, target: Path, steps: int) -> None:
     """Read, add, write."""
     model = load_checkpoint(source)
     if not isinstance(model, SRFlow) or steps < 2 or steps % 2:
-        raise SystemExit("error: an SRFlow checkpoint and an even number of steps to add were expected")
+        raise SystemExit("error: name an SRFlow checkpoint and an even number of steps to add")
     save_checkpoint(target, with_more_steps(model, steps // 2))
-    print(f"{target}: {model.config.steps + steps} steps a level")
+    print(f"{target}: {model.config.steps + steps} steps per level")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Enlarge a small photo four times, and set the result beside what bicubic interpolation makes of it."""
+"""Enlarge a small photo four times, and put the result beside that of bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from srflow_sdk import Upscaler
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "examples" / "photos" / "cat.png"
 OUT = ROOT / "demo"
-GAP = 8  # pixels of white between the two pictures
+GAP = 8  # white pixels between the two pictures
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""Upscale a folder on a Ray cluster: each task is srflow-upscale's work on one part of the folder's files.
+"""Upscale a folder on a Ray cluster: each task runs srflow-upscale on one part of the folder's files.
 
     pip install ray
     python examples/ray_batch.py photos/ -o large/                      starts Ray on this machine
     python examples/ray_batch.py photos/ -o large/ --address auto       uses the cluster that this machine belongs to
 
-Subfolders are kept. Every machine needs srflow-sdk, and the two folders under the same path. The parts are many more
-than the machines, so that fast ones do more of them. A part whose machine dies is given to another one, which leaves
-alone what was done. The same command with --resume leaves alone what an earlier one did.
+Subfolders are kept. Every machine needs srflow-sdk, and both folders under the same path. There are many more parts
+than machines, so that fast machines do more of them. If a machine dies, its part goes to another one, which skips what
+is done. The same command with --resume skips what an earlier run did.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-SRFLOW_UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]  # it need not be on the PATH
-RETRIES = 2  # of a part whose machine died
-FAILED_FILES = 1  # srflow-upscale's exit status where single files failed
+SRFLOW_UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]  # works without it on the PATH
+RETRIES = 2  # for a part whose machine died
+FAILED_FILES = 1  # srflow-upscale's exit status if some files failed
 PARTS_PER_WORKER = 4
 
 
 def upscale_part(part: int, parts: int, options: list[str], *, resume: bool) -> dict[str, Any]:
-    """Run srflow-upscale on one part and give its report.
+    """Run srflow-upscale on one part and return its report.
 
-    Raises: RuntimeError, one line, for what would fail with all parts.
+    Raises: RuntimeError, one line, for a failure that would repeat with every part.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
@@ -48,7 +48,7 @@ def upscale_part(part: int, parts: int, options: list[str], *, resume: bool) -> 
 
 
 def share_out(task: Any, parts: int, options: list[str], *, resume: bool) -> Iterator[dict[str, Any]]:
-    """The reports of all parts, as they are done. Raises: RayError if a part's machines die again and again."""
+    """The reports of all parts, as they finish. Raises: RayError if a part's machines die again and again."""
     running = {task.remote(part, parts, options, resume=resume): (part, 0) for part in range(1, parts + 1)}
     while running:
         (done,), _ = ray.wait(list(running))
@@ -64,7 +64,7 @@ def share_out(task: Any, parts: int, options: list[str], *, resume: bool) -> Ite
 
 
 def run(options: argparse.Namespace) -> Counter[str]:
-    """Connect, share the parts out, say what became of each file, and count."""
+    """Connect, distribute the parts, print what happened to each file, and count."""
     arguments = [str(options.photos.resolve()), "-o", f"{options.output.resolve()}/", "--recursive"]
     arguments += ["--device", "cuda" if options.gpus else "cpu", "--threads", str(options.cpus)]
     arguments += ["--seed", str(options.seed), "--samples", str(options.samples)]
@@ -72,12 +72,12 @@ def run(options: argparse.Namespace) -> Counter[str]:
         arguments += ["--model", str(options.model.resolve())]
     if options.tau is not None:
         arguments += ["--tau", str(options.tau)]
-    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the first part's complaint ends the batch, once is enough
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the first part's error ends the batch; do not print it twice
     ray.init(address=options.address, log_to_driver=False)
     kind, each = ("GPU", options.gpus) if options.gpus else ("CPU", options.cpus)
     parts = PARTS_PER_WORKER * int(ray.cluster_resources().get(kind, 0) // each)
     if not parts:
-        sys.exit(f"error: the cluster has no {each:g} {kind}s for a worker")
+        sys.exit(f"error: the cluster does not have {each:g} {kind}s for a worker; give a smaller --{kind.lower()}s")
     task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=0)(upscale_part)
     counted: Counter[str] = Counter()
     for number, report in enumerate(share_out(task, parts, arguments, resume=options.resume), start=1):
@@ -88,18 +88,18 @@ def run(options: argparse.Namespace) -> Counter[str]:
 
 
 def main() -> None:
-    """The exit status is 0 if every file is there, 1 if one failed."""
+    """Run the command. The exit status is 0 if every file exists, 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="folder; its subfolders too")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
-    parser.add_argument("--address", help="of a cluster; auto: of this machine's  [default: a new one here]")
-    parser.add_argument("--model", type=Path, help="bundle  [default: the embedded one]")
-    parser.add_argument("--cpus", type=int, default=2, help="of a worker  [default: 2]")
-    parser.add_argument("--gpus", type=float, default=0, help="of a worker  [default: 0, on the CPU]")
+    parser.add_argument("photos", type=Path, help="folder with photos, including subfolders")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--address", help="address of a cluster; auto: this machine's  [default: a new one here]")
+    parser.add_argument("--model", type=Path, help="bundle  [default: the embedded model]")
+    parser.add_argument("--cpus", type=int, default=2, help="CPUs of a worker  [default: 2]")
+    parser.add_argument("--gpus", type=float, default=0, help="GPUs of a worker  [default: 0, on the CPU]")
     parser.add_argument("--tau", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=1)
-    parser.add_argument("--resume", action="store_true", help="leave alone what is done with these settings")
+    parser.add_argument("--resume", action="store_true", help="skip what was already made with these settings")
     try:
         counted = run(parser.parse_args())
     except RayTaskError as error:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# package -> folder inside it -> photographs; what else a package holds are drawings, gradients and logos
+# package -> folder inside it -> photographs; the other images in a package are drawings, gradients and logos
 PHOTOS = {
     "lomiri-wallpapers-16.04": (
         "usr/share/backgrounds",
@@ -37,7 +37,7 @@ PHOTOS = {
 
 
 def main(target: Path) -> None:
-    """Download, unpack, copy the photographs; nothing is installed."""
+    """Download and unpack the packages, and copy the photographs; nothing is installed."""
     target.mkdir(parents=True, exist_ok=True)
     for package, (folder, stems) in PHOTOS.items():
         with tempfile.TemporaryDirectory() as scratch:

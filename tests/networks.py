@@ -15,13 +15,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def tiny_config(variant: str = "bounded", **overrides: object) -> SRFlowConfig:
-    """nf 8, growth 4, K = 2, hidden 8, two blocks of which both condition the flow."""
+    """nf 8, growth 4, K = 2, hidden 8, and two blocks that both condition the flow."""
     values = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0, 1), "steps": 2, "hidden": 8, **overrides}
     return SRFlowConfig.of_variant(variant, **values)  # type: ignore[arg-type]
 
 
 def random_srflow(config: SRFlowConfig, *, seed: int = 0) -> SRFlow:
-    """Every parameter away from its initial value, so that no path is silent; eval mode."""
+    """A network in eval mode with every parameter away from its initial value, so that every path contributes."""
     torch.manual_seed(seed)
     model = SRFlow(config)
     model.encoder.initialize()
@@ -38,7 +38,7 @@ def random_srflow(config: SRFlowConfig, *, seed: int = 0) -> SRFlow:
 
 
 def golden_checkpoint(path: Path) -> Path:
-    """The golden case's published-layout ×4 checkpoint, written as the published code would."""
+    """Write the golden case's ×4 checkpoint in the published layout, as the published code would."""
     spec = json.loads((GOLDEN / "srflow_x4_small.json").read_text())
     torch.save({name: torch.from_numpy(value) for name, value in golden_state_dict(spec).items()}, path)
     return path

@@ -1,7 +1,7 @@
 // The kernels on one block, compiled once per instruction set (SRFLOW_VARIANT names it).
 //
-// No code of the standard library in here: the linker would be free to hand its inline functions, compiled for newer
-// processors, to all of the program.
+// Do not use the standard library here: the linker could use its inline functions, compiled for newer processors, in
+// the whole program.
 #include "cpu/kernels.h"
 
 namespace srflow::cpu {
@@ -20,18 +20,18 @@ typedef float VectorInMemory __attribute__((vector_size(4 * kLanes), aligned(4),
 SRFLOW_HD Vector load(const float* from) { return *reinterpret_cast<const VectorInMemory*>(from); }
 SRFLOW_HD void store(float* to, Vector value) { *reinterpret_cast<VectorInMemory*>(to) = value; }
 
-constexpr int kVectors = 2;  // of pixels, held in registers at a time
-constexpr int kRows = 6;     // of output channels, likewise: 12 sums, 2 inputs and a weight fit 16 registers
+constexpr int kVectors = 2;  // vectors of pixels held in registers at a time
+constexpr int kRows = 6;     // output channels held at a time: 12 sums, 2 inputs and a weight fit 16 registers
 static_assert(kTile % (kVectors * kLanes) == 0, "a tile is a whole number of register blocks");
 
-// x: one channel of the block → what the mixing takes, for elements that the coupling left alone.
+// x: the mixing's input in one channel of the block, for channels that the coupling did not change (h_A).
 template <typename T>
 void inject(const float* __restrict h, const T* __restrict scale, const T* __restrict shift, std::int64_t count,
             float* __restrict x) {
   for (std::int64_t i = 0; i < count; ++i) x[i] = h[i] * static_cast<float>(scale[i]) + static_cast<float>(shift[i]);
 }
 
-// Likewise for h_B.
+// The same for channels that the coupling changed (h_B).
 template <ScaleMap scale_map, AffineOrder order, typename T>
 void decouple_and_inject(const float* __restrict h, const T* __restrict head_shift, const T* __restrict head_s,
                          const T* __restrict scale, const T* __restrict shift, float clamp, std::int64_t count,
@@ -63,7 +63,7 @@ void mix_tile(const float* weight, const float* bias, const float* x, std::int64
 using MixTile = void (*)(const float*, const float*, const float*, std::int64_t, std::int64_t, float*, std::int64_t);
 constexpr MixTile kMixTile[kRows] = {mix_tile<1>, mix_tile<2>, mix_tile<3>, mix_tile<4>, mix_tile<5>, mix_tile<6>};
 
-// out: channels × count, `pixels` apart: bias + weight · x.
+// out: channels × count, with rows `pixels` apart: bias + weight · x.
 void mix(const float* weight, const float* bias, const float* x, std::int64_t channels, std::int64_t count, float* out,
          std::int64_t pixels) {
   constexpr std::int64_t kStep = kVectors * kLanes;

@@ -49,7 +49,7 @@ std::int64_t block_pixels(std::int64_t channels) {
   return std::clamp(fitting, kSmallestBlock, kLargestBlock);
 }
 
-// Calls work(0 … count − 1) through the pool.
+// Calls work(0) … work(count − 1) through the pool.
 template <typename Work>
 void for_each(const ParallelFor& parallel, std::int64_t count, const Work& work) {
   const auto task = [](void* data, std::size_t index) {

@@ -1,4 +1,4 @@
-// The flow ops on the CPU: threaded by the caller's pool, vectorised for the processor that they find.
+// The flow ops on the CPU: threaded by the caller's pool, vectorised for the processor that they run on.
 #ifndef SRFLOW_CPU_KERNELS_H_
 #define SRFLOW_CPU_KERNELS_H_
 
@@ -20,8 +20,8 @@ struct RowBand {
   std::int64_t sample, channel, begin, count;
 };
 
-// The kernels as compiled for one instruction set. `x` is room for channels · block_stride(count) floats, 64-byte
-// aligned.
+// The kernels as compiled for one instruction set. `x` has room for channels · block_stride(count) floats and is
+// 64-byte aligned.
 struct BlockKernels {
   const char* name;
   void (*tail)(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, const PixelBlock&, float* x);
@@ -34,11 +34,11 @@ struct BlockKernels {
 constexpr std::int64_t kTile = 32;
 constexpr std::int64_t block_stride(std::int64_t count) { return (count + kTile - 1) / kTile * kTile; }
 
-// All builds that run on this processor, the fastest first. The last one runs everywhere.
+// All builds that run on this processor, fastest first. The last one runs everywhere.
 std::vector<const BlockKernels*> supported_kernels();
 
-// How work is spread: calls task(data, 0 … count − 1), in any order, in any number of threads, and returns when all are
-// done. The default runs them one after another.
+// How work is distributed: run() calls task(data, index) for indices 0 … count − 1, in any order and any number of
+// threads, and returns when all are done. serial() calls them one after another.
 struct ParallelFor {
   void (*run)(void* pool, void (*task)(void* data, std::size_t index), std::size_t count, void* data);
   void* pool;

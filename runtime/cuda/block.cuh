@@ -1,7 +1,7 @@
-// What the kernels take from CUDA beside threadIdx, blockIdx, gridDim, blockDim and __syncthreads().
+// What the kernels use from CUDA besides threadIdx, blockIdx, gridDim, blockDim and __syncthreads().
 //
-// tests/host_grid.h offers the same on the host, so that a kernel's indexing and synchronisation are tested where there
-// is no GPU. Kernels are therefore written with these names and C++17 alone.
+// tests/host_grid.h provides the same on the host, so that indexing and synchronisation of kernels are tested without a
+// GPU. Therefore kernels use only these names and C++17.
 #ifndef SRFLOW_CUDA_BLOCK_CUH_
 #define SRFLOW_CUDA_BLOCK_CUH_
 
@@ -9,24 +9,24 @@
 
 namespace srflow {
 
-constexpr int kLanes = 32;  // threads of a warp
+constexpr int kLanes = 32;  // threads in a warp
 
 #if defined(__CUDACC__)
-// The memory that a block's threads share, as much as the launch asked for; 16-byte aligned.
+// The memory that a block's threads share, of the size that the launch requested; 16-byte aligned.
 __device__ __forceinline__ float* shared_memory() {
   extern __shared__ float4 srflow_shared_memory[];
   return reinterpret_cast<float*>(srflow_shared_memory);
 }
 #endif
 
-// a / b of numbers that are not negative. A GPU divides 64-bit integers in about a hundred instructions, which would be
-// most of what a thread does here; sizes nearly always fit 32 bits.
+// a / b for non-negative numbers. A GPU takes about a hundred instructions to divide 64-bit integers, which would be
+// most of a thread's work here; sizes nearly always fit 32 bits.
 SRFLOW_HD std::int64_t quotient(std::int64_t a, std::int64_t b) {
   const bool short_ones = ((a | b) >> 32) == 0;
   return short_ones ? static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b) : a / b;
 }
 
-// `count` neighbouring numbers that move as one: aligned to their own size, which must be a power of two.
+// `count` neighbouring numbers that are moved at once: aligned to their total size, which must be a power of two.
 template <typename T, int count>
 struct alignas(sizeof(T) * count) Pack {
   T values[count];

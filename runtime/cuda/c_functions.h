@@ -1,10 +1,10 @@
 /* libsrflow_cuda: the flow ops' CUDA kernels as C functions (and the latents of srflow/srflow.h).
  *
  * Pointers are device memory, tensors contiguous; `half` says that the conditioning (head, injector_scale,
- * injector_shift) is float16, otherwise it is float32 as all the rest. The ops are defined in srflow/flow_ops.h. The
- * work is queued on `stream` (a cudaStream_t; NULL: the default one) and not waited for. Returns a cudaError_t, 0 on
- * success; 1 (cudaErrorInvalidValue) also for sizes that do not fit together, for a text that is unknown or NULL and for
- * more channels than the GPU's shared memory holds (414 on the smallest, sm_75). */
+ * injector_shift) is float16; otherwise it is float32 like all others. The ops are defined in srflow/flow_ops.h. The
+ * work is queued on `stream` (a cudaStream_t; NULL: the default one), and the call does not wait for it. Returns a
+ * cudaError_t, 0 on success; also 1 (cudaErrorInvalidValue) for sizes that do not fit together, for an unknown or NULL
+ * text, and for more channels than fit the GPU's shared memory (414 on the smallest, sm_75). */
 #ifndef SRFLOW_CUDA_C_FUNCTIONS_H_
 #define SRFLOW_CUDA_C_FUNCTIONS_H_
 
@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* h, out: batch × channels × pixels, and may be the same; head: batch × 2·⌈channels/2⌉ × pixels; injector_scale,
- * injector_shift: conditioning_batch × conditioning_channels × pixels, of which this step's channels begin at `begin`;
+ * injector_shift: conditioning_batch × conditioning_channels × pixels, where this step's channels begin at `begin`;
  * mixing_weight: channels × channels; mixing_bias: channels. scale_map: "exp", "sigmoid" or "tanh". order:
  * "scale_first" or "shift_first". */
 SRFLOW_API int srflow_flow_step_tail_cuda(const float* h, const void* head, const void* injector_scale,

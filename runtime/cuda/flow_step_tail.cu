@@ -50,7 +50,7 @@ cudaError_t launch(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOr
 template <typename T>
 int launch_flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOrder order, void* stream) {
   if (!is_valid(args)) return cudaErrorInvalidValue;
-  // Two shapes of tile: 24 sums a thread in both, for 12 … 96 channels and for more.
+  // Two tile shapes, for up to 96 channels and for more; a thread has 24 sums in both.
   const auto on = static_cast<cudaStream_t>(stream);
   return args.channels <= 12 * kWarps ? launch<12, 2>(args, scale_map, order, on)
                                       : launch<24, 1>(args, scale_map, order, on);

@@ -1,10 +1,10 @@
-// FlowStepTail on the GPU, in one pass: every input is read once and every output written once.
+// FlowStepTail on the GPU in one pass: it reads every input once and writes every output once.
 //
 // A block owns a tile of pixels with all their channels. First its warps compute the mixing's inputs (coupling and
-// injector, element by element) into shared memory. Then the mixing is a small matrix product, channels × channels by
-// channels × pixels: a thread accumulates `rows` output channels of `columns` neighbouring pixels in registers, and the
-// weights pass through shared memory kDepth input channels at a time. Within a warp pixels differ, so that global
-// reads and writes are contiguous, and channels do not, so that weights are broadcast.
+// injector, element by element) into shared memory. The mixing is then a small matrix product, channels × channels by
+// channels × pixels. A thread accumulates `rows` output channels of `columns` neighbouring pixels in registers, and the
+// weights pass through shared memory, kDepth input channels at a time. The threads of a warp have different pixels, so
+// that global reads and writes are contiguous, and the same channels, so that weights are broadcast.
 #ifndef SRFLOW_CUDA_FLOW_STEP_TAIL_CUH_
 #define SRFLOW_CUDA_FLOW_STEP_TAIL_CUH_
 
@@ -13,11 +13,11 @@
 
 namespace srflow {
 
-constexpr int kWarps = 8;   // of a block
+constexpr int kWarps = 8;   // warps of a block
 constexpr int kDepth = 16;  // input channels whose weights are in shared memory at a time
 
 // How a block's warps share its tile: row_warps of them divide the output channels, and kWarps / row_warps strips of
-// kLanes·columns pixels lie side by side. Few channels leave more warps for pixels.
+// kLanes·columns pixels are side by side. With few channels there are more warps for pixels.
 template <int rows, int columns>
 struct FlowStepTile {
   int row_warps;
@@ -33,7 +33,7 @@ struct FlowStepTile {
   }
 };
 
-// `decoupled` for a map and an order that are known at run time; all threads take the same branch.
+// `decoupled` for a map and an order that are chosen at run time; all threads take the same branch.
 SRFLOW_HD float decoupled(ScaleMap scale_map, AffineOrder order, float h, float shift, float s, float clamp) {
   const bool scale_first = order == AffineOrder::kScaleFirst;
   switch (scale_map) {
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kWarps* kLanes)
                           AffineOrder order, bool packs) {
   const int warp = static_cast<int>(threadIdx.x) / kLanes, lane = static_cast<int>(threadIdx.x) % kLanes;
   const int channels = static_cast<int>(args.channels), strips = kWarps / tile.row_warps;
-  // Samples of one tile are neighbouring blocks: with a conditioning of batch 1 they read it from the cache.
+  // The samples of a tile are neighbouring blocks: if the conditioning has batch 1, they read it from the cache.
   const unsigned batch = static_cast<unsigned>(args.batch);  // at most the number of blocks
   const std::int64_t sample = blockIdx.x % batch, first_pixel = std::int64_t{blockIdx.x / batch} * tile.pixels;
   float* inputs = shared_memory();                   // channels × tile.pixels
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kWarps* kLanes)
 
   const int row_warp = warp % tile.row_warps, column = (warp / tile.row_warps * kLanes + lane) * columns;
   const int block_rows = tile.row_warps * rows;
-  for (int first_row = 0; first_row < channels; first_row += block_rows) {  // once, up to kWarps·rows channels
+  for (int first_row = 0; first_row < channels; first_row += block_rows) {  // once for up to kWarps·rows channels
     const int row = first_row + row_warp * rows;
     float sums[rows][columns];
     for (int r = 0; r < rows; ++r) {
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kWarps* kLanes)
     }
     for (int first_input = 0; first_input < channels; first_input += kDepth) {
       const int depth = channels - first_input < kDepth ? channels - first_input : kDepth;
-      __syncthreads();  // the inputs are written, and nobody reads the last weights any more
+      __syncthreads();  // the inputs are written, and the previous weights are no longer read
       for (int i = static_cast<int>(threadIdx.x); i < kDepth * block_rows; i += kWarps * kLanes) {
         const int input = i % kDepth, output = i / kDepth;
         const bool exists = input < depth && first_row + output < channels;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kWarps* kLanes)
       }
     }
     const std::int64_t pixel = first_pixel + column, left = args.pixels - pixel;
-    if (left <= 0) continue;  // the loop's barriers are reached again by all: its bounds are the block's
+    if (left <= 0) continue;  // all threads still reach the loop's barriers, because its bounds are the block's
     for (int r = 0; r < rows; ++r) {
       if (row + r < channels)
         write_pack(sums[r], packs, left, args.out + (sample * args.channels + row + r) * args.pixels + pixel);

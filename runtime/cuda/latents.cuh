@@ -1,5 +1,5 @@
-// Latents on the GPU, bit for bit those of srflow_sdk/latents.py: a thread makes one Philox block, eight channels of
-// one latent pixel.
+// Latents on the GPU, equal to those of srflow_sdk/latents.py bit for bit: a thread computes one Philox block, which is
+// eight channels of one latent pixel.
 #ifndef SRFLOW_CUDA_LATENTS_CUH_
 #define SRFLOW_CUDA_LATENTS_CUH_
 

@@ -1,6 +1,6 @@
-// UnsqueezeSplit on the GPU: a thread makes two neighbouring elements of a row of the output.
+// UnsqueezeSplit on the GPU: a thread computes two neighbouring elements of an output row.
 //
-// Those two come from the same place in two input channels, so that a warp reads and writes contiguously.
+// Both come from the same place in two input channels, so a warp reads and writes contiguously.
 #ifndef SRFLOW_CUDA_UNSQUEEZE_SPLIT_CUH_
 #define SRFLOW_CUDA_UNSQUEEZE_SPLIT_CUH_
 

@@ -1,4 +1,4 @@
-// From ONNX Runtime's kernel context to the arguments of the flow ops: attributes, checked shapes, pointers.
+// The arguments of the flow ops from ONNX Runtime's kernel context: attributes, checked shapes, pointers.
 #ifndef SRFLOW_ORT_BINDINGS_H_
 #define SRFLOW_ORT_BINDINGS_H_
 
@@ -13,7 +13,7 @@ struct TailAttributes {
   float clamp;
   std::int64_t begin, end;
 
-  // Throws Ort::Exception for an attribute that is missing, Refusal for one that has no meaning.
+  // Throws Ort::Exception for a missing attribute, Refusal for an invalid one.
   explicit TailAttributes(const OrtKernelInfo* info);
 };
 
@@ -24,7 +24,7 @@ struct SplitAttributes {
   explicit SplitAttributes(const OrtKernelInfo* info);
 };
 
-// Arguments with the output allocated. Throw Refusal, naming the input, where shapes do not fit together.
+// The arguments, with the output allocated. Throw Refusal, naming the input, if shapes do not fit together.
 template <typename T>
 FlowStepTailArgs<T> bind_tail(const Ort::KernelContext& context, const TailAttributes& attributes);
 template <typename T>

@@ -11,7 +11,7 @@
 
 namespace srflow::ort {
 
-// Runs work, and returns what it throws as a status: no exception may reach ONNX Runtime.
+// Runs work and returns what it throws as a status, because no exception may reach ONNX Runtime.
 template <typename Work>
 OrtStatusPtr status_of(const Work& work) noexcept {
   try {
@@ -31,16 +31,16 @@ constexpr ONNXTensorElementDataType kElementType = ONNX_TENSOR_ELEMENT_DATA_TYPE
 template <>
 constexpr ONNXTensorElementDataType kElementType<Half> = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
 
-// What the two ops differ in. kConditioned: the inputs of the conditioning's type, a bit each.
+// How the two ops differ. kConditioned: a bit for each input of the conditioning's type.
 template <typename T>
 struct FlowStepTail {
   using Attributes = TailAttributes;
   static constexpr const char* kName = "FlowStepTail";
   static constexpr std::size_t kInputs = 6;
   static constexpr unsigned kConditioned = 0b001110;
-  static constexpr bool kInPlace = true;  // every kernel reads all of a pixel before it writes it
+  static constexpr bool kInPlace = true;  // every kernel reads a whole pixel before it writes it
 
-  // Height and width from the conditioning, a graph input, whose axes have names; h's may have lost theirs on the way.
+  // Height and width come from the conditioning, a graph input whose axes have names; h may have lost its names.
   static Axes output_axes(OrtShapeInferContext* context) {
     const Axes h = input_axes(context, 0), scale = input_axes(context, 2);
     return h.size() == 4 && scale.size() == 4 ? Axes{h[0], h[1], scale[2], scale[3]} : h;

@@ -1,4 +1,4 @@
-// Where a custom op runs. On the CPU, threads are the session's own.
+// Where a custom op runs. On the CPU, it uses the session's threads.
 #ifndef SRFLOW_ORT_DEVICES_H_
 #define SRFLOW_ORT_DEVICES_H_
 

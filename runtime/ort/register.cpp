@@ -22,7 +22,7 @@ void add_ops(Ort::CustomOpDomain& domain) {
   domain.Add(op<UnsqueezeSplit, Half, Device>());
 }
 
-// One domain for all sessions, and never destroyed: sessions may outlive this library's static objects.
+// One domain for all sessions. It is never destroyed, because sessions may outlive this library's static objects.
 const Ort::CustomOpDomain& domain() {
   static const Ort::CustomOpDomain* const created = [] {
     auto* made = new Ort::CustomOpDomain("srflow");

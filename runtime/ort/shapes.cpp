@@ -4,7 +4,7 @@ namespace srflow::ort {
 
 Axes input_axes(OrtShapeInferContext* context, std::size_t index) {
   const OrtApi& api = Ort::GetApi();
-  OrtTensorTypeAndShapeInfo* info = nullptr;  // the context's
+  OrtTensorTypeAndShapeInfo* info = nullptr;  // owned by the context
   Ort::ThrowOnError(api.ShapeInferContext_GetInputTypeShape(context, index, &info));
   std::size_t count = 0;
   Ort::ThrowOnError(api.GetDimensionsCount(info, &count));

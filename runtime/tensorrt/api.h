@@ -1,5 +1,5 @@
-// TensorRT's headers, 10.x or 11.x. A library is compiled for one major version, as TensorRT's own plugins are; its
-// parser runs plugins as docs/native.md says from 10.15 on.
+// TensorRT's headers, 10.x or 11.x. A library is compiled for one major version, like TensorRT's own plugins. From
+// 10.15 on, TensorRT's parser runs plugins as docs/native.md describes.
 #ifndef SRFLOW_TENSORRT_API_H_
 #define SRFLOW_TENSORRT_API_H_
 

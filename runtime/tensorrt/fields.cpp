@@ -38,7 +38,7 @@ std::string Fields::text(const std::string& name) const {
   const nvinfer1::PluginField& field = find(name);
   if (field.type != PluginFieldType::kCHAR || field.length < 0)
     throw Refusal("attribute " + name + " must be a string");
-  // The length counts the terminator in some callers and not in others.
+  // Some callers count the terminator in the length, others do not.
   const char* const begin = static_cast<const char*>(field.data);
   return std::string(begin, std::find(begin, begin + field.length, '\0'));
 }

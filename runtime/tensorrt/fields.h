@@ -1,4 +1,4 @@
-// Attributes as TensorRT hands them over: from the ONNX parser, and again from an engine when it is deserialised.
+// Attributes as TensorRT passes them: from the ONNX parser, and again from an engine when it is deserialised.
 #ifndef SRFLOW_TENSORRT_FIELDS_H_
 #define SRFLOW_TENSORRT_FIELDS_H_
 
@@ -11,8 +11,8 @@ namespace srflow::trt {
 
 class Fields {
  public:
-  // The collection must outlive this object. Throws Refusal for a null pointer, as all below do for a field that is
-  // missing, of another type, or not a single value.
+  // The collection must outlive this object. Throws Refusal for a null pointer; the functions below throw it for a
+  // field that is missing, of another type, or not a single value.
   explicit Fields(const nvinfer1::PluginFieldCollection* collection);
 
   std::string text(const std::string& name) const;

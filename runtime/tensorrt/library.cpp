@@ -1,6 +1,6 @@
-// libsrflow_trt: what TensorRT's IPluginRegistry::loadLibrary looks for. These two functions instead of
-// REGISTER_TENSORRT_PLUGIN: nothing of TensorRT is needed to link, nothing happens until TensorRT asks, and an engine
-// can carry the library (setPluginsToSerialize).
+// libsrflow_trt: the functions that TensorRT's IPluginRegistry::loadLibrary looks for. They replace
+// REGISTER_TENSORRT_PLUGIN: linking needs nothing from TensorRT, nothing happens until TensorRT asks, and an engine can
+// contain the library (setPluginsToSerialize).
 #include "creators.h"
 #include "logging.h"
 #include "srflow/srflow.h"

@@ -11,8 +11,8 @@ namespace {
 std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
 
 // Whether the library that made `finder` has the major version of the headers that this file was compiled with.
-// ILoggerFinder and ILogger have other virtual functions in TensorRT 11 than in 10 (plugins' interfaces do not), so
-// that a call across would jump somewhere else.
+// ILoggerFinder and ILogger have different virtual functions in TensorRT 11 and in 10 (the interfaces of plugins do
+// not), so a call to another version would jump to the wrong function.
 bool speaks_our_version(nvinfer1::ILoggerFinder* finder) {
   const void* const its_functions = *reinterpret_cast<void**>(finder);
   Dl_info where;

@@ -1,4 +1,4 @@
-// One line to TensorRT's log for every refusal.
+// Writes one line to TensorRT's log for every refusal.
 #ifndef SRFLOW_TENSORRT_LOGGING_H_
 #define SRFLOW_TENSORRT_LOGGING_H_
 
@@ -8,10 +8,10 @@
 
 namespace srflow::trt {
 
-// Remembers whom TensorRT names as the one who finds its logger; a null pointer is ignored.
+// Stores the object with which TensorRT finds its logger; a null pointer is ignored.
 void set_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept;
 
-// Logs as an error, with "srflow: " before it: to TensorRT's logger, or to stderr where there is none to be called.
+// Logs an error, prefixed with "srflow: ", to TensorRT's logger, or to stderr if there is none that can be called.
 void log_error(const std::string& message) noexcept;
 
 }  // namespace srflow::trt

@@ -1,6 +1,6 @@
-// What TensorRT has to know of each flow op. plugin.h makes a plugin of it.
+// What TensorRT needs to know about each flow op. plugin.h turns it into a plugin.
 //
-// Extents that are not known yet are −1, as TensorRT has it; they fit anything.
+// Unknown extents are −1, as in TensorRT; they fit anything.
 #ifndef SRFLOW_TENSORRT_OPS_H_
 #define SRFLOW_TENSORRT_OPS_H_
 
@@ -12,7 +12,7 @@
 
 namespace srflow::trt {
 
-// Names, types and addresses of an op's attributes. For a creator the addresses are null.
+// Names, types and addresses of an op's attributes. For a creator, the addresses are null.
 using FieldList = std::vector<nvinfer1::PluginField>;
 
 class FlowStepTail {
@@ -21,20 +21,20 @@ class FlowStepTail {
   static constexpr int kInputs = 6;
   static FieldList field_names();
 
-  // Throws Refusal for attributes without a meaning.
+  // Throws Refusal for invalid attributes.
   explicit FlowStepTail(const Fields& fields);
 
-  // Whether this input is float32 or float16, as all like it; the others are float32.
+  // Whether this input has the conditioning's type, float32 or float16; the others are float32.
   static constexpr bool is_conditioning(int input) { return input >= 1 && input <= 3; }
   // The attributes again, for an engine; addresses are inside this object.
   FieldList fields() const;
-  // What the kernel's time depends on, beside shapes and types. Not begin and end: steps share their timings.
+  // What the kernel's time depends on, besides shapes and types. Without begin and end, so that steps share timings.
   std::string timing_id() const { return scale_map_ + "," + order_; }
   std::string description() const;
-  // Throws Refusal, naming the input, where shapes do not fit together or to the attributes.
+  // Throws Refusal, naming the input, if shapes do not fit each other or the attributes.
   void check(const nvinfer1::Dims* inputs) const;
   nvinfer1::DimsExprs output_shape(const nvinfer1::DimsExprs* inputs, nvinfer1::IExprBuilder& builder) const;
-  // Returns a cudaError_t. T: float or Half, as the conditioning is.
+  // Returns a cudaError_t. T: the conditioning's type, float or Half.
   template <typename T>
   int launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* output, void* stream) const;
 

@@ -1,6 +1,6 @@
 // A flow op (ops.h) as a TensorRT plugin: IPluginV3 with its three capabilities, and the plugin's creator.
 //
-// No exception may reach TensorRT: what goes wrong is logged and returned as an error, which ends the build or the run.
+// No exception may reach TensorRT: errors are logged and returned, which ends the build or the run.
 #ifndef SRFLOW_TENSORRT_PLUGIN_H_
 #define SRFLOW_TENSORRT_PLUGIN_H_
 
@@ -65,7 +65,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     const Description& tensor = tensors[position].desc;
     if (tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
     if (!Op::is_conditioning(position)) return tensor.type == DataType::kFLOAT;
-    // Any of the two types for the first, and the same for the rest.
+    // Either type for the first conditioning input, and the same type for the others.
     return Op::is_conditioning(position - 1) ? tensor.type == tensors[position - 1].desc.type
                                              : is_conditioning_type(tensor.type);
   }
@@ -80,7 +80,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                         (Op::is_conditioning(i) ? " or float16" : ""));
         }
         if (Op::is_conditioning(i - 1) && Op::is_conditioning(i) && inputs[i] != inputs[i - 1])
-          throw Refusal("inputs " + std::to_string(i - 1) + " and " + std::to_string(i) + " must have one type");
+          throw Refusal("inputs " + std::to_string(i - 1) + " and " + std::to_string(i) + " must have the same type");
       }
       outputs[0] = DataType::kFLOAT;
     });
@@ -124,7 +124,7 @@ class Plugin final : public nvinfer1::IPluginV3,
       if (error != 0) throw Refusal(std::string("CUDA refuses the kernel: ") + cuda_error_text(error));
     });
   }
-  // The plugin holds nothing of a context: a clone will do.
+  // The plugin holds no state of a context, so a clone is enough.
   nvinfer1::IPluginV3* attachToContext(nvinfer1::IPluginResourceContext*) noexcept override { return clone(); }
   const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override {
     guarded([&] { fields_ = op_.fields(); });
@@ -142,7 +142,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     }
   }
 
-  // 0; or −1 if work throws, and then the message is logged.
+  // Returns 0, or −1 if work throws; then the message is logged.
   template <typename Work>
   std::int32_t guarded(const Work& work) const noexcept {
     try {

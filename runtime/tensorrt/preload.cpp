@@ -1,6 +1,6 @@
-// libsrflow_trt_preload: the same plugins for hosts that open a plugin library and ask it nothing, as Triton's plugins=,
-// trtexec's --staticPlugins and LD_PRELOAD do. It registers them as it is opened. A library of its own, because
-// loadLibrary refuses plugins that are registered already.
+// libsrflow_trt_preload: the same plugins for hosts that only open a plugin library, such as Triton's plugins=,
+// trtexec's --staticPlugins and LD_PRELOAD. It registers them when it is opened. It is a separate library because
+// loadLibrary refuses plugins that are already registered.
 #include <dlfcn.h>
 
 #include <string>
@@ -16,7 +16,7 @@ const std::string kTensorRT = "libtensorrt_rtx.so.1";
 const std::string kTensorRT = "libnvinfer.so." + std::to_string(NV_TENSORRT_MAJOR);
 #endif
 
-// By name and major version: it is loaded already, or, under LD_PRELOAD, it will be. Never closed.
+// Opened by name and major version: it is already loaded or, with LD_PRELOAD, it will be. Never closed.
 nvinfer1::IPluginRegistry* plugin_registry() {
   void* const library = dlopen(kTensorRT.c_str(), RTLD_LAZY);
   if (library == nullptr) return nullptr;
@@ -37,7 +37,8 @@ const bool registered = [] {
   nvinfer1::IPluginCreatorInterface* const* const creators = srflow::trt::creators(count);
   bool all = true;
   for (std::int32_t i = 0; i < count; ++i) all = registry->registerCreator(*creators[i], "srflow") && all;
-  if (!all) srflow::trt::log_error("some plugins were registered already: is libsrflow_trt loaded as well?");
+  if (!all)
+    srflow::trt::log_error("some plugins are already registered; load libsrflow_trt or libsrflow_trt_preload, not both");
   return all;
 }();
 

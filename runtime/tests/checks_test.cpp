@@ -1,4 +1,4 @@
-// What the flow ops refuse, and in which words.
+// What the flow ops refuse, and the messages.
 #include "srflow/checks.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@ const TailShapes kTail = {
 };
 const SplitShapes kSplit = {Shape{2, 12, 5, 7}, {2, 8, 10, 14}, {2, 4, 10, 14}, {1}};
 
-// The refusal's words; empty where all is well.
+// The refusal's message; empty if there is none.
 template <typename Check>
 std::string refusal(const Check& check) {
   try {
@@ -64,7 +64,7 @@ TEST(Checks, ExtentsThatAreNotKnownFitAnything) {
   EXPECT_EQ(refusal([&] { check_tail_shapes(with(with(kTail, 2, open), 3, open), 12, 24); }), "");
   for (std::size_t input : {0, 1, 2}) EXPECT_EQ(split(input, open), "");
   EXPECT_EQ(split(3, {kUnknown}), "");
-  // What one input does not say, another does.
+  // What is unknown in one input is known from another.
   EXPECT_EQ(refusal([&] { check_split_shapes(with(with(kSplit, 0, open), 1, {3, 8, 10, 14})); }),
             "head is 3x8x10x14; it must be 2x8x10x14");
 }

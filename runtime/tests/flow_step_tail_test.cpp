@@ -56,7 +56,7 @@ double inverse_scale_in_double(ScaleMap map, double s, double clamp) {
   return std::exp(-clamp * std::tanh(s / clamp));
 }
 
-// The ops' definition in double, written down again; compares with a tolerance that follows the numbers' size.
+// The op's definition again, in double; compares with a tolerance relative to the size of the numbers.
 template <typename T>
 void expect_definition(const Case<T>& c, ScaleMap map, AffineOrder order, const std::vector<float>& out) {
   const std::int64_t kept = c.channels / 2, changed = c.channels - kept;
@@ -115,7 +115,7 @@ TYPED_TEST(FlowStepTail, TakesTheChannelsOfAllScales) {
   tests::Random random(2);
   for (const BlockKernels* kernels : cpu::supported_kernels()) {
     SCOPED_TRACE(kernels->name);
-    for (const std::int64_t channels : {1, 3, 12, 96, 192, 300}) {  // 300 do not fit the stack's scratch
+    for (const std::int64_t channels : {1, 3, 12, 96, 192, 300}) {  // 300 do not fit the scratch on the stack
       const Case<TypeParam> c(random, 1, channels, 33, true);
       expect_definition(c, ScaleMap::kTanh, AffineOrder::kScaleFirst,
                         c.run(ScaleMap::kTanh, AffineOrder::kScaleFirst, *kernels));

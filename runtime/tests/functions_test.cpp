@@ -13,7 +13,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 const float kNaN = std::nanf("");
 
-// Distance in units of the last place of the true value; subnormal results count in units of the smallest.
+// Distance in units in the last place of the true value; for subnormal results, in units of the smallest number.
 double distance(float value, double truth) {
   int exponent;
   std::frexp(truth, &exponent);

@@ -1,4 +1,4 @@
-// The numbers in here are those of tests/sdk/test_latents.py. Never change them: a new field is a new scheme.
+// The numbers here are those of tests/sdk/test_latents.py. Never change them: another field is another scheme.
 #include "srflow/latents.h"
 
 #include <gtest/gtest.h>
@@ -25,7 +25,7 @@ struct Window {
   int status() const {
     float number = 5.0f;
     const int result = srflow_standard_normal(seed, sample, level, channels, top, left, height, width, &number);
-    EXPECT_EQ(number, 5.0f) << "written to, although the arguments are out of range";
+    EXPECT_EQ(number, 5.0f) << "was written although the arguments are out of range";
     return result;
   }
 };
@@ -93,7 +93,7 @@ TEST(Latents, ArgumentsOutOfRangeAreRefused) {
   EXPECT_TRUE(refused([](Window& w) { w.top = -1; }));
   EXPECT_TRUE(refused([](Window& w) { w.left = std::int64_t{1} << 32; }));
   EXPECT_TRUE(refused([](Window& w) { w.height = 0; }));
-  EXPECT_TRUE(refused([](Window& w) { w.top = 0xffffffff; }));  // 20 rows from there leave the field
+  EXPECT_TRUE(refused([](Window& w) { w.top = 0xffffffff; }));  // 20 rows from here on exceed the field
   EXPECT_TRUE(refused([](Window& w) { w.width = std::numeric_limits<std::int64_t>::max(); }));
   EXPECT_EQ(srflow_standard_normal(0, 0, 1, 1, 0, 0, 1, 1, nullptr), 1);
 }

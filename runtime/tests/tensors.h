@@ -1,4 +1,4 @@
-// Random tensors for the tests: always the same ones.
+// Random tensors for the tests, always the same.
 #ifndef SRFLOW_TESTS_TENSORS_H_
 #define SRFLOW_TESTS_TENSORS_H_
 
@@ -11,7 +11,7 @@
 
 namespace srflow::tests {
 
-// The value of a float16, from its definition.
+// The value of a float16, by its definition.
 inline double value_of(Half half) {
   const double sign = half.bits & 0x8000 ? -1.0 : 1.0;
   const int exponent = half.bits >> 10 & 31, fraction = half.bits & 1023;

@@ -36,7 +36,7 @@ struct Case {
   }
 };
 
-// The op's definition in double, written down again.
+// The op's definition again, in double.
 template <typename T>
 void expect_definition(const Case<T>& c, float bound, const std::vector<float>& out) {
   std::size_t at = 0;

@@ -1,4 +1,4 @@
-"""Environments that hold the wheel and its base dependencies and nothing else: no torch, no network."""
+"""Environments with only the wheel and its base dependencies: no torch, no network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class BareEnvironment:
 
 
 def build_wheel(folder: Path) -> Path:
-    """The wheel of a clean copy of the tree, so that neither is polluted by the other's leftovers."""
+    """Build the wheel from a clean copy of the tree, so that neither gets leftovers from the other."""
     source = folder / "source"
     source.mkdir()
     for name in SHIPPED:
@@ -53,7 +53,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
-    """A fresh environment with the wheel installed, and the base dependencies linked out of this one."""
+    """Make a new environment with the wheel installed and the base dependencies linked from this one."""
     venv.create(path, with_pip=False, symlinks=True)
     environment = BareEnvironment(path)
     _pip("--python", str(path / "bin" / "python"), "install", "--no-deps", "--no-index", str(wheel))
@@ -63,7 +63,7 @@ def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
 
 
 def base_distributions() -> list[metadata.Distribution]:
-    """What `pip install srflow-sdk` brings beside it, as installed here."""
+    """The dependencies that `pip install srflow-sdk` also installs, as installed here."""
     found: dict[str, metadata.Distribution] = {}
     waiting = [(Requirement(text), "") for text in metadata.requires("srflow-sdk") or []]
     while waiting:
@@ -92,6 +92,6 @@ def _pip(*arguments: str) -> None:
 
 
 def _clean_environ() -> dict[str, str]:
-    """Without what would let another environment's packages in."""
+    """The environment variables, without those that would add packages of another environment."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in hidden}

@@ -15,11 +15,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> BareEnvironment:
-    """Shared by all tests: not to be changed."""
+    """A bare environment that all tests share; tests must not change it."""
     return make_bare_environment(tmp_path_factory.mktemp("bare") / "env", wheel)
 
 
 @pytest.fixture
 def make_bare(tmp_path: Path, wheel: Path) -> Callable[[], BareEnvironment]:
-    """A test's own, to break."""
+    """Make a bare environment that a test may break."""
     return lambda: make_bare_environment(tmp_path / "env", wheel)

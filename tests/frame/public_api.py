@@ -1,7 +1,7 @@
-"""The public API as text, a line for each name: `python -m tests.frame.public_api` writes public_api.txt anew.
+"""The public API as text, a line for each name: `python -m tests.frame.public_api` rewrites public_api.txt.
 
-Public is what can be reached without a leading underscore in srflow_sdk, the names of srflow_training's root, and the
-five commands with their options.
+Public are the names in srflow_sdk that can be reached without a leading underscore, the names of srflow_training's
+root, and the five commands with their options.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SNAPSHOT = Path(__file__).with_suffix(".txt")
 
 
 def public_api() -> list[str]:
-    """A line for every name and option, sorted by where it is found."""
+    """A line for every name and option, in the order of modules and commands."""
     lines = [line for module in _public_modules() for line in _of_module(module)]
     return [*lines, *(line for name, command in commands().items() for line in _of_command(name, command))]
 
@@ -62,7 +62,7 @@ def _of_module(module: ModuleType) -> Iterator[str]:
 
 
 def _names(module: ModuleType) -> dict[str, str | None]:
-    """What a module offers: its `__all__`, else what it defines itself at its top level, values with their source."""
+    """A module's public names: its `__all__`, otherwise what it defines at its top level; values with their source."""
     if hasattr(module, "__all__"):
         return dict.fromkeys(module.__all__)
     names: dict[str, str | None] = {}

@@ -1,4 +1,4 @@
-"""The plain install, as a user has it after `pip install srflow-sdk`."""
+"""The plain install that a user gets from `pip install srflow-sdk`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnviron
     assert (done.returncode, done.stderr) == (0, "")
     small, large = Image.open(PHOTO), Image.open(tmp_path / "large.png")
     assert large.size == (4 * small.width, 4 * small.height)
-    # It is this photo: reduced again, it is close to what it was made from.
+    # The output shows this photo: reduced again, it is close to the input.
     reduced = large.resize(small.size, Image.Resampling.BICUBIC)
     differences = [abs(a - b) for a, b in zip(reduced.tobytes(), small.convert("RGB").tobytes(), strict=True)]
     assert sum(differences) / len(differences) < 3

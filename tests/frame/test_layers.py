@@ -1,4 +1,4 @@
-"""Imports go one way: every module of the runtime imports only from layers below its own, and none in a circle."""
+"""Imports go one way: a module of the runtime imports only from layers below its own, and never in a circle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from .bare_environment import ROOT
 
 PACKAGE = "srflow_sdk"
-LAYERS = [  # from the bottom; a name is a module or a package of srflow_sdk with all that is in it
+LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with everything in it
     {"_system", "_version", "_device_names", "_lazy_names", "_psnr_bounds", "errors"},
     {"_raising", "engine_records", "_images", "latents", "_machine"},
     {"tiles", "_files", "_engine_shapes"},
@@ -34,7 +34,7 @@ MODULES = {
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules of the runtime that a file imports: anywhere in it, in functions and for type checkers too."""
+    """Modules of the runtime that a file imports anywhere, including in functions and for type checkers."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
@@ -61,11 +61,11 @@ def test_every_module_has_a_layer_and_every_layer_its_modules() -> None:
 def test_no_module_imports_from_its_own_layer_or_above(module: str) -> None:
     height = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     for imported in imports(MODULES[module]):
-        assert imported in MODULES, f"{module} imports {imported}, which is not the runtime's"
+        assert imported in MODULES, f"{module} imports {imported}, which is not part of the runtime"
         below = height[part(imported)] < height[part(module)]
-        assert below or part(imported) == part(module), f"{module} imports {imported}, which does not stand below it"
+        assert below or part(imported) == part(module), f"{module} imports {imported}, which is not in a layer below it"
 
 
 def test_no_imports_go_in_a_circle() -> None:
     graph = {module: {name for name in imports(path) if name != module} for module, path in MODULES.items()}
-    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names them
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle

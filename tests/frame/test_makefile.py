@@ -10,7 +10,7 @@ from .bare_environment import ROOT
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # Without what a make that runs these tests hands down: it would change what the inner one prints.
+    # Without the variables of a make that runs these tests: they would change what the inner make prints.
     environment = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
@@ -26,7 +26,7 @@ def test_make_alone_lists_the_targets() -> None:
     ("python", "says"),
     [
         (None, "is not on the PATH"),
-        ('case "$1" in --version) echo Python 3.8.1;; *) exit 1;; esac', "Python 3.8.1 is too old: 3.10 at least"),
+        ('case "$1" in --version) echo Python 3.8.1;; *) exit 1;; esac', "Python 3.8.1 is too old: use 3.10 or newer"),
         ('case "$2" in *version_info*) exit 0;; *) exit 1;; esac', "apt install python3-venv"),
     ],
 )

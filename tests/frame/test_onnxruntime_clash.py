@@ -1,8 +1,8 @@
-"""onnxruntime and onnxruntime-gpu in one environment, as pip really leaves them.
+"""onnxruntime and onnxruntime-gpu in one environment, in the states that pip really leaves.
 
-What is simulated here was seen with pip 23 and the wheels onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1:
-after both are installed, two dist-info folders claim one `onnxruntime/`, of which the later install is active; after
-one is uninstalled, the other's dist-info stands beside a folder from which all files of the same name are gone.
+The simulated states were seen with pip 23 and the wheels onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1. After both are
+installed, two dist-info folders claim the same `onnxruntime/`, and the later install is active. After one is
+uninstalled, the other's dist-info remains beside a folder without the files that both had.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GPU_ONLY = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
 
 
 def add_gpu_record(site_packages: Path) -> None:
-    """The dist-info of onnxruntime-gpu, whose RECORD claims the files that onnxruntime has."""
+    """Add the dist-info of onnxruntime-gpu, with a RECORD that claims the files of onnxruntime."""
     record = next(site_packages.glob("onnxruntime-*.dist-info")) / "RECORD"
     claimed = [line for line in record.read_text().splitlines() if line.startswith("onnxruntime/")]
     info = site_packages / "onnxruntime_gpu-1.31.1.dist-info"
@@ -30,7 +30,7 @@ def add_gpu_record(site_packages: Path) -> None:
 
 
 def uninstall_cpu_wheel(site_packages: Path) -> None:
-    """What `pip uninstall onnxruntime` does after both were installed: only what it never had is left."""
+    """Do what `pip uninstall onnxruntime` does after both were installed: only files that it never had remain."""
     (site_packages / "onnxruntime").unlink()
     next(site_packages.glob("onnxruntime-*.dist-info")).unlink()
     left = site_packages / GPU_ONLY
@@ -39,7 +39,7 @@ def uninstall_cpu_wheel(site_packages: Path) -> None:
 
 
 def doctor_block(stdout: str, name: str) -> str:
-    """One check's lines."""
+    """The lines of one check in the doctor's output."""
     blocks = stdout.replace("\nok ", "\0ok ").replace("\nmissing ", "\0missing ").replace("\nproblem ", "\0problem ")
     return next(block for block in blocks.split("\0") if name in block.splitlines()[0])
 

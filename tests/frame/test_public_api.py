@@ -1,4 +1,4 @@
-"""What users may rely on: no name, signature or option comes, goes or changes unnoticed."""
+"""What users can rely on: no name, signature or option is added, removed or changed unnoticed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from .bare_environment import ROOT
 from .public_api import SNAPSHOT, public_api
 
-MEANT = "if that is meant, add a line to CHANGELOG.md and run python -m tests.frame.public_api"
+MEANT = "if that is intended, add a line to CHANGELOG.md and run python -m tests.frame.public_api"
 
 
 def git(*arguments: str) -> list[str]:
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this is no clone: nobody knows when the API changed")
+        pytest.skip("this is not a git clone, so when the API changed is unknown")
     return done.stdout.split()
 
 

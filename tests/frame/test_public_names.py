@@ -1,4 +1,4 @@
-"""What is private is named so; examples and benchmarks, which users read and copy, get along without it."""
+"""Private names have an underscore; examples and benchmarks, which users read and copy, do not use them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def is_private(name: str) -> bool:
 
 
 def private_uses(source: str) -> Iterator[str]:
-    """`LINE: what` for each import of a private module or name of ours, and each private attribute of anything else's.
+    """`LINE: name` for each import of a private module or name of this project, and each private attribute of others.
 
-    `self._x` and `cls._x` are a class's own.
+    `self._x` and `cls._x` are allowed: they belong to the class itself.
     """
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []

@@ -1,4 +1,4 @@
-"""examples/ray_batch.py on a cluster of this one machine, where Ray is installed."""
+"""examples/ray_batch.py on a cluster of this one machine, if Ray is installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .bare_environment import ROOT
 ray = pytest.importorskip("ray")
 
 EXAMPLE = ROOT / "examples" / "ray_batch.py"
-# The driver's import paths reach the workers this way; Ray reports its use to its makers unless told not to.
+# This passes the driver's import paths to the workers; Ray reports usage to its makers unless told not to.
 ENVIRON = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -39,7 +39,7 @@ def example() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Of a cluster that this process started and belongs to; a start takes seconds, so that one serves all tests."""
+    """Address of a cluster that this process started and belongs to; starting takes seconds, so all tests share it."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRON.items():
             patch.setenv(name, value)

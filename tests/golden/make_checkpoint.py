@@ -1,6 +1,6 @@
 """Write the golden checkpoint described by a shapes file: `make_checkpoint.py srflow_x4_small.json out.pth`.
 
-Every tensor is drawn from numpy alone, keyed by its name, so that the checkpoint never has to be stored.
+Every tensor is drawn with numpy, keyed by its name, so that the checkpoint does not have to be stored.
 """
 
 import json

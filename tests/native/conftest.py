@@ -1,4 +1,4 @@
-"""The native runtime, built once per session from a copy of the tree's sources. Skipped where its tools are missing."""
+"""The native runtime, built once per session from a copy of the tree's sources. Skipped if tools are missing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DEBIAN = "apt-get install cmake g++ libonnxruntime-dev libgtest-dev"
 
 @dataclass(frozen=True)
 class NativeTree:
-    """A copy of the sources, in which presets build below build/, as in a fresh clone."""
+    """A copy of the sources in which presets build in build/, as in a fresh clone."""
 
     path: Path
 
     def run(self, command: Sequence[str]) -> str:
-        """The command's output; fails the test with all of it if it does not succeed. One at a time in a tree."""
+        """Run a command and return its output; fail the test with all output if it fails. One at a time in a tree."""
         environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
         with FileLock(self.path.with_suffix(".lock")):
             result = subprocess.run(
@@ -34,20 +34,20 @@ class NativeTree:
         return result.stdout + result.stderr
 
     def configured(self, preset: str) -> Path:
-        """Configure a preset, unless that is done; its build folder."""
+        """Configure a preset, unless that was done, and return its build folder."""
         folder = self.path / "build" / preset
         if not (folder / "CMakeCache.txt").exists():
             self.run(["cmake", "--preset", preset])
         return folder
 
     def built(self, preset: str) -> Path:
-        """Configure and build a preset; its build folder."""
+        """Configure and build a preset, and return its build folder."""
         folder = self.configured(preset)
         self.run(["cmake", "--build", "--preset", preset])
         return folder
 
     def found(self, preset: str, variable: str) -> bool:
-        """Whether the preset's configuration has found what this cache variable points to."""
+        """Whether the preset's configuration found what this cache variable points to."""
         lines = (self.configured(preset) / "CMakeCache.txt").read_text().splitlines()
         values = [line.partition("=")[2] for line in lines if line.startswith(f"{variable}:")]
         return bool(values) and not values[0].endswith("NOTFOUND")
@@ -58,7 +58,7 @@ def native_tree(tmp_path_factory: pytest.TempPathFactory) -> NativeTree:
     for tool in ("cmake", "c++"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: {DEBIAN}")
-    # Of pytest-xdist's processes, one builds and the others find it built.
+    # One of pytest-xdist's processes builds, and the others use its build.
     session = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         session = session.parent

@@ -34,7 +34,7 @@ def tail_inputs(
     dtype: torch.dtype = torch.float32,
     spread: float = 1.0,
 ) -> Inputs:
-    """FlowStepTail's inputs, normal. spread: of the head, from which the affine scale is made."""
+    """FlowStepTail's inputs, normal. spread: standard deviation of the head, which determines the affine scale."""
     random = torch.Generator().manual_seed(0)
     conditioning = (conditioning_batch, STEPS * channels, *size)
     return {
@@ -69,7 +69,7 @@ def split_inputs(
 
 
 def tail_attributes(scale_map: ScaleMap, order: AffineOrder, *, clamp: float, channels: int) -> dict[str, Any]:
-    """Of step STEP."""
+    """FlowStepTail's attributes for step STEP."""
     return {
         "scale_map": scale_map,
         "order": order,
@@ -80,13 +80,13 @@ def tail_attributes(scale_map: ScaleMap, order: AffineOrder, *, clamp: float, ch
 
 
 def tail_model(inputs: Inputs, scale_map: ScaleMap, order: AffineOrder, *, clamp: float) -> onnx.ModelProto:
-    """One FlowStepTail node and its function."""
+    """A model of one FlowStepTail node and its function."""
     attributes = tail_attributes(scale_map, order, clamp=clamp, channels=inputs["h"].shape[1])
     return op_model("FlowStepTail", inputs, attributes, scale_map=scale_map, order=order)
 
 
 def split_model(inputs: Inputs, *, bound: float | None) -> onnx.ModelProto:
-    """One UnsqueezeSplit node and its function."""
+    """A model of one UnsqueezeSplit node and its function."""
     return op_model("UnsqueezeSplit", inputs, {"bound": bound or 0.0}, split_bounded=bound is not None)
 
 
@@ -100,7 +100,7 @@ def op_model(
     split_bounded: bool = False,
     static: bool = False,
 ) -> onnx.ModelProto:
-    """inputs → op → `out`, all but channels symbolic, with the functions of that network."""
+    """inputs → op → `out` with the network's functions; all sizes are symbolic, except the channels."""
     values = [
         helper.make_tensor_value_info(
             name,
@@ -118,7 +118,7 @@ def op_model(
 
 
 def options(library: Path | None, *, threads: int = 2) -> ort.SessionOptions:
-    """Of a session: with the native library, or with functions inlined."""
+    """Options of a session with the native library, or with functions inlined."""
     chosen = ort.SessionOptions()
     chosen.intra_op_num_threads = threads
     chosen.log_severity_level = 3
@@ -140,7 +140,7 @@ def in_double(inputs: Inputs) -> Inputs:
 
 
 def tail_size(inputs: Inputs, scale_map: ScaleMap, order: AffineOrder, *, clamp: float) -> np.ndarray:
-    """Sum of the magnitudes of all that FlowStepTail adds up: what float32's rounding is relative to."""
+    """Sum of the magnitudes of everything that FlowStepTail adds up: float32's rounding is relative to it."""
     values = in_double(inputs)
     h, channels = values["h"].abs(), inputs["h"].shape[1]
     shift, s = values["head"].chunk(2, dim=1)

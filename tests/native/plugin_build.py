@@ -17,7 +17,7 @@ TARGETS = ("srflow_cuda_c", "srflow_ort", "srflow_trt", "srflow_trt_tests")
 
 
 def tensorrt_headers() -> Path:
-    """The folder of NvInferRuntime.h; skips the test where there is none."""
+    """The folder with NvInferRuntime.h; skips the test if there is none."""
     for folder in (os.environ.get("TENSORRT_INCLUDE_DIR", ""), FETCHED_HEADERS):
         if folder and (Path(folder) / "NvInferRuntime.h").is_file():
             return Path(folder)
@@ -29,7 +29,7 @@ def tensorrt_headers() -> Path:
 
 
 def skip_without_nvcc() -> None:
-    """Skips the test where no CUDA compiler is on the PATH."""
+    """Skip the test if no CUDA compiler is on the PATH."""
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not on the PATH: install NVIDIA's CUDA toolkit, 12.0 or newer")
 
@@ -42,7 +42,7 @@ def built_plugins(tree: NativeTree) -> Path:
     if not (tree.found("cpu", "GTest_DIR") and tree.found("cpu", "OnnxRuntime_INCLUDE_DIR")):
         pytest.skip(f"GoogleTest or ONNX Runtime's headers are not installed: {DEBIAN}")
     architecture = f"-DSRFLOW_CUDA_ARCHITECTURES={ARCHITECTURE}"
-    # CMake compiles for some architecture to see whether nvcc works; the same one, so that it is tried once.
+    # CMake tests nvcc by compiling for some architecture; use the same one, so that it tests only once.
     trial = f"-DCMAKE_CUDA_ARCHITECTURES={ARCHITECTURE}"
     tree.run(["cmake", "--preset", "tensorrt", architecture, trial, f"-DTensorRT_INCLUDE_DIR={headers}"])
     tree.run(["cmake", "--build", "--preset", "tensorrt", "--target", *TARGETS])

@@ -1,6 +1,5 @@
-"""Parse an ONNX file with TensorRT-RTX and build an engine: run as a process of its own, because a plugin that the
-parser does not like may end it. `rtx_parser.py MODEL [LIBRARY]` writes what it found as JSON to stdout; TensorRT's log
-goes to stderr.
+"""Parse an ONNX file with TensorRT-RTX and build an engine, in a separate process because a plugin that the parser
+rejects may end it. `rtx_parser.py MODEL [LIBRARY]` writes its findings to stdout as JSON and TensorRT's log to stderr.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def found(model: str, library: str | None) -> dict[str, Any]:
 
 
 def configuration(builder: trt.Builder, network: trt.INetworkDefinition) -> trt.IBuilderConfig:
-    """For SM89; batches of 1 to 2, a first tensor of 8 to 32 pixels a side and others in proportion."""
+    """Build for SM89, with batches of 1 to 2, a first tensor of 8 to 32 pixels a side, and the others in proportion."""
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM89, 0)

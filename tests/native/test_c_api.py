@@ -54,7 +54,7 @@ def test_latents_at_the_ends_of_all_ranges(library: ctypes.CDLL, seed: int, samp
 
 
 def test_a_million_latents_are_the_same_bits(library: ctypes.CDLL) -> None:
-    """Enough words to reach both branches of the transform everywhere."""
+    """Enough words to cover both branches of the transform fully."""
     place = {"channels": 8, "top": 0, "left": 0, "height": 350, "width": 360}
     np.testing.assert_array_equal(drawn(library, 7, 0, 2, **place), standard_normal(7, 0, 2, **place))
 

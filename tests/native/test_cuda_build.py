@@ -1,4 +1,4 @@
-"""What can be said of the CUDA kernels and the plugin library without a GPU: that they build, load and refuse."""
+"""What can be tested of the CUDA kernels and the plugin library without a GPU: they build, load and refuse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(native_tree: NativeTree) -> Path:
 
 
 def exported_symbols(library: Path) -> set[str]:
-    """Of every kind: weak and unique ones (the standard library's templates) would mix with other libraries' copies."""
+    """All exported symbols; weak and unique ones (templates of the standard library) could mix with other copies."""
     lines = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     return {line.split()[-1] for line in lines.splitlines()}
 
@@ -75,7 +75,7 @@ def test_plugins_pass_their_tests(build: Path) -> None:
 
 
 def step_arguments(**changes: object) -> list[object]:
-    """srflow_flow_step_tail_cuda's arguments, for a batch of no samples: valid, and nothing to do."""
+    """Valid arguments of srflow_flow_step_tail_cuda for an empty batch, so that there is nothing to compute."""
     arguments: dict[str, object] = dict.fromkeys(
         ("h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias", "out")
     )
@@ -123,7 +123,7 @@ def test_latents_kernel_refuses_what_the_c_function_refuses(build: Path) -> None
 
 
 def test_latents_kernel_fuses_no_double_operations(tmp_path: Path) -> None:
-    """A fused multiply-add rounds once where scheme 1 rounds twice: another latent field."""
+    """A fused multiply-add rounds once and scheme 1 rounds twice, so fusing would change the latent field."""
     skip_without_nvcc()
     ptx = tmp_path / "latents.ptx"
     source = ROOT / "runtime" / "cuda" / "latents.cu"
@@ -136,7 +136,7 @@ def test_latents_kernel_fuses_no_double_operations(tmp_path: Path) -> None:
 
 
 def configured(tree: NativeTree, folder: str, *options: str) -> str:
-    """CMake's words; without the environment's TensorRT."""
+    """CMake's messages, without the environment's TensorRT."""
     command = ["cmake", "-S", ".", "-B", f"build/{folder}", "-DSRFLOW_ORT=OFF", "-DSRFLOW_TESTS=OFF", *options]
     environment = {key: value for key, value in os.environ.items() if key != "TENSORRT_INCLUDE_DIR"}
     result = subprocess.run(command, cwd=tree.path, env=environment, capture_output=True, text=True, check=False)
@@ -186,7 +186,7 @@ def test_headers_of_an_old_tensorrt_are_warned_of(
 
 
 def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree: NativeTree) -> None:
-    """PTX serves GPUs of its number and above. Orin (87) and Thor (110) run nobody else's machine code."""
+    """PTX works on GPUs of its number and above. Orin (87) and Thor (110) do not run other GPUs' machine code."""
     configured(native_tree, "architectures")
     cache = (native_tree.path / "build" / "architectures" / "CMakeCache.txt").read_text()
     (values,) = re.findall(r"^SRFLOW_CUDA_ARCHITECTURES:\w+=(.*)$", cache, flags=re.MULTILINE)
@@ -223,5 +223,5 @@ def test_gpu_benchmark_calls_the_built_library_and_no_kernel_with_mixed_types(
     assert kernels.flow_step_tail(*nothing, step=1, **named).shape == (0, 12, 4, 4)
     with pytest.raises(RuntimeError, match=r"CUDA error 1$"):
         kernels.flow_step_tail(*nothing, step=2, **named)
-    with pytest.raises(ValueError, match="float32 or float16 alone"):
+    with pytest.raises(ValueError, match="conditioning that is all float32 or all float16"):
         kernels.flow_step_tail(inputs.h, inputs.head.float(), *inputs.tensors[2:], step=1, **named)

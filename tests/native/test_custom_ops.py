@@ -1,4 +1,4 @@
-"""The flow ops three ways: torch, the function that ONNX Runtime inlines, and the native library's kernel."""
+"""The flow ops in three implementations: torch, the function that ONNX Runtime inlines, and the native kernel."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.native import models
 
 SCALE_MAPS: tuple[ScaleMap, ...] = get_args(ScaleMap)
 ORDERS: tuple[AffineOrder, ...] = get_args(AffineOrder)
-TOLERANCE = 4e-6  # of the numbers' size: some 30 roundings
-# ONNX Runtime's Sigmoid is right to 1e-7 absolutely; beside the smallest affine scale, 1e-4, that is 1e-3.
+TOLERANCE = 4e-6  # relative to the numbers' size: some 30 roundings
+# The absolute error of ONNX Runtime's Sigmoid is 1e-7; relative to the smallest affine scale, 1e-4, that is 1e-3.
 SMALLEST_SIGMOID_TOLERANCE = 2e-3
 HALF = torch.float16
 
@@ -69,7 +69,7 @@ def test_tails_are_equal_for_both_variants(
 
 @pytest.mark.parametrize("scale_map", SCALE_MAPS)
 def test_tails_are_equal_at_extreme_scales(ort_library: Path, scale_map: ScaleMap) -> None:
-    """Raw outputs to about 45: exp of them is 1e19, and a sigmoid's scale is its smallest, 1e-4."""
+    """Raw outputs up to about 45: their exp is 1e19, and a sigmoid's scale is at its minimum, 1e-4."""
     inlined = SMALLEST_SIGMOID_TOLERANCE if scale_map == "sigmoid" else TOLERANCE
     assert_tails_equal(ort_library, scale_map, "scale_first", spread=12.0, inlined=inlined)
     assert_tails_equal(ort_library, scale_map, "shift_first", spread=12.0, dtype=HALF, inlined=inlined)
@@ -107,7 +107,7 @@ def test_numbers_of_threads_give_the_same_bits(ort_library: Path) -> None:
 
 
 def test_a_chain_of_tails_may_work_in_place(ort_library: Path) -> None:
-    """ONNX Runtime gives a tail its input's memory where nobody needs that input any more."""
+    """ONNX Runtime gives a tail its input's memory if that input is no longer needed."""
     inputs = models.tail_inputs(batch=1, size=(40, 50))
     proto = models.tail_model(inputs, "tanh", "scale_first", clamp=0.5)
     (node,) = proto.graph.node
@@ -124,7 +124,7 @@ def test_a_chain_of_tails_may_work_in_place(ort_library: Path) -> None:
 
 
 def test_kernels_tell_their_output_s_shape(ort_library: Path) -> None:
-    """Before anything runs, as ONNX Runtime plans memory by it; named axes keep their names."""
+    """Shapes are known before a run, because ONNX Runtime plans memory with them; named axes keep their names."""
 
     def known(proto: onnx.ModelProto) -> list[str | int]:
         session = ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
@@ -177,7 +177,7 @@ def test_tail_names_the_input_that_does_not_fit(ort_library: Path, name: str) ->
     inputs = models.tail_inputs(batch=2, conditioning_batch=2)
     proto = models.tail_model(inputs, "tanh", "scale_first", clamp=1.5)
     inputs[name] = inputs[name][:-1]
-    if name == "injector_scale":  # a batch of 1 is right, but injector_shift must have the same
+    if name == "injector_scale":  # a batch of 1 is valid, but injector_shift must have the same
         name = "injector_shift"
     with pytest.raises(Exception, match=f"{name} is .*; it must be"):
         models.run(proto, inputs, ort_library)

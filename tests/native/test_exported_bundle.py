@@ -1,4 +1,4 @@
-"""A bundle exported with --plugins: one file, which runs without the library, with it, and in TensorRT-RTX."""
+"""A bundle exported with --plugins: the same file runs without the library, with it, and in TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_flow_is_in_nodes_that_are_functions_too_and_carry_what_tensorrt_loo
     builtin = {schema.name for schema in onnx.defs.get_all_schemas()}
     assert not builtin & {node.op_type for node in nodes}
     assert bundle.manifest.plugins
-    # dynamic sizes have come through
+    # dynamic sizes are kept
     assert [d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim][2:] == ["sr_height", "sr_width"]
 
 
@@ -65,7 +65,7 @@ def test_the_same_picture_with_the_library_and_without(
 ) -> None:
     inlined = picture(bundle, monkeypatch, "")
     native = picture(bundle, monkeypatch, str(ort_library))
-    assert 0 < np.abs(inlined - native).max() < 1e-5  # other roundings: the library was really used
+    assert 0 < np.abs(inlined - native).max() < 1e-5  # the roundings differ, so the library was really used
 
 
 def test_it_is_the_checkpoint_s_picture(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle: Bundle, ort_li
     model = load_checkpoint(bundle.path.with_name("tiny.safetensors"))
     proto = onnx_models.sampler_model(model, "fp16", flow_nodes=True)
     kinds = {node.input[2] for node in flow_nodes(proto) if node.op_type == "FlowStepTail"}
-    assert kinds == {"level1_injector_scale", "level2_injector_scale"}  # no cast between
+    assert kinds == {"level1_injector_scale", "level2_injector_scale"}  # without a cast
     random = np.random.default_rng(0)
     sizes = {"lr_batch": 1, "batch": 2, "tau_batch": 1, "height_level1": 8, "width_level1": 12}
     sizes |= {"height_level2": 4, "width_level2": 6}

@@ -59,4 +59,4 @@ def test_a_size_that_no_sampler_takes_is_one_line(size: int, fix: int) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr == f"native_ops.py: --size {size} is no multiple of 2; try --size {fix}\n"
+    assert result.stderr == f"native_ops.py: --size {size} is not a multiple of 2; try --size {fix}\n"

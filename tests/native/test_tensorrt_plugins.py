@@ -1,4 +1,4 @@
-"""The plugins under a real parser and builder, TensorRT-RTX's, which need no GPU. What an engine computes needs one."""
+"""The plugins in the real parser and builder of TensorRT-RTX, which need no GPU. Running an engine would need one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANNELS, STEPS, DRAWN = 12, 3, 6
 
 @dataclass(frozen=True)
 class Parsed:
-    """What rtx_parser.py found: `found` is empty where the file was refused; `log` is all that was said."""
+    """What rtx_parser.py found: `found` is empty if the file was refused; `log` is the whole log."""
 
     found: dict[str, Any]
     log: str
@@ -42,7 +42,7 @@ def library(native_tree: NativeTree) -> Path:
 
 @pytest.fixture(scope="module")
 def parse(tmp_path_factory: pytest.TempPathFactory) -> Parse:
-    """parse(model, library): rtx_parser.py in a process of its own. Plugins want a libtensorrt_rtx.so by that name."""
+    """parse(model, library) runs rtx_parser.py in a separate process. Plugins need a file named libtensorrt_rtx.so."""
     spec = importlib.util.find_spec("tensorrt_rtx_libs")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("TensorRT-RTX is not installed: pip install 'srflow-sdk[rtx]'")
@@ -58,14 +58,14 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Parse:
         onnx.save(model, file)
         command = [sys.executable, str(script), str(file), *map(str, libraries)]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        assert result.returncode == 0, result.stdout + result.stderr  # a crash, whatever the file
+        assert result.returncode == 0, result.stdout + result.stderr  # a crash is a failure for any file
         return Parsed(json.loads(result.stdout.splitlines()[-1]), result.stderr)
 
     return run
 
 
 def small_model(conditioning: int = TensorProto.FLOAT, **attributes: Any) -> onnx.ModelProto:
-    """Both flow ops, one after the other, with open sizes. attributes: of the step's tail; None leaves one out."""
+    """Both flow ops, one after the other, with open sizes. attributes: the tail's; None leaves one out."""
     named = {"plugin_namespace": "srflow", "plugin_version": "1"}
     tail = {"scale_map": "tanh", "order": "shift_first", "clamp": 0.7, "begin": [CHANNELS], "end": [2 * CHANNELS]}
     kept = {key: value for key, value in (tail | attributes).items() if value is not None}

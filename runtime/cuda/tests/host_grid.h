@@ -1,5 +1,5 @@
 // A CUDA grid on the host: what a kernel in a .cuh file needs, so that its indexing and its barriers are tested without
-// a GPU. A block's threads are threads of the host; blocks run one after the other. Include before the kernel's header.
+// a GPU. A block's threads are host threads; blocks run one after another. Include this before the kernel's header.
 #ifndef SRFLOW_CUDA_TESTS_HOST_GRID_H_
 #define SRFLOW_CUDA_TESTS_HOST_GRID_H_
 
@@ -49,8 +49,8 @@ class Barrier {
 inline Barrier* current = nullptr;
 inline std::vector<float> shared;
 
-// Runs `kernel` (a call of it, without arguments) on every thread of the grid. shared_bytes are exactly what the kernel
-// gets, so that a sanitizer sees a step beyond them; NaN at first, so that a read before a write is seen.
+// Runs `kernel` (a function without arguments that calls it) on every thread of the grid. The kernel gets exactly
+// shared_bytes, so that a sanitizer sees an access beyond them. They start as NaN, to reveal a read before a write.
 inline void run(GridSize grid, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel) {
   Barrier in_kernel(threads), between_blocks(threads);
   current = &in_kernel;

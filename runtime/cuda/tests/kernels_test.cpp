@@ -1,6 +1,6 @@
 // The CUDA kernels, thread by thread on the host, against the reference of srflow/flow_ops.h.
 #include "host_grid.h"
-// After the above:
+// After host_grid.h:
 #include "../flow_step_tail.cuh"
 #include "../latents.cuh"
 #include "../unsqueeze_split.cuh"
@@ -25,7 +25,7 @@ template <>
 float number<float>(float value) {
   return value;
 }
-// Towards zero, for normal numbers: exact enough for inputs.
+// Rounds towards zero, for normal numbers: exact enough for inputs.
 template <>
 Half number<Half>(float value) {
   const std::uint32_t bits = srflow::bits_as<std::uint32_t>(value);
@@ -56,7 +56,7 @@ struct StepCase {
   bool in_place = false;
 };
 
-// Runs both, with this step's channels in the middle of the conditioning tensor.
+// Runs kernel and reference, with this step's channels in the middle of the conditioning tensor.
 template <int rows, int columns, typename T>
 void expect_step_equals_reference(const StepCase& the) {
   const std::int64_t changed = the.channels - the.channels / 2, conditioning_channels = 3 * the.channels;

@@ -1,7 +1,7 @@
-// What the flow ops demand of their attributes and shapes, in the same words for every runtime that they are part of.
+// Checks of the flow ops' attributes and shapes, with the same messages in every runtime.
 //
-// For the host, and not for a kernel's source: it uses the standard library. An extent that is not known yet is −1, as
-// in TensorRT, and fits anything.
+// Only for the host, because it uses the standard library; kernel sources do not include it. An unknown extent is −1,
+// as in TensorRT, and fits anything.
 #ifndef SRFLOW_CHECKS_H_
 #define SRFLOW_CHECKS_H_
 
@@ -16,7 +16,8 @@
 
 namespace srflow {
 
-// A user's mistake: what() says what is wrong and what would be right. Never leaves the library; its runtime is told.
+// A user's mistake: what() says what is wrong and what would be right. It never leaves the library as an exception; the
+// library reports it to the runtime.
 class Refusal : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -70,7 +71,7 @@ inline void check_split_attributes(float bound) {
     throw Refusal("attribute bound is " + std::to_string(bound) + "; it must be positive and finite, or 0 for none");
 }
 
-// The first extent of an input that may have one for all of the batch.
+// The first extent that is expected of an input: 1 if the input has one for the whole batch, otherwise the batch.
 inline std::int64_t one_or_batch(const Shape& shape, std::int64_t batch) {
   return !shape.empty() && shape[0] == 1 ? 1 : batch;
 }

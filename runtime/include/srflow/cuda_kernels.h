@@ -1,7 +1,7 @@
-// The CUDA kernels' launchers, as the ONNX Runtime library and the TensorRT plugins call them. T: float or Half.
+// The launchers of the CUDA kernels, which the ONNX Runtime library and the TensorRT plugins call. T: float or Half.
 //
-// Pointers are device memory; the work is queued on `stream` (a cudaStream_t) and not waited for. Return a cudaError_t,
-// 0 on success. Needs no CUDA headers.
+// Pointers are device memory. The work is queued on `stream` (a cudaStream_t), and the call does not wait for it. They
+// return a cudaError_t, 0 on success. This header needs no CUDA headers.
 #ifndef SRFLOW_CUDA_KERNELS_H_
 #define SRFLOW_CUDA_KERNELS_H_
 
@@ -20,7 +20,7 @@ extern template int launch_flow_step_tail(const FlowStepTailArgs<Half>&, ScaleMa
 extern template int launch_unsqueeze_split(const UnsqueezeSplitArgs<float>&, void*);
 extern template int launch_unsqueeze_split(const UnsqueezeSplitArgs<Half>&, void*);
 
-// CUDA's words for what a launcher returned.
+// CUDA's message for what a launcher returned.
 const char* cuda_error_text(int error);
 
 }  // namespace srflow

@@ -1,6 +1,6 @@
 // The mathematics of the flow ops, element by element, for every kernel: CPU, CUDA, TensorRT.
 //
-// All arithmetic is float32. T is the conditioning's type, float or Half, and is widened before anything else.
+// All arithmetic is float32. T is the conditioning's type, float or Half; its values are widened before use.
 // Tensors are contiguous, channels before pixels; a "pixel" is y·width + x. The same maths in torch: AffineInverse,
 // _StepSampler and _LevelSampler in export/srflow_export/graphs.py.
 #ifndef SRFLOW_FLOW_OPS_H_
@@ -16,7 +16,7 @@ enum class ScaleMap { kExp, kSigmoid, kTanh };
 // What encoding does first: h·scale + shift, or (h + shift)·scale.
 enum class AffineOrder { kScaleFirst, kShiftFirst };
 
-// The attributes `scale_map` and `order` as the graph spells them; false for any other text.
+// Parse the attributes `scale_map` and `order` as the graph spells them; false for any other text.
 inline bool parse_scale_map(const char* text, ScaleMap* scale_map) {
   if (strcmp(text, "exp") == 0) return *scale_map = ScaleMap::kExp, true;
   if (strcmp(text, "sigmoid") == 0) return *scale_map = ScaleMap::kSigmoid, true;
@@ -29,24 +29,24 @@ inline bool parse_order(const char* text, AffineOrder* order) {
   return false;
 }
 
-// FlowStepTail: what a decoding step does after its coupling's last convolution. `out` may be `h` itself for a kernel
-// that reads all channels of a pixel before it writes one. Sizes are in elements.
+// FlowStepTail: what a decoding step does after its coupling's last convolution. `out` may be `h` itself if the kernel
+// reads all channels of a pixel before it writes one. Sizes are in elements.
 template <typename T>
 struct FlowStepTailArgs {
   const float* h;                     // batch × channels × pixels
   const T* head;                      // batch × 2·(channels − channels/2) × pixels: [shift; s]
   const T* injector_scale;            // conditioning_batch × conditioning_channels × pixels
-  const T* injector_shift;            // likewise
+  const T* injector_shift;            // the same
   const float* mixing_weight;         // channels × channels: output, input
   const float* mixing_bias;           // channels
   float* out;                         // batch × channels × pixels
   std::int64_t batch;
   std::int64_t channels;
   std::int64_t pixels;                // height · width
-  std::int64_t conditioning_batch;    // 1 (for all of the batch) or batch
+  std::int64_t conditioning_batch;    // 1 (for the whole batch) or batch
   std::int64_t conditioning_channels; // of the level's whole conditioning tensor
   std::int64_t begin;                 // this step's first channel in it
-  float clamp;                        // c of the tanh map; not read by the others
+  float clamp;                        // c of the tanh map; the others ignore it
 };
 
 // The factor by which decoding multiplies: 1/scale.
@@ -64,7 +64,7 @@ SRFLOW_HD float decoupled(float h, float shift, float s, float clamp) {
   return h * multiplier + (order == AffineOrder::kScaleFirst ? -shift * multiplier : -shift);
 }
 
-// One element of what the mixing takes: coupling's inverse (on h_B), then the injector's.
+// One element of the mixing's input: the coupling's inverse (on h_B), then the injector's.
 template <ScaleMap scale_map, AffineOrder order, typename T>
 SRFLOW_HD float mixing_input(const FlowStepTailArgs<T>& args, std::int64_t sample, std::int64_t channel,
                              std::int64_t pixel) {
@@ -80,7 +80,7 @@ SRFLOW_HD float mixing_input(const FlowStepTailArgs<T>& args, std::int64_t sampl
   return h * static_cast<float>(args.injector_scale[at]) + static_cast<float>(args.injector_shift[at]);
 }
 
-// One whole pixel; `x` is room for `channels` floats. The reference for all kernels.
+// One whole pixel; `x` has room for `channels` floats. This is the reference for all kernels.
 template <ScaleMap scale_map, AffineOrder order, typename T>
 SRFLOW_HD void flow_step_tail_pixel(const FlowStepTailArgs<T>& args, std::int64_t sample, std::int64_t pixel,
                                     float* x) {
@@ -106,11 +106,11 @@ struct UnsqueezeSplitArgs {
   std::int64_t kept;           // channels after the unsqueeze
   std::int64_t drawn;          // channels that the split adds
   std::int64_t height, width;  // of the output, both even
-  std::int64_t tau_batch;      // 1 (for all of the batch) or batch
-  float bound;                 // of logs; 0: free
+  std::int64_t tau_batch;      // 1 (for the whole batch) or batch
+  float bound;                 // of logs; 0: unbounded
 };
 
-// Where an element of the unsqueezed tensor (sample, channel < kept, y, x) lies in h: channel 4c + 2·(y%2) + x%2 at
+// Where an element of the unsqueezed tensor (sample, channel < kept, y, x) is in h: channel 4c + 2·(y%2) + x%2 at
 // (y/2, x/2). PixelShuffle(2); ONNX's DepthToSpace in mode CRD.
 template <typename T>
 SRFLOW_HD std::int64_t unsqueeze_source(const UnsqueezeSplitArgs<T>& args, std::int64_t sample, std::int64_t channel,
@@ -124,7 +124,7 @@ SRFLOW_HD float drawn_value(float mean, float logs, float tau, float noise, floa
   return mean + exp_float(bounded(logs, bound)) * (tau * noise);
 }
 
-// One element of the output. The reference for all kernels.
+// One element of the output. This is the reference for all kernels.
 template <typename T>
 SRFLOW_HD float unsqueeze_split_value(const UnsqueezeSplitArgs<T>& args, std::int64_t sample, std::int64_t channel,
                                       std::int64_t y, std::int64_t x) {

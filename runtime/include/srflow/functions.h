@@ -1,7 +1,8 @@
 // exp and tanh in float32, for host and device.
 //
-// On the host they are polynomials without branches and calls, so that a loop over them vectorises without -ffast-math:
-// within 2 units in the last place, exact at 0, and right at infinities and NaN. On a GPU they are CUDA's own.
+// On the host they are polynomials without branches and calls, so that a loop over them vectorises without -ffast-math.
+// They are within 2 units in the last place, exact at 0, and correct at infinities and NaN. On a GPU they are CUDA's
+// own.
 #ifndef SRFLOW_FUNCTIONS_H_
 #define SRFLOW_FUNCTIONS_H_
 
@@ -14,7 +15,7 @@ SRFLOW_HD float power_of_two(std::int32_t n) {
   return bits_as<float>(static_cast<std::uint32_t>(n + 127) << 23);
 }
 
-// e^x. Overflow is infinity, underflow gradual.
+// e^x. Overflow gives infinity, underflow is gradual.
 SRFLOW_HD float exp_float(float x) {
 #if defined(__CUDA_ARCH__)
   return expf(x);
@@ -58,7 +59,7 @@ SRFLOW_HD float tanh_float(float x) {
 #endif
 }
 
-// Soft clamp bound·tanh(x / bound), the identity near 0; a bound of 0 leaves x free.
+// Soft clamp bound·tanh(x / bound), the identity near 0; a bound of 0 leaves x unchanged.
 SRFLOW_HD float bounded(float x, float bound) {
   return bound == 0.0f ? x : bound * tanh_float(x / bound);
 }

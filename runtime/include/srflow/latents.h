@@ -1,7 +1,7 @@
-// Latents of scheme 1, bit for bit: srflow_sdk/latents.py is the definition, this is the same in C++ and CUDA.
+// Latents of scheme 1, bit for bit: srflow_sdk/latents.py is the definition, and this is the same in C++ and CUDA.
 //
-// The host's sources must be compiled without contraction (-ffp-contract=off) and without -ffast-math; on a GPU the
-// operations below cannot be contracted, whatever the flags.
+// Host sources must be compiled without contraction (-ffp-contract=off) and without -ffast-math. On a GPU the
+// operations below are never contracted, regardless of the flags.
 #ifndef SRFLOW_LATENTS_H_
 #define SRFLOW_LATENTS_H_
 
@@ -60,7 +60,7 @@ SRFLOW_HD std::uint32_t block_word(const PhiloxBlock& block, int j) {
   return static_cast<std::uint32_t>(block.word[j / 2] >> (32 * (j % 2)));
 }
 
-// Double operations, each rounded by itself.
+// Double operations that are rounded separately.
 #if defined(__CUDA_ARCH__)
 SRFLOW_HD double rounded_sum(double a, double b) { return __dadd_rn(a, b); }
 SRFLOW_HD double rounded_product(double a, double b) { return __dmul_rn(a, b); }

@@ -15,14 +15,14 @@ SRFLOW_API const char* srflow_version(void);
 
 /* A window of the standard normal latent field, scheme 1 (srflow_sdk/latents.py): out is channels × height × width
  * floats in C order. seed, sample: any. level: 1 … 63. channels: 1 … 65536, from channel 0 on. top, left: the window in
- * the level's own latent pixels; coordinates are 0 … 2^32 − 1. Returns 0; 1 if an argument is out of range, and then
+ * the level's own latent pixels; coordinates are 0 … 2^32 − 1. Returns 0, or 1 if an argument is out of range; then
  * nothing is written. Thread-safe. */
 SRFLOW_API int srflow_standard_normal(uint64_t seed, uint64_t sample, int level, int channels, int64_t top,
                                       int64_t left, int64_t height, int64_t width, float* out);
 
-/* The same bits, made on the GPU: device_out is device memory; queued on stream (a cudaStream_t; NULL: the default one)
- * and not waited for. Also returns 1 for a null device_out, and 2 if CUDA refuses the launch. Only in libraries built
- * with CUDA. */
+/* The same bits, computed on the GPU. device_out is device memory. The work is queued on stream (a cudaStream_t; NULL:
+ * the default one), and the call does not wait for it. Also returns 1 for a null device_out, and 2 if CUDA refuses the
+ * launch. Only in libraries built with CUDA. */
 SRFLOW_API int srflow_standard_normal_cuda(uint64_t seed, uint64_t sample, int level, int channels, int64_t top,
                                            int64_t left, int64_t height, int64_t width, float* device_out,
                                            void* stream);

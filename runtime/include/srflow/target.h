@@ -1,7 +1,7 @@
 // What the other headers need from the compiler: SRFLOW_HD, bits of numbers, half precision.
 //
-// C++17 by GCC or Clang, and CUDA C++17; no dependency. Functions are always inlined: a source may be compiled several
-// times for different instruction sets, and no inline function must be left for the linker to pick one build of.
+// C++17 with GCC or Clang, and CUDA C++17; no dependencies. Functions are always inlined: a source may be compiled
+// several times for different instruction sets, and the linker would keep only one build of an inline function.
 #ifndef SRFLOW_TARGET_H_
 #define SRFLOW_TARGET_H_
 
@@ -25,7 +25,7 @@ SRFLOW_HD To bits_as(From from) {
   return to;
 }
 
-// A float16 in memory (IEEE-754 binary16; the layout of __half and of ONNX's float16). It only widens, exactly.
+// A float16 in memory (IEEE-754 binary16; the layout of __half and of ONNX's float16). It can only be widened, exactly.
 struct Half {
   std::uint16_t bits;
 
@@ -33,7 +33,7 @@ struct Half {
 #if defined(__CUDA_ARCH__)
     return __half2float(__ushort_as_half(bits));
 #else
-    // Without a branch, so that loops vectorise, and without subnormal floats, which flush-to-zero modes would lose.
+    // No branch, so that loops vectorise, and no subnormal floats, which flush-to-zero modes would lose.
     const std::uint32_t magnitude = static_cast<std::uint32_t>(bits & 0x7fffu) << 13;
     const std::uint32_t special = magnitude >= 0x0f800000u ? 0x38000000u : 0u;  // infinity and NaN: exponent 255
     const float normal = bits_as<float>(magnitude + 0x38000000u + special);
@@ -43,7 +43,7 @@ struct Half {
 #endif
   }
 };
-static_assert(sizeof(Half) == 2, "Half is read from memory as it lies there");
+static_assert(sizeof(Half) == 2, "Half is read directly from memory");
 
 }  // namespace srflow
 

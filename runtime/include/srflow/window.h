@@ -1,4 +1,4 @@
-// The ranges of a window of latents, the same for every device.
+// The valid ranges of a window of latents, the same for every device.
 #ifndef SRFLOW_WINDOW_H_
 #define SRFLOW_WINDOW_H_
 

@@ -1,4 +1,4 @@
-// The CUDA launchers' stand-ins: they write down their arguments.
+// Stand-ins for the CUDA launchers that record their arguments.
 #ifndef SRFLOW_TENSORRT_TESTS_FAKE_LAUNCHERS_H_
 #define SRFLOW_TENSORRT_TESTS_FAKE_LAUNCHERS_H_
 

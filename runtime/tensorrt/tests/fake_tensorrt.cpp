@@ -1,5 +1,5 @@
-// A library that looks to a plugin library like TensorRT's: it has a version, a logger, which keeps its last line, and a
-// plugin registry, which writes down who is registered.
+// A library that looks like TensorRT to a plugin library: it has a version, a logger that keeps its last line, and a
+// plugin registry that records the registered plugins.
 #include <NvInferRuntime.h>
 
 #include <string>
@@ -29,7 +29,7 @@ struct Registry : nvinfer1::IPluginRegistry {
     registered += std::string(name_space) + "::" + one.getPluginName() + " " + one.getPluginVersion() + "\n";
     return true;
   }
-  // The rest is not asked for.
+  // Nothing asks for the rest.
   void setErrorRecorder(nvinfer1::IErrorRecorder*) noexcept override {}
   nvinfer1::IErrorRecorder* getErrorRecorder() const noexcept override { return nullptr; }
   bool isParentSearchEnabled() const override { return true; }

@@ -5,7 +5,7 @@
 
 namespace {
 
-// Gives the plugins the finder of one of the fake libraries; returns how to read its logger's last line.
+// Gives the plugins the finder of one of the fake libraries; returns a function that reads its logger's last line.
 const char* (*use_logger_of(const char* library))() {
   void* const handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
   EXPECT_NE(handle, nullptr) << dlerror();
@@ -21,7 +21,7 @@ TEST(Logging, GoesToTheLoggerOfTheSameVersion) {
   srflow::trt::set_logger_finder(nullptr);
   srflow::trt::log_error("two");
   EXPECT_STREQ(last_line(), "error: srflow: two");
-  use_logger_of(SRFLOW_FAKE_TENSORRT_OTHER);  // for the tests to come: stderr again
+  use_logger_of(SRFLOW_FAKE_TENSORRT_OTHER);  // the following tests log to stderr again
 }
 
 TEST(Logging, NeverCallsALoggerOfAnotherVersion) {

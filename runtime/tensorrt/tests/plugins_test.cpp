@@ -1,4 +1,4 @@
-// The plugins as TensorRT calls them.
+// Calls the plugins as TensorRT does.
 #include "plugin.h"
 
 #include "creators.h"
@@ -20,7 +20,7 @@ IPluginCreatorV3One& creator(int index) {
   return *static_cast<IPluginCreatorV3One*>(srflow::trt::creators(count)[index]);
 }
 
-// A node's attributes as the parser hands them over. The parser counts a string's terminator.
+// A node's attributes as the parser passes them. The parser counts a string's terminator.
 struct TailFields {
   std::string scale_map = "tanh", order = "shift_first";
   float clamp = 0.7f;
@@ -53,7 +53,7 @@ IPluginV3OneRuntime& runtime(IPluginV3& plugin) {
   return *static_cast<IPluginV3OneRuntime*>(plugin.getCapabilityInterface(PluginCapabilityType::kRUNTIME));
 }
 
-// What `call` logs.
+// What a call logs.
 template <typename Call>
 std::string logged(const Call& call) {
   testing::internal::CaptureStderr();
@@ -87,7 +87,8 @@ std::int32_t change_shapes(IPluginV3& plugin, const std::vector<PluginTensorDesc
   return runtime(plugin).onShapeChange(inputs.data(), static_cast<std::int32_t>(inputs.size()), &output, 1);
 }
 
-// Dimension expressions that compute at once; −1 is a dimension that is known only later, and so is all made of it.
+// Dimension expressions that are computed at once; −1 is a dimension that is not known yet, and so is any result from
+// it.
 struct Extent : IDimensionExpr, apiv::VDimensionExpr {
   explicit Extent(std::int64_t extent) : value(extent) { mImpl = this; }
   bool isConstant() const override { return value >= 0; }
@@ -111,7 +112,7 @@ struct ExtentBuilder : IExprBuilder, apiv::VExprBuilder {
   std::deque<Extent> extents;
 };
 
-// The output's extents; empty where the plugin refuses.
+// The output's extents; empty if the plugin refuses.
 std::vector<std::int64_t> output_shape(IPluginV3& plugin, const std::vector<PluginTensorDesc>& inputs) {
   ExtentBuilder builder;
   std::vector<DimsExprs> shapes(inputs.size());
