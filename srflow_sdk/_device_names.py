@@ -1,4 +1,4 @@
-"""The names that `device=` and `--device` take. Nothing is imported here: commands name them in their help."""
+"""The names that `device=` and `--device` take. Imports nothing heavy, because the commands' help lists them."""
 
 from __future__ import annotations
 

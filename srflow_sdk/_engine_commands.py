@@ -1,4 +1,4 @@
-"""The command that builds engines into a bundle, for everything that tells somebody to run it."""
+"""The command that builds engines into a bundle, for every message that suggests it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def engines_command(
     sms: tuple[int, ...] = (),
     profile: LrProfile | None = None,
 ) -> str:
-    """A line for a POSIX shell. The arguments are those of the exporter's `EngineRequest`."""
+    """The command as a line for a POSIX shell. The arguments are those of the exporter's `EngineRequest`."""
     option = "--trt" if runtime == "tensorrt" else "--rtx"
     words = ["srflow-export", "--engines-for", os.fspath(bundle), option, precision]
     if sms:
@@ -31,17 +31,17 @@ def engines_command(
 
 
 def first_command(bundle: Bundle, *, runtime: EngineRuntime, compute_capability: str | None) -> str:
-    """Builds a library's first engines of a bundle, for this GPU; where there is none, for GeForce 40 and 50."""
+    """The command that builds a bundle's first engines, for this GPU or, without one, for GeForce 40 and 50."""
     precision: EnginePrecision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
     sms = (89, 120) if compute_capability is None else (_sm(compute_capability),)
     return _command_for(bundle, runtime=runtime, precision=precision, sms=sms, known=RTX_SMS)
 
 
 def rebuild_command(bundle: Bundle, record: EngineRecord, *, compute_capability: str, shapes: bool = True) -> str:
-    """Builds a bundle's engines again: for the record's GPUs if this one is among them, else for this one alone.
+    """The command that builds engines again: for the record's GPUs if this one is among them, otherwise for this one.
 
-    compute_capability: this GPU's, such as "8.9". shapes: name the record's sizes, where they are not what is built for
-    by default; False leaves them for the reader to add.
+    compute_capability: this GPU's, such as "8.9". shapes: include the record's sizes if they are not the default; False
+    leaves them for the reader to add.
     """
     mine = compute_capability in record.compute_capabilities
     capabilities = record.compute_capabilities if mine else (compute_capability,)
@@ -64,7 +64,7 @@ def _command_for(
     known: tuple[int, ...],
     profile: LrProfile | None = None,
 ) -> str:
-    """TensorRT's command where TensorRT-RTX does not build for these GPUs, such as those of data centres."""
+    """The command; it builds with TensorRT if TensorRT-RTX does not support these GPUs, such as data-centre ones."""
     if runtime == "tensorrt" or not set(sms) <= set(known):
         return engines_command(bundle.path, runtime="tensorrt", precision=precision, profile=profile)
     return engines_command(bundle.path, runtime=runtime, precision=precision, sms=sms, profile=profile)

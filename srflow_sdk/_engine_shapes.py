@@ -1,4 +1,4 @@
-"""Shapes of every input of a graph, from LR sizes: what whoever builds engines tells the library, in its own format."""
+"""Shapes of every input of a graph for given LR sizes, in the formats that engine builders take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEVEL = re.compile(r"(?:noise_)?level([0-9]+)(?:_[a-z_]+)?", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class InputShapes:
-    """Shapes of one input: the smallest that an engine takes, the one that it is best at, and the largest."""
+    """Shapes of one input: the smallest that an engine takes, the one it is optimised for, and the largest."""
 
     min: tuple[int, ...]
     opt: tuple[int, ...]
@@ -30,10 +30,10 @@ def input_shapes(
 ) -> dict[str, InputShapes]:
     """The shapes of every input of an encoder or a sampler, by input name, for these LR sizes and a batch of one.
 
-    inputs: name and dimensions, of which those that are no numbers vary. graph: its file, for errors.
+    inputs: name and dimensions; dimensions that are not numbers are dynamic. graph: its file, for errors.
     Height and width follow from the input's name: `lr` has LR size, `level{ℓ}_…` and `noise_level{ℓ}` have HR/2^ℓ. The
     batch is 1 because the runtime draws one sample at a time.
-    Raises: BundleError for an input that is none of these or has no fixed number of channels.
+    Raises: BundleError for any other input, and for one without a fixed number of channels.
     """
     return {
         name: InputShapes(
@@ -46,7 +46,7 @@ def input_shapes(
 
 
 def shapes_text(shapes: Mapping[str, InputShapes], bound: Bound) -> str:
-    """One bound of all inputs, as trtexec and ONNX Runtime's TensorRT provider take it: "lr:1x3x16x16,tau:1"."""
+    """One bound of all inputs as trtexec and ONNX Runtime's TensorRT provider take it: "lr:1x3x16x16,tau:1"."""
     return ",".join(f"{name}:{'x'.join(map(str, getattr(entry, bound)))}" for name, entry in shapes.items())
 
 
@@ -63,6 +63,6 @@ def _shape(
         height, width = (scale * side >> int(level.group(1)) for side in size)
         return (1, channels, height, width)
     raise BundleError(
-        f"{graph}: the input {name} is none that an encoder or a sampler of this exporter has, so its sizes are not "
-        "known; export the checkpoint again with srflow-export"
+        f"{graph}: the input {name} is not one that srflow-export gives an encoder or a sampler, so its sizes are "
+        "unknown; export the checkpoint again with srflow-export"
     )

@@ -1,6 +1,6 @@
-"""In-memory images: PIL and numpy apart into pixels and kind, and larger pixels back into the same kind.
+"""In-memory images: splits PIL and numpy images into pixels and kind, and turns larger pixels into the same kind.
 
-Channel values are what the image holds, in its own colour profile; only modes without an equal among arrays (palette,
+Channel values stay as the image holds them, in its own colour profile; only modes that arrays do not have (palette,
 CMYK, YCbCr, HSV) become RGB.
 """
 
@@ -28,11 +28,11 @@ _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageKind:
-    """What an image is apart from its pixels: enough to give the same kind of image back, larger.
+    """Everything about an image except its pixels: enough to return a larger image of the same kind.
 
     channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha). dtype: uint8, uint16 or float32.
-    icc_profile: of the colours; None means sRGB.
-    pil_mode: mode of a PIL image; None for arrays. flat: a gray array without a channel axis.
+    icc_profile: the colours' profile; None means sRGB.
+    pil_mode: mode of a PIL image; None for arrays. flat: whether it is a gray array without a channel axis.
     info: metadata that a PIL image keeps (colour profile, EXIF).
     """
 
@@ -54,7 +54,7 @@ class ImageKind:
         return 1 if self.channels <= 2 else 3
 
     def wrapped(self, pixels: NDArray[Any]) -> InMemoryImage:
-        """Pixels of this kind, H×W×channels, as the image that a caller gets."""
+        """Turn pixels of this kind, H×W×channels, into the image that a caller gets."""
         if self.pil_mode is None:
             return pixels[..., 0] if self.flat else pixels
         image = Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
@@ -76,7 +76,7 @@ def unpacked(image: InMemoryImage) -> tuple[NDArray[Any], ImageKind]:
         return _from_pil(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    raise ImageError(f"an image is a PIL.Image, a numpy array or a path, not {type(image).__name__}")
+    raise ImageError(f"an image must be a PIL.Image, a numpy array or a path, not {type(image).__name__}")
 
 
 def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -141,7 +141,7 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
         if values.min() < 0 or values.max() > 65535:
             raise ImageError('the image has mode "I" and values outside 0 … 65535; convert it to "I;16" or an array')
         return Image.fromarray(values.astype(np.uint16))
-    raise ImageError(f'images of mode "{mode}" are not supported; convert it first: image.convert("RGB")')
+    raise ImageError(f'images of mode "{mode}" are not supported; convert the image first: image.convert("RGB")')
 
 
 def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
@@ -173,7 +173,7 @@ def _check_floats(array: NDArray[np.float32]) -> None:
 
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    """Through the image's own profile if it has a usable one, else by Pillow's plain formula."""
+    """Convert through the image's own profile if it has a usable one, otherwise by Pillow's plain formula."""
     profile = image.info.get("icc_profile")
     if profile:
         try:

@@ -1,4 +1,4 @@
-"""Python's own errors, raised as ours where a user meets them."""
+"""Turns Python's own errors into the SDK's where a user would see them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def memory_errors_typed(what: str) -> Iterator[None]:
 
 
 def require_extra(module: str, extra: str) -> ModuleType:
-    """Import and return a module that an extra brings.
+    """Import and return a module that an extra installs.
 
-    Raises: MissingExtraError, one line that names the pip command, if it is not installed.
+    Raises: MissingExtraError, one line with the pip command, if it is not installed.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f'{error.name or module} is not installed, and this needs it: pip install "srflow-sdk[{extra}]"'
+            f'{error.name or module} is needed but not installed: pip install "srflow-sdk[{extra}]"'
         ) from error

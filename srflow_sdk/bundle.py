@@ -1,4 +1,4 @@
-"""Bundles: the directory that holds an exported model, checked whenever one is opened."""
+"""Bundles: directories that hold an exported model, verified whenever one is opened."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Bundle:
         found = sorted(_EMBEDDED.glob("*.srflow"))
         if len(found) != 1:
             raise BundleError(
-                f"this installation of srflow-sdk holds {len(found)} embedded models where one is expected; install "
-                "it again (pip install --force-reinstall srflow-sdk) or name a bundle"
+                f"this installation of srflow-sdk has {len(found)} embedded models instead of one; reinstall it "
+                "(pip install --force-reinstall srflow-sdk) or name a bundle"
             )
         return cls.open(found[0])
 
@@ -73,7 +73,7 @@ def _read_manifest(directory: Path) -> bytes:
             raise BundleError(f"{directory}: there is no such bundle; srflow-export makes one from a checkpoint")
         if not directory.is_dir():
             raise BundleError(
-                f"{directory} is a file; a bundle is a directory with a manifest.json. Checkpoints become bundles by "
+                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
                 f"srflow-export --ckpt {directory.name}"
             )
         if not path.is_file():
@@ -81,7 +81,7 @@ def _read_manifest(directory: Path) -> bytes:
                 f"{directory} is not a bundle: it has no manifest.json; srflow-export makes one from a checkpoint"
             )
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB, which no manifest is")
+            raise BundleError(f"{path} is not a manifest: it is too large; fetch or export the bundle again")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
@@ -97,6 +97,6 @@ def _verify_file(directory: Path, name: str, *, size: int, sha256: str) -> None:
         if actual != size:
             raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {fix}")
         if file_sha256(path) != sha256:
-            raise BundleError(f"{directory}: {name} differs from what was exported (its sha256 is another); {fix}")
+            raise BundleError(f"{directory}: {name} differs from what was exported (its sha256 does not match); {fix}")
     except OSError as error:
         raise BundleError(f"{directory}: {name} cannot be read: {error}") from error

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from srflow_sdk.bundle import Bundle
 
 _FAILED = 1
-_BY_SIGNAL = 128  # and the signal's number, as shells count: 130 is Ctrl-C
+_BY_SIGNAL = 128  # plus the signal's number, as shells count: 130 is Ctrl-C
 
 _STANDARD_ERROR = 2
-_OF_PRINTING = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
+_PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard")
 
 
 class _Command(click.Command):
-    """One whose system errors, such as standard output on a full disk, are one line."""
+    """A command that reports system errors, such as standard output on a full disk, in one line."""
 
     def main(self, *arguments: Any, **keywords: Any) -> Any:
         _occupy_standard_descriptors()
@@ -50,7 +50,7 @@ class _Command(click.Command):
             from srflow_sdk._batch.display import abandon
 
             what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-            if error.filename is None and error.errno in _OF_PRINTING:
+            if error.filename is None and error.errno in _PRINTING_ERRORS:
                 what = "standard output cannot be written: "
                 abandon(sys.stdout)
             _fail(f"{what}{error.strerror or error}")
@@ -102,26 +102,34 @@ class _ShardParameter(click.ParamType[Any]):
 @click.command(cls=_Command, context_settings=_SETTINGS)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
-@click.option("--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="[default: the embedded ×4 model]")
+@click.option(
+    "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
+)
 @click.option("--tau", type=float, help="Temperature: 0 is smooth, larger is sharper.  [default: the model's]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same picture.")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers per input.")
-@click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first answer.")
-@click.option("--consistent", is_flag=True, help="Make each output reduce to exactly its input.")
-@click.option("--recursive", is_flag=True, help="Folders in folders too; OUT gets the same ones.")
-@click.option("--name", metavar="PATTERN", help="Names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
-@click.option("--resume", is_flag=True, help="Leave out what was made from the same file in the same way.")
-@click.option("--shard", type=_ShardParameter(), help="Only part I of N of the inputs: one part for each machine.")
-@click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write what was done, with PSNRs.")
-@click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make exactly that picture again.")
-@click.option("--tile", type=_TileParameter(), default="auto", show_default=True, help="Pixels a side; bounds memory.")
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
+@click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
+@click.option("--consistent", is_flag=True, help="Make each output match its input exactly when reduced again.")
+@click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones.")
+@click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
+@click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
+@click.option("--shard", type=_ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
+@click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs.")
+@click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make exactly this picture again.")
+@click.option(
+    "--tile",
+    type=_TileParameter(),
+    default="auto",
+    show_default=True,
+    help="Side of a tile in input pixels; smaller tiles need less memory.",
+)
 @click.option("--max-pixels", type=_CountParameter(), default="100M", show_default=True, help="Refuse larger inputs.")
 @click.option(
     "--device",
     type=click.Choice(get_args(Device)),
     default="auto",
     show_default=True,
-    help="auto: a GPU where one really works, else the CPU; srflow-doctor says what does.",
+    help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
 @click.version_option(__version__, prog_name="srflow-upscale")
@@ -149,14 +157,13 @@ def upscale(
 ) -> None:
     """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, AVIF or HEIC, and folders of them.
 
-    OUT is a file (.png, .jpg, .webp, .tif …) for one INPUT. For several, for a folder, or if OUT has no ending, it is a
-    directory, made if need be, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2; with
-    --name they are as you say, of {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Existing outputs are replaced; an
-    input never is.
+    For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
+    a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
+    --name takes {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never inputs.
 
-    The names of the files written go to standard output. One bad INPUT does not stop the others; a full disk does.
-    Ctrl-C stops after the current tile; after it, or after anything worse, the same command with --resume goes on. Exit
-    status: 0 all well, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. Ctrl-C
+    stops after the current tile; after that, or after a crash, the same command with --resume continues. Exit status: 0
+    success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b
     Examples:
@@ -199,7 +206,7 @@ def upscale(
         keep = [] if from_output is None else [from_output]
         files, refused = _find(inputs, output, recursive=recursive)
         jobs = _plan(files, inputs, output, naming=naming, keep=keep) if files else []
-        # Divided last: two inputs of one output are an error whichever machine would meet them.
+        # Divided last: two inputs with one output are an error on every machine, whichever has them.
         mine = [job for job in jobs if shard is None or shard.holds(job.name)]
         check_open_files(mine)
         check_targets(mine, report=report)
@@ -218,7 +225,7 @@ def upscale(
 @click.command(cls=_Command, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="srflow-doctor")
 def doctor() -> None:
-    """Say what this machine can run, why not the rest, and the command that fixes it.
+    """Show what this machine can run, why the rest does not work, and the commands that fix it.
 
     Exit status: 0 if upscaling on the CPU works, 1 if not.
     """
@@ -235,7 +242,7 @@ def doctor() -> None:
 
 @contextlib.contextmanager
 def _exit_statuses() -> Iterator[None]:
-    """Turn errors that are made for people into one line and an exit status."""
+    """Turn the SDK's errors and Ctrl-C into one line and an exit status."""
     try:
         yield
     except ArgumentError as error:
@@ -255,7 +262,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Where one is closed, a picture's file would get its number, and whatever a library prints."""
+    """Occupy closed ones: a picture's file would get their number, and with it whatever a library prints."""
     with contextlib.suppress(OSError):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
             pass
@@ -281,7 +288,7 @@ def _refuse_chosen(context: click.Context) -> None:
 def _settings_of(
     picture: Path, inputs: Sequence[Path], settings: Settings, bundle: Bundle
 ) -> tuple[tuple[Path, ...], Settings, int | None]:
-    """The input, settings and tile that an output of ours was made with."""
+    """The input, settings and tile that an earlier output was made with."""
     from srflow_sdk._batch.remake import find_source, read_recipe
     from srflow_sdk._drawing.requests import DrawOptions
 
@@ -292,7 +299,7 @@ def _settings_of(
 
 
 def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list[InputFile], list[JobResult]]:
-    """The files to upscale, and as failed what cannot be taken."""
+    """The files to upscale, and failed results for folders that cannot be used."""
     from srflow_sdk._batch.planning import Job, find_inputs
     from srflow_sdk._batch.running import JobResult
 
@@ -303,7 +310,7 @@ def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list
         refused.append(JobResult(job=job, status="failed", error=" ".join(why.split())))
 
     if not output:
-        raise ArgumentError('-o "" names nothing; name a file or a directory ("." is the current one)')
+        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
     return find_inputs(inputs, out=Path(output), recursive=recursive, failed=refuse), refused
 
 
@@ -328,7 +335,7 @@ def _run(
     device: Any,
     threads: int | None,
 ) -> Summary:
-    """Run the jobs, and say and report what became of them. refused: what could not become a job."""
+    """Run the jobs, and print and report their results. refused: results of inputs that could not become jobs."""
     from srflow_sdk._batch.report import batch_report, read_report, write_report
     from srflow_sdk._batch.running import run_jobs
     from srflow_sdk.upscaler import Upscaler
@@ -339,25 +346,25 @@ def _run(
                 summary = run_jobs(jobs, upscaler, settings=settings, watcher=display, check=interrupts)
             results = (*refused, *summary.results)
             summary = dataclasses.replace(summary, results=results, jobs=len(jobs) + len(refused))
-            how = _how_to_go_on(summary)
-            if how is not None:
-                display.say(how)
+            advice = _how_to_continue(summary)
+            if advice is not None:
+                display.say(advice)
             if report is not None:
                 earlier = read_report(report) if settings.resume else None
                 ran = {"tile": tile, "device": upscaler.device, "earlier": earlier}
                 write_report(report, batch_report(summary, manifest=bundle.manifest, settings=settings, **ran))
             if summary.interrupted:
                 sys.exit(_BY_SIGNAL + (interrupts.number or signal.SIGINT))
-        if how is None and (summary.jobs > 1 or summary.count("skipped")):
+        if advice is None and (summary.jobs > 1 or summary.count("skipped")):
             display.say(str(summary))
     return summary
 
 
-def _how_to_go_on(summary: Summary) -> str | None:
-    """What is said of a batch that did not come to its end."""
+def _how_to_continue(summary: Summary) -> str | None:
+    """What to tell the user about a batch that did not finish."""
     done = f"{summary.jobs - summary.remaining} of {summary.jobs} done"
     if summary.interrupted:
-        return f"interrupted: {done}; the same command with --resume goes on"
+        return f"interrupted: {done}; run the same command with --resume to continue"
     if summary.disk_full:
-        return f"stopped, as the disk is full: {done}; make room, and the same command with --resume goes on"
+        return f"stopped because the disk is full: {done}; free some space, then run the same command with --resume"
     return None

@@ -29,12 +29,12 @@ ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], N
 
 
 class Encoding(Generic[ImageT]):
-    """An image, encoded: samples, temperatures and seeds at a fraction of the price. Made by :meth:`Upscaler.encode`.
+    """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See :meth:`Upscaler.encode`.
 
-    Every method takes the keywords of :meth:`Upscaler.upscale`, which says what they mean, and raises ArgumentError,
-    DeviceError, OutOfMemoryError, NonFiniteError or CancelledError. The samples of one call are drawn tile by tile
-    together, so that tiles which are not kept are encoded once a call. Usable as long as its Upscaler is open;
-    thread-safe. Device memory is released with the object.
+    Every method takes the keywords of :meth:`Upscaler.upscale`, which documents them, and raises ArgumentError,
+    DeviceError, OutOfMemoryError, NonFiniteError or CancelledError. The samples of one call are drawn together, tile by
+    tile, so tiles that are not kept are encoded once per call. Usable while its Upscaler is open; thread-safe. Device
+    memory is released with the object.
     """
 
     def __init__(self, pixels: NDArray[Any], kind: ImageKind, painter: Painter, *, memory_budget: int) -> None:
@@ -76,17 +76,17 @@ class Encoding(Generic[ImageT]):
 
     @property
     def tiles(self) -> int:
-        """Tiles of the image; :attr:`kept_tiles` of them are kept encoded."""
+        """Number of tiles of the image; :attr:`kept_tiles` of them are kept encoded."""
         return len(self._tiles)
 
     @property
     def kept_tiles(self) -> int:
-        """Tiles that need not be encoded again."""
+        """Number of tiles that do not have to be encoded again."""
         return len(self._kept)
 
     @takes_draw_keywords
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Draw one picture, of the image's kind: to the bit what :meth:`Upscaler.upscale` gives with these keywords."""
+        """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives with these keywords."""
         return self._pictures(options)[0]
 
     @takes_draw_keywords
@@ -96,16 +96,16 @@ class Encoding(Generic[ImageT]):
 
     @takes_draw_keywords
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
-        """The average of `n` samples, at least 2: one picture of the image's kind. Two pictures are held, not `n`."""
+        """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two pictures, not `n`."""
         return self._pictures(options, n=n, reduce="mean")[0]
 
     @takes_draw_keywords
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
-        """The standard deviation (of n - 1) of `n` samples, at least 2: where the model is unsure.
+        """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the model is unsure.
 
-        Gives float32 H×W×3, or H×W×1 of a gray image, in [0, 1], whatever the image's kind, and without its alpha: a
-        deviation is often smaller than one step of 8 bits. Two pictures are held, not `n`. It is no picture, so
-        `consistent` is refused.
+        Returns float32 H×W×3, or H×W×1 for a gray image, in [0, 1], whatever the image's kind, without alpha: a
+        deviation is often smaller than one 8-bit step. Memory holds two pictures, not `n`. A deviation is not a
+        picture, so `consistent` is refused.
         """
         return self._drawn(DrawOptions.of(options), n=n, reduce="std")[0]
 
@@ -114,14 +114,14 @@ class Encoding(Generic[ImageT]):
         return [cast("ImageT", self._kind.wrapped(pixels)) for pixels in drawn]
 
     def _drawn(self, options: DrawOptions, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
-        """The pixels of every picture, H×W×C; of the image's dtype, or float32 of a standard deviation."""
+        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation."""
         lr, scale = self._lr, self._painter.manifest.scale
         request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, n=n, reduce=reduce)
         plain = reduce == "std"
         channels = self._kind.colours if plain else self._kind.channels
         shape = (lr.height * scale, lr.width * scale, channels)
         what = f"for {request.pictures} pictures of {shape[1]}×{shape[0]}"
-        fix = "ask for fewer samples at a time, or let upscale_file write them as they come"
+        fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
             canvases = [_Canvas(shape, dtype) for _ in range(request.pictures)]

@@ -1,7 +1,7 @@
 """What a bundle's manifest says about its engines: files that TensorRT or TensorRT-RTX built from its graphs.
 
-Engine files stay as the builder gave them, so that trtexec and Triton load them; what they were built for stands here,
-and a runtime that does not fit is refused before it reads them.
+Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they were built for is
+recorded here, and a runtime that does not match is refused before it reads them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
 
 EnginePrecision = Literal["fp32", "fp16"]
-"""Of the graphs that engines are built from."""
+"""Precision of the graphs that engines are built from."""
 
 EngineCheck = Literal["engine", "network"]
 
@@ -30,20 +30,20 @@ class LrProfile:
     """
 
     min: tuple[int, int]
-    """At least."""
+    """The smallest size."""
 
     opt: tuple[int, int]
     """The size that its kernels were chosen for."""
 
     max: tuple[int, int]
-    """At most."""
+    """The largest size."""
 
     def holds(self, height: int, width: int) -> bool:
         """Whether an LR image of this size fits."""
         return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
 
     def __str__(self) -> str:
-        """As `srflow-export --shapes` takes it, such as "16x16,88x120,256x256"."""
+        """The profile as `srflow-export --shapes` takes it, such as "16x16,88x120,256x256"."""
         return ",".join("x".join(map(str, size)) for size in (self.min, self.opt, self.max))
 
 
@@ -51,23 +51,23 @@ class LrProfile:
 class EngineRecord:
     """A pair of engines, the encoder's and the sampler's.
 
-    What the fields promise, :func:`read_engine_record` has checked; the constructor checks nothing.
+    :func:`read_engine_record` checks what the fields promise; the constructor checks nothing.
     """
 
     runtime: EngineRuntime
     """The library that built them and runs them."""
 
     version: str
-    """Its version, as `tensorrt.__version__` says it; no other version runs them."""
+    """The library's version, as in `tensorrt.__version__`; no other version runs them."""
 
     precision: EnginePrecision
-    """Of the graphs that they were built from."""
+    """Precision of the graphs that they were built from."""
 
     compute_capabilities: tuple[str, ...]
-    """The GPUs that they were built for, such as ("8.9", "12.0")."""
+    """Compute capabilities of the GPUs that they were built for, such as ("8.9", "12.0")."""
 
     gpu: str
-    """Name of the GPU that they were timed on; empty where they were built without one."""
+    """Name of the GPU that they were timed on; empty if they were built without one."""
 
     profile: LrProfile
     """LR sizes that they take."""
@@ -76,19 +76,19 @@ class EngineRecord:
     """The encoder's file in the bundle, such as "engines/….engine"."""
 
     sampler: str
-    """The sampler's."""
+    """The sampler's file in the bundle."""
 
     graphs: Mapping[str, str]
-    """sha256 of the graph that each was built from, by its file: {"encoder.onnx": …, "sampler.onnx": …}, or the
-    float32 graphs' names. Another hash in the bundle means that the graph was exported again since."""
+    """sha256 of the graph that each was built from, by file name: {"encoder.onnx": …, "sampler.onnx": …}, or the
+    float32 graphs' names. A different hash in the bundle means that the graph was exported again since."""
 
     checked: EngineCheck = "network"
-    """What showed, when they were built, that they compute in this precision: "engine", their own inspector; "network",
-    the library's reading of the graph alone, as on a machine without a GPU that could load them."""
+    """How the build verified that they compute in this precision: "engine" with their own inspector; "network" only by
+    how the library read the graph, as on a machine without a GPU that can load them."""
 
 
 def read_engine_record(raw: Any) -> EngineRecord:
-    """A record as manifest.json holds it. Raises: KeyError, TypeError or ValueError for anything else."""
+    """Read a record from manifest.json. Raises: KeyError, TypeError or ValueError for anything else."""
     if not isinstance(raw, dict):
         raise TypeError(f"a {type(raw).__name__} where an object is expected")
     if raw["runtime"] not in get_args(EngineRuntime):
@@ -97,7 +97,7 @@ def read_engine_record(raw: Any) -> EngineRecord:
     if checked not in get_args(EngineCheck):
         raise ValueError(f"checked is {checked!r}, not one of {', '.join(get_args(EngineCheck))}")
     if raw["precision"] not in get_args(EnginePrecision):
-        raise ValueError(f"precision {raw['precision']!r} is none that engines have")
+        raise ValueError(f"precision {raw['precision']!r} is not one that engines have")
     texts = {name: raw[name] for name in ("version", "gpu", "encoder", "sampler")}
     capabilities, graphs = raw["compute_capabilities"], raw["graphs"]
     if not isinstance(capabilities, list) or not isinstance(graphs, dict):
@@ -105,10 +105,10 @@ def read_engine_record(raw: Any) -> EngineRecord:
     if odd := [value for value in (*texts.values(), *capabilities, *graphs.values()) if not isinstance(value, str)]:
         raise TypeError(f"{odd[0]!r} is not text")
     if odd := [capability for capability in capabilities if not _CAPABILITY.fullmatch(capability)]:
-        raise ValueError(f"{odd[0]!r} is no compute capability")
-    # Without a graph's hash, nothing would tell that it was exported again since.
+        raise ValueError(f"{odd[0]!r} is not a compute capability")
+    # Without a graph's hash, nothing would show that it was exported again since.
     if sorted(name.partition(".")[0] for name in graphs) != ["encoder", "sampler"]:
-        raise ValueError("graphs are not an encoder's and a sampler's")
+        raise ValueError("graphs are not those of an encoder and a sampler")
     profile = LrProfile(**{name: _size(raw["profile"][name]) for name in ("min", "opt", "max")})
     return EngineRecord(
         runtime=raw["runtime"],
@@ -124,5 +124,5 @@ def read_engine_record(raw: Any) -> EngineRecord:
 def _size(raw: Any) -> tuple[int, int]:
     height, width = raw
     if not all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= 1 << 16 for side in raw):
-        raise ValueError(f"{raw!r} is no size")
+        raise ValueError(f"{raw!r} is not a size")
     return height, width

@@ -1,6 +1,6 @@
 """Typed errors of the SDK. Every message is one line: what failed, why, and how to fix it.
 
-    SRFlowError                  all of them; whoever catches one class catches this
+    SRFlowError                  base of them all; catch it to catch every error
     ├── ArgumentError            also a ValueError
     ├── ImageError
     ├── BundleError
@@ -12,7 +12,7 @@
     ├── CancelledError
     └── MissingExtraError
 
-What fails in a library below, such as Pillow, libvips, ONNX Runtime or TensorRT, comes as one of these, with the
+A failure inside a library such as Pillow, libvips, ONNX Runtime or TensorRT is raised as one of these, with the
 library's error as its cause.
 """
 
@@ -22,9 +22,9 @@ import re
 
 
 class SRFlowError(Exception):
-    """Base of every error that this software raises on purpose.
+    """Base class of every error that the SDK raises on purpose.
 
-    To show one to a user, print it: the message is one line, whatever it was made from.
+    To show one to a user, print it: the message is always one line.
     """
 
     def __init__(self, message: str) -> None:
@@ -32,66 +32,66 @@ class SRFlowError(Exception):
 
 
 class ArgumentError(SRFlowError, ValueError):
-    """A value that a caller passed is out of range, of the wrong shape or type, or does not go with another.
+    """An argument is out of range, has the wrong shape or type, or conflicts with another.
 
-    Nothing was computed or written. The call has to change: the message names the value and what is allowed.
+    Nothing was computed or written. Change the call: the message names the value and what is allowed.
     """
 
 
 class ImageError(SRFlowError):
-    """An image cannot be read, written or used: no such file, damaged, of an unknown kind, too large, a full disk.
+    """An image cannot be read, written or used: missing, damaged, of an unknown kind, too large, or the disk is full.
 
-    It is about one image: others may go on. What was at the target is as it was, and nothing half written is left.
+    It concerns one image; others may work. An older file at the target is unchanged, and no half-written file is left.
     """
 
 
 class BundleError(SRFlowError):
-    """A bundle is missing, damaged, changed since its export, or of a newer schema; or it cannot be written.
+    """A bundle is missing, damaged, changed since its export, has a newer schema, or cannot be written.
 
-    No other call with the same bundle works. Fetch or export it again, or update the SDK, as the message says. One that
-    was to be replaced is as it was.
+    No other call with the same bundle will work. Fetch or export it again, or update the SDK, as the message says. A
+    bundle that was to be replaced is unchanged.
     """
 
 
 class CheckpointError(SRFlowError):
-    """A checkpoint is missing, truncated, unsafe, or holds another architecture; nothing in it was executed.
+    """A checkpoint is missing, truncated, unsafe, or holds another architecture; no code in it was executed.
 
     Name another file, or save the network's state dict again. Raised in training and export, never by the runtime.
     """
 
 
 class ExportError(SRFlowError):
-    """An export or an engine's build failed, or what it made does not compute what the checkpoint's network does.
+    """An export or an engine build failed, or its result does not compute what the checkpoint's network computes.
 
-    No bundle was written, and an older one is as it was. Another precision or version of a tool may do, as the message
-    says. Raised by the exporter alone.
+    No bundle was written, and an older one is unchanged. Another precision or tool version may work, as the message
+    says. Raised only by the exporter.
     """
 
 
 class DeviceError(SRFlowError):
-    """A device or execution provider cannot be used on this machine, failed, or computes another picture.
+    """A device or execution provider cannot be used on this machine, failed, or computes a different picture.
 
-    `device="cpu"` works wherever the SDK does; srflow-doctor says what else, and what is missing for the rest.
+    `device="cpu"` works wherever the SDK does; srflow-doctor says what else works, and what the rest needs.
     """
 
 
 class OutOfMemoryError(DeviceError):
-    """The memory of a device, or of the machine, ran out, with the smallest tiles too where tiles were possible.
+    """Memory ran out, on the device or the machine, even with the smallest tiles where tiling was possible.
 
-    Close other programs, name a smaller tile or image, or use another device. The same object may be used again.
+    Close other programs, use a smaller tile or image, or use another device. The same object can be used again.
     """
 
 
 class NonFiniteError(SRFlowError):
-    """The network gave NaN or infinite values, in float32 too where the bundle has such graphs.
+    """The network gave NaN or infinite values, also in float32 if the bundle has float32 graphs.
 
-    A lower temperature mostly helps; the message says where in the image it was. Other images and seeds may go on.
+    A lower temperature usually helps; the message says where in the image it happened. Other images and seeds may work.
     """
 
 
 class CancelledError(SRFlowError):
-    """The caller's own `cancel` asked to stop; nothing was written. Not a failure: the same call may be made again."""
+    """The caller's `cancel` event was set; nothing was written. Not a failure: the same call can be made again."""
 
 
 class MissingExtraError(SRFlowError):
-    """An optional part of the installation is needed and absent; the message has the pip command that brings it."""
+    """An optional package is needed but not installed; the message has the pip command that installs it."""

@@ -14,7 +14,7 @@ constants). Channel `c` at row `y`, column `x` of level `level` takes its bits f
 from the counter `left + 1`.) The four uint64 are eight uint32 words, low half first: word `2i` is
 `block[i] & 0xFFFFFFFF`, word `2i + 1` is `block[i] >> 32`. Channel `c` uses word `c % 8`.
 
-**Normal.** All in IEEE-754 double, every operation rounded by itself: compile with `-ffp-contract=off` (nvcc:
+**Normal.** All in IEEE-754 double, every operation rounded separately: compile with `-ffp-contract=off` (nvcc:
 `-fmad=false`). Only +, -, ×, ÷, sqrt and frexp occur, so any conforming machine gives the same bits.
 
     u = (word + 0.5) · 2^-32                          exact, in [2^-33, 1 - 2^-33]
@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ArgumentError
 
 LATENT_SCHEME = 1
-"""Version of the latent field; a bundle names the one that it was made for."""
+"""Version of the latent field; a bundle names the one it was made for."""
 
 _CHANNELS_PER_BLOCK = 8
 _WORDS_PER_BLOCK = 4
@@ -107,10 +107,10 @@ class LatentLevel:
     """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level), float32, standard normal."""
 
     level: int
-    """Of the flow, 1 (the finest) … 16; 2^level divides scale × size_multiple, so that the shape above is whole."""
+    """Level of the flow, 1 (the finest) … 16; 2^level divides scale × size_multiple, so the shape above is whole."""
 
     channels: int
-    """1 … 65536."""
+    """Number of channels, 1 … 65536."""
 
 
 def window_noise(
@@ -126,18 +126,18 @@ def window_noise(
 ) -> dict[int, NDArray[np.float32]]:
     """The standard normal latents of a window of an image, by level: float32, C×h×w, as graphs take them for τ = 1.
 
-    levels: the model's that take noise. scale: HR size / LR size. top, left, height, width: the window in LR pixels of
-    the whole image; all four must fall on whole latent pixels, as multiples of the model's size multiple do.
+    levels: the model's levels. scale: HR size / LR size. top, left, height, width: the window in LR pixels of the whole
+    image; all four must fall on whole latent pixels, as multiples of the model's size multiple do.
     seed, sample, and determinism: as for :func:`standard_normal`, which draws each level.
 
-    Raises: ArgumentError for a window between latent pixels, and for what :func:`standard_normal` refuses.
+    Raises: ArgumentError for a window that splits latent pixels, and for what :func:`standard_normal` refuses.
     """
     place = {"top": top, "left": left, "height": height, "width": width}
     noise = {}
     for entry in levels:
         if odd := [name for name, value in place.items() if value * scale % (1 << entry.level)]:
             raise ArgumentError(
-                f"{odd[0]} is {place[odd[0]]} LR pixels, which is no whole number of latent pixels at level "
+                f"{odd[0]} is {place[odd[0]]} LR pixels, not a whole number of latent pixels at level "
                 f"{entry.level}; it must be a multiple of the model's size multiple"
             )
         latent = {name: value * scale >> entry.level for name, value in place.items()}

@@ -1,4 +1,4 @@
-"""manifest.json: what a bundle says about its model, and the strict reading of it."""
+"""manifest.json: what a bundle says about its model, read strictly."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from srflow_sdk.latents import LATENT_SCHEME, LatentLevel
 from srflow_sdk.tiles import common_gpu_profile
 
 SCHEMA_VERSION = 1
-"""Newest manifest schema that this SDK reads and the one that it writes."""
+"""The newest manifest schema that this SDK reads, and the one it writes."""
 
 MAX_TAU = 2.0
-"""Largest temperature that means anything: samples are drawn from a normal of this standard deviation."""
+"""Largest temperature accepted; a temperature is the standard deviation of the latents."""
 
 REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
 
 FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
-"""Graphs beside those of a lower precision: a tile whose values are not finite is computed again with them."""
+"""Float32 graphs beside those of a lower precision: a tile with non-finite values is computed again with them."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Weights = Literal["fp32", "fp16"]
@@ -39,26 +39,26 @@ _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundl
 class Manifest:
     """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
 
-    What the fields promise, :meth:`from_json` has checked; the constructor checks nothing.
+    :meth:`from_json` checks what the fields promise; the constructor checks nothing.
     """
 
     name: str
-    """For people, and what pictures say of their origin; two bundles may have the same."""
+    """Name for people, which pictures record as their origin; not necessarily unique."""
 
     variant: str
-    """Of the network: "paper", "published" or "bounded"; for people alone, since the graphs hold all of it."""
+    """Variant of the network, "paper", "published" or "bounded"; informative only, as the graphs hold all of it."""
 
     scale: int
     """HR size / LR size, the same for both sides, 1 … 64."""
 
     size_multiple: int
-    """Height and width in LR pixels that the graphs take are multiples of this, 1 … 1024."""
+    """The graphs take heights and widths in LR pixels that are multiples of this, 1 … 1024."""
 
     latent_levels: tuple[LatentLevel, ...]
-    """The sampler's inputs `noise_level{level}`: one at least, and no level twice."""
+    """The sampler's inputs `noise_level{level}`: at least one, and no level twice."""
 
     default_tau: float
-    """Temperature used when none is asked for, 0 … :data:`MAX_TAU`."""
+    """Temperature used when none is given, 0 … :data:`MAX_TAU`."""
 
     halo: int
     """LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096."""
@@ -67,20 +67,20 @@ class Manifest:
     """Bytes of all conditioning tensors together, per LR pixel, in the graphs' precision, 1 … 2^30."""
 
     precision: Precision = "fp32"
-    """What encoder.onnx and sampler.onnx compute in; inputs `lr`, noise and `tau`, and `sr`, are float32 in all."""
+    """Precision of encoder.onnx and sampler.onnx; the inputs `lr`, noise and `tau` and the output `sr` are float32."""
 
     weights: Weights = "fp32"
-    """How large weights are stored; "fp16" computes no differently, only with weights that were rounded."""
+    """How large weights are stored; "fp16" rounds the weights and does not change the arithmetic."""
 
     plugins: bool = False
-    """Whether the sampler has nodes of the domain `srflow`, which a native library may run and none has to."""
+    """Whether the sampler has nodes of the domain `srflow`, which a native library can run but does not have to."""
 
     model: dict[str, Any] = field(default_factory=dict)
     """The network's whole configuration, JSON values only; the runtime does not read it."""
 
     provenance: dict[str, Any] = field(default_factory=dict)
     """Checkpoint sha256 and file name, tool versions, training data note, licence, the halo's measurement; JSON values
-    only, and no key is promised."""
+    only, and no key is guaranteed."""
 
     parity: list[dict[str, Any]] = field(default_factory=list)
     """The export gate's measurements, an object for each graph, photograph and tau; JSON values only."""
@@ -89,13 +89,13 @@ class Manifest:
     """Version of these fields, 1 … :data:`SCHEMA_VERSION`."""
 
     latent_scheme: int = LATENT_SCHEME
-    """Version of :mod:`srflow_sdk.latents` that the bundle was made for: always the one that is installed."""
+    """Version of :mod:`srflow_sdk.latents` that the bundle was made for: always the installed one."""
 
     engines: tuple[EngineRecord, ...] = ()
-    """What stands under `engines/`, the newest first; the bundle has every file that they name."""
+    """The engines under `engines/`, newest first; the bundle has every file that they name."""
 
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """All files but manifest.json, :data:`REQUIRED_FILES` among them, by plain names such as "engines/a.engine":
+    """All files except manifest.json, including :data:`REQUIRED_FILES`, by plain names such as "engines/a.engine":
     {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in when the bundle is written."""
 
     digest: str = ""
@@ -103,14 +103,14 @@ class Manifest:
 
     @property
     def float32_graphs(self) -> tuple[str, str] | None:
-        """Names of the encoder and sampler graph that compute in float32 alone; None if there are none."""
+        """Names of the encoder and sampler graphs that compute only in float32; None if there are none."""
         if all(name in self.files for name in FP32_GRAPHS):
             return FP32_GRAPHS
         return REQUIRED_FILES if self.precision == "fp32" else None
 
     @property
     def default_profile(self) -> LrProfile:
-        """LR sizes that engines of this model take unless others are named: those of the tiles that a GPU is given.
+        """LR sizes that engines of this model take by default: those of the tiles that a GPU gets.
 
         See :func:`srflow_sdk.tiles.common_gpu_profile`.
         """
@@ -121,13 +121,13 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """manifest.json with the digest that belongs to the other fields. Raises: BundleError for what is not JSON."""
+        """The text of manifest.json, with the other fields' digest. Raises: BundleError for values JSON cannot hold."""
         try:
             content = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
             content["digest"] = manifest_digest(content)
             return json.dumps(content, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:
-            raise BundleError(f"the manifest holds something that JSON cannot: {error}") from error
+            raise BundleError(f"the manifest holds a value that JSON cannot hold: {error}") from error
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -154,7 +154,7 @@ def manifest_digest(content: Mapping[str, Any]) -> str:
 
 
 def is_plain_file_name(name: str) -> bool:
-    """Whether a bundle may hold a file of this name: `file` or `folder/file`, no hidden, no `..`, no odd characters."""
+    """Whether a bundle may hold a file of this name: `file` or `folder/file`, not hidden, without odd characters."""
     parts = name.split("/")
     return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)
 
@@ -193,7 +193,7 @@ def _check_digest(raw: Mapping[str, Any]) -> None:
     try:
         actual = manifest_digest(raw)
     except (ValueError, RecursionError) as error:
-        raise _bad("it cannot be brought to canonical form") from error
+        raise _bad("it cannot be put into canonical form") from error
     if recorded != actual:
         raise _bad("its digest does not match its content, so it was changed after the export")
 
@@ -212,7 +212,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
     try:
         engines = tuple(read_engine_record(entry) for entry in raw.get("engines", ()))
     except (KeyError, TypeError, ValueError) as error:
-        raise _bad(f"engines holds something that describes no engine ({error})") from error
+        raise _bad(f"engines holds something that does not describe an engine ({error})") from error
     parity = _take(raw, "parity", list)
     if not all(isinstance(entry, dict) for entry in parity):
         raise _bad("parity holds something that is not an object")
@@ -242,8 +242,8 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
 def _check_values(manifest: Manifest) -> None:
     if manifest.latent_scheme != LATENT_SCHEME:
         raise BundleError(
-            f"the bundle draws its latents by scheme {manifest.latent_scheme}; this SDK knows scheme {LATENT_SCHEME}, "
-            "and another one would give other pictures: pip install -U srflow-sdk"
+            f"the bundle needs latent scheme {manifest.latent_scheme}; this SDK only has scheme {LATENT_SCHEME}, which "
+            "would give different pictures: pip install -U srflow-sdk"
         )
     _within("scale", manifest.scale, 1, 64)
     _within("size_multiple", manifest.size_multiple, 1, 1024)
@@ -278,7 +278,7 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 
 
 def _one_of(kind: Any, raw: Mapping[str, Any], name: str) -> Any:
-    """A field that a Literal type allows."""
+    """A field whose value a Literal type allows."""
     value = _take(raw, name, str)
     if value not in get_args(kind):
         raise _bad(f"{name} is {value!r}, not one of {', '.join(get_args(kind))}")

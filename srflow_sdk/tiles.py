@@ -1,8 +1,8 @@
-"""Where tiles lie: pure geometry, in LR pixels unless said otherwise.
+"""Where tiles lie: pure geometry, in LR pixels unless stated otherwise.
 
 A tile computes its core, the part that it contributes, with a halo of real neighbouring pixels around it. Halos stop at
 the image's border, where the network pads as it would for the whole image. Everything is a multiple of the network's
-size multiple, so that latents of a tile are a window of the image's latents.
+size multiple, so that a tile's latents are a window of the image's latents.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TileSize = int | Literal["auto"] | None
 """Side of tiles in LR pixels; "auto" fits them to the free memory; None: the whole image is one tile."""
 
 MIN_TILE = 16
-"""Smallest tile that may be asked for: below it, halos cost many times the work."""
+"""Smallest tile allowed: below it, halos cost many times the work."""
 
 AUTO_BUDGET_BYTES = 768 << 20
-"""What `tile="auto"` lets a tile's conditioning and activations take together on the CPU, where there is that much."""
+"""Memory that `tile="auto"` allows a tile's conditioning and activations together on the CPU, if so much is free."""
 
 _ACTIVATIONS_FACTOR = (
     4.2  # conditioning and activations together, in units of the conditioning: benchmarks/tile_time.py
@@ -32,7 +32,7 @@ _ACTIVATIONS_FACTOR = (
 _AUTO_GOOD, _AUTO_MAX = 64, 512
 _MANY = 8  # tiles a side: from here on, windows of one size cost at most 6 % more work
 _COMMON_GPU_BUDGET = 4 << 30  # half of what is free on a GPU with 8 GB
-_ENDLESS = 1 << 14  # LR pixels a side: an image that no tile takes whole
+_ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
 _AUTO_STEP = 16  # so that a little more or less free memory does not give other tiles
 
 
@@ -95,8 +95,8 @@ def core_size(
     """The largest core side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
 
     tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
-    than the tile; the core has 16 to 512 pixels. None is one tile whatever it costs, a number is the core's side, at
-    least 16, rounded up to a multiple. limits: sizes of windows that the backend takes; "auto" prefers its best one.
+    than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a number is the core's side, at least
+    16, rounded up to a multiple. limits: window sizes that the backend takes; "auto" prefers the optimal one.
 
     Raises: ArgumentError for anything else, DeviceError if such tiles are larger than the backend takes.
     """
@@ -122,7 +122,7 @@ def core_size(
 def _limited_core(
     tile: TileSize, core: int | None, limits: LrProfile, *, height: int, width: int, halo: int, multiple: int
 ) -> int | None:
-    """A core, or none, of which no window is larger than the backend takes."""
+    """The core, or None, such that no window is larger than the backend takes."""
     reach = padded_size(halo, multiple)
     # A side that the backend takes whole may be cut or not: no window is longer than the image.
     cut = [most for side, most in zip((height, width), limits.max, strict=True) if side > most]
@@ -131,8 +131,8 @@ def _limited_core(
     largest = min(((most - 2 * reach) // multiple * multiple for most in cut), default=core or 0)
     if largest < multiple:
         raise DeviceError(
-            f"the engines take windows of {limits.max[1]}×{limits.max[0]} LR pixels, all of it halo ({reach} on every "
-            f"side); build larger ones: srflow-export with --shapes {_shapes(limits, 4 * reach + MIN_TILE)}"
+            f"the engines take at most {limits.max[1]}×{limits.max[0]} LR pixels, and the halo ({reach} on every side) "
+            f"fills all of it; build larger ones: srflow-export with --shapes {_shapes(limits, 4 * reach + MIN_TILE)}"
         )
     if tile == "auto":
         best = max((min(limits.opt) - 2 * reach) // multiple * multiple, padded_size(MIN_TILE, multiple))
@@ -142,7 +142,7 @@ def _limited_core(
         what = f"the image, {width}×{height}," if core is None else f"tile={core} with its halo, {asked}×{asked},"
         smaller = f" or tile={largest}" if largest >= MIN_TILE else ""
         raise DeviceError(
-            f"{what} is more than the {limits.max[1]}×{limits.max[0]} LR pixels that the engines take at a time; use "
+            f"{what} is larger than the {limits.max[1]}×{limits.max[0]} LR pixels that the engines take at once; use "
             f'tile="auto"{smaller}, or build larger ones: srflow-export with --shapes {_shapes(limits, asked)}'
         )
     return core
@@ -154,7 +154,7 @@ def _shapes(limits: LrProfile, largest: int) -> str:
 
 
 def _auto_core(affordable: int, at_most: int | None, *, pixels: int, halo: int) -> int | None:
-    """The core's side for windows of so many pixels, or up to `at_most` for a good one; None: one tile will do."""
+    """The core's side for windows of `affordable` pixels, or up to `at_most` for a good one; None: one tile will do."""
     if pixels <= affordable:
         return None
 
@@ -168,11 +168,10 @@ def _auto_core(affordable: int, at_most: int | None, *, pixels: int, halo: int) 
 
 
 def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel: int) -> LrProfile:
-    """Sizes of windows, square, that `tile="auto"` cuts on a GPU with 8 GB: what engines are built for by default.
+    """Sizes of the square windows that `tile="auto"` uses on a GPU with 8 GB: what engines are built for by default.
 
-    min: the smallest image that there is. opt: the largest core that such a GPU affords, with its halo on both sides.
-    max: the same. Some hosts of engines reserve activations for the largest size, whatever sizes come, and larger
-    windows would only spare some halo.
+    min: the smallest possible image. opt: the largest core that fits such a GPU, with its halo on both sides. max: the
+    same, as some runtimes reserve activations for the largest size, and larger windows would only save some halo.
     """
     core = core_size(
         "auto",
@@ -188,12 +187,12 @@ def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel
 
 
 def check_tile(tile: object) -> None:
-    """Raises: ArgumentError unless it is "auto", None or a whole number of LR pixels from :data:`MIN_TILE` on."""
+    """Raises: ArgumentError unless it is "auto", None or a whole number of LR pixels, at least :data:`MIN_TILE`."""
     if tile is None or (isinstance(tile, str) and tile == "auto"):
         return
     if isinstance(tile, bool) or not isinstance(tile, Integral) or tile < MIN_TILE:
         raise ArgumentError(
-            f'tile is {tile!r}; it is "auto", None (the whole image) or a whole number of LR pixels from {MIN_TILE} on'
+            f'tile is {tile!r}; it must be "auto", None (the whole image) or a number of LR pixels, at least {MIN_TILE}'
         )
 
 
@@ -202,11 +201,11 @@ def plan_tiles(
 ) -> list[Tile]:
     """Tiles whose cores cover a height×width image exactly once, row by row.
 
-    height, width: multiples of `multiple` (see :func:`padded_size`). core: the largest side of a core, a multiple too;
+    height, width: multiples of `multiple` (see :func:`padded_size`). core: the largest side of a core, also a multiple;
     None: one tile. Cores are of nearly equal size, so that no sliver remains at the end. halo is rounded up to a
-    multiple. Windows come in few sizes, because runtimes keep memory for every size: of corners, of edges, and of inner
-    tiles; in one size where there are many tiles, those at the border seeing more than their halo. least: the least
-    height and width of windows, where the image has as much.
+    multiple. Windows have few different sizes, because runtimes keep memory for every size: those of corners, edges and
+    inner tiles. With many tiles there is one size only, and tiles at the border see more than their halo. least: the
+    smallest height and width of windows, if the image is that large.
     """
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
@@ -221,7 +220,7 @@ def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
 
 
 def split_tile(tile: Tile, *, core: int, halo: int, multiple: int, least: tuple[int, int] = (1, 1)) -> list[Tile]:
-    """Smaller tiles, of cores up to `core`, that contribute together what the tile does and see no more than it.
+    """Split a tile into smaller ones, with cores up to `core`, that together cover its core and see no more than it.
 
     least: as for :func:`plan_tiles`.
     """
@@ -232,7 +231,7 @@ def split_tile(tile: Tile, *, core: int, halo: int, multiple: int, least: tuple[
 def _tiles(
     covered: Window, *, inside: Window, core: int | None, reach: int, multiple: int, least: tuple[int, int]
 ) -> list[Tile]:
-    """Tiles of a rectangle that see nothing outside of another one around it."""
+    """Tiles that cover a rectangle and see nothing outside another rectangle around it."""
     rows, columns = inside.slices
     vertical = _spans(
         covered.top, covered.height, inside=rows, core=core, reach=reach, multiple=multiple, least=least[0]

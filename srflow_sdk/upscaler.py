@@ -1,4 +1,4 @@
-"""The SDK's front: :class:`Upscaler` turns images into larger ones, as many different answers as asked for."""
+"""The SDK's entry point: :class:`Upscaler` enlarges images, with as many different answers as you ask for."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from srflow_sdk._drawing.requests import DrawKeywords
 
 ENCODING_BUDGET_BYTES = 1 << 30
-"""Conditioning that :meth:`Upscaler.encode` keeps by default."""
+"""Bytes of conditioning that :meth:`Upscaler.encode` keeps by default."""
 
 
 class Upscaler:
     """Super-resolution with one bundle on one device. Close it, or use it as a context manager.
 
     bundle: a bundle directory or an open :class:`~srflow_sdk.bundle.Bundle`; None is the model embedded in the SDK.
-    device: "cpu"; "cuda"; "tensorrt", the bundle's engines, or ONNX Runtime's TensorRT; "rtx", "webgpu" or "openvino",
-    plug-in providers of ONNX Runtime; or "auto", the first of engines, CUDA and GPUs of plug-ins that really starts,
-    else the CPU.
-    tile: LR pixels a side that are computed at a time: "auto" fits the memory that is free, None takes the whole
-    image at once, a number, at least 16, is rounded up to what the network needs. It changes memory and speed; the
-    picture only by the halo's truncation.
+    device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx", "webgpu" or "openvino"
+    (plug-in providers of ONNX Runtime); or "auto": the first of engines, CUDA and plug-ins' GPUs that really starts,
+    otherwise the CPU.
+    tile: side, in LR pixels, of the tiles computed at a time. "auto" fits them to the free memory, None takes the whole
+    image at once, and a number (at least 16) is rounded up to what the network needs. Tiles affect memory and speed,
+    and the picture only through the halo's truncation.
     threads: CPU threads, at most one per core; None leaves the choice to the runtime.
 
-    Thread-safe: any number of threads may share one. The same bundle, image, tau, seed and sample give the same
-    picture in any call, and whatever other samples are drawn with it: to the bit with tiles of the same size, which
-    "auto" chooses by the free memory.
+    Thread-safe: any number of threads may share one. The same bundle, image, tau, seed and sample give the same picture
+    in any call, whatever other samples are drawn with it; bit for bit if the tiles have the same size, which "auto"
+    chooses by the free memory.
 
     Raises: BundleError, DeviceError, ArgumentError.
     """
@@ -63,7 +63,7 @@ class Upscaler:
     ) -> None:
         check_tile(tile)
         if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))) or bundle == "":
-            raise ArgumentError(f"bundle is {bundle!r}; it is the path of a bundle, an open Bundle, or None")
+            raise ArgumentError(f"bundle is {bundle!r}; it must be the path of a bundle, an open Bundle, or None")
         if bundle is None:
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
@@ -93,7 +93,7 @@ class Upscaler:
 
     @property
     def device(self) -> str:
-        """Where it runs, such as "cpu" or "cuda"."""
+        """The device in use, such as "cpu" or "cuda"."""
         return self._painter.device
 
     @overload
@@ -102,24 +102,23 @@ class Upscaler:
     def upscale(self, image: PathLike, **options: Unpack[DrawKeywords]) -> Image.Image: ...
     @takes_draw_keywords
     def upscale(self, image: InMemoryImage | PathLike, **options: Unpack[DrawKeywords]) -> Any:
-        """Upscale an image: one picture of the image's kind. Several, their mean and deviation: :meth:`encode`.
+        """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
         image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16 or
-        float32 in [0, 1], or the path of an 8-bit file. The answer is of the same type, mode and dtype, `scale` times
-        as large (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a path gives a PIL image, upright.
+        float32 in [0, 1], or the path of an 8-bit file. The answer has the same type, mode and dtype and is `scale`
+        times as large (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a path gives an upright PIL image.
         Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
-        sRGB. Alpha is enlarged by bicubic interpolation; what lies under wholly transparent pixels does not show.
-        tau: temperature, 0 … 2: the standard deviation of the latents. 0 is one smooth answer, larger values
-        are sharper and differ more. An array H×W gives each pixel of the input its own. None is the model's default.
-        seed, sample: 0 … 2^64 - 1: which of the answers. Equal numbers give equal pictures.
-        consistent: change the answer as little as possible so that its bicubic reduction is the input, to within the
-        rounding of its dtype, but where that would need values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures it.
+        sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
+        tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
+        sharper answers that differ more. An array H×W gives each input pixel its own. None is the model's default.
+        seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
+        consistent: change the answer as little as possible so that its bicubic reduction equals the input within the
+        rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures it.
         progress: called as progress(done, total) after each tile of each sample, from the calling thread. An exception
         that it raises ends the call. cancel: once this event is set, from any thread, the call ends with
         CancelledError before its next tile.
 
-        Memory is bounded by the output and one tile. Where memory runs out all the same, tiles become smaller, and a
-        warning says so once.
+        Memory is bounded by the output and one tile. If it still runs out, tiles become smaller, with one warning.
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
@@ -139,15 +138,15 @@ class Upscaler:
 
         source: PNG, JPEG, WebP, TIFF, still GIF, or AVIF and HEIC where libvips has them; 8 or 16 bits or float. It is
         never overwritten. targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings
-        say the format; see :func:`write_image`. Colour profile, EXIF and the rest of the metadata are carried over, the
-        resolution is scaled, and how the picture was made is added (:func:`read_provenance`). Each file appears whole,
-        when all are finished; on an error none does, and older files of these names stay.
-        report: measure each output's LR-PSNR; under 40 dB a warning is logged. max_pixels: largest source that is
-        taken. The rest as in :meth:`upscale`.
+        set the format; see :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the
+        resolution is scaled, and a record of how the picture was made is added (:func:`read_provenance`). The files
+        appear complete, once all are finished; on an error none appears, and older files with these names stay.
+        report: measure each output's LR-PSNR; below 40 dB a warning is logged. max_pixels: largest source accepted,
+        width × height. The other keywords are those of :meth:`upscale`.
 
         Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
 
-        Raises: as :meth:`upscale`; ImageError for files that cannot be read or written.
+        Raises: the errors of :meth:`upscale`, and ImageError for files that cannot be read or written.
         """
         paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
         return upscale_file(
@@ -172,9 +171,9 @@ class Upscaler:
         Raises: ImageError, ArgumentError, DeviceError.
         """
         if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
-            raise ArgumentError(f"memory_budget is {memory_budget!r}; it is a number of bytes, at least 0")
+            raise ArgumentError(f"memory_budget is {memory_budget!r}; it must be a number of bytes, at least 0")
         if isinstance(image, np.ndarray):
-            image = image.copy()  # tiles that are not kept are encoded later, when the caller's may have changed
+            image = image.copy()  # tiles that are not kept are encoded later, when the caller's array may have changed
         return self._encoding(image, memory_budget=int(memory_budget))
 
     def _encoding(self, image: InMemoryImage | PathLike, *, memory_budget: int) -> Encoding[Any]:

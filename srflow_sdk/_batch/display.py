@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # a terminal would obey or refuse them
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # a terminal would interpret or refuse them
 _BESIDES_NAME = 62  # columns of a line that are not the file's name: "[100/200] … tile 10/24  [bar]  100%  00:10:00"
 
 
 class Display:
-    """Watches a batch (see :class:`srflow_sdk._batch.running.Watcher`). Use it as a context manager.
+    """Shows a batch's progress (see :class:`srflow_sdk._batch.running.Watcher`). Use it as a context manager.
 
-    While it is open, warnings that are logged are shown as lines. While :meth:`progress` is, and standard error is a
-    terminal, one line there says which input and tile is being worked on and how long all will take, by the inputs'
-    pixels; everything else gets lines of its own. What cannot be shown, because standard output or standard error
-    cannot be written, does not end a batch.
+    While it is open, logged warnings are shown as lines. While :meth:`progress` is active and standard error is a
+    terminal, one line there shows the current input and tile and how long everything will take, estimated by the
+    inputs' pixels; all other output gets its own lines. A standard output or standard error that cannot be written does
+    not end a batch.
 
     names_lost: whether names of finished files could not be printed.
     """
@@ -84,7 +84,7 @@ class Display:
                 self._bar = None
 
     def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
-        """How many pixels each input has; opening thousands takes seconds, which are not silent."""
+        """How many pixels each input has. A message is shown, because opening thousands takes seconds."""
         if len(self._jobs) > 1:
             _write(f"reading the headers of {len(self._jobs)} files …", end="")
         try:
@@ -97,18 +97,18 @@ class Display:
             _write(_CLEAR, end="")
 
     def progressed(self, number: int, done: int, total: int) -> None:
-        """Move the line."""
+        """Update the progress line."""
         with self._lock:
             if self._bar is not None:
                 self._bar.label = f"{self._label(number)} tile {done}/{total}"
                 self._move(number, self._pixels[number - 1] * done // total)
-                self._render()  # a tile of a small image may be no step at all
+                self._render()  # a tile of a small image may not move the bar
 
     def finished(self, number: int, result: JobResult) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._bar is not None:
-                if result.status != "done":  # the rest takes no such time, and says nothing about the others
+                if result.status != "done":  # its remaining pixels take no time, and would spoil the estimate
                     self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
                     self._pixels[number - 1] = self._reached[number - 1]
                 self._move(number, self._pixels[number - 1])
@@ -138,7 +138,7 @@ class Display:
             self.names_lost = True
             abandon(sys.stdout)
             if error.errno != errno.EPIPE:
-                self.say(f"error: the files are made, but their names cannot be printed: {error.strerror or error}")
+                self.say(f"error: the files were written, but their names cannot be printed: {error.strerror or error}")
 
     def _move(self, number: int, reached: int) -> None:
         step = reached - self._reached[number - 1]
@@ -162,13 +162,13 @@ class Display:
 
 
 def printable(text: str) -> str:
-    """Text without what a terminal would obey; file names may hold anything."""
+    """Replace characters that a terminal would interpret; file names may contain any."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def abandon(stream: TextIO | None) -> None:
-    """Let what is still to be written there go nowhere; else Python complains about it when it ends."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, None or no file at all
+    """Redirect a broken stream to nowhere; otherwise Python complains about unwritten text when it exits."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, None or not a file at all
         descriptor = stream.fileno()  # type: ignore[union-attr]
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
@@ -176,7 +176,7 @@ def abandon(stream: TextIO | None) -> None:
 
 
 def _write(line: str, end: str = "\n") -> None:
-    """On standard error, if that can be written."""
+    """Print on standard error, if that can be written."""
     try:
         click.echo(f"{line}{end}", nl=False, err=True)
     except OSError:
@@ -197,7 +197,7 @@ class _Handler(logging.Handler):
 
 
 def _pixels(source: Path, max_pixels: int) -> int:
-    """Of a file, by its header; 0 for one that will fail."""
+    """Number of pixels of a file, from its header; 0 for one that will fail."""
     try:
         with open_image(source, max_pixels=max_pixels) as reader:
             return reader.width * reader.height

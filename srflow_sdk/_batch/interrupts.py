@@ -1,4 +1,4 @@
-"""Ctrl-C, and other signals that ask to stop, at safe moments only."""
+"""Handles Ctrl-C, and other signals that ask to stop, only at safe moments."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a command to stop: Ctrl-C, `kill`, and the terminal's end."""
+"""The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
 
 
 class Interrupts:
-    """What arrived so far. number: of the signal, or None. Calling it raises KeyboardInterrupt(number) if one did."""
+    """The signal received so far. number: the signal's, or None. A call raises KeyboardInterrupt(number) if set."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -25,13 +25,13 @@ class Interrupts:
 
 @contextlib.contextmanager
 def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
-    """Hold signals (Ctrl-C if none is named) back while the block runs, and give a function that raises them.
+    """Hold back signals (Ctrl-C if none is named) while the block runs, and yield a function that raises them.
 
-    An interrupt that arrives while libvips calls back into Python is printed and forgotten there: the work would go on.
-    It costs no promptness: Python's own handler cannot run inside the native calls that take the time either. A second
-    signal raises KeyboardInterrupt in the main thread at once, whatever it waits for; work in other threads, such as a
-    tile that is being drawn, still comes to its end. Signals that are ignored or handled by someone else stay as they
-    are, and so do all of them in another thread than the main one, where Python sets no handlers.
+    An interrupt that arrives while libvips calls back into Python would be printed and lost, and the work would go on.
+    Holding it back costs no time: Python's own handler cannot run inside the long native calls either. A second signal
+    raises KeyboardInterrupt in the main thread at once, whatever it waits for; work in other threads, such as a tile
+    being drawn, still finishes. Signals that are ignored or already handled are left alone, and outside the main thread
+    all signals are, because Python cannot set handlers there.
     """
     interrupts = Interrupts()
 

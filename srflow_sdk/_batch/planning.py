@@ -1,4 +1,4 @@
-"""Which files a command takes and which file each picture goes to, settled before anything runs."""
+"""Which files a command reads and which file each picture is written to, decided before anything runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ except ImportError:  # Windows, which has no such limit
     resource = None  # type: ignore[assignment]
 
 FIELDS = ("stem", "ending", "sample", "seed", "tau", "model")
-"""What a pattern for names may contain, in braces."""
+"""The fields that a name pattern may contain, in braces."""
 
 _FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pipe's two ends
 _OTHER_FILES = 64
@@ -33,7 +33,7 @@ _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}
 class InputFile:
     """A file to upscale.
 
-    name: its path within the folder that was named on the command line, or its bare name if it was named itself.
+    name: its path inside the folder given on the command line, or its bare name if the file itself was given.
     """
 
     path: Path
@@ -51,9 +51,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How the files in an output directory are called: a pattern with :data:`FIELDS`, and the fields' values.
+    """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
-    pattern: None is "{stem}.png", for several samples "{stem}_s{sample}.png". sample: number of the first.
+    pattern: None is "{stem}.png", for several samples "{stem}_s{sample}.png". sample: number of the first sample.
     """
 
     pattern: str | None = None
@@ -97,27 +97,27 @@ class Shard:
 
 
 def check_pattern(pattern: str, *, samples: int) -> None:
-    """Raises: ArgumentError if the pattern cannot name the files of so many samples."""
+    """Raises: ArgumentError if the pattern cannot name the files of this many samples."""
     try:
         parts = list(Formatter().parse(pattern))
     except ValueError as error:
-        raise ArgumentError(f"--name {pattern}: {error}; a field is {{stem}}, a brace itself is {{{{") from error
+        raise ArgumentError(f"--name {pattern}: {error}; write a field as {{stem}}, a brace as {{{{") from error
     for _, field, form, conversion in parts:
         if field is not None and (field not in FIELDS or conversion or not _FORMAT.fullmatch(form or "")):
             known = ", ".join(f"{{{name}}}" for name in FIELDS)
             raise ArgumentError(f"--name {pattern}: {{{field}}} cannot be filled in; the fields are {known}")
     if "/" in pattern or "\\" in pattern:
-        raise ArgumentError(f"--name {pattern} names a folder; it is a file name, and -o names the folder")
+        raise ArgumentError(f"--name {pattern} names a folder; give only a file name, and the folder with -o")
     if samples > 1 and not any(field == "sample" for _, field, _, _ in parts):
-        raise ArgumentError(f"--name {pattern} gives {samples} samples one name; it needs {{sample}}")
+        raise ArgumentError(f"--name {pattern} gives all {samples} samples the same name; add {{sample}}")
     check_writable(pattern)
     for field, form in ((field, form) for _, field, form, _ in parts if field is not None):
         try:
             Naming(pattern=f"{{{field}:{form}}}").names(PurePosixPath("photo.jpg"))
         except ValueError as error:
             raise ArgumentError(
-                f"--name {pattern}: {{{field}:{form}}} is no way to write it; there are {{sample:03}}, {{seed:06}}, "
-                "{tau:.2f} and bare names"
+                f"--name {pattern}: {{{field}:{form}}} is not a valid format; use {{sample:03}}, {{seed:06}}, "
+                "{tau:.2f} or bare names"
             ) from error
 
 
@@ -128,11 +128,11 @@ def find_inputs(
     recursive: bool = False,
     failed: Callable[[Path, str], None] | None = None,
 ) -> list[InputFile]:
-    """The files of a command: those named, and the image files (:data:`READABLE`) of the folders named, sorted.
+    """The input files of a command: those given, and the image files (:data:`READABLE`) in the folders given, sorted.
 
-    Hidden files and folders are left out, and everything under `out` where that lies inside a folder: those are
-    earlier outputs. recursive: folders in folders too; links to folders are not followed, so that none is entered
-    twice. failed: told of each folder that cannot be listed or holds no image, and why; the others are still taken.
+    Hidden files and folders are skipped, and so is everything under `out` if that lies inside a folder: those are
+    earlier outputs. recursive: subfolders too; links to folders are not followed, so that none is entered twice.
+    failed: called with each folder that cannot be listed or has no images, and why; the others are still used.
 
     Raises: ImageError for such a folder, without `failed`.
     """
@@ -162,7 +162,7 @@ def _in_folder(folder: Path, *, out: Path, recursive: bool, fail: Callable[[Path
     if not names and not refused:
         more = "" if recursive else "; with --recursive its subfolders are searched too"
         if links:
-            more += f"; links to folders, such as {links[0]}, are not followed: name what they lead to"
+            more += f"; links to folders, such as {links[0]}, are not followed: name their targets"
         fail(folder, f"there are no images in this folder ({', '.join(READABLE)}){more}")
     return [InputFile(path=folder / name, name=name) for name in names]
 
@@ -175,7 +175,7 @@ def _image_names(
     refused: Callable[[OSError], None],
     linked: Callable[[Iterable[str]], None],
 ) -> Iterator[PurePosixPath]:
-    """refused, linked: told of folders that cannot be listed, and of links to folders."""
+    """refused, linked: called with folders that cannot be listed, and with links to folders."""
     inside = _real(folder) in out.parents
     for place, folders, files in os.walk(folder, onerror=refused):
         here = Path(place)
@@ -203,13 +203,13 @@ def plan_outputs(
 ) -> list[Job]:
     """Name the output of every input file and sample.
 
-    out is a file if it has an ending and there is one input, else a directory; `directory` says that it is one,
-    whatever its name. In a directory the naming says how files are called, and subfolders are kept; the samples of a
-    file `large.png` become `large_s0.png` … A file that was named twice is one job.
-    inputs: as named on the command line, folders among them. keep: further files that must not be overwritten.
+    out is a file if it has an ending and there is one input, otherwise a directory; `directory` makes it one, whatever
+    its name. In a directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become
+    `large_s0.png` … A file given twice is one job.
+    inputs: as given on the command line, including folders. keep: further files that must not be overwritten.
 
-    Raises: ArgumentError if several inputs are given one file, two inputs would write the same file, an output is
-    an input, or would be one the next time, lying in an input folder.
+    Raises: ArgumentError if several inputs share one output file, two inputs would write the same file, or an output is
+    an input or would become one the next time because it lies in an input folder.
     """
     folders = [path for path in inputs if is_folder(path)]
     directory = directory or is_folder(out) or out.suffix == ""
@@ -223,10 +223,10 @@ def plan_outputs(
 
 
 def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
-    """Make the directories of all outputs, and find what cannot be written now, not after minutes of work.
+    """Create the directories of all outputs, and find what cannot be written before minutes of work, not after.
 
-    Raises: ArgumentError for an ending that says no format, or a report that would replace an input or output;
-    ImageError if a file cannot be written there.
+    Raises: ArgumentError for an unknown ending, or a report that would replace an input or output; ImageError if a file
+    cannot be written there.
     """
     jobs = list(jobs)
     targets = [target for job in jobs for target in job.targets]
@@ -240,9 +240,9 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ImageError(f"{folder} cannot be made a directory: {error.strerror or error}") from error
+            raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
         if not os.access(folder, os.W_OK):
-            raise ImageError(f"{folder} cannot be written to: it is not writable")
+            raise ImageError(f"the directory {folder} is not writable; name another, or change its permissions")
     for target in targets:
         if is_folder(target):
             raise ImageError(f"{target} cannot be written: it is a directory")
@@ -259,23 +259,23 @@ def check_open_files(jobs: Sequence[Job]) -> None:
     if limit != resource.RLIM_INFINITY and needed > limit:
         most = max((limit - _OTHER_FILES) // (at_once * _FILES_PER_SAMPLE), 1)
         raise ArgumentError(
-            f"{samples} samples at a time need about {needed} open files, and this process may have {limit} "
-            f"(ulimit -n); ask for fewer, such as --samples {most}, and for the others with --sample {most} and so on"
+            f"{samples} samples at a time need about {needed} open files, but this process may have only {limit} "
+            f"(ulimit -n); ask for fewer, such as --samples {most}, then for the next ones with --sample {most}"
         )
 
 
 def identity(path: Path) -> str:
-    """Equal for names of the same file: links are followed, and hard links recognised where the file exists."""
+    """A key that is equal for all names of a file: links are followed, and hard links recognised if the file exists."""
     try:
         status = path.stat()
     except OSError:
         return os.path.normcase(_real(path))
-    # Windows may say inode 0 for some file systems: the name is then all there is.
+    # Windows may report inode 0 on some file systems; then only the name is left.
     return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(_real(path))
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder as far as can be seen. Path.is_dir may raise where a parent folder cannot be entered."""
+    """Whether it is a folder, as far as can be seen. Path.is_dir may raise if a parent folder cannot be entered."""
     try:
         return path.is_dir()
     except OSError:
@@ -283,7 +283,7 @@ def is_folder(path: Path) -> bool:
 
 
 def _is_link(path: Path) -> bool:
-    """As is_folder."""
+    """Whether it is a link, as far as can be seen."""
     try:
         return path.is_symlink()
     except OSError:
@@ -307,7 +307,7 @@ def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, 
     if len(inputs) > 1:
         raise ArgumentError(f"{out} is one file and there are {len(inputs)} inputs; name a directory: -o {out.stem}/")
     if naming.pattern is not None:
-        raise ArgumentError(f"{out} is a name already and --name is another; name a directory: -o {out.stem}/")
+        raise ArgumentError(f"-o {out} and --name both name the file; name a directory: -o {out.stem}/")
 
 
 def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Job:
@@ -327,21 +327,21 @@ def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
     for job in jobs:
         source = job.source
         for target in job.targets:
-            # macOS and Windows do not tell A.png from a.png; what a command means shall not depend on the disk.
+            # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
             for key in (identity(target), f"folded {_folded(str(real(target.parent) / target.name))}"):
                 other = writers.setdefault(key, source)
                 if other is not source:
-                    why = " where a disk ignores case" if key.startswith("folded") else ""
-                    fix = _way_apart(other, source)
+                    why = " on a disk that ignores case" if key.startswith("folded") else ""
+                    fix = _clash_fix(other, source)
                     raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {fix}")
 
 
-def _way_apart(one: Path, other: Path) -> str:
+def _clash_fix(one: Path, other: Path) -> str:
     if one.parent != other.parent:
         return "upscale them into two directories"
     if _folded(one.name) == _folded(other.name):
         return "rename one of them"
-    return 'tell them apart by their names: --name "{stem}_{ending}.png"'
+    return 'give them different names: --name "{stem}_{ending}.png"'
 
 
 def _folded(name: str) -> str:
@@ -365,6 +365,6 @@ def _refuse_outputs_among_inputs(jobs: Iterable[Job], out: Path, folders: Iterab
             continue  # what lies under `out` is never taken as an input
         if any(place == whole or whole in place.parents for place in places):
             raise ArgumentError(
-                f"outputs would lie among the inputs in {folder} and be inputs the next time; "
-                f"name a folder of their own, such as -o {folder / 'large'}/"
+                f"outputs would lie among the inputs in {folder} and become inputs the next time; "
+                f"give them a folder of their own, such as -o {folder / 'large'}/"
             )

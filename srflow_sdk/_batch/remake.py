@@ -1,4 +1,4 @@
-"""Making a picture again from what its file says about how it was made."""
+"""Makes a picture again from what its file says about how it was made."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from srflow_sdk.latents import LATENT_SCHEME
 
 
 def read_recipe(output: Path, bundle: Bundle) -> Provenance:
-    """How a file was made.
+    """Read how an output was made.
 
-    Raises: ImageError, one line, if it does not say so, or this model or version of the SDK cannot make it again.
+    Raises: ImageError, one line, if it does not say, or this model or SDK version cannot make it again.
     """
     recipe = read_provenance(output)
     if recipe is None:
         raise ImageError(
-            f"{output} does not say how it was made: it is no output of srflow-upscale, or a program that saved it "
-            "again has dropped that"
+            f"{output} does not say how it was made: it is not an output of srflow-upscale, or another program dropped "
+            "that when it saved the file"
         )
     if recipe.tau is None:
-        raise ImageError(f"{output} was made with a map of temperatures, which its file does not hold")
+        raise ImageError(f"{output} was made with a map of temperatures, which its file does not contain")
     if recipe.model_sha256 != bundle.model_sha256:
         manifest = bundle.manifest
         raise ImageError(
-            f"{output} was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), and this is "
-            f"{manifest.name} (sha256 {manifest.digest[:12]}…); name the other's bundle with --model"
+            f"{output} was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with "
+            f"{manifest.name} (sha256 {manifest.digest[:12]}…); name its bundle with --model"
         )
     if recipe.latent_scheme != LATENT_SCHEME:
         raise ImageError(
-            f"{output} was made with latents of scheme {recipe.latent_scheme}, and this SDK draws scheme "
-            f"{LATENT_SCHEME}; it was made by srflow-sdk {recipe.sdk_version}"
+            f"{output} was made with latent scheme {recipe.latent_scheme}, but this SDK uses scheme {LATENT_SCHEME}; "
+            f"make it again with srflow-sdk {recipe.sdk_version}"
         )
     return recipe
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:
-    """The input that a file was made from: the one given, or that of its recorded name beside it or in this directory.
+    """The input of an output: the one given, or one of the recorded name beside the output or in the current directory.
 
-    Raises: ImageError if there is none whose bytes are the same; ArgumentError if several are given.
+    Raises: ImageError if none has the same bytes; ArgumentError if several are given.
     """
     if len(given) > 1:
-        raise ArgumentError(f"--from-output makes one picture again, and there are {len(given)} inputs")
+        raise ArgumentError(f"--from-output makes one picture again; name one input, not {len(given)}")
     if given:
         _check_same(given[0], output, recipe)
         return given[0]

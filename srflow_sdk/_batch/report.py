@@ -30,12 +30,12 @@ def batch_report(
     device: str,
     earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a batch did, in JSON values.
+    """What a batch did, as JSON values.
 
-    tile: as asked for. device: where it ran. A file's `size` is the input's width and height; `lr_psnr` is in dB, at
-    most 200 (output and input agree exactly), null where it was not measured. Files that an interrupt left are not
-    listed. earlier: the report that this one replaces, for what was measured of files that are skipped now; of those
-    that were not reached, its entries stay under `earlier`.
+    tile: as requested. device: where it ran. A file's `size` is the input's width and height; `lr_psnr` is in dB, at
+    most 200 (output and input agree exactly), null if it was not measured. Files that were not reached before an
+    interrupt are not listed. earlier: the report that this one replaces; it supplies the measurements of files that are
+    skipped now, and its entries for files that were not reached stay under `earlier`.
     """
     draw = settings.draw
     report: dict[str, Any] = {
@@ -69,7 +69,7 @@ def batch_report(
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
-    """A report that was written earlier; None if there is none that can be read."""
+    """Read an earlier report; None if there is none that can be read."""
     try:
         report = json.loads(path.read_bytes(), parse_constant=float.fromhex)  # which refuses NaN: it is not JSON
     except (OSError, ValueError, RecursionError):
@@ -78,7 +78,7 @@ def read_report(path: Path) -> dict[str, Any] | None:
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report: whole, or not at all. Raises: ImageError if it cannot be written."""
+    """Write a report, completely or not at all. Raises: ImageError if it cannot be written."""
     remove_stale_parts(path)
     try:
         write_atomically(path, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
@@ -110,7 +110,7 @@ def _file(result: JobResult, *, first: int) -> dict[str, Any]:
 def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[str, Any]]:
     """Fill in what an earlier report says about files that were skipped, if it is about the same pictures.
 
-    Gives the entries that say something about other files.
+    Returns its entries about other files.
     """
     try:
         if any(_how(earlier, name) != _how(report, name) for name in _HOW):

@@ -1,4 +1,4 @@
-"""Running a list of jobs: one bad file does not stop the rest, and what is done already is left alone."""
+"""Runs a list of jobs: one bad file does not stop the others, and what is already done is left alone."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is asked of every file, as in :meth:`Upscaler.upscale_file`.
+    """What to do with every file, as in :meth:`Upscaler.upscale_file`.
 
-    draw: with a number for `tau`, and without `progress` and `cancel`, which belong to the run. resume: leave inputs
-    alone of which every output is there and was made from this file with these settings.
+    draw: with a number for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
+    whose outputs all exist and were made from the same file with these settings.
     """
 
     draw: DrawOptions = field(default_factory=DrawOptions)
@@ -44,9 +44,9 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What became of a job.
+    """The outcome of a job.
 
-    error: one line, of a failed one. file: sizes, time and outputs, of one that is done. disk_full: why it failed.
+    error: one line, if it failed. file: size, time and outputs, if it is done. disk_full: whether that made it fail.
     """
 
     job: Job
@@ -58,10 +58,10 @@ class JobResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What became of all jobs.
+    """The outcome of all jobs.
 
-    results: in order, of those that were begun and not interrupted. jobs: how many there are. interrupted: by Ctrl-C or
-    the like. disk_full: the batch was ended because of that.
+    results: in order, of jobs that were started and not interrupted. jobs: how many there are. interrupted: whether
+    Ctrl-C or another signal ended the batch. disk_full: whether a full disk ended it.
     """
 
     results: tuple[JobResult, ...]
@@ -70,7 +70,7 @@ class Summary:
     disk_full: bool = False
 
     def count(self, status: Status) -> int:
-        """How many jobs ended so."""
+        """How many jobs ended with this status."""
         return sum(result.status == status for result in self.results)
 
     @property
@@ -84,13 +84,13 @@ class Summary:
 
 
 class Watcher(Protocol):
-    """What is told how far a batch is, from any thread; :meth:`finished` from the one that runs it."""
+    """Follows a batch. Called from any thread, but :meth:`finished` only from the one that runs the batch."""
 
     def progressed(self, number: int, done: int, total: int) -> None:
-        """So many tiles of job `number`, from 1 on, are done."""
+        """Called when `done` of `total` tiles of a job are drawn. Jobs are numbered from 1."""
 
     def finished(self, number: int, result: JobResult) -> None:
-        """The job ended; its files are in place. Jobs end in order."""
+        """Called when the job has ended and its files are in place. Jobs end in order."""
 
 
 def run_jobs(
@@ -101,11 +101,11 @@ def run_jobs(
     watcher: Watcher | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Summary:
-    """Upscale every input; what fails is part of the summary.
+    """Upscale every input; failures are part of the summary.
 
     check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
-    raises ends the batch: what is done stays, of the current file nothing remains. A full disk ends it likewise: the
-    rest would fail too, after all the work. What killed runs left of these outputs is removed first.
+    raises ends the batch: finished files stay, and nothing remains of the current one. A full disk ends it too, because
+    the other files would also fail, after all the work. What killed runs left of these outputs is removed first.
 
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
@@ -123,7 +123,7 @@ def run_jobs(
             raise _DiskFullError
 
     def wait_for(last: _Work | None) -> None:
-        """Until the last one is drawn and no other is unfinished; None: until all ended. What ended is told at once."""
+        """Wait until `last` is drawn and all others have ended; None: until all have ended. Reports each at once."""
         while True:
             while begun and begun[0].done():
                 end_first()
@@ -163,9 +163,9 @@ def run_jobs(
 
 
 def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
-    """Whether every output of a job is there, made from the file that is there now, with these settings.
+    """Whether every output of a job exists and was made from the input as it is now, with these settings.
 
-    The tiles' size and the SDK's version do not count. Files are read whole only if all that their headers say agrees.
+    The tiles' size and the SDK's version do not count. Files are read whole only if their headers agree.
     Raises: ImageError, OSError if the input cannot be read.
     """
     manifest, draw = upscaler.bundle.manifest, settings.draw
@@ -196,12 +196,12 @@ def _what_matters(provenance: Provenance) -> Provenance:
 
 
 class _DiskFullError(Exception):
-    """A job failed because of that."""
+    """A job failed because the disk is full."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """One job in a thread of its own. drawn: set when nothing but finishing its files is left."""
+    """One job in a thread of its own. drawn: set when only finishing its files is left."""
 
     number: int
     job: Job
@@ -246,7 +246,7 @@ class _Work:
             self.watcher.progressed(self.number, done, total)
         if done < total:
             self.check()
-        else:  # the files are finished, interrupted or not
+        else:  # the files get finished even if interrupted
             self.drawn.set()
             self.changed.put(None)
 
@@ -263,7 +263,7 @@ def _failed(job: Job, reason: str, *, cause: BaseException) -> JobResult:
 
 
 def _error_numbers(error: BaseException | None) -> set[int | None]:
-    """The system's, of an error and of what it was raised from."""
+    """The system error numbers of an error and of its causes."""
     found: set[int | None] = set()
     while error is not None:
         if isinstance(error, OSError):

@@ -1,1 +1,1 @@
-"""What this machine can run, why not the rest, and the command that fixes it: srflow-doctor."""
+"""srflow-doctor: what this machine can run, why the rest does not work, and the commands that fix it."""

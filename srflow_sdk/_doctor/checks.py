@@ -1,4 +1,4 @@
-"""What the doctor says of one part of this machine."""
+"""What the doctor says about one part of this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ State = Literal["ok", "missing", "problem"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the doctor.
+    """One line of the doctor's report.
 
-    state: "ok"; "missing" for an optional part that is absent; "problem" for what is there, or must be, and is broken.
-    basic: whether upscaling on the CPU depends on it. fixes: purpose and command, the likeliest first; a purpose may be
-    empty.
+    state: "ok"; "missing" if an optional part is absent; "problem" if a part is broken, or required and absent.
+    basic: whether upscaling on the CPU depends on it. fixes: purposes and commands, the likeliest first; a purpose may
+    be empty.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Check:
 
 
 def upscaled(answer: dict[str, Any]) -> str:
-    """What the probe `upscale` answered, for people."""
+    """The answer of the probe `upscale` in words."""
     width, height = answer["size"]
     text = f"works: 32×32 to {width}×{height} in {answer['seconds']:.2f} s"
     if "decibels" not in answer:

@@ -1,4 +1,4 @@
-"""What this machine can run, why not the rest, and the command that fixes it: the checks of srflow-doctor."""
+"""The checks of srflow-doctor: what this machine can run, why the rest does not work, and the commands that fix it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_r
 
 
 def examine() -> Iterator[Check]:
-    """Run the checks, each given as soon as it is known. Never raises for what it finds; takes a few seconds."""
-    # What only loads libraries goes on beside what measures: two at a time, because upscaling is timed.
+    """Run the checks and yield each as soon as it is known. Never raises for what it finds; takes a few seconds."""
+    # Probes that only load libraries run two at a time; upscaling, which is timed, runs alone after them.
     with ThreadPoolExecutor(2) as pool:
         driver, runtime = pool.map(ask, ("nvidia_driver", "onnxruntime"))
         vips = pool.submit(ask, "libvips")
@@ -70,7 +70,7 @@ def report(check: Check) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    # A command is never wrapped: it is there to be copied.
+    # Commands are never wrapped, so that they can be copied.
     lines += [f"{indent}fix{f' ({purpose})' if purpose else ''}: {command}" for purpose, command in check.fixes]
     return "\n".join(lines)
 
@@ -91,7 +91,7 @@ def _memory() -> str:
     try:
         return f"{available_memory() / 2**30:.1f} GiB of free memory"
     except ImportError as error:  # psutil, absent or broken
-        return f"how much memory is free is unknown: {error}"
+        return f"amount of free memory unknown: {error}"
 
 
 def _check_model() -> Check:
@@ -119,8 +119,8 @@ def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:
     active = runtime["error"] if broken else _active(runtime)
     if clash:
         names = " and ".join(map(str, clash))
-        verb = "import onnxruntime fails" if broken else "active is"
-        detail = f"{names} overwrite each other's files; {verb}: {active}"
+        outcome = "import onnxruntime fails" if broken else "active"
+        detail = f"{names} overwrite each other's files; {outcome}: {active}"
     elif broken and claims:
         files = sum(claim.missing for claim in claims)
         lost = f", {files} of its files are gone (another onnxruntime package was uninstalled)" if files else ""
@@ -188,7 +188,7 @@ def _check_cuda(runtime: dict[str, Any], driver: dict[str, Any]) -> Check:
         fix = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
         return Check(name=name, state="missing", detail=detail, fixes=(("", fix),))
     if "error" in driver:
-        return Check(name=name, state="missing", detail="CUDA is installed, and there is no GPU to use")
+        return Check(name=name, state="missing", detail="CUDA is installed, but there is no GPU to use")
     return judged(name, ask("upscale", "cuda"))
 
 
@@ -209,7 +209,7 @@ def _check_native_library() -> Check:
     if "error" in answer:
         return Check(name=name, state="problem", detail=answer["error"])
     if answer["path"] is None:
-        return Check(name=name, state="missing", detail="none; bundles of --plugins run without it (docs/native.md)")
+        return Check(name=name, state="missing", detail="none; bundles with plugins run without it (docs/native.md)")
     kernels = "CPU and CUDA" if answer["cuda"] else "CPU"
     return Check(name=name, state="ok", detail=f"{answer['path']}, kernels for {kernels}")
 
@@ -230,7 +230,7 @@ def _check_extra(extra: str) -> Check:
 
 
 def _requirements(extra: str) -> list[str]:
-    """Names of the distributions that an extra of ours brings, as its metadata says."""
+    """Names of the distributions that one of the SDK's extras installs, from its metadata."""
     names = []
     for requirement in metadata.requires(DISTRIBUTION) or []:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)

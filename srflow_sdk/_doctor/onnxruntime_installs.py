@@ -1,7 +1,7 @@
 """Which distributions claim the import name `onnxruntime`, and whether they have damaged each other.
 
 `onnxruntime`, `onnxruntime-gpu`, `onnxruntime-directml` and others all install a folder `onnxruntime/`, and pip does
-not mind: the one installed last overwrites the other's files, and uninstalling either then removes files of both.
+not object: the one installed last overwrites the other's files, and uninstalling either then removes files of both.
 Nothing here imports onnxruntime, which may be broken.
 """
 
@@ -44,17 +44,17 @@ def find_claims(found: Iterable[Distribution] | None = None) -> list[Claim]:
 
 
 def clashing(claims: Iterable[Claim]) -> list[Claim]:
-    """Those of the claims that share a folder with another, and so overwrite each other. Empty if all is well."""
+    """The claims that share a folder with another, and so overwrite each other. Empty if all is well."""
     claims = list(claims)
     folders = [claim.folder for claim in claims]
     return [claim for claim in claims if folders.count(claim.folder) > 1]
 
 
 def fix_command(claims: Iterable[Claim], *, keep: str) -> str:
-    """The command that leaves `keep` alone and whole, whatever was there.
+    """The command that leaves only `keep`, complete, whatever was installed.
 
-    Both are uninstalled first, because pip leaves the files of either behind otherwise; `--no-deps`, because the
-    dependencies are there already.
+    Both are uninstalled first, because pip would otherwise leave files of either behind; `--no-deps`, because the
+    dependencies are already installed.
     """
     names = sorted({CPU, GPU} | {claim.name for claim in claims})
     return f"pip uninstall -y {' '.join(names)} && pip install --force-reinstall --no-deps {keep}"

@@ -1,7 +1,7 @@
-"""Questions that may crash the process that asks them, asked in a process of their own.
+"""Probes that may crash their process, each run in a process of its own.
 
 A broken or mixed native library can end Python without an exception: srflow-doctor must survive it and say so.
-`ask("onnxruntime")` runs the function of that name in `python -m srflow_sdk._doctor.probes` and brings its answer back.
+`ask("onnxruntime")` runs the function of that name in `python -m srflow_sdk._doctor.probes` and returns its answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HEIC = (  # 8×8 pixels, HEVC
 
 
 def ask(question: str, *arguments: str) -> dict[str, Any]:
-    """A question's answer, or {"error": one line} if it raises, dies or does not end."""
+    """Run a probe and return its answer, or {"error": one line} if it raises, crashes or does not end."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "srflow_sdk._doctor.probes", question, *arguments],
@@ -51,14 +51,14 @@ def ask(question: str, *arguments: str) -> dict[str, Any]:
     if done.returncode == 0 and lines:
         answer: dict[str, Any] = json.loads(lines[-1])
         return answer
-    return {"error": _last_line(done.stderr) or f"Python died (exit status {done.returncode})"}
+    return {"error": _last_line(done.stderr) or f"Python crashed (exit status {done.returncode})"}
 
 
 def onnxruntime() -> dict[str, Any]:
-    """What `import onnxruntime` really gives."""
+    """What `import onnxruntime` really imports."""
     ort = importlib.import_module("onnxruntime")
     if not hasattr(ort, "InferenceSession"):
-        raise ImportError("the folder onnxruntime/ is there, the package in it is not")
+        raise ImportError("the folder onnxruntime/ exists, but the package in it does not")
     return {
         "version": ort.__version__,
         "package": getattr(ort, "package_name", "") or "onnxruntime",
@@ -68,9 +68,9 @@ def onnxruntime() -> dict[str, Any]:
 
 
 def upscale(device: str) -> dict[str, Any]:
-    """Upscale a small image with the embedded model; on other devices than the CPU, compare it with the CPU's.
+    """Upscale a small image with the embedded model; on devices other than the CPU, compare it with the CPU's.
 
-    "decibels" is the PSNR between the two, None where they are equal.
+    "decibels" is the PSNR between the two, None if they are equal.
     """
     import numpy as np
 
@@ -101,7 +101,7 @@ def tensorrt_provider() -> dict[str, Any]:
 
 
 def plugin_provider(device: str) -> dict[str, Any]:
-    """What a plug-in provider of ONNX Runtime finds on this machine; where it is not installed, how to get it."""
+    """What a plug-in provider of ONNX Runtime finds on this machine; if it is not installed, how to install it."""
     from srflow_sdk.backends._plugin_providers import PLUGINS, described, find_devices
 
     plugin = PLUGINS[device]  # type: ignore[index]
@@ -122,7 +122,7 @@ def cuda_libraries() -> dict[str, Any]:
 
 
 def _load_provider(name: str) -> None:
-    """A provider's library, and the one whose symbols it uses."""
+    """Load a provider's library, after the one whose symbols it uses."""
     folder = Path(str(importlib.import_module("onnxruntime").__file__)).parent / "capi"
     for provider in ("shared", name):
         library = next(folder.glob(f"*onnxruntime_providers_{provider}.*"))
@@ -137,7 +137,7 @@ def nvidia_driver() -> dict[str, Any]:
     status = cuda.cuInit(0)
     if status:
         raise RuntimeError(
-            f"the driver is there and does not start (cuInit gives {status}): no GPU, or no access to it"
+            f"the driver is installed but does not start (cuInit returns {status}): no GPU, or no access to it"
         )
     count, version, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
     cuda.cuDeviceGetCount(ctypes.byref(count))
@@ -164,7 +164,7 @@ def libvips() -> dict[str, Any]:
 
     loaders = {"PNG": "png", "JPEG": "jpeg", "WebP": "webp", "TIFF": "tiff", "GIF": "gif"}
     formats = {name: bool(vips.type_find("VipsForeignLoad", f"{kind}load")) for name, kind in loaders.items()}
-    # libheif may have the container and lack the codec: only reading a picture shows it.
+    # libheif may support the container but lack the codec: only reading a picture shows it.
     black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
     formats["AVIF"] = reads(lambda: bytes(black.heifsave_buffer(compression="av1")))
     formats["HEIC"] = reads(lambda: zlib.decompress(base64.b85decode(_HEIC)))
@@ -173,7 +173,7 @@ def libvips() -> dict[str, Any]:
 
 
 def native_library() -> dict[str, Any]:
-    """The native library that bundles of --plugins would be run with; ONNX Runtime really loads it."""
+    """The native library that bundles exported with --plugins would use; ONNX Runtime really loads it."""
     from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 
     path = find_native_library()

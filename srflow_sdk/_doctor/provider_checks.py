@@ -1,4 +1,4 @@
-"""The doctor's lines about ONNX Runtime's providers for GPUs and other makers' processors."""
+"""The doctor's checks of ONNX Runtime's providers for GPUs and other processors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
 
 Ask = Callable[..., dict[str, Any]]
 
-_COARSE = "less than float32's precision; for NVIDIA GPUs, NVIDIA_TF32_OVERRIDE=0 in the environment keeps it"
+_COARSE = "below float32 precision; on NVIDIA GPUs, NVIDIA_TF32_OVERRIDE=0 in the environment restores it"
 _TITLES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP", "openvino": "OpenVINO EP"}
 _NO_RUNTIME = "ONNX Runtime does not work, see above"
 
 
 def check_tensorrt_provider(runtime: dict[str, Any], driver: dict[str, Any], ask: Ask) -> Check:
-    """ONNX Runtime's built-in TensorRT provider, which `--device tensorrt` uses for bundles without engines.
+    """Check ONNX Runtime's built-in TensorRT provider, which `--device tensorrt` uses for bundles without engines.
 
-    runtime, driver: answers of the probes `onnxruntime` and `nvidia_driver`. ask: asks a probe. The provider is loaded,
-    not run: building its first engines takes minutes.
+    runtime, driver: answers of the probes `onnxruntime` and `nvidia_driver`. ask: runs a probe. The provider is loaded
+    but not run: building its first engines takes minutes.
     """
     name = "TensorRT EP"
     if "error" in runtime:
@@ -34,14 +34,14 @@ def check_tensorrt_provider(runtime: dict[str, Any], driver: dict[str, Any], ask
     if "error" in library:
         return Check(name=name, state="missing", detail=library["error"])
     if "error" in driver:
-        detail = f"TensorRT {library['version']} is installed, and there is no GPU to use"
+        detail = f"TensorRT {library['version']} is installed, but there is no GPU to use"
         return Check(name=name, state="missing", detail=detail)
-    detail = f"TensorRT {library['version']} loads; --device tensorrt builds engines at its first use"
+    detail = f"TensorRT {library['version']} loads; --device tensorrt builds engines on first use"
     return Check(name=name, state="ok", detail=detail)
 
 
 def check_plugin(device: PluginDevice, runtime: dict[str, Any], driver: dict[str, Any], ask: Ask) -> Check:
-    """A plug-in provider: whether it is installed, what it finds here, and the picture that it computes.
+    """Check a plug-in provider: whether it is installed, what it finds here, and the picture that it computes.
 
     runtime, driver, ask: as for :func:`check_tensorrt_provider`.
     """
@@ -53,12 +53,12 @@ def check_plugin(device: PluginDevice, runtime: dict[str, Any], driver: dict[str
         fixes = (("", plugin["fix"]),)
         return Check(name=name, state="missing", detail=f"not installed; it needs {plugin['needs']}", fixes=fixes)
     if device == "rtx" and "error" in driver:
-        detail = "it is installed, and there is no NVIDIA GPU to use"
+        detail = "it is installed, but there is no NVIDIA GPU to use"
         return Check(name=name, state="missing", detail=detail)
     if "error" in plugin:
         return Check(name=name, state="problem", detail=plugin["error"])
     if not plugin["devices"]:
-        detail = f"{plugin['version']} is installed and offers no device here; it needs {plugin['needs']}"
+        detail = f"{plugin['version']} is installed but offers no device here; it needs {plugin['needs']}"
         return Check(name=name, state="missing", detail=detail)
     return judged(name, ask("upscale", device), on=f"{plugin['version']} on {plugin['devices'][0]}: ")
 
@@ -69,7 +69,7 @@ def plugin_devices() -> tuple[PluginDevice, ...]:
 
 
 def judged(name: str, answer: dict[str, Any], *, on: str = "") -> Check:
-    """The check of a device from what the probe `upscale` answered: "ok" only if the picture is the CPU's too."""
+    """Judge a device by the answer of the probe `upscale`: "ok" only if its picture agrees with the CPU's."""
     if "error" in answer:
         return Check(name=name, state="problem", detail=f"{on}{answer['error']}")
     decibels = answer["decibels"]
@@ -77,5 +77,5 @@ def judged(name: str, answer: dict[str, Any], *, on: str = "") -> Check:
     if decibels is None or decibels >= FLOAT32_DB:
         return Check(name=name, state="ok", detail=detail)
     if decibels < LEAST_DB:
-        return Check(name=name, state="problem", detail=f"{detail}: another picture; its drivers or package are broken")
+        return Check(name=name, state="problem", detail=f"{detail}: a wrong picture; its driver or package is broken")
     return Check(name=name, state="ok", detail=f"{detail}: {_COARSE}")

@@ -1,4 +1,4 @@
-"""From an image file to image files, in memory that does not grow with the picture."""
+"""Upscales an image file into image files, in memory that does not grow with the picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from srflow_sdk.tiles import Tile, padded_size, tile_rows
 class FileOutput:
     """One picture that was written.
 
-    provenance: as the file holds it. lr_psnr: in dB, if it was measured; see :func:`~srflow_sdk.lr_psnr`.
+    provenance: as stored in the file. lr_psnr: in dB, None if not measured; see :func:`~srflow_sdk.lr_psnr`.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class FileOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
-    """What became of an image file. size: its width and height in pixels. seconds: all the time that it took."""
+    """The result of upscaling a file. size: width and height of the source in pixels. seconds: total time."""
 
     source: Path
     size: tuple[int, int]
@@ -58,19 +58,19 @@ def upscale_file(
     report: bool,
     max_pixels: int,
 ) -> FileResult:
-    """See :meth:`Upscaler.upscale_file`."""
+    """Do the work of :meth:`Upscaler.upscale_file`."""
     started = time.monotonic()
     if not targets:
-        raise ArgumentError("there is no target to write to")
+        raise ArgumentError("there is no target; name a file for each sample")
     names = [target.resolve() for target in targets]
     if source.resolve() in names:
         raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
-        raise ArgumentError(f"max_pixels is {max_pixels!r}; it is a whole number from 1 on")
+        raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
     if not isinstance(report, (bool, np.bool_)):
-        raise ArgumentError(f"report is {report!r}; it is True or False")
+        raise ArgumentError(f"report is {report!r}; it must be True or False")
     manifest = painter.manifest
     with (
         memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
@@ -115,7 +115,7 @@ def upscale_file(
         ]
         draw(lr, painter, tiles, request, outputs, overlapped=True)
         for writer in writers:
-            writer.finish()  # all of them, before the first appears under its name
+            writer.finish()  # all of them before the first appears under its name
     measured = [output.lr_psnr for output in outputs]
     warn_if_inconsistent(str(source), measured)
     return FileResult(
@@ -141,7 +141,7 @@ def provenance_of(
 ) -> Provenance:
     """What an output's metadata says about how it was made.
 
-    tau: the number, None for a map. sample: this output's, which is not the options' where there are several.
+    tau: the number, None for a map. sample: this output's own; the options only have the first of several.
     """
     return Provenance(
         model=manifest.name,

@@ -1,4 +1,4 @@
-"""From the network's colours to finished rows of one output: consistency, profile, rounding, alpha, and measuring."""
+"""Turns the network's colours into finished rows of one output: consistency, profile, rounding, alpha, measuring."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from srflow_sdk._pixels.consistency import CONTEXT, projected
 
 
 class Finishing:
-    """Takes the rows of one output from the top down and gives them finished to `write`.
+    """Takes the rows of one output from the top down and passes them, finished, to `write`.
 
     write: called with h×W×channels of the image's dtype. consistent: change the rows so that their reduction is the LR
-    image. measure: compare the reduction of the finished rows with the LR image. plain: values are written as they
-    come, float32, without alpha.
+    image. measure: compare the reduction of the finished rows with the LR image. plain: write values unchanged, as
+    float32 without alpha.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Finishing:
 
     @property
     def band_dtype(self) -> np.dtype[Any]:
-        """What :meth:`push` takes: finished values where nothing else happens to them, else float32."""
+        """What :meth:`push` takes: the image's dtype if nothing else is done to the values, otherwise float32."""
         floats = self._plain or self._drawn is not None or self._lr.conversion is not None
         return np.dtype(np.float32) if floats else self._lr.kind.dtype
 
     @property
     def needed_from(self) -> int:
-        """The first LR row that this output still asks for."""
+        """The first LR row that this output still needs."""
         needed = self._done
         if self._drawn is not None:  # the rows above it wait for their context
             needed = min(needed, self._projected - CONTEXT)
@@ -60,16 +60,16 @@ class Finishing:
 
     @property
     def lr_psnr(self) -> float | None:
-        """In dB, of all rows so far, if they are measured."""
+        """LR-PSNR in dB of all rows so far, None if it is not measured."""
         return None if self._meter is None else self._meter.db
 
     def push(self, band: NDArray[Any]) -> None:
-        """The next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
+        """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
         scale, height = self._scale, self._lr.height
         if self._drawn is None:
             self._finish(self._in_own_profile(band, self._done))
             return
-        # In the image's own values, so that the conversion to its profile cannot undo it.
+        # Projected in the image's own values, so that the conversion to its profile cannot undo it.
         self._drawn.append(self._in_own_profile(band, self._drawn.bottom // scale))
         available = self._drawn.bottom // scale
         ready = available if available == height else available - CONTEXT

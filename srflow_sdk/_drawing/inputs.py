@@ -1,4 +1,4 @@
-"""Images as callers hand them over: in memory, or as the path of a file."""
+"""Images as callers pass them: in memory, or as the path of a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PathLike = str | os.PathLike[str]
 def loaded(image: InMemoryImage | PathLike) -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind; a path is read as an 8-bit PIL image, upright.
 
-    Raises: ImageError for what is no image, or a file that PIL images cannot hold; ArgumentError for an empty path.
+    Raises: ImageError if it is not an image, or a file that PIL images cannot hold; ArgumentError for an empty path.
     """
     if isinstance(image, (str, os.PathLike)):
         image = _read_eight_bit(image)
@@ -30,7 +30,7 @@ def loaded(image: InMemoryImage | PathLike) -> tuple[NDArray[Any], ImageKind]:
 def checked_path(name: str, value: object) -> Path:
     """Raises: ArgumentError unless it can be the path of a file; `name` is what the message calls it."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ArgumentError(f"{name} is {value!r}; it is the path of a file")
+        raise ArgumentError(f"{name} is {value!r}; it must be the path of a file")
     return Path(os.fsdecode(value))
 
 
@@ -38,7 +38,7 @@ def _read_eight_bit(path: PathLike) -> Image.Image:
     file = read_image(checked_path("image", path))
     if file.pixels.dtype != np.uint8:
         raise ImageError(
-            f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot; upscale it into a file: "
+            f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot hold; upscale it into a file: "
             "upscaler.upscale_file(path, target)"
         )
     image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)

@@ -1,4 +1,4 @@
-"""An LR image, rows at a time: what the network sees of it, and what travels around the network."""
+"""An LR image, some rows at a time: what the network sees of it, and what bypasses the network."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from srflow_sdk.tiles import padded_size
 
 @dataclass(frozen=True, kw_only=True)
 class LowResolution:
-    """The LR image of one run. Rows are asked for from the top down; see :class:`~srflow_sdk._drawing.rows.RowSource`.
+    """The LR image of one run. Rows are requested from the top down; see :class:`~srflow_sdk._drawing.rows.RowSource`.
 
-    source: its pixels, H×W×kind.channels. multiple: the network's sides are multiples of it: the last row and column
-    are repeated up to there. reach: LR pixels around a visible one within which the network must not see what lies
-    under transparency.
+    source: its pixels, H×W×kind.channels. multiple: the network's sides are multiples of it; the last row and column
+    are repeated to fill up. reach: distance from a visible pixel, in LR pixels, within which the network must not see
+    what lies under transparency.
     """
 
     source: RowSource
@@ -37,7 +37,7 @@ class LowResolution:
     def of(
         cls, source: RowSource, kind: ImageKind, *, height: int, width: int, multiple: int, reach: int
     ) -> LowResolution:
-        """An image whose colours are converted to sRGB for the network if its profile is another."""
+        """Make one whose colours are converted to sRGB for the network if its profile is another."""
         conversion = conversion_for(kind.icc_profile, channels=kind.colours)
         return cls(
             source=source,
@@ -71,11 +71,11 @@ class LowResolution:
         return self._opaque(top, bottom, to_unit if self.conversion is None else self.conversion.to_srgb)
 
     def own_colours(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """As :meth:`colours`, in the image's own profile."""
+        """The same as :meth:`colours`, in the image's own profile."""
         return self._opaque(top, bottom, to_unit)
 
     def visible(self, top: int, bottom: int) -> NDArray[np.float32] | None:
-        """1 where the image is not wholly transparent, else 0: h×W; None if it has no alpha."""
+        """1 where the image is not fully transparent, otherwise 0: h×W; None if it has no alpha."""
         if not self.kind.has_alpha:
             return None
         return (self.source.rows(top, bottom)[..., -1] > 0).astype(np.float32)
@@ -89,8 +89,8 @@ class LowResolution:
     def in_own_profile(self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int) -> NDArray[np.float32]:
         """The network's colours of rows, sh×sW×3, in the image's own profile.
 
-        What sRGB cannot hold goes around the network: the difference that the conversion to sRGB and back makes to the
-        LR image is enlarged and added.
+        Colours outside sRGB bypass the network: the difference that the conversion to sRGB and back makes to the LR
+        image is enlarged and added.
         """
         if self.conversion is None:
             return srgb
@@ -102,18 +102,18 @@ class LowResolution:
         return result
 
     def gray(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's colours, h×w×3, as the channels that the image has: h×w×1 or 3."""
+        """The network's colours, h×w×3, reduced to the image's channels: h×w×1 or 3."""
         return luma(rgb) if self.kind.colours == 1 else rgb
 
     def forget(self, before: int) -> None:
-        """Rows above this one, and what is computed from them, will not be asked for again."""
+        """Drop the rows above this one: they, and what is computed from them, will not be requested again."""
         margin = ENLARGE_CONTEXT + (self.reach if self.kind.has_alpha else 0)
         self.source.forget(max(before - margin, 0))
 
     def _opaque(
         self, top: int, bottom: int, values: Callable[[NDArray[Any]], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """Values of the rows' colours; of visible neighbours where they are wholly transparent."""
+        """Values of the rows' colours, taken from visible neighbours where they are fully transparent."""
         above, below = self._around(top, bottom, self.reach if self.kind.has_alpha else 0)
         pixels = self.source.rows(above, below)
         colours = values(pixels[..., : self.kind.colours])

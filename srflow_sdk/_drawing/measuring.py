@@ -1,4 +1,4 @@
-"""LR-PSNR: how well an answer reduces to the image that it was made from."""
+"""LR-PSNR: how closely an answer reduces to the image that it was made from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BAND = 64  # LR rows that are compared at a time, so that no copy of a large an
 def lr_psnr(answer: InMemoryImage | PathLike, image: InMemoryImage | PathLike) -> float:
     """PSNR in dB between an image and the bicubic reduction (MATLAB's) of an answer to it.
 
-    answer, image: as :meth:`Upscaler.upscale` gives and takes them, the answer 2 to 16 times as large. Both are in
-    [0, 1] and in the image's own profile; wholly transparent pixels of the image do not count. Infinite if the two
-    agree, NaN if nothing is visible. Under 40 dB an answer does not reduce to its image any more: lower tau, or ask for
+    answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large. Both are
+    compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count. Infinite if
+    the two agree, NaN if nothing is visible. Below 40 dB an answer no longer reduces to its image: lower tau, or use
     `consistent=True`.
 
-    Raises: ImageError for what is no image, or sizes or colours that do not belong together; ArgumentError.
+    Raises: ImageError if one is not an image, or their sizes or colours do not match; ArgumentError.
     """
     large, its_kind = loaded(answer)
     pixels, kind = loaded(image)
@@ -32,12 +32,12 @@ def lr_psnr(answer: InMemoryImage | PathLike, image: InMemoryImage | PathLike) -
     scale = large.shape[0] // height
     if large.shape[:2] != (height * scale, width * scale):
         raise ImageError(
-            f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not belong to an image of {width}×{height}: "
+            f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of {width}×{height}: "
             "its sides are not the same multiple of the image's"
         )
     if its_kind.colours != kind.colours:
         raise ImageError(
-            f"an answer of {its_kind.colours} colour channels does not belong to an image of {kind.colours}; convert "
+            f"an answer with {its_kind.colours} colour channels does not match an image with {kind.colours}; convert "
             "one of them first"
         )
     lr = LowResolution(
@@ -58,7 +58,7 @@ class LrPsnrMeter:
         self._rows = RowBuffer()
         self._psnr = LrPsnr()
         self.needed_from = 0
-        """The first LR row that is still asked for."""
+        """The first LR row that is still needed."""
 
     @property
     def db(self) -> float:
@@ -66,7 +66,7 @@ class LrPsnrMeter:
         return self._psnr.db
 
     def push(self, band: NDArray[Any]) -> None:
-        """The next rows, sh×sW×1 or 3 of any of the dtypes, without alpha."""
+        """Take the next rows, sh×sW×1 or 3 of any of the dtypes, without alpha."""
         scale, height = self._scale, self._lr.height
         self._rows.append(band)
         available = self._rows.bottom // scale

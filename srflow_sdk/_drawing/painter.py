@@ -1,4 +1,4 @@
-"""One tile after another: latents, the network's two graphs, and what to do when memory or numbers run out."""
+"""Draws tiles: latents, the network's two graphs, and what to do without enough memory or with non-finite values."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Painter:
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """The backend's device."""
         return self._backend.device
 
     def core(self, height: int, width: int) -> int | None:
         """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile.
 
-        Raises: DeviceError if the tiles that were asked for are larger than the backend takes.
+        Raises: DeviceError if the requested tiles are larger than the backend takes.
         """
         manifest = self.manifest
         return core_size(
@@ -92,7 +92,7 @@ class Painter:
         )
 
     def encode(self, lr: NDArray[np.float32]) -> Conditioning:
-        """Condition on float32 3×h×w. Raises: DeviceError, OutOfMemoryError."""
+        """Encode a window, float32 3×h×w. Raises: DeviceError, OutOfMemoryError."""
         return self._encoded(self._backend, lr)
 
     def draw(
@@ -105,10 +105,10 @@ class Painter:
         kept: Conditioning | None = None,
         after_sample: Callable[[int], None] = lambda _: None,
     ) -> list[NDArray[np.float32]]:
-        """The tile's core of every picture of a request: float32 sh×sw×C.
+        """Draw the tile's core for every picture of a request: float32 sh×sw×C.
 
-        lr: the tile's window, float32 3×h×w. colours: from h×w×3 RGB to the channels that are wanted. kept: the
-        window's conditioning, if it is there already. after_sample: told how many samples are done.
+        lr: the tile's window, float32 3×h×w. colours: converts h×w×3 RGB to the channels needed. kept: the window's
+        conditioning, if it was kept. after_sample: called with the number of samples done.
 
         Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
@@ -175,14 +175,14 @@ class Painter:
         return whole
 
     def _encoded(self, backend: Backend, lr: NDArray[np.float32]) -> Conditioning:
-        """Condition on a window. One smaller than the backend takes goes on with its last row and column."""
+        """Encode a window. If it is smaller than the backend takes, its last row and column are repeated."""
         bottom, right = self._margins(backend, *lr.shape[1:])
         if bottom or right:
             lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
         return backend.encode(lr[None])
 
     def _margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns that a window lacks."""
+        """How many rows and columns a window lacks."""
         least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
         bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
         return bottom, right
@@ -242,25 +242,25 @@ class Painter:
             return self._fp32
 
     def _shrink(self, side: int, error: Exception) -> None:
-        """Halve the tiles after one of this side did not fit. Raises: OutOfMemoryError if that cannot be."""
+        """Halve the tiles after one of this side did not fit. Raises: OutOfMemoryError if they are the smallest."""
         half = padded_size(max(side // 2, MIN_TILE), self.manifest.size_multiple)
         if half >= side:
             raise OutOfMemoryError(
-                f"memory ran out on {self.device} with tiles of {side} pixels, the smallest there are; close other "
+                f"memory ran out on {self.device} with tiles of {side} pixels, the smallest possible; close other "
                 "programs, or use a machine with more memory"
             ) from error
         with self._lock:
             first = self._largest_core is None
             self._largest_core = min(half, self._largest_core or half)
         if first:
-            _log.warning("memory ran out with tiles of %d pixels; going on with %d", side, half)
+            _log.warning("memory ran out with tiles of %d pixels; continuing with %d", side, half)
 
     def _widening(self) -> int:
-        """How many times larger activations are than the graphs' types say: CPUs compute in float32 what is half."""
+        """How much larger activations are than the graphs' types say: CPUs compute half precision in float32."""
         return 2 if self._backend.gpu is None and self.manifest.precision in ("fp16", "bf16") else 1
 
     def _budget(self) -> dict[str, Any]:
-        """What a tile may take by itself, and at most: `budget` and `most` of :func:`core_size`."""
+        """How much memory a tile may take normally and at most: `budget` and `most` of :func:`core_size`."""
         gpu = self._backend.gpu
         if gpu is not None:
             free = gpu_free_memory(gpu)
@@ -270,12 +270,12 @@ class Painter:
 
 
 def _least(backend: Backend) -> tuple[int, int]:
-    """Height and width that windows must have."""
+    """Smallest height and width of windows."""
     return backend.window_limits.min if backend.window_limits is not None else (1, 1)
 
 
 class _Gathered:
-    """The samples of a tile, or their mean or standard deviation, of which only two pictures are held."""
+    """The samples of a tile, or their mean or standard deviation, for which only two pictures are held."""
 
     def __init__(self, reduce: Reduce | None) -> None:
         self._reduce = reduce

@@ -1,4 +1,4 @@
-"""One pass over an image: rows of tiles become bands of the outputs, handed on while the next ones are computed."""
+"""One pass over an image: rows of tiles become bands of the outputs, finished while the next ones are computed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LOW_LR_PSNR_DB = 40.0
-"""Below it an output does not reduce to its input any more, and a warning says so."""
+"""Below this an output no longer reduces to its input, and a warning says so."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ def draw(
 ) -> None:
     """Draw every picture of a request into its output.
 
-    tiles: of :meth:`Painter.plan`. kept: conditioning that is there already. overlapped: finish and write each band in
-    a thread of its own while the next is computed.
+    tiles: from :meth:`Painter.plan`. kept: conditioning that was kept. overlapped: finish and write each band in a
+    thread of its own while the next is computed.
 
-    Raises: what painting, reading, writing and the request's `progress` raise.
+    Raises: whatever painting, reading, writing and the request's `progress` raise.
     """
     scale = painter.manifest.scale
     told = _Progress(request.options.progress, tiles=len(tiles), samples=len(request.samples))
@@ -82,11 +82,11 @@ def draw(
 
 
 def warn_if_inconsistent(what: str, lr_psnr: Sequence[float | None]) -> None:
-    """One warning for the outputs whose reduction is under 40 dB from the input."""
+    """Log one warning for the outputs whose LR-PSNR is below 40 dB."""
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
     if low:
         _log.warning(
-            "%s: reduced again, the output is only %s dB from the input (under %.0f); lower tau, or ask for a "
+            "%s: reduced again, the output does not match the input (%s dB, below %.0f); lower tau, or ask for a "
             "consistent output",
             what,
             ", ".join(low),
@@ -95,7 +95,7 @@ def warn_if_inconsistent(what: str, lr_psnr: Sequence[float | None]) -> None:
 
 
 class _Progress:
-    """Counts tiles of samples, forwards only: a tile that is drawn again after memory ran out counts once."""
+    """Counts tiles of samples, only upwards: a tile that is drawn again after memory ran out counts once."""
 
     def __init__(self, tell: Progress | None, *, tiles: int, samples: int) -> None:
         self._tell = tell

@@ -1,4 +1,4 @@
-"""What is asked of an image: the keywords of every drawing method, and what they come to for one image, checked."""
+"""The keywords of every drawing method, and the checked request that they become for one image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MethodT = TypeVar("_MethodT", bound=Callable[..., Any])
 
 
 class DrawKeywords(TypedDict, total=False):
-    """The fields of :class:`DrawOptions` as a method's keywords: type checkers know no other way to spell them once."""
+    """The fields of :class:`DrawOptions` as keywords: the only way to write them once that type checkers understand."""
 
     tau: Tau | None
     seed: int
@@ -34,10 +34,10 @@ class DrawKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
-    """What every way of drawing takes; :meth:`Upscaler.upscale` says what each field means.
+    """The options of every drawing method; :meth:`Upscaler.upscale` says what each field means.
 
-    Raises: ArgumentError for values that are wrong whatever the image. A map of temperatures is checked against it by
-    :func:`make_request`.
+    Raises: ArgumentError for values that are wrong for any image. :func:`make_request` checks a map of temperatures
+    against the image.
     """
 
     tau: Tau | None = None
@@ -55,11 +55,11 @@ class DrawOptions:
         if max(int(self.seed), int(self.sample)) >> 64:
             raise ArgumentError("seed and sample must be below 2^64")
         if not isinstance(self.consistent, (bool, np.bool_)):
-            raise ArgumentError(f"consistent is {self.consistent!r}; it is True or False")
+            raise ArgumentError(f"consistent is {self.consistent!r}; it must be True or False")
         if self.progress is not None and not callable(self.progress):
-            raise ArgumentError(f"progress is {self.progress!r}; it is a function of two numbers, or None")
+            raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
-            raise ArgumentError(f"cancel is {self.cancel!r}; it is a threading.Event, or None")
+            raise ArgumentError(f"cancel is {self.cancel!r}; it must be a threading.Event, or None")
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> DrawOptions:
@@ -67,12 +67,12 @@ class DrawOptions:
         known = [field.name for field in fields(cls)]
         for name in keywords:
             if name not in known:
-                raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(known)}")
+                raise TypeError(f"unexpected keyword argument {name!r}; the keywords are {', '.join(known)}")
         return cls(**keywords)
 
     @property
     def keywords(self) -> DrawKeywords:
-        """The same, to call another method with."""
+        """The options as keywords for another method."""
         return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
@@ -90,10 +90,10 @@ def takes_draw_keywords(method: _MethodT) -> _MethodT:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to draw of one image, made by :func:`make_request`.
+    """What to draw for one image, made by :func:`make_request`.
 
-    temperature: of this image. samples: the numbers of the samples. reduce: "mean" or "std" over the samples instead of
-    the samples.
+    temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
+    samples instead of the samples.
     """
 
     options: DrawOptions
@@ -108,11 +108,11 @@ class Request:
 
     @property
     def pictures(self) -> int:
-        """How many come out."""
+        """How many pictures are drawn."""
         return 1 if self.reduce else len(self.samples)
 
     def stop_if_cancelled(self) -> None:
-        """Raises: CancelledError."""
+        """Raises: CancelledError if the caller's event is set."""
         if self.options.cancel is not None and self.options.cancel.is_set():
             raise CancelledError("cancelled by the caller")
 
@@ -120,14 +120,14 @@ class Request:
 def make_request(
     options: DrawOptions, manifest: Manifest, *, height: int, width: int, n: int = 1, reduce: Reduce | None = None
 ) -> Request:
-    """Samples `options.sample` to `options.sample + n - 1` of a height×width image. Raises: ArgumentError."""
+    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image. Raises: ArgumentError."""
     _check_whole("n", n, least=2 if reduce else 1)
     if n > _MAX_SAMPLES:
         raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
     if (int(options.sample) + int(n) - 1) >> 64:
-        raise ArgumentError("the numbers of all samples must be below 2^64; take a smaller sample or n")
+        raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
     if reduce == "std" and options.consistent:
-        raise ArgumentError("a standard deviation is no picture, so it cannot be consistent; leave consistent out")
+        raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
     tau = manifest.default_tau if options.tau is None else options.tau
     return Request(
         options=options,
@@ -139,4 +139,4 @@ def make_request(
 
 def _check_whole(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"{name} is {value!r}; it is a whole number from {least} on")
+        raise ArgumentError(f"{name} is {value!r}; it must be a whole number, at least {least}")

@@ -1,4 +1,4 @@
-"""Rows of images that are larger than memory: read once, from the top down, and forgotten when nobody needs them."""
+"""Rows of images that are larger than memory: read once, from the top down, and dropped when no longer needed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class RowSource(Protocol):
     """An image's rows by number: H×W×C arrays of one dtype."""
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top … bottom - 1. Rows above a number that :meth:`forget` was told are gone."""
+        """Rows top … bottom - 1. Those above a row passed to :meth:`forget` are gone."""
 
     def forget(self, before: int) -> None:
-        """Rows above this number will not be asked for again."""
+        """Declare that rows above this number will not be requested again."""
 
 
 class ArrayRows:
@@ -32,11 +32,11 @@ class ArrayRows:
         self._pixels = pixels
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """See :class:`RowSource`."""
+        """Rows top … bottom - 1, as a view of the array."""
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
-        """Nothing: the array is the caller's."""
+        """Do nothing: the array is the caller's."""
 
 
 class RowBuffer:
@@ -52,7 +52,7 @@ class RowBuffer:
         return self._top + (0 if self._held is None else self._held.shape[0])
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add rows below those that are there."""
+        """Add rows at the bottom."""
         self._held = rows if self._held is None or not len(self._held) else np.concatenate([self._held, rows])
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
@@ -72,8 +72,8 @@ class RowBuffer:
 class StreamedRows:
     """Rows that a function decodes in order, a band ahead in a thread of its own. Close it, or use it in a with-block.
 
-    read: gives the next n rows; called from one thread at a time. height: rows in all. ahead: rows to decode in
-    advance. Thread-safe.
+    read: returns the next n rows; called from one thread at a time. height: total number of rows. ahead: rows to decode
+    in advance. Thread-safe.
     """
 
     def __init__(self, read: Callable[[int], NDArray[Any]], *, height: int, ahead: int) -> None:
@@ -87,16 +87,16 @@ class StreamedRows:
         self._lock = threading.Lock()
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """See :class:`RowSource`. Raises: whatever reading raises."""
+        """Rows top … bottom - 1, decoded as needed. Raises: whatever `read` raises."""
         with self._lock:
             while self._buffer.bottom < bottom:
                 coming = self._next or self._requested_rows(bottom - self._buffer.bottom)
-                self._buffer.append(coming.result())  # what failed stays, and fails again for everyone who asks
+                self._buffer.append(coming.result())  # a failed read stays, and fails again for every caller
                 self._next = self._requested_rows(self._ahead) if self._requested < self._height else None
             return self._buffer.rows(top, bottom)
 
     def forget(self, before: int) -> None:
-        """See :class:`RowSource`."""
+        """Drop the rows above this number."""
         with self._lock:
             self._buffer.forget(min(before, self._buffer.bottom))
 

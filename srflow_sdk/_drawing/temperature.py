@@ -41,7 +41,7 @@ class Temperature:
     def applied(
         self, noise: Mapping[int, NDArray[np.float32]], window: Window, scale: int
     ) -> tuple[dict[int, NDArray[np.float32]], float]:
-        """The noise of a window of LR pixels and the factor that the graph shall multiply it by."""
+        """A window's noise, multiplied by the map if there is one, and the factor that is left for the graph."""
         if self._map is None:
             assert self.number is not None
             return dict(noise), self.number
@@ -55,7 +55,7 @@ class Temperature:
 
 
 def is_map(tau: object) -> TypeGuard[NDArray[Any]]:
-    """Whether it is an array with a number for every pixel, and not one number."""
+    """Whether it is an array with a number for every pixel, rather than one number."""
     return isinstance(tau, np.ndarray) and tau.ndim > 0
 
 
@@ -64,26 +64,26 @@ def checked_number(tau: object) -> float:
     if isinstance(tau, np.ndarray) and tau.ndim == 0:
         tau = tau.item()
     if isinstance(tau, bool) or not isinstance(tau, Real):
-        raise ArgumentError(f"tau is {tau!r}; it is a number from 0 to {MAX_TAU:g}, or an array of the image's H×W")
+        raise ArgumentError(f"tau is {tau!r}; it must be a number from 0 to {MAX_TAU:g} or an array of the image's H×W")
     try:
         value = float(tau)
     except OverflowError:
         value = math.inf
     if not math.isfinite(value) or not 0 <= value <= MAX_TAU:
-        raise ArgumentError(f"tau is {value:g}; it is a finite number from 0 to {MAX_TAU:g}")
+        raise ArgumentError(f"tau is {value:g}; it must be a finite number from 0 to {MAX_TAU:g}")
     return value
 
 
 def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
     if tau.dtype.kind not in "fiu" or tau.shape != (height, width):
         raise ArgumentError(
-            f"the tau map is {tau.dtype} of shape {tau.shape}; it is an array of numbers of the image's height and "
-            f"width, {height}×{width}"
+            f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers with the image's height "
+            f"and width, {height}×{width}"
         )
     low, high = float(tau.min()), float(tau.max())
     if not (math.isfinite(low) and math.isfinite(high) and low >= 0 and high <= MAX_TAU):
         raise ArgumentError(
-            f"the tau map's values run from {low:g} to {high:g}; they are finite numbers from 0 to {MAX_TAU:g}"
+            f"the tau map's values run from {low:g} to {high:g}; they must be finite numbers from 0 to {MAX_TAU:g}"
         )
     return tau.astype(np.float32)
 

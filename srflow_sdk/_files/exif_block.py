@@ -1,6 +1,6 @@
-"""EXIF blocks, changed in place: a maker's notes hold offsets, so that nothing in the block may move.
+"""Edits EXIF blocks in place: maker's notes hold offsets, so nothing in the block may move.
 
-Pillow's Exif would write the block anew.
+Pillow's Exif would rewrite the whole block.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MM_PER_INCH = 25.4
 
 
 def upright(block: bytes) -> bytes | None:
-    """The block with orientation 1 and without its thumbnail; None if it cannot be understood.
+    """The block with orientation 1 and without its thumbnail; None if it cannot be parsed.
 
-    block: as libvips' exif-data: a TIFF header and IFDs, after "Exif\\0\\0" or without.
+    block: libvips' exif-data: a TIFF header and IFDs, with or without "Exif\\0\\0" in front.
     """
     try:
         edit = _Edit(block)
@@ -45,7 +45,7 @@ def upright(block: bytes) -> bytes | None:
 def fitting(block: bytes) -> bytes | None:
     """The block, without maker's notes and very long values if it is over :data:`MAX_BYTES`; None if it is damaged.
 
-    block: as :func:`upright` gives it.
+    block: as :func:`upright` returns it.
     """
     if len(block) <= MAX_BYTES:
         return block
@@ -57,9 +57,9 @@ def fitting(block: bytes) -> bytes | None:
 
 
 def with_resolution(block: bytes, resolution: tuple[float, float]) -> bytes:
-    """The block with this resolution (pixels per mm, x and y) where it names one: libvips leaves an old one there.
+    """The block with its resolution, if it has one, set to this (pixels per mm, x and y): libvips would keep the old.
 
-    Without a thumbnail, where the block is an app's own: libvips would keep it.
+    Any thumbnail, as in a block from an app, is removed: libvips would keep it.
     """
     thousandths = {
         tag: round(value * _MM_PER_INCH * 1000)
@@ -79,9 +79,9 @@ def with_resolution(block: bytes, resolution: tuple[float, float]) -> bytes:
 
 
 def carrier(block: bytes, jpeg: bytes) -> bytes:
-    """A JPEG file with the block in it: libvips parses EXIF only where it loads a file.
+    """A JPEG file with the block in it: libvips parses EXIF only when it loads a file.
 
-    jpeg: one without metadata but its JFIF header, of which the resolution is taken out.
+    jpeg: a JPEG without metadata except its JFIF header, whose resolution is removed.
     """
     payload = block if block.startswith(EXIF_PREFIX) else EXIF_PREFIX + block
     jfif_unit = 13
@@ -99,7 +99,7 @@ def carrier(block: bytes, jpeg: bytes) -> bytes:
 
 
 class _Edit:
-    """Changes to the TIFF IFD of a block. Raises: :data:`~srflow_sdk._files.ifd.IFD_ERRORS`, from all methods."""
+    """Changes to the TIFF IFD of a block. All methods raise :data:`~srflow_sdk._files.ifd.IFD_ERRORS`."""
 
     def __init__(self, block: bytes) -> None:
         self._prefix = EXIF_PREFIX if block.startswith(EXIF_PREFIX) else b""
@@ -118,7 +118,7 @@ class _Edit:
         self._write(self._layout.integer(entry.value_or_offset), "II", numerator, denominator)
 
     def cut_thumbnail(self) -> None:
-        """Forget the next IFD, which is the thumbnail's."""
+        """Drop the next IFD, which is the thumbnail's."""
         self._write(self._next_ifd_pointer, "I", 0)
 
     def result(self) -> bytes:
@@ -129,7 +129,7 @@ class _Edit:
 
 
 def _end(block: bytes) -> int:
-    """Where the last of what the IFDs name ends, but for the thumbnail; the whole block's end if unclear."""
+    """Where the last data that the IFDs point to ends, except the thumbnail; the end of the block if unclear."""
     prefix = len(block) - len(block.removeprefix(EXIF_PREFIX))
     file, ends, seen = io.BytesIO(block[prefix:]), [8], set()
     try:

@@ -1,6 +1,6 @@
 """The EXIF tags of a picture, taken out of a file or block so that they can move to another one.
 
-Tags that say how a file keeps its pixels stay behind, and so do maker's notes, which hold offsets that nobody knows.
+Tags that say how a file stores its pixels stay behind, and so do maker's notes, which hold undocumented offsets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_BYTES = 50_000  # of all values
 
 @dataclass
 class ExifTags:
-    """Tags by the IFD that they stand in; of the TIFF IFD only those that describe the picture, not the file.
+    """Tags by the IFD that holds them; from the TIFF IFD only those that describe the picture, not the file.
 
     layout: the byte order of their values.
     """
@@ -51,7 +51,7 @@ class ExifTags:
         )
 
     def for_pixels(self, size: tuple[int, int], *, is_srgb: bool) -> ExifTags:
-        """The same tags with this width and height where they name them, and sRGB where they name a colour space."""
+        """The same tags, with this width and height, and sRGB for sRGB pixels, where they name them."""
         exif_ifd = dict(self.exif_ifd)
         for tag, pixels in zip((_PIXEL_WIDTH, _PIXEL_HEIGHT), size, strict=True):
             if tag in exif_ifd:
@@ -61,7 +61,7 @@ class ExifTags:
         return ExifTags(self.layout, self.tiff_ifd, exif_ifd, self.gps_ifd)
 
     def pack_sub_ifds(self, at: int) -> tuple[bytes, dict[int, TagValue]]:
-        """The EXIF and the GPS IFD, for an even offset, and the tags of the TIFF IFD that point to them."""
+        """The EXIF and GPS IFDs, packed for an even offset, and the tags of the TIFF IFD that point to them."""
         data, pointers = b"", {}
         for tag, tags in ((EXIF_IFD_POINTER, self.exif_ifd), (GPS_IFD_POINTER, self.gps_ifd)):
             if tags:
@@ -72,7 +72,7 @@ class ExifTags:
         return data, pointers
 
     def to_block(self) -> bytes:
-        """An EXIF block of these tags, with "Exif\\0\\0" before it."""
+        """An EXIF block of these tags, with "Exif\\0\\0" in front."""
         layout, first_ifd = TiffLayout(self.layout.byte_order), 8
         tags = ExifTags(layout, self.tiff_ifd, self.exif_ifd, self.gps_ifd)
         _, pointers = tags.pack_sub_ifds(0)
@@ -83,7 +83,7 @@ class ExifTags:
 
 
 def read_exif_tags(file: BinaryIO) -> ExifTags:
-    """The tags in a TIFF file, or in an EXIF block without prefix; values that are broken or beyond 50 kB are left out.
+    """The tags in a TIFF file, or in an EXIF block without prefix; broken values and those beyond 50 kB are left out.
 
     Raises: :data:`~srflow_sdk._files.ifd.IFD_ERRORS` if the TIFF IFD cannot be read.
     """
@@ -114,12 +114,12 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
 
 
 def exif_tags_of(block: bytes) -> ExifTags:
-    """The tags in an EXIF block, with "Exif\\0\\0" before it or without; as :func:`read_exif_tags`."""
+    """The tags in an EXIF block, with or without "Exif\\0\\0" in front; see :func:`read_exif_tags`."""
     return read_exif_tags(io.BytesIO(block.removeprefix(EXIF_PREFIX)))
 
 
 def _keep(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, tags: dict[int, TagValue], room: int) -> int:
-    """Add an entry's values to the tags; gives how many bytes of the room they took."""
+    """Add an entry's values to the tags; returns how many bytes of the room they took."""
     try:
         value = ifd.read_value(file, layout, entry, max_bytes=room)
     except ifd.IFD_ERRORS:

@@ -1,4 +1,4 @@
-"""The formats: how they are told apart by content, and what those that we write can hold."""
+"""Image formats: how files are recognised by content, and what the writable formats can hold."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from srflow_sdk._files import libvips
 from srflow_sdk.errors import ArgumentError, ImageError
 
 MAX_PIXELS = 100_000_000
-"""Largest file read by default, width × height: a small file can claim any size, and its output has scale² as many."""
+"""Most pixels read by default, width × height: a small file can claim any size, and its output has scale² as many."""
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
 """What :class:`~srflow_sdk._files.ImageWriter` can write; .avif only where libvips is built with it."""
 
 SNIFFED_BYTES = 1 << 16
-"""How much of a file :func:`loader_of`, :func:`foreign_format` and :func:`claimed_sizes` want to see."""
+"""How many bytes of a file :func:`loader_of`, :func:`foreign_format` and :func:`claimed_sizes` need."""
 
 _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
 _RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
@@ -57,8 +57,8 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
 class Format:
     """A format that can be written.
 
-    saver: libvips' name for what writes it. bits: most bits of a channel of integers. max_side: in pixels.
-    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray, or becomes RGB.
+    saver: libvips' operation that writes it. bits: most bits per integer channel. max_side: largest side in pixels.
+    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.
     options: keywords of the saver.
     """
 
@@ -72,7 +72,7 @@ class Format:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """The dtype that a file holds pixels of this dtype in."""
+        """The dtype in which a file stores pixels of this dtype."""
         if dtype == np.float32 and self.holds_float:
             return dtype
         return np.dtype(np.uint8 if dtype == np.uint8 or self.bits == 8 else np.uint16)
@@ -84,7 +84,7 @@ _JPEG = Format(
     bits=8,
     max_side=65_500,
     holds_alpha=False,
-    options={"Q": 95},  # optimised coding is 3 % smaller, and holds the whole picture: 1.2 GB for 96 megapixels
+    options={"Q": 95},  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
 )
 _TIFF = Format(
     name="TIFF",
@@ -117,17 +117,17 @@ _FORMATS = {
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
-    """The format that a name's ending stands for. Raises: ArgumentError for endings that cannot be written."""
+    """The format of a name's ending. Raises: ArgumentError for endings that cannot be written."""
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
-        raise ArgumentError(f"{path}: the ending says the format; it can be {', '.join(WRITABLE)}")
+        raise ArgumentError(f"{path}: the ending of the name sets the format; it must be one of {', '.join(WRITABLE)}")
     return _FORMATS[suffix]
 
 
 def check_writable(path: str | os.PathLike[str], *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
-    """The lower-case ending of a name that can be written, known before any work is done.
+    """Check before any work that a file of this name can be written, and return its lower-case ending.
 
-    channels: of the pixels to come, 1 … 4; 2 and 4 have transparency. size: their width and height, where known.
+    channels: of the pixels to write, 1 … 4; 2 and 4 have transparency. size: their width and height, if known.
     Raises: ArgumentError for other endings, ImageError if the format cannot hold the channels or the size, or this
     build of libvips cannot write it.
     """
@@ -136,10 +136,10 @@ def check_writable(path: str | os.PathLike[str], *, channels: int = 3, size: tup
         raise ImageError(f"{path} cannot be written: {kind.name} has no transparency; use .png or .webp")
     if size is not None and max(size) > kind.max_side:
         raise ImageError(
-            f"{path} cannot be written: {size[0]}×{size[1]} pixels, and the side of a {kind.name} file is at most "
-            f"{kind.max_side:,}; use .png or .tif"
+            f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides of a {kind.name} file "
+            f"are at most {kind.max_side:,}; use .png or .tif"
             if kind.max_side < _MAX_WIDTH
-            else f"{path} cannot be written: {size[0]}×{size[1]} pixels, and sides are at most {kind.max_side:,}"
+            else f"{path} cannot be written: {size[0]}×{size[1]} pixels exceed the limit of {kind.max_side:,} a side"
         )
     if kind.saver == "heifsave" and not libvips.has_saver("heifsave"):
         raise ImageError(f"{path} cannot be written: this build of libvips has no AVIF; use .png, .webp or .tif")
@@ -149,8 +149,8 @@ def check_writable(path: str | os.PathLike[str], *, channels: int = 3, size: tup
 def loader_of(head: bytes, *, name: str) -> str | None:
     """The libvips loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
 
-    Only these loaders are ever called: libvips has others, for formats that run programs or fetch files.
-    name: of the file; camera raws look like TIFF inside.
+    Only these loaders are ever called: libvips has others, for formats that can run programs or fetch files.
+    name: the file's name; camera raws look like TIFF inside.
     """
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "pngload"
@@ -168,7 +168,7 @@ def loader_of(head: bytes, *, name: str) -> str | None:
 
 
 def foreign_format(head: bytes, *, name: str) -> str | None:
-    """What to call a file that :func:`loader_of` does not know, e.g. "a BMP"; None for what is no image."""
+    """What to call a file that :func:`loader_of` does not know, e.g. "a BMP"; None if it is not a known format."""
     for magic, words in _FOREIGN:
         if head.startswith(magic):
             return words
@@ -186,7 +186,7 @@ def foreign_format(head: bytes, *, name: str) -> str | None:
 def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
     """Widths and heights that the first bytes of a PNG or HEIF claim; none for other formats.
 
-    Absurd ones must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
+    Absurd sizes must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
     """
     if loader == "pngload":
         return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
@@ -196,7 +196,7 @@ def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
 
 
 def is_sequence(head: bytes) -> bool:
-    """Whether an AVIF or HEIC file calls itself an animation: libheif shows its first picture in silence."""
+    """Whether an AVIF or HEIC file calls itself an animation: libheif silently reads its first picture."""
     return head[4:12] in (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 
 

@@ -1,8 +1,8 @@
-"""TIFF image file directories (IFDs), as TIFF files and EXIF blocks have them: read within bounds, and packed again.
+"""TIFF image file directories (IFDs) of TIFF files and EXIF blocks: read within bounds, and packed again.
 
-Pillow's ImageFileDirectory_v2 cannot carry this: it writes text that is not ASCII as "?", reduces fractions, shifts
-strip offsets when it writes, tells of damage by Python warnings, and in 10.3, which we allow, reads into memory all
-that the entries of a hostile file claim (300 entries, 8 MB: 2.4 GB).
+Pillow's ImageFileDirectory_v2 does not suffice: it writes non-ASCII text as "?", reduces fractions, shifts strip
+offsets when it writes, reports damage as Python warnings, and in 10.3, which we allow, reads everything that the
+entries of a hostile file claim into memory (300 entries, 8 MB: 2.4 GB).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 IFD_ERRORS = (OSError, ValueError, OverflowError, struct.error)
-"""What reading an IFD raises where a file is damaged or cannot be read."""
+"""What reading an IFD raises if a file is damaged or cannot be read."""
 
 SHORT, LONG, RATIONAL, IFD = 3, 4, 5, 13
-LONG8, SLONG8, IFD8 = 16, 17, 18  # of BigTIFF alone
+LONG8, SLONG8, IFD8 = 16, 17, 18  # only in BigTIFF
 # One value of each field type, from 1 (BYTE) to 13 (IFD), in struct's letters.
 _VALUE_FORMATS = dict(enumerate(["B", "B", "H", "I", "II", "B", "B", "H", "I", "II", "I", "Q", "I"], start=1))
 _BIGTIFF_VALUE_FORMATS = {LONG8: "Q", SLONG8: "Q", IFD8: "Q"}
@@ -32,12 +32,12 @@ class TiffLayout:
 
     @property
     def offset_format(self) -> str:
-        """An offset in the file, in struct's letters; a count of values is as long."""
+        """struct's letter for an offset in the file; a count of values has the same size."""
         return "Q" if self.is_bigtiff else "I"
 
     @property
     def offset_bytes(self) -> int:
-        """Bytes of an offset. An entry holds its values itself if they take no more, and their offset otherwise."""
+        """Bytes of an offset. An entry holds its values itself if they fit into this, and their offset otherwise."""
         return 8 if self.is_bigtiff else 4
 
     @property
@@ -46,15 +46,15 @@ class TiffLayout:
         return self.offset_bytes
 
     def value_format(self, field_type: int) -> str | None:
-        """One value of a field type, in struct's letters; None for types that are not known."""
+        """struct's letters for one value of a field type; None for unknown types."""
         return _VALUE_FORMATS.get(field_type) or (_BIGTIFF_VALUE_FORMATS.get(field_type) if self.is_bigtiff else None)
 
     def pack(self, letters: str, *values: Any) -> bytes:
-        """As struct.pack, in this byte order. Raises: struct.error."""
+        """Call struct.pack in this byte order. Raises: struct.error."""
         return struct.pack(self.byte_order + letters, *values)
 
     def unpack(self, letters: str, data: bytes, at: int = 0) -> tuple[Any, ...]:
-        """As struct.unpack_from, in this byte order. Raises: struct.error."""
+        """Call struct.unpack_from in this byte order. Raises: struct.error."""
         return struct.unpack_from(self.byte_order + letters, data, at)
 
     def integer(self, data: bytes) -> int:
@@ -74,7 +74,7 @@ class TagValue:
 
 @dataclass(frozen=True)
 class IfdEntry:
-    """One entry as it stands in a file. value_or_offset: its last bytes. raw: all of its bytes. at: where it stands."""
+    """One entry of a file. value_or_offset: its last bytes. raw: all of its bytes. at: its offset in the file."""
 
     tag: int
     field_type: int
@@ -118,7 +118,7 @@ def read_ifd(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[list[IfdEntry
 
 
 def value_extent(layout: TiffLayout, entry: IfdEntry) -> tuple[int, int] | None:
-    """Offset and length in bytes of the values that stand outside the IFD; None if the entry holds them itself."""
+    """Offset and length in bytes of values outside the IFD; None if the entry holds them itself."""
     size = entry.count * struct.calcsize(f"={layout.value_format(entry.field_type) or 'B'}")
     if size <= layout.offset_bytes:
         return None
@@ -126,7 +126,7 @@ def value_extent(layout: TiffLayout, entry: IfdEntry) -> tuple[int, int] | None:
 
 
 def read_value(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes: int) -> TagValue | None:
-    """An entry's values; None for types that are not known, for no values, and for more than max_bytes outside the IFD.
+    """An entry's values; None for unknown types, for no values, and for more than max_bytes outside the IFD.
 
     Raises: :data:`IFD_ERRORS`.
     """
@@ -162,9 +162,9 @@ def with_byte_order(value: TagValue, old: TiffLayout, new: TiffLayout) -> TagVal
 
 
 def pack_ifd(tags: Mapping[int, TagValue | bytes], layout: TiffLayout, *, at: int, next_ifd: int = 0) -> bytes:
-    """An IFD that will stand at an even offset, and its values behind it.
+    """Pack an IFD for the even offset `at`, with its values after it.
 
-    tags: values; or bytes, an entry as it was read. next_ifd: offset of the next IFD, 0 for none.
+    tags: values, or the bytes of an entry as read. next_ifd: offset of the next IFD, 0 for none.
     """
     count_format = "Q" if layout.is_bigtiff else "H"
     start = len(tags) * (20 if layout.is_bigtiff else 12) + struct.calcsize(f"={count_format}") + layout.offset_bytes

@@ -10,7 +10,7 @@ _IPTC = 0x0404
 
 
 def records_in(block: bytes) -> bytes | None:
-    """The IPTC records in libvips' iptc-data, without Photoshop's other resources, a thumbnail among them."""
+    """The IPTC records in libvips' iptc-data, without Photoshop's other resources, such as a thumbnail."""
     if not block.startswith(_PHOTOSHOP):
         return block if block.startswith(b"\x1c") else None
     at = len(_PHOTOSHOP)
@@ -28,6 +28,6 @@ def records_in(block: bytes) -> bytes | None:
 
 
 def photoshop_block(records: bytes) -> bytes:
-    """The records as a JPEG file has them: one of Photoshop's image resources."""
+    """The records as JPEG files store them: one of Photoshop's image resources."""
     resource = struct.pack(">4sHHI", _RESOURCE, _IPTC, 0, len(records))
     return _PHOTOSHOP + resource + records + bytes(len(records) % 2)

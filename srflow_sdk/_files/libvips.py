@@ -1,4 +1,4 @@
-"""libvips, loaded when the first file is touched, and its errors in one line."""
+"""libvips, loaded on first use, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
 def pyvips() -> Any:
-    """The module: an app that has its images in memory never pays for it.
+    """Import pyvips, on first use: an app that has its images in memory never pays for it.
 
-    What libvips warns of is in our errors already, so its warnings are silenced, unless the app imported pyvips first
-    and so has a say in them.
+    libvips' warnings only repeat our errors, so they are silenced, unless the app imported pyvips first and so decides
+    about them.
 
     Raises: MissingExtraError if libvips cannot be loaded.
     """
@@ -28,13 +28,13 @@ def pyvips() -> Any:
             f"libvips, which reads and writes image files, cannot be loaded ({error}): pip install pyvips pyvips-binary"
         ) from error
     if is_first:
-        # pyvips' handler passes warnings on to logging after all, and prints a traceback if one is not UTF-8.
+        # pyvips' handler would still pass warnings to logging, and print a traceback if one is not UTF-8.
         getattr(pyvips, "_remove_log_handler", lambda: None)()
     return pyvips
 
 
 def forget_errors() -> None:
-    """Empty libvips' list of causes, where successful calls also leave some."""
+    """Empty libvips' list of causes, in which successful calls also leave some."""
     pyvips().vips_lib.vips_error_clear()
 
 
@@ -44,12 +44,12 @@ def has_saver(name: str) -> bool:
 
 
 def get_field(image: Any, name: str) -> Any:
-    """A metadata field of an image; None where it has none of this name."""
+    """A metadata field of an image; None if it has no such field."""
     return image.get(name) if image.get_typeof(name) else None
 
 
 def reason(error: Exception) -> str:
-    """The first cause that libvips gave, without what is only said to programmers; "" if it gave none."""
+    """The first cause that libvips gave, except those meant for programmers; "" if it gave none."""
     lines = [" ".join(line.split()) for line in str(error).splitlines()]
     causes = [line for line in lines if line and not any(words in line for words in _UNHELPFUL)]
     return causes[0][:200] if causes else ""

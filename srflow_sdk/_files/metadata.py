@@ -15,8 +15,8 @@ from srflow_sdk._files.formats import Format
 _LOGGER = logging.getLogger(__name__)
 
 UNNAMED_RESOLUTION = 72 / 25.4
-"""Pixels per mm written where none is known: libvips always writes one, and this is what software assumes of files
-that name none."""
+"""Pixels per mm written when none is known: libvips always writes a resolution, and software assumes this one for
+files without."""
 
 MAX_BLOCK_BYTES = 1 << 20
 """Largest EXIF block or XMP packet that is read."""
@@ -31,12 +31,12 @@ _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What travels from file to file beside the pixels; all of it optional.
+    """What travels from file to file besides the pixels; all of it is optional.
 
-    icc_profile: of the pixel values, as it stands in the file, which may be damaged; None means sRGB.
-    exif: as libvips' exif-data, with orientation 1 and without thumbnail; camera, exposure, GPS and notes are kept.
-    xmp: the packet as it stands in the file. iptc: the records alone.
-    resolution: pixels per mm, x and y; None where the file names none.
+    icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
+    exif: libvips' exif-data, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
+    xmp: the packet exactly as in the file. iptc: only the records.
+    resolution: pixels per mm, x and y; None if the file has none.
     """
 
     icc_profile: bytes | None = None
@@ -54,17 +54,17 @@ class Metadata:
 
 
 def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Metadata:
-    """The metadata of an opened libvips image. Blocks that are broken or of absurd size are left out, and logged.
+    """The metadata of an opened libvips image. Damaged and absurdly large blocks are left out, and logged.
 
-    path: of the file, for the log. converted: whether their values were made sRGB, so that the file's profile is
-    not theirs. swapped: whether applying the orientation exchanges x and y.
+    path: the file, for the log. converted: whether the values were converted to sRGB, so that the file's profile no
+    longer applies. swapped: whether applying the orientation exchanges x and y.
     """
     blocks = {name: _block(image, path, name) for name in _FIELDS}
     blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
     if blocks["exif"] is not None:
         blocks["exif"] = exif_block.upright(blocks["exif"])
         if blocks["exif"] is None:
-            _LOGGER.warning("%s: its EXIF block is left out: it is damaged", path)
+            _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
     if blocks["iptc"] is not None:
         blocks["iptc"] = iptc.records_in(blocks["iptc"])
     resolution = _resolution(image)
@@ -77,10 +77,10 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
 
 
 def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
-    """A libvips image with the metadata set, for a saver, which brings EXIF's dimensions up to date itself.
+    """A libvips image with the metadata set for a saver, which updates EXIF's dimensions itself.
 
-    What the format or libvips cannot hold is left out, and logged: only JPEG has IPTC that others read, and little room
-    for XMP. Gray in a profile becomes RGB in sRGB where the format has no gray. path: of the file, for the log.
+    What the format or libvips cannot hold is left out, and logged: only JPEG has IPTC that other software reads, and it
+    has little room for XMP. Gray with a profile becomes sRGB if the format has no gray. path: the file, for the log.
     """
     pyvips = libvips.pyvips()
     jpeg = kind.saver == "jpegsave"
@@ -99,7 +99,7 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
     loaded = _loaded(exif_block.with_resolution(block, resolution)) if block is not None else None
     if loaded is not None:
-        # The block and its entries one by one too: savers drop the entries of the block that are not on the image.
+        # Also set the entries one by one: savers drop entries of the block that are not on the image.
         for key in loaded.get_fields():
             if key.startswith("exif-") and not key.startswith(_THUMBNAIL_PREFIX):
                 image.set_type(loaded.get_typeof(key), key, loaded.get(key))
@@ -115,11 +115,11 @@ def max_xmp_bytes(*, jpeg: bool) -> int:
 
 
 def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
-    """The block, or as much of it as can be written; what is left out is logged. path: of the file, for the log."""
+    """The block, or as much of it as can be written; what is left out is logged. path: the file, for the log."""
     if block is None or len(block) <= exif_block.MAX_BYTES:
         return block
     _LOGGER.warning(
-        "%s: EXIF of %d bytes is more than the limit of %d: maker's notes and long values are left out",
+        "%s: EXIF of %d bytes exceeds the limit of %d: maker's notes and long values are left out",
         path,
         len(block),
         exif_block.MAX_BYTES,
@@ -135,14 +135,12 @@ def _block(image: Any, path: Path, name: str) -> bytes | None:
 def _fits(block: bytes, name: str, path: Path, *, limit: int | None = None) -> bool:
     limit = limit or _MAX_BYTES[name]
     if len(block) > limit:
-        _LOGGER.warning(
-            "%s: %s left out: %d bytes are more than the limit of %d", path, _NAMES[name], len(block), limit
-        )
+        _LOGGER.warning("%s: %s left out: its %d bytes exceed the limit of %d", path, _NAMES[name], len(block), limit)
     return len(block) <= limit
 
 
 def _of_declared_length(profile: bytes | None) -> bytes | None:
-    """A profile without what some software pads it with: libvips and others refuse it then."""
+    """A profile cut to its declared length: some software pads profiles, and libvips and others then refuse them."""
     if profile is None:
         return None
     declared = icc.declared_bytes(profile)
@@ -150,12 +148,12 @@ def _of_declared_length(profile: bytes | None) -> bytes | None:
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
-    """Whether a profile is whole, and for gray or RGB as the pixels are; libvips may refuse to write others."""
+    """Whether a profile is complete and for the pixels' gray or RGB; libvips may refuse to write others."""
     space, wanted = icc.colour_space(profile), b"GRAY" if channels <= 2 else b"RGB "
     if space is None or icc.declared_bytes(profile) != len(profile):
         why = "it is damaged"
     elif space != wanted:
-        why = f"it is for {space!r} values, and the pixels are {wanted!r}"
+        why = f"it is for {space!r} values, but the pixels are {wanted!r}"
     else:
         return _fits(profile, "icc_profile", path)
     _LOGGER.warning("%s: colour profile left out: %s", path, why)
@@ -163,7 +161,7 @@ def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
 
 
 def _gray_as_srgb(image: Any) -> Any:
-    """Gray in a profile as RGB that looks the same without one."""
+    """Convert gray with a profile to RGB that looks the same without one."""
     colours = image.icc_transform(
         "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=8
     ).copy()
@@ -173,8 +171,8 @@ def _gray_as_srgb(image: Any) -> Any:
 
 def _resolution(image: Any) -> tuple[float, float] | None:
     x, y = float(image.xres), float(image.yres)
-    # What libvips says where a file names none: 1, or 72 dots per inch, which only a PNG's rounding tells from a true
-    # value, and other formats' unit.
+    # For files without a resolution libvips gives 1 or 72 dots per inch; only a PNG's rounding, or other formats' unit,
+    # tells that from a real value.
     is_png = image.get("vips-loader").startswith("pngload")
     if x == y and (x in (1.0, 2.834) if is_png else x == 1.0 or not image.get_typeof("resolution-unit")):
         return None
@@ -184,7 +182,7 @@ def _resolution(image: Any) -> tuple[float, float] | None:
 
 
 def _loaded(block: bytes) -> Any | None:
-    """An image that libvips loaded with this EXIF in it; None if the block is too large, or not understood."""
+    """A libvips image loaded with this EXIF; None if the block is too large or cannot be parsed."""
     if len(block) > exif_block.MAX_BYTES:
         return None
     pyvips = libvips.pyvips()

@@ -1,4 +1,4 @@
-"""PNG chunks that libvips does not see: metadata behind the pixels, and that a file is animated."""
+"""PNG chunks that libvips does not see: metadata after the pixels, and the sign of an animation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _XMP = b"XML:com.adobe.xmp\0"
 
 @dataclass
 class AncillaryChunks:
-    """frames: of an animation; 1 for a still picture. exif, xmp: behind the pixels, where some software writes them."""
+    """frames: how many an animation has, 1 for a still picture. exif, xmp: blocks that stand after the pixels."""
 
     frames: int = 1
     exif: bytes | None = None
@@ -23,7 +23,7 @@ class AncillaryChunks:
 
 
 def read_ancillary_chunks(path: Path, *, max_bytes: int) -> AncillaryChunks:
-    """What a file's chunks say, as far as it can be read. max_bytes: chunks that are larger are passed over."""
+    """Read a file's chunks as far as possible. max_bytes: larger chunks are skipped."""
     found = AncillaryChunks()
     try:
         with path.open("rb") as file:

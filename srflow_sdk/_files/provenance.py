@@ -1,7 +1,7 @@
 """How an output was made, kept in its XMP packet so that the exact picture can be made again.
 
-The properties stand in one rdf:Description, in the namespace :data:`NAMESPACE`. A packet that was in the input stays,
-prefixes and all; only an earlier provenance in it is replaced.
+The properties are in one rdf:Description, in the namespace :data:`NAMESPACE`. The input's own packet is kept, with its
+prefixes; only an earlier provenance in it is replaced.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in
 class Provenance:
     """How an output was made. With the same source, model and SDK, these values make the same picture again.
 
-    model, model_sha256: name and digest of the bundle. tau: temperature; None means that a map was used, so that the
-    picture cannot be made again from this alone. seed, sample, latent_scheme: of the random field.
-    tile: side of a tile's core in LR pixels, None for one tile. consistent: projected onto the LR image.
-    source: file name without folders. source_sha256: of the file's bytes.
+    model, model_sha256: name and digest of the bundle. tau: temperature; None means that a map was used, so this alone
+    cannot make the picture again. seed, sample, latent_scheme: they select the random field.
+    tile: side of a tile's core in LR pixels, None for one tile. consistent: whether it was projected onto the LR image.
+    source: the source's file name without folders. source_sha256: sha256 of its bytes.
     """
 
     model: str
@@ -50,11 +50,11 @@ class Provenance:
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
     """An XMP packet with the provenance in it.
 
-    packet: the input's; it is left out if it is no well-formed XMP, or would make more than max_bytes.
+    packet: the input's packet, left out if it is not well-formed XMP or the result would exceed max_bytes.
     """
     merged = _merged(packet, provenance) if packet is not None else None
     if packet is not None and (merged is None or len(merged) > max_bytes):
-        _LOGGER.warning("%s: its XMP packet is not carried over: it is malformed or too large", provenance.source)
+        _LOGGER.warning("%s: XMP packet not carried over: it is malformed or too large", provenance.source)
         merged = None
     if merged is None:
         merged = _merged(_EMPTY.encode(), provenance)
@@ -98,7 +98,7 @@ def _description(document: minidom.Document, provenance: Provenance) -> minidom.
 
 
 def _properties(provenance: Provenance) -> dict[str, str]:
-    """Every field as text that gives the same value again; numbers may be numpy's."""
+    """Every field as text that reads back as the same value; numbers may be numpy's."""
     tau, tile = provenance.tau, provenance.tile
     return {
         "model": _quoted(provenance.model),
@@ -116,7 +116,7 @@ def _properties(provenance: Provenance) -> dict[str, str]:
 
 
 def _from_attributes(description: minidom.Element) -> Provenance:
-    """What :func:`_properties` wrote. Raises: ValueError if a property is missing or malformed."""
+    """Read what :func:`_properties` wrote. Raises: ValueError if a property is missing or malformed."""
 
     def take(name: str) -> str:
         if not description.hasAttributeNS(NAMESPACE, name):

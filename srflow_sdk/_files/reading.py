@@ -1,4 +1,4 @@
-"""Reading image files through libvips: rows from the top while they are decoded, upright, 8 and 16 bits exactly."""
+"""Reads image files through libvips: upright rows from the top as they are decoded, 8 and 16 bits exactly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PathLike = str | os.PathLike[str]
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
-_MAX_SIDE = 10_000_000  # libvips' own limit, in the versions that have the lowest
+_MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
 _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
 
 
@@ -38,7 +38,7 @@ class ImageFile:
     """An image as read from a file.
 
     pixels: uint8, uint16 or float32 (in [0, 1]), H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or H×W×4 (RGB, alpha),
-    upright. metadata: what else the file holds; hand it to :func:`~srflow_sdk._files.write_image`.
+    upright. metadata: what else the file holds; pass it to :func:`~srflow_sdk._files.write_image`.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -46,7 +46,7 @@ class ImageFile:
 
     @property
     def icc_profile(self) -> bytes | None:
-        """The colour profile that the values are in; None means sRGB."""
+        """The values' colour profile; None means sRGB."""
         return self.metadata.icc_profile
 
 
@@ -57,15 +57,15 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     in [0, 1]. EXIF orientation is applied. CMYK and Lab become sRGB; RGB and gray values stay in the file's own
     profile. Palettes become RGB, gray stays gray.
 
-    Rows are decoded as they are asked for, in memory that does not grow with the height; but WebP, AVIF, HEIC,
-    interlaced or progressive files, and those whose orientation turns them, are decoded whole by libvips (those it
-    turns in a temporary file, beyond 100 MB).
+    Rows are decoded on demand, in memory that does not grow with the height. The exceptions are WebP, AVIF, HEIC,
+    interlaced and progressive files and files that their orientation rotates: libvips decodes them whole (rotated ones
+    into a temporary file beyond 100 MB).
 
-    Of a TIFF whose further pages are smaller versions of the first, the first is read; its EXIF comes without maker's
+    If a TIFF's further pages are smaller versions of the first, the first is read. TIFF's EXIF is read without maker's
     notes. Metadata that cannot be kept is logged.
 
     Raises: ImageError, one line, if the file is missing, empty, truncated, damaged, of another format, holds several
-    frames or pages, or more than max_pixels pixels. MissingExtraError where libvips cannot be loaded.
+    frames or pages, or more than max_pixels pixels. MissingExtraError if libvips cannot be loaded.
     """
     source = Path(path)
     libvips.forget_errors()
@@ -76,15 +76,15 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
 
 
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
-    """Read a whole file, as :func:`open_image` reads it, and with its errors."""
+    """Read a whole file, with the conversions and errors of :func:`open_image`."""
     with open_image(path, max_pixels=max_pixels) as reader:
         return ImageFile(pixels=reader.read_rows(reader.height), metadata=reader.metadata)
 
 
 def read_provenance(path: PathLike) -> Provenance | None:
-    """How a file was made, from its header alone; None if it does not say, or not in full.
+    """Read from a file's header how it was made; None if it does not say, or not completely.
 
-    Raises: ImageError if the file cannot be read, as :func:`open_image`, but for no limit of pixels.
+    Raises: ImageError if the file cannot be read, as :func:`open_image`, but without a limit on pixels.
     """
     source = Path(path)
     image = _opened(source, _loader(source, max_pixels=None))
@@ -95,7 +95,7 @@ def read_provenance(path: PathLike) -> Provenance | None:
 class ImageReader:
     """An open image file, from :func:`open_image`. Close it, or use it as a context manager.
 
-    path: of the file. width, height: upright, in pixels. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
+    path: the file. width, height: upright, in pixels. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
     alpha). dtype: uint8, uint16 or float32. metadata: what else the file holds.
 
     Any thread may read, one at a time.
@@ -130,14 +130,14 @@ class ImageReader:
         self._image = self._region = None
 
     def read_rows(self, count: int) -> NDArray[Any]:
-        """The next `count` rows, from top to bottom: count×width×channels of the dtype.
+        """Read the next `count` rows, from top to bottom: count×width×channels of the dtype.
 
         Raises: ImageError if the file is damaged there, fewer rows are left, or it was closed.
         """
         if self._image is None:
             raise ImageError(f"{self.path}: the file was closed")
         if not 0 < count <= self.height - self._row:
-            raise ImageError(f"{self.path}: {count} rows were asked for, and {self.height - self._row} are left")
+            raise ImageError(f"{self.path}: {count} rows were requested, but {self.height - self._row} are left")
         rows = np.empty((count, self.width, self.channels), self.dtype)
         for start in range(0, count, _BAND_ROWS):
             band = rows[start : start + _BAND_ROWS]
@@ -154,7 +154,7 @@ class ImageReader:
 
 @contextlib.contextmanager
 def _errors_in_one_line(path: Path) -> Iterator[None]:
-    """Turns what libvips and the system raise into an ImageError that begins with the path."""
+    """Turn errors of libvips and the system into an ImageError that begins with the path."""
     try:
         yield
     except OSError as error:
@@ -168,7 +168,7 @@ def _errors_in_one_line(path: Path) -> Iterator[None]:
 def _loader(source: Path, max_pixels: int | None) -> str:
     """The libvips loader for a file, by its content.
 
-    Raises: ImageError for what is no regular file, empty, or of a format that is not read.
+    Raises: ImageError if it is not a regular file, is empty, or has an unsupported format.
     """
     with _errors_in_one_line(source):
         try:
@@ -187,8 +187,8 @@ def _loader(source: Path, max_pixels: int | None) -> str:
     if loader is None:
         foreign = formats.foreign_format(head, name=source.name)
         if foreign is None:
-            raise ImageError(f"{source}: this is not an image file of a format that can be read")
-        raise ImageError(f"{source}: this is {foreign} file, which is not read here; convert it to PNG or TIFF")
+            raise ImageError(f"{source}: this is not an image file in a supported format")
+        raise ImageError(f"{source}: this is {foreign} file, which is not supported; convert it to PNG or TIFF")
     if max_pixels is not None and loader == "heifload" and formats.is_sequence(head):
         raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
     for width, height in formats.claimed_sizes(head, loader=loader):
@@ -202,14 +202,14 @@ def _loader(source: Path, max_pixels: int | None) -> str:
 def _opened(source: Path, loader: str, *, access: str = "sequential") -> Any:
     pyvips = libvips.pyvips()
     with _errors_in_one_line(source):
-        # A Source, because vips caches by file name otherwise, and would read options out of one like "a[1]".
+        # A Source, because vips would otherwise cache by file name, and read options out of a name like "a[1]".
         opened = pyvips.Source.new_from_file(os.fsencode(source) if os.name == "posix" else str(source))
         image = getattr(pyvips.Image, f"{loader}_source")(opened, access=access, fail_on="error")
-        return _with_what_libvips_misses(image, source, loader)
+        return _with_missed_metadata(image, source, loader)
 
 
-def _with_what_libvips_misses(image: Any, source: Path, loader: str) -> Any:
-    """The image with a TIFF's EXIF, or with what a PNG has behind its pixels and how many frames it has."""
+def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:
+    """The image with what libvips misses: a TIFF's EXIF, or a PNG's metadata after the pixels and number of frames."""
     pyvips = libvips.pyvips()
     blocks: dict[str, bytes | None] = {}
     if loader == "tiffload":
@@ -223,16 +223,16 @@ def _with_what_libvips_misses(image: Any, source: Path, loader: str) -> Any:
     for name, block in blocks.items():
         if block is not None and not image.get_typeof(name):
             image = image.copy()
-            image.set_type(pyvips.GValue.blob_type, name, block)  # of EXIF, libvips takes the orientation
+            image.set_type(pyvips.GValue.blob_type, name, block)  # libvips takes the orientation from EXIF
     return image
 
 
 def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
-    """Raises: ImageError for what is known from the header alone."""
+    """Raises: ImageError if the header shows that the file is unsupported."""
     _check_size(source, image.width, image.height, max_pixels)
     loader = image.get("vips-loader")
     pages = libvips.get_field(image, "n-pages") or 1
-    is_variants = loader.startswith("heifload")  # as a HEIC's further images are
+    is_variants = loader.startswith("heifload")  # a HEIC's further images are variants of the first
     if pages > 1 and not is_variants and not (loader.startswith("tiffload") and tiff.is_one_picture(source)):
         raise ImageError(f"{source}: the file holds {pages} frames or pages; save the one you want as its own file")
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
@@ -254,7 +254,7 @@ def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
 def _check_size(source: Path, width: int, height: int, max_pixels: int | None) -> None:
     if max_pixels is not None and width * height > max_pixels:
         raise ImageError(
-            f"{source}: {width}×{height} pixels are more than the limit of {max_pixels:,}; if you trust the file, "
+            f"{source}: {width}×{height} pixels exceed the limit of {max_pixels:,}; if you trust the file, "
             "raise max_pixels (--max-pixels)"
         )
     if max(width, height) > _MAX_SIDE:
@@ -262,7 +262,7 @@ def _check_size(source: Path, width: int, height: int, max_pixels: int | None) -
 
 
 def _converted(image: Any) -> tuple[Any, bool]:
-    """The image as gray or RGB of a dtype that we hand on, and whether its values were changed to sRGB for that."""
+    """The image as gray or RGB of a supported dtype, and whether its values were converted to sRGB for that."""
     depth = 16 if image.format == "ushort" else 8
     if image.interpretation == "cmyk":
         return image.icc_transform("srgb", embedded=True, intent="perceptual", depth=depth), True

@@ -1,6 +1,6 @@
-"""What libvips does not tell of a TIFF before it is opened, or at all: its sizes, its pages, its EXIF.
+"""What libvips does not say about a TIFF before it is opened, or at all: its sizes, its pages, its EXIF.
 
-Pillow cannot add tags to a file that is there: its IFD shifts the strip offsets when it is written (see ifd.py).
+Pillow cannot add tags to an existing file: its IFD shifts the strip offsets when it is written (see ifd.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from srflow_sdk._files.exif_tags import ExifTags, exif_tags_of, read_exif_tags
 from srflow_sdk._files.ifd import IfdEntry, TiffLayout
 
 MAX_CLASSIC_BYTES = (1 << 32) - 1
-"""As far as offsets of 32 bits reach: larger files must be BigTIFF."""
+"""The reach of 32-bit offsets: larger files must be BigTIFF."""
 
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _PLANAR_CONFIGURATION = 254, 256, 257, 284
 _REDUCED, _SEPARATE = 1, 2
@@ -26,10 +26,10 @@ _MAX_PAGES = 100
 class FirstPage:
     """What a TIFF's first IFD claims.
 
-    width, height: in pixels; 0 if unknown. is_planar: whether channels are kept one after another.
+    width, height: in pixels; 0 if unknown. is_planar: whether channels are stored one after another.
 
-    libvips 8.18 mixes rows up where a planar file is gray with alpha or of half floats, and complains of absurd sizes
-    on standard error.
+    libvips 8.18 mixes up the rows of planar files that are gray with alpha or half floats, and complains about absurd
+    sizes on standard error.
     """
 
     width: int = 0
@@ -53,7 +53,7 @@ def first_page(path: Path) -> FirstPage:
 
 
 def is_one_picture(path: Path) -> bool:
-    """Whether all pages but the first are smaller versions of another one, as thumbnails are."""
+    """Whether all pages except the first are smaller versions of another one, such as thumbnails."""
     try:
         with path.open("rb") as file:
             layout, at = ifd.read_header(file)
@@ -70,7 +70,7 @@ def is_one_picture(path: Path) -> bool:
 
 
 def read_exif(path: Path) -> bytes | None:
-    """An EXIF block of what a file tells of its picture and how it was taken; None if it tells nothing."""
+    """An EXIF block with what a file says about its picture and how it was taken; None if it says nothing."""
     try:
         with path.open("rb") as file:
             tags = read_exif_tags(file)
@@ -80,11 +80,10 @@ def read_exif(path: Path) -> bytes | None:
 
 
 def append_exif(descriptor: int, block: bytes, *, size: tuple[int, int], is_srgb: bool) -> bool:
-    """Add EXIF to a complete file: a copy of its first IFD, with more entries, behind all that is there.
+    """Add EXIF to a complete file by appending a copy of its first IFD with more entries.
 
-    Strips and values are named by their place in the file, so that nothing has to move. size: width and height of the
-    picture. Whether it could be added: not if the block cannot be understood, or the file has no room for more
-    (4 GB). Raises: OSError.
+    IFDs point to strips and values by offsets in the file, so nothing has to move. size: width and height of the
+    picture. Returns False if the block cannot be parsed or the file would exceed 4 GB. Raises: OSError.
     """
     try:
         tags = exif_tags_of(block)
@@ -109,7 +108,7 @@ def _append(file: BinaryIO, tags: ExifTags, *, size: tuple[int, int], is_srgb: b
     if not layout.is_bigtiff and new_first + len(new_ifd) > MAX_CLASSIC_BYTES:
         return False
     file.write(bytes(end % 2) + sub_ifds + new_ifd)
-    file.flush()  # before the header names it
+    file.flush()  # before the header points to it
     file.seek(layout.first_ifd_pointer)
     file.write(layout.pack(layout.offset_format, new_first))
     file.flush()

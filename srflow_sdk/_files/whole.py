@@ -1,4 +1,4 @@
-"""Whether files end as their formats end: a kill or a full disk leaves beginnings, which may open and look right."""
+"""Checks that files are complete: a kill or a full disk leaves truncated ones, which may open and look right."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MAX_BOXES = 1000
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether a file that :class:`~srflow_sdk._files.ImageWriter` can have written reaches to its end.
+    """Whether a file in one of the formats of :class:`~srflow_sdk._files.ImageWriter` is complete up to its end.
 
-    Cheap: pixels are not decoded, so that damage in the middle is not seen. False for other formats, and for what is
-    missing or cannot be read; nothing is raised.
+    Cheap: pixels are not decoded, so damage in the middle goes unnoticed. False for other formats and for missing or
+    unreadable files; nothing is raised.
     """
     try:
         source = Path(path)
@@ -53,7 +53,7 @@ def _last(file: BinaryIO, size: int, count: int) -> bytes:
 
 
 def _is_whole_tiff(file: BinaryIO, size: int) -> bool:
-    """Whether the first IFD, its values and all strips lie within the file; EXIF stands before it."""
+    """Whether the first IFD, its values and all strips lie within the file; EXIF is before that IFD."""
     layout, first_ifd = ifd.read_header(file)
     entries, _ = ifd.read_ifd(file, layout, first_ifd)
     arrays = {}
@@ -74,7 +74,7 @@ def _values_within(entries: list[IfdEntry], layout: TiffLayout, size: int) -> bo
 
 
 def _has_whole_boxes(file: BinaryIO, size: int) -> bool:
-    """Whether the boxes add up to the file, with metadata and pixels among them."""
+    """Whether the boxes add up to the file's size and include metadata and pixels."""
     at, kinds = 0, set[bytes]()
     for _ in range(_MAX_BOXES):
         if at == size:

@@ -1,4 +1,4 @@
-"""Writing image files through libvips, row by row: the file appears whole or not at all."""
+"""Writes image files through libvips, row by row: the file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_image(
     metadata: Metadata | None = None,
     provenance: Provenance | None = None,
 ) -> None:
-    """Write an image file; its format follows from the name, see :class:`ImageWriter`, whose errors it raises.
+    """Write an image file in the format of the name's ending; formats and errors are those of :class:`ImageWriter`.
 
     pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1, 2, 3, 4 as in :class:`~srflow_sdk._files.ImageFile`.
     """
@@ -69,19 +69,19 @@ def write_image(
 
 
 class ImageWriter:
-    """An image file that is being written: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it.
+    """Writes an image file row by row: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it.
 
-    A context manager: the file appears, or replaces an older one, when the block ends well; nothing remains if it ends
-    in an exception. Rows are encoded while they come, into a hidden file beside the target.
+    A context manager: the file appears, or replaces an older one, when the block ends without an exception; otherwise
+    nothing remains. Rows are encoded as they arrive, into a hidden file beside the target.
 
-    width, height, channels, dtype (uint8, uint16 or float32 in [0, 1]): of the rows to come. uint16 stays so in PNG and
-    TIFF, float32 in TIFF and becomes uint16 in PNG; JPEG, WebP and AVIF hold 8 bits.
-    metadata: of the values, for these pixels (see :meth:`Metadata.enlarged`). EXIF in TIFF is without maker's notes;
-    only JPEG has IPTC, and WebP and AVIF have a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, in sRGB if
-    it had a profile. Without a resolution 72 dots per inch are written. What cannot be written is logged.
-    provenance: joins the XMP packet.
+    width, height, channels, dtype (uint8, uint16 or float32 in [0, 1]): of the rows to write. PNG and TIFF keep uint16;
+    TIFF keeps float32, which becomes uint16 in PNG; JPEG, WebP and AVIF hold 8 bits.
+    metadata: for pixels of this size (see :meth:`Metadata.enlarged`). TIFF holds EXIF without maker's notes; only JPEG
+    holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, and sRGB if it had a
+    profile. Without a resolution, 72 dots per inch are written. What cannot be written is logged.
+    provenance: is added to the XMP packet.
 
-    Memory does not grow with the height, but for WebP and AVIF, whose encoders hold the whole picture.
+    Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
     Raises: ArgumentError for unknown endings and dtypes, ImageError if the pixels do not fit the format or the file
     cannot be written.
@@ -106,7 +106,7 @@ class ImageWriter:
                 f"{target} cannot be written: pixels are {self._dtype}; files hold uint8, uint16 or float32"
             )
         if channels not in (1, 2, 3, 4) or width < 1 or height < 1:
-            raise ImageError(f"{target} cannot be written: {width}×{height} pixels of {channels} channels are no image")
+            raise ImageError(f"{target} cannot be written: {height}×{width}×{channels} is not the shape of an image")
         check_writable(self._target, channels=channels, size=(width, height))
         self._shape = (height, width, channels)
         self._metadata = metadata or Metadata()
@@ -152,19 +152,19 @@ class ImageWriter:
             self._discard()
 
     def write_rows(self, rows: NDArray[Any]) -> None:
-        """The next rows from the top: h×width×channels of the dtype. Waits while the encoder is behind.
+        """Write the next rows from the top: h×width×channels of the dtype. Waits while the encoder is behind.
 
-        Raises: ArgumentError if the rows do not fit, ImageError as soon as the encoder failed (e.g. the disk is full).
+        Raises: ArgumentError if the rows do not fit, ImageError once the encoder has failed (e.g. the disk is full).
         """
         if self._encoder is None or self._finished:
-            raise ArgumentError(f"{self._target}: rows are written within the with-block, before finish()")
+            raise ArgumentError(f"{self._target}: rows can only be written inside the with-block, before finish()")
         if rows.ndim != 3 or rows.shape[1:] != self._shape[1:] or rows.dtype != self._dtype:
             raise ArgumentError(
                 f"{self._target}: rows of {rows.dtype} {rows.shape} do not fit {self._dtype} "
                 f"h×{self._shape[1]}×{self._shape[2]}"
             )
         if self._rows + len(rows) > self._shape[0]:
-            raise ArgumentError(f"{self._target}: more rows were written than the {self._shape[0]} of the image")
+            raise ArgumentError(f"{self._target}: more rows were written than the image's {self._shape[0]}")
         step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
         for start in range(0, len(rows), step):
             try:
@@ -176,17 +176,17 @@ class ImageWriter:
         self._rows += len(rows)
 
     def finish(self) -> None:
-        """Wait until all rows are encoded and on the disk, still under the hidden name; the end of the block renames.
+        """Wait until all rows are encoded and on disk; the end of the block then renames the hidden file.
 
-        For several files that should appear together: finish each, then leave the blocks. Finishing twice is harmless.
+        If several files should appear together, finish each, then leave the blocks. Finishing twice is harmless.
         Raises: ImageError if rows are missing or the encoder failed.
         """
         if self._finished:
             return
         if self._encoder is None:
-            raise ArgumentError(f"{self._target}: an ImageWriter is used as a context manager")
+            raise ArgumentError(f"{self._target}: use the ImageWriter as a context manager")
         if self._rows != self._shape[0]:
-            raise self._failed(f"only {self._rows} of {self._shape[0]} rows were given")
+            raise self._failed(f"only {self._rows} of {self._shape[0]} rows were written")
         if not self._encoder.end():
             raise self._failed(self._encoder.failure())
         try:
@@ -198,12 +198,12 @@ class ImageWriter:
         self._finished = True
 
     def _append_exif(self) -> None:
-        """Add EXIF to a TIFF, into which libvips writes none. Raises: OSError."""
+        """Add EXIF to a TIFF, because libvips writes none. Raises: OSError."""
         block = self._metadata.exif
         if block is not None:
             size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
             if not tiff.append_exif(self._descriptor, block, size=size, is_srgb=is_srgb):
-                _LOGGER.warning("%s: EXIF block left out: it is damaged, or the file has 4 GB", self._target)
+                _LOGGER.warning("%s: EXIF block left out: it is damaged, or the file would exceed 4 GB", self._target)
 
     def _publish(self) -> None:
         assert self._part is not None
@@ -212,11 +212,11 @@ class ImageWriter:
             self._part = None
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
-        with contextlib.suppress(OSError):  # not all systems can; the file is there
+        with contextlib.suppress(OSError):  # not all systems can; the file is in place
             atomic.sync_directory(self._target.parent)
 
     def _discard(self) -> None:
-        """Stop the encoder and remove what is not published. Harmless after all went well."""
+        """Stop the encoder and remove an unpublished file. Harmless after success."""
         try:
             if self._encoder is not None:
                 self._encoder.abort()
@@ -236,8 +236,8 @@ class ImageWriter:
 class _Encoder:
     """A thread in which libvips encodes rows that come through a pipe.
 
-    libvips pulls pixels and we push them. What it can pull from a pipe is a file of a format that it loads row by row:
-    an uncompressed 8-bit gray PNG, as wide as a row has bytes, which is then taken apart into channels again.
+    libvips pulls pixels and we push them. From a pipe it can only pull a file in a format that it loads row by row: an
+    uncompressed 8-bit gray PNG, as wide as a row has bytes, which is then split into channels again.
     """
 
     def __init__(
@@ -263,21 +263,21 @@ class _Encoder:
         self._put(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", row_bytes, height, 8, 0, 0, 0, 0)))
 
     def write(self, rows: NDArray[Any]) -> bool:
-        """Hand rows over; whether the encoder still works."""
+        """Hand rows over; returns whether the encoder still works."""
         flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
         filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)  # each row begins with its filter: 0, none
         filtered[:, 1:] = flat
         return self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
 
     def end(self) -> bool:
-        """Wait until all is encoded; whether it is."""
+        """Wait until everything is encoded; returns whether that succeeded."""
         self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
         self._close()
         self._thread.join()
         return self._failure is None
 
     def abort(self) -> None:
-        """End the thread, whatever it does."""
+        """End the thread, whatever it is doing."""
         self._abandoned.set()
         self._close()
         self._thread.join()
@@ -299,7 +299,7 @@ class _Encoder:
     def _run(self) -> None:
         try:
             self._encode()
-        except Exception as error:  # whatever it is, the writing thread must hear of it
+        except Exception as error:  # whatever it is, the writing thread must know
             cause = libvips.reason(error) or "the encoder failed"
             is_full = not self._abandoned.is_set() and _is_full(self._descriptor)
             self._failure = "the disk is full, or a limit is reached" if is_full else cause
@@ -326,9 +326,9 @@ class _Encoder:
         getattr(image, f"{self._kind.saver}_target")(target, **options)
 
     def _drain(self) -> None:
-        """Take what is still written, so that no thread waits for a pipe that is full, until the writer has stopped.
+        """Read what is still written until the writer has stopped, so that no thread waits for a full pipe.
 
-        libvips holds a descriptor of its own, so that closing ours would not tell.
+        libvips holds a descriptor of its own, so closing ours would not tell the writer.
         """
         with selectors.DefaultSelector() as selector:
             selector.register(self._read_end, selectors.EVENT_READ)
@@ -342,7 +342,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _is_full(descriptor: int) -> bool:
-    """Whether no more can be written to a file that failed: encoders report it in words of their own, or not at all."""
+    """Whether no more can be written to a file that failed: encoders report that in their own words, or not at all."""
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
         return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES
@@ -355,7 +355,7 @@ def _as_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     stored = rows
     if rows.dtype == np.float32:
         if not np.isfinite(rows).all():
-            raise ValueError("the pixels hold values that are not finite")
+            raise ValueError("the pixels hold NaN or infinite values")
         stored = np.clip(rows, 0, 1)
         if dtype != np.float32:
             stored = np.rint(stored * np.iinfo(dtype).max)

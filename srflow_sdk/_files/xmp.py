@@ -1,4 +1,4 @@
-"""XMP packets: parsed, written again, and without what an older picture's pixels were like."""
+"""XMP packets: parses and writes them, and removes what describes an older picture's pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STALE = (
 
 
 def parse_packet(packet: bytes) -> minidom.Document | None:
-    """The packet's XML; None if it is not well-formed, too large, or has a document type, which could name entities."""
+    """The packet's XML; None if it is malformed, too large, or has a document type, which could define entities."""
     if len(packet) > MAX_BYTES:
         return None
     try:
@@ -39,21 +39,21 @@ def parse_packet(packet: bytes) -> minidom.Document | None:
 
 
 def rdf_element(document: minidom.Document) -> minidom.Element | None:
-    """The element that holds all descriptions. Raises: RecursionError where elements are nested by the thousand."""
+    """The element that holds all descriptions. Raises: RecursionError if elements are nested by the thousand."""
     found = document.getElementsByTagNameNS(RDF, "RDF")
     return found[0] if found else None
 
 
 def write_packet(document: minidom.Document) -> bytes:
-    """The document as an XMP packet. Raises: RecursionError where elements are nested by the thousand."""
+    """The document as an XMP packet. Raises: RecursionError if elements are nested by the thousand."""
     xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
     return f"{_HEADER}{xml}{_TRAILER}".encode()
 
 
 def for_new_pixels(packet: bytes) -> bytes:
-    """The packet with orientation 1 and without thumbnails, sizes and resolution, which were an older picture's.
+    """The packet with orientation 1 and without the thumbnails, sizes and resolution of an older picture.
 
-    The very bytes that were given if there is nothing to change, or if they are no XMP that can be understood.
+    Returns the given bytes if there is nothing to change or they cannot be parsed as XMP.
     """
     document = parse_packet(packet)
     if document is None:
@@ -67,7 +67,7 @@ def for_new_pixels(packet: bytes) -> bytes:
 
 
 def _update(document: minidom.Document) -> bool:
-    """Bring a document up to date; whether there was anything to change."""
+    """Update a document; returns whether there was anything to change."""
     found = False
     for element in list(document.getElementsByTagName("*")):
         for namespace, name in _STALE:

@@ -1,4 +1,4 @@
-"""The folder where what can be computed again is kept between runs: engines, kernels, timings."""
+"""The cache folder, which keeps what can be computed again between runs: engines, kernels, timings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ _complained = False
 
 
 def cache_folder(*parts: str) -> Path | None:
-    """A folder of the user's cache, made with access for this user alone; None if it cannot be had.
+    """A folder in the user's cache, created with access for this user only; None if it cannot be used.
 
-    parts: names of folders in it. It lies in $SRFLOW_CACHE_DIR, else where the system keeps caches: on Linux in
-    $XDG_CACHE_HOME or ~/.cache. Libraries load code from here, so a folder that belongs to somebody else, or that
-    others may write to, is not used. Without a cache everything works and starts more slowly: the first None of a
-    process is a warning, never an error.
+    parts: names of nested folders in it. It is $SRFLOW_CACHE_DIR, or lies where the system keeps caches: on Linux in
+    $XDG_CACHE_HOME or ~/.cache. Libraries load code from here, so a folder that belongs to another user, or that others
+    can write to, is not used. Without a cache only startup is slower: a process warns once, at the first None.
     """
     global _complained
     try:
@@ -36,7 +35,7 @@ def cache_folder(*parts: str) -> Path | None:
         if not _complained:
             _complained = True
             _log.warning(
-                "going on without a cache, which only costs time: %s; %s names another folder", error, VARIABLE
+                "continuing without a cache, which only costs time: %s; %s names another folder", error, VARIABLE
             )
         return None
     return folder
@@ -49,12 +48,12 @@ def _root() -> Path:
         return Path(chosen).absolute()
     folder = platformdirs.user_cache_path("srflow-sdk", appauthor=False)
     if not folder.is_absolute():  # a user without a home, as in some containers: it would lie in the current folder
-        raise FileNotFoundError(f"this user has no home for {folder}")
+        raise FileNotFoundError(f"this user has no home folder for {folder}")
     return folder
 
 
 def _make_private(folder: Path) -> None:
-    """Raises: OSError if the folder cannot be made, or others could put files there."""
+    """Raises: OSError if the folder cannot be created, or others could put files there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     if sys.platform != "win32":
@@ -62,6 +61,6 @@ def _make_private(folder: Path) -> None:
         if found.st_uid != os.geteuid():
             raise PermissionError(f"{folder} belongs to another user")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"{folder} can be written to by others (chmod 700 fixes it)")
+            raise PermissionError(f"{folder} is writable for others (chmod 700 fixes it)")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{folder} cannot be written to")
+        raise PermissionError(f"{folder} is not writable")

@@ -1,4 +1,4 @@
-"""Which NVIDIA GPU this process uses, as its driver says; no CUDA context is made for the question."""
+"""Which NVIDIA GPU this process uses, according to its driver; no CUDA context is created."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu | None:
-    """A GPU by its number among those that CUDA shows this process; None without a driver or such a GPU."""
+    """Find a GPU by its number among those that CUDA shows this process; None without a driver or such a GPU."""
     try:
         return gpu_by_driver(cuda_driver(), device)
-    except (OSError, AttributeError):  # no driver; one without these functions
+    except (OSError, AttributeError):  # no driver, or one without these functions
         return None
 
 
 def gpu_by_driver(cuda: ctypes.CDLL, device: int) -> Gpu | None:
-    """As :func:`find_gpu`, asked of a loaded driver library."""
+    """The same as :func:`find_gpu`, with a loaded driver library."""
     handle, major, minor, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name = ctypes.create_string_buffer(256)
     if (

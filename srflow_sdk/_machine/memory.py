@@ -1,4 +1,4 @@
-"""How much memory is free: main memory, of this machine or of the container around it, and a GPU's own."""
+"""How much memory is free: main memory of this machine or its container, and a GPU's own."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _NO_LIMIT = sys.maxsize
 def available_memory() -> int:
     """Bytes of main memory that this process may still take without swapping or being killed, at least 0.
 
-    The least of what the machine has left, what each control group around the process leaves (containers, systemd,
-    batch systems; versions 1 and 2) and what RLIMIT_AS leaves. Page cache that the kernel can drop counts as free. A
-    figure of this moment: other processes may take it.
+    The minimum of what the machine has left, what each control group around the process leaves (containers, systemd,
+    batch systems; versions 1 and 2) and what RLIMIT_AS leaves. Page cache that the kernel can drop counts as free. This
+    is a snapshot: other processes may take the memory.
     """
     return available_under(Path("/"))
 
 
 def available_under(root: Path) -> int:
-    """As :func:`available_memory`, with the control groups' files (/proc/self/cgroup, /sys/fs/cgroup) under `root`."""
-    import psutil  # here: the doctor's probe of the driver needs this module, and no psutil
+    """:func:`available_memory`, with the control groups' files (/proc/self/cgroup, /sys/fs/cgroup) under `root`."""
+    import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     free = min(psutil.virtual_memory().available, _left_by_address_space(), _left_by_control_groups(root))
     return max(free, 0)
 
 
 def gpu_free_memory(device: int = 0) -> int | None:
-    """Bytes of memory that no process holds on a GPU, as its driver says (cuMemGetInfo); None without driver or GPU.
+    """Bytes of free memory on a GPU according to its driver (cuMemGetInfo); None without a driver or GPU.
 
     device: its number among those that CUDA shows this process. Memory that a library of this process keeps in its own
-    pool is not free by this figure. If the process does not use the GPU yet, CUDA's primary context is made for the
-    question and released again.
+    pool does not count as free. If the process does not use the GPU yet, CUDA's primary context is created for this and
+    released again.
     """
     try:
         return free_by_driver(cuda_driver(), device)
-    except (OSError, AttributeError, _DriverError):  # no driver; one without these functions; no GPU, or it is ill
+    except (OSError, AttributeError, _DriverError):  # no driver, one without these functions, no GPU, or a broken one
         return None
 
 
@@ -52,7 +52,7 @@ class _DriverError(Exception):
 
 
 def free_by_driver(cuda: ctypes.CDLL, device: int) -> int:
-    """As :func:`gpu_free_memory`, asked of a loaded driver library. Whatever fails, the context is released."""
+    """The same as :func:`gpu_free_memory`, with a loaded driver library. The context is released whatever fails."""
     _check(cuda.cuInit(ctypes.c_uint(0)))
     handle = ctypes.c_int()
     _check(cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device)))
@@ -64,7 +64,7 @@ def free_by_driver(cuda: ctypes.CDLL, device: int) -> int:
 
 @contextlib.contextmanager
 def _current_context(cuda: ctypes.CDLL, device: ctypes.c_int) -> Iterator[None]:
-    """The device's primary context, which the CUDA runtime and so ONNX Runtime use, on top of this thread's stack."""
+    """Push the device's primary context, which the CUDA runtime and so ONNX Runtime use, onto this thread's stack."""
     # Looked up first: without a way to release it, the context must not be retained.
     release, pop = cuda.cuDevicePrimaryCtxRelease_v2, cuda.cuCtxPopCurrent_v2
     context = ctypes.c_void_p()
@@ -81,7 +81,7 @@ def _current_context(cuda: ctypes.CDLL, device: ctypes.c_int) -> Iterator[None]:
 
 def _check(status: int) -> None:
     if status:
-        raise _DriverError(f"the CUDA driver gives {status}")
+        raise _DriverError(f"the CUDA driver returned {status}")
 
 
 def _left_by_address_space() -> int:
@@ -97,7 +97,7 @@ def _left_by_address_space() -> int:
 
 
 def _left_by_control_groups(root: Path) -> int:
-    """What the tightest of the groups on the path from this process's own to the root leaves."""
+    """What the tightest group on the path from this process's own to the root leaves."""
     left = [_NO_LIMIT]
     for line in _lines(root / "proc/self/cgroup"):
         _, _, rest = line.partition(":")
@@ -127,12 +127,12 @@ def _left_by_version_1(group: Path) -> int:
 
 
 def _left(limits: list[int], used: int | None, droppable: int) -> int:
-    """Under the limits, if there are any; a group whose use is not known counts as empty."""
+    """What the limits, if there are any, leave; a group whose usage is unknown counts as empty."""
     return min(limits, default=_NO_LIMIT) - max((used or 0) - droppable, 0)
 
 
 def _statistic(group: Path, name: str) -> int:
-    """A line of memory.stat, 0 where there is none."""
+    """A value in memory.stat, 0 if it is not there."""
     for line in _lines(group / "memory.stat"):
         key, _, value = line.partition(" ")
         if key == name and value.isdecimal():
@@ -141,7 +141,7 @@ def _statistic(group: Path, name: str) -> int:
 
 
 def _number(path: Path) -> int | None:
-    """A file's number; None where there is no file, or it says "max"."""
+    """The number in a file; None if there is no such file, or it says "max"."""
     text = "".join(_lines(path))
     return int(text) if text.isdecimal() else None
 

@@ -1,4 +1,4 @@
-"""Colour profiles: RGB pixels to sRGB for the network, which saw nothing else in training, and back."""
+"""Colour profiles: converts RGB pixels to sRGB, all that the network saw in training, and back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from srflow_sdk._pixels import Floats
 from srflow_sdk._pixels.matrix_profiles import MatrixProfile, read_matrix_profile
 
 _LOGGER = logging.getLogger(__name__)
-_LOCK = threading.Lock()  # so that files of one profile that come at once are looked into once, and warn once
+_LOCK = threading.Lock()  # so that images with one profile that arrive at once are examined once, and warn once
 
 _REFUSED = "the image's colour profile %s; its values are taken as sRGB"
 _STRIP = 1 << 15  # pixels
@@ -30,29 +30,29 @@ _WHITE = np.float32(65535)
 
 
 class ColourConversion(ABC):
-    """Between RGB pixels in a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe.
+    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe.
 
-    Colours that the target cannot hold become ones at the edge of what it can. Others come back from sRGB as they were:
-    exactly to float32 in profiles of a matrix and curves, to a few 1/255 in shadows where profiles hold lookup tables.
+    Colours outside the target's gamut move to its edge. Others come back from sRGB as they were: to float32 precision
+    with profiles of a matrix and curves, to a few 1/255 in shadows with profiles that hold lookup tables.
     """
 
     @abstractmethod
     def to_srgb(self, pixels: NDArray[Any]) -> Floats:
-        """RGB of the profile as sRGB. pixels: h×w×3, uint8, uint16 or float32 in [0, 1]; float32 h×w×3 in [0, 1]."""
+        """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3 in [0, 1]."""
 
     @abstractmethod
     def from_srgb(self, srgb: Floats) -> Floats:
-        """The inverse: float32 h×w×3 in [0, 1], as RGB of the profile, in the same form."""
+        """Convert sRGB, float32 h×w×3 in [0, 1], to RGB of the profile, in the same form."""
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
-    """How pixels of a profile become sRGB and come back; None: take the values as they are.
+    """The conversion between a profile and sRGB; None: use the values as they are.
 
     channels: of the pixels, 1 … 4; 2 and 4 have alpha. None for images without a profile, for gray ones, for an sRGB
-    profile in any of its many forms (it moves no colour by more than 1.5/255), and for profiles that cannot be used:
-    damaged, not of RGB, of one direction only. These are logged, once.
+    profile in any of its many forms (it moves no colour by more than 1.5/255), and for profiles that cannot be used
+    because they are damaged, not for RGB, or of one direction only. These are logged once.
 
-    Raises: MissingExtraError where a profile holds lookup tables and libvips cannot be loaded.
+    Raises: MissingExtraError if a profile holds lookup tables and libvips cannot be loaded.
     """
     if icc_profile is None or channels < 3:
         return None
@@ -70,7 +70,7 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
     conversion = _ByLibvips(icc_profile) if profile is None else _ByFormulas(profile)
     probe = _probe()
     try:
-        # In this order: libvips reads a damaged profile as if it were sRGB, in silence, but does not write to one.
+        # In this order: libvips silently reads a damaged profile as if it were sRGB, but does not write to one.
         conversion.from_srgb(probe)
         difference = np.abs(conversion.to_srgb(probe) - probe).max()
     except pyvips().Error:
@@ -120,7 +120,7 @@ class _ByLibvips(ColourConversion):
 
     def from_srgb(self, srgb: Floats) -> Floats:
         colours = _to_vips(srgb).icc_import(input_profile="srgb", **_INTENT)
-        # Without an output's name, libvips exports to the profile that the image carries: no file is needed.
+        # Without an output profile, libvips exports to the one that the image carries: no file is needed.
         return _from_vips(self._tagged(colours).icc_export(depth=16, **_INTENT))
 
     def _tagged(self, image: Any) -> Any:
@@ -130,7 +130,7 @@ class _ByLibvips(ColourConversion):
 
 
 def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:
-    """A conversion of a few rows at a time: what it needs in between stays small, and in the processor's caches."""
+    """Convert a few rows at a time, so that intermediate values stay small, and in the processor's caches."""
     result = np.empty(pixels.shape, np.float32)
     height = max(_STRIP // pixels.shape[1], 1)
     for top in range(0, len(pixels), height):

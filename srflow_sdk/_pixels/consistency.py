@@ -1,9 +1,9 @@
-"""Consistency with the LR image: the bicubic reduction of every SR benchmark, and pictures whose reduction is the LR.
+"""Consistency with the LR image: the bicubic reduction that SR benchmarks use, and pictures that reduce to the LR.
 
 D reduces HR to LR as MATLAB's imresize does: bicubic (a = −0.5), antialiased, borders mirrored with the edge pixel
-repeated. On pictures extended so without end, D is a convolution followed by sampling; so is its pseudo-inverse
-U = Dᵀ(DDᵀ)⁻¹, which makes the smallest change to HR that changes its reduction by a given LR picture. Both are
-separable. (DDᵀ)⁻¹ decays by about a factor of ten in two LR pixels, so U is a short filter.
+repeated. On pictures extended infinitely in this way, D is a convolution followed by sampling, and its pseudo-inverse
+U = Dᵀ(DDᵀ)⁻¹ is a filter too; U makes the smallest change to HR that changes its reduction by a given LR picture. Both
+are separable. (DDᵀ)⁻¹ decays by about a factor of ten in two LR pixels, so U is short.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ REDUCE_CONTEXT = 2
 """LR rows next to a cut whose reduction needs HR rows beyond it."""
 
 CONTEXT = 20
-"""LR rows next to a cut that :func:`projected` cannot give as the whole picture would have them."""
+"""LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
 
 _ITERATIONS = 24
 _SETTLED = 1e-6  # about what rounding of float32 leaves
-_FARTHEST = 2.0  # z gets there only where no picture in [0, 1] reduces to lr: growing on would cost precision
+_FARTHEST = 2.0  # z gets there only where no picture in [0, 1] reduces to lr: more growth would cost precision
 _REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its largest coefficient
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
 
@@ -35,7 +35,7 @@ def reduced(hr: Floats, scale: int, *, top: bool = True, bottom: bool = True) ->
     """D hr: bicubic reduction by an integer scale; not rounded, not clipped.
 
     hr: float32 sH×sW×C, any size from one LR pixel. scale: 2 … 16. top, bottom: whether the first and last rows are
-    the picture's own; next to a cut the REDUCE_CONTEXT LR rows that depend on missing rows are NaN. Gives H×W×C.
+    the picture's own; next to a cut the REDUCE_CONTEXT LR rows that depend on missing rows are NaN. Returns H×W×C.
 
     Raises: ArgumentError for a scale outside 2 … 16 or sides that are not whole multiples of it.
     """
@@ -52,16 +52,16 @@ def projected(hr: Floats, lr: Floats, scale: int, *, top: bool = True, bottom: b
     own; next to a cut, CONTEXT LR rows' worth of HR rows come back as NaN, and what lies between equals what the whole
     picture gives to 1e-5.
 
-    Where hr + U(lr − D hr) stays within [0, 1] it is the answer, exact to float32. Where it does not, clipping undoes
-    part of the correction, and a fixed number of iterations makes up for it: on photos and lr of 8 bits, the reduction
-    is within 0.5/255 of lr everywhere, after rounding to 8 bits too. Where no picture in [0, 1] reduces to lr, as next
-    to single black pixels on white, the result is as near as the iterations come.
+    Where hr + U(lr − D hr) stays within [0, 1] it is the answer, exact to float32. Elsewhere clipping undoes part of
+    the correction, and a fixed number of iterations makes up for it: on photos with an 8-bit lr, the reduction is
+    within 0.5/255 of lr everywhere, even after rounding to 8 bits. Where no picture in [0, 1] reduces to lr, as next to
+    single black pixels on white, the result is as close as the iterations get.
 
     Raises: ArgumentError for a scale outside 2 … 16 or sizes that do not fit together.
     """
     _check(hr, scale)
     if lr.shape != (hr.shape[0] // scale, hr.shape[1] // scale, hr.shape[2]):
-        raise ArgumentError(f"an HR picture of shape {hr.shape} does not belong to an LR one of {lr.shape} at {scale}×")
+        raise ArgumentError(f"an HR picture of shape {hr.shape} does not match an LR picture of {lr.shape} at {scale}×")
     hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
     # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the projection's dual problem.
     previous = z = np.zeros_like(lr)
@@ -83,7 +83,7 @@ def projected(hr: Floats, lr: Floats, scale: int, *, top: bool = True, bottom: b
 
 @dataclass
 class LrPsnr:
-    """PSNR between LR pictures and reductions of HR ones, gathered rows by rows; in float64."""
+    """PSNR between LR pictures and reductions of HR ones, accumulated row by row in float64."""
 
     squared_error: float = 0.0
     weights: float = 0.0
@@ -100,7 +100,7 @@ class LrPsnr:
 
     @property
     def db(self) -> float:
-        """−10·log10 of the mean squared error, in decibels; infinite without any error, NaN without any pixel."""
+        """−10·log10 of the mean squared error, in decibels; infinite without error, NaN without pixels."""
         if self.weights == 0:
             return math.nan
         if self.squared_error == 0:
@@ -141,7 +141,7 @@ class _Filter:
 
 
 def _filter(taps: NDArray[np.float64], *, takes: int, start: int) -> _Filter:
-    """taps: yields×length, what one step gives of the pixels from `start` on."""
+    """Make a filter. taps: yields×length, the weights in one step of the pixels from `start` on."""
     yields, length = taps.shape
     matrix = np.zeros((_BLOCK * yields, (_BLOCK - 1) * takes + length), np.float32)
     for n in range(_BLOCK):
@@ -150,7 +150,7 @@ def _filter(taps: NDArray[np.float64], *, takes: int, start: int) -> _Filter:
 
 
 def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
-    """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as it takes."""
+    """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as needed."""
     height = len(rows)
     if start >= 0 and start + count <= height:
         return rows[start : start + count]
@@ -189,7 +189,7 @@ def _pseudo_inverse(scale: int) -> _Filter:
 
 
 def _reduce(hr: Floats, scale: int) -> Floats:
-    return _reduction(scale).across(_reduction(scale).down(hr))  # rows first: what is left for the turning is small
+    return _reduction(scale).across(_reduction(scale).down(hr))  # rows first: little is left to transpose
 
 
 def _enlarge(lr: Floats, scale: int) -> Floats:
@@ -198,13 +198,13 @@ def _enlarge(lr: Floats, scale: int) -> Floats:
 
 def _check(hr: Floats, scale: int) -> None:
     if not 2 <= scale <= 16:
-        raise ArgumentError(f"the scale is {scale}; bicubic reduction is defined here for 2 … 16")
+        raise ArgumentError(f"the scale is {scale}; for bicubic reduction it must be from 2 to 16")
     if hr.ndim != 3 or not hr.size or hr.shape[0] % scale or hr.shape[1] % scale:
-        raise ArgumentError(f"an HR picture is sH×sW×C; its shape {hr.shape} is no multiple of the scale, {scale}")
+        raise ArgumentError(f"an HR picture's sides must be multiples of the scale, {scale}; its shape is {hr.shape}")
 
 
 def _forget(rows: Floats, count: int, *, top: bool, bottom: bool) -> None:
-    """Mark what depends on rows beyond a cut."""
+    """Set rows that depend on rows beyond a cut to NaN."""
     if not top:
         rows[:count] = np.nan
     if not bottom:

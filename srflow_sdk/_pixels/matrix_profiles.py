@@ -1,7 +1,7 @@
-"""ICC profiles that are a matrix and three curves (Adobe RGB, Display P3, ProPhoto, most cameras and screens), exactly.
+"""Exact ICC profiles of a matrix and three curves, as of Adobe RGB, Display P3, ProPhoto, most cameras and screens.
 
 libvips' engine resamples 16-bit transforms onto a grid of 33 levels, which loses up to 5/255 in shadows; nearly all RGB
-profiles are of this simple kind, and their formulas are short. Sections are those of ICC.1:2022, the specification.
+profiles are of this simple kind, and their formulas are short. Section numbers refer to ICC.1:2022, the specification.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from srflow_sdk._files import icc
 from srflow_sdk._pixels import Floats
 
 _TAG_TABLE = icc.HEADER_BYTES  # section 7.3
-_LOOKUP_TABLES = (b"A2B0", b"A2B1")  # profiles that have these mean them, and the matrix as an approximation
+_LOOKUP_TABLES = (b"A2B0", b"A2B1")  # in profiles that have these, the matrix is only an approximation
 _SINGULAR = 1e-5
 _MOST_SAMPLES = 65536
 _MOST_TAGS = 1000
@@ -28,10 +28,10 @@ _SRGB_TO_XYZ = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061
 
 class _Curve(Protocol):
     def linear(self, values: Floats) -> Floats:
-        """Light from values of the profile, both in [0, 1]."""
+        """Linear light from values of the profile, both in [0, 1]."""
 
     def values(self, linear: Floats) -> Floats:
-        """Values of the profile from light, both in [0, 1]."""
+        """Values of the profile from linear light, both in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MatrixProfile:
     to_linear_srgb: NDArray[np.floating[Any]] = field(repr=False)  # 3×3
 
     def to_srgb(self, values: Floats) -> Floats:
-        """From values of the profile to sRGB, float32 h×w×3 in [0, 1]."""
+        """sRGB from values of the profile, float32 h×w×3 in [0, 1]."""
         linear = np.stack([curve.linear(values[..., c]) for c, curve in enumerate(self.curves)], axis=-1)
         return _SRGB_CURVE.values(_times(linear, self.to_linear_srgb))
 
@@ -53,7 +53,7 @@ class MatrixProfile:
 
 
 def read_matrix_profile(icc_profile: bytes) -> MatrixProfile | None:
-    """The formulas of an RGB profile's bytes; None if it is damaged or of another kind."""
+    """Read the formulas of an RGB profile; None if it is damaged or of another kind."""
     try:
         tags = _tags(icc_profile)
         if icc_profile[16:24] != b"RGB XYZ " or any(name in tags for name in _LOOKUP_TABLES):
@@ -80,7 +80,7 @@ class _Parametric:
     f: float = 0.0
 
     def linear(self, values: Floats) -> Floats:
-        with np.errstate(over="ignore"):  # curves that nobody means may leave the range of float32; they are clipped
+        with np.errstate(over="ignore"):  # absurd curves may leave the range of float32; they are clipped
             power = np.power(np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g))
         line = values * np.float32(self.c) + np.float32(self.f)
         return _clipped(np.where(values >= self.d, power + np.float32(self.e), line))
@@ -96,7 +96,7 @@ class _Parametric:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """Linear light at evenly spaced values, straight lines between them."""
+    """Linear light at evenly spaced values, with straight lines between them."""
 
     samples: NDArray[np.float64] = field(repr=False)
 
@@ -112,7 +112,7 @@ _SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)  # 
 
 def _tags(icc_profile: bytes) -> dict[bytes, memoryview]:
     """Tag names and their data; data beyond the end are cut short."""
-    whole = memoryview(icc_profile)  # a thousand tags of the whole file take no memory
+    whole = memoryview(icc_profile)  # so that a thousand tags that each claim the whole file take no memory
     (count,) = struct.unpack_from(">I", icc_profile, _TAG_TABLE)
     tags = {}
     for n in range(min(count, _MOST_TAGS)):

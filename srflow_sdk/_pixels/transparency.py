@@ -1,4 +1,4 @@
-"""Transparent pixels: colours that nobody sees must not reach those that are seen, and alpha grows with the picture."""
+"""Transparent pixels: invisible colours must not affect visible ones, and alpha is enlarged with the picture."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ENLARGE_CONTEXT = 3
 
 
 def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
-    """Colours in which pixels near visible ones show nothing of what lies under full transparency.
+    """Replace the colours of fully transparent pixels near visible ones.
 
     colour: float32 H×W×C. alpha: H×W of any dtype; 0 is invisible. Invisible pixels within `reach` of a visible one
-    (a square of 2·reach + 1 around it) take the mean of their neighbours that have a colour, growing outwards by a
-    pixel at a time. All others keep theirs. Each pixel depends on those within `reach` alone, in a fixed order of
-    additions: a picture cut with that much context gives the same bits.
+    (a square of 2·reach + 1 around it) take the mean of their neighbours that have a colour, growing outwards one pixel
+    at a time. All others keep theirs. Each pixel depends only on those within `reach`, added in a fixed order: a crop
+    with that much context gives the same bits.
 
-    Gives `colour` itself where nothing changes.
+    Returns `colour` itself if nothing changes.
     """
     visible = alpha > 0
     if visible.all() or not visible.any():

@@ -1,1 +1,1 @@
-"""Of the operating system: files that appear whole, locks, hashes. Under everything else; imports nothing of ours."""
+"""Operating system helpers: atomic file writes, locks, hashes. Imports nothing else from the SDK."""

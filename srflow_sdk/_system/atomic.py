@@ -1,7 +1,7 @@
-"""Files that appear whole: written under a hidden name beside the target, flushed to the disk, then renamed.
+"""Atomic file writes: under a hidden name beside the target, flushed to the disk, then renamed.
 
-At any moment, and after a crash at any moment, a reader finds the old content or the new. A part, which is what the
-hidden file is called, is locked while it is written, so that what a killed process left is known from what is in work.
+At any moment, even after a crash, a reader finds the old content or the new. The hidden file, called a part, is locked
+while it is written, so that leftovers of a killed process can be told from files in progress.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
 
 def write_atomically(target: Path, content: bytes) -> None:
-    """Put this content into a file, new or not. Raises: OSError; then what was there is as it was, and no part stays.
+    """Write content to a file, new or not. Raises: OSError; then an old file is unchanged and no part remains.
 
-    Access rights are those of any new file of the process; they do not come from the file that is replaced.
+    Permissions are those of any new file of the process; they do not come from the file that is replaced.
     """
     part, descriptor = open_part(target)
     try:
@@ -30,20 +30,20 @@ def write_atomically(target: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-            if locks.LOCKS_EXIST:  # while it is locked, or another process might take it for stale
+            if locks.LOCKS_EXIST:  # while it is locked, or another process might think it stale
                 part.replace(target)
-        if not locks.LOCKS_EXIST:  # Windows renames no open file
+        if not locks.LOCKS_EXIST:  # Windows cannot rename an open file
             part.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    with contextlib.suppress(OSError):  # not all systems can; the file is there
+    with contextlib.suppress(OSError):  # not all systems can; the file is in place
         sync_directory(target.parent)
 
 
 def open_part(target: Path) -> tuple[Path, int]:
-    """Create the file that becomes `target` when it is complete: its path, and a descriptor to write and read it.
+    """Create the file that becomes `target` when complete; returns its path and a descriptor to write and read it.
 
     The name is `.{target.name}.{8 hex}.part`; a name too long for that is shortened. Raises: OSError.
     """
@@ -58,7 +58,7 @@ def open_part(target: Path) -> tuple[Path, int]:
 
 
 def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
-    """Delete what a killed process left of earlier attempts to write these; files being written are let alone."""
+    """Delete what killed processes left of earlier attempts to write these; files being written are left alone."""
     stems: dict[Path, set[str]] = {}
     for target in map(Path, targets):
         stems.setdefault(target.parent, set()).add(_stem(target))
@@ -67,12 +67,12 @@ def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
 
 
 def remove_all_stale_parts(folder: Path) -> None:
-    """The same of everything that was to be written into a folder, which is ours alone."""
+    """Do the same for every target in a folder, which must be the SDK's alone."""
     _remove_stale(folder, None)
 
 
 def sync_directory(folder: Path) -> None:
-    """Flush a folder to the disk, so that new names in it survive a power cut. Raises: OSError where that fails."""
+    """Flush a folder to the disk, so that new names in it survive a power cut. Raises: OSError if that fails."""
     if os.name == "nt":  # directories cannot be opened there
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -104,7 +104,7 @@ def _remove_if_unlocked(part: Path) -> None:
 
 
 def _stem(target: Path) -> str:
-    """What the names of a target's parts begin with."""
+    """The beginning of the names of a target's parts."""
     name = os.fsencode(target.name)
     room = _MAX_NAME_BYTES - len("..12345678.part")
     if len(name) <= room:

@@ -8,13 +8,13 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCKS_EXIST = fcntl is not None
-"""Whether this system has them. Windows has none, and does not delete files that are open."""
+"""Whether this system has such locks. Windows has none, but does not delete files that are open."""
 
 
 def try_lock(descriptor: int) -> bool:
-    """Whether what is open here could be locked now, until the process or its last descriptor of it ends.
+    """Try to lock an open file or folder until the process ends or closes it; returns whether that worked.
 
-    A lock rather than a process id in the name: ids are used again, and mean nothing in another container.
+    A lock rather than a process id in the name, because ids are reused and mean nothing in another container.
     """
     if fcntl is None:
         return False

@@ -23,33 +23,33 @@ _log = logging.getLogger(__name__)
 
 
 def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None = None) -> Backend:
-    """An active backend for a bundle; the caller deactivates it.
+    """Open an active backend for a bundle; the caller deactivates it.
 
     device: "cpu"; "cuda"; "tensorrt", which runs the bundle's own engines, or its graphs through ONNX Runtime's
     TensorRT provider if it has none; a plug-in provider of ONNX Runtime: "rtx" (TensorRT-RTX), "webgpu" or "openvino";
-    or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU, OpenVINO (those three on
-    a GPU alone), the CPU. What is offered and does not start is passed over with a warning.
+    or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU, OpenVINO (the last three
+    only on a GPU), the CPU. Devices that are offered but do not start are skipped with a warning.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
     Raises: ArgumentError for unknown devices or threads, DeviceError if the device cannot be used, BundleError if the
     graphs cannot be loaded.
     """
     if device not in get_args(Device):
-        raise ArgumentError(f"device is {device!r}; it is one of {', '.join(get_args(Device))}")
+        raise ArgumentError(f"device is {device!r}; it must be one of {', '.join(get_args(Device))}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
-        raise ArgumentError(f"threads is {threads!r}; it is a whole number from 1, or None")
+        raise ArgumentError(f"threads is {threads!r}; it must be a whole number, at least 1, or None")
     if device != "auto":
         return _opened(bundle, device, threads=threads)
     for candidate in _offered(bundle):
         try:
             return _opened(bundle, candidate, threads=threads)
-        except (DeviceError, BundleError) as error:  # engines may be damaged where the graphs are not
+        except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _warn(candidate, error)
     return _opened(bundle, "cpu", threads=threads)
 
 
 def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
-    """Devices in the order of "auto", as far as can be told without starting them; the CPU is not among them."""
+    """Devices in the order of "auto", as far as can be told without starting them; without the CPU."""
     if bundle.manifest.engines:
         from srflow_sdk.backends._tensorrt import tensorrt_offered
 
@@ -60,8 +60,8 @@ def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
     for name in get_args(PluginDevice):
         plugin = PLUGINS[name]
         try:
-            # Not on the CPU: there OpenVINO was slower in float32 than ONNX Runtime's own kernels, and WebGPU has
-            # nothing but a renderer for tests.
+            # Not on the CPU: there OpenVINO was slower in float32 than ONNX Runtime's own kernels, and WebGPU only has
+            # a renderer for tests.
             if plugin.installed and (name != "rtx" or find_gpu() is not None) and has_gpu(plugin):
                 yield name
         except DeviceError as error:
@@ -69,7 +69,7 @@ def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
 
 
 def _warn(device: str, error: SRFlowError) -> None:
-    _log.warning("going on without %s: %s", device, error)
+    _log.warning("continuing without %s: %s", device, error)
 
 
 def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backend:
@@ -86,7 +86,7 @@ def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backen
 
 
 def _activated(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> tuple[Backend, str]:
-    """A running backend, and what to do where it does not do what it should."""
+    """A running backend, and the fix to suggest if it does not work as it should."""
     if device == "tensorrt" and bundle.manifest.engines:
         from srflow_sdk._engine_commands import first_command
         from srflow_sdk.backends._tensorrt import TensorRTBackend
@@ -101,11 +101,11 @@ def _activated(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> tup
     except DeviceError as error:
         if device == "tensorrt":
             raise DeviceError(
-                f"{bundle.path} holds no TensorRT engines, and its graphs cannot be run: {error}"
+                f"{bundle.path} has no TensorRT engines, and its graphs cannot be run: {error}"
             ) from error
         if device == "rtx" and any(record.runtime == "tensorrt_rtx" for record in bundle.manifest.engines):
             raise DeviceError(
-                f'{error}; the engines in {bundle.path} need no ONNX Runtime: device="tensorrt" runs them'
+                f'{error}; the engines in {bundle.path} do not need ONNX Runtime: use device="tensorrt"'
             ) from error
         raise
     return backend, backend.fix

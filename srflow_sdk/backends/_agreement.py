@@ -1,4 +1,4 @@
-"""Whether a backend computes the same picture as the CPU: asked once, of providers that are known to err."""
+"""Whether a backend computes the same picture as the CPU: checked once, for providers that are known to err."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def takes_test_image(backend: Backend, manifest: Manifest) -> bool:
 def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float:
     """PSNR in dB between the pictures of two active backends: the same small image, latents and temperature.
 
-    Infinite if they are equal, or if the network itself gives values that are not finite; -inf if only the first does.
+    Infinite if they are equal, or if the reference gives non-finite values; -inf if only the first backend does.
     """
     side = padded_size(MIN_TILE, manifest.size_multiple)
     y, x = np.mgrid[:side, :side].astype(np.float32)
@@ -45,10 +45,10 @@ def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float
 
 
 def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, fix: str) -> None:
-    """Raises: DeviceError, ending in the fix, if an active backend gives another picture than an active reference."""
+    """Raises: DeviceError, ending in the fix, if an active backend's picture differs from an active reference's."""
     found = agreement(backend, reference, manifest)
     if found < LEAST_DB:
         raise DeviceError(
-            f"{backend.device} computes another picture than {reference.device} ({found:.0f} dB, where rounding leaves "
-            f"{LEAST_DB:.0f} at least), so it is not used; {fix}"
+            f"{backend.device} computes a different picture from {reference.device} ({found:.0f} dB, where rounding "
+            f"leaves at least {LEAST_DB:.0f}), so it is not used; {fix}"
         )

@@ -38,12 +38,12 @@ class Backend(ABC):
 
     @property
     def device(self) -> str:
-        """Where it runs, for people and reports, such as "cpu" or "cuda"."""
+        """The device's name for people and reports, such as "cpu" or "cuda"."""
         return type(self).__name__
 
     @property
     def gpu(self) -> int | None:
-        """The GPU whose memory it takes, by its number among those that CUDA shows; None: it takes main memory."""
+        """The GPU whose memory it uses, by its number among those that CUDA shows; None: it uses main memory."""
         return None
 
     @property
@@ -108,10 +108,10 @@ class Backend(ABC):
 
     @abstractmethod
     def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
-        """See :meth:`encode`."""
+        """Do the work of :meth:`encode`."""
 
     @abstractmethod
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
-        """See :meth:`sample`."""
+        """Do the work of :meth:`sample`."""

@@ -1,4 +1,4 @@
-"""The input and output tensors of a deserialised TensorRT or TensorRT-RTX engine, and whether they are those wanted.
+"""The input and output tensors of a deserialised TensorRT or TensorRT-RTX engine, and whether they are as expected.
 
 Works on the library's own objects without importing it.
 """
@@ -26,7 +26,7 @@ _TYPES = {
 
 
 def type_name(dtype: Any) -> str:
-    """A `trt.DataType` as numpy says it: "float32", "float16", "bfloat16", "int32" …; others in small letters."""
+    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in lower case."""
     return _TYPES.get(dtype.name, str(dtype.name).lower())
 
 
@@ -53,7 +53,7 @@ def check_engine(engine: Any, *, inputs: Mapping[str, str], outputs: Mapping[str
 
 
 def differences(kind: str, actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    """In words, where the types of tensors differ from what is expected; kind: "input" or "output"."""
+    """Say in words where the types of tensors differ from what is expected. kind: "input" or "output"."""
     faults = [f"{kind} {name} is missing" for name in expected if name not in actual]
     faults += [f"it has an unknown {kind} {name}" for name in actual if name not in expected]
     faults += [

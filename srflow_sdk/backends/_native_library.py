@@ -1,4 +1,4 @@
-"""The native library, `libsrflow_ort`: where it is found, and whether it fits. It is an acceleration, never needed.
+"""The native library, `libsrflow_ort`: where it is, and whether it fits. It only accelerates and is never needed.
 
 A bundle that was exported with --plugins has the flow's operations as nodes of its own domain, each with a function in
 standard operators. ONNX Runtime runs the library's kernels for them, or, without the library, the functions.
@@ -17,18 +17,18 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import DeviceError
 
 VARIABLE = "SRFLOW_NATIVE_LIBRARY"
-"""Environment variable that names the library; empty: do without, also where one lies beside the package."""
+"""Environment variable that names the library; if empty, none is used, even if one lies beside the package."""
 
 _log = logging.getLogger(__name__)
-_FIX = f"build it again (docs/native.md), or run without it: {VARIABLE}="
+_FIX = f"build it again (docs/native.md), or set {VARIABLE}= to run without it"
 _FILES = {"darwin": "libsrflow_ort.dylib"}
 _BESIDE = Path(__file__).resolve().parent.parent / "native"
 
 
 def find_native_library() -> Path | None:
-    """The library's file: what :data:`VARIABLE` names, else the one in the package's folder `native/`, else None.
+    """The library's file: the one :data:`VARIABLE` names, or else the one in the package's folder `native/`, or None.
 
-    Raises: DeviceError if the variable names no file.
+    Raises: DeviceError if the variable names a file that does not exist.
     """
     named = os.environ.get(VARIABLE)
     if named is None:
@@ -39,14 +39,14 @@ def find_native_library() -> Path | None:
     path = Path(named).absolute()
     if not path.is_file():
         raise DeviceError(
-            f"{VARIABLE} names {named}, and there is no such file; build the library (docs/native.md), or unset the "
+            f"{VARIABLE} names {named}, but there is no such file; build the library (docs/native.md), or unset the "
             "variable: the network runs without it"
         )
     return path
 
 
 def register(options: Any, path: Path) -> None:
-    """Give ONNX Runtime's SessionOptions the library's kernels. Raises: DeviceError if they cannot be used."""
+    """Register the library's kernels in ONNX Runtime's SessionOptions. Raises: DeviceError if that fails."""
     check_native_library(path, version=__version__)
     try:
         options.register_custom_ops_library(str(path))
@@ -61,15 +61,15 @@ def check_native_library(path: Path, *, version: str) -> None:
         built_for = ctypes.CDLL(str(path)).srflow_version
     except (OSError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise DeviceError(f"{path} is not a library that can be used: {reason}; {_FIX}") from error
+        raise DeviceError(f"{path} is not a usable library: {reason}; {_FIX}") from error
     built_for.restype = ctypes.c_char_p
     found = bytes(built_for()).decode(errors="replace")
     if found != version:
-        raise DeviceError(f"{path} is of srflow-sdk {found}, and this is {version}; {_FIX}")
+        raise DeviceError(f"{path} is from srflow-sdk {found}, but this is {version}; {_FIX}")
 
 
 def runs_on_cuda(path: Path) -> bool:
-    """Whether the library has kernels for CUDA; without them its nodes would run on the CPU, amid the GPU's."""
+    """Whether the library has kernels for CUDA; without them its nodes would run on the CPU, between the GPU's."""
     try:
         return hasattr(ctypes.CDLL(str(path)), "srflow_standard_normal_cuda")
     except OSError:  # register says what is wrong with it

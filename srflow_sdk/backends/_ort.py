@@ -59,10 +59,10 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    device: "cpu"; "cuda", or "tensorrt" in front of it, for the first GPU; or a plug-in provider's name. threads: CPU
-    threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per physical core).
+    device: "cpu"; "cuda", or "tensorrt" with CUDA behind it, on the first GPU; or a plug-in provider's name. threads:
+    CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per physical core).
     graphs: the encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
-    float32 ones where it has no convolution in bfloat16.
+    float32 ones if it has no bfloat16 convolution.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def fix(self) -> str:
-        """What to do where the device does not do what it should."""
+        """What to suggest if the device does not work as it should."""
         return self._provider.fix
 
     def activate_impl(self) -> None:
@@ -138,7 +138,7 @@ class OnnxRuntimeBackend(Backend):
     def _run(self, session: Any, binding: Any, what: str) -> None:
         options = None
         if self._scarce:
-            # The arenas keep what they once took, and leave nothing for anyone else when memory is short.
+            # The arenas keep what they once took, and leave nothing for others when memory is short.
             options = onnxruntime().RunOptions()
             arena = "gpu:0" if self._provider.memory == "cuda" else "cpu:0"
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
@@ -158,8 +158,8 @@ class OnnxRuntimeBackend(Backend):
         options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
         # More threads than cores only wait for each other, and each costs memory.
         options.intra_op_num_threads = min(self._threads, os.cpu_count() or 1) if self._threads else 0
-        # Threads that spin between operators take the processor from the other session and from the app: with another
-        # load on the machine, spinning made a call 1.3 to 1.4 times slower.
+        # Threads that spin between operators take the processor from the other session and from the app: under another
+        # load, spinning made a call 1.3 to 1.4 times slower.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         # Memory plans are kept per input shape, and tiles come in several: the full-size ×4 network took 0.7 GB more
@@ -182,14 +182,14 @@ class OnnxRuntimeBackend(Backend):
         return session
 
     def _register_native_library(self, options: Any) -> None:
-        """Kernels for the bundle's own nodes; without them, ONNX Runtime runs what the nodes stand for."""
+        """Register kernels for the bundle's own nodes; without them ONNX Runtime runs the nodes' functions."""
         if not self._bundle.manifest.plugins or self.device not in ("cpu", "cuda"):
             return
         library = find_native_library()
         if library is None:
             return
         if self.device == "cuda" and not runs_on_cuda(library):
-            _log.warning("%s has no kernels for CUDA: going on without it", library)
+            _log.warning("%s has no kernels for CUDA: continuing without it", library)
             return
         register(options, library)
 
@@ -211,17 +211,17 @@ def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Prov
 
 
 def _check_runs_there(session: Any, provider: Provider, name: str) -> None:
-    """ONNX Runtime makes a session without a provider that does not start, or that takes no node, and says nothing."""
+    """Check what ONNX Runtime does not report: that the provider started, and that it runs some of the nodes."""
     if provider.provider not in session.get_providers():
         raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {provider.fix}")
     try:
         taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
-    except (AttributeError, RuntimeError):  # an ONNX Runtime that does not record it
+    except (AttributeError, RuntimeError):  # this ONNX Runtime does not record it
         return
     if provider.provider not in taken:
         raise DeviceError(
             f"{provider.title} runs no part of {name} (ONNX Runtime gave all of it to "
-            f"{', '.join(sorted(taken)) or 'nobody'}); {provider.fix}"
+            f"{', '.join(sorted(taken)) or 'none'}); {provider.fix}"
         )
 
 
@@ -233,7 +233,7 @@ def _still_open(session: Any) -> Any:
 
 
 def _check_graphs(bundle: Bundle, encoder: Any, sampler: Any) -> None:
-    """The two graphs must fit together and the manifest."""
+    """Check that the two graphs fit each other and the manifest."""
     wanted = {output.name for output in encoder.get_outputs()} | {"tau"}
     wanted |= {f"noise_level{entry.level}" for entry in bundle.manifest.latent_levels}
     found = {value.name for value in sampler.get_inputs()}

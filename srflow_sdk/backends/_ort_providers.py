@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: how sessions are made that run on the CPU, through CUDA and through TensorRT."""
+"""ONNX Runtime's execution providers: how to make sessions that run on the CPU, through CUDA or through TensorRT."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 class Provider(ABC):
     """What runs a bundle's graphs in ONNX Runtime. :meth:`prepare` comes first, then :meth:`configure` for each graph.
 
-    device: our name. provider: ONNX Runtime's. title: for people. fix: what to do where it does not start.
-    memory: ONNX Runtime's name of the memory where the encoder's outputs stay. gpu: as :attr:`Backend.gpu`.
+    device: the SDK's name. provider: ONNX Runtime's name. title: name for people. fix: what to do if it does not start.
+    memory: ONNX Runtime's name for the memory where the encoder's outputs stay. gpu: as :attr:`Backend.gpu`.
     limits: as :attr:`Backend.window_limits`. one_at_a_time: held during runs, by providers that need it.
     """
 
@@ -47,14 +47,14 @@ class Provider(ABC):
     one_at_a_time: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     def prepare(self) -> None:
-        """Load what it needs. Raises: DeviceError, with the fix, if that cannot be had."""
+        """Load what it needs. Raises: DeviceError, with the fix, if that is not available."""
         onnxruntime()
 
     @abstractmethod
     def configure(self, options: Any, graph: str) -> list[Any] | None:
         """The providers of a session, the first choice first; None if they were set in the SessionOptions.
 
-        graph: its file in the bundle.
+        graph: the graph's file in the bundle.
         """
 
 
@@ -71,14 +71,14 @@ class CpuProvider(Provider):
 
 
 class CudaProvider(Provider):
-    """CUDA, and the CPU for what it has no kernel for."""
+    """CUDA, and the CPU for operators without a CUDA kernel."""
 
     device = "cuda"
     provider = CUDA
     title = "CUDA"
     fix = (
         "install the GPU build in place of the CPU one (pip uninstall onnxruntime; pip install onnxruntime-gpu), check "
-        'the NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
+        'the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for details'
     )
     memory = "cuda"
     gpu = 0
@@ -107,7 +107,7 @@ class TensorRTProvider(Provider):
 
     def __init__(self, bundle: Bundle) -> None:
         command = first_command(bundle, runtime="tensorrt", compute_capability=None)
-        self.fix = f'use device="cuda", or build engines: {command}; srflow-doctor says more'
+        self.fix = f'use device="cuda", or build engines: {command}; run srflow-doctor for details'
         self._bundle = bundle
         self._cache: Path | None = None
         self.limits = self._profile = bundle.manifest.default_profile
@@ -116,8 +116,8 @@ class TensorRTProvider(Provider):
         precision = self._bundle.manifest.precision
         if precision != "fp32":
             raise DeviceError(
-                f"{self.title} builds no strongly typed engines, so it would not keep the types of a bundle of "
-                f"{precision}; {self.fix}"
+                f"{self.title} does not build strongly typed engines, so it would not keep the types of this bundle "
+                f"({precision}); {self.fix}"
             )
         ort = onnxruntime()
         if TENSORRT not in ort.get_available_providers():
@@ -142,18 +142,18 @@ class TensorRTProvider(Provider):
 
 
 def onnxruntime() -> Any:
-    """The module. What is left of it after one of two builds was uninstalled imports, but is empty."""
+    """Import ONNX Runtime. What is left of it after one of two builds was uninstalled still imports, but is empty."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise DeviceError(f"ONNX Runtime cannot be imported: {one_line(error)}; srflow-doctor says the fix") from error
+        raise DeviceError(f"ONNX Runtime cannot be imported: {one_line(error)}; srflow-doctor shows the fix") from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        raise DeviceError("ONNX Runtime is broken: the module is there, its files are not; srflow-doctor says the fix")
+        raise DeviceError("ONNX Runtime is broken: the module exists, its files do not; srflow-doctor shows the fix")
     return onnxruntime
 
 
 def cuda_offered() -> bool:
-    """Whether the installed ONNX Runtime was built with CUDA; whether a GPU is there only a session can tell."""
+    """Whether the installed ONNX Runtime was built with CUDA; only a session can tell whether there is a GPU."""
     return CUDA in onnxruntime().get_available_providers()
 
 
@@ -161,21 +161,21 @@ def preload_cuda() -> None:
     """Load CUDA's libraries from their pip packages, if that is how they are installed."""
     ort = onnxruntime()
     if hasattr(ort, "preload_dlls"):
-        # It prints what it does not find, which matters only if the session then fails, and that says so itself.
+        # It prints what it does not find, which matters only if the session then fails, and its error says so itself.
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()
 
 
 def tensorrt_library_version() -> str:
-    """Load the TensorRT that the installed ONNX Runtime was linked against; its version, such as "10.15.1".
+    """Load the TensorRT that ONNX Runtime was linked against and return its version, such as "10.15.1".
 
-    Raises: DeviceError if it is not installed, which names the major version that is needed.
+    Raises: DeviceError, with the major version needed, if it is not installed.
     """
     folder = Path(str(onnxruntime().__file__)).parent / "capi"
     linked = b"".join(path.read_bytes() for path in folder.glob("*onnxruntime_providers_tensorrt.*"))
     found = re.search(rb"nvinfer(?:\.so\.|_)(\d+)", linked)
     major = int(found[1]) if found else 10
-    # Its Python package, where there is one, loads the libraries that came with it.
+    # Its Python package, if there is one, loads the libraries that came with it.
     with contextlib.suppress(ImportError, OSError):
         importlib.import_module("tensorrt")
     name = f"nvinfer_{major}.dll" if sys.platform == "win32" else f"libnvinfer.so.{major}"
@@ -184,7 +184,7 @@ def tensorrt_library_version() -> str:
     except (OSError, AttributeError) as error:
         raise DeviceError(
             f"the installed ONNX Runtime needs TensorRT {major}, which cannot be loaded ({one_line(error)}): "
-            f'pip install "tensorrt=={major}.*", or use device="cuda"; srflow-doctor says more'
+            f'pip install "tensorrt=={major}.*", or use device="cuda"; run srflow-doctor for details'
         ) from error
     # 101501 is 10.15.1; before TensorRT 10 it was 8601 for 8.6.1.
     step = 10_000 if number >= 100_000 else 1_000
@@ -192,7 +192,7 @@ def tensorrt_library_version() -> str:
 
 
 def one_line(error: object) -> str:
-    """What an exception says, for the end of a message of ours."""
+    """An exception's text in one line, for the end of an error message."""
     return " ".join(str(error).split())[:300]
 
 

@@ -1,7 +1,7 @@
-"""ONNX Runtime's plug-in providers: packages of their own, found, registered once and chosen a device from.
+"""ONNX Runtime's plug-in providers, which are separate packages: finds and registers them, and chooses a device.
 
-Each package `onnxruntime_ep_*` has a function that says where its library lies. ONNX Runtime loads the library, and
-the library says which of the machine's devices it runs on.
+Each package `onnxruntime_ep_*` has a function that says where its library is. ONNX Runtime loads the library, and the
+library says which of the machine's devices it runs on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _OLDEST_RUNTIME = (1, 24)  # what the oldest of these packages asks for
 class Plugin:
     """A plug-in provider.
 
-    provider: ONNX Runtime's name of it. module: what is imported. distributions: pip's names, the one to install first.
-    needs: the hardware and drivers that it wants. memory: as :attr:`Provider.memory`.
+    provider: ONNX Runtime's name for it. module: what to import. distributions: pip's names, the one to install first.
+    needs: the hardware and drivers that it requires. memory: as :attr:`Provider.memory`.
     """
 
     device: PluginDevice
@@ -49,13 +49,13 @@ class Plugin:
         """Whether its package is there. Nothing is imported."""
         try:
             return importlib.util.find_spec(self.module) is not None
-        except ValueError:  # a module without a spec, put there by somebody
+        except ValueError:  # a module without a spec, put there by other code
             return False
 
     @property
     def version(self) -> str:
         """The installed package's version, "" if pip does not know it."""
-        from importlib import metadata  # here: most machines have none of these packages, and it takes time
+        from importlib import metadata  # imported here: most machines have none of these packages, and it takes time
 
         for name in self.distributions:
             with contextlib.suppress(metadata.PackageNotFoundError):
@@ -106,8 +106,8 @@ _webgpu_runs = threading.Lock()
 def find_devices(plugin: Plugin) -> list[Any]:
     """The OrtEpDevices that the provider can run the network on, the best first. Its library is loaded.
 
-    Neural processors are left out, because they compute in half precision, whatever the graph says, and so are devices
-    that are only compiled for.
+    Neural processors are left out, because they compute in half precision whatever the graph says; so are devices that
+    are only compiled for.
 
     Raises: DeviceError if the package is not installed or its library cannot be loaded.
     """
@@ -138,9 +138,9 @@ def described(device: Any) -> str:
 
 
 class PluginProvider(Provider):
-    """The best device of a plug-in provider, and the CPU for what it has no kernel for.
+    """The best device of a plug-in provider, and the CPU for operators that it has no kernel for.
 
-    model_sha256: what the cache is kept apart by. threads: CPU threads for providers that compute on the CPU; None
+    model_sha256: keeps the models' caches apart. threads: CPU threads for providers that compute on the CPU; None
     leaves the choice to them.
     """
 
@@ -163,7 +163,7 @@ class PluginProvider(Provider):
     def prepare(self) -> None:
         found = find_devices(self.plugin)
         if not found:
-            raise DeviceError(f"{self.title} offers no device on this machine; {self.fix}; srflow-doctor says more")
+            raise DeviceError(f"{self.title} offers no device here; {self.fix}; run srflow-doctor for details")
         self._chosen = found[0]
 
     def configure(self, options: Any, graph: str) -> None:
@@ -181,7 +181,7 @@ class PluginProvider(Provider):
 
     def _openvino_settings(self) -> dict[str, str]:
         kind = str(self._chosen.ep_metadata.get("ov_device", "CPU")).partition(".")[0]
-        # Unless told, OpenVINO computes in bfloat16 or half precision wherever that is faster: on a processor with
+        # By default OpenVINO computes in bfloat16 or half precision wherever that is faster: on a processor with
         # AVX512-BF16 the picture was 54 dB from float32's, and far from it where values are large.
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if kind == "CPU" and self._threads:
@@ -204,13 +204,13 @@ def _register(plugin: Plugin) -> None:
             return
         if not plugin.installed:
             raise DeviceError(
-                f"{plugin.title} is not installed: {plugin.fix}. It needs {plugin.needs}; srflow-doctor says more"
+                f"{plugin.title} is not installed: {plugin.fix}. It needs {plugin.needs}; run srflow-doctor for details"
             )
         ort = onnxruntime()
         oldest = ".".join(map(str, _OLDEST_RUNTIME))
         if tuple(int(part) for part in ort.__version__.split(".")[:2]) < _OLDEST_RUNTIME:
             raise DeviceError(
-                f"{plugin.title} needs ONNX Runtime {oldest} or newer, and {ort.__version__} is installed: "
+                f"{plugin.title} needs ONNX Runtime {oldest} or newer, but {ort.__version__} is installed: "
                 f'pip install -U "onnxruntime>={oldest}"'
             )
         try:

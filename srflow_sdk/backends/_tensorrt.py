@@ -1,8 +1,8 @@
 """TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch.
 
-Threads share the engines. Every call takes a lane for itself, with a stream and execution contexts of its own, and
-waits for its work before it gives the lane back. So memory can be used again as soon as a call has ended, and
-conditioning that one thread made serves any other.
+Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts, and waits for its
+work before it gives the lane back. So memory can be reused as soon as a call has ended, and conditioning that one
+thread made can be used by any other.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class TensorRTConditioning(Conditioning):
 
 
 class TensorRTBackend(Backend):
-    """The first of a bundle's engines that this machine can run.
+    """Runs the first of a bundle's engines that this machine can run.
 
     runtime: take only engines of this library; None takes any. gpu: the GPU's number among those that CUDA shows this
-    process. Which sizes of LR images it takes says :attr:`window_limits`; batches are computed image by image.
+    process. :attr:`window_limits` says which sizes of LR images it takes; batches are computed image by image.
     """
 
     def __init__(self, bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu: int = 0) -> None:
@@ -81,7 +81,7 @@ class TensorRTBackend(Backend):
 
     @property
     def device(self) -> str:
-        """The library: "tensorrt", or "tensorrt_rtx" where the engines in use are of that."""
+        """The library: "tensorrt", or "tensorrt_rtx" if that built the engines in use."""
         session = self._session
         return session.selection.record.runtime if session else self._runtime or "tensorrt"
 
@@ -99,7 +99,7 @@ class TensorRTBackend(Backend):
         record, here = selection.record, selection.gpu.name
         cuda = CudaGpu.open(self._gpu)
         if record.gpu and record.gpu != here:
-            _log.warning("the engines were chosen on %s; on this %s others may be faster", record.gpu, here)
+            _log.warning("the engines were tuned on %s; on this %s others may be faster", record.gpu, here)
         self._session = _Session(self._bundle, selection, cuda)
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         release = weakref.finalize(self, self._session.close)
@@ -131,7 +131,7 @@ class TensorRTBackend(Backend):
         if not isinstance(conditioning, TensorRTConditioning):
             raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
         if any(image.memory is not session.memory for image in conditioning.images):
-            raise DeviceError("the conditioning is of another backend, or of before this one was closed; encode again")
+            raise DeviceError("the conditioning is from another backend, or older than this activation; encode again")
         batch = {f"noise_level{level}": np.ascontiguousarray(array, np.float32) for level, array in noise.items()}
         count = len(next(iter(batch.values())))
         if len(conditioning.images) not in (1, count):
@@ -177,7 +177,7 @@ class _Session:
         self._closed = False
 
     def encode(self, lr: NDArray[np.float32], what: str) -> _EncodedImage:
-        """Condition on float32 1×3×h×w."""
+        """Encode one image, float32 1×3×h×w."""
 
         def work(lane: GpuLane) -> _EncodedImage:
             with lane.binding(self._encoder, {"lr": lr.shape}) as binding:
@@ -215,7 +215,7 @@ class _Session:
                 try:
                     return work(lane)
                 except OutOfMemoryError:
-                    pass  # and again outside of the handler: the error's traceback keeps memory alive
+                    pass  # try again outside the handler: the error's traceback keeps memory alive
                 # Other lanes' and earlier sizes' memory may be what is missing.
                 self._clear(lane)
                 try:
@@ -234,7 +234,7 @@ class _Session:
             with self._lock:
                 _still_open(None if self._closed else self)
                 self._busy += 1
-                # The one that was used last: an only thread always gets the same, with its graphs.
+                # The one that was used last: a single thread always gets the same one, with its graphs.
                 lane = self._idle.pop() if self._idle else None
             try:
                 if lane is None:
@@ -250,7 +250,7 @@ class _Session:
                     self._dispose()
 
     def _clear(self, lane: GpuLane) -> None:
-        """Free what the lane and the idle ones hold, and what nobody uses."""
+        """Free what the lane and the idle ones hold, and unused blocks."""
         with self._lock:
             idle, self._idle = self._idle, []
         for one in (lane, *idle):
@@ -267,12 +267,12 @@ class _Session:
                     lane.close()
                 self.memory.close()
         except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
-            _log.warning("memory of the GPU could not be released: %s", error)
+            _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()
 
 
 def _check_pair(bundle: Bundle, record: EngineRecord, encoder: Engine, sampler: Engine) -> None:
-    """The engines must fit the manifest, their record and each other."""
+    """Check that the engines fit the manifest, their record and each other."""
     dtype = _CONDITIONING_TYPES.get(record.precision, "float32")
     conditioning = dict.fromkeys(encoder.outputs, dtype)
     noise = {f"noise_level{entry.level}": "float32" for entry in bundle.manifest.latent_levels}
@@ -286,7 +286,7 @@ def _check_pair(bundle: Bundle, record: EngineRecord, encoder: Engine, sampler: 
     recorded = [record.profile.min, record.profile.opt, record.profile.max]
     if taken != recorded:
         raise BundleError(
-            f"{bundle.file(record.encoder)} takes LR images of {_sizes(taken)} at least, best and most, and not the "
+            f"{bundle.file(record.encoder)} takes LR images of {_sizes(taken)} (smallest, optimal, largest), not the "
             f"manifest's {_sizes(recorded)}; export the bundle again"
         )
 
@@ -298,5 +298,5 @@ def _still_open(session: _Session | None) -> _Session:
 
 
 def _sizes(sizes: Sequence[Shape]) -> str:
-    """(height, width) as people say it."""
+    """Sizes (height, width) for people, as width×height."""
     return ", ".join(f"{width}×{height}" for height, width in sizes)

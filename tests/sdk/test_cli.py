@@ -97,12 +97,12 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
     [
         (["-o", "big.png"], "Missing argument 'INPUT...'"),
         (["a.png"], "Missing option '-o'"),
-        (["a.png", "-o", ""], '-o "" names nothing'),
+        (["a.png", "-o", ""], "-o is empty"),
         (["a.png", "-o", "\x1b[31mbig.bmp"], "\N{REPLACEMENT CHARACTER}[31mbig.bmp"),
         (["a.png", "-o", "a.png"], "would overwrite the input"),
         (["a.png", "b.png", "-o", "big.png"], "there are 2 inputs"),
         (["a.png", "sub/a.jpg", "-o", "out"], "would both be written"),
-        (["a.png", "-o", "big.bmp"], "the ending says the format"),
+        (["a.png", "-o", "big.bmp"], "the ending of the name sets the format"),
         (["a.png", "-o", "big.png", "--tau", "nan"], "tau is nan"),
         (["a.png", "-o", "big.png", "--tau", "-1"], "tau is -1"),
         (["a.png", "-o", "big.png", "--samples", "0"], "--samples"),
@@ -110,8 +110,8 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "big.png", "--tile", "large"], "is not auto, none or a number"),
         (["a.png", "-o", "big.png", "--tile", "3"], "16"),
         (["a.png", "-o", "out", "--name", "{size}.png"], "{size} cannot be filled in"),
-        (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "needs {sample}"),
-        (["a.png", "-o", "big.png", "--name", "{stem}.png"], "a name already"),
+        (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "add {sample}"),
+        (["a.png", "-o", "big.png", "--name", "{stem}.png"], "both name the file"),
         ([".", "-o", "big.png"], "is a folder"),
         ([".", "-o", "."], "would"),
         (["a.png", "-o", "big.png", "--max-pixels", "many"], "is not a number of pixels"),
@@ -136,7 +136,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(run: Run) -> 
     Path("file").touch()
     result = run("a.png", "-o", "file/big.png")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: file ")
+    assert result.stderr.startswith("error: the directory file cannot be created")
     Path("dir.png").mkdir()
     assert run("a.png", "b.png", "-o", "a.png/").exit_code == 1
 
@@ -207,7 +207,10 @@ def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(run: Run, monkeypatch:
     assert result.exit_code == 1
     *errors, last = result.stderr.splitlines()
     assert errors[0] == "error: a.png: No space left on device"
-    assert last == "stopped, as the disk is full: 0 of 3 done; make room, and the same command with --resume goes on"
+    assert (
+        last
+        == "stopped because the disk is full: 0 of 3 done; free some space, then run the same command with --resume"
+    )
 
 
 def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
@@ -339,7 +342,7 @@ def test_a_picture_that_cannot_be_made_again_says_why(run: Run, change: dict[str
     [
         *((["--from-output", "big.png", "-o", "x.png", *option], option[0]) for option in _CONFLICTS),
         (["--from-output", "big.png", "-o", "big.png"], "would overwrite"),
-        (["a.png", "b.png", "--from-output", "big.png", "-o", "x.png"], "2 inputs"),
+        (["a.png", "b.png", "--from-output", "big.png", "-o", "x.png"], "name one input, not 2"),
     ],
 )
 def test_what_the_picture_says_cannot_be_chosen(run: Run, arguments: list[str], says: str) -> None:

@@ -184,7 +184,7 @@ def test_ctrl_c_leaves_whole_files_only_and_says_how_to_go_on(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "interrupted: 1 of 4 done; the same command with --resume goes on"
+    assert stderr.splitlines()[-1] == "interrupted: 1 of 4 done; run the same command with --resume to continue"
     assert "Traceback" not in stderr
     assert files("out") == ["a.png"]
     report = json.loads(Path("report.json").read_text())
@@ -207,7 +207,7 @@ def test_signals_that_ask_to_stop_leave_whole_files_only(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert stderr == "interrupted: 1 of 4 done; the same command with --resume goes on\n"
+    assert stderr == "interrupted: 1 of 4 done; run the same command with --resume to continue\n"
     assert files(photos.parent / "out") == ["a.png"]
 
 

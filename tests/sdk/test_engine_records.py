@@ -46,7 +46,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
         ({"precision": "bf16"}, "precision 'bf16'"),
         ({"runtime": "onnx"}, "runtime 'onnx'"),
         ({"checked": "maybe"}, "checked is 'maybe'"),
-        ({"compute_capabilities": ["89"]}, "'89' is no compute capability"),
+        ({"compute_capabilities": ["89"]}, "'89' is not a compute capability"),
     ],
 )
 def test_a_record_that_would_pass_a_check_unseen_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -187,7 +187,7 @@ def test_less_memory_makes_tiles_smaller_than_the_backends_best() -> None:
 
 def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the_fix() -> None:
     assert limited(None, 128, 160) is None
-    with pytest.raises(DeviceError, match=r"the image, 160×130, is more than the 160×128.*tile=112.*24x32,64x80,160"):
+    with pytest.raises(DeviceError, match=r"the image, 160×130, is larger than the 160×128.*tile=112.*24x32,64x80,160"):
         limited(None, 130, 160)
     assert limited(112, 999, 999) == 112
     with pytest.raises(
@@ -198,5 +198,5 @@ def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the
 
 
 def test_a_backend_that_takes_nothing_but_halo_is_refused() -> None:
-    with pytest.raises(DeviceError, match=r"all of it halo \(64 on every side\).*--shapes 24x32,64x80,272"):
+    with pytest.raises(DeviceError, match=r"the halo \(64 on every side\) fills all of it.*--shapes 24x32,64x80,272"):
         limited("auto", 999, 999, halo=64)

@@ -1,6 +1,6 @@
-"""One GPU through CUDA's runtime: what is asked of it, streams, copies and graphs, with typed errors.
+"""One GPU through CUDA's runtime: calls, streams, copies and graphs, with typed errors.
 
-The package cuda-bindings is the runtime; it is imported when a GPU is opened.
+The package cuda-bindings gives access to the runtime; it is imported when a GPU is opened.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
 class CudaGpu:
     """A GPU, by its number among those that CUDA shows this process. Make one with :meth:`open`.
 
-    Thread-safe. What a thread does on the GPU it does inside :meth:`current`.
+    Thread-safe. A thread must use the GPU inside :meth:`current`.
     """
 
     def __init__(self, runtime: Any, number: int) -> None:
@@ -31,13 +31,13 @@ class CudaGpu:
 
     @classmethod
     def open(cls, number: int = 0) -> CudaGpu:
-        """Raises: DeviceError without cuda-bindings, driver, or such a GPU; it says the fix."""
+        """Open a GPU. Raises: DeviceError, with the fix, without cuda-bindings, a driver or such a GPU."""
         try:
             runtime = importlib.import_module(_MODULE)
         except ImportError as error:
             raise DeviceError(f"engines need cuda-bindings ({error}): pip install cuda-bindings") from error
         gpu = cls(runtime, number)
-        fix = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; srflow-doctor says more'
+        fix = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for details'
         try:
             (count,) = gpu.call("cudaGetDeviceCount")
         except DeviceError as error:
@@ -48,7 +48,7 @@ class CudaGpu:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make it this thread's GPU for a while: the app's own choice is put back."""
+        """Make it this thread's GPU during the block; the app's own choice is restored afterwards."""
         (before,) = self.call("cudaGetDevice")
         self.call("cudaSetDevice", self.number)
         try:
@@ -58,19 +58,19 @@ class CudaGpu:
                 self.call("cudaSetDevice", before)
 
     def new_stream(self) -> Stream:
-        """A stream that does not wait for what others do on the default one."""
+        """Create a stream that does not wait for work on the default stream."""
         (handle,) = self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
         return Stream(self, self._runtime, handle)
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """A function of CUDA's runtime, and what it gives beside its status.
+        """Call a function of CUDA's runtime; returns what it gives besides its status.
 
         Raises: OutOfMemoryError if the status says so, DeviceError for any other failure.
         """
         status, *values = getattr(self._runtime, function)(*arguments)
         if int(status) == 0:
             return tuple(values)
-        # CUDA remembers the failure for whoever asks next: it must not be taken for one of TensorRT's.
+        # CUDA remembers the failure until the next query: cleared, so that it is not taken for one of TensorRT's.
         self._runtime.cudaGetLastError()
         _, text = self._runtime.cudaGetErrorString(status)
         reason = f"{function}: {text.decode(errors='replace')}"
@@ -78,7 +78,7 @@ class CudaGpu:
 
 
 class Stream:
-    """An order of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a time."""
+    """A queue of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a time."""
 
     def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any) -> None:
         self._call = gpu.call
@@ -87,23 +87,23 @@ class Stream:
 
     @property
     def handle(self) -> int:
-        """As TensorRT takes it."""
+        """The stream's handle, as TensorRT takes it."""
         return int(self._handle)
 
     def allocate(self, nbytes: int) -> int:
-        """The address of new memory, for any stream after :meth:`synchronize`. Raises: OutOfMemoryError."""
+        """Allocate memory; any stream can use the address after :meth:`synchronize`. Raises: OutOfMemoryError."""
         (address,) = self._call("cudaMallocAsync", nbytes, self._handle)
         return int(address)
 
     def free(self, address: int) -> None:
-        """Give memory back that no stream uses any more."""
+        """Free memory that no stream uses any more."""
         self._call("cudaFreeAsync", address, self._handle)
 
-    # Arrays are copied from and to ordinary memory: a pinned buffer between would cost one more copy on the host of the
-    # same few megabytes, because callers bring and keep their own arrays.
+    # Arrays are copied from and to ordinary memory: a pinned buffer in between would cost one more copy of the same few
+    # megabytes on the host, because callers own their arrays.
 
     def upload(self, array: NDArray[Any], address: int) -> None:
-        """Copy a contiguous array to the GPU; it stays as it is until :meth:`synchronize`."""
+        """Copy a contiguous array to the GPU; it must not change until :meth:`synchronize`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._handle)
 
@@ -119,7 +119,7 @@ class Stream:
         self._call("cudaStreamSynchronize", self._handle)
 
     def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
-        """What `enqueue` puts on the stream as a graph, instead of doing it. Raises: what it raises, DeviceError."""
+        """Capture what `enqueue` puts on the stream as a graph, without running it. Raises: its errors, DeviceError."""
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor spoils the capture.
         self._call(
             "cudaStreamBeginCapture", self._handle, self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -139,7 +139,7 @@ class Stream:
         return CudaGraph(self._call, handle)
 
     def launch(self, graph: CudaGraph) -> None:
-        """Do what was captured, once more."""
+        """Run the captured work."""
         self._call("cudaGraphLaunch", graph.handle, self._handle)
 
     def close(self) -> None:

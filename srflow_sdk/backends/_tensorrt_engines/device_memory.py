@@ -1,4 +1,4 @@
-"""Device memory in blocks that are used again, so that tiles of one size find their tensors at the same addresses."""
+"""Device memory in blocks that are reused, so that tiles of one size find their tensors at the same addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.errors import DeviceError
 
 ALIGNMENT = 256
-"""Bytes: every tensor and every workspace of TensorRT may start at a multiple of it."""
+"""In bytes: every tensor and workspace of TensorRT may start at a multiple of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,9 @@ class Block:
 
 
 class DeviceMemory:
-    """Blocks of a GPU's memory; thread-safe. Up to `kept` that nobody uses wait for who wants the same size.
+    """Blocks of a GPU's memory; thread-safe. Up to `kept` unused ones are kept for requests of the same size.
 
-    A block is given back when no stream uses it any more.
+    Give a block back only when no stream uses it any more.
     """
 
     def __init__(self, gpu: CudaGpu, *, kept: int) -> None:
@@ -40,7 +40,7 @@ class DeviceMemory:
         self._closed = False
 
     def take(self, nbytes: int) -> Block:
-        """A block of this size, with anything in it. Raises: OutOfMemoryError, DeviceError."""
+        """Get a block of this size, with undefined content. Raises: OutOfMemoryError, DeviceError."""
         with self._lock:
             self._sort()
             for block in self._spare:
@@ -50,12 +50,12 @@ class DeviceMemory:
             return self._allocated(nbytes)
 
     def give_back(self, block: Block) -> None:
-        """Take a block back. From any thread at any moment: Python calls it when it collects garbage."""
+        """Return a block. Works in any thread at any time, because Python calls it when it collects garbage."""
         if self._closed:
             return
         self._returned.append(block)
-        # Garbage may be collected inside `take`, or while a graph is captured, when nothing may be freed: whoever holds
-        # the lock sorts the block away.
+        # Garbage may be collected inside `take`, or while a graph is captured, when nothing may be freed: then the
+        # holder of the lock sorts the block.
         if self._lock.acquire(blocking=False):
             try:
                 with contextlib.suppress(DeviceError), self._gpu.current():
@@ -64,21 +64,21 @@ class DeviceMemory:
                 self._lock.release()
 
     def free(self, block: Block) -> None:
-        """Free a block at once: none of its size will be wanted."""
+        """Free a block at once, because no other of its size will be needed."""
         with self._lock:
             if not self._closed:
                 self._free(block)
                 self._stream.synchronize()
 
     def trim(self) -> None:
-        """Free what nobody uses."""
+        """Free all unused blocks."""
         with self._lock:
             self._sort()
             self._free_spare(keep=0)
 
     @contextlib.contextmanager
     def untouched(self) -> Iterator[None]:
-        """Nothing is allocated or freed meanwhile: a capture on this thread would fail."""
+        """Prevent allocating and freeing during the block: a capture on this thread would fail."""
         with self._lock:
             try:
                 yield
@@ -97,7 +97,7 @@ class DeviceMemory:
             self._stream.close()
 
     def _sort(self) -> None:
-        """Keep what came back, and free the oldest beyond the number to keep."""
+        """Keep the blocks that came back, and free the oldest beyond the number to keep."""
         while self._returned:
             block = self._returned.popleft()
             if not self._closed:

@@ -1,8 +1,7 @@
-"""Running one engine: shapes, addresses, activations, and a CUDA graph once the same is asked again and again.
+"""Runs one engine: shapes, addresses, activations, and a CUDA graph once the same work repeats.
 
-A graph is bound to the state of the execution context that it was captured from. So each size of tiles has a context of
-its own, of which a lane keeps a few, and they share one workspace for activations, which only one of them uses at a
-time.
+A graph is bound to the state of the execution context that it was captured from. So each tile size has its own context.
+A lane keeps a few of them, and they share one workspace for activations, which only one of them uses at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from srflow_sdk.backends._tensorrt_engines.kernels import KernelCache
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 
 Shape = tuple[int, ...]
-_SIZES_KEPT = 4  # tiles of one image have at most so many: of corners, of two edges, of inner tiles
+_SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
 _OUT_OF_MEMORY = re.compile(
     r"out ?of ?memory|not enough (free )?memory|insufficient memory|could not be allocated|failed to allocate",
     re.IGNORECASE,
@@ -35,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class EngineLog:
-    """What the library logs: each thread's errors are kept until it asks, all goes to Python's log at debug level."""
+    """What the library logs: errors are kept by thread until asked for; everything goes to Python's log as debug."""
 
     def __init__(self, trt: Any) -> None:
         self._threads = threading.local()
@@ -95,11 +94,11 @@ class Engine:
         self._lock = threading.Lock()
 
     def check(self, *, inputs: Mapping[str, str], outputs: Mapping[str, str], where: str) -> None:
-        """Raises: BundleError if its tensors or their types are others; see :func:`check_engine`."""
+        """Raises: BundleError if its tensors or their types are not these; see :func:`check_engine`."""
         check_engine(self._engine, inputs=inputs, outputs=outputs, where=where)
 
     def profile(self, name: str) -> list[Shape]:
-        """Least, best and largest shape of an input."""
+        """Smallest, optimal and largest shape of an input."""
         return [tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0)]
 
     def nbytes(self, name: str, shape: Shape) -> int:
@@ -114,7 +113,7 @@ class Engine:
             how = self._runtime_config(strategy) if self.own_graphs else strategy
             context = self._engine.create_execution_context(how)
         if context is None:
-            raise self.log.failure("an execution context could not be made")
+            raise self.log.failure("an execution context could not be created")
         return context
 
     def _runtime_config(self, strategy: Any) -> Any:
@@ -126,20 +125,20 @@ class Engine:
 
 
 class GraphSwitch:
-    """Whether graphs are captured; off for good after the first failure."""
+    """Whether graphs are captured; permanently off after the first failure."""
 
     def __init__(self) -> None:
         self.on = True
 
     def turn_off(self, error: DeviceError) -> None:
-        """Go on without, and say so once."""
+        """Continue without graphs, and say so once."""
         if self.on:
-            _log.warning("going on without CUDA graphs, which could not be captured: %s", error)
+            _log.warning("continuing without CUDA graphs, which could not be captured: %s", error)
         self.on = False
 
 
 class GpuLane:
-    """What one call uses by itself: a stream, execution contexts of the engines, a workspace. One thread at a time."""
+    """What one call has to itself: a stream, execution contexts of the engines, a workspace. One thread at a time."""
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, graphs: GraphSwitch) -> None:
         self.stream: Stream = gpu.new_stream()
@@ -166,7 +165,7 @@ class GpuLane:
         self._kept[engine].append(binding)
 
     def provide_workspace(self, nbytes: int) -> None:
-        """Let the workspace have at least this size. It is not in use: every call waits for its work."""
+        """Make the workspace at least this large. It is not in use, because every call waits for its work."""
         if self.workspace is not None and self.workspace.nbytes >= nbytes:
             return
         if self.workspace is not None:
@@ -175,7 +174,7 @@ class GpuLane:
         self.workspace = self.memory.take(nbytes)
 
     def clear(self) -> None:
-        """Give up contexts, graphs and memory; the next call makes new ones."""
+        """Release contexts, graphs and memory; the next call makes new ones."""
         for bindings in self._kept.values():
             for binding in bindings:
                 binding.close()
@@ -185,7 +184,7 @@ class GpuLane:
             self.workspace = None
 
     def close(self) -> None:
-        """Give up everything."""
+        """Release everything."""
         self.clear()
         self.stream.close()
 
@@ -250,7 +249,7 @@ class Binding:
         return arrays
 
     def close(self) -> None:
-        """Give up graph and buffers. The context remains: another binding may go on with it."""
+        """Release the graph and buffers. The context remains, as another binding may use it."""
         self._drop_graph()
         for block in self._buffers.values():
             self._lane.memory.free(block)
@@ -263,7 +262,7 @@ class Binding:
         return self._buffers[name].address
 
     def _bind(self, addresses: dict[str, int]) -> None:
-        """Tell the context where its tensors and activations lie. Where that is new, an earlier graph is void."""
+        """Tell the context where its tensors and activations are. If that changed, an earlier graph is void."""
         if self._needed:
             self._lane.provide_workspace(self._needed)
         workspace = self._lane.workspace
@@ -280,7 +279,7 @@ class Binding:
         self._bound, self._workspace = addresses, workspace
 
     def _compute(self) -> None:
-        """Launch the graph; capture it if the last run was the same and so all that is lazy is done; else enqueue."""
+        """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
         stream = self._lane.stream
         if self._graph is None and self._settled and self._lane.graphs.on and not self._engine.own_graphs:
             try:

@@ -1,4 +1,4 @@
-"""Kernels that TensorRT-RTX compiles where an engine runs, kept between runs of the program."""
+"""Kernels that TensorRT-RTX compiles when an engine runs, kept between runs of the program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class KernelCache:
     """TensorRT-RTX's runtime cache, shared by the contexts of a bundle's engines, and its file in the user's cache.
 
-    name: of the file; it stands for the bundle and the GPU. A file of another GPU or version is ignored by the library.
+    name: the file's, which identifies the bundle and the GPU. The library ignores files of another GPU or version.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,7 +35,7 @@ class KernelCache:
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Write what is new since :meth:`attach`, whole or not at all; no failure matters."""
+        """Write what is new since :meth:`attach`, completely or not at all; failures are only logged."""
         path = self._path() if self._cache is not None else None
         kernels = None if path is None else self._cache.serialize()
         if path is None or kernels is None or bytes(kernels) == self._read:
@@ -52,7 +52,7 @@ class KernelCache:
             with contextlib.suppress(OSError):
                 self._read = path.read_bytes()
         if self._read and not self._cache.deserialize(self._read):
-            _log.debug("%s holds no kernels that can be used here", path)
+            _log.debug("%s has no kernels that can be used here", path)
 
     def _path(self) -> Path | None:
         folder = cache_folder("tensorrt-rtx")

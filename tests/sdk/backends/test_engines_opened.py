@@ -45,7 +45,7 @@ def test_engines_that_draw_another_picture_are_refused_and_released(
     machine: EngineMachine, from_two_pixels_on: Bundle
 ) -> None:
     with pytest.raises(
-        DeviceError, match=r"another picture than cpu .*build engines again: srflow-export --engines-for"
+        DeviceError, match=r"a different picture from cpu .*build engines again: srflow-export --engines-for"
     ):
         open_backend(from_two_pixels_on, device="tensorrt")
     assert machine.gpu.used == 0
@@ -69,7 +69,7 @@ def test_auto_passes_over_engines_that_cannot_be_used(
     assert backend.device == "cpu"
     assert np.isfinite(backend.sample(backend.encode(lr), noise(1), 0.5)).all()
     backend.deactivate()
-    assert caplog.messages[0] == f"going on without tensorrt: {error}"
+    assert caplog.messages[0] == f"continuing without tensorrt: {error}"
 
 
 def test_asking_for_onnxruntimes_rtx_tells_that_the_bundle_has_engines_of_its_own(
@@ -78,5 +78,5 @@ def test_asking_for_onnxruntimes_rtx_tells_that_the_bundle_has_engines_of_its_ow
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "rtx.srflow", runtime="tensorrt_rtx")
     monkeypatch.setattr(Plugin, "installed", property(lambda _self: False))
     monkeypatch.setattr(plugin_providers, "_registered", set())
-    with pytest.raises(DeviceError, match='need no ONNX Runtime: device="tensorrt" runs them'):
+    with pytest.raises(DeviceError, match='do not need ONNX Runtime: use device="tensorrt"'):
         open_backend(bundle, device="rtx")

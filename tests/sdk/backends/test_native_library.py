@@ -49,7 +49,7 @@ def test_a_variable_that_names_no_file_is_refused_with_the_way_out(
 
 def test_what_is_no_library_of_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.so").write_text("no library")
-    with pytest.raises(DeviceError, match=r"text\.so is not a library that can be used"):
+    with pytest.raises(DeviceError, match=r"text\.so is not a usable library"):
         check_native_library(tmp_path / "text.so", version="1.0")
     other = ctypes.util.find_library("m")
     assert other is not None

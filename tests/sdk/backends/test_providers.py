@@ -215,13 +215,13 @@ def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_pas
             super().deactivate_impl()
 
     monkeypatch.setattr(backends, "OnnxRuntimeBackend", Backend)
-    with pytest.raises(DeviceError, match=r"webgpu computes another picture than cpu \(\d+ dB"):
+    with pytest.raises(DeviceError, match=r"webgpu computes a different picture from cpu \(\d+ dB"):
         open_backend(bundle, device="webgpu", threads=1)
     assert closed == ["cpu", "webgpu"]
     backend = open_backend(bundle, threads=1)
     assert backend.device == "cpu"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "going on without webgpu" in caplog.text
+    assert "continuing without webgpu" in caplog.text
     backend.deactivate()
 
 
@@ -274,7 +274,7 @@ def test_auto_warns_of_a_plugin_that_cannot_be_loaded(
     monkeypatch.setattr(backends, "has_gpu", broken)
     monkeypatch.setattr(backends, "cuda_offered", lambda: False)
     assert order(bundle, monkeypatch, works="cpu") == ["cpu"]
-    assert "going on without webgpu: WebGPU cannot be loaded" in caplog.text
+    assert "continuing without webgpu: WebGPU cannot be loaded" in caplog.text
 
 
 def with_engines(bundle: Bundle) -> Bundle:

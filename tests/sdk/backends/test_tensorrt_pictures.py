@@ -84,7 +84,7 @@ def test_memory_that_runs_out_makes_tiles_smaller(
         got = engines.upscale(image, seed=5)
     np.testing.assert_allclose(got, upscaler.upscale(image, seed=5), atol=2e-6)
     assert [record.getMessage() for record in caplog.records] == [
-        "memory ran out with tiles of 40 pixels; going on with 20"
+        "memory ran out with tiles of 40 pixels; continuing with 20"
     ]
 
 

@@ -44,7 +44,7 @@ def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_t
     bundle = Bundle.open(tiny_bundle)
     assert not tensorrt_offered(bundle)
     text = refused(machine, bundle)
-    assert 'holds no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs' in text
+    assert 'has no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs' in text
     assert text.endswith(f"srflow-export --engines-for {bundle.path} --trt fp32")
     assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--rtx fp32 --sm 89")
 
@@ -52,13 +52,13 @@ def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_t
 def test_engines_of_the_other_library_do_not_count_where_one_is_asked_for(
     machine: EngineMachine, engine_bundle: Bundle
 ) -> None:
-    assert "holds no TensorRT-RTX engines" in refused(machine, engine_bundle, runtime="tensorrt_rtx")
+    assert "has no TensorRT-RTX engines" in refused(machine, engine_bundle, runtime="tensorrt_rtx")
 
 
 def test_a_machine_without_a_gpu_is_told_so(machine: EngineMachine, engine_bundle: Bundle) -> None:
     machine.found = None
     assert not tensorrt_offered(engine_bundle)
-    assert "engines need an NVIDIA GPU, and the driver shows no GPU 0 or is not installed" in refused(
+    assert "engines need an NVIDIA GPU, but the driver shows no GPU 0 or is not installed" in refused(
         machine, engine_bundle
     )
 
@@ -100,7 +100,7 @@ def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(
 def test_another_version_is_refused_with_both_fixes(machine: EngineMachine, engine_bundle: Bundle) -> None:
     machine.install(__version__="11.2.0.1")
     text = refused(machine, engine_bundle)
-    assert "built by TensorRT 11.1.0.106, and 11.2.0.1 is installed" in text
+    assert "built by TensorRT 11.1.0.106, but 11.2.0.1 is installed" in text
     assert text.endswith(
         'pip install "tensorrt==11.1.0.106", or build them for this one: '
         f"srflow-export --engines-for {engine_bundle.path} --trt fp32 --shapes 20x20,40x40,64x64"
@@ -165,13 +165,13 @@ def test_another_gpu_is_refused_with_the_command_that_builds_for_it(
     machine.found = H100
     assert not tensorrt_offered(bundle)
     text = refused(machine, bundle)
-    assert "compute capability 8.9 or 12.0 (NVIDIA L4), and this GPU, NVIDIA H100, has 9.0; build them for it" in text
+    assert "compute capability 8.9 or 12.0 (NVIDIA L4), but this GPU, NVIDIA H100, has 9.0; build them for it" in text
     assert text.endswith(f"--engines-for {bundle.path} --trt fp16 --shapes 20x20,40x40,64x64")
 
 
 def test_engines_of_another_graph_are_refused(machine: EngineMachine, tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", graphs=dict.fromkeys(REQUIRED_FILES, "0" * 64))
-    assert "engines/encoder.plan: built from another encoder.onnx than the bundle's; build them again" in refused(
+    assert "engines/encoder.plan: built from a different encoder.onnx than the bundle's; build them again" in refused(
         machine, bundle
     )
 

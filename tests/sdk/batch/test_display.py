@@ -48,7 +48,7 @@ def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, fo
         usage = subprocess.run([*UPSCALE, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert status == 1
     error, summary = said.splitlines()
-    assert error == "error: the files are made, but their names cannot be printed: No space left on device"
+    assert error == "error: the files were written, but their names cannot be printed: No space left on device"
     assert summary == "2 done, 0 skipped, 0 failed"
     error = "error: standard output cannot be written: No space left on device\n"
     assert (usage.returncode, usage.stderr) == (1, error)

@@ -63,7 +63,12 @@ def test_the_rtx_plugin_without_an_nvidia_gpu_is_no_problem() -> None:
 
 @pytest.mark.parametrize(
     ("decibels", "state", "says"),
-    [(None, "ok", "equal"), (91.0, "ok", "91 dB"), (60.0, "ok", "NVIDIA_TF32_OVERRIDE=0"), (9.0, "problem", "another")],
+    [
+        (None, "ok", "equal"),
+        (91.0, "ok", "91 dB"),
+        (60.0, "ok", "NVIDIA_TF32_OVERRIDE=0"),
+        (9.0, "problem", "a wrong picture"),
+    ],
 )
 def test_a_device_is_judged_by_its_picture(decibels: float | None, state: str, says: str) -> None:
     check = judged("device", {**UPSCALED, "decibels": decibels})

@@ -79,7 +79,7 @@ def test_memory_that_is_never_enough_is_a_typed_error(
 ) -> None:
     with (
         small_device(monkeypatch, tiny_bundle, None, encode_limit=10) as opened,
-        pytest.raises(OutOfMemoryError, match="the smallest there are"),
+        pytest.raises(OutOfMemoryError, match="the smallest possible"),
     ):
         opened.upscale(floats)
 

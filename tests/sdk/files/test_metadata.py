@@ -188,7 +188,7 @@ def test_padding_behind_a_profile_is_cut_off(tmp_path: Path, suffix: str) -> Non
         (profile()[:16] + b"CMYK" + profile()[20:], "b'CMYK' values"),
         (gray_profile(gamma_curve(1.8)), "b'GRAY' values"),
         (bytes(36) + b"acsp" + bytes(6 << 20), "damaged"),
-        ((5 << 20).to_bytes(4, "big") + profile()[4:] + bytes((5 << 20) - len(profile())), "more than the limit"),
+        ((5 << 20).to_bytes(4, "big") + profile()[4:] + bytes((5 << 20) - len(profile())), "exceed the limit"),
     ],
     ids=["nonsense", "cut", "CMYK", "gray", "zeros", "large"],
 )
