@@ -70,10 +70,6 @@ class Tile:
     core: Window
     window: Window
 
-    def latent_window(self, level: int, scale: int) -> Window:
-        """The tile's latents of one level, in that level's latent pixels of the whole image."""
-        return self.window.scaled(scale, 1 << level)
-
 
 def padded_size(size: int, multiple: int) -> int:
     """The smallest multiple that is at least `size`."""

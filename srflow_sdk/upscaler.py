@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from srflow_sdk._drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk._drawing.inputs import PathLike, checked_path, loaded
+from srflow_sdk._drawing.inputs import checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
-from srflow_sdk._files import MAX_PIXELS
+from srflow_sdk._files import MAX_PIXELS, PathLike
 from srflow_sdk._images import InMemoryImage
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk.backends import Device, open_backend

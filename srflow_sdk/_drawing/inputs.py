@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._files import read_image
+from srflow_sdk._files import PathLike, read_image
 from srflow_sdk._images import ImageKind, InMemoryImage, unpacked
 from srflow_sdk.errors import ArgumentError, ImageError
-
-PathLike = str | os.PathLike[str]
 
 
 def loaded(image: InMemoryImage | PathLike) -> tuple[NDArray[Any], ImageKind]:

@@ -6,9 +6,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.inputs import PathLike, loaded
+from srflow_sdk._drawing.inputs import loaded
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.rows import ArrayRows, RowBuffer
+from srflow_sdk._files import PathLike
 from srflow_sdk._images import InMemoryImage, to_unit
 from srflow_sdk._pixels.consistency import REDUCE_CONTEXT, LrPsnr, reduced
 from srflow_sdk.errors import ImageError

@@ -7,7 +7,7 @@ same for whole arrays. libvips does the work; it is loaded on first use.
 
 from __future__ import annotations
 
-from srflow_sdk._files.formats import MAX_PIXELS, READABLE, WRITABLE, check_writable
+from srflow_sdk._files.formats import MAX_PIXELS, READABLE, WRITABLE, PathLike, check_writable
 from srflow_sdk._files.metadata import Metadata
 from srflow_sdk._files.provenance import Provenance
 from srflow_sdk._files.reading import ImageFile, ImageReader, open_image, read_image, read_provenance
@@ -23,6 +23,7 @@ __all__ = [
     "ImageReader",
     "ImageWriter",
     "Metadata",
+    "PathLike",
     "Provenance",
     "check_writable",
     "is_whole",

@@ -15,6 +15,8 @@ import numpy as np
 from srflow_sdk._files import libvips
 from srflow_sdk.errors import ArgumentError, ImageError
 
+PathLike = str | os.PathLike[str]
+
 MAX_PIXELS = 100_000_000
 """Most pixels read by default, width × height: a small file can claim any size, and its output has scale² as many."""
 
@@ -116,7 +118,7 @@ _FORMATS = {
 }
 
 
-def format_of(path: str | os.PathLike[str]) -> Format:
+def format_of(path: PathLike) -> Format:
     """The format of a name's ending. Raises: ArgumentError for endings that cannot be written."""
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
@@ -124,7 +126,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     return _FORMATS[suffix]
 
 
-def check_writable(path: str | os.PathLike[str], *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
+def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
     """Check before any work that a file of this name can be written, and return its lower-case ending.
 
     channels: of the pixels to write, 1 … 4; 2 and 4 have transparency. size: their width and height, if known.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._files import formats, libvips, png, tiff
-from srflow_sdk._files.formats import MAX_PIXELS
+from srflow_sdk._files.formats import MAX_PIXELS, PathLike
 from srflow_sdk._files.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk._files.provenance import Provenance, provenance_in
 from srflow_sdk.errors import ImageError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-PathLike = str | os.PathLike[str]
 
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")

@@ -16,7 +16,7 @@ _MAX_ARRAY = 64 << 20
 _MAX_BOXES = 1000
 
 
-def is_whole(path: str | os.PathLike[str]) -> bool:
+def is_whole(path: formats.PathLike) -> bool:
     """Whether a file in one of the formats of :class:`~srflow_sdk._files.ImageWriter` is complete up to its end.
 
     Cheap: pixels are not decoded, so damage in the middle goes unnoticed. False for other formats and for missing or

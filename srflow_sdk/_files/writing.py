@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._files import libvips, tiff, xmp
-from srflow_sdk._files.formats import Format, check_writable, format_of
+from srflow_sdk._files.formats import Format, PathLike, check_writable, format_of
 from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes
 from srflow_sdk._files.provenance import Provenance, with_provenance
 from srflow_sdk._system import atomic
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-PathLike = str | os.PathLike[str]
 
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 _VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}

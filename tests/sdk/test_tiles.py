@@ -80,9 +80,9 @@ def test_latent_windows_are_the_absolute_place_at_each_level() -> None:
     tiles = plan_tiles(64, 96, core=32, halo=6, multiple=2)
     tile = tiles[4]
     assert tile.window == Window(top=26, left=26, height=38, width=44)
-    assert tile.latent_window(1, 4) == Window(top=52, left=52, height=76, width=88)
-    assert tile.latent_window(2, 4) == tile.window
-    assert tile.latent_window(3, 4) == Window(top=13, left=13, height=19, width=22)
+    assert tile.window.scaled(4, 2) == Window(top=52, left=52, height=76, width=88)
+    assert tile.window.scaled(4, 4) == tile.window
+    assert tile.window.scaled(4, 8) == Window(top=13, left=13, height=19, width=22)
 
 
 def test_a_window_between_pixels_is_refused() -> None:

@@ -71,7 +71,7 @@ def test_latents_of_a_tile_are_the_images_bit_for_bit(height: int, width: int, c
         field = standard_normal(seed, 3, level, channels=channels, top=0, left=0, height=side[0], width=side[1])
         tiles = plan_tiles(2 * height, 2 * width, core=2 * core, halo=halo, multiple=multiple)
         for tile in tiles[:: max(len(tiles) // 5, 1)]:
-            window = tile.latent_window(level, SCALE)
+            window = tile.window.scaled(SCALE, 1 << level)
             part = standard_normal(
                 seed,
                 3,
