@@ -186,6 +186,7 @@ def _exported(
     assert program is not None  # for the type checker: only export to a file returns nothing
     proto: onnx.ModelProto = program.model_proto
     del proto.graph.value_info[:]  # they repeat the example's conditioning batch of 1
+    del proto.graph.metadata_props[:]  # torch's notes, in the order of Python's sets: the same export would differ
     for node in proto.graph.node:
         del node.metadata_props[:]  # stack traces of this machine
         node.doc_string = ""

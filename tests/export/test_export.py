@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -169,6 +171,31 @@ def test_an_export_reads_its_checkpoints_tensors_once(folder, least, monkeypatch
     monkeypatch.setattr(checkpoint_files, "read_tensors", lambda path: read.append(path) or read_tensors(path))
     export_checkpoint(least, folder / "once.srflow", UNMEASURED)
     assert read == [least]
+
+
+_PRINT_HASHES = """
+import hashlib, sys
+from srflow_export import _quantisation, onnx_models
+from srflow_training import load_checkpoint
+
+model = load_checkpoint(sys.argv[1])
+encoder, sampler = onnx_models.encoder_model(model), onnx_models.sampler_model(model, flow_nodes=True)
+files = [onnx_models.finished(proto, {}) for proto in (encoder, sampler, onnx_models.fused_model(encoder, sampler))]
+quantised = _quantisation.quantised_encoder(encoder, size_multiple=model.config.size_multiple)
+for content in (*files, onnx_models.finished(quantised, {})):
+    print(hashlib.sha256(content).hexdigest())
+"""
+
+
+def test_two_exports_of_a_checkpoint_write_the_same_bytes(checkpoint):
+    """Engine caches and model hashes depend on it. Python's hash seed decides the order of sets."""
+    command = [sys.executable, "-c", _PRINT_HASHES, checkpoint]
+    first, second = (
+        subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True).stdout
+        for seed in ("0", "1")
+    )
+    assert first == second
+    assert len(set(first.split())) == 4
 
 
 def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(folder, checkpoint, bundle):
