@@ -244,7 +244,7 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, leas
     monkeypatch.setattr(onnx_models, "sampler_model", broken)
     result = CliRunner().invoke(main, ["--ckpt", str(least), "-o", str(target), "--halo", "16"])
     assert result.exit_code == 1
-    assert "dB against the checkpoint's network, 90 are needed" in result.output
+    assert "dB against the checkpoint's network, but 90 dB are needed" in result.output
     assert Bundle.open(target).model_sha256 == before
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -276,7 +276,7 @@ def test_a_killed_export_leaves_the_older_bundle_whole(folder, least):
 
 def test_an_encoder_alone_is_refused(folder):
     save_checkpoint(folder / "rrdb.safetensors", RRDB(scale=4, nf=8, growth=4, blocks=2))
-    with pytest.raises(ExportError, match="encoder alone"):
+    with pytest.raises(ExportError, match="holds only an RRDB encoder"):
         export_checkpoint(folder / "rrdb.safetensors", folder / "rrdb.srflow", UNMEASURED)
     assert not (folder / "rrdb.srflow").exists()
 
