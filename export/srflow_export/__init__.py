@@ -1,4 +1,4 @@
-"""Checkpoint → bundle: the hoisted ONNX graphs of the reverse pass, proved equal to the network on real photographs."""
+"""Export a checkpoint as a bundle: ONNX graphs of the reverse pass, proved equal to the network on real photographs."""
 
 from __future__ import annotations
 

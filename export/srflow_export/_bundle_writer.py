@@ -1,4 +1,4 @@
-"""Writing bundles so that a reader, at any moment and after any crash, finds the old one or the new one, whole."""
+"""Write bundles atomically: at any moment, and after any crash, a reader finds the whole old or the whole new one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXCHANGE_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 
 
 class BundleStage:
-    """A hidden directory beside the target in which an export puts the bundle's files; see :func:`staged_bundle`.
+    """A hidden directory beside the target where an export collects the bundle's files; see :func:`staged_bundle`.
 
     path: the directory; write the files here.
     """
@@ -37,10 +37,10 @@ class BundleStage:
         self.target = target
 
     def commit(self, manifest: Manifest) -> Manifest:
-        """Finish the bundle and swap it in for whatever bundle was at the target.
+        """Finish the bundle and put it at the target, in place of any older bundle.
 
-        manifest: its `files` and `digest` are filled in here, from what lies in :attr:`path`.
-        Returns the manifest as written. Once this returns, the bundle is on disk. On any error the target is as it was.
+        manifest: its `files` and `digest` are filled in here, from the files in :attr:`path`.
+        Returns the manifest as written. Once this returns, the bundle is on disk. On any error the target stays as is.
 
         Raises: BundleError if the manifest is not valid, a required file is missing, a name is not plain, or the target
         cannot be replaced.
@@ -56,12 +56,12 @@ class BundleStage:
             path.relative_to(self.path).as_posix(): path for path in sorted(self.path.rglob("*")) if path.is_file()
         }
         if odd := [name for name in files if not is_plain_file_name(name)]:
-            raise BundleError(f"{odd[0]!r} cannot be a bundle's file: names are plain, at most one folder deep")
+            raise BundleError(f"{odd[0]!r} cannot be a bundle's file: names must be plain and at most one folder deep")
         if missing := [name for name in REQUIRED_FILES if name not in files]:
             raise BundleError(f"the bundle cannot be written without {missing[0]}")
         records = {name: _hash_and_sync(path) for name, path in files.items()}
         text = dataclasses.replace(manifest, files=records).to_json()
-        written = Manifest.from_json(text)  # what we write, we can read
+        written = Manifest.from_json(text)  # what is written must be readable
         write_atomically(self.path / "manifest.json", text.encode())
         for folder in {path.parent for path in files.values()} | {self.path}:
             sync_directory(folder)
@@ -73,16 +73,16 @@ class BundleStage:
 
 @contextlib.contextmanager
 def staged_bundle(target: str | os.PathLike[str]) -> Iterator[BundleStage]:
-    """A stage for writing the bundle `target`; nothing is at the target until :meth:`BundleStage.commit`.
+    """Open a stage for writing the bundle `target`, which does not change until :meth:`BundleStage.commit`.
 
         with staged_bundle("model.srflow") as stage:
             (stage.path / "encoder.onnx").write_bytes(...)
             (stage.path / "sampler.onnx").write_bytes(...)
             stage.commit(manifest)
 
-    Leaving the block without a commit, by an exception or not, leaves the target as it was and no other trace. What a
-    killed process left behind is removed by the next stage for the same target. Stages of living processes do not
-    disturb each other; the last commit wins.
+    Leaving the block without a commit, with or without an exception, leaves the target as it was and nothing else
+    behind. The next stage for the same target removes what a killed process left behind. Stages of running processes do
+    not disturb each other; the last commit wins.
 
     Raises: BundleError if the target exists and is not a bundle, or its folder cannot be written to.
     """
@@ -107,7 +107,7 @@ def staged_bundle(target: str | os.PathLike[str]) -> Iterator[BundleStage]:
 
 
 def refuse_target_that_is_no_bundle(target: Path) -> None:
-    """Raises: BundleError unless a bundle may be written at this path: nothing is there, or an older bundle."""
+    """Raises: BundleError if something is at this path that is not a bundle, and must not be replaced."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -132,7 +132,7 @@ def _swap_in(staging: Path, target: Path) -> None:
         return
     if _exchange(staging, target):
         return
-    # Without an atomic exchange there is an instant with nothing at the target: _recover undoes a crash in it.
+    # Without an atomic exchange there is a moment with nothing at the target: _recover repairs a crash in it.
     replaced = _sibling(target, _REPLACED)
     target.rename(replaced)
     try:
@@ -144,7 +144,7 @@ def _swap_in(staging: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths atomically (Linux); False where the system or the file system cannot."""
+    """Swap two paths atomically (Linux); False if the system or the file system cannot."""
     if sys.platform != "linux":
         return False
     try:
@@ -169,7 +169,7 @@ def _siblings(target: Path, purpose: str) -> list[Path]:
 
 
 def _make_locked_directory(target: Path) -> tuple[Path, int | None]:
-    """A new staging directory and the descriptor whose lock says that its process lives (None: no locks here)."""
+    """A new staging directory and the descriptor whose lock shows that its process is alive (None: no locks)."""
     for _ in range(16):
         path = _sibling(target, _STAGING)
         path.mkdir()
@@ -185,7 +185,7 @@ def _make_locked_directory(target: Path) -> tuple[Path, int | None]:
 def _lock(path: Path) -> int | None:
     """Lock a directory until the returned descriptor is closed or the process ends; None if that cannot be done now."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)  # Windows opens no directories
+        descriptor = os.open(path, os.O_RDONLY)  # Windows cannot open directories
     except OSError:
         return None
     if try_lock(descriptor):
@@ -195,7 +195,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _recover(target: Path) -> None:
-    """Clear up what dead processes left: put an older bundle back that was moved away, remove the rest."""
+    """Clean up after dead processes: put back an older bundle that was moved away, remove the rest."""
     for replaced in reversed(_siblings(target, _REPLACED)):
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)

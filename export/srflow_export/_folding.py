@@ -1,4 +1,4 @@
-"""Exact algebra on a trained network's weights, in float64: actnorms into convolutions, 1×1 chains into one."""
+"""Fold a trained network's weights exactly, in float64: actnorms into convolutions, chains of 1×1s into one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FoldedConv:
 
 @dataclass(frozen=True)
 class FoldedNet:
-    """A conditional net f as three plain convolutions; the last gives the shift and the raw scale s, apart."""
+    """A conditional net f as three plain convolutions; the last is split into the shift and the raw scale s."""
 
     conv1: FoldedConv
     conv2: FoldedConv
@@ -29,13 +29,13 @@ class FoldedNet:
 
 
 def fold_zeros_conv(conv: ZerosConv) -> FoldedConv:
-    """Output ×exp(3·logs) into weight and bias."""
+    """Fold the output's factor exp(3·logs) into weight and bias."""
     gain = torch.exp(3 * conv.logs.detach().double()).flatten()
     return FoldedConv(conv.weight.detach().double() * gain[:, None, None, None], conv.bias.detach().double() * gain)
 
 
 def halves(conv: FoldedConv) -> tuple[FoldedConv, FoldedConv]:
-    """A head that gives [first; second] as two convolutions."""
+    """Split a head that gives [first; second] into two convolutions."""
     middle = len(conv.weight) // 2
     return (
         FoldedConv(conv.weight[:middle], conv.bias[:middle]),
@@ -44,7 +44,7 @@ def halves(conv: FoldedConv) -> tuple[FoldedConv, FoldedConv]:
 
 
 def fold_net(net: ConditionalNet) -> FoldedNet:
-    """(W x + bias)·exp(logs) into one convolution each; [shift; s] apart."""
+    """Fold each (W x + bias)·exp(logs) into one convolution, and split [shift; s]."""
     folded = []
     for conv, actnorm in ((net.conv1, net.actnorm1), (net.conv2, net.actnorm2)):
         weight = conv.weight.detach().double()
@@ -61,7 +61,7 @@ def fold_net(net: ConditionalNet) -> FoldedNet:
 
 
 def fold_mixing(steps: list[Step]) -> FoldedConv:
-    """The decoding 1×1s and actnorms of steps that follow each other in decoding order, as one 1×1 with bias."""
+    """Fold the decoding 1×1s and actnorms of consecutive steps, in decoding order, into one 1×1 with bias."""
     channels = steps[0].mix.weight.shape[0]
     weight = torch.eye(channels, dtype=torch.float64)
     bias = torch.zeros(channels, dtype=torch.float64)
@@ -74,5 +74,5 @@ def fold_mixing(steps: list[Step]) -> FoldedConv:
 
 
 def fold_split(split: Split) -> tuple[FoldedConv, FoldedConv]:
-    """The split's prior: mean and raw logs."""
+    """A split's prior as two convolutions: mean and raw logs."""
     return halves(fold_zeros_conv(split.conv))

@@ -1,8 +1,8 @@
-"""Locks with a name, between processes: of those that want the same thing, one works and the others wait, and say so.
+"""Named locks between processes: if several want the same thing, one works and the others report that they wait.
 
-For what has no descriptor of its own to lock (:mod:`srflow_sdk._system.locks`): a bundle that is not there yet, an
-engine that is being built. The locks are the operating system's, so that a process which dies frees its own. Their
-files lie in the user's cache folder, and stay: to remove one that another process has just opened would let both in.
+They serve things without a descriptor of their own to lock (:mod:`srflow_sdk._system.locks`): a bundle that does not
+exist yet, an engine that is being built. The operating system frees the locks of a process that dies. Lock files are in
+the user's cache folder and stay there: removing one that another process has just opened would let both in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from srflow_sdk.errors import BundleError
 
 
 def acquired(path: Path, *, waiting: str, say: Callable[[str], None]) -> FileLock:
-    """The lock of this file, which is the caller's to release; `say` gets the line `waiting` if others hold it.
+    """Acquire the lock of this file; the caller releases it. `say` receives `waiting` if another process holds it.
 
     Raises: OSError if the file cannot be written.
     """
@@ -35,11 +35,11 @@ def acquired(path: Path, *, waiting: str, say: Callable[[str], None]) -> FileLoc
 
 @contextlib.contextmanager
 def bundle_lock(target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """The right to replace a bundle by another that was made from it, or to put one there.
+    """Hold the right to write a bundle, or to replace one by another made from it.
 
-    Whoever reads a bundle in order to write it holds this from the reading to the commit, or the work of another in
-    between would be lost. It holds between processes of one user on one machine, whose cache folder has the lock; a
-    user without a cache gets `.NAME.lock` beside the bundle. Not for the same thread twice.
+    A process that reads a bundle in order to rewrite it holds this from reading to commit; otherwise the work of
+    another process in between would be lost. It works between processes of one user on one machine, since the lock is
+    in the user's cache folder; without a cache folder it is `.NAME.lock` beside the bundle. Not reentrant.
 
     Raises: BundleError if the lock cannot be made.
     """
@@ -52,7 +52,9 @@ def bundle_lock(target: str | os.PathLike[str], *, say: Callable[[str], None] = 
         lock = acquired(path, waiting=waiting, say=say)
     except OSError as error:
         why = error.strerror or error
-        raise BundleError(f"{target}: a bundle cannot be written there: {path} cannot be locked: {why}") from error
+        raise BundleError(
+            f"{target}: a bundle cannot be written there, because {path} cannot be locked: {why}"
+        ) from error
     try:
         yield
     finally:

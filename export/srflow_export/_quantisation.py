@@ -1,8 +1,8 @@
-"""int8: the LR encoder quantised by ONNX Runtime's own tool, in the form that TensorRT reads as well.
+"""int8: quantise the LR encoder with ONNX Runtime's own tool, in a form that TensorRT also reads.
 
 Convolutions get explicit QuantizeLinear and DequantizeLinear nodes around them (QDQ), symmetric int8, weights by
-channel; activations' ranges are those seen on calibration photographs. The sampler, in which the flow is inverted, is
-never quantised.
+channel; activations have the ranges seen on calibration photographs. The sampler, which inverts the flow, is never
+quantised.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from srflow_export.parity._photos import photographs
 
 
 def quantised_encoder(encoder: onnx.ModelProto, *, size_multiple: int) -> onnx.ModelProto:
-    """A float32 encoder graph with its convolutions in int8; calibrated on the exporter's photographs.
+    """Quantise the convolutions of a float32 encoder graph to int8, calibrated on the exporter's photographs.
 
-    Inputs and outputs stay float32. Deterministic.
+    Inputs and outputs stay float32. Deterministic. `encoder` cannot be used afterwards: the tool moves its
+    weights to a temporary file.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -46,7 +47,7 @@ def quantised_encoder(encoder: onnx.ModelProto, *, size_multiple: int) -> onnx.M
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The tool advises and prints on the way."""
+    """Silence the tool's advice and prints."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -57,7 +58,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _Photographs:
-    """What the tool reads calibration data from."""
+    """Calibration data in the form that the tool reads."""
 
     def __init__(self, images: Sequence[Any]) -> None:
         self._feeds: Iterator[dict[str, Any]] = iter([{"lr": image} for image in images])

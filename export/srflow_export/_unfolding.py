@@ -1,9 +1,9 @@
-"""The inverse of folding: a bundle's graphs → a network that decodes as they do and can be trained further.
+"""Undo folding: turn a bundle's graphs into a network that decodes as they do and can be trained further.
 
-Folding (:mod:`srflow_export._folding`) cannot be undone parameter by parameter, but its result is another point of the
-same family: a folded convolution becomes the convolution itself, with logs 0 in the actnorms and zeros convolutions
-around it, and a chain of 1×1s becomes one, with identities for the others. Images, latents and log-likelihoods are
-those of the network that was exported.
+Folding (:mod:`srflow_export._folding`) cannot be undone parameter by parameter, but its result is another network of
+the same architecture: a folded convolution becomes the convolution itself, with logs 0 in the actnorms and zeros
+convolutions around it, and a chain of 1×1s becomes one, with identities for the others. Images, latents and
+log-likelihoods are those of the exported network.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
     """The network in a bundle, to be trained further: float32, on the CPU, in eval mode.
 
-    Its images are the bundle's up to rounding (weights stored in half are taken as they are), its log-likelihoods
-    those of the exported network. No bundle holds the encoder's own image head: it starts afresh, from a seed of its
-    own, with a last convolution of zeros, so that its image is the config's `image_base`. Deterministic.
+    Its images are the bundle's up to rounding (weights stored in half are used as they are), its log-likelihoods
+    those of the exported network. Bundles do not contain the encoder's own image head: it is initialised anew, from a
+    fixed seed, with a last convolution of zeros, so that its image is the config's `image_base`. Deterministic.
 
-    Raises: BundleError if the bundle is damaged, does not say what network it holds, or has other graphs than
-    srflow-export writes for it.
+    Raises: BundleError if the bundle is damaged, does not say what network it holds, or has graphs that srflow-export
+    does not write for it.
     """
     return _unfolded(Bundle.open(bundle_path))
 
 
 def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Manifest:
-    """Write :func:`trainable_network` as our `.safetensors`; its notes say under "bundle" where it comes from.
+    """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it comes from.
 
     Returns the bundle's manifest. Raises: ArgumentError if the target exists, CheckpointError if it cannot be written,
     BundleError as :func:`trainable_network`.
     """
     if target.exists():
-        raise ArgumentError(f"{target} exists already, and may hold hours of training: name another file")
+        raise ArgumentError(f"{target} already exists, and may hold hours of training: name another file")
     bundle = Bundle.open(bundle_path)
     manifest = bundle.manifest
     origin = {"name": manifest.name, "sha256": bundle.model_sha256, "provenance": manifest.provenance}
@@ -63,14 +63,14 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Ma
 
 
 class GraphWeights:
-    """The weights of one of a bundle's graphs by name, float64; each is taken once."""
+    """The weights of one of a bundle's graphs, float64, by name; each can be taken once."""
 
     def __init__(self, bundle: Bundle, name: str) -> None:
         self._file = bundle.file(name)
         try:
             graph = onnx.load(self._file, load_external_data=False).graph
         except DecodeError as error:
-            raise self.refusal("it is no ONNX graph") from error
+            raise self.refusal("it is not an ONNX graph") from error
         self._left = {
             weight.name.removesuffix(".half"): weight
             for weight in graph.initializer
@@ -78,27 +78,27 @@ class GraphWeights:
         }
 
     def take(self, name: str, shape: Sequence[int]) -> Tensor:
-        """A weight, however it is stored. Raises: BundleError if the graph has none of this name and shape."""
+        """Take a weight, stored in float32 or in half. Raises: BundleError if none has this name and shape."""
         weight = self._left.pop(name, None)
         if weight is None:
             raise self.refusal(f"it has no weight {name}")
         if list(weight.dims) != list(shape):
-            raise self.refusal(f"{name} has shape {list(weight.dims)}, and {list(shape)} is expected")
+            raise self.refusal(f"{name} has shape {list(weight.dims)} instead of {list(shape)}")
         return torch.from_numpy(numpy_helper.to_array(weight).astype(np.float64))
 
     def take_convs(self, name: str, count: int, shape: Sequence[int]) -> list[FoldedConv]:
-        """Convolutions that stand side by side, each with a weight of this shape. Raises: as :meth:`take`."""
+        """Take `count` convolutions stored side by side, each with a weight of this shape. Raises: as :meth:`take`."""
         weight = self.take(f"{name}.weight", (count * shape[0], *shape[1:]))
         bias = self.take(f"{name}.bias", (count * shape[0],))
         return [FoldedConv(*conv) for conv in zip(weight.chunk(count), bias.chunk(count), strict=True)]
 
     def refuse_rest(self) -> None:
-        """Raises: BundleError if the graph computes with weights for which the network has no place."""
+        """Raises: BundleError if weights are left that the network has no place for."""
         if rest := [name for name in self._left if name.startswith(("levels.", "model."))]:
             raise self.refusal(f"its weight {rest[0]} belongs to another network")
 
     def refusal(self, reason: str) -> BundleError:
-        """The error that says that this graph does not fit."""
+        """The error for a graph that does not fit the network."""
         return BundleError(
             f"{self._file} is not what srflow-export writes for the network in its manifest: {reason}; export the "
             "checkpoint again, or fetch the bundle again"
@@ -125,8 +125,8 @@ def _unfolded(bundle: Bundle) -> SRFlow:
 def _config(bundle: Bundle) -> SRFlowConfig:
     if not bundle.manifest.model:
         raise BundleError(
-            f"{bundle.path}: its manifest does not say what network it holds, so that there is nothing to build; "
-            "train on from the checkpoint that it was exported from"
+            f"{bundle.path}: its manifest does not say what network it holds; train the checkpoint that it was "
+            "exported from instead"
         )
     try:
         return SRFlowConfig.from_dict(bundle.manifest.model)
@@ -138,7 +138,7 @@ def _config(bundle: Bundle) -> SRFlowConfig:
 
 
 def _fresh(config: SRFlowConfig) -> SRFlow:
-    """A new network, whose encoder's own image is its base."""
+    """A new network whose encoder's own image is the config's `image_base`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = SRFlow(config)
@@ -148,7 +148,7 @@ def _fresh(config: SRFlowConfig) -> SRFlow:
 
 
 def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of the encoder on which u depends; the others are in no graph."""
+    """The encoder's parameters that u depends on; the others are not in any graph."""
     config, encoder = model.config, model.encoder
     used: list[nn.Module] = [encoder.conv_first]
     if config.level_feature:
@@ -165,7 +165,7 @@ def _unfold_level(
 ) -> None:
     steps = level.all_steps()
     conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
-    for step in transitions:  # the first conditional step's 1×1 stands for theirs too
+    for step in transitions:  # the first conditional step's 1×1 includes theirs
         nn.init.eye_(step.mix.weight)
     count, on_u_shape = len(conditional), (config.hidden, config.condition_channels, 3, 3)
     on_u = encoder.take_convs(f"{prefix}.on_u", 2 * count, on_u_shape)
@@ -194,7 +194,7 @@ def _folded_injectors(
 
 
 def _folded_coupling(net: ConditionalNet, from_u: FoldedConv, sampler: GraphWeights, prefix: str) -> FoldedNet:
-    """A coupling, whose first convolution lies in the encoder on u and in the sampler on h_A."""
+    """A coupling; its first convolution is in the encoder for u and in the sampler for h_A."""
     hidden, inputs, *kernel = net.conv1.weight.shape
     on_h_a = sampler.take(f"{prefix}.on_h_a.weight", (hidden, inputs - from_u.weight.shape[1], *kernel))
     (conv2,) = sampler.take_convs(f"{prefix}.conv2", 1, net.conv2.weight.shape)
@@ -203,7 +203,7 @@ def _folded_coupling(net: ConditionalNet, from_u: FoldedConv, sampler: GraphWeig
 
 
 def _half(shape: Sequence[int]) -> tuple[int, ...]:
-    """Of the weight of a convolution that gives [shift; s]: the shape of either's part."""
+    """The weight shape of either half of a convolution that gives [shift; s]."""
     return (shape[0] // 2, *shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""srflow-export. Nothing heavy is imported before the extra is known to be there."""
+"""The srflow-export command. Heavy modules are imported only once the extra is known to be installed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from srflow_export.engines import BuilderOptions, EngineRequest
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
-_ENGINE_MODULES = ("onnx", "filelock")  # engines are built on machines that run them, often without torch
+_ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "onnxscript", "safetensors", "yaml", "polygraphy")
-_MODES: dict[str, tuple[str, ...]] = {  # what the command does, and the options that go with it alone
+_MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
     "--compare": (),
@@ -31,16 +31,16 @@ _MODES: dict[str, tuple[str, ...]] = {  # what the command does, and the options
 
 
 class _ExportCommand(click.Command):
-    """One whose --sm takes several numbers: --sm 89 120."""
+    """A command whose --sm takes several numbers: --sm 89 120."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _repeated("--sm", args))
 
 
 def _repeated(option: str, args: Iterable[str]) -> list[str]:
-    """`--sm 89 120` as `--sm 89 --sm 120`, which is what click knows."""
+    """Rewrite `--sm 89 120` as `--sm 89 --sm 120`, the form that click understands."""
     spread: list[str] = []
-    values = 0  # of the option, so far; none is open outside it
+    values = 0  # how many the option has so far
     inside = False
     for arg in args:
         if arg == option:
@@ -61,11 +61,11 @@ def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | N
     try:
         return tuple(int(part) for part in value.split(","))
     except ValueError as error:
-        raise click.BadParameter("comma-separated block numbers were expected, such as 1,8,15,22") from error
+        raise click.BadParameter("expected comma-separated block numbers, such as 1,8,15,22") from error
 
 
 def _check_use(context: click.Context) -> None:
-    """--ckpt, or one of the modes with the options that it takes. Raises: click.UsageError."""
+    """Require --ckpt, or one of the modes with the options that it takes. Raises: click.UsageError."""
     given = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -74,15 +74,15 @@ def _check_use(context: click.Context) -> None:
     modes = [option for option in given if option in _MODES]
     if not modes:
         if "--ckpt" not in given:
-            raise click.UsageError(f"name a checkpoint with --ckpt; or something else to do: {', '.join(_MODES)}")
+            raise click.UsageError(f"name a checkpoint with --ckpt, or use one of {', '.join(_MODES)}")
         if "--rtx" not in given and "--trt" not in given and (lost := [name for name in given if name in _ENGINES]):
-            raise click.UsageError(f"{lost[0]} is about engines: ask for them with --trt or --rtx")
+            raise click.UsageError(f"{lost[0]} only applies to engines: add --trt or --rtx")
         return
     mode, *more = modes
     others = [*more, *(option for option in given if option not in (mode, *more, *_MODES[mode]))]
     if others:
-        also = f" and {', '.join(_MODES[mode])}" if _MODES[mode] else ""
-        raise click.UsageError(f"{mode} goes with its own value{also} alone: leave {others[0]} out")
+        rule = f"combined with {', '.join(_MODES[mode])}" if _MODES[mode] else "used alone"
+        raise click.UsageError(f"{mode} can only be {rule}: leave {others[0]} out")
     if mode == "--checkpoint-of" and "-o" not in given:
         raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
     if mode == "--engines-for" and "--trt" not in given and "--rtx" not in given:
@@ -96,13 +96,13 @@ def _write_checkpoint_of(bundle: Path, target: Path) -> None:
     is_preset = (resources.files("srflow_training") / "presets" / f"{name}.yaml").is_file()
     config = name if is_preset else "ITS_CONFIG.yaml"
     click.echo(f"wrote {target}")
-    click.echo(f"train on: srflow-train --config {config} --set schedule.start={target} --data PHOTOS --out RUN")
+    click.echo(f"train it: srflow-train --config {config} --set schedule.start={target} --data PHOTOS --out RUN")
 
 
 def _builder_options(
     *, builder_level: int | None, workspace: float | None, timing_cache: Path | None, no_cache: bool
 ) -> BuilderOptions:
-    """Raises: ArgumentError."""
+    """The options on how engines are built. Raises: ArgumentError."""
     from srflow_export.engines import BuilderOptions
 
     if workspace is not None and math.isnan(workspace):  # click's range lets NaN through
@@ -114,7 +114,7 @@ def _builder_options(
 def _engine_requests(
     *, trt: Any, rtx: Any, sm: tuple[int, ...], shapes: str | None, **builder: Any
 ) -> list[EngineRequest]:
-    """What the options ask for. Raises: ArgumentError."""
+    """The engines that the options ask for. Raises: ArgumentError."""
     from srflow_export.engines import EngineRequest, check_request, check_targets, parse_shapes
 
     profile = None if shapes is None else parse_shapes(shapes)
@@ -133,7 +133,7 @@ def _engine_requests(
 
 
 def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
-    """Build all that can be built; then exit with status 1 if something could not, and say why."""
+    """Build every engine that can be built, then report the failures and exit with status 1 if there are any."""
     from srflow_export.engines import add_engines
 
     failures = []
@@ -144,74 +144,74 @@ def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
             failures.append(str(error))
     if len(failures) < len(requests):
         click.echo(f"wrote {bundle}")
-    for failure in dict.fromkeys(failures):  # what is wrong with the bundle is so for each
+    for failure in dict.fromkeys(failures):  # a fault of the bundle itself fails every request
         click.echo(f"error: {failure}", err=True)
     if failures:
         sys.exit(1)
 
 
 def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
-    """Of the bundle's graphs: as asked for, else as the engines need it. Raises: ArgumentError."""
+    """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises: ArgumentError."""
     wanted = {request.precision for request in requests}
     if asked is None:
-        # Engines in float32 are built from the float32 graphs that stand beside half ones.
+        # float32 engines can be built from the float32 graphs that are written beside half-precision ones.
         return "fp16" if "fp16" in wanted else "fp32"
     if odd := sorted(wanted - {asked, "fp32"}):
         raise ArgumentError(
-            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or ask for it"
+            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use --precision {odd[0]}"
         )
     return asked
 
 
 @click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--ckpt", type=click.Path(path_type=Path), help="Published .pth, or our .safetensors.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: CKPT.srflow]")
+@click.option("--ckpt", type=click.Path(path_type=Path), help="Published .pth, or .safetensors of srflow-train.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: CKPT.srflow]")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    help="Of the arithmetic, but for the flow's own, which is always fp32.  [default: the engines', else fp32]",
+    help="Arithmetic of the graphs; the flow itself is always fp32.  [default: the engines' precision, else fp32]",
 )
 @click.option(
     "--weights",
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="How weights of fp32 graphs are stored; fp16 halves the files, the arithmetic stays fp32.",
+    help="Storage of the weights of fp32 graphs; fp16 halves the files, the arithmetic stays fp32.",
 )
-@click.option("--plugins", is_flag=True, help="Flow operations as nodes that the native library can run.")
+@click.option("--plugins", is_flag=True, help="Write flow operations as nodes that the native library can run.")
 @click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT engines for this machine's GPU.")
-@click.option("--rtx", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT-RTX engines; needs no GPU.")
-@click.option("--sm", type=int, multiple=True, metavar="89 120 …", help="GPUs that --rtx builds for.")
-@click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes that engines take.  [default: the runtime's tiles]")
-@click.option("--builder-level", type=click.IntRange(0, 5), help="How long to look for fast kernels.  [default: 3]")
-@click.option("--workspace", type=click.FloatRange(0, 1024, min_open=True), help="GiB that engines may take.")
-@click.option("--timing-cache", type=click.Path(path_type=Path), help="TensorRT's measurements, read and written.")
+@click.option("--rtx", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT-RTX engines for --sm; needs no GPU.")
+@click.option("--sm", type=int, multiple=True, metavar="89 120 …", help="Compute capabilities that --rtx builds for.")
+@click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
+@click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
+@click.option("--workspace", type=click.FloatRange(0, 1024, min_open=True), help="GiB of GPU memory for engines.")
+@click.option("--timing-cache", type=click.Path(path_type=Path), help="TensorRT's kernel timings, read and updated.")
 @click.option("--no-cache", is_flag=True, help="Build engines even if the same ones were built before.")
-@click.option("--config", type=click.Path(path_type=Path), help="Published YAML, instead of detecting the network.")
+@click.option("--config", type=click.Path(path_type=Path), help="Published YAML of the network.  [default: detect it]")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="The bundle's default tau.")
-@click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels around a tile.  [default: measured]")
-@click.option("--name", default="", help="Name in the manifest.  [default: the bundle's]")
+@click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels of context around tiles.  [default: measured]")
+@click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
 @click.option(
     "--engines-for",
     type=click.Path(path_type=Path),
     metavar="BUNDLE",
-    help="Instead of --ckpt: build engines for this bundle, on the machine that will run it.",
+    help="Instead of --ckpt: build engines for an existing bundle, on the machine that will run it.",
 )
 @click.option(
     "--compare",
     nargs=2,
     metavar="A B",
-    help="Instead of --ckpt: compare B with A on photographs; each a bundle, a checkpoint or BUNDLE@DEVICE.",
+    help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint or BUNDLE@DEVICE.",
 )
 @click.option(
     "--checkpoint-of",
     type=click.Path(path_type=Path),
     metavar="BUNDLE",
-    help="Instead of --ckpt: write this bundle's network as a checkpoint, -o FILE.safetensors, to train it further.",
+    help="Instead of --ckpt: write a bundle's network to -o FILE.safetensors, a checkpoint to train further.",
 )
 @click.pass_context
 def main(
@@ -235,12 +235,12 @@ def main(
     checkpoint_of: Path | None,
     **engines: Any,
 ) -> None:
-    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use; with engines, where asked for.
+    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use. Options add engines.
 
-    The graphs are compared with the checkpoint's network on real photographs, at four temperatures; a bundle is written
-    only if they agree. The halo of tiles is measured on the same photographs, which takes a minute or two with the
-    full-size network. Where engines cannot be built, the bundle is written all the same, and the exit status is 1.
-    A checkpoint made with --checkpoint-of gives the bundle's images and is there to be trained further.
+    The graphs are compared with the checkpoint's network on real photographs, at four temperatures; the bundle is
+    written only if they agree. The halo of tiles is measured on the same photographs, which takes a minute or two for
+    the full-size network. If engines cannot be built, the bundle is still written, and the exit status is 1.
+    A checkpoint written with --checkpoint-of gives the same images as the bundle and can be trained further.
 
     \b
       srflow-export --ckpt SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
@@ -275,7 +275,7 @@ def main(
             raise ArgumentError("--tau is not a number")
         target = output if output is not None else ckpt.with_suffix(".srflow")
         if target == ckpt:
-            raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: name another with -o")
+            raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o")
         options = ExportOptions(
             fused=fused,
             precision=_precision(precision, requests),

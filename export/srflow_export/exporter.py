@@ -1,4 +1,4 @@
-"""Checkpoint file → bundle directory, atomically, through the parity gate."""
+"""Turn a checkpoint file into a bundle directory, atomically, through the parity gate."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class ExportOptions:
     """How a checkpoint becomes a bundle.
 
     fused: also write fused.onnx. precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
-    graphs are written beside, with which the runtime computes a tile again whose values are not finite. weights: how
-    large weights of float32 graphs are stored, "fp16" halves the files (the arithmetic stays float32).
-    plugins: the sampler's own operations are nodes that a native library may run, see :mod:`srflow_export.flow_ops`.
-    config: published YAML, instead of detecting the network. stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses when asked for none. halo: LR pixels of context around a tile; None: measured,
+    graphs are written as well, and the runtime uses them to recompute tiles whose values are not finite. weights: how
+    large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic stays float32).
+    plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
+    config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
+    default_tau: what the runtime uses if no tau is given. halo: LR pixels of context around a tile; None measures it,
     see :func:`srflow_export.halo.measured_halo`.
     name, licence, training_data: for the manifest.
     """
@@ -62,18 +62,18 @@ def export_checkpoint(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Write the bundle `target`; `say` gets lines of progress. An older bundle there is replaced when all is proved.
+    """Write the bundle `target`, replacing an older one once all is proved; `say` receives lines of progress.
 
     Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint cannot be used,
-    ExportError if the graphs are not equal to its network, BundleError if the target cannot be written. In each case
+    ExportError if the graphs do not agree with its network, BundleError if the target cannot be written. In each case
     nothing is left behind and an older bundle stays.
     """
     if options.plugins and options.precision == "bf16":
-        raise ArgumentError("the native kernels take no bfloat16: leave --plugins out, or export in fp16")
+        raise ArgumentError("the native kernels do not support bfloat16: leave --plugins out, or export in fp16")
     model, notes = load_with_notes(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
     if isinstance(model, RRDB):
         raise ExportError(
-            f"{checkpoint}: holds an RRDB encoder alone, without a flow to sample from; train one on it with "
+            f"{checkpoint} holds only an RRDB encoder, without a flow to sample from; train a flow with "
             "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
         )
     say(_described(model))
@@ -88,7 +88,7 @@ def export_checkpoint(
         if options.halo is None:
             manifest = _with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
-        with bundle_lock(target, say=say):  # whoever adds engines to an older bundle would put that one back
+        with bundle_lock(target, say=say):  # else a process adding engines to the old bundle would put it back
             return stage.commit(manifest)
 
 
@@ -99,7 +99,7 @@ def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _
     if not row.is_enough:
         _logger.warning(
             "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
-            'use tile="none"',
+            "use tile=None (--tile none)",
             row.halo,
         )
     record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
@@ -128,7 +128,7 @@ def _typed_graphs(model: SRFlow, precision: Precision, *, flow_nodes: bool) -> t
 
 
 def _metadata(manifest: Manifest) -> dict[str, str]:
-    """What a lone .onnx says about itself."""
+    """Metadata that explains an .onnx file on its own."""
     checkpoint = manifest.provenance["checkpoint"]
     return {
         "srflow.schema": str(manifest.schema),

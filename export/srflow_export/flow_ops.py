@@ -2,11 +2,11 @@
 
 In torch they compute. Under `torch.onnx.export(dynamo=True)` each becomes one node of domain `srflow`, which is also a
 model-local ONNX function in standard operators (:func:`append_functions`). A runtime that knows the node runs its own
-kernel (`runtime/`: ONNX Runtime custom ops, TensorRT plugins); any other inlines the function. The node's name and the
-attributes `plugin_namespace` and `plugin_version` are what TensorRT's parser looks plugins up by.
+kernel (`runtime/`: ONNX Runtime custom ops, TensorRT plugins); any other inlines the function. TensorRT's parser looks
+plugins up by the node's name and the attributes `plugin_namespace` and `plugin_version`.
 
-A function's body cannot choose by an attribute's value, so bodies are made for one scale map, order and kind of split;
-a network has one of each.
+A function's body cannot branch on an attribute's value, so each body is made for one scale map, order and kind of
+split; a network has one of each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def affine_inverse(
     """Raw outputs of a conditional net → multiplier and addend of the decoding affine map, of the same shape.
 
     (h − shift)/scale (scale_first) or h/scale − shift (shift_first), as h·multiplier + addend. clamp: c of the tanh
-    map; the others do not read it.
+    map; the others ignore it.
     """
     if scale_map == "exp":
         multiplier = torch.exp(-s)
@@ -59,16 +59,14 @@ def decoded_tail(
     order: AffineOrder,
     clamp: float,
 ) -> Tensor:
-    """What a decoding step does after its coupling's last convolution, in torch's operators: N×C×H×W.
-
-    Coupling, injector, mixing.
+    """Decode a step after its coupling's last convolution (coupling, injector, mixing) in torch's operators: N×C×H×W.
 
     h: N×C×H×W, h_A its first ⌊C/2⌋ channels. head: N×2·(C−⌊C/2⌋)×H×W, [shift; s].
-    injector_scale, injector_shift: B×K·C×H×W, B is 1 or N: the whole level's, of which step `step` (from 0) reads
-    channels step·C … (step+1)·C.
+    injector_scale, injector_shift: B×K·C×H×W of the whole level, B is 1 or N; step `step` (from 0) reads channels
+    step·C … (step+1)·C.
     mixing_weight: C×C×1×1; mixing_bias: C. clamp: c of the tanh map.
 
-    head and the injector's may be float16; they are widened to h's type before anything else.
+    head, injector_scale and injector_shift may be float16; they are widened to h's type before anything else.
     """
     channels = h.shape[1]
     begin, end = step * channels, (step + 1) * channels
@@ -93,7 +91,7 @@ def flow_step_tail(
     order: AffineOrder,
     clamp: float,
 ) -> Tensor:
-    """:func:`decoded_tail`, and while a graph is exported one node FlowStepTail."""
+    """:func:`decoded_tail`; while a graph is exported, a single FlowStepTail node."""
     inputs = (h, head, injector_scale, injector_shift, mixing_weight, mixing_bias)
     if not torch.onnx.is_in_onnx_export():
         return decoded_tail(*inputs, step=step, scale_map=scale_map, order=order, clamp=clamp)
@@ -111,7 +109,7 @@ def decoded_split(kept: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bou
     """The inverse of a split, in torch's operators: [kept, mean + exp(logs)·tau·noise], N×(C1+C2)×H×W.
 
     kept: N×C1×H×W. head: N×2·C2×H×W, [mean; logs], the prior of `kept`; float16 is widened to its type.
-    noise: N×C2×H×W, standard normal. tau: [1] or [N]. bound: of logs, bound·tanh(logs/bound); None leaves them free.
+    noise: N×C2×H×W, standard normal. tau: [1] or [N]. bound: logs become bound·tanh(logs/bound); None leaves them free.
     """
     mean, logs = head.to(kept.dtype).chunk(2, dim=1)
     latent = tau[:, None, None, None] * noise
@@ -119,10 +117,10 @@ def decoded_split(kept: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bou
 
 
 def unsqueeze_split(h: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
-    """The unsqueeze that ends a level's decoding, and :func:`decoded_split` of the next finer level, as one.
+    """The unsqueeze that ends a level's decoding, and :func:`decoded_split` of the next finer level, in one.
 
-    h: N×4·C1×H/2×W/2, before the unsqueeze; head is the prior of the unsqueezed h. While a graph is exported it is one
-    node UnsqueezeSplit.
+    h: N×4·C1×H/2×W/2, before the unsqueeze; head is the prior of the unsqueezed h. While a graph is exported it is a
+    single UnsqueezeSplit node.
     """
     if not torch.onnx.is_in_onnx_export():
         return decoded_split(F.pixel_shuffle(h, 2), head, noise, tau, bound=bound)
@@ -133,7 +131,7 @@ def unsqueeze_split(h: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, boun
 
 
 def append_functions(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder, split_bounded: bool) -> None:
-    """Give the model the functions behind its flow ops, so that it runs everywhere. In place; no nodes: no change.
+    """Add the functions behind the model's flow ops, so that it runs everywhere. In place; no nodes, no change.
 
     split_bounded: whether the split's logs are bounded (`bound` is then an attribute of its nodes).
     """
@@ -244,7 +242,7 @@ def _node(op: str, inputs: Sequence[Tensor], attributes: dict[str, Any], *, shap
 def _function(
     name: str, inputs: Sequence[str], nodes: Sequence[onnx.NodeProto], attributes: Sequence[str]
 ) -> onnx.FunctionProto:
-    """All attributes that nodes carry are declared, also those that the body does not read: kernels and plugins do."""
+    """Declare all attributes that nodes carry, even those that only kernels and plugins read."""
     opsets = [helper.make_opsetid("", OPSET)]
     declared = [*attributes, *_PLUGIN]
     return helper.make_function(DOMAIN, name, list(inputs), ["out"], list(nodes), opsets, attributes=declared)
@@ -267,5 +265,5 @@ def _number(output: str, value: float) -> onnx.NodeProto:
 
 
 def _widened(raw: str, output: str) -> list[onnx.NodeProto]:
-    """Conditioning may be float16; the flow is float32. On float32 runtimes drop the cast."""
+    """Conditioning may be float16; the flow is float32. Runtimes drop the cast if the value is float32 already."""
     return [helper.make_node("Cast", [raw], [output], to=TensorProto.FLOAT)]

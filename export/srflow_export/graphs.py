@@ -1,18 +1,18 @@
 """The reverse pass as two graphs: everything that depends on the LR image alone, and the rest.
 
 EncoderGraph: lr → conditioning. SamplerGraph: conditioning, standard normal noise, tau → sr. Because a convolution is
-linear, the u-half of every coupling's first convolution belongs to the encoder; what is left for each sample are
+linear, the u-half of every coupling's first convolution belongs to the encoder; what is left for each sample is
 small convolutions on h_A. Names of a level's conditioning, all at HR/2^level:
   level{ℓ}_coupling         B×K·hidden   pre-activations of the couplings' first convolutions (u-half and bias)
   level{ℓ}_injector_scale   B×K·C        decoding is h·scale + shift
   level{ℓ}_injector_shift   B×K·C
-Step k's part are channels k·hidden … (k+1)·hidden, and k·C … (k+1)·C.
+Step k's part is channels k·hidden … (k+1)·hidden, or k·C … (k+1)·C.
 
-Precision is a matter of these modules, so that the graphs come out typed: what they are given as `dtype` is the type of
-the encoder, of the conditional nets' and priors' convolutions, and of the conditioning. The rule is that a convolution
-computes in the type of its weights, whatever it is given. All else, the flow's state with its scales, divisions and
-1×1s, latents and tau, is float32: a rounding of it would pass through tens of inverse steps, each of which may enlarge
-it, and half precision would overflow.
+These modules decide the precision, so exported graphs are typed: `dtype` is the type of the encoder, of the
+convolutions in conditional nets and priors, and of the conditioning. A convolution computes in the type of its weights,
+whatever the type of its input. Everything else (the flow's state with its scales, divisions and 1×1s, latents, tau) is
+float32: rounding errors in it would pass through tens of inverse steps, each of which may enlarge them, and half
+precision would overflow.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "int8": torch.float32,  # quantised afterwards, see srflow_export._quantisation
 }
-"""The type of what is not flow, by precision."""
+"""The type of everything outside the flow, by precision."""
 
 
 def conditioning_names(config: SRFlowConfig) -> list[str]:
@@ -73,10 +73,10 @@ def decoded_names(config: SRFlowConfig) -> list[str]:
 
 
 def level_of(name: str) -> int:
-    """The level that the name of one of these tensors says."""
+    """The level in the name of one of these tensors. Raises: ValueError if the name has none."""
     match = re.search(r"level(\d+)", name)
     if match is None:
-        raise ValueError(f"{name} is no tensor of a level")
+        raise ValueError(f"{name} is not a level's tensor")
     return int(match[1])
 
 
@@ -102,7 +102,7 @@ class _Conv(nn.Module):
 
     @classmethod
     def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> _Conv:
-        """Several convolutions side by side: on the same input, or on their own part of it (groups)."""
+        """Several convolutions side by side: all on the same input, or each on its own part of it (groups)."""
         weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
         return cls(weight, bias, dtype=dtype, groups=groups)
 
@@ -122,11 +122,9 @@ class _AffineSettings:
 
     @classmethod
     def of(cls, net: ConditionalNet) -> _AffineSettings:
-        """Those of a conditional net."""
         return cls(net.scale_map, net.order, net.clamp)
 
     def to_dict(self) -> dict[str, Any]:
-        """As keyword arguments."""
         return asdict(self)
 
 
@@ -160,7 +158,7 @@ class _LevelEncoder(nn.Module):
 class EncoderGraph(nn.Module):
     """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of :func:`conditioning_names`.
 
-    dtype: of the encoder, of all convolutions on u, and of the conditioning.
+    dtype: the type of the encoder, of all convolutions on u, and of the conditioning.
     """
 
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32) -> None:
@@ -172,7 +170,7 @@ class EncoderGraph(nn.Module):
         self.model, self.dtype = model, dtype
 
     def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
+        """Encode `lr`; shapes and order as above."""
         outputs: list[Tensor] = []
         for level, u in zip(self.levels, self.model.condition(lr.to(self.dtype)), strict=True):
             outputs += level(u)
@@ -180,9 +178,9 @@ class EncoderGraph(nn.Module):
 
 
 class _StepSampler(nn.Module):
-    """One conditional step, decoding: coupling, injector, and the 1×1 that everything linear after it folds into.
+    """Decode one conditional step: coupling, injector, and the 1×1 that everything linear after it folds into.
 
-    number: among the level's conditional steps, from 0. flow_nodes: what follows the coupling's net is one node.
+    number: index among the level's conditional steps, from 0. flow_nodes: what follows the coupling's net is one node.
     """
 
     def __init__(
@@ -218,7 +216,7 @@ class _StepSampler(nn.Module):
 
 
 class _LevelSampler(nn.Module):
-    """One level, decoding: the inverse of its split, and its steps, up to the unsqueeze."""
+    """Decode one level: the inverse of its split, and its steps, up to the unsqueeze."""
 
     def __init__(
         self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool
@@ -226,7 +224,7 @@ class _LevelSampler(nn.Module):
         super().__init__()
         steps = level.all_steps()
         conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
-        last = [conditional[0], *reversed(transitions)]  # all linear after the first step's injector: one 1×1
+        last = [conditional[0], *reversed(transitions)]  # linear after the first step's injector: one 1×1
         self.steps = nn.ModuleList(
             _StepSampler(
                 step, fold_mixing([step] if number else last), config, dtype, number=number, flow_nodes=flow_nodes
@@ -237,15 +235,15 @@ class _LevelSampler(nn.Module):
         self.prior = _Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
 
     def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
-        """The level's state, with its latent; h: the coarser level's, before its unsqueeze and after."""
-        assert self.prior is not None  # for the type checker: asked of levels with a split alone
+        """The level's state with its latent, from the coarser level's state before (h) and after its unsqueeze."""
+        assert self.prior is not None  # for the type checker: only called on levels with a split
         head = self.prior(unsqueezed)
         if self.flow_nodes:
             return flow_ops.unsqueeze_split(h, head, noise, tau, bound=self.split_clamp)
         return flow_ops.decoded_split(unsqueezed, head, noise, tau, bound=self.split_clamp)
 
     def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> Tensor:
-        """h: the level's state; its conditioning."""
+        """Run the level's steps on its state h."""
         for step in reversed(self.steps):
             h = step(h, *conditioning)
         return h
@@ -255,7 +253,7 @@ class SamplerGraph(nn.Module):
     """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr (float32 N×3×sh×sw, not clipped).
 
     Inputs in the order of :func:`conditioning_names`, then :func:`noise_names` (standard normal, N×C×H×W), then tau
-    ([1] or [N]). dtype: of the convolutions in conditional nets and priors, and of the conditioning. flow_nodes: in an
+    ([1] or [N]). dtype: that of convolutions in conditional nets and priors, and of the conditioning. flow_nodes: in an
     exported graph, the flow's own operations are nodes of :mod:`srflow_export.flow_ops`.
     """
 
@@ -267,7 +265,7 @@ class SamplerGraph(nn.Module):
         )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
+        """Decode; inputs and outputs in the order above."""
         levels = [level for level in self.levels if isinstance(level, _LevelSampler)]
         count = len(CONDITIONING) * len(levels)
         conditioning, noise, tau = inputs[:count], list(inputs[count:-1]), inputs[-1]

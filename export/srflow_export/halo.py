@@ -1,7 +1,7 @@
-"""The halo that a model's tiles need, measured: tiles of real photographs against the photographs in one piece.
+"""Measure the halo that a model's tiles need: compare tiles of real photographs with the untiled pictures.
 
-A network sees far: each of its convolutions reaches a pixel further, and the full-size encoder has hundreds. What is
-far away hardly matters, though, and how far that is depends on the weights.
+Each convolution lets a network see a pixel further, and the full-size encoder has hundreds. Distant pixels hardly
+matter, though, and how distant that is depends on the weights.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from srflow_sdk.latents import window_noise
 from srflow_sdk.tiles import Tile, plan_tiles
 
 _MAX_ABS = 0.1 / 255
-"""Largest difference anywhere: a twentieth of what the SDK promises for the embedded model, 2/255.
+"""Largest difference allowed anywhere: a twentieth of what the SDK promises for the embedded model, 2/255.
 
-A matter of the photograph: the worst crop of benchmarks/halo.py has 8 times the largest difference of the photographs
-here, and a photograph of some megapixels has hundreds of such crops.
+It depends on the photograph: the worst crop of benchmarks/halo.py has 8 times the largest difference of the
+photographs here, and a photograph of a few megapixels has hundreds of such crops.
 """
 
 _MEAN_ABS = 0.001 / 255
-"""Largest mean difference, of the worst photograph and temperature: likewise a twentieth of the promise."""
+"""Largest mean difference allowed, for the worst photograph and temperature: also a twentieth of the promise."""
 
 _LARGEST = 64
-"""LR pixels. A network that needs more gets these and a warning."""
+"""Largest halo in LR pixels. A network that needs more gets this one and a warning."""
 
-_CORE = 28  # LR pixels: a quarter of the photographs' side, and small, since the differences lie along its border
-_CORNERS = ((0, -1), (3, -4))  # of the 4×4 tiles: two that lie opposite, the other two for every second photograph
+_CORE = 28  # LR pixels: a quarter of the photographs' side, and small, since differences are along its border
+_CORNERS = ((0, -1), (3, -4))  # of the 4×4 tiles: two opposite ones, the other two for every second photograph
 
 _Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HaloRow:
-    """Tiles with a halo of so many LR pixels against no tiles, in float32 pictures with values in [0, 1].
+    """How tiles with a halo of this many LR pixels differ from no tiles, in float32 pictures with values in [0, 1].
 
-    max_abs: largest difference. mean_abs: of the photograph and tau for which it is largest. compared: photographs and
-    temperatures; those at which the network itself diverges, as in :mod:`srflow_export.parity`, are left out.
+    max_abs: largest difference. mean_abs: largest mean difference of a photograph and tau. compared: how many pairs of
+    photograph and tau; those at which the network itself diverges, as in :mod:`srflow_export.parity`, are left out.
     """
 
     halo: int
@@ -58,13 +58,13 @@ class HaloRow:
         return self.compared > 0 and self.max_abs <= _MAX_ABS and self.mean_abs <= _MEAN_ABS
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """The fields as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A photograph's pictures in one piece: lr float32 1×3×h×w; by tau, float32 3×sh×sw not clipped."""
+    """A photograph upscaled without tiles. lr: float32 1×3×h×w. pictures: by tau, float32 3×sh×sw, not clipped."""
 
     lr: _Array
     seed: int
@@ -72,14 +72,14 @@ class Whole:
 
 
 def measured_halo(bundle: Bundle) -> tuple[HaloRow, HaloRow | None]:
-    """The smallest halo that is enough, and the next smaller one; on the CPU, with the bundle's graphs.
+    """Find the smallest halo that is enough, and the next smaller one, on the CPU with the bundle's graphs.
 
-    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. A larger halo is taken to be
-    better: sizes are doubled until one is enough, then halved in between. If none is, the first row's `is_enough` is
-    false. The second row is None then, and if the smallest candidate is enough.
+    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. A larger halo is assumed to be
+    better: sizes are doubled until one is enough, then bisected. If none is enough, the first row's `is_enough` is
+    false. The second row is None if it was not measured: when none is enough, or the smallest candidate is.
 
-    The photographs are the exporter's, at tau 0, the bundle's default and 1. Of each, two tiles at opposite corners are
-    computed: their windows grow inwards, so that a large halo can be measured on a small photograph, and the full-size
+    The exporter's photographs are used, at tau 0, the bundle's default and 1. Two tiles at opposite corners of each are
+    computed: their windows grow inwards, so a large halo can be measured on a small photograph, and the full-size
     network takes minutes rather than an hour.
     """
     manifest = bundle.manifest
@@ -104,7 +104,7 @@ def measured_halo(bundle: Bundle) -> tuple[HaloRow, HaloRow | None]:
 def _smallest(is_enough: Callable[[int], bool], *, largest: int) -> int:
     """The smallest of 1 … largest for which a monotone condition holds; the largest if it holds for none.
 
-    Asked of the result, and of the number before it unless there is none, or it holds for none at all.
+    It is evaluated for the result and, unless it holds for none, for the number before the result, if there is one.
     """
     too_small, enough = 0, 1
     while not is_enough(enough):
@@ -121,15 +121,15 @@ def _smallest(is_enough: Callable[[int], bool], *, largest: int) -> int:
 
 
 def whole(backend: Backend, manifest: Manifest, lr: _Array, *, taus: Sequence[float], seed: int) -> Whole:
-    """The pictures of a photograph without tiles; lr: float32 1×3×h×w in [0, 1]."""
+    """Upscale a photograph without tiles; lr: float32 1×3×h×w in [0, 1]."""
     (tile,) = plan_tiles(lr.shape[2], lr.shape[3], core=None, halo=0, multiple=manifest.size_multiple)
     return Whole(lr=lr, seed=seed, pictures=_pictures(backend, manifest, lr, tile, taus=taus, seed=seed))
 
 
 def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Tile) -> dict[float, _Array]:
-    """By tau, how a tile's core differs from the same part without tiles: float32 3×h×w, at least 0.
+    """Absolute differences between a tile's core and the same part without tiles, by tau: float32 3×h×w.
 
-    Pictures are clipped to [0, 1], as files are. Where the tile alone is not finite, the difference is 1.
+    Pictures are clipped to [0, 1], as files are. Where only the tile is NaN, the difference is 1.
     """
     rows, columns = tile.core.scaled(manifest.scale).slices
     pictures = _pictures(backend, manifest, reference.lr, tile, taus=tuple(reference.pictures), seed=reference.seed)
@@ -142,7 +142,7 @@ def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Ti
 def _row(backend: Backend, manifest: Manifest, wholes: Sequence[Whole], halo: int) -> HaloRow:
     largest, means = 0.0, []
     for number, reference in enumerate(wholes):
-        kept = [tau for tau, picture in reference.pictures.items() if np.abs(picture).max() < DIVERGED]  # not for NaN
+        kept = [tau for tau, picture in reference.pictures.items() if np.abs(picture).max() < DIVERGED]  # false for NaN
         height, width = reference.lr.shape[2:]
         tiles = plan_tiles(height, width, core=_CORE, halo=halo, multiple=manifest.size_multiple)
         found = [differences(backend, manifest, reference, tiles[at]) for at in _CORNERS[number % 2]]

@@ -33,7 +33,7 @@ from srflow_training.model.config import LevelShape
 
 _OPSET = 18
 _BFLOAT16_OPSET = 22  # the first whose convolutions take bfloat16
-_ENCODER, _SAMPLER = "encoder.", "sampler."  # what a fused graph's inner names begin with
+_ENCODER, _SAMPLER = "encoder.", "sampler."  # prefixes of a fused graph's inner names
 _DECODED = re.compile(rf"({re.escape(_SAMPLER)})?level\d+_decoded")
 _HALF_FROM = 1024  # tensors with fewer values are not worth storing in half precision
 
@@ -56,8 +56,8 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: b
     """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr` (N×3×sr_height×sr_width).
 
     Exported with a conditioning batch and tau of size 1, so that nothing ties them to N; their first dimension is
-    then named, and ONNX broadcasting does the rest. What levels L … 2 decode to has names of its own inside the graph,
-    see :func:`with_decoded_levels`. flow_nodes: the flow's own operations are nodes of :mod:`srflow_export.flow_ops`,
+    then named, and ONNX broadcasting does the rest. What levels L … 2 decode to is named inside the graph, see
+    :func:`with_decoded_levels`. flow_nodes: the flow's own operations become nodes of :mod:`srflow_export.flow_ops`,
     with their functions.
     """
     config, dtype = model.config, DTYPES[precision]
@@ -106,9 +106,9 @@ def fused_model(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.Mode
 
 
 def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a sampler or fused graph that also gives what its levels decode to, `level{ℓ}_decoded`, L first.
+    """A copy of a sampler or fused graph that also outputs what its levels decode to, `level{ℓ}_decoded`, L first.
 
-    Bundles of older exporters have no such names: of them it is a copy.
+    Graphs of older exporters do not have these names; their copy has no further outputs.
     """
     marked = onnx.ModelProto()
     marked.CopyFrom(proto)
@@ -123,9 +123,9 @@ def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def store_weights_in_half(proto: onnx.ModelProto) -> None:
-    """Keep large float32 weights as float16 with a cast behind each; the arithmetic stays float32. In place.
+    """Store large float32 weights as float16, each followed by a cast; the arithmetic stays float32. In place.
 
-    Runtimes fold the casts when they load the graph, so that only the file (and the rounding) is halved.
+    Runtimes fold the casts when they load the graph, so only the file and the precision of the weights are halved.
     """
     casts = []
     for weight in proto.graph.initializer:
@@ -140,7 +140,7 @@ def store_weights_in_half(proto: onnx.ModelProto) -> None:
 
 
 def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """Checked and serialised, with metadata_props. Raises: onnx.checker.ValidationError if the graph is not valid."""
+    """Check and serialise a graph, with metadata_props. Raises: onnx.checker.ValidationError if it is not valid."""
     onnx.helper.set_model_props(proto, dict(metadata))
     proto.producer_name = "srflow-export"
     onnx.checker.check_model(proto, full_check=True)
@@ -168,7 +168,7 @@ def _exported(
     output_names: Sequence[str],
     dynamic_shapes: tuple[Any, ...],
 ) -> onnx.ModelProto:
-    """One graph through torch.onnx's torch.export-based exporter, without intermediate shapes and chatter."""
+    """Export one graph with torch.onnx's torch.export-based exporter, without intermediate shapes and log output."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     types = {buffer.dtype for buffer in module.buffers()}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
@@ -186,6 +186,7 @@ def _exported(
     assert program is not None  # for the type checker: only export to a file returns nothing
     proto: onnx.ModelProto = program.model_proto
     del proto.graph.value_info[:]  # they repeat the example's conditioning batch of 1
+    del proto.graph.metadata_props[:]  # torch's notes, in the order of Python's sets: the same export would differ
     for node in proto.graph.node:
         del node.metadata_props[:]  # stack traces of this machine
         node.doc_string = ""

@@ -23,7 +23,7 @@ def run(*arguments):
     [
         ([], "name a checkpoint with --ckpt"),
         (["--sm", "89"], "name a checkpoint with --ckpt"),
-        (["--ckpt", "m.pth", "--shapes", "16,64,128"], "--shapes is about engines"),
+        (["--ckpt", "m.pth", "--shapes", "16,64,128"], "--shapes only applies to engines"),
         (["--ckpt", "m.pth", "--compare", "a", "b"], "leave --ckpt out"),
         (["--compare", "a", "b", "--checkpoint-of", "c"], "leave"),
         (["--checkpoint-of", "m.srflow"], "name it with -o"),
@@ -45,7 +45,7 @@ def test_options_that_do_not_go_together_are_a_usage_error(arguments, says):
     [
         (["--rtx", "fp16"], "add --sm with their compute capabilities"),
         (["--trt", "fp16", "--sm", "89"], "leave --sm out"),
-        (["--rtx", "fp16", "--sm", "89", "--shapes", "16,64"], "three are expected"),
+        (["--rtx", "fp16", "--sm", "89", "--shapes", "16,64"], "expected three sizes, not 2"),
         (["--rtx", "fp16", "--sm", "89", "--precision", "fp32"], "leave --precision out"),
         (["--rtx", "fp16", "--sm", "89", "--trt", "fp32", "--precision", "bf16"], "engines in fp16 are built from"),
     ],
@@ -133,7 +133,7 @@ def test_what_is_wrong_with_the_bundle_is_said_once(tmp_path):
     ("arguments", "says"),
     [
         (["--workspace", "nan"], "--workspace is not a number"),
-        (["--timing-cache", "."], "is no file"),
+        (["--timing-cache", "."], "is not a file"),
     ],
 )
 def test_values_that_mean_nothing_are_refused_in_one_line(arguments, says):

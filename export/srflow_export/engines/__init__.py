@@ -1,4 +1,4 @@
-"""Bundle → engines: what TensorRT and TensorRT-RTX build from its graphs, checked, cached and recorded. No torch."""
+"""Build TensorRT and TensorRT-RTX engines from a bundle's graphs, and check, cache and record them. No torch."""
 
 from __future__ import annotations
 

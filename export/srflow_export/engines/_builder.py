@@ -1,6 +1,6 @@
-"""ONNX graph → engine, with TensorRT 10.15 to 11 and TensorRT-RTX: `trt` is the module, and the calls are the same.
+"""Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either module.
 
-Types come from the graph alone. Both libraries keep them ("strongly typed"), so that nothing here chooses a precision.
+Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here chooses a precision.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from srflow_sdk.errors import ArgumentError, ExportError
 logger = logging.getLogger(__name__)
 
 _SAY_EVERY_S = 2.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
-_NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT asks for a GPU
+_NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderOptions:
-    """How engines are built, whatever they are for.
+    """How engines are built, whatever their target.
 
-    level: 0 to 5, how long to look for fast kernels; None is the library's own. workspace: bytes that activations and
-    scratch may take on the GPU; None: all that there is. timing_cache: a file with TensorRT's measurements, read if it
-    is there and written back. use_cache: take engines that were built before from the user's cache folder, and keep new
-    ones there.
+    level: 0 to 5, the effort to find fast kernels; None: the library's default. workspace: bytes of GPU memory for
+    activations and scratch; None: all there is. timing_cache: a file of TensorRT's kernel timings, read if it exists
+    and written back. use_cache: take engines that were built before from the user's cache folder, and keep new ones
+    there.
     """
 
     level: int | None = None
@@ -51,15 +51,15 @@ def build_engine(
     sms: tuple[int, ...] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> bytes:
-    """An engine of an ONNX graph, checked against the graph before it is built. `options.use_cache` is the caller's.
+    """Build an engine, after checking that the library read the graph correctly; `options.use_cache` is not used here.
 
     sms: compute capabilities that TensorRT-RTX builds for, such as (89, 120); empty for TensorRT, which builds for this
     machine's GPU.
     `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
 
     Raises: ArgumentError for a GPU that the library does not build for, or a timing cache that cannot be read;
-    ExportError, with the library's own words, if it cannot read the graph, reads another than was exported, or cannot
-    build it.
+    ExportError, with the library's own message, if it cannot read the graph, reads something else than was exported, or
+    cannot build it.
     """
     name, log = graph.name, build_logger(trt)
     builder = trt.Builder(log)
@@ -76,8 +76,8 @@ def build_engine(
     _configure(trt, config, options, sms=sms)
     if config.add_optimization_profile(_profile(builder, shapes)) < 0:
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} does not take these sizes: {log.said()}; name others with "
-            "--shapes"
+            f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; choose others "
+            "with --shapes"
         )
     cache = _read_timing_cache(config, options.timing_cache)
     monitor = build_monitor(trt)
@@ -100,14 +100,14 @@ def known_sms(trt: Any) -> tuple[int, ...]:
 
 
 def check_sms(trt: Any, sms: Iterable[int]) -> None:
-    """Raises: ArgumentError for the first that the library does not build for, with those that it has."""
+    """Raises: ArgumentError for the first that the library does not build for, listing those it does."""
     for sm in sms:
         if sm not in known_sms(trt):
             raise _refused(trt, sm)
 
 
 def _network_flags(trt: Any) -> int:
-    """Strongly typed: asked for where it is a choice, the only kind of network where the flag is gone."""
+    """Ask for strong typing; versions without the flag have no other kind of network."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -124,9 +124,9 @@ def _configure(trt: Any, config: Any, options: BuilderOptions, *, sms: tuple[int
         config.builder_optimization_level = options.level
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    # On by default, it would compute float32 convolutions with the ten bits of half precision.
+    # TF32 is on by default; it computes float32 convolutions with the ten mantissa bits of half precision.
     config.clear_flag(trt.BuilderFlag.TF32)
-    # Without it the inspector tells a finished engine's layer names and nothing of their types.
+    # Without it the inspector gives only the names of an engine's layers, not their types.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
 
 
@@ -139,7 +139,7 @@ def _set_compute_capabilities(trt: Any, config: Any, sms: tuple[int, ...]) -> No
 
 def _refused(trt: Any, sm: int) -> ArgumentError:
     return ArgumentError(
-        f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for it; it has "
+        f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only for "
         f"{', '.join(map(str, known_sms(trt)))}. Others, such as data-centre GPUs, need TensorRT itself: --trt on a "
         "machine that has one"
     )
@@ -153,9 +153,9 @@ def _profile(builder: Any, shapes: Mapping[str, InputShapes]) -> Any:
 
 
 def _read_timing_cache(config: Any, file: Path | None) -> Any:
-    """The file's cache, set; an empty one where there is no file, or one of another GPU or version; None for no file.
+    """Read and set the file's timing cache: empty if the file is missing or of another GPU or version; None: no file.
 
-    Two builds at once may each write the file, and the later one wins: what is lost are measurements.
+    If two builds write the file at once, the later one wins, and only timings are lost.
     """
     if file is None:
         return None
@@ -163,17 +163,17 @@ def _read_timing_cache(config: Any, file: Path | None) -> Any:
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         if content:
-            logger.warning("%s: measurements of another GPU or version; a new timing cache replaces them", file)
+            logger.warning("%s: timings of another GPU or version; a new timing cache replaces them", file)
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
 
 
 def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:
-    """The build's result; meanwhile this thread tells its progress.
+    """Run the build in another thread, and report its progress from this one.
 
-    In a thread of its own because Python delivers signals to this one: raised inside the library's callbacks, a
-    KeyboardInterrupt would be swallowed there, and the build go on for minutes.
+    Python delivers signals to the main thread: a KeyboardInterrupt raised inside the library's callbacks would be
+    swallowed there, and the build would go on for minutes.
     """
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         future = pool.submit(build)
@@ -193,10 +193,10 @@ def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Ca
 def _reason(said: str, options: BuilderOptions) -> str:
     memory = any(words in said.lower() for words in ("outofmemory", "out of memory", "workspace"))
     if not memory:
-        return f"{said or 'it does not say why'}; other --shapes may build"
+        return f"{said or 'it gives no reason'}; other --shapes may work"
     if options.workspace is not None:
         return (
             f"the workspace of {options.workspace >> 20} MiB is too small for the largest size ({said}); raise it, "
-            "or name smaller --shapes"
+            "or choose smaller --shapes"
         )
-    return f"memory ran out ({said}); name smaller --shapes, or end other programs that use the GPU"
+    return f"memory ran out ({said}); choose smaller --shapes, or close other programs that use the GPU"

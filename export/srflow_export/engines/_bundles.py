@@ -1,4 +1,4 @@
-"""Engines for a bundle that is there already: without its checkpoint and without torch, on the machine that runs it."""
+"""Add engines to an existing bundle, without its checkpoint or torch, on the machine that will run it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def add_engines(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Build engines from a bundle's graphs and put them into the bundle, instead of older ones for the same GPUs.
+    """Build engines from a bundle's graphs and add them to the bundle, in place of older ones for the same GPUs.
 
-    Until all is built the bundle is as it was, and stays so on any error. Of processes that do this to one bundle at
-    once, one builds and the others wait, and then build for what it wrote. New engines stand first in the manifest, so
-    that a runtime which can run them takes them. Raises: as :func:`~srflow_export.engines._pairs.build_engines`;
+    The bundle changes once everything is built, and stays as it was on any error. If several processes do this to one
+    bundle at once, one builds and the others wait, and then build for what it wrote. New engines come first in the
+    manifest, so a runtime that can run them takes them. Raises: as :func:`~srflow_export.engines._pairs.build_engines`;
     BundleError if there is no such bundle, or it cannot be written.
     """
     check_request(request)
-    graphs_of(Bundle.open(target).manifest, request.precision)  # what cannot be is not waited for, and leaves no lock
+    graphs_of(Bundle.open(target).manifest, request.precision)  # refuse before waiting, and without leaving a lock
     with bundle_lock(target, say=say), staged_bundle(target) as stage:
         bundle = Bundle.open(target)
         manifest = bundle.manifest
@@ -57,9 +57,9 @@ def add_engines(
 def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -> list[str]:
     """Command lines of NVIDIA's `trtexec` that build the same engines from the graphs in a bundle's folder.
 
-    For machines with TensorRT and without this SDK. The engines that they write belong to no bundle: the runtime does
-    not take them. Raises: ArgumentError for LR sizes that cannot be or a precision that the bundle has not, ExportError
-    if a graph cannot be read.
+    For machines with TensorRT but without this SDK. The engines are not part of a bundle, so the runtime does not use
+    them. Raises: ArgumentError for impossible LR sizes or a precision that the bundle does not have, ExportError if a
+    graph cannot be read.
     """
     profile = request.profile or manifest.default_profile
     check_profile(profile, manifest)
@@ -68,7 +68,7 @@ def trtexec_commands(folder: Path, manifest: Manifest, request: EngineRequest) -
         graph = read_graph(folder / name, precision=request.precision)
         shapes = graph.input_shapes(profile, scale=manifest.scale)
         words = ["trtexec", f"--onnx={folder / name}", f"--saveEngine={Path(name).stem}.engine"]
-        # 11 has strongly typed networks only, and takes the option as a word without meaning.
+        # TensorRT 11 has only strongly typed networks, and ignores --stronglyTyped.
         words += ["--stronglyTyped", "--noTF32", "--skipInference", "--profilingVerbosity=detailed"]
         if request.builder.level is not None:
             words.append(f"--builderOptimizationLevel={request.builder.level}")
@@ -86,7 +86,7 @@ def _copy(bundle: Bundle, name: str, folder: Path) -> None:
 
 
 def _replaces(new: EngineRecord, old: EngineRecord) -> bool:
-    """Whether both are for the same machines, whichever version of the library they need there."""
+    """Whether both are for the same machines, in any version of the library."""
     return (new.runtime, new.precision, new.compute_capabilities) == (
         old.runtime,
         old.precision,

@@ -1,7 +1,7 @@
-"""Engines that were built before, kept in the user's cache folder: the same input builds nothing again.
+"""Keep built engines in the user's cache folder, so that the same input is not built twice.
 
 An entry is two files, `<key>.engine` and `<key>.json`, which holds what the key was made of and the engine's sha256. An
-entry whose engine has another hash is built again, so that a damaged one, or half of one, is never used.
+entry whose engine has another hash is built again, so a damaged or incomplete one is never used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FORMAT = 1  # of the key and the entry
 
 
 class EngineCache:
-    """Engines under a folder, by what they were built from. Safe for any number of processes at once."""
+    """Engines in a folder, found by what they were built from. Safe for any number of processes at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,20 +35,20 @@ class EngineCache:
         name: str,
         say: Callable[[str], None] = lambda _: None,
     ) -> bytes:
-        """The engine of this input, from the cache, or built and put there.
+        """Return the engine of this input from the cache, or build it and keep it there.
 
         made_of: everything that decides what is built, as JSON values. While one process builds, others that want the
-        same engine wait for it; the lock is the operating system's, so that one which dies frees it. A folder that
-        cannot be written is said and done without. name: for lines of progress.
+        same engine wait for it; the operating system frees the lock of one that dies. If the folder cannot be written,
+        `say` receives a line and the engine is built without the cache. name: for lines of progress.
         """
         text = json.dumps({"format": _FORMAT, **made_of}, sort_keys=True, indent=1)
         key = hashlib.sha256(text.encode()).hexdigest()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            waiting = f"{name}: another export builds the same engine; waiting for it"
+            waiting = f"{name}: another export is building the same engine; waiting for it"
             lock = acquired(self.folder / f"{key}.lock", waiting=waiting, say=say)
         except OSError as error:
-            say(f"{name}: {self.folder} cannot keep engines ({error.strerror or error}); building without it")
+            say(f"{name}: {self.folder} cannot keep engines ({error.strerror or error}); building without the cache")
             return build()
         try:
             if (kept := self._read(key)) is not None:
@@ -70,7 +70,7 @@ class EngineCache:
             return None
         except (OSError, ValueError, TypeError, KeyError):
             pass
-        logger.warning("%s: a kept engine is damaged; building it again", self.folder / f"{key}.engine")
+        logger.warning("%s: the cached engine is damaged; building it again", self.folder / f"{key}.engine")
         return None
 
     def _write(self, key: str, made_of: Mapping[str, Any], engine: bytes) -> None:
@@ -79,4 +79,4 @@ class EngineCache:
             write_atomically(self.folder / f"{key}.engine", engine)
             write_atomically(self.folder / f"{key}.json", (json.dumps(record, indent=1) + "\n").encode())
         except OSError as error:
-            logger.warning("%s: the engine is not kept (%s)", self.folder, error.strerror or error)
+            logger.warning("%s: the engine cannot be cached (%s)", self.folder, error.strerror or error)

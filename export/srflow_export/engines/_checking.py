@@ -1,4 +1,4 @@
-"""What a library made of a graph is what was exported: its inputs and outputs, and the types that it computes in."""
+"""Check that a library read and built what was exported: inputs, outputs, and the types that it computes in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srflow_export.engines._progress import build_logger
 from srflow_sdk.backends._engine_tensors import differences, type_name
 from srflow_sdk.errors import ExportError
 
-# A network's layers that move or convert values and compute nothing.
+# Network layers that move or convert values and compute nothing.
 _MOVING = {
     "CONSTANT",
     "CAST",
@@ -33,7 +33,7 @@ _COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def network_report(network: Any) -> EngineReport:
-    """What a library understood when it parsed a graph, before it builds: no GPU is needed for that."""
+    """Describe what a library understood when it parsed a graph, before it builds; needs no GPU."""
     convolutions: Counter[str] = Counter()
     computing: Counter[str] = Counter()
     for index in range(network.num_layers):
@@ -56,7 +56,7 @@ def network_report(network: Any) -> EngineReport:
 
 
 def check_network(trt: Any, network: Any, graph: Graph) -> None:
-    """Raises: ExportError unless a parsed network has the graph's inputs and outputs, and each convolution's type."""
+    """Raises: ExportError unless a parsed network has the graph's inputs, outputs and types of convolutions."""
     report = network_report(network)
     faults = [
         f"{report.convolutions.get(type_, 0)} convolutions compute in {type_}, not {count}"
@@ -67,7 +67,7 @@ def check_network(trt: Any, network: Any, graph: Graph) -> None:
 
 
 def convolution_types(graph: Graph) -> dict[str, int]:
-    """How many convolutions a graph has of each type, those in its functions too, such as {"float16": 90}."""
+    """Count a graph's convolutions of each type, including those in its functions, such as {"float16": 90}."""
     flat = shape_inference.infer_shapes(inliner.inline_local_functions(graph.model), strict_mode=True).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*flat.value_info, *flat.output)}
     results = [types[node.output[0]] for node in flat.node if node.op_type == "Conv"]
@@ -75,17 +75,17 @@ def convolution_types(graph: Graph) -> dict[str, int]:
 
 
 def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
-    """Load an engine and ask its own inspector. Needs the GPU that it is for.
+    """Load an engine and check it with its own inspector. Needs the GPU that it is for.
 
-    Returns whether the inspector told the types of its layers. Raises: ExportError if it does not load, or is not what
-    was to be built.
+    Returns whether the inspector gave the types of its layers. Raises: ExportError if the engine does not load, or is
+    not what was asked for.
     """
     log = build_logger(trt)
     engine = trt.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
         raise ExportError(
             f"{graph.name}: the engine that {trt.__name__} {trt.__version__} built does not load again: {log.said()}; "
-            "build it once more, without other programs on the GPU and without the cache"
+            "build it again, without other programs on the GPU and with --no-cache"
         )
     report = inspect_engine(trt, engine)
     _check(report, graph, name=f"the engine of {graph.name}")
@@ -104,12 +104,12 @@ def _check(report: EngineReport, graph: Graph, *, name: str, faults: Sequence[st
 
 
 def _precision_faults(report: EngineReport, precision: str) -> list[str]:
-    """fp32: no layer computes in less. fp16, bf16: some convolutions do, and nothing in the other one."""
+    """fp32: no layer may compute in half. fp16, bf16: some convolutions must, and nothing in the other one."""
     wanted = _COMPUTES[precision]
     others = [type_ for type_ in ("float16", "bfloat16") if type_ != wanted]
     faults = [f"{report.computing[type_]} layers compute in {type_}" for type_ in others if report.computing.get(type_)]
     counted = report.convolutions or report.computing
-    told = any(type_ in _FLOATS for type_ in counted)  # an inspector may keep all types to itself
+    told = any(type_ in _FLOATS for type_ in counted)  # an inspector may give no types at all
     if told and not counted.get(wanted):
         faults.append(f"no {'convolution' if report.convolutions else 'layer'} computes in {wanted}")
     return faults

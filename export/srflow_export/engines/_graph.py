@@ -1,4 +1,4 @@
-"""An ONNX file that becomes an engine, read once: what is hashed is what is built."""
+"""An ONNX file to build an engine from, read once, so that what is hashed is what is built."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from srflow_sdk.errors import ExportError
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """name: of its file, for lines of progress and errors. precision: that it was exported in, "fp32", "fp16", "bf16".
+    """An ONNX graph to build an engine from.
 
-    content: the file's bytes; model: the same, parsed.
+    name: its file's name, for lines of progress and errors. precision: it was exported in "fp32", "fp16" or "bf16".
+    content: the file's bytes. model: the same, parsed.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Graph:
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """Hexadecimal hash of the file."""
         return hashlib.sha256(self.content).hexdigest()
 
     def types(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -37,7 +38,7 @@ class Graph:
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
 
     def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, InputShapes]:
-        """See :func:`srflow_sdk._engine_shapes.input_shapes`. Raises: BundleError."""
+        """Shapes of all inputs, see :func:`srflow_sdk._engine_shapes.input_shapes`. Raises: BundleError."""
         inputs = [
             (entry.name, [dim.dim_value or None for dim in entry.type.tensor_type.shape.dim]) for entry in self.inputs()
         ]
@@ -50,14 +51,14 @@ class Graph:
 
 
 def read_graph(path: Path, *, precision: str) -> Graph:
-    """Raises: ExportError if there is no such file, or it holds no ONNX graph."""
+    """Read an ONNX file. Raises: ExportError if it cannot be read, or is not an ONNX graph."""
     try:
         content = path.read_bytes()
         model = onnx.load_from_string(content)
     except OSError as error:
-        raise ExportError(f"{path}: cannot be read ({error.strerror or error}); export the checkpoint first") from error
+        raise ExportError(f"{path} cannot be read ({error.strerror or error}); export the checkpoint first") from error
     except DecodeError as error:
-        raise ExportError(f"{path}: is no ONNX graph; export the checkpoint again with srflow-export") from error
+        raise ExportError(f"{path} is not an ONNX graph; export the checkpoint again with srflow-export") from error
     return Graph(name=path.name, precision=precision, content=content, model=model)
 
 

@@ -1,4 +1,4 @@
-"""What the inspector of a TensorRT or TensorRT-RTX engine says of the types that its layers compute in.
+"""Read from the inspector of a TensorRT or TensorRT-RTX engine which types its layers compute in.
 
 Works on the library's own objects without importing it: `trt` is the module `tensorrt` or `tensorrt_rtx`.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from srflow_sdk.backends._engine_tensors import tensor_types
 
-# The inspector describes a tensor in words, such as "Half" or "Row major linear FP16 format"; the first that fits.
+# The inspector describes a tensor in words, such as "Half" or "Row major linear FP16 format"; the first match counts.
 _TYPE_WORDS = (
     (re.compile(r"bf16|bfloat16", re.IGNORECASE), "bfloat16"),
     (re.compile(r"fp16|float16|half", re.IGNORECASE), "float16"),
@@ -32,12 +32,12 @@ _MOVING = {"reformat", "noop", "cast", "constant", "shuffle", "identity", "copy"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineReport:
-    """What is in an engine.
+    """What an engine contains.
 
     inputs, outputs: types of its input and output tensors by name, such as {"lr": "float32"}.
     layers: how many it has. convolutions: how many of its convolutions compute in each type, such as {"float16": 351};
-    computing: the same of all layers that compute, by the types of their results. Both are empty if the engine was
-    built without detailed profiling verbosity and names its layers only.
+    computing: the same for all layers that compute, by the types of their results. Both are empty if the engine was
+    built without detailed profiling verbosity, and so only names its layers.
     """
 
     inputs: Mapping[str, str]
@@ -48,9 +48,9 @@ class EngineReport:
 
 
 def inspect_engine(trt: Any, engine: Any) -> EngineReport:
-    """What the engine's own inspector says. Needs the GPU that the engine is for, since it makes a context there.
+    """Ask an engine's own inspector what it contains. Needs the GPU that the engine is for, to create a context.
 
-    Shapes are set to the first profile's best ones: without shapes, the inspector leaves out the types of tensors.
+    Shapes are set to the first profile's best ones; without shapes, the inspector leaves out the types of tensors.
     """
     inputs, outputs = tensor_types(engine)
     inspector = engine.create_engine_inspector()
@@ -67,9 +67,9 @@ def inspect_engine(trt: Any, engine: Any) -> EngineReport:
 
 
 def layer_types(information: str) -> tuple[dict[str, int], dict[str, int]]:
-    """How many convolutions, and how many computing layers, there are of each type in an inspector's JSON.
+    """Count the convolutions, and all computing layers, of each type in an inspector's JSON.
 
-    A layer whose type the inspector does not say counts as "unknown". Layers that are mere names count nothing.
+    A layer without a type counts as "unknown". Layers that are only names are not counted.
     """
     convolutions: Counter[str] = Counter()
     computing: Counter[str] = Counter()
@@ -93,9 +93,9 @@ def _tensors(described: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
 
 
 def _said_type(entries: Iterable[Mapping[str, Any]]) -> str:
-    """The first type that the descriptions of tensors or weights name."""
+    """The first type named in descriptions of tensors or weights."""
     for entry in entries:
-        # 10.x says "Format/Datatype" of a tensor, 11 "DataType" beside "Format"; weights have a "Type".
+        # Tensors have "Format/Datatype" in 10.x, "DataType" and "Format" in 11; weights have "Type".
         fields = {key.lower(): str(value) for key, value in entry.items()}
         for field in ("type", "datatype", "format/datatype", "format"):
             for words, name in _TYPE_WORDS:

@@ -1,4 +1,4 @@
-"""A bundle's graphs → a pair of engines beside them, and the record of it for the manifest."""
+"""Build a pair of engines from a bundle's graphs, with a record for the manifest."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def build_engines(
 ) -> EngineRecord:
     """Build a pair of engines from two graphs of a bundle's folder, and write them under its `engines/`.
 
-    manifest: its scale, size multiple and halo give the shapes. encoder, sampler: the graphs' file names, whose
-    precision is the request's. elsewhere: the command that builds them on another machine, for errors. library: None
-    loads the request's. The engines are files as the library made them; the record says what they are for.
+    manifest: its scale, size multiple and halo give the shapes. encoder, sampler: file names of graphs in the request's
+    precision. elsewhere: the command that builds the engines on another machine, for errors. library: None loads the
+    request's. The files are exactly what the library built; the record says what they are for.
 
-    Raises: ArgumentError for a request that cannot be; MissingExtraError or ExportError, see
+    Raises: ArgumentError for an impossible request; MissingExtraError or ExportError, see
     :func:`~srflow_export.engines._library.load_library` and :func:`~srflow_export.engines._builder.build_engine`;
-    ExportError if what was built is not what was asked for, or cannot be written; BundleError for a graph with other
-    inputs than this exporter gives it.
+    ExportError if what was built is not what was asked for, or cannot be written; BundleError for a graph with
+    inputs that this exporter does not write.
     """
     check_request(request)
     profile = request.profile or manifest.default_profile
@@ -89,7 +89,7 @@ def build_engines(
 def _engine(
     graph: Graph, manifest: Manifest, request: EngineRequest, library: Library, say: Callable[[str], None]
 ) -> tuple[bytes, bool]:
-    """From the cache or built, and whether its own inspector confirmed it. What fails that test is not kept."""
+    """An engine from the cache, or built; and whether its own inspector confirmed it. One that fails is not cached."""
     assert request.profile is not None  # for the type checker: build_engines fills it in
     shapes = graph.input_shapes(request.profile, scale=manifest.scale)
     checks: list[bool] = []
@@ -121,7 +121,7 @@ def _engine(
 
 
 def _stem(library: Library, sms: tuple[int, ...], precision: str) -> str:
-    """Such as "rtx-1.7.1.116-sm89-sm120-fp16"."""
+    """How the engines' file names begin, such as "rtx-1.7.1.116-sm89-sm120-fp16"."""
     targets = sms or tuple(int(capability.replace(".", "")) for capability in _own_capability(library))
     return "-".join([_SHORT[library.runtime], library.version, *(f"sm{target}" for target in targets), precision])
 
@@ -131,11 +131,11 @@ def _own_capability(library: Library) -> tuple[str, ...]:
 
 
 def _write(folder: Path, name: str, engine: bytes) -> str:
-    """Its name in the bundle."""
+    """Write an engine, and return its name in the bundle."""
     path = folder / "engines" / name
     if path.exists():
         raise ArgumentError(
-            f"engines/{name} is there already: a bundle has one pair for each library, precision and set of GPUs"
+            f"engines/{name} already exists: a bundle has one pair for each library, precision and set of GPUs"
         )
     try:
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the libraries call back while they build: a logger that remembers complaints, a monitor that knows the step."""
+"""What the libraries call while they build: a logger that remembers errors, and a monitor of progress."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-_KEPT = 3  # complaints: the first says why, later ones follow from it
+_KEPT = 3  # messages: the first says why, later ones follow from it
 
 
 def build_logger(trt: Any) -> Any:
-    """A `trt.ILogger`: errors are kept for `said()`, and all but the chatter goes to :mod:`logging` at debug level."""
+    """A `trt.ILogger` that keeps errors for `said()`, and sends all but verbose messages to :mod:`logging` as debug."""
     severity = trt.ILogger.Severity
 
-    class Complaints(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self._errors: list[str] = []
@@ -30,20 +30,20 @@ def build_logger(trt: Any) -> Any:
                 logger.debug("%s: %s", level.name, message)
 
         def said(self) -> str:
-            """The first errors, or warnings where there are no errors, in one line."""
+            """The first errors, or warnings if there are no errors, in one line."""
             return "; ".join(" ".join(line.split()) for line in (self._errors or self._warnings)[:_KEPT])
 
-    return Complaints()
+    return Logger()
 
 
 def build_monitor(trt: Any) -> Any:
-    """A `trt.IProgressMonitor` with `line()`, where the build is, and `stop()`, which ends it at its next step."""
+    """A `trt.IProgressMonitor` with `line()`, the progress, and `stop()`, which ends the build at its next step."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self._lock = threading.Lock()
-            self._phases: dict[str, list[int]] = {}  # name → steps done and steps; a phase's parent stands before it
+            self._phases: dict[str, list[int]] = {}  # name → steps done, steps; parents come first
             self._stopped = False
 
         def phase_start(self, phase_name: str, _parent_phase: str | None, num_steps: int) -> None:
@@ -61,12 +61,12 @@ def build_monitor(trt: Any) -> Any:
                 self._phases.pop(phase_name, None)
 
         def stop(self) -> None:
-            """Let the library end the build without an engine."""
+            """Make the library end the build without an engine."""
             with self._lock:
                 self._stopped = True
 
         def line(self) -> str:
-            """The innermost phase and how far it is."""
+            """The innermost phase and its progress."""
             with self._lock:
                 if not self._phases:
                     return "building"

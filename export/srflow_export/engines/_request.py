@@ -1,4 +1,4 @@
-"""Which engines are wanted, what is refused before anything is exported, and the command that asks for the same."""
+"""Requests for engines: what they hold, checks before anything is exported, and the equivalent command."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRequest:
-    """Which engines are wanted.
+    """Which engines to build.
 
     runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
     compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
-    profile: LR sizes, None: those of :attr:`srflow_sdk.manifest.Manifest.default_profile`. builder: how they are built.
+    profile: LR sizes; None: those of :attr:`srflow_sdk.manifest.Manifest.default_profile`. builder: how they are built.
     """
 
     runtime: EngineRuntime
@@ -31,30 +31,30 @@ class EngineRequest:
 
 
 def check_request(request: EngineRequest) -> None:
-    """What can be refused before anything is exported. Raises: ArgumentError."""
+    """Refuse impossible requests before anything is exported. Raises: ArgumentError."""
     is_rtx = request.runtime == "tensorrt_rtx"
     if is_rtx and not request.sms:
         raise ArgumentError(
-            "TensorRT-RTX builds for GPUs that are named: add --sm with their compute capabilities, such as "
+            "TensorRT-RTX must know which GPUs to build for: add --sm with their compute capabilities, such as "
             "--sm 89 120 for GeForce 40 and 50"
         )
     if request.sms and not is_rtx:
         raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
     builder = request.builder
     if builder.timing_cache is not None and is_rtx:
-        raise ArgumentError("TensorRT-RTX times no kernels while it builds: leave the timing cache out")
+        raise ArgumentError("TensorRT-RTX does not time kernels while it builds: leave the timing cache out")
     if builder.timing_cache is not None:
         if not builder.timing_cache.parent.is_dir():
-            raise ArgumentError(f"{builder.timing_cache}: its folder does not exist; make it, or name another file")
+            raise ArgumentError(f"{builder.timing_cache}: its folder does not exist; create it, or name another file")
         read_measurements(builder.timing_cache)
     if builder.level is not None and not 0 <= builder.level <= 5:
-        raise ArgumentError(f"the builder level is {builder.level}; it is 0 to 5")
+        raise ArgumentError(f"the builder level is {builder.level}; it must be from 0 to 5")
     if builder.workspace is not None and builder.workspace < 1 << 20:
         raise ArgumentError(f"the workspace is {builder.workspace} bytes; give it at least 1 MiB, or leave it out")
 
 
 def check_targets(request: EngineRequest) -> None:
-    """What the library itself can refuse before anything is exported; nothing where it cannot be loaded.
+    """Let the library refuse GPUs before anything is exported; does nothing if the library cannot be loaded.
 
     Raises: ArgumentError for a GPU that it does not build for.
     """
@@ -63,7 +63,7 @@ def check_targets(request: EngineRequest) -> None:
     try:
         library = load_library(request.runtime, elsewhere="")
     except (MissingExtraError, ExportError):
-        return  # said when it is to build, with the command for a bundle that is there by then
+        return  # reported when the build starts: by then there is a bundle for its command to name
     check_sms(library.module, request.sms)
 
 
@@ -81,6 +81,6 @@ def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUND
 
 
 def _gibibytes(size: int) -> str:
-    """The shortest number that srflow-export reads back as the same bytes."""
+    """The shortest number of GiB that srflow-export reads back as the same bytes."""
     numbers = (f"{size / 2**30:.{digits}g}" for digits in range(4, 18))
     return next(number for number in numbers if int(float(number) * 2**30) == size)

@@ -1,4 +1,4 @@
-"""The file of TensorRT's measurements: read before anything is built, written when an engine is there."""
+"""The file of TensorRT's kernel timings: read before anything is built, written once an engine is built."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 def read_measurements(file: Path) -> bytes:
-    """A timing cache's content, empty where there is no such file. Raises: ArgumentError if it cannot be read."""
+    """A timing cache's content, empty if the file does not exist. Raises: ArgumentError if it cannot be read."""
     fix = "name another file with --timing-cache"
     try:
         if file.is_file():
             return file.read_bytes()
         if file.exists():
-            raise ArgumentError(f"{file} is no file, so that no measurements can be kept in it; {fix}")
+            raise ArgumentError(f"{file} is not a file, so timings cannot be kept in it; {fix}")
     except OSError as error:
         raise ArgumentError(
             f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {fix}"
@@ -27,8 +27,8 @@ def read_measurements(file: Path) -> bytes:
 
 
 def keep_measurements(file: Path, content: bytes) -> None:
-    """Write them. Where that fails it is said, and no more: an engine that took minutes is not lost with them."""
+    """Write a timing cache. A failure is only logged, so that an engine that took minutes is not lost."""
     try:
         write_atomically(file, content)
     except OSError as error:
-        logger.warning("%s: the measurements are not kept (%s)", file, error.strerror or error)
+        logger.warning("%s: the timings cannot be kept (%s)", file, error.strerror or error)

@@ -1,4 +1,4 @@
-"""The gate of every export: a bundle's graphs against the torch network, on patches of real photographs."""
+"""The gate of every export: compare a bundle's graphs with the torch network on patches of real photographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any two of a checkpoint, bundles and devices, side by side on the exporter's photographs."""
+"""Compare any two checkpoints, bundles or devices on the exporter's photographs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROUNDED = "rounded"
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side of a comparison. name: as it was asked for. bound_db: what its precision promises."""
+    """One side of a comparison. name: as the user gave it. bound_db: the PSNR that its precision promises."""
 
     name: str
     runner: BaseRunner
@@ -38,14 +38,14 @@ class Side:
 
 
 def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
-    """Compare the second with the first; `say` gets a table, a line at a time.
+    """Compare the second with the first; `say` receives a table, a line at a time.
 
-    Each is `PATH` or `PATH@HOW`. PATH: a bundle, or a checkpoint, which is run in torch. HOW: one of the SDK's devices,
-    through which the bundle runs as in an application; "rounded", its graphs rounded as on GPUs; without it, its graphs
-    run on ONNX Runtime's CPU provider, and the table says at which level of the flow differences arise.
+    Each is `PATH` or `PATH@HOW`. PATH: a bundle, or a checkpoint, which runs in torch. HOW: one of the SDK's devices,
+    where the bundle runs as in an application; or "rounded", its graphs rounded as on GPUs. Without HOW, its graphs run
+    on ONNX Runtime's CPU provider, and the table says at which level of the flow differences arise.
 
-    Raises: ExportError if the second is below what the two's precisions promise; ArgumentError if they cannot be
-    compared; what opening them raises.
+    Raises: ExportError if the second is below what the lower of the two precisions promises; ArgumentError if they
+    cannot be compared; what opening them raises.
     """
     one, other = open_side(first), open_side(second)
     if (one.scale, one.latent_levels) != (other.scale, other.latent_levels):
@@ -61,14 +61,14 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
 
 
 def open_side(text: str) -> Side:
-    """`PATH` or `PATH@HOW`, see :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError, ExportError."""
+    """Open a side as in :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError, ExportError."""
     path, how = _parsed(text)
     if path.is_file():
         if how:
-            raise ArgumentError(f"{text}: a checkpoint runs in torch alone; leave @{how} out, or name a bundle")
+            raise ArgumentError(f"{text}: a checkpoint runs only in torch; leave @{how} out, or name a bundle")
         model = load_checkpoint(path)
         if isinstance(model, RRDB):
-            raise ExportError(f"{path}: holds an RRDB encoder alone, without a flow to sample from")
+            raise ExportError(f"{path} holds only an RRDB encoder, without a flow to sample from")
         config = model.config
         return Side(
             name=text,
@@ -95,7 +95,7 @@ def open_side(text: str) -> Side:
 
 
 def _window_limits(runner: BaseRunner) -> LrProfile | None:
-    """LR sizes that a device takes; only when its graphs are loaded does it say."""
+    """LR sizes that a device takes; known only once its graphs are loaded."""
     if not isinstance(runner, BackendRunner):
         return None
     with runner:
@@ -113,7 +113,7 @@ def _parsed(text: str) -> tuple[Path, str]:
 
 
 def _common(one: Side, other: Side) -> Manifest:
-    """What a manifest says of both: enough to draw their latents."""
+    """A manifest for both, with just enough to draw their latents."""
     return Manifest(
         name="",
         variant="",

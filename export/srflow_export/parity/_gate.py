@@ -22,7 +22,7 @@ _AS_IT_IS, _ROUNDED, _FUSED, _FLOAT32 = "encoder+sampler", "rounded as on GPUs",
 
 
 def min_psnr_db(precision: Precision, weights: Weights) -> float:
-    """What graphs must reach."""
+    """The PSNR that graphs of this precision and storage of weights must reach."""
     bound = MIN_PSNR_DB[precision]
     return min(bound, MIN_PSNR_OF_HALF_WEIGHTS_DB) if weights == "fp16" else bound
 
@@ -33,10 +33,10 @@ def runs_on_cpus(manifest: Manifest) -> bool:
 
 
 def prove(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
-    """Compare a bundle's graphs with the network on photographs; `say` gets the table, a line at a time.
+    """Compare a bundle's graphs with the network on photographs; `say` receives the table, a line at a time.
 
-    The graphs run on ONNX Runtime's CPU provider: as they are, where it can, and, if they are typed in half, rounded as
-    on GPUs. Raises: ExportError if one is below its bound or has values that are not finite.
+    The graphs run on ONNX Runtime's CPU provider: as they are, if it can run them, and rounded as on GPUs, if they are
+    typed in half. Raises: ExportError if one is below its bound or has values that are not finite.
     """
     manifest = bundle.manifest
     half = manifest.precision in ("fp16", "bf16")

@@ -1,4 +1,4 @@
-"""One decoder against another: image by image, tau by tau, level by level."""
+"""Compare one decoder with another: image by image, tau by tau, level by level."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from srflow_sdk.latents import window_noise
 
 TAUS = (0.0, 0.5, 0.8, 1.0)
 DIVERGED = 1e3  # image values are in [0, 1]
-_MAX_DB = 200.0  # what equality is reported as
-_MIN_DB = -200.0  # what values that are not finite are reported as
+_MAX_DB = 200.0  # reported for equality
+_MIN_DB = -200.0  # reported for values that are not finite
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityRow:
-    """One decoder on one photograph at one τ, against a reference with the same latents.
+    """One decoder compared with a reference on one photograph at one τ, with the same latents.
 
     graph: what was compared. diverged: the reference itself gives values that are not finite, or a thousand times out
-    of range, as published networks can at large τ; there is nothing to compare then, and the rest means nothing.
+    of range, as published networks can at large τ; there is nothing to compare then, and the other values mean nothing.
     psnr_db: in image space, relative to the reference's spread (at least 1). max_abs: largest difference, image values
-    in [0, 1]. nonfinite: values that are not finite. levels_db: PSNR of what each level decodes to, by level, L first;
-    empty where only the image is known.
+    in [0, 1]. nonfinite: how many values are not finite. levels_db: PSNR of what each level decodes to, by level, L
+    first; empty if only the image is known.
     """
 
     graph: str
@@ -50,16 +50,16 @@ class ParityRow:
         return min(self.levels_db, key=lambda level: self.levels_db[level], default=None)
 
     def origin(self, bound_db: float) -> int | None:
-        """Where it goes wrong: the first level, in decoding order, that is below the bound; else the worst."""
+        """Where it goes wrong: the first level, in decoding order, that is below the bound; otherwise the worst."""
         return next((level for level, db in self.levels_db.items() if db < bound_db), self.worst_level)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """The fields as JSON values."""
         return {**asdict(self), "levels_db": {str(level): db for level, db in self.levels_db.items()}}
 
 
 def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
-    """What runners take for one LR photograph 1×3×h×w at all TAUS, each with the same noise: the runtime's."""
+    """Inputs of a runner for one LR photograph 1×3×h×w at all TAUS, each with the same noise, the runtime's."""
     height, width = lr.shape[2:]
     noise = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, height=height, width=width)
     many = {f"noise_level{level}": np.stack([values] * len(TAUS)) for level, values in noise.items()}
@@ -69,7 +69,7 @@ def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
 def compared(
     graph: str, photo: str, outputs: Mapping[str, Array], references: Mapping[str, Array]
 ) -> Iterator[ParityRow]:
-    """A row for each τ of one photograph, from what two runners gave for one :func:`feed`."""
+    """A row for each τ of one photograph, from the outputs of two runners for one :func:`feed`."""
     for index, tau in enumerate(TAUS):
         sr, reference = outputs["sr"][index], references["sr"][index]
         diverged = not np.abs(reference).max() < DIVERGED  # true for NaN too
@@ -93,7 +93,7 @@ def compared(
 def measure(
     photos: Sequence[LrPhoto], manifest: Manifest, decoders: Mapping[str, BaseRunner], reference: BaseRunner
 ) -> list[ParityRow]:
-    """Every decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
+    """Compare every decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
     feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
     references = _outputs(reference, feeds)
     rows: list[ParityRow] = []
@@ -118,16 +118,16 @@ def check(rows: Sequence[ParityRow], *, min_psnr_db: Mapping[str, float], refere
         level = row.origin(bound)
         at = "" if level is None else f"; it goes wrong at level {level} ({row.levels_db[level]:.1f} dB there)"
         if row.nonfinite:
-            raise ExportError(f"{where}: {row.nonfinite} values are not finite and those of {reference} are{at}")
+            raise ExportError(f"{where}: {row.nonfinite} values are not finite, unlike those of {reference}{at}")
         if row.psnr_db < bound:
             raise ExportError(
-                f"{where}: {row.psnr_db:.1f} dB against {reference}, {bound:.0f} are needed "
+                f"{where}: {row.psnr_db:.1f} dB against {reference}, but {bound:.0f} dB are needed "
                 f"(largest difference {row.max_abs:.2g}){at}"
             )
 
 
 def table(rows: Sequence[ParityRow]) -> Iterator[str]:
-    """The rows as lines for a terminal, under a head."""
+    """The rows as lines for a terminal, under a header."""
     width = max(len("graph"), *(len(row.graph) for row in rows))
     yield f"{'graph':<{width}}  photo   tau      PSNR  largest difference  not finite  worst level"
     for row in rows:

@@ -1,4 +1,4 @@
-"""The photographs that exports are proved on, and that halos are measured on."""
+"""The photographs on which exports are proved and halos are measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LrPhoto:
 
 
 def photographs(size_multiple: int) -> list[LrPhoto]:
-    """The LR photographs that come with the exporter, about 112×112, by name."""
+    """The LR photographs that come with the exporter, about 112×112, by name. Raises: ExportError if there are none."""
     photos = []
     folder = resources.files("srflow_export") / "photos"
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
@@ -44,7 +44,7 @@ def photographs(size_multiple: int) -> list[LrPhoto]:
 
 
 def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> list[LrPhoto]:
-    """About 40×48 LR pixels out of the middle of each photograph, or what is nearest to it within the limits.
+    """About 40×48 LR pixels from the middle of each photograph, or the nearest size within the limits.
 
     Raises: ArgumentError if the photographs have no patch that fits all of them.
     """
@@ -59,7 +59,7 @@ def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> li
     for photo, profile in itertools.product(patches, limits):
         if not profile.holds(*photo.lr.shape[2:]):
             raise ArgumentError(
-                f"the photograph '{photo.name}' has no patch of a size that engines here take, from "
+                f"the photograph '{photo.name}' has no patch of a size that these engines accept, from "
                 f"{profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR pixels: build engines with "
                 "other --shapes to compare them"
             )
@@ -67,7 +67,7 @@ def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> li
 
 
 def _middle(photo: Array, size: tuple[int, int], size_multiple: int) -> Array:
-    """Out of the middle, as much of the height and width as there is and multiples allow."""
+    """The middle of a photograph: as much of the height and width as it has and multiples allow."""
     height, width = (
         max(min(side, most) // size_multiple, 1) * size_multiple
         for side, most in zip(size, photo.shape[2:], strict=True)

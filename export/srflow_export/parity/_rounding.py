@@ -1,10 +1,9 @@
-"""What a GPU computes with a graph in half precision, on any machine.
+"""Compute, on any machine, what a GPU computes with a graph in half precision.
 
-ONNX Runtime has hardly an operator in half precision on CPUs: it casts to float32, computes there, and rounds nothing
-in between, so that a graph which overflows in half looks flawless. Here every value that a graph declares as float16 or
-bfloat16 is rounded to that type after its operator, and the operators themselves work in float32, as the matrix units
-of GPUs do, which multiply in half and add in float32. Fused kernels round less often than this: it is the stricter
-test.
+ONNX Runtime has hardly any half-precision operators for CPUs: it casts to float32, computes there, and rounds nothing
+in between, so a graph that overflows in half looks flawless. Here every value that a graph declares as float16 or
+bfloat16 is rounded to that type after its operator. The operators themselves work in float32, like the matrix units of
+GPUs, which multiply in half and add in float32. Fused kernels round less often, so this is the stricter test.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper, shape_inference
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_MOVING = {  # what only moves values that are rounded already, or takes the larger of two
+_MOVING = {  # operators that only move rounded values, or take the larger of two
     *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape"),
     *("Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 }
 
 
 def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in float32 operators, with values rounded to half where the graph says so.
+    """Rewrite a graph with float32 operators, with values rounded to half where the graph says so.
 
-    Model-local functions are inlined. The graph's inputs must be float32, its outputs stay what they are.
+    Model-local functions are inlined. The graph's inputs must be float32; its outputs keep their types.
     Raises: onnx.shape_inference.InferenceError if types cannot be inferred.
     """
     flat = inliner.inline_local_functions(proto)

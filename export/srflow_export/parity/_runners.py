@@ -1,7 +1,7 @@
-"""Whatever decodes, as Polygraphy runners of one signature.
+"""Everything that can decode, as Polygraphy runners with one signature, so that any two can be compared.
 
-They take `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau` [N], and give `sr` N×3×H×W and, where they can,
-`level{ℓ}_decoded`, what the levels L … 2 decode to; all float32. So any two can be compared.
+They take `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau` [N], and give `sr` N×3×H×W and, if they can,
+`level{ℓ}_decoded`, what the levels L … 2 decode to; all float32.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annota
         self._model = model
 
     def get_input_metadata_impl(self) -> TensorMetadata:
-        """See the module."""
+        """Names, types and shapes of the inputs."""
         return _metadata(latent_levels(self._model.config))
 
     @torch.no_grad()
     def infer_impl(self, feed_dict: Mapping[str, Array]) -> OrderedDict[str, Array]:
-        """See the module."""
+        """Decode; inputs and outputs as in the module's docstring."""
         model, tau = self._model, torch.from_numpy(feed_dict["tau"])[:, None, None, None]
         latents = {level_of(name): tau * torch.from_numpy(feed_dict[name]) for name in noise_names(model.config)}
         decoded = model.decoded_levels(model.condition(torch.from_numpy(feed_dict["lr"])), latents)
@@ -56,7 +56,7 @@ class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annota
 
 
 class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annotations
-    """A bundle on one of the SDK's devices, as an application runs it. It gives `sr` alone."""
+    """A bundle on one of the SDK's devices, as an application runs it. It gives only `sr`."""
 
     def __init__(self, bundle: Bundle, device: Device) -> None:
         super().__init__(prefix=device)
@@ -68,19 +68,19 @@ class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no anno
         self._backend = open_backend(self._bundle, device=self._device)
 
     def deactivate_impl(self) -> None:
-        """Release them."""
+        """Release the graphs."""
         self._backend.deactivate()
 
     def window_limits(self) -> LrProfile | None:
-        """LR sizes that the device takes, once it is active; None: any."""
+        """LR sizes that the device takes, known once it is active; None: any."""
         return self._backend.window_limits
 
     def get_input_metadata_impl(self) -> TensorMetadata:
-        """See the module."""
+        """Names, types and shapes of the inputs."""
         return _metadata(self._bundle.manifest.latent_levels)
 
     def infer_impl(self, feed_dict: Mapping[str, Array]) -> OrderedDict[str, Array]:
-        """See the module. Samples are drawn one by one, as the SDK does."""
+        """Decode, drawing samples one by one as the SDK does."""
         conditioning = self._backend.encode(feed_dict["lr"])
         noise = {level_of(name): value for name, value in feed_dict.items() if name.startswith("noise_level")}
         images = [
@@ -93,7 +93,7 @@ class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no anno
 def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, str] = REQUIRED_FILES) -> BaseRunner:
     """A bundle's encoder and sampler graph on ONNX Runtime's CPU provider, with the levels' outputs.
 
-    rounded: as GPUs compute in half precision, see :mod:`srflow_export.parity._rounding`.
+    rounded: compute as GPUs do in half precision, see :mod:`srflow_export.parity._rounding`.
     """
 
     def load() -> onnx.ModelProto:
@@ -104,12 +104,12 @@ def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, st
 
 
 def fused_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
-    """The same of a bundle's fused.onnx."""
+    """The same for a bundle's fused.onnx."""
     return _onnx_runner(lambda: onnx.load(bundle.file("fused.onnx")), "fused", rounded=rounded)
 
 
 def _onnx_runner(load: Callable[[], onnx.ModelProto], name: str, *, rounded: bool) -> BaseRunner:
-    """The graph is loaded when the runner is activated: of several large ones, one at a time is in memory."""
+    """The graph is loaded when the runner is activated, so that only one large graph at a time is in memory."""
 
     def content() -> bytes:
         proto = load()

@@ -1,4 +1,4 @@
-"""Real TensorRT-RTX builds, for GPUs that this machine has not; and what is refused, in which words."""
+"""Real TensorRT-RTX builds, for GPUs that this machine does not have; and what is refused, in which words."""
 
 import dataclasses
 import shutil
@@ -77,7 +77,7 @@ def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, mani
     (folder / first.encoder).unlink()
     build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(use_cache=False)))
     build_engines_again = dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(level=1))
-    with pytest.raises(ArgumentError, match="is there already"):
+    with pytest.raises(ArgumentError, match="already exists"):
         build_engines(folder, manifest, build_engines_again)
 
 
@@ -90,7 +90,9 @@ def test_without_a_cache_folder_engines_are_built_all_the_same(rtx, folder, mani
 
 def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is_built(rtx, folder, manifest):
     lines = []
-    with pytest.raises(ArgumentError, match=r"--sm 90: .* does not build for it; it has 75, 80, 86, 89, 120") as caught:
+    with pytest.raises(
+        ArgumentError, match=r"--sm 90: .* does not build for this GPU, only for 75, 80, 86, 89, 120"
+    ) as caught:
         build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89, 90)), say=lines.append)
     assert "--trt" in str(caught.value)
     assert lines == []
@@ -131,16 +133,16 @@ def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
 
 def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
     (folder / "encoder.onnx").write_bytes(b"no graph")
-    with pytest.raises(ExportError, match=r"encoder.onnx: is no ONNX graph"):
+    with pytest.raises(ExportError, match=r"encoder.onnx is not an ONNX graph"):
         build_engines(folder, manifest, REQUEST)
     (folder / "encoder.onnx").unlink()
-    with pytest.raises(ExportError, match=r"encoder.onnx: cannot be read"):
+    with pytest.raises(ExportError, match=r"encoder.onnx cannot be read"):
         build_engines(folder, manifest, REQUEST)
 
 
 def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
     wrong = {name: dataclasses.replace(entry, opt=entry.min, min=entry.opt) for name, entry in shapes(graph).items()}
-    with pytest.raises(ExportError, match=r"encoder.onnx: .* does not take these sizes: .*MIN<=OPT<=MAX"):
+    with pytest.raises(ExportError, match=r"encoder.onnx: .* does not accept these sizes: .*MIN<=OPT<=MAX"):
         build_engine(rtx, graph, wrong, BuilderOptions(), sms=(89,))
 
 
@@ -233,7 +235,7 @@ def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_e
     text = str(caught.value)
     assert "TensorRT is not installed" in text
     assert "an NVIDIA GPU" in text
-    assert "which this machine has not" in text
+    assert "this machine has none" in text
     assert 'pip install "srflow-sdk[tensorrt]"' in text
     assert text.endswith("on another: srflow-export --this")
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
@@ -254,7 +256,7 @@ def test_bindings_without_their_libraries_are_told_apart(monkeypatch, tmp_path):
 def test_an_old_library_is_refused(monkeypatch, version):
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
     monkeypatch.setattr(library, "find_gpu", lambda: Gpu(name="G", compute_capability="9.0", cuda="13.0"))
-    with pytest.raises(ExportError, match=f"{version} is too old, 10.15 is the first.*--upgrade"):
+    with pytest.raises(ExportError, match=f"{version} is too old; 10.15 is the first.*--upgrade"):
         load_library("tensorrt", elsewhere="")
 
 
@@ -262,7 +264,7 @@ def test_an_old_library_is_refused(monkeypatch, version):
 def test_tensorrt_without_a_gpu_is_refused_and_with_one_is_taken(monkeypatch, version):
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
     monkeypatch.setattr(library, "find_gpu", lambda: None)
-    with pytest.raises(ExportError, match=rf"{version} is here, and no NVIDIA GPU.*--rtx.*another: X$"):
+    with pytest.raises(ExportError, match=rf"{version} is installed, but there is no NVIDIA GPU.*--rtx.*another: X$"):
         load_library("tensorrt", elsewhere="X")
     gpu = Gpu(name="G", compute_capability="9.0", cuda="13.0")
     monkeypatch.setattr(library, "find_gpu", lambda: gpu)
@@ -321,7 +323,7 @@ def test_an_engine_that_fails_its_check_is_not_kept(monkeypatch, folder, manifes
 def test_an_engine_is_not_lost_with_measurements_that_cannot_be_kept(rtx, graph, tmp_path, caplog):
     options = BuilderOptions(timing_cache=tmp_path / "folder" / "timing")
     assert len(build_engine(rtx, graph, shapes(graph), options, sms=(120,))) > 100_000
-    assert "the measurements are not kept (No such file or directory)" in caplog.text
+    assert "the timings cannot be kept (No such file or directory)" in caplog.text
 
 
 HERE = Library(

@@ -25,17 +25,17 @@ def test_a_profile_is_described_as_it_is_written(text):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("16,88", "2 sizes are named where three are expected"),
-        ("16,88,256,300", "4 sizes"),
-        ("16,,256", "'' is no size"),
-        ("16,8x8x8,256", "'8x8x8' is no size"),
-        ("16,-88,256", "'-88' is no size"),
-        ("16,٨٨,256", "is no size"),
-        ("16,88.0,256", "is no size"),
-        ("88,16,256", "not in order"),
-        ("16x16,88x300,256x256", "not in order"),
-        ("0,88,256", "not in order, from 1"),
-        ("16,88,99999", "not in order, from 1 to 16384"),
+        ("16,88", "expected three sizes, not 2"),
+        ("16,88,256,300", "expected three sizes, not 4"),
+        ("16,,256", "'' is not a size"),
+        ("16,8x8x8,256", "'8x8x8' is not a size"),
+        ("16,-88,256", "'-88' is not a size"),
+        ("16,٨٨,256", "is not a size"),
+        ("16,88.0,256", "is not a size"),
+        ("88,16,256", "must be in order"),
+        ("16x16,88x300,256x256", "must be in order"),
+        ("0,88,256", "must be in order, from 1"),
+        ("16,88,99999", "must be in order, from 1 to 16384"),
     ],
 )
 def test_bad_shapes_are_refused_with_an_example(text, why):
@@ -47,7 +47,7 @@ def test_bad_shapes_are_refused_with_an_example(text, why):
 def test_sides_that_the_model_does_not_take_are_refused_with_the_next_that_it_does():
     manifest = tiny_manifest(size_multiple=8)
     check_profile(parse_shapes("16,88,256"), manifest)
-    with pytest.raises(ArgumentError, match=r"multiples of 8, and 90x100 is not; write 96x104"):
+    with pytest.raises(ArgumentError, match=r"multiples of 8, and 90x100 is not; use 96x104"):
         check_profile(parse_shapes("16,90x100,256"), manifest)
 
 

@@ -18,7 +18,7 @@ from tests.export.engines.conftest import REQUEST
     [
         ({"sms": ()}, "add --sm"),
         ({"runtime": "tensorrt"}, "--sm goes with --rtx"),
-        ({"builder": BuilderOptions(level=6)}, "builder level is 6; it is 0 to 5"),
+        ({"builder": BuilderOptions(level=6)}, "builder level is 6; it must be from 0 to 5"),
         ({"builder": BuilderOptions(workspace=1000)}, "at least 1 MiB"),
     ],
 )
@@ -38,7 +38,7 @@ def test_a_timing_cache_is_for_tensorrt_and_lies_in_a_folder(tmp_path):
 
 def test_a_timing_cache_that_cannot_be_one_is_refused_before_anything_is_built(tmp_path):
     request = EngineRequest(runtime="tensorrt", precision="fp16", builder=BuilderOptions(timing_cache=tmp_path))
-    with pytest.raises(ArgumentError, match=r"is no file, .* name another file with --timing-cache"):
+    with pytest.raises(ArgumentError, match=r"is not a file, .* name another file with --timing-cache"):
         check_request(request)
 
 

@@ -46,11 +46,11 @@ def test_bundles_that_differ_are_shown_in_a_table_and_end_with_status_1(folder):
     *lines, error = result.output.splitlines()
     assert len(lines) == 1 + 4 * len(TAUS)
     assert error.startswith(f"error: {folder / 'brighter.srflow'} at tau ")
-    assert f"dB against {folder / 'one.srflow'}, 90 are needed" in error
+    assert f"dB against {folder / 'one.srflow'}, but 90 dB are needed" in error
 
 
 def test_the_bound_is_the_lower_precisions(folder):
-    with pytest.raises(ExportError, match=r"values are not finite and those of .*one\.srflow are"):
+    with pytest.raises(ExportError, match=r"values are not finite, unlike those of .*one\.srflow"):
         compare(str(folder / "one.srflow"), str(folder / "half.srflow"))
     # 1 % brighter is 40 dB down or so: below what float32 promises, and int8 would
     write_tiny_bundle(folder / "int8.srflow", gain=1.005, precision="int8")
@@ -75,7 +75,7 @@ def test_patches_fit_the_sizes_that_engines_take(low, high, size):
 
 
 def test_photographs_that_are_too_small_for_engines_are_a_clear_refusal():
-    with pytest.raises(ArgumentError, match=r"no patch of a size that engines here take, from 256×256 to 512×512"):
+    with pytest.raises(ArgumentError, match=r"no patch of a size that these engines accept, from 256×256 to 512×512"):
         photo_patches(2, limits=[profile(256, 512)])
 
 
@@ -95,8 +95,8 @@ def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
     [
         ("x8.srflow", ArgumentError, "they differ in scale or in their latents"),
         ("one.srflow@gpu", ArgumentError, "'gpu' is not one of auto, cpu, cuda"),
-        ("net2.safetensors@cpu", ArgumentError, "runs in torch alone"),
-        ("rrdb.safetensors", ExportError, "encoder alone"),
+        ("net2.safetensors@cpu", ArgumentError, "runs only in torch"),
+        ("rrdb.safetensors", ExportError, "holds only an RRDB encoder"),
         ("nothing.srflow", BundleError, "no such bundle"),
     ],
 )
