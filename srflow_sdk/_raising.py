@@ -28,5 +28,5 @@ def require_extra(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f'{error.name or module} is needed but not installed: pip install "srflow-sdk[{extra}]"'
+            f'{error.name or module} is not installed, but it is needed here: pip install "srflow-sdk[{extra}]"'
         ) from error

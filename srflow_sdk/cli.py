@@ -366,5 +366,5 @@ def _how_to_continue(summary: Summary) -> str | None:
     if summary.interrupted:
         return f"interrupted: {done}; run the same command with --resume to continue"
     if summary.disk_full:
-        return f"stopped because the disk is full: {done}; free some space, then run the same command with --resume"
+        return f"stopped because the disk is full: {done}; free space, then run the same command with --resume"
     return None

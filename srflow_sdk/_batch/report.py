@@ -71,10 +71,14 @@ def batch_report(
 def read_report(path: Path) -> dict[str, Any] | None:
     """Read an earlier report; None if there is none that can be read."""
     try:
-        report = json.loads(path.read_bytes(), parse_constant=float.fromhex)  # which refuses NaN: it is not JSON
+        report = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError):
         return None
     return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

@@ -136,7 +136,7 @@ class ImageReader:
         if self._image is None:
             raise ImageError(f"{self.path}: the file was closed")
         if not 0 < count <= self.height - self._row:
-            raise ImageError(f"{self.path}: {count} rows were requested, but {self.height - self._row} are left")
+            raise ImageError(f"{self.path}: {count} rows were requested with {self.height - self._row} left")
         rows = np.empty((count, self.width, self.channels), self.dtype)
         for start in range(0, count, _BAND_ROWS):
             band = rows[start : start + _BAND_ROWS]

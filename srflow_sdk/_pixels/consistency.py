@@ -200,7 +200,7 @@ def _check(hr: Floats, scale: int) -> None:
     if not 2 <= scale <= 16:
         raise ArgumentError(f"the scale is {scale}; for bicubic reduction it must be from 2 to 16")
     if hr.ndim != 3 or not hr.size or hr.shape[0] % scale or hr.shape[1] % scale:
-        raise ArgumentError(f"an HR picture's sides must be multiples of the scale, {scale}; its shape is {hr.shape}")
+        raise ArgumentError(f"an HR picture must be sH×sW×C with the scale s = {scale}; its shape is {hr.shape}")
 
 
 def _forget(rows: Floats, count: int, *, top: bool, bottom: bool) -> None:

@@ -131,7 +131,7 @@ class TensorRTBackend(Backend):
         if not isinstance(conditioning, TensorRTConditioning):
             raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
         if any(image.memory is not session.memory for image in conditioning.images):
-            raise DeviceError("the conditioning is from another backend, or older than this activation; encode again")
+            raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
         batch = {f"noise_level{level}": np.ascontiguousarray(array, np.float32) for level, array in noise.items()}
         count = len(next(iter(batch.values())))
         if len(conditioning.images) not in (1, count):

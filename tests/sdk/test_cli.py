@@ -110,7 +110,7 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "big.png", "--tile", "large"], "is not auto, none or a number"),
         (["a.png", "-o", "big.png", "--tile", "3"], "16"),
         (["a.png", "-o", "out", "--name", "{size}.png"], "{size} cannot be filled in"),
-        (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "add {sample}"),
+        (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "same name; add {sample}"),
         (["a.png", "-o", "big.png", "--name", "{stem}.png"], "both name the file"),
         ([".", "-o", "big.png"], "is a folder"),
         ([".", "-o", "."], "would"),
@@ -207,10 +207,7 @@ def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(run: Run, monkeypatch:
     assert result.exit_code == 1
     *errors, last = result.stderr.splitlines()
     assert errors[0] == "error: a.png: No space left on device"
-    assert (
-        last
-        == "stopped because the disk is full: 0 of 3 done; free some space, then run the same command with --resume"
-    )
+    assert last == "stopped because the disk is full: 0 of 3 done; free space, then run the same command with --resume"
 
 
 def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(

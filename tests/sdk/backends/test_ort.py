@@ -128,7 +128,7 @@ def test_cuda_that_does_not_start_is_an_error_if_asked_for_and_the_cpu_if_not(
         open_backend(bundle, device="cuda")
     backend = open_backend(bundle, device="auto")
     assert backend.device == "cpu"
-    assert [record.getMessage()[:28] for record in caplog.records] == ["continuing without cuda: ONN"]
+    assert [record.getMessage()[:27] for record in caplog.records] == ["continuing without cuda: ON"]
     backend.deactivate()
 
 

@@ -248,7 +248,7 @@ def other_profile(encoder: bytes, sampler: bytes) -> tuple[bytes, bytes]:
     [
         (swapped, {}, BundleError, r"encoder\.plan is not an engine of this bundle's graphs: .*lr is missing"),
         (no_plan, {}, DeviceError, r"sampler\.plan cannot be loaded: .*magic tag does not match.*build it again"),
-        (other_profile, {}, BundleError, "takes LR images of 20×20, 40×40, 66×64 .smallest"),
+        (other_profile, {}, BundleError, r"takes LR images of 20×20, 40×40, 66×64 \(smallest"),
         (lambda *both: both, {"precision": "fp16"}, BundleError, "features is float32, not float16"),
     ],
 )

@@ -53,7 +53,7 @@ def test_closing_frees_everything_and_conditioning_of_before_is_refused(
             backend.activate()
     assert (machine.gpu.used, machine.gpu.streams, backend.window_limits) == (0, {}, None)
     with backend:
-        with pytest.raises(DeviceError, match=r"from another backend, or older than this activation; encode again"):
+        with pytest.raises(DeviceError, match=r"before this one was closed; encode again"):
             backend.sample(old, noise(1), 0.5)
         del old
         backend.encode(lr)

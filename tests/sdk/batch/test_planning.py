@@ -97,8 +97,8 @@ def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
         ("{stem:d}.png", r"\{stem:d\} is not a valid format"),
         ("{stem}_{tau:d}.png", r"\{tau:d\} is not a valid format; use \{sample:03\}"),
         ("{stem.png", "expected '}'"),
-        ("sub/{stem}.png", "the folder with -o"),
-        ("..\\{stem}.png", "the folder with -o"),
+        ("sub/{stem}.png", "and the folder with -o"),
+        ("..\\{stem}.png", "and the folder with -o"),
         ("{stem}", "the ending of the name sets the format"),
         ("{stem}.{ending}", "the ending of the name sets the format"),
         ("{stem}.bmp", "the ending of the name sets the format"),
@@ -111,7 +111,7 @@ def test_patterns_that_name_nothing_are_refused(pattern: str, says: str) -> None
 
 def test_a_pattern_for_several_samples_needs_their_number() -> None:
     check_pattern("{stem}-{sample}.png", samples=2)
-    with pytest.raises(ArgumentError, match=r"add \{sample\}"):
+    with pytest.raises(ArgumentError, match=r"same name; add \{sample\}"):
         check_pattern("{stem}.png", samples=2)
 
 

@@ -141,3 +141,10 @@ def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
     resumed = reported(cut_again)
     assert [file["outputs"] for file in resumed["files"]] == [file["outputs"] for file in whole["files"]]
     assert "earlier" not in resumed
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_a_report_with_what_is_not_json_is_not_read(tmp_path: Path, constant: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(f'{{"schema": 1, "files": [], "earlier": [{constant}]}}')
+    assert read_report(path) is None

@@ -48,7 +48,7 @@ def test_more_rows_than_there_are_and_closed_files_are_typed_errors(tmp_path: Pa
     write_image(tmp_path / "a.png", picture())
     reader = open_image(tmp_path / "a.png")
     reader.read_rows(39)
-    with pytest.raises(ImageError, match="2 rows were requested, but 1 are left"):
+    with pytest.raises(ImageError, match="2 rows were requested with 1 left"):
         reader.read_rows(2)
     reader.close()
     reader.close()

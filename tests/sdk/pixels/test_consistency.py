@@ -182,12 +182,12 @@ def test_unknown_scales_are_refused(scale: int) -> None:
 
 @pytest.mark.parametrize("shape", [(15, 16, 3), (16, 17, 3), (0, 16, 3), (16, 16)])
 def test_sizes_that_are_no_multiple_of_the_scale_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ArgumentError, match="must be multiples"):
+    with pytest.raises(ArgumentError, match="must be sH×sW×C with the scale s = 4"):
         reduced(np.zeros(shape, np.float32), 4)
 
 
 def test_projection_refuses_pictures_that_do_not_belong_together() -> None:
-    with pytest.raises(ArgumentError, match="does not match"):
+    with pytest.raises(ArgumentError, match="does not match an LR picture"):
         projected(noise(16, 16, 3), noise(4, 5, 3), 4)
 
 
