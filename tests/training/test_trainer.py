@@ -17,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlo
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
-from srflow_training.settings import RunSettings, dump_settings
+from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names
 from srflow_training.trainer import DivergedError, Trainer
 
 TINY = {"nf": 8, "growth": 4, "blocks": 2}
@@ -369,6 +369,27 @@ def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
     with torch.no_grad():
         difference = exact.model.encode(batch.hr, batch.lr)[1] - nats
     assert float(difference.abs().max()) / batch.hr[0].numel() < 0.05
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_trains_in_bfloat16(tmp_path, photos, preset):
+    small = ["network.nf=8", "network.growth=4", "network.blocks=2", "data.crop=32", "data.batch=1", "data.workers=0"]
+    if not preset.startswith("rrdb"):
+        small += ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"]
+    chosen = load_settings(preset, [*small, "hardware.accelerator=cpu", "hardware.precision=bf16"])
+    run = Trainer(chosen, data=photos, out=tmp_path, val=None, resume=False)
+    assert run.step(run.crops[0])["loss"].isfinite()
+    assert run.skipped == 0
+
+
+def test_bfloat16_rounds_neither_images_nor_noise(tmp_path, photos):
+    run = trainer(tmp_path, photos, hardware={"precision": "bf16"})
+    seen = []
+    run.objective.module.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    batch = run.crops[0]
+    run.step(batch)
+    for given, arrived in zip((batch.hr, batch.lr, batch.noise), seen, strict=True):
+        assert torch.equal(arrived, given)
 
 
 RUN_RANKS = str(Path(__file__).parent / "run_ranks.py")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from srflow_sdk.errors import DeviceError
@@ -15,6 +17,17 @@ from srflow_training.settings import Hardware
 def is_first_process() -> bool:
     """Whether this process reports for the run: rank 0, as set by Fabric, torchrun or Slurm."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+class _BFloat16(MixedPrecision):
+    """bfloat16 inside the loss only: Fabric's own mixed precision also rounds HR and its noise, to steps of 1/256."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__("bf16-mixed", device)
+
+    def convert_input(self, data: Any) -> Any:
+        """Leave the loss's inputs in float32."""
+        return data
 
 
 def launched(hardware: Hardware) -> Fabric:
@@ -38,7 +51,7 @@ def launched(hardware: Hardware) -> Fabric:
             num_nodes=hardware.nodes,
             # a flow's loss does not use the encoder's image head, nor train a frozen encoder
             strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if ranks > 1 else "auto",
-            precision="bf16-mixed" if hardware.precision == "bf16" else "32-true",
+            plugins=_BFloat16(accelerator) if hardware.precision == "bf16" else None,
         )
         fabric.launch()
     except (ValueError, RuntimeError) as error:  # Fabric's errors for missing hardware
