@@ -466,6 +466,13 @@ def test_hardware_that_is_not_there_is_refused_in_one_line(tmp_path, photos):
         trainer(tmp_path, photos, hardware={"accelerator": "cuda"})
 
 
+def test_the_cache_may_change_when_a_run_is_resumed(tmp_path, photos):
+    trainer(tmp_path / "run", photos).run()
+    resumed = trainer(tmp_path / "run", photos, resume=True, data={"cache": str(tmp_path / "kept")})
+    assert resumed.notes == [f"decoded photographs: 0 MB in {tmp_path / 'kept'}"]
+    assert trainer(tmp_path / "run", photos, resume=True, data={"cache": "off"}).notes == []
+
+
 def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     out = ["--data", str(photos), "--out", str(tmp_path / "run")]
     overrides = ["network.nf=8", "network.growth=4", "network.blocks=2", "network.stacked_blocks=[0,1]"]
@@ -475,6 +482,7 @@ def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
     assert "srflow-export --ckpt" in result.output
+    assert result.output.count("decoded photographs: 0 MB in ") == 1
     again = CliRunner().invoke(train, arguments)
     assert again.exit_code == 1
     assert again.output.startswith("error: ")

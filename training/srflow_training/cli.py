@@ -78,6 +78,8 @@ def train(
                 f"{len(trainer.photos)} photographs, {parameters:,} parameters, {trainer.fabric.world_size} device(s), "
                 f"{settings.schedule.iterations:,} iterations, run in {out}"
             )
+            for note in trainer.notes:
+                click.echo(note)
         checkpoint = trainer.run(_report if is_first_process() else lambda _: None)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
@@ -39,7 +48,8 @@ class DataSettings(_Section):
     late_crop, late_share: side of the crops in the last share of the iterations, with fewer per batch for the same
     cost; 0: never. Useful because the inverse is used on larger images than it was trained on.
     workers: processes that decode photographs, per device. cache: folder that keeps decoded photographs, so that
-    crops need no decoding (3 bytes per pixel); empty: none.
+    crops need no decoding (3 bytes per pixel); "auto": the user's cache, if at most half of its free disk is needed;
+    "off": none.
     """
 
     crop: PositiveInt
@@ -55,7 +65,12 @@ class DataSettings(_Section):
     late_crop: NonNegativeInt = 0
     late_share: _Share = 0.1
     workers: NonNegativeInt = 2
-    cache: str = ""
+    cache: str = "auto"
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value in (False, "") else value  # YAML reads off as false; "" is off in older files
 
     @model_validator(mode="after")
     def _files_fit_their_photographs(self) -> DataSettings:
@@ -299,7 +314,7 @@ def without_paths(settings: RunSettings) -> RunSettings:
     return settings.model_copy(
         update={
             "schedule": schedule.model_copy(update=names),
-            "data": data.model_copy(update={"lr": Path(data.lr).name, "cache": "", "workers": 0}),
+            "data": data.model_copy(update={"lr": Path(data.lr).name, "cache": "auto", "workers": 0}),
             "hardware": Hardware(precision=settings.hardware.precision),
         }
     )

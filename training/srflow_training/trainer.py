@@ -23,7 +23,7 @@ from srflow_training._processes import is_first_process, launched
 from srflow_training._states import States
 from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
-from srflow_training.data import Batch, Crops, Photos, loader
+from srflow_training.data import Batch, Crops, Photos, choose_cache, loader
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
 
@@ -48,6 +48,8 @@ class Trainer:
     never stopped: bit for bit on a CPU. On resume only the hardware, schedule.iterations, learning_rate, *_every
     and keep, and data.workers and cache may differ.
 
+    notes: lines for the user about what was chosen for this machine.
+
     Raises: ArgumentError if the folder holds a run and resume is False, no run and resume is True, or a run with
     other settings; DeviceError if the hardware is missing; ImageError if no photograph can be trained on.
     """
@@ -67,6 +69,8 @@ class Trainer:
         if val is not None and is_first_process():
             multiple = config.scale * config.size_multiple
             self.validation = Validation(val, scale=config.scale, multiple=multiple, report=report)
+        cache = choose_cache(self.photos, settings.data.cache)
+        self.notes = [cache.report] if cache.report else []
         self.fabric = launched(settings.hardware)
         self.crops = Crops(
             self.photos,
@@ -76,6 +80,7 @@ class Trainer:
             iterations=self.schedule.iterations,
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
+            cache=cache.folder,
         )
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
