@@ -52,7 +52,7 @@ def train(
 
     \b
     Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
-      schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=bf16
+      schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
     Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

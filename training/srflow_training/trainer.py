@@ -18,7 +18,8 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
-from srflow_training._objective import EncoderObjective, FlowObjective, noisy
+from srflow_training._objective import memory_format, noisy, objective_of
+from srflow_training._precision import with_precision
 from srflow_training._processes import is_first_process, launched
 from srflow_training._states import States
 from srflow_training._validation import Validation
@@ -71,7 +72,11 @@ class Trainer:
             self.validation = Validation(val, scale=config.scale, multiple=multiple, report=report)
         cache = choose_cache(self.photos, settings.data.cache)
         self.notes = [cache.report] if cache.report else []
-        self.fabric = launched(settings.hardware)
+        self.fabric, loss_precision = launched(settings.hardware)
+        settings, note = with_precision(settings, self.fabric, resumed=out if resume else None)
+        loss_precision.bf16 = settings.hardware.precision == "bf16"
+        self.settings = settings
+        self.notes += [note] if note else []
         self.crops = Crops(
             self.photos,
             settings.data,
@@ -213,14 +218,8 @@ class Trainer:
 
     def _to_device(self) -> None:
         """Move network, average and optimiser to the device, with the network inside its objective."""
-        hardware = self.settings.hardware
-        wrapped = EncoderObjective if isinstance(self.model, RRDB) else FlowObjective
-        objective: Any = wrapped(self.model, self.settings.objective)  # type: ignore[arg-type]
-        if hardware.channels_last:
-            for parameter in self.model.parameters():
-                if parameter.ndim == 4 and parameter.shape[-1] > 1:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        if hardware.compile:
+        objective: Any = objective_of(self.model, self.settings)
+        if self.settings.hardware.compile:
             objective = torch.compile(objective)
         self.objective, self.optimiser = self.fabric.setup(objective, self.optimiser)
         if self.average is not None:
@@ -228,7 +227,7 @@ class Trainer:
             self.average.n_averaged = self.average.n_averaged.cpu()  # read in every step
 
     def _on_device(self, images: Tensor) -> Tensor:
-        layout = torch.channels_last if self.settings.hardware.channels_last else torch.contiguous_format
+        layout = memory_format(self.settings.hardware)
         return images.to(self.fabric.device, memory_format=layout, non_blocking=True)
 
     def _mean_of_ranks(self, statistic: Tensor) -> Tensor:
