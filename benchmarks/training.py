@@ -49,7 +49,7 @@ def separate_determinants(level: Level, direction: str) -> list[MixChannels]:
 
 # what differs from the unchanged trainer: settings, or a method of Level
 CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]]] = {
-    "as it is": ([], nullcontext),
+    "as it is": ([], nullcontext),  # in fp32
     "parts on u: a convolution for each net": ([], lambda: mock.patch.object(Level, "on_u", separate_parts)),
     "1×1 determinants one by one": ([], lambda: mock.patch.object(Level, "mixes", separate_determinants)),
     "encoder never frozen": (["schedule.freeze_encoder=0"], nullcontext),
@@ -67,7 +67,8 @@ def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
     photos.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(photos / "noise.png")
-    overrides = ["data.workers=0", "schedule.freeze_encoder=0.5", f"data.cache={folder / 'cache'}", *CHOICES[choice][0]]
+    fixed = ["data.workers=0", "schedule.freeze_encoder=0.5", f"data.cache={folder / 'cache'}"]
+    overrides = [*fixed, "hardware.precision=fp32", *CHOICES[choice][0]]
     preset_batch = load_settings(preset).data.batch
     batch = batch or (preset_batch if torch.cuda.is_available() else min(2, preset_batch))
     settings = load_settings(preset, [*overrides, f"data.batch={batch}"])

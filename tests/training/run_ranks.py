@@ -16,7 +16,7 @@ def weights(model):
 
 def main(config, photos, out):
     trainer = Trainer(load_settings(config), data=photos, out=out, val=None, resume=False)
-    initialize, kept = trainer.model.initialize_actnorms, {}
+    initialize, kept = getattr(trainer.model, "initialize_actnorms", None), {}
 
     def initialize_and_keep(*arguments):
         initialize(*arguments)
@@ -31,7 +31,8 @@ def main(config, photos, out):
         sys.stdout.flush()
 
     trainer.run(report)
-    state = {"initialised": kept, "trained": weights(trainer.model), "figures": figures}
+    precision = trainer.settings.hardware.precision
+    state = {"precision": precision, "initialised": kept, "trained": weights(trainer.model), "figures": figures}
     torch.save(state, out / f"rank-{trainer.fabric.global_rank}.pt")
     trainer.fabric.barrier()
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_training.data import Crops, Photos, halved, image_files, loader, read_photo
+from srflow_training.data import Crops, Photos, choose_cache, halved, image_files, loader, read_photo
 from srflow_training.data._images import size_of
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.settings import DataSettings
@@ -41,11 +41,12 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def crops_of(folder, *, scale=SCALE, seed=0, iterations=100, rank=0, ranks=1, reports=None, **data):
+def crops_of(folder, *, scale=SCALE, seed=0, iterations=100, rank=0, ranks=1, reports=None, cache="off", **data):
     settings = DataSettings(**{"crop": 16, "batch": 4, **data})
     report = [].append if reports is None else reports.append
     photos = Photos(folder, settings, scale, report)
-    return Crops(photos, settings, scale=scale, seed=seed, iterations=iterations, rank=rank, ranks=ranks)
+    kept = choose_cache(photos, cache).folder
+    return Crops(photos, settings, scale=scale, seed=seed, iterations=iterations, rank=rank, ranks=ranks, cache=kept)
 
 
 def damage_pixels(path):

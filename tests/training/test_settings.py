@@ -59,6 +59,14 @@ def test_resolved_settings_are_settings(tmp_path):
     assert yaml.safe_load(dump_settings(settings))["schedule"]["ema"] == 0.999
 
 
+@pytest.mark.parametrize("written", ["off", '""', "'off'", "false"])
+def test_the_cache_is_switched_off_as_yaml_and_older_files_say_it(tmp_path, written):
+    settings = load_settings("x4-small", [f"data.cache={written}"])
+    assert settings.data.cache == "off"
+    (tmp_path / "config.yaml").write_text(dump_settings(settings))
+    assert load_settings(str(tmp_path / "config.yaml")) == settings
+
+
 def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
     overrides = ["schedule.encoder=/home/me/rrdb.pth", "data.cache=/scratch/me", "hardware.devices=2"]
     settings = without_paths(load_settings("x4-small", overrides))

@@ -17,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlo
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
-from srflow_training.settings import RunSettings, dump_settings
+from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names
 from srflow_training.trainer import DivergedError, Trainer
 
 TINY = {"nf": 8, "growth": 4, "blocks": 2}
@@ -43,7 +43,7 @@ def settings(network=FLOW, schedule=SCHEDULE, data=None, objective=None, hardwar
             "data": {"crop": 16, "batch": 2, "workers": 0, **(data or {})},
             "objective": objective or {},
             "schedule": {**SCHEDULE, **schedule},
-            "hardware": {"accelerator": "cpu", **(hardware or {})},
+            "hardware": {"accelerator": "cpu", "precision": "fp32", **(hardware or {})},
         }
     )
 
@@ -371,6 +371,27 @@ def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
     assert float(difference.abs().max()) / batch.hr[0].numel() < 0.05
 
 
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_trains_in_bfloat16(tmp_path, photos, preset):
+    small = ["network.nf=8", "network.growth=4", "network.blocks=2", "data.crop=32", "data.batch=1", "data.workers=0"]
+    if not preset.startswith("rrdb"):
+        small += ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"]
+    chosen = load_settings(preset, [*small, "hardware.accelerator=cpu", "hardware.precision=bf16"])
+    run = Trainer(chosen, data=photos, out=tmp_path, val=None, resume=False)
+    assert run.step(run.crops[0])["loss"].isfinite()
+    assert run.skipped == 0
+
+
+def test_bfloat16_rounds_neither_images_nor_noise(tmp_path, photos):
+    run = trainer(tmp_path, photos, hardware={"precision": "bf16"})
+    seen = []
+    run.objective.module.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    batch = run.crops[0]
+    run.step(batch)
+    for given, arrived in zip((batch.hr, batch.lr, batch.noise), seen, strict=True):
+        assert torch.equal(arrived, given)
+
+
 RUN_RANKS = str(Path(__file__).parent / "run_ranks.py")
 
 
@@ -445,6 +466,13 @@ def test_hardware_that_is_not_there_is_refused_in_one_line(tmp_path, photos):
         trainer(tmp_path, photos, hardware={"accelerator": "cuda"})
 
 
+def test_the_cache_may_change_when_a_run_is_resumed(tmp_path, photos):
+    trainer(tmp_path / "run", photos).run()
+    resumed = trainer(tmp_path / "run", photos, resume=True, data={"cache": str(tmp_path / "kept")})
+    assert resumed.notes == [f"decoded photographs: 0 MB in {tmp_path / 'kept'}"]
+    assert trainer(tmp_path / "run", photos, resume=True, data={"cache": "off"}).notes == []
+
+
 def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     out = ["--data", str(photos), "--out", str(tmp_path / "run")]
     overrides = ["network.nf=8", "network.growth=4", "network.blocks=2", "network.stacked_blocks=[0,1]"]
@@ -454,6 +482,7 @@ def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
     assert "srflow-export --ckpt" in result.output
+    assert result.output.count("decoded photographs: 0 MB in ") == 1
     again = CliRunner().invoke(train, arguments)
     assert again.exit_code == 1
     assert again.output.startswith("error: ")

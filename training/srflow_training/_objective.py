@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.model.transforms import standard_normal_log_density
-from srflow_training.settings import Objective
+from srflow_training.settings import Hardware, Objective, RunSettings
 
 
 def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
@@ -54,3 +54,18 @@ class EncoderObjective(nn.Module):
     def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1]; arguments as for :meth:`FlowObjective.forward`."""
         return {"loss": (self.model(lr) - noisy(hr, noise, self.settings)).abs().mean()}
+
+
+def memory_format(hardware: Hardware) -> torch.memory_format:
+    """The memory layout of images and of the weights of convolutions."""
+    return torch.channels_last if hardware.channels_last else torch.contiguous_format
+
+
+def objective_of(model: SRFlow | RRDB, settings: RunSettings) -> FlowObjective | EncoderObjective:
+    """The loss of a network, whose weights are brought into the run's memory layout."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4 and parameter.shape[-1] > 1:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format(settings.hardware))
+    if isinstance(model, RRDB):
+        return EncoderObjective(model, settings.objective)
+    return FlowObjective(model, settings.objective)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from srflow_sdk.errors import DeviceError
@@ -17,8 +20,30 @@ def is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
-def launched(hardware: Hardware) -> Fabric:
-    """Launch Fabric and its other processes, unless torchrun or Slurm started them. Raises: DeviceError."""
+class LossPrecision(MixedPrecision):
+    """Precision inside the loss: float32, or bfloat16 once `bf16` is set, which may be after the processes started.
+
+    Fabric's own mixed precision also rounds HR and its noise, to steps of 1/256.
+    """
+
+    def __init__(self, device: str) -> None:
+        super().__init__("bf16-mixed", device)
+        self.bf16 = False
+
+    def forward_context(self) -> AbstractContextManager[None]:
+        """Automatic mixed precision, if it is in use."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def convert_input(self, data: Any) -> Any:
+        """Leave the loss's inputs in float32."""
+        return data
+
+
+def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
+    """Launch Fabric and its other processes, unless torchrun or Slurm started them. Raises: DeviceError.
+
+    Returns Fabric and the precision that it computes the loss in, float32 so far.
+    """
     ranks = hardware.devices * hardware.nodes
     started = int(os.environ.get("WORLD_SIZE", ranks))
     if started != ranks:
@@ -31,6 +56,7 @@ def launched(hardware: Hardware) -> Fabric:
     accelerator = hardware.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = LossPrecision(accelerator)
     try:
         fabric = Fabric(
             accelerator=accelerator,
@@ -38,10 +64,10 @@ def launched(hardware: Hardware) -> Fabric:
             num_nodes=hardware.nodes,
             # a flow's loss does not use the encoder's image head, nor train a frozen encoder
             strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if ranks > 1 else "auto",
-            precision="bf16-mixed" if hardware.precision == "bf16" else "32-true",
+            plugins=precision,
         )
         fabric.launch()
     except (ValueError, RuntimeError) as error:  # Fabric's errors for missing hardware
         raise DeviceError(f"hardware: {' '.join(str(error).split())}: choose another accelerator or devices") from error
     torch.backends.cudnn.allow_tf32 = False  # the flow's inverse needs full float32 precision
-    return fabric
+    return fabric, precision

@@ -52,7 +52,7 @@ def train(
 
     \b
     Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
-      schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=bf16
+      schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
     Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -78,6 +78,8 @@ def train(
                 f"{len(trainer.photos)} photographs, {parameters:,} parameters, {trainer.fabric.world_size} device(s), "
                 f"{settings.schedule.iterations:,} iterations, run in {out}"
             )
+            for note in trainer.notes:
+                click.echo(note)
         checkpoint = trainer.run(_report if is_first_process() else lambda _: None)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
@@ -39,7 +48,8 @@ class DataSettings(_Section):
     late_crop, late_share: side of the crops in the last share of the iterations, with fewer per batch for the same
     cost; 0: never. Useful because the inverse is used on larger images than it was trained on.
     workers: processes that decode photographs, per device. cache: folder that keeps decoded photographs, so that
-    crops need no decoding (3 bytes per pixel); empty: none.
+    crops need no decoding (3 bytes per pixel); "auto": the user's cache, if at most half of its free disk is needed;
+    "off": none.
     """
 
     crop: PositiveInt
@@ -55,7 +65,12 @@ class DataSettings(_Section):
     late_crop: NonNegativeInt = 0
     late_share: _Share = 0.1
     workers: NonNegativeInt = 2
-    cache: str = ""
+    cache: str = "auto"
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value in (False, "") else value  # YAML reads off as false; "" is off in older files
 
     @model_validator(mode="after")
     def _files_fit_their_photographs(self) -> DataSettings:
@@ -134,16 +149,16 @@ class Hardware(_Section):
     """Where and how a run computes; apart from rounding, it does not affect what is learned.
 
     accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: per node. nodes: machines; start each with the
-    same command, as for Lightning Fabric or torchrun. precision: fp32, or bf16 (convolutions of the
-    encoder and of the conditional nets in bfloat16, the flow's state in float32). channels_last: memory layout of
-    images. compile: use torch.compile for the loss, which takes minutes at first. threads: CPU threads per process;
-    0: PyTorch's default.
+    same command, as for Lightning Fabric or torchrun. precision: fp32, bf16 (convolutions of the encoder and of the
+    conditional nets in bfloat16, the flow's state in float32), or auto: the one whose steps are faster on this
+    processor; a resumed run keeps its own. channels_last: memory layout of images. compile: use torch.compile for
+    the loss, which takes minutes at first. threads: CPU threads per process; 0: PyTorch's default.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: PositiveInt = 1
     nodes: PositiveInt = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
     compile: bool = False
     threads: NonNegativeInt = 0
@@ -200,14 +215,23 @@ class RunSettings(_Section):
         model.encoder.initialize()
         return model if self.kind == "srflow" else model.encoder
 
-    def _check_sizes(self) -> None:
+    @property
+    def crop_multiple(self) -> int:
+        """HR crops must be multiples of this."""
         config = self.config()
-        multiple = config.scale * (config.size_multiple if self.kind == "srflow" else 1)
+        return config.scale * (config.size_multiple if self.kind == "srflow" else 1)
+
+    @property
+    def ranks(self) -> int:
+        """Processes of the run, one per device."""
+        return self.hardware.devices * self.hardware.nodes
+
+    def _check_sizes(self) -> None:
+        multiple, ranks = self.crop_multiple, self.ranks
         for name in ("crop", "late_crop"):
             size = getattr(self.data, name)
             if size % multiple:
                 raise ArgumentError(f"data.{name} is {size}; this network needs multiples of {multiple}")
-        ranks = self.hardware.devices * self.hardware.nodes
         for progress in (0.0, 1.0):
             if self.data.at(progress)[1] % ranks:
                 raise ArgumentError(
@@ -299,7 +323,7 @@ def without_paths(settings: RunSettings) -> RunSettings:
     return settings.model_copy(
         update={
             "schedule": schedule.model_copy(update=names),
-            "data": data.model_copy(update={"lr": Path(data.lr).name, "cache": "", "workers": 0}),
+            "data": data.model_copy(update={"lr": Path(data.lr).name, "cache": "auto", "workers": 0}),
             "hardware": Hardware(precision=settings.hardware.precision),
         }
     )

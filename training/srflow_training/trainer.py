@@ -18,12 +18,13 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
-from srflow_training._objective import EncoderObjective, FlowObjective, noisy
+from srflow_training._objective import memory_format, noisy, objective_of
+from srflow_training._precision import with_precision
 from srflow_training._processes import is_first_process, launched
 from srflow_training._states import States
 from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
-from srflow_training.data import Batch, Crops, Photos, loader
+from srflow_training.data import Batch, Crops, Photos, choose_cache, loader
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
 
@@ -48,6 +49,8 @@ class Trainer:
     never stopped: bit for bit on a CPU. On resume only the hardware, schedule.iterations, learning_rate, *_every
     and keep, and data.workers and cache may differ.
 
+    notes: lines for the user about what was chosen for this machine.
+
     Raises: ArgumentError if the folder holds a run and resume is False, no run and resume is True, or a run with
     other settings; DeviceError if the hardware is missing; ImageError if no photograph can be trained on.
     """
@@ -67,7 +70,13 @@ class Trainer:
         if val is not None and is_first_process():
             multiple = config.scale * config.size_multiple
             self.validation = Validation(val, scale=config.scale, multiple=multiple, report=report)
-        self.fabric = launched(settings.hardware)
+        cache = choose_cache(self.photos, settings.data.cache)
+        self.notes = [cache.report] if cache.report else []
+        self.fabric, loss_precision = launched(settings.hardware)
+        settings, note = with_precision(settings, self.fabric, resumed=out if resume else None)
+        loss_precision.bf16 = settings.hardware.precision == "bf16"
+        self.settings = settings
+        self.notes += [note] if note else []
         self.crops = Crops(
             self.photos,
             settings.data,
@@ -76,6 +85,7 @@ class Trainer:
             iterations=self.schedule.iterations,
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
+            cache=cache.folder,
         )
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
@@ -208,14 +218,8 @@ class Trainer:
 
     def _to_device(self) -> None:
         """Move network, average and optimiser to the device, with the network inside its objective."""
-        hardware = self.settings.hardware
-        wrapped = EncoderObjective if isinstance(self.model, RRDB) else FlowObjective
-        objective: Any = wrapped(self.model, self.settings.objective)  # type: ignore[arg-type]
-        if hardware.channels_last:
-            for parameter in self.model.parameters():
-                if parameter.ndim == 4 and parameter.shape[-1] > 1:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        if hardware.compile:
+        objective: Any = objective_of(self.model, self.settings)
+        if self.settings.hardware.compile:
             objective = torch.compile(objective)
         self.objective, self.optimiser = self.fabric.setup(objective, self.optimiser)
         if self.average is not None:
@@ -223,7 +227,7 @@ class Trainer:
             self.average.n_averaged = self.average.n_averaged.cpu()  # read in every step
 
     def _on_device(self, images: Tensor) -> Tensor:
-        layout = torch.channels_last if self.settings.hardware.channels_last else torch.contiguous_format
+        layout = memory_format(self.settings.hardware)
         return images.to(self.fabric.device, memory_format=layout, non_blocking=True)
 
     def _mean_of_ranks(self, statistic: Tensor) -> Tensor:

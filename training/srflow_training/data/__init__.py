@@ -1,8 +1,21 @@
 """Training data: random crops of the photographs in a folder, and their LR images."""
 
+from srflow_training.data._cache import DecodedCache, choose_cache
 from srflow_training.data._crops import Batch, Crops
 from srflow_training.data._folders import Photo, Photos
 from srflow_training.data._images import halved, image_files, read_photo, to_image
 from srflow_training.data._loading import loader
 
-__all__ = ["Batch", "Crops", "Photo", "Photos", "halved", "image_files", "loader", "read_photo", "to_image"]
+__all__ = [
+    "Batch",
+    "Crops",
+    "DecodedCache",
+    "Photo",
+    "Photos",
+    "choose_cache",
+    "halved",
+    "image_files",
+    "loader",
+    "read_photo",
+    "to_image",
+]

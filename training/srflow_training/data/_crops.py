@@ -41,7 +41,8 @@ class Crops(Dataset[Batch]):
     """`crops[iteration]` is this rank's share of the iteration's batch; `len` is the number of iterations.
 
     Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops r, r + ranks, …,
-    so the batch is the same for any number of ranks and workers, and after resuming.
+    so the batch is the same for any number of ranks and workers, and after resuming. cache: folder that keeps decoded
+    photographs (`choose_cache`); None: none.
 
     Raises: ArgumentError if the cache folder cannot be created; on reading, ImageError if no photograph can be decoded.
     """
@@ -56,6 +57,7 @@ class Crops(Dataset[Batch]):
         iterations: int,
         rank: int = 0,
         ranks: int = 1,
+        cache: Path | None = None,
     ) -> None:
         self.photos = photos
         self.settings = settings
@@ -63,7 +65,7 @@ class Crops(Dataset[Batch]):
         self.seed = seed
         self.iterations = iterations
         self.rank, self.ranks = rank, ranks
-        self._decoder = Decoder(settings.cache)
+        self._decoder = Decoder(cache)
         self._broken: dict[Path, str] = {}
 
     def __len__(self) -> int:

@@ -28,8 +28,8 @@ class Decoder:
     Raises: ArgumentError if the cache folder cannot be created.
     """
 
-    def __init__(self, cache: str = "") -> None:
-        self.cache = Path(cache) if cache else None
+    def __init__(self, cache: Path | None = None) -> None:
+        self.cache = cache
         self.failure = ""
         if self.cache:
             try:
@@ -47,7 +47,7 @@ class Decoder:
         shape = (height, width, 3)
         if self.cache is None:
             return _decoded(path, shape, halvings)
-        file = self.cache / _name(path, halvings)
+        file = self.cache / cache_name(path, halvings)
         pixels = _mapped(file, shape)
         if pixels is None:
             pixels = _decoded(path, shape, halvings)
@@ -80,7 +80,8 @@ def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDAr
     return photo
 
 
-def _name(path: Path, halvings: int) -> str:
+def cache_name(path: Path, halvings: int) -> str:
+    """Name of a photograph's file in a cache. Raises: ImageError if the photograph cannot be read."""
     try:
         status = path.stat()
     except OSError as error:
