@@ -123,6 +123,21 @@ def test_a_number_may_be_written_without_a_point():
     assert load_settings("x4-small", ["network.clamp=5e-1"]).config().clamp == 0.5
 
 
+def test_a_field_is_cleared_by_an_override_without_a_value():
+    overrides = ["schedule.encoder=rrdb.pth", "schedule.learning_rate=1e-3", "network.hidden=48"]
+    cleared = ["schedule.encoder=", "schedule.learning_rate=", "network.hidden=", "schedule.iterations="]
+    settings = load_settings("x4-small", [*overrides, *cleared, "schedule.warmup="])
+    assert (settings.schedule.encoder, settings.schedule.learning_rate, settings.schedule.warmup) == ("", 5e-4, 0)
+    assert settings.schedule.iterations == 300_000  # from scratch
+    assert settings.config().hidden == 64
+    with pytest.raises(ArgumentError, match=r"data\.crop is missing"):
+        load_settings("x4-small", ["data.crop="])
+    with pytest.raises(ArgumentError, match=r"unknown field schedule\.encode; the fields are iterations, "):
+        load_settings("x4-small", ["schedule.encode="])
+    with pytest.raises(ArgumentError, match="unknown field schedul; the fields are network, "):
+        load_settings("x4-small", ["schedul.encoder="])
+
+
 @pytest.mark.parametrize(
     "content", [b"schedule: 3", b"network: [1]", b"\xff\xfe\x00", b"- 1", b"a: [", b"data: {crop: 8}"]
 )

@@ -31,7 +31,11 @@ def _require_all() -> Any:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write the run to.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. data.batch=8. Repeatable."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. data.batch=8; without VALUE, return it to its default. Repeatable.",
 )
 def train(
     config: str | None, data: Path, val: Path | None, out: Path, resume: bool, overrides: tuple[str, ...]

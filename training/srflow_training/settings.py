@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -92,7 +93,7 @@ class Schedule(_Section):
     freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or 0 with neither.
     learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
     "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
-    clip_norm: gradients are scaled down to this norm.
+    clip_norm: gradients are scaled down to this norm; 0: never.
     ema: decay of the moving average of the weights, which is validated and saved for export; 0: no average.
     save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
     seed: for the weights, the crops and the noise.
@@ -106,7 +107,7 @@ class Schedule(_Section):
     decay: Literal["steps", "cosine"] = "steps"
     warmup: NonNegativeInt = 0
     freeze_encoder: _Share = 0.5
-    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    clip_norm: Annotated[float, Field(ge=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     save_every: PositiveInt = 500
     log_every: PositiveInt = 50
@@ -242,7 +243,10 @@ def preset_names() -> list[str]:
 
 
 def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
-    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError."""
+    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError.
+
+    `section.field=` without a value returns the field to its default.
+    """
     if config in preset_names():
         text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
     elif Path(config).is_file():
@@ -268,10 +272,23 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
                 fields_of_section = raw[section] = {}
             if not isinstance(fields_of_section, dict):
                 raise ArgumentError(f"{config}: section {section} must hold fields")
-            fields_of_section[key] = yaml.safe_load(value)
+            if value.strip():
+                fields_of_section[key] = yaml.safe_load(value)
+                continue
+            if (known := _field_names(section)) and key not in known:
+                raise ArgumentError(f"unknown field {name}; the fields are {', '.join(known)}")
+            fields_of_section.pop(key, None)
     except yaml.YAMLError as error:
         raise ArgumentError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     return RunSettings.from_dict(raw)
+
+
+def _field_names(section: str) -> list[str]:
+    """The fields of a section; none if there is no such section."""
+    if section == "network":
+        return ["kind", "variant", *(field.name for field in dataclasses.fields(SRFlowConfig))]
+    fields = RunSettings.model_fields.get(section)
+    return [] if fields is None else list(fields.annotation.model_fields)  # type: ignore[union-attr]
 
 
 def dump_settings(settings: RunSettings) -> str:
