@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
+from srflow_training._health import Health
 from srflow_training._objective import EncoderObjective, FlowObjective, noisy
 from srflow_training._processes import is_first_process, launched
 from srflow_training._states import States
@@ -29,12 +32,12 @@ from srflow_training.settings import RunSettings, dump_settings, first_differenc
 
 _logger = logging.getLogger(__name__)
 
-_FIX = "lower schedule.learning_rate, add schedule.warmup, or train the bounded variant"
 _FREE_ON_RESUME = {
     "schedule": {"iterations", "learning_rate", "save_every", "log_every", "validate_every", "keep"},
     "data": {"workers", "cache"},
 }
 _MAX_SKIPPED = 20  # non-finite steps in a row that stop a run
+_SAFE_RATE = 2.5e-4  # half the published one: the most that is advised after a divergence
 
 
 class DivergedError(SRFlowError):
@@ -53,7 +56,7 @@ class Trainer:
     """
 
     def __init__(self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool) -> None:
-        self.settings, self.schedule, self.out = settings, settings.schedule, out
+        self.settings, self.schedule, self.out, self.folders = settings, settings.schedule, out, (data, val)
         self.states = States(out / "states", keep=self.schedule.keep)
         if self.states.files() and not resume:
             raise ArgumentError(f"{out} holds a run: add --resume to continue it, or name another --out")
@@ -88,6 +91,7 @@ class Trainer:
         )
         self.iteration = 0
         self.skipped = self.skipped_in_a_row = 0
+        self.health = Health(tolerance=0.1 if isinstance(self.model, RRDB) else 1.0)  # L1 of [0, 1], bits
         self._to_device()
         if self.states.files():
             self._restore()
@@ -160,9 +164,10 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
         norm = self.fabric.clip_gradients(
-            self.objective, self.optimiser, max_norm=self.schedule.clip_norm, error_if_nonfinite=False
+            self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
         )
         assert norm is not None  # for the type checker: with max_norm there is one
+        self.health.add_step(terms["loss"].detach(), norm.detach())
         if bool(torch.isfinite(norm)):  # the same on all ranks, unlike the loss
             self.optimiser.step()
             self.skipped_in_a_row = 0
@@ -191,10 +196,18 @@ class Trainer:
         if self.fabric.is_global_zero:
             _logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
         if self.skipped_in_a_row >= _MAX_SKIPPED:
-            fix = f"--resume, and {_FIX}" if self.states.files() else _FIX
-            raise DivergedError(
-                f"{self.skipped_in_a_row} steps in a row were not finite at iteration {self.iteration}: {fix}"
-            )
+            raise self._diverged(f"{self.skipped_in_a_row} steps in a row were not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        """Go back to the last healthy state; the error's message ends with the command that continues from it."""
+        healthy = self.states.discard_suspect()
+        data, val = self.folders
+        begin = ["--config", self.out / "config.yaml"] if healthy is None else ["--resume"]
+        rate = f"schedule.learning_rate={min(self.schedule.learning_rate / 4, _SAFE_RATE):.3g}"
+        options = [*begin, "--data", data, *(["--val", val] if val else []), "--out", self.out, "--set", rate]
+        fix = "begin again" if healthy is None else f"continue from iteration {healthy}, the last healthy state,"
+        command = shlex.join(["srflow-train", *map(str, options)])
+        return DivergedError(f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}")
 
     def _start_from_files(self) -> None:
         if self.schedule.start:
@@ -232,12 +245,11 @@ class Trainer:
         return mean
 
     def _save(self) -> None:
-        """Write state and checkpoint. Raises: DivergedError if weights are not finite, keeping the previous files."""
+        """Write state and, if healthy, the checkpoint. Raises: DivergedError if weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise DivergedError(
-                f"the weights are not finite at iteration {self.iteration}: the last good state is kept: {_FIX}"
-            )
+            raise self._diverged("the weights were not finite")
         if self.fabric.is_global_zero:
+            healthy = self.health.judge()
             state = {
                 "iteration": self.iteration,
                 "skipped": (self.skipped, self.skipped_in_a_row),
@@ -245,9 +257,13 @@ class Trainer:
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "settings": dump_settings(self.settings),
+                "health": self.health.state(),
             }
-            self.states.save(self.iteration, state)
-            self._write_checkpoint()
+            self.states.save(self.iteration, state, healthy=healthy)
+            if healthy:
+                self._write_checkpoint()
+            else:
+                _logger.warning("iteration %d: the run may be diverging, %s is kept", self.iteration, self.checkpoint)
 
     def _write_checkpoint(self) -> None:
         notes = {"iterations": self.iteration, "settings": dump_settings(without_paths(self.settings))}
@@ -273,7 +289,9 @@ class Trainer:
                 self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.iteration = int(state["iteration"])
-            self.skipped, self.skipped_in_a_row = state["skipped"]
+            self.skipped = state["skipped"][0]  # a resumed run may skip as many steps in a row as a new one
+            if "health" in state:  # older states have no judgement
+                self.health.load(state["health"])
         except ArgumentError:
             raise
         except Exception as error:
@@ -294,6 +312,7 @@ class Trainer:
         }
         if validates and self.validation is not None:
             figures |= self.validation.figures(self.trained)
+            self.health.add_validation(figures)
         return figures
 
     @contextmanager
