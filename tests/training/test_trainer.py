@@ -15,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints import load_with_notes
+from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.cli import train
 from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.trainer import DivergedError, Trainer
@@ -302,6 +302,14 @@ def test_gradients_are_clipped(tmp_path, photos):
     run.run()
     norm = torch.stack([p.grad.norm() for p in run.model.parameters() if p.grad is not None]).norm()
     assert float(norm) <= 1.01e-3
+
+
+def test_the_checkpoint_says_which_reduction_it_is_for(tmp_path, photos):
+    run = trainer(tmp_path, photos, val=photos, data={"reduction": "bilinear"})
+    assert run.validation.reduction == "bilinear"
+    run._write_checkpoint()
+    assert reduction_of(load_with_notes(run.checkpoint)[1]) == "bilinear"
+    assert reduction_of({}) == "bicubic"  # published files have no notes
 
 
 def test_clipping_can_be_switched_off(tmp_path, photos):

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
+from srflow_sdk.manifest import Reduction
 from srflow_training._noise import runtime_noise
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +33,21 @@ class Validation:
     """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
 
     multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a side.
-    report: called with one line for each skipped file, which cannot be read or is too small.
+    reduction: how LR images are made. report: called with one line for each skipped file, which cannot be read or is
+    too small.
     Raises: ImageError if no photograph is left.
     """
 
     def __init__(
-        self, folder: Path, *, scale: int, multiple: int, report: Callable[[str], None] = logger.warning
+        self,
+        folder: Path,
+        *,
+        scale: int,
+        multiple: int,
+        reduction: Reduction = "bicubic",
+        report: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.scale = scale
+        self.scale, self.reduction = scale, reduction
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
         for path in image_files(folder):
@@ -69,8 +77,11 @@ class Validation:
         sums = {name: sum(row[name] for row in rows) for name in rows[0]}
         return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
 
+    def _reduced(self, hr: Tensor) -> Tensor:
+        return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
+
     def _figures_of(self, model: SRFlow | RRDB, hr: Tensor) -> dict[str, float]:
-        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        lr = self._reduced(hr)
         row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
         if isinstance(model, RRDB):
             image = _image_of(model, lr)
@@ -85,7 +96,7 @@ class Validation:
             "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
-            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr),
+            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr, reduction=self.reduction),
             "validation/diversity_tau0.8": diversity(sample, flow.sample(0.8, seed=1)),
             _NONFINITE: nonfinite(sample),
         }
@@ -101,7 +112,7 @@ class Validation:
 
     def _grid_row(self, model: SRFlow | RRDB, crop: Tensor) -> Tensor:
         hr = _centre(crop, _CELL, multiple=8 * self.scale)
-        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        lr = self._reduced(hr)
         if isinstance(model, RRDB):
             images = [_image_of(model, lr)]
         else:

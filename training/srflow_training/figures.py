@@ -10,7 +10,8 @@ import piq
 import torch
 from torch import Tensor
 
-from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+from srflow_sdk.manifest import Reduction
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 
 def as_shown(image: Tensor) -> Tensor:
@@ -39,9 +40,9 @@ def haarpsi(image: Tensor, reference: Tensor) -> float:
     return float(piq.haarpsi(as_shown(image), reference))
 
 
-def lr_psnr(image: Tensor, lr: Tensor) -> float:
-    """PSNR in dB of the bicubically reduced image against the LR image it was made from, 1×3×h×w."""
-    return psnr(reduce_bicubic(as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
+def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic") -> float:
+    """PSNR in dB of the reduced image against the LR image it was made from, 1×3×h×w."""
+    return psnr(REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
 
 
 def diversity(image: Tensor, other: Tensor) -> float:

@@ -69,7 +69,9 @@ class Trainer:
         self.validation = None
         if val is not None and is_first_process():
             multiple = config.scale * config.size_multiple
-            self.validation = Validation(val, scale=config.scale, multiple=multiple, report=report)
+            self.validation = Validation(
+                val, scale=config.scale, multiple=multiple, reduction=settings.data.reduction, report=report
+            )
         self.fabric = launched(settings.hardware)
         self.crops = Crops(
             self.photos,
@@ -266,7 +268,11 @@ class Trainer:
                 _logger.warning("iteration %d: the run may be diverging, %s is kept", self.iteration, self.checkpoint)
 
     def _write_checkpoint(self) -> None:
-        notes = {"iterations": self.iteration, "settings": dump_settings(without_paths(self.settings))}
+        notes = {
+            "iterations": self.iteration,
+            "reduction": self.settings.data.reduction,
+            "settings": dump_settings(without_paths(self.settings)),
+        }
         save_checkpoint(self.checkpoint, self.trained, notes=notes)
 
     def _restore(self) -> None:
