@@ -4,7 +4,14 @@ import pytest
 import yaml
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names, without_paths
+from srflow_training.settings import (
+    RunSettings,
+    dump_settings,
+    load_settings,
+    preset_names,
+    saved_settings,
+    without_paths,
+)
 
 FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small"]
 
@@ -26,6 +33,22 @@ def test_every_preset_has_every_variant(name, variant):
 @pytest.mark.parametrize("name", ["rrdb-x4-small", "x4-small"])
 def test_a_preset_builds(name):
     load_settings(name).build()
+
+
+def test_our_networks_stack_equally_spaced_blocks_and_published_ones_their_own():
+    for name in ("x4-general", "x8-general"):
+        assert load_settings(name).config().stacked_blocks == (4, 10, 16, 22)
+    assert load_settings("x8-general", ["network.variant=published"]).config().stacked_blocks == (1, 3, 5, 7)
+    assert load_settings("x8-faces").config().stacked_blocks == (1, 3, 5, 7)
+
+
+def test_a_saved_run_keeps_its_stacked_blocks():
+    settings = load_settings("x8-general")
+    raw = yaml.safe_load(dump_settings(settings))
+    assert raw["network"]["stacked_blocks"] == [4, 10, 16, 22]
+    assert saved_settings(dump_settings(settings)) == settings
+    del raw["network"]["stacked_blocks"]  # as older versions saved it
+    assert saved_settings(yaml.safe_dump(raw)).config().stacked_blocks == (1, 3, 5, 7)
 
 
 def test_the_published_schedule():

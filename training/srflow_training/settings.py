@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
+from srflow_training.model.config import default_stacked_blocks
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
@@ -171,8 +172,10 @@ class RunSettings(_Section):
             settings = cls.model_validate(raw)
         except ValidationError as error:
             raise ArgumentError(_first_problem(error)) from error
-        settings.config()
+        config = settings.config()
         settings._check_sizes()
+        if settings.kind == "srflow":  # saved with the run, because the default may change
+            settings.network["stacked_blocks"] = list(config.stacked_blocks)
         return settings
 
     @property
@@ -289,6 +292,17 @@ def _field_names(section: str) -> list[str]:
         return ["kind", "variant", *(field.name for field in dataclasses.fields(SRFlowConfig))]
     fields = RunSettings.model_fields.get(section)
     return [] if fields is None else list(fields.annotation.model_fields)  # type: ignore[union-attr]
+
+
+def saved_settings(text: str) -> RunSettings:
+    """Read the settings that :func:`dump_settings` wrote into a state. Raises: ArgumentError."""
+    raw = yaml.safe_load(text)
+    network = raw["network"]
+    if network["kind"] == "srflow" and network.get("variant") != "paper" and "stacked_blocks" not in network:
+        # older states did not say, and bounded networks used the published blocks
+        shape = {"scale": network.get("scale", 4), "blocks": network.get("blocks", 23)}
+        network["stacked_blocks"] = list(default_stacked_blocks("published", **shape))
+    return RunSettings.from_dict(raw)
 
 
 def dump_settings(settings: RunSettings) -> str:

@@ -28,7 +28,7 @@ from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, loader
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
+from srflow_training.settings import RunSettings, dump_settings, first_difference, saved_settings, without_paths
 
 _logger = logging.getLogger(__name__)
 
@@ -278,7 +278,7 @@ class Trainer:
     def _restore(self) -> None:
         state = self.states.load()
         try:
-            saved = RunSettings.from_dict(yaml.safe_load(state["settings"]))
+            saved = saved_settings(state["settings"])
             if different := first_difference(saved, self.settings, _FREE_ON_RESUME):
                 free = [f"{section}.{name}" for section, names in _FREE_ON_RESUME.items() for name in sorted(names)]
                 raise ArgumentError(
