@@ -248,21 +248,11 @@ def preset_names() -> list[str]:
 def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
     """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError.
 
-    `section.field=` without a value returns the field to its default.
+    `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of another, except those
+    that the file sets. `section.field=` without a value returns the field to its default, not the base's.
     """
-    if config in preset_names():
-        text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
-    elif Path(config).is_file():
-        try:
-            text = Path(config).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"{config}: cannot be read as YAML: {error}") from error
-    else:
-        raise ArgumentError(f"no configuration {config!r}: name a YAML file or a preset ({', '.join(preset_names())})")
+    raw = _read_sections(config)
     try:
-        raw = yaml.safe_load(text)
-        if not isinstance(raw, dict):
-            raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
         for override in overrides:
             name, separator, value = override.partition("=")
             section, dot, key = name.partition(".")
@@ -282,8 +272,46 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
                 raise ArgumentError(f"unknown field {name}; the fields are {', '.join(known)}")
             fields_of_section.pop(key, None)
     except yaml.YAMLError as error:
-        raise ArgumentError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        raise ArgumentError(f"--set: cannot be read as YAML: {' '.join(str(error).split())}") from error
     return RunSettings.from_dict(raw)
+
+
+def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a preset or file, with its fields in place of those of its `base`. heirs: those whose base it is."""
+    if config in preset_names():
+        text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
+    elif Path(config).is_file():
+        try:
+            text = Path(config).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArgumentError(f"{config}: cannot be read as YAML: {error}") from error
+    else:
+        where = f"{heirs[-1]}: base: " if heirs else ""
+        names = ", ".join(preset_names())
+        raise ArgumentError(f"{where}no configuration {config!r}: name a YAML file or a preset ({names})")
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ArgumentError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise ArgumentError(f"{config}: base is {base!r}; the name of a preset or a YAML file was expected")
+    if base not in preset_names():
+        base = str(Path(config).parent / base)
+    if base in (*heirs, config):
+        raise ArgumentError(f"{config}: base {base} is based on this file itself: name another base")
+    merged = _read_sections(base, heirs=(*heirs, config))
+    for name, section in raw.items():
+        inherited = merged.get(name)
+        if isinstance(inherited, dict) and isinstance(section, dict):
+            merged[name] = {**inherited, **section}
+        elif section is not None or inherited is None:  # YAML reads a section without fields as None
+            merged[name] = section
+    return merged
 
 
 def _field_names(section: str) -> list[str]:
