@@ -129,12 +129,12 @@ def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path
     result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "figures.json")])
     assert result.exit_code == 0, result.output
     heading = (
-        "| method | RGB PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | difference of two samples, /255 | "
-        "colour shift, /255 | not finite |"
+        "| method | RGB PSNR, dB | Y PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | "
+        "difference of two samples, /255 | colour shift, /255 | not finite |"
     )
     lines = result.stdout.splitlines()
     assert lines[0] == heading
-    assert lines[1] == "|---" * 9 + "|"
+    assert lines[1] == "|---" * 10 + "|"
     assert [line.split(" | ")[0] for line in lines[2:]] == [
         "| bicubic",
         "| encoder (L1)",
@@ -146,6 +146,7 @@ def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path
     assert set(figures[0]) == {
         "method",
         "psnr",
+        "y_psnr",
         "ssim",
         "gmsd",
         "haarpsi",

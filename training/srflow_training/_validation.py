@@ -16,7 +16,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Reduction
 from srflow_training._noise import runtime_noise
 from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim
+from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim, y_psnr
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
@@ -68,8 +68,8 @@ class Validation:
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
         """Measure figures by name: means over the crops, except for the total number of values that are not finite.
 
-        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR and SSIM at τ = 0, the
-        other figures at τ = 0.8. An RRDB: PSNR and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
+        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at τ = 0,
+        the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
         Samples use the runtime's noise of seed 0 (diversity: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
@@ -86,6 +86,7 @@ class Validation:
         if isinstance(model, RRDB):
             image = _image_of(model, lr)
             row["validation/psnr"] = psnr(image, hr, border=self.scale)
+            row["validation/y_psnr"] = y_psnr(image, hr, border=self.scale)
             row["validation/ssim"] = ssim(image, hr, border=self.scale)
             return row
         flow = _ConditionedFlow(model, lr)
@@ -93,6 +94,7 @@ class Validation:
         return row | {
             "validation/nll": flow.bits_per_dimension(hr),
             "validation/psnr_tau0": psnr(mean, hr, border=self.scale),
+            "validation/y_psnr_tau0": y_psnr(mean, hr, border=self.scale),
             "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),

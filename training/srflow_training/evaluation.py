@@ -87,13 +87,15 @@ class Subject:
 class Row:
     """Means over all crops for one method, as :mod:`srflow_training.figures` defines them.
 
-    psnr, ssim: RGB, without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is better; the latter is
-    None if no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output against the LR
-    input, dB. diversity, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises instead.
+    psnr, ssim: RGB, y_psnr: luma; all without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is
+    better; the latter is None if no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output
+    against the LR input, dB. diversity, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises
+    instead.
     """
 
     method: str
     psnr: float
+    y_psnr: float
     ssim: float
     gmsd: float
     haarpsi: float
@@ -218,6 +220,7 @@ def _figures(
     border = hr.shape[2] // lr.shape[2]
     row = {
         "psnr": figures.psnr(image, hr, border=border),
+        "y_psnr": figures.y_psnr(image, hr, border=border),
         "ssim": figures.ssim(image, hr, border=border),
         "gmsd": figures.gmsd(image, hr),
         "haarpsi": figures.haarpsi(image, hr),
@@ -238,6 +241,7 @@ def _mean_row(method: str, by_crop: Sequence[dict[str, float]]) -> Row:
 
 _COLUMNS = (
     ("psnr", "RGB PSNR, dB", ".2f"),
+    ("y_psnr", "Y PSNR, dB", ".2f"),
     ("ssim", "RGB SSIM ↑", ".4f"),
     ("gmsd", "GMSD ↓", ".4f"),
     ("haarpsi", "HaarPSI ↑", ".3f"),

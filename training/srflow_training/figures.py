@@ -25,6 +25,16 @@ def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
     return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
 
 
+def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
+    """PSNR in dB of the luma (BT.601, 16 to 235 of 255, as MATLAB's rgb2ycbcr but not rounded), peak 255.
+
+    Without `border` pixels on every side, at most 100 dB.
+    """
+    weights = torch.tensor([65.481, 128.553, 24.966])[None, :, None, None] / 255
+    difference = ((_inner(as_shown(image), border) - _inner(reference, border)) * weights).sum(dim=1)
+    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+
+
 def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
     """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels; 1 is equality."""
     return float(piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False))
