@@ -232,7 +232,7 @@ def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     rrdb = {"kind": "rrdb", "scale": 4, **TINY}
     checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb, objective={"noise": 0.0}).run()
     run = trainer(tmp_path / "flow", photos, schedule={"encoder": str(checkpoint)})
-    run._write_checkpoint()
+    run._write_checkpoint(run.checkpoint)
     assert str(tmp_path) not in str(load_with_notes(run.checkpoint)[1])
     assert torch.equal(run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight)
 
@@ -307,7 +307,7 @@ def test_gradients_are_clipped(tmp_path, photos):
 def test_the_checkpoint_says_which_reduction_it_is_for(tmp_path, photos):
     run = trainer(tmp_path, photos, val=photos, data={"reduction": "bilinear"})
     assert run.validation.reduction == "bilinear"
-    run._write_checkpoint()
+    run._write_checkpoint(run.checkpoint)
     assert reduction_of(load_with_notes(run.checkpoint)[1]) == "bilinear"
     assert reduction_of({}) == "bicubic"  # published files have no notes
 

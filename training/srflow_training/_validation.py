@@ -68,8 +68,9 @@ class Validation:
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
         """Measure figures by name: means over the crops, except for the total number of values that are not finite.
 
-        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at τ = 0,
-        the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
+        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at
+        τ = 0, the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See
+        :mod:`srflow_training.figures`.
         Samples use the runtime's noise of seed 0 (diversity: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):

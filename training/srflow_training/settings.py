@@ -96,6 +96,7 @@ class Schedule(_Section):
     "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
     clip_norm: gradients are scaled down to this norm; 0: never.
     ema: decay of the moving average of the weights, which is validated and saved for export; 0: no average.
+    best: validation metric, e.g. gmsd_tau0.8, of which best.safetensors is the best checkpoint; empty: none is kept.
     save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
     seed: for the weights, the crops and the noise.
     """
@@ -110,6 +111,7 @@ class Schedule(_Section):
     freeze_encoder: _Share = 0.5
     clip_norm: Annotated[float, Field(ge=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    best: str = ""
     save_every: PositiveInt = 500
     log_every: PositiveInt = 50
     validate_every: PositiveInt = 1000

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
+from srflow_training._best import Best
 from srflow_training._health import Health
 from srflow_training._objective import EncoderObjective, FlowObjective, noisy
 from srflow_training._processes import is_first_process, launched
@@ -33,7 +34,7 @@ from srflow_training.settings import RunSettings, dump_settings, first_differenc
 _logger = logging.getLogger(__name__)
 
 _FREE_ON_RESUME = {
-    "schedule": {"iterations", "learning_rate", "save_every", "log_every", "validate_every", "keep"},
+    "schedule": {"iterations", "learning_rate", "best", "save_every", "log_every", "validate_every", "keep"},
     "data": {"workers", "cache"},
 }
 _MAX_SKIPPED = 20  # non-finite steps in a row that stop a run
@@ -62,6 +63,7 @@ class Trainer:
             raise ArgumentError(f"{out} holds a run: add --resume to continue it, or name another --out")
         if resume and not self.states.files():
             raise ArgumentError(f"{out} holds no saved state to resume from: omit --resume to start a run there")
+        self.best = Best(self.schedule.best, kind=settings.kind, validates=val is not None)
         config = settings.config()
         # before other processes start, and only in the first one, so that each problem is reported once
         report = _logger.warning if is_first_process() else _logger.debug
@@ -136,7 +138,7 @@ class Trainer:
                     self._save()
                     raise KeyboardInterrupt
         if self.fabric.is_global_zero:
-            self._write_checkpoint()  # again: a run killed before it wrote this has only the state
+            self._write_checkpoint(self.checkpoint)  # again: a run killed before it wrote this has only the state
         return self.checkpoint
 
     def _is_due(self, every: int) -> bool:
@@ -201,13 +203,14 @@ class Trainer:
             raise self._diverged(f"{self.skipped_in_a_row} steps in a row were not finite")
 
     def _diverged(self, what: str) -> DivergedError:
-        """Go back to the last healthy state; the error's message ends with the command that continues from it."""
+        """Discard states after the last healthy one; the error's message ends with the command that continues."""
         healthy = self.states.discard_suspect()
+        begin, fix = ["--resume"], f"continue from iteration {healthy}, the last healthy state,"
+        if healthy is None:
+            begin, fix = ["--config", str(self.out / "config.yaml")], "begin again"
         data, val = self.folders
-        begin = ["--config", self.out / "config.yaml"] if healthy is None else ["--resume"]
         rate = f"schedule.learning_rate={min(self.schedule.learning_rate / 4, _SAFE_RATE):.3g}"
         options = [*begin, "--data", data, *(["--val", val] if val else []), "--out", self.out, "--set", rate]
-        fix = "begin again" if healthy is None else f"continue from iteration {healthy}, the last healthy state,"
         command = shlex.join(["srflow-train", *map(str, options)])
         return DivergedError(f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}")
 
@@ -260,20 +263,18 @@ class Trainer:
                 "optimiser": self.optimiser.state_dict(),
                 "settings": dump_settings(self.settings),
                 "health": self.health.state(),
+                "best": {self.best.metric: self.best.value},
             }
             self.states.save(self.iteration, state, healthy=healthy)
             if healthy:
-                self._write_checkpoint()
+                self._write_checkpoint(self.checkpoint)
             else:
                 _logger.warning("iteration %d: the run may be diverging, %s is kept", self.iteration, self.checkpoint)
 
-    def _write_checkpoint(self) -> None:
-        notes = {
-            "iterations": self.iteration,
-            "reduction": self.settings.data.reduction,
-            "settings": dump_settings(without_paths(self.settings)),
-        }
-        save_checkpoint(self.checkpoint, self.trained, notes=notes)
+    def _write_checkpoint(self, path: Path) -> None:
+        settings = dump_settings(without_paths(self.settings))
+        notes = {"iterations": self.iteration, "reduction": self.settings.data.reduction, "settings": settings}
+        save_checkpoint(path, self.trained, notes=notes)
 
     def _restore(self) -> None:
         state = self.states.load()
@@ -296,6 +297,7 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.iteration = int(state["iteration"])
             self.skipped = state["skipped"][0]  # a resumed run may skip as many steps in a row as a new one
+            self.best.value = state.get("best", {}).get(self.best.metric, self.best.value)
             if "health" in state:  # older states have no judgement
                 self.health.load(state["health"])
         except ArgumentError:
@@ -319,6 +321,8 @@ class Trainer:
         if validates and self.validation is not None:
             figures |= self.validation.figures(self.trained)
             self.health.add_validation(figures)
+            if self.best.improves(figures):
+                self._write_checkpoint(self.out / "best.safetensors")
         return figures
 
     @contextmanager
