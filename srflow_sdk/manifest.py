@@ -29,6 +29,7 @@ FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Weights = Literal["fp32", "fp16"]
+Reduction = Literal["bicubic", "bilinear"]
 _T = TypeVar("_T")
 _NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -74,6 +75,9 @@ class Manifest:
 
     plugins: bool = False
     """Whether the sampler has nodes of the domain `srflow`, which a native library can run but does not have to."""
+
+    reduction: Reduction = "bicubic"
+    """How the LR images that the network was trained on were made: both antialiased, bicubic as MATLAB's imresize."""
 
     model: dict[str, Any] = field(default_factory=dict)
     """The network's whole configuration, JSON values only; the runtime does not read it."""
@@ -228,6 +232,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         precision=_one_of(Precision, raw, "precision"),
         weights=_one_of(Weights, raw, "weights"),
         plugins=raw.get("plugins") is True,  # older bundles do not say
+        reduction=_one_of(Reduction, {"reduction": "bicubic", **raw}, "reduction"),  # likewise
         model=_take(raw, "model", dict),
         provenance=_take(raw, "provenance", dict),
         parity=parity,

@@ -56,7 +56,7 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Ma
     manifest = bundle.manifest
     origin = {"name": manifest.name, "sha256": bundle.model_sha256, "provenance": manifest.provenance}
     try:
-        save_checkpoint(target, _unfolded(bundle), notes={"bundle": origin})
+        save_checkpoint(target, _unfolded(bundle), notes={"bundle": origin, "reduction": bundle.manifest.reduction})
     except OSError as error:
         raise CheckpointError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
     return manifest

@@ -22,7 +22,7 @@ from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
-from srflow_training.checkpoints import load_with_notes
+from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import RRDB, SRFlow
 
 _logger = logging.getLogger(__name__)
@@ -161,6 +161,7 @@ def _manifest(
         precision=options.precision,
         weights=options.weights,
         plugins=options.plugins,
+        reduction=reduction_of(notes),
         model=config.to_dict(),
         provenance=_provenance(checkpoint, options, notes=notes),
     )

@@ -36,7 +36,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(folder):
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()), notes={"iterations": 1})
+    save_checkpoint(
+        folder / "tiny.safetensors", random_srflow(tiny_config()), notes={"iterations": 1, "reduction": "bilinear"}
+    )
     return folder / "tiny.safetensors"
 
 
@@ -161,7 +163,8 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
     assert all(list(row["levels_db"]) == ["3", "2", "1"] for row in manifest.parity)
     assert manifest.provenance["licence"] == "CC0-1.0"
     assert manifest.provenance["training_data"] == "noise"
-    assert manifest.provenance["training"] == {"iterations": 1}
+    assert manifest.provenance["training"] == {"iterations": 1, "reduction": "bilinear"}
+    assert manifest.reduction == "bilinear"
     assert manifest.variant == "bounded"
     assert manifest.provenance["halo"]["measured"]["halo"] == manifest.halo > 0
 

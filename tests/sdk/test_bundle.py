@@ -115,6 +115,13 @@ def test_another_latent_scheme_is_refused(target: Path) -> None:
         Bundle.open(target)
 
 
+def test_bundles_that_do_not_name_a_reduction_were_trained_on_bicubic_ones(target: Path) -> None:
+    write_stub_bundle(target, reduction="bilinear")
+    assert Bundle.open(target).manifest.reduction == "bilinear"
+    edit(target, lambda raw: raw.pop("reduction"))
+    assert Bundle.open(target).manifest.reduction == "bicubic"
+
+
 def test_unknown_fields_are_ignored_and_still_signed(target: Path) -> None:
     write_stub_bundle(target)
     edit(target, lambda raw: raw.update(remark="hello"))
@@ -151,6 +158,7 @@ def test_file_names_that_lead_elsewhere_are_refused(target: Path, name: str) -> 
         {"halo": 2.5},
         {"precision": "fp12"},
         {"weights": []},
+        {"reduction": "nearest"},
         {"latent_levels": []},
         {"latent_levels": {"level": 1}},
         {"latent_levels": [1]},

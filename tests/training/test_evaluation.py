@@ -8,13 +8,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import _vgg16 as vgg16
-from srflow_training import evaluation, save_checkpoint
+from srflow_training import evaluation, figures, save_checkpoint
 from srflow_training._noise import runtime_noise
 from srflow_training.cli import evaluate
 from srflow_training.evaluation import LevelTaus
-from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
 from tests.training.test_vgg16 import SMALL, small_network, write_pth
 
@@ -59,6 +59,17 @@ def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(rows, 
     assert rows[0].vgg16_feature_distance is None
     assert rows[2].diversity == 0
     assert rows[3].diversity > 0
+
+
+def test_a_model_is_measured_on_the_reduction_it_was_trained_for(photos, tmp_path):
+    path = tmp_path / "rrdb.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config()).encoder, notes={"reduction": "bilinear"})
+    lrs = [round_to_8_bit(reduce_bilinear(crop, 4)) for crop in evaluation.crops_of(photos)]
+    expected = [figures.lr_psnr(enlarge_bicubic(lr, 4), lr, reduction="bilinear") for lr in lrs]
+    assert evaluation.report(str(path), photos)[0].lr_psnr == pytest.approx(np.mean(expected))
+    save_checkpoint(path, random_srflow(tiny_config()).encoder, notes={"reduction": "nearest"})
+    with pytest.raises(CheckpointError, match="reduction 'nearest'"):
+        evaluation.report(str(path), photos)
 
 
 def test_values_that_are_not_finite_are_counted_in_all_crops_together(photos, tmp_path):
@@ -118,12 +129,12 @@ def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path
     result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "figures.json")])
     assert result.exit_code == 0, result.output
     heading = (
-        "| method | RGB PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | difference of two samples, /255 | "
-        "colour shift, /255 | not finite |"
+        "| method | RGB PSNR, dB | Y PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | "
+        "difference of two samples, /255 | colour shift, /255 | not finite |"
     )
     lines = result.stdout.splitlines()
     assert lines[0] == heading
-    assert lines[1] == "|---" * 9 + "|"
+    assert lines[1] == "|---" * 10 + "|"
     assert [line.split(" | ")[0] for line in lines[2:]] == [
         "| bicubic",
         "| encoder (L1)",
@@ -135,6 +146,7 @@ def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path
     assert set(figures[0]) == {
         "method",
         "psnr",
+        "y_psnr",
         "ssim",
         "gmsd",
         "haarpsi",

@@ -89,3 +89,15 @@ def test_a_photograph_becomes_an_image():
     assert image.shape == (1, 3, 2, 4)
     assert image.dtype == torch.float32
     assert float(image[0, 2, 1, 3]) == pytest.approx(23 / 255)
+
+
+def test_y_psnr_is_that_of_the_unrounded_bt_601_luma():
+    rng = np.random.default_rng(0)
+    image, reference = (torch.from_numpy(rng.integers(0, 256, (1, 3, 24, 20)) / 255).float() for _ in range(2))
+    luma = [
+        16 + 65.481 * x[0, 0].double() + 128.553 * x[0, 1].double() + 24.966 * x[0, 2].double()
+        for x in (image[..., 4:-4, 4:-4], reference[..., 4:-4, 4:-4])
+    ]
+    expected = 10 * np.log10(255**2 / float((luma[0] - luma[1]).square().mean()))
+    assert figures.y_psnr(image, reference, border=4) == pytest.approx(expected, abs=1e-4)
+    assert figures.y_psnr(reference, reference, border=4) == 100

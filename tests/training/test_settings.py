@@ -1,16 +1,82 @@
 """A run's settings: every preset, every variant, and errors that name the field."""
 
+import re
+
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names, without_paths
+from srflow_training.cli import train
+from srflow_training.model import SRFlowConfig
+from srflow_training.settings import (
+    RunSettings,
+    dump_settings,
+    load_settings,
+    preset_names,
+    saved_settings,
+    without_paths,
+)
 
-FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small"]
+FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small", "x4-transfer", "x8-faces-transfer"]
+PUBLISHED = ["published-x4", "published-x8", "published-x8-faces"]
+ENCODERS = ["rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small"]
 
 
 def test_the_presets_are_those_that_the_help_names():
-    assert set(preset_names()) == {*FLOWS, "rrdb-x4", "rrdb-x8", "rrdb-x4-small"}
+    assert set(preset_names()) == {*FLOWS, *PUBLISHED, *ENCODERS}
+    told = CliRunner().invoke(train, ["--help"]).output
+    assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", told) for name in preset_names())
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "blocks", "stacked", "batch", "rate"),
+    [
+        ("published-x4", 4, 23, (1, 8, 15, 22), 12, 2.5e-4),
+        ("published-x8", 8, 23, (1, 3, 5, 7), 16, 5e-4),
+        ("published-x8-faces", 8, 8, (1, 3, 5, 7), 16, 5e-4),
+    ],
+)
+def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, batch, rate):
+    settings = load_settings(name, ["schedule.encoder=rrdb.pth"])
+    config, data, schedule = settings.config(), settings.data, settings.schedule
+    assert config == SRFlowConfig.of_variant("published", scale=scale, blocks=blocks)
+    assert (config.variant, config.steps, config.stacked_blocks) == ("published", 16, stacked)
+    assert (data.crop, data.batch, data.flips, data.transposes, data.choose_of) == (160, batch, True, False, 1)
+    assert (data.widest, data.narrowest, data.hr_shift, data.late_crop, data.reduction) == (0, 0, 0, 0, "bicubic")
+    assert (schedule.learning_rate, schedule.betas, schedule.decay, schedule.warmup) == (rate, (0.9, 0.999), "steps", 0)
+    assert (schedule.clip_norm, schedule.ema, schedule.iterations, schedule.freeze_encoder) == (0, 0, 200_000, 0.5)
+    assert (settings.objective.noise, settings.objective.l1) == (pytest.approx(4 / 3**0.5), 0)
+
+
+def test_presets_for_content_transfer_move_hr_against_lr():
+    for name, base in [("x4-transfer", "x4-general"), ("x8-faces-transfer", "x8-faces")]:
+        assert load_settings(name) == load_settings(base, ["data.hr_shift=4"])
+
+
+def test_an_encoder_fits_the_x16_network():
+    encoder, flow = load_settings("rrdb-x16"), load_settings("x16-faces")
+    assert encoder.kind == "rrdb"
+    for name in ("scale", "nf", "growth", "blocks"):
+        assert getattr(encoder.config(), name) == getattr(flow.config(), name)
+
+
+def test_a_file_takes_what_it_does_not_set_from_its_base(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: x4-small\nnetwork: {hidden: 48}\nschedule:\nobjective: {l1: 1}\n")
+    (tmp_path / "longer.yaml").write_text("base: mine.yaml\nschedule: {iterations: 9000}\n")
+    found = load_settings(str(tmp_path / "longer.yaml"), ["network.steps=4"])
+    overrides = ["network.hidden=48", "objective.l1=1", "schedule.iterations=9000", "network.steps=4"]
+    assert found == load_settings("x4-small", overrides)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [("run.yaml", "based on this file itself"), ("x5", "base: no configuration .*x4-small"), ("3", "base is 3")],
+)
+def test_a_base_that_cannot_be_is_refused(tmp_path, base, message):
+    (tmp_path / "run.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(ArgumentError, match=message):
+        load_settings(str(tmp_path / "run.yaml"))
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -26,6 +92,22 @@ def test_every_preset_has_every_variant(name, variant):
 @pytest.mark.parametrize("name", ["rrdb-x4-small", "x4-small"])
 def test_a_preset_builds(name):
     load_settings(name).build()
+
+
+def test_our_networks_stack_equally_spaced_blocks_and_published_ones_their_own():
+    for name in ("x4-general", "x8-general"):
+        assert load_settings(name).config().stacked_blocks == (4, 10, 16, 22)
+    assert load_settings("x8-general", ["network.variant=published"]).config().stacked_blocks == (1, 3, 5, 7)
+    assert load_settings("x8-faces").config().stacked_blocks == (1, 3, 5, 7)
+
+
+def test_a_saved_run_keeps_its_stacked_blocks():
+    settings = load_settings("x8-general")
+    raw = yaml.safe_load(dump_settings(settings))
+    assert raw["network"]["stacked_blocks"] == [4, 10, 16, 22]
+    assert saved_settings(dump_settings(settings)) == settings
+    del raw["network"]["stacked_blocks"]  # as older versions saved it
+    assert saved_settings(yaml.safe_dump(raw)).config().stacked_blocks == (1, 3, 5, 7)
 
 
 def test_the_published_schedule():
@@ -129,6 +211,21 @@ def test_an_encoder_is_trained_on_a_clean_target_unless_told_otherwise():
 def test_a_number_may_be_written_without_a_point():
     assert load_settings("x4-small", ["schedule.learning_rate=1e-3"]).schedule.learning_rate == 1e-3
     assert load_settings("x4-small", ["network.clamp=5e-1"]).config().clamp == 0.5
+
+
+def test_a_field_is_cleared_by_an_override_without_a_value():
+    overrides = ["schedule.encoder=rrdb.pth", "schedule.learning_rate=1e-3", "network.hidden=48"]
+    cleared = ["schedule.encoder=", "schedule.learning_rate=", "network.hidden=", "schedule.iterations="]
+    settings = load_settings("x4-small", [*overrides, *cleared, "schedule.warmup="])
+    assert (settings.schedule.encoder, settings.schedule.learning_rate, settings.schedule.warmup) == ("", 5e-4, 0)
+    assert settings.schedule.iterations == 300_000  # from scratch
+    assert settings.config().hidden == 64
+    with pytest.raises(ArgumentError, match=r"data\.crop is missing"):
+        load_settings("x4-small", ["data.crop="])
+    with pytest.raises(ArgumentError, match=r"unknown field schedule\.encode; the fields are iterations, "):
+        load_settings("x4-small", ["schedule.encode="])
+    with pytest.raises(ArgumentError, match="unknown field schedul; the fields are network, "):
+        load_settings("x4-small", ["schedul.encoder="])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints import load_with_notes
+from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.cli import train
 from srflow_training.settings import RunSettings, dump_settings, load_settings, preset_names
 from srflow_training.trainer import DivergedError, Trainer
@@ -232,7 +232,7 @@ def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     rrdb = {"kind": "rrdb", "scale": 4, **TINY}
     checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb, objective={"noise": 0.0}).run()
     run = trainer(tmp_path / "flow", photos, schedule={"encoder": str(checkpoint)})
-    run._write_checkpoint()
+    run._write_checkpoint(run.checkpoint)
     assert str(tmp_path) not in str(load_with_notes(run.checkpoint)[1])
     assert torch.equal(run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight)
 
@@ -293,7 +293,7 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
     monkeypatch.setattr(run, "objective", broken_at(*range(100)))
     for _ in range(19):
         run.step(batches[0])
-    with pytest.raises(DivergedError, match=r"--resume, and lower schedule\.learning_rate"):
+    with pytest.raises(DivergedError, match=r"again at a lower rate: srflow-train .*learning_rate=0\.000125"):
         run.step(batches[0])
 
 
@@ -302,6 +302,23 @@ def test_gradients_are_clipped(tmp_path, photos):
     run.run()
     norm = torch.stack([p.grad.norm() for p in run.model.parameters() if p.grad is not None]).norm()
     assert float(norm) <= 1.01e-3
+
+
+def test_the_checkpoint_says_which_reduction_it_is_for(tmp_path, photos):
+    run = trainer(tmp_path, photos, val=photos, data={"reduction": "bilinear"})
+    assert run.validation.reduction == "bilinear"
+    run._write_checkpoint(run.checkpoint)
+    assert reduction_of(load_with_notes(run.checkpoint)[1]) == "bilinear"
+    assert reduction_of({}) == "bicubic"  # published files have no notes
+
+
+def test_clipping_can_be_switched_off(tmp_path, photos):
+    figures = []
+    run = trainer(tmp_path, photos, schedule={"iterations": 1, "clip_norm": 0}, objective={"l1": 1e4})
+    run.run(figures.append)
+    norm = torch.stack([p.grad.norm() for p in run.model.parameters() if p.grad is not None]).norm()
+    assert float(norm) == pytest.approx(figures[0]["gradient_norm"], rel=1e-5)
+    assert float(norm) > 100
 
 
 def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):
@@ -318,7 +335,7 @@ def test_weights_that_are_not_finite_do_not_replace_the_last_good_state(tmp_path
     run.run()
     good = {file: file.read_bytes() for file in (tmp_path / "states").iterdir()}
     run.model.encoder.conv_first.bias.data.fill_(float("nan"))
-    with pytest.raises(DivergedError, match="last good state"):
+    with pytest.raises(DivergedError, match="iteration 6, the last healthy state"):
         run._save()
     assert {file: file.read_bytes() for file in (tmp_path / "states").iterdir()} == good
     longer = {"iterations": 8, "learning_rate": 1e-4}

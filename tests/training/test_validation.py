@@ -12,12 +12,13 @@ from srflow_training import figures
 from srflow_training._noise import runtime_noise
 from srflow_training._validation import Validation
 from srflow_training.model import RRDB
-from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
 
 FLOW_FIGURES = {
     "validation/nll",
     "validation/psnr_tau0",
+    "validation/y_psnr_tau0",
     "validation/ssim_tau0",
     "validation/gmsd_tau0.8",
     "validation/haarpsi_tau0.8",
@@ -80,6 +81,9 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
         figures.psnr(enlarge_bicubic(lr, 4), hr, border=4) for hr, lr in pairs
     )
     assert found["validation/psnr_tau0"] == mean(figures.psnr(sample(flow, lr, 0), hr, border=4) for hr, lr in pairs)
+    assert found["validation/y_psnr_tau0"] == mean(
+        figures.y_psnr(sample(flow, lr, 0), hr, border=4) for hr, lr in pairs
+    )
     assert found["validation/ssim_tau0"] == mean(figures.ssim(sample(flow, lr, 0), hr, border=4) for hr, lr in pairs)
     assert found["validation/gmsd_tau0.8"] == mean(figures.gmsd(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
     assert found["validation/haarpsi_tau0.8"] == mean(figures.haarpsi(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
@@ -91,12 +95,26 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
     assert found["validation/nonfinite_tau0.8"] == 0
 
 
+def test_validation_reduces_as_the_training_reduces(tmp_path, flow):
+    save_photo(tmp_path / "a.png", 64, 64)
+    validation = Validation(tmp_path, scale=4, multiple=8, reduction="bilinear")
+    hr = validation.crops[0]
+    lr = round_to_8_bit(reduce_bilinear(hr, 4))
+    assert not torch.equal(lr, lr_of(hr))
+    found = validation.figures(flow)
+    assert found["validation/psnr_bicubic"] == pytest.approx(figures.psnr(enlarge_bicubic(lr, 4), hr, border=4))
+    image = sample(flow, lr, 0.8)
+    expected = figures.psnr(reduce_bilinear(figures.as_shown(image), 4), lr, border=1)
+    assert found["validation/lr_psnr_tau0.8"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_an_rrdbs_figures_are_those_of_its_image(validation, rrdb):
     found = validation.figures(rrdb)
-    assert set(found) == {"validation/psnr", "validation/ssim", "validation/psnr_bicubic"}
+    assert set(found) == {"validation/psnr", "validation/y_psnr", "validation/ssim", "validation/psnr_bicubic"}
     with torch.no_grad():
         pairs = [(rrdb(lr_of(hr)), hr) for hr in validation.crops]
     assert found["validation/psnr"] == mean(figures.psnr(image, hr, border=4) for image, hr in pairs)
+    assert found["validation/y_psnr"] == mean(figures.y_psnr(image, hr, border=4) for image, hr in pairs)
     assert found["validation/ssim"] == mean(figures.ssim(image, hr, border=4) for image, hr in pairs)
 
 

@@ -12,9 +12,14 @@ import torch
 from srflow_sdk._system.atomic import remove_all_stale_parts, write_atomically
 from srflow_sdk.errors import CheckpointError
 
+_SUSPECT = "-suspect"
+
 
 class States:
-    """`iteration-*.pt` files in a folder, written atomically; only the newest `keep` are kept."""
+    """`iteration-*.pt` files in a folder, written atomically: the newest `keep`, and the newest healthy one.
+
+    States saved after the run seems to have diverged are named `iteration-*-suspect.pt`.
+    """
 
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder, self.keep = folder, keep
@@ -27,14 +32,28 @@ class States:
         """The state files, oldest first."""
         return sorted(self.folder.glob("iteration-*.pt"))
 
-    def save(self, iteration: int, state: Mapping[str, Any]) -> None:
-        """Write a state, then delete all but the newest `keep`."""
+    def save(self, iteration: int, state: Mapping[str, Any], *, healthy: bool = True) -> None:
+        """Write a state, then delete all but the newest `keep` and the newest healthy one."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"iteration-{iteration:08d}.pt", buffer.getvalue())
+        names = [f"iteration-{iteration:08d}{suffix}.pt" for suffix in ("", _SUSPECT)]
+        write_atomically(self.folder / names[not healthy], buffer.getvalue())
+        (self.folder / names[healthy]).unlink(missing_ok=True)
+        last_healthy = self._healthy()[-1:]
         for file in self.files()[: -self.keep]:
-            file.unlink()
+            if file not in last_healthy:
+                file.unlink()
+
+    def discard_suspect(self) -> int | None:
+        """Delete the states after the newest healthy one. Returns its iteration; None if there is none."""
+        for file in self.files():
+            if file.stem.endswith(_SUSPECT):
+                file.unlink()
+        return int(self._healthy()[-1].stem.split("-")[1]) if self._healthy() else None
+
+    def _healthy(self) -> list[Path]:
+        return [file for file in self.files() if not file.stem.endswith(_SUSPECT)]
 
     def load(self) -> dict[str, Any]:
         """Load the newest state to the CPU. Raises: CheckpointError."""

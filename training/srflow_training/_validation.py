@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
+from srflow_sdk.manifest import Reduction
 from srflow_training._noise import runtime_noise
 from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim
+from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim, y_psnr
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +33,21 @@ class Validation:
     """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
 
     multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a side.
-    report: called with one line for each skipped file, which cannot be read or is too small.
+    reduction: how LR images are made. report: called with one line for each skipped file, which cannot be read or is
+    too small.
     Raises: ImageError if no photograph is left.
     """
 
     def __init__(
-        self, folder: Path, *, scale: int, multiple: int, report: Callable[[str], None] = logger.warning
+        self,
+        folder: Path,
+        *,
+        scale: int,
+        multiple: int,
+        reduction: Reduction = "bicubic",
+        report: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.scale = scale
+        self.scale, self.reduction = scale, reduction
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
         for path in image_files(folder):
@@ -60,8 +68,9 @@ class Validation:
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
         """Measure figures by name: means over the crops, except for the total number of values that are not finite.
 
-        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR and SSIM at τ = 0, the
-        other figures at τ = 0.8. An RRDB: PSNR and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
+        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at
+        τ = 0, the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See
+        :mod:`srflow_training.figures`.
         Samples use the runtime's noise of seed 0 (diversity: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
@@ -69,12 +78,16 @@ class Validation:
         sums = {name: sum(row[name] for row in rows) for name in rows[0]}
         return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
 
+    def _reduced(self, hr: Tensor) -> Tensor:
+        return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
+
     def _figures_of(self, model: SRFlow | RRDB, hr: Tensor) -> dict[str, float]:
-        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        lr = self._reduced(hr)
         row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
         if isinstance(model, RRDB):
             image = _image_of(model, lr)
             row["validation/psnr"] = psnr(image, hr, border=self.scale)
+            row["validation/y_psnr"] = y_psnr(image, hr, border=self.scale)
             row["validation/ssim"] = ssim(image, hr, border=self.scale)
             return row
         flow = _ConditionedFlow(model, lr)
@@ -82,10 +95,11 @@ class Validation:
         return row | {
             "validation/nll": flow.bits_per_dimension(hr),
             "validation/psnr_tau0": psnr(mean, hr, border=self.scale),
+            "validation/y_psnr_tau0": y_psnr(mean, hr, border=self.scale),
             "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
-            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr),
+            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr, reduction=self.reduction),
             "validation/diversity_tau0.8": diversity(sample, flow.sample(0.8, seed=1)),
             _NONFINITE: nonfinite(sample),
         }
@@ -101,7 +115,7 @@ class Validation:
 
     def _grid_row(self, model: SRFlow | RRDB, crop: Tensor) -> Tensor:
         hr = _centre(crop, _CELL, multiple=8 * self.scale)
-        lr = round_to_8_bit(reduce_bicubic(hr, self.scale))
+        lr = self._reduced(hr)
         if isinstance(model, RRDB):
             images = [_image_of(model, lr)]
         else:

@@ -31,7 +31,11 @@ def _require_all() -> Any:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write the run to.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. data.batch=8. Repeatable."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. data.batch=8; without VALUE, return it to its default. Repeatable.",
 )
 def train(
     config: str | None, data: Path, val: Path | None, out: Path, resume: bool, overrides: tuple[str, ...]
@@ -39,9 +43,11 @@ def train(
     """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
 
     \b
-    Presets for flows:     x4-general x8-general x8-faces x16-faces: as published (days on a GPU)
-                           x4-small: the embedded model (an evening on a CPU)
-    Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x4-small: L1 loss
+    Presets for flows:     x4-small: the embedded model (an evening on a CPU)
+                           x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
+                           x4-transfer x8-faces-transfer: the same, for content transfer
+                           published-x4 published-x8 published-x8-faces: exactly as published
+    Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x16 rrdb-x4-small: L1 loss
 
     \b
     From start to finish:

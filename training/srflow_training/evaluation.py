@@ -14,14 +14,14 @@ from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.manifest import MAX_TAU
+from srflow_sdk.manifest import MAX_TAU, Reduction
 from srflow_training import figures
 from srflow_training._noise import runtime_noise
 from srflow_training._vgg16 import VGG16Features
-from srflow_training.checkpoints import load_checkpoint
+from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 _CROP = 256
 
@@ -63,12 +63,13 @@ Sampler = Callable[[LevelTaus, int], Tensor]
 class Subject:
     """A model to measure.
 
-    scale: HR size / LR size. levels: number of levels that can have their own τ; 1 for a bundle. condition: LR image,
-    1×3×h×w in [0, 1] → its sampler; None for an RRDB, which has no τ. encoder: LR image → the encoder's own image;
-    None for a bundle.
+    scale: HR size / LR size. reduction: how the LR images it was trained on were made. levels: number of levels that
+    can have their own τ; 1 for a bundle. condition: LR image, 1×3×h×w in [0, 1] → its sampler; None for an RRDB, which
+    has no τ. encoder: LR image → the encoder's own image; None for a bundle.
     """
 
     scale: int
+    reduction: Reduction = "bicubic"
     levels: int
     condition: Callable[[Tensor], Sampler] | None
     encoder: Callable[[Tensor], Tensor] | None
@@ -86,13 +87,15 @@ class Subject:
 class Row:
     """Means over all crops for one method, as :mod:`srflow_training.figures` defines them.
 
-    psnr, ssim: RGB, without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is better; the latter is
-    None if no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output against the LR
-    input, dB. diversity, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises instead.
+    psnr, ssim: RGB, y_psnr: luma; all without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is
+    better; the latter is None if no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output
+    against the LR input, dB. diversity, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises
+    instead.
     """
 
     method: str
     psnr: float
+    y_psnr: float
     ssim: float
     gmsd: float
     haarpsi: float
@@ -129,15 +132,22 @@ def open_subject(model: str | None) -> Subject:
     Raises: BundleError, CheckpointError.
     """
     if model is None or Path(model).is_dir():
-        upscaler = Upscaler(Bundle.embedded() if model is None else Bundle.open(model), device="cpu", tile=None)
+        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        upscaler = Upscaler(bundle, device="cpu", tile=None)
         return Subject(
-            scale=upscaler.scale, levels=1, condition=lambda lr: _condition_bundle(upscaler, lr), encoder=None
+            scale=upscaler.scale,
+            reduction=bundle.manifest.reduction,
+            levels=1,
+            condition=lambda lr: _condition_bundle(upscaler, lr),
+            encoder=None,
         )
-    network = load_checkpoint(model)
+    network, notes = load_with_notes(model)
+    reduction = reduction_of(notes)
     if isinstance(network, RRDB):
-        return Subject(scale=network.scale, levels=1, condition=None, encoder=network)
+        return Subject(scale=network.scale, reduction=reduction, levels=1, condition=None, encoder=network)
     return Subject(
         scale=network.config.scale,
+        reduction=reduction,
         levels=network.config.levels,
         condition=lambda lr: _condition_checkpoint(network, lr),
         encoder=network.encoder,
@@ -171,7 +181,8 @@ def report(
 ) -> list[Row]:
     """Measure bicubic, the encoder's own image (checkpoints only) and the model at every τ (not an RRDB), seed 0.
 
-    LR images are MATLAB-bicubic reductions, rounded to 8 bits. vgg16: a file that :meth:`VGG16Features.open` reads.
+    LR images are made by the reduction that the model was trained for (else MATLAB's bicubic), and rounded to 8 bits.
+    vgg16: a file that :meth:`VGG16Features.open` reads.
     Raises: ImageError, BundleError, CheckpointError, ArgumentError for τ that the model does not take.
     """
     crops = crops_of(folder)
@@ -182,9 +193,9 @@ def report(
     rows: dict[str, list[dict[str, float]]] = {}
     for number, hr in enumerate(crops, start=1):
         progress(f"crop {number} of {len(crops)}")
-        lr = round_to_8_bit(reduce_bicubic(hr, subject.scale))
+        lr = round_to_8_bit(REDUCTIONS[subject.reduction](hr, subject.scale))
         for method, (image, other) in _images(subject, lr, taus).items():
-            rows.setdefault(method, []).append(_figures(image, other, hr, lr, vgg16_features))
+            rows.setdefault(method, []).append(_figures(image, other, hr, lr, subject.reduction, vgg16_features))
     return [_mean_row(method, by_crop) for method, by_crop in rows.items()]
 
 
@@ -204,15 +215,16 @@ def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str
 
 
 def _figures(
-    image: Tensor, other: Tensor, hr: Tensor, lr: Tensor, vgg16: VGG16Features | None = None
+    image: Tensor, other: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, vgg16: VGG16Features | None
 ) -> dict[str, float]:
     border = hr.shape[2] // lr.shape[2]
     row = {
         "psnr": figures.psnr(image, hr, border=border),
+        "y_psnr": figures.y_psnr(image, hr, border=border),
         "ssim": figures.ssim(image, hr, border=border),
         "gmsd": figures.gmsd(image, hr),
         "haarpsi": figures.haarpsi(image, hr),
-        "lr_psnr": figures.lr_psnr(image, lr),
+        "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
         "diversity": figures.diversity(image, other),
         "colour_shift": figures.colour_shift(image, hr),
         "nonfinite": figures.nonfinite(image),
@@ -229,6 +241,7 @@ def _mean_row(method: str, by_crop: Sequence[dict[str, float]]) -> Row:
 
 _COLUMNS = (
     ("psnr", "RGB PSNR, dB", ".2f"),
+    ("y_psnr", "Y PSNR, dB", ".2f"),
     ("ssim", "RGB SSIM ↑", ".4f"),
     ("gmsd", "GMSD ↓", ".4f"),
     ("haarpsi", "HaarPSI ↑", ".3f"),

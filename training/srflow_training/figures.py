@@ -10,7 +10,8 @@ import piq
 import torch
 from torch import Tensor
 
-from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+from srflow_sdk.manifest import Reduction
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 
 def as_shown(image: Tensor) -> Tensor:
@@ -21,6 +22,16 @@ def as_shown(image: Tensor) -> Tensor:
 def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
     """RGB PSNR in dB without `border` pixels on every side, at most 100 dB; 100 dB is equality."""
     difference = _inner(as_shown(image), border) - _inner(reference, border)
+    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+
+
+def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
+    """PSNR in dB of the luma (BT.601, 16 to 235 of 255, as MATLAB's rgb2ycbcr but not rounded), peak 255.
+
+    Without `border` pixels on every side, at most 100 dB.
+    """
+    weights = torch.tensor([65.481, 128.553, 24.966])[None, :, None, None] / 255
+    difference = ((_inner(as_shown(image), border) - _inner(reference, border)) * weights).sum(dim=1)
     return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
 
 
@@ -39,9 +50,9 @@ def haarpsi(image: Tensor, reference: Tensor) -> float:
     return float(piq.haarpsi(as_shown(image), reference))
 
 
-def lr_psnr(image: Tensor, lr: Tensor) -> float:
-    """PSNR in dB of the bicubically reduced image against the LR image it was made from, 1×3×h×w."""
-    return psnr(reduce_bicubic(as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
+def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic") -> float:
+    """PSNR in dB of the reduced image against the LR image it was made from, 1×3×h×w."""
+    return psnr(REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
 
 
 def diversity(image: Tensor, other: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -22,6 +23,10 @@ def reduce_bilinear(image: Tensor, scale: int) -> Tensor:
 def enlarge_bicubic(image: Tensor, scale: int) -> Tensor:
     """Enlarge N×C×h×w to N×C×sh×sw: bicubic (a = −0.5), mirrored borders; not rounded, not clipped."""
     return _resize(image, scale, border=scale, scale=scale)
+
+
+REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {"bicubic": reduce_bicubic, "bilinear": reduce_bilinear}
+"""Reductions by the name that settings, checkpoints and manifests give them."""
 
 
 def _resize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -23,6 +24,7 @@ from pydantic import (
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
+from srflow_training.model.config import default_stacked_blocks
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
@@ -107,8 +109,9 @@ class Schedule(_Section):
     freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or 0 with neither.
     learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
     "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
-    clip_norm: gradients are scaled down to this norm.
+    clip_norm: gradients are scaled down to this norm; 0: never.
     ema: decay of the moving average of the weights, which is validated and saved for export; 0: no average.
+    best: validation metric, e.g. gmsd_tau0.8, of which best.safetensors is the best checkpoint; empty: none is kept.
     save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
     seed: for the weights, the crops and the noise.
     """
@@ -121,8 +124,9 @@ class Schedule(_Section):
     decay: Literal["steps", "cosine"] = "steps"
     warmup: NonNegativeInt = 0
     freeze_encoder: _Share = 0.5
-    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    clip_norm: Annotated[float, Field(ge=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    best: str = ""
     save_every: PositiveInt = 500
     log_every: PositiveInt = 50
     validate_every: PositiveInt = 1000
@@ -185,8 +189,10 @@ class RunSettings(_Section):
             settings = cls.model_validate(raw)
         except ValidationError as error:
             raise ArgumentError(_first_problem(error)) from error
-        settings.config()
+        config = settings.config()
         settings._check_sizes()
+        if settings.kind == "srflow":  # saved with the run, because the default may change
+            settings.network["stacked_blocks"] = list(config.stacked_blocks)
         return settings
 
     @property
@@ -266,20 +272,13 @@ def preset_names() -> list[str]:
 
 
 def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
-    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError."""
-    if config in preset_names():
-        text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
-    elif Path(config).is_file():
-        try:
-            text = Path(config).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"{config}: cannot be read as YAML: {error}") from error
-    else:
-        raise ArgumentError(f"no configuration {config!r}: name a YAML file or a preset ({', '.join(preset_names())})")
+    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError.
+
+    `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of another, except those
+    that the file sets. `section.field=` without a value returns the field to its default, not the base's.
+    """
+    raw = _read_sections(config)
     try:
-        raw = yaml.safe_load(text)
-        if not isinstance(raw, dict):
-            raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
         for override in overrides:
             name, separator, value = override.partition("=")
             section, dot, key = name.partition(".")
@@ -292,9 +291,71 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
                 fields_of_section = raw[section] = {}
             if not isinstance(fields_of_section, dict):
                 raise ArgumentError(f"{config}: section {section} must hold fields")
-            fields_of_section[key] = yaml.safe_load(value)
+            if value.strip():
+                fields_of_section[key] = yaml.safe_load(value)
+                continue
+            if (known := _field_names(section)) and key not in known:
+                raise ArgumentError(f"unknown field {name}; the fields are {', '.join(known)}")
+            fields_of_section.pop(key, None)
+    except yaml.YAMLError as error:
+        raise ArgumentError(f"--set: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    return RunSettings.from_dict(raw)
+
+
+def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a preset or file, with its fields in place of those of its `base`. heirs: those whose base it is."""
+    if config in preset_names():
+        text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
+    elif Path(config).is_file():
+        try:
+            text = Path(config).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArgumentError(f"{config}: cannot be read as YAML: {error}") from error
+    else:
+        where = f"{heirs[-1]}: base: " if heirs else ""
+        names = ", ".join(preset_names())
+        raise ArgumentError(f"{where}no configuration {config!r}: name a YAML file or a preset ({names})")
+    try:
+        raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ArgumentError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise ArgumentError(f"{config}: base is {base!r}; the name of a preset or a YAML file was expected")
+    if base not in preset_names():
+        base = str(Path(config).parent / base)
+    if base in (*heirs, config):
+        raise ArgumentError(f"{config}: base {base} is based on this file itself: name another base")
+    merged = _read_sections(base, heirs=(*heirs, config))
+    for name, section in raw.items():
+        inherited = merged.get(name)
+        if isinstance(inherited, dict) and isinstance(section, dict):
+            merged[name] = {**inherited, **section}
+        elif section is not None or inherited is None:  # YAML reads a section without fields as None
+            merged[name] = section
+    return merged
+
+
+def _field_names(section: str) -> list[str]:
+    """The fields of a section; none if there is no such section."""
+    if section == "network":
+        return ["kind", "variant", *(field.name for field in dataclasses.fields(SRFlowConfig))]
+    fields = RunSettings.model_fields.get(section)
+    return [] if fields is None else list(fields.annotation.model_fields)  # type: ignore[union-attr]
+
+
+def saved_settings(text: str) -> RunSettings:
+    """Read the settings that :func:`dump_settings` wrote into a state. Raises: ArgumentError."""
+    raw = yaml.safe_load(text)
+    network = raw["network"]
+    if network["kind"] == "srflow" and network.get("variant") != "paper" and "stacked_blocks" not in network:
+        # older states did not say, and bounded networks used the published blocks
+        shape = {"scale": network.get("scale", 4), "blocks": network.get("blocks", 23)}
+        network["stacked_blocks"] = list(default_stacked_blocks("published", **shape))
     return RunSettings.from_dict(raw)
 
 

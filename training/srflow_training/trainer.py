@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
@@ -18,24 +19,27 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
+from srflow_training._best import Best
+from srflow_training._health import Health
 from srflow_training._objective import memory_format, noisy, objective_of
 from srflow_training._precision import with_precision
 from srflow_training._processes import is_first_process, launched
 from srflow_training._states import States
 from srflow_training._validation import Validation
+from srflow_training._weights import copy_weights
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, choose_cache, loader
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.settings import RunSettings, dump_settings, first_difference, without_paths
+from srflow_training.settings import RunSettings, dump_settings, first_difference, saved_settings, without_paths
 
 _logger = logging.getLogger(__name__)
 
-_FIX = "lower schedule.learning_rate, add schedule.warmup, or train the bounded variant"
 _FREE_ON_RESUME = {
-    "schedule": {"iterations", "learning_rate", "save_every", "log_every", "validate_every", "keep"},
+    "schedule": {"iterations", "learning_rate", "best", "save_every", "log_every", "validate_every", "keep"},
     "data": {"workers", "cache"},
 }
 _MAX_SKIPPED = 20  # non-finite steps in a row that stop a run
+_SAFE_RATE = 2.5e-4  # half the published one: the most that is advised after a divergence
 
 
 class DivergedError(SRFlowError):
@@ -56,12 +60,13 @@ class Trainer:
     """
 
     def __init__(self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool) -> None:
-        self.settings, self.schedule, self.out = settings, settings.schedule, out
+        self.settings, self.schedule, self.out, self.folders = settings, settings.schedule, out, (data, val)
         self.states = States(out / "states", keep=self.schedule.keep)
         if self.states.files() and not resume:
             raise ArgumentError(f"{out} holds a run: add --resume to continue it, or name another --out")
         if resume and not self.states.files():
             raise ArgumentError(f"{out} holds no saved state to resume from: omit --resume to start a run there")
+        self.best = Best(self.schedule.best, kind=settings.kind, validates=val is not None)
         config = settings.config()
         # before other processes start, and only in the first one, so that each problem is reported once
         report = _logger.warning if is_first_process() else _logger.debug
@@ -69,7 +74,9 @@ class Trainer:
         self.validation = None
         if val is not None and is_first_process():
             multiple = config.scale * config.size_multiple
-            self.validation = Validation(val, scale=config.scale, multiple=multiple, report=report)
+            self.validation = Validation(
+                val, scale=config.scale, multiple=multiple, reduction=settings.data.reduction, report=report
+            )
         cache = choose_cache(self.photos, settings.data.cache)
         self.notes = [cache.report] if cache.report else []
         self.fabric, loss_precision = launched(settings.hardware)
@@ -98,6 +105,7 @@ class Trainer:
         )
         self.iteration = 0
         self.skipped = self.skipped_in_a_row = 0
+        self.health = Health(tolerance=0.1 if isinstance(self.model, RRDB) else 1.0)  # L1 of [0, 1], bits
         self._to_device()
         if self.states.files():
             self._restore()
@@ -140,7 +148,7 @@ class Trainer:
                     self._save()
                     raise KeyboardInterrupt
         if self.fabric.is_global_zero:
-            self._write_checkpoint()  # again: a run killed before it wrote this has only the state
+            self._write_checkpoint(self.checkpoint)  # again: a run killed before it wrote this has only the state
         return self.checkpoint
 
     def _is_due(self, every: int) -> bool:
@@ -170,9 +178,10 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
         norm = self.fabric.clip_gradients(
-            self.objective, self.optimiser, max_norm=self.schedule.clip_norm, error_if_nonfinite=False
+            self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
         )
         assert norm is not None  # for the type checker: with max_norm there is one
+        self.health.add_step(terms["loss"].detach(), norm.detach())
         if bool(torch.isfinite(norm)):  # the same on all ranks, unlike the loss
             self.optimiser.step()
             self.skipped_in_a_row = 0
@@ -201,20 +210,29 @@ class Trainer:
         if self.fabric.is_global_zero:
             _logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
         if self.skipped_in_a_row >= _MAX_SKIPPED:
-            fix = f"--resume, and {_FIX}" if self.states.files() else _FIX
-            raise DivergedError(
-                f"{self.skipped_in_a_row} steps in a row were not finite at iteration {self.iteration}: {fix}"
-            )
+            raise self._diverged(f"{self.skipped_in_a_row} steps in a row were not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        """Discard states after the last healthy one; the error's message ends with the command that continues."""
+        healthy = self.states.discard_suspect()
+        begin, fix = ["--resume"], f"continue from iteration {healthy}, the last healthy state,"
+        if healthy is None:
+            begin, fix = ["--config", str(self.out / "config.yaml")], "begin again"
+        data, val = self.folders
+        rate = f"schedule.learning_rate={min(self.schedule.learning_rate / 4, _SAFE_RATE):.3g}"
+        options = [*begin, "--data", data, *(["--val", val] if val else []), "--out", self.out, "--set", rate]
+        command = shlex.join(["srflow-train", *map(str, options)])
+        return DivergedError(f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}")
 
     def _start_from_files(self) -> None:
         if self.schedule.start:
             source = load_checkpoint(self.schedule.start)
             if isinstance(source, RRDB) != isinstance(self.model, RRDB):
                 raise CheckpointError(f"{self.schedule.start}: holds another kind of network than this run trains")
-            _copy(source, self.model, self.schedule.start)
+            copy_weights(source, self.model, self.schedule.start)
         if self.schedule.encoder:
             encoder = self.model.encoder if isinstance(self.model, SRFlow) else self.model
-            _copy(load_encoder(self.schedule.encoder), encoder, self.schedule.encoder)
+            copy_weights(load_encoder(self.schedule.encoder), encoder, self.schedule.encoder)
 
     def _to_device(self) -> None:
         """Move network, average and optimiser to the device, with the network inside its objective."""
@@ -236,12 +254,11 @@ class Trainer:
         return mean
 
     def _save(self) -> None:
-        """Write state and checkpoint. Raises: DivergedError if weights are not finite, keeping the previous files."""
+        """Write state and, if healthy, the checkpoint. Raises: DivergedError if weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise DivergedError(
-                f"the weights are not finite at iteration {self.iteration}: the last good state is kept: {_FIX}"
-            )
+            raise self._diverged("the weights were not finite")
         if self.fabric.is_global_zero:
+            healthy = self.health.judge()
             state = {
                 "iteration": self.iteration,
                 "skipped": (self.skipped, self.skipped_in_a_row),
@@ -249,18 +266,24 @@ class Trainer:
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "settings": dump_settings(self.settings),
+                "health": self.health.state(),
+                "best": {self.best.metric: self.best.value},
             }
-            self.states.save(self.iteration, state)
-            self._write_checkpoint()
+            self.states.save(self.iteration, state, healthy=healthy)
+            if healthy:
+                self._write_checkpoint(self.checkpoint)
+            else:
+                _logger.warning("iteration %d: the run may be diverging, %s is kept", self.iteration, self.checkpoint)
 
-    def _write_checkpoint(self) -> None:
-        notes = {"iterations": self.iteration, "settings": dump_settings(without_paths(self.settings))}
-        save_checkpoint(self.checkpoint, self.trained, notes=notes)
+    def _write_checkpoint(self, path: Path) -> None:
+        settings = dump_settings(without_paths(self.settings))
+        notes = {"iterations": self.iteration, "reduction": self.settings.data.reduction, "settings": settings}
+        save_checkpoint(path, self.trained, notes=notes)
 
     def _restore(self) -> None:
         state = self.states.load()
         try:
-            saved = RunSettings.from_dict(yaml.safe_load(state["settings"]))
+            saved = saved_settings(state["settings"])
             if different := first_difference(saved, self.settings, _FREE_ON_RESUME):
                 free = [f"{section}.{name}" for section, names in _FREE_ON_RESUME.items() for name in sorted(names)]
                 raise ArgumentError(
@@ -277,7 +300,10 @@ class Trainer:
                 self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.iteration = int(state["iteration"])
-            self.skipped, self.skipped_in_a_row = state["skipped"]
+            self.skipped = state["skipped"][0]  # a resumed run may skip as many steps in a row as a new one
+            self.best.value = state.get("best", {}).get(self.best.metric, self.best.value)
+            if "health" in state:  # older states have no judgement
+                self.health.load(state["health"])
         except ArgumentError:
             raise
         except Exception as error:
@@ -298,6 +324,9 @@ class Trainer:
         }
         if validates and self.validation is not None:
             figures |= self.validation.figures(self.trained)
+            self.health.add_validation(figures)
+            if self.best.improves(figures):
+                self._write_checkpoint(self.out / "best.safetensors")
         return figures
 
     @contextmanager
@@ -352,22 +381,3 @@ def _ramped(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
     return update
-
-
-def _copy(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
-    """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ."""
-    theirs, ours = (_shape_of(model) for model in (source, target))
-    if different := [name for name in ours if theirs.get(name) != ours[name]]:
-        fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
-        raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")
-    target.load_state_dict(source.state_dict())
-
-
-def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
-    """The fields that must match to copy weights: all that change a tensor's size or meaning."""
-    shape = model.settings() if isinstance(model, RRDB) else model.config.to_dict()
-    return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
-
-
-def _as_yaml(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip().replace(" ", "")

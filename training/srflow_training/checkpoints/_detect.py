@@ -85,7 +85,8 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
     """Detect the configuration of a network of any variant in the published key layout.
 
     The scale, nf, growth, blocks, K, L, splits and the shape of f are read from keys and shapes. The weights do
-    not show which RRDB blocks condition the flow: scale and block count select them unless `stacked_blocks` is given.
+    not show which RRDB blocks condition the flow: variant, scale and block count select them unless `stacked_blocks`
+    is given.
     An f with a 3×3 middle convolution means `paper`; splits after every level except the last mean `bounded`;
     otherwise the variant is `published`.
 

@@ -7,7 +7,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 from zipfile import BadZipFile
 
 import safetensors
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_sdk.manifest import Reduction
 from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
 from srflow_training.checkpoints._published_config import read_published_config
 from srflow_training.checkpoints.keys import from_published, published_srflow_name
@@ -61,6 +62,20 @@ def load_with_notes(
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the notes in its metadata are not JSON: {_first_line(error)}") from error
     return model, notes if isinstance(notes, dict) else {}
+
+
+def reduction_of(notes: Mapping[str, Any]) -> Reduction:
+    """How the LR images that a checkpoint was trained on were made; bicubic if its notes do not say (published files).
+
+    Raises: CheckpointError for a reduction that this version does not know.
+    """
+    name = notes.get("reduction", "bicubic")
+    if name not in get_args(Reduction):
+        raise CheckpointError(
+            f"the checkpoint's notes name the reduction {name!r}, not one of {', '.join(get_args(Reduction))}: "
+            "pip install -U srflow-sdk"
+        )
+    return cast(Reduction, name)
 
 
 def _opened(

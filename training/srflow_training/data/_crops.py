@@ -15,12 +15,11 @@ from srflow_sdk.errors import ImageError
 from srflow_training.data._decoding import Decoder
 from srflow_training.data._folders import Photo, Photos
 from srflow_training.data._images import to_image
-from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 from srflow_training.settings import DataSettings
 
 Pixels = npt.NDArray[np.uint8]
 _MARGIN = 4  # LR pixels around a crop, more than the kernels reach
-_REDUCTIONS = {"bicubic": reduce_bicubic, "bilinear": reduce_bilinear}
 
 
 class Batch(NamedTuple):
@@ -134,7 +133,7 @@ class Crops(Dataset[Batch]):
         """The square's part of the reduced photograph, whose borders depend on the pixels around the square."""
         margin = _MARGIN * self.scale
         window = to_image(_surroundings(pixels, top, left, crop, margin))
-        reduced = _REDUCTIONS[self.settings.reduction](window, self.scale)[0]
+        reduced = REDUCTIONS[self.settings.reduction](window, self.scale)[0]
         return round_to_8_bit(reduced[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
 
 

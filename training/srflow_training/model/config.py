@@ -127,7 +127,7 @@ class SRFlowConfig:
         blocks = overrides.setdefault("blocks", 23)
         last_split = levels - 2 if variant == "published" else levels - 1
         by_variant: dict[str, Any] = {
-            "stacked_blocks": default_stacked_blocks(scale, blocks, 5 if variant == "paper" else 4),
+            "stacked_blocks": default_stacked_blocks(variant, scale=scale, blocks=blocks),
             "split_levels": tuple(range(1, last_split + 1)),
             **_VARIANT_FIELDS[variant],
         }
@@ -242,15 +242,16 @@ _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-def default_stacked_blocks(scale: int, blocks: int, count: int) -> tuple[int, ...]:
-    """Choose the RRDB blocks that condition the flow if a checkpoint does not say.
+_PUBLISHED_BLOCKS = {(4, 23): (1, 8, 15, 22), (8, 23): (1, 3, 5, 7)}  # by scale and blocks
 
-    The published networks use 1, 8, 15, 22 (×4, 23 blocks) and 1, 3, 5, 7 (×8, 8 or 23 blocks); other networks use
-    `count` equally spaced blocks that end with the last.
+
+def default_stacked_blocks(variant: Variant, *, scale: int, blocks: int) -> tuple[int, ...]:
+    """Choose the RRDB blocks that condition the flow if nothing says which.
+
+    Four equally spaced blocks that end with the last (five in `paper`). The published networks with 23 blocks use
+    1, 8, 15, 22 (×4) and, although these are only the first third, 1, 3, 5, 7 (×8).
     """
-    if count == 4 and scale == 4 and blocks == 23:
-        return (1, 8, 15, 22)
-    if count == 4 and scale == 8 and blocks in (8, 23):
-        return (1, 3, 5, 7)
-    count = min(count, blocks)
+    if variant == "published" and (scale, blocks) in _PUBLISHED_BLOCKS:
+        return _PUBLISHED_BLOCKS[scale, blocks]
+    count = min(5 if variant == "paper" else 4, blocks)
     return tuple((index + 1) * blocks // count - 1 for index in range(count))

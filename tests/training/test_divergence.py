@@ -1,0 +1,146 @@
+"""After a divergence the run goes back to its last healthy state, and the printed command works."""
+
+import shlex
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from srflow_training import load_checkpoint
+from srflow_training._health import Health
+from srflow_training._states import States
+from srflow_training.cli import train
+from srflow_training.trainer import DivergedError
+from tests.training.test_trainer import photos, trainer  # noqa: F401 (a fixture)
+
+OVERRIDES = [
+    *("network.nf=8", "network.growth=4", "network.blocks=2", "network.stacked_blocks=[0,1]", "network.steps=1"),
+    *("network.hidden=8", "data.crop=16", "data.batch=2", "data.workers=0", "data.narrowest=0", "objective.l1=0"),
+    *("hardware.accelerator=cpu", "schedule.iterations=120", "schedule.log_every=5", "schedule.save_every=5"),
+]
+
+
+def finite(path):
+    return all(bool(tensor.isfinite().all()) for tensor in load_checkpoint(path).state_dict().values())
+
+
+def run_command(arguments):
+    return CliRunner().invoke(train, arguments)
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos, validated):  # noqa: F811
+    out = tmp_path / "a run"
+    overrides = [part for override in [*OVERRIDES, "schedule.learning_rate=1"] for part in ("--set", override)]
+    val = ["--val", str(photos)] if validated else []
+    diverged = run_command(["--config", "x4-small", "--data", str(photos), *val, "--out", str(out), *overrides])
+    assert diverged.exit_code == 1, diverged.output
+    advice = diverged.output.strip().splitlines()[-1]
+    assert advice.startswith("error: ")
+    command = shlex.split(advice[advice.index("srflow-train") :])
+    assert command[-1] == "schedule.learning_rate=0.00025"
+    resumed = run_command(command[1:])
+    assert resumed.exit_code == 0, resumed.output
+    assert "step skipped" not in resumed.output
+    assert finite(out / "model.safetensors")
+    assert not list((out / "states").glob("*-suspect.pt"))
+
+
+def poisoned(run, *, start):
+    """Make all losses of a run grow from iteration `start`, and not finite ten iterations later."""
+    original = run.objective
+
+    def objective(hr, lr, noise, **options):
+        if run.iteration >= start:
+            with torch.no_grad():
+                run.model.encoder.conv_first.weight.mul_(3)  # worthless long before it is not finite
+        terms = original(hr, lr, noise, **options)
+        if run.iteration < start:
+            return terms
+        bad = float("nan") if run.iteration >= start + 10 else 1e4
+        return {**terms, "loss": (terms["loss"] + 10) * bad}
+
+    run.objective = objective
+    run.fabric.clip_gradients = lambda *a, **k: torch.nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
+
+
+def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(tmp_path, photos):  # noqa: F811
+    schedule = {"iterations": 60, "save_every": 4, "keep": 2}
+    run = trainer(tmp_path, photos, schedule=schedule)
+    poisoned(run, start=12)
+    with pytest.raises(DivergedError, match=r"continue from iteration 12, the last healthy state, .* --resume "):
+        run.run()
+    healthy = {name: tensor.isfinite().all() for name, tensor in load_checkpoint(run.checkpoint).state_dict().items()}
+    assert all(healthy.values())
+    resumed = trainer(tmp_path, photos, resume=True, schedule={**schedule, "learning_rate": 1e-4})
+    assert (resumed.iteration, resumed.skipped_in_a_row) == (12, 0)
+    resumed.run()
+    assert resumed.skipped == 0
+
+
+def test_a_streak_of_skipped_steps_begins_at_0_on_resume(tmp_path, photos):  # noqa: F811
+    run = trainer(tmp_path, photos)
+    run.step(run.crops[0])
+    run.skipped = run.skipped_in_a_row = 19
+    run._save()
+    resumed = trainer(tmp_path, photos, resume=True)
+    assert (resumed.skipped, resumed.skipped_in_a_row) == (19, 0)
+
+
+def test_only_suspect_states_rotate_beyond_the_newest_healthy_one(tmp_path):
+    states = States(tmp_path, keep=2)
+    for iteration, healthy in [(1, True), (2, True), (3, False), (4, False), (5, False)]:
+        states.save(iteration, {"iteration": iteration}, healthy=healthy)
+    names = [file.name for file in states.files()]
+    assert names == ["iteration-00000002.pt", "iteration-00000004-suspect.pt", "iteration-00000005-suspect.pt"]
+    assert states.load()["iteration"] == 5  # a run that was killed goes on as it was
+    assert states.discard_suspect() == 2
+    assert states.load()["iteration"] == 2
+    states.save(2, {"iteration": 2}, healthy=False)
+    assert [file.name for file in states.files()] == ["iteration-00000002-suspect.pt"]
+    assert states.discard_suspect() is None
+
+
+def health_of(*losses, norm=1.0):
+    health = Health(tolerance=1.0)
+    for loss in losses:
+        health.add_step(torch.tensor(float(loss)), torch.tensor(norm))
+    return health
+
+
+def test_a_loss_that_rises_beyond_half_of_what_was_learned_is_a_collapse():
+    health = health_of(2.0, *[-2.0] * 10)
+    assert health.judge()
+    for loss, expected in [(-1.5, True), (1e5, False), (float("nan"), False), (-2.0, True)]:
+        for _ in range(10):
+            health.add_step(torch.tensor(loss), torch.tensor(1.0))
+        assert health.judge() == expected, loss
+    restored = Health(tolerance=1.0)
+    restored.load(health.state())
+    for _ in range(10):
+        restored.add_step(torch.tensor(2.0), torch.tensor(1.0))
+    assert not restored.judge()
+
+
+def test_a_run_that_diverges_from_the_start_has_no_healthy_state():
+    assert not health_of(2.0, *[1e4] * 9).judge()
+    assert not health_of(2.0, *[1.9] * 9, norm=float("nan")).judge()
+
+
+@pytest.mark.parametrize(
+    "collapsed",
+    [
+        {"validation/nll": 30.0, "validation/psnr_tau0": 28.0},
+        {"validation/nll": float("nan"), "validation/psnr_tau0": 28.0},
+        {"validation/nll": -2.0, "validation/psnr_tau0": 11.0},
+        {"validation/psnr": 11.0},
+    ],
+)
+def test_a_validation_that_collapsed_is_a_collapse(collapsed):
+    health = health_of(*[-2.0] * 10)
+    health.add_validation({"validation/nll": -2.0, "validation/psnr_tau0": 28.0})
+    assert health.judge()
+    health.add_validation(collapsed)
+    assert not health.judge()
+    health.add_validation({"validation/nll": -2.1, "validation/psnr_tau0": 28.1})
+    assert health.judge()

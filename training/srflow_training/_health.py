@@ -1,0 +1,76 @@
+"""Judge whether a run is still healthy, so that a diverged one can return to its last healthy state."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_RECENT = 3  # steps that are judged together
+_PSNR_DROP = 6.0  # dB below the best validation
+
+
+class Health:
+    """Whether the weights are worth returning to, judged by the recent losses and the last validation.
+
+    Healthy: the losses and gradients of the last three steps are finite, and no loss is above the best so far by more
+    than `tolerance`, that best value itself and half of what was learned, whichever is largest; likewise the
+    validation's likelihood; its PSNR is within 6 dB of the best. A false alarm only means that a diverged run returns
+    further.
+    """
+
+    def __init__(self, *, tolerance: float) -> None:
+        self._tolerance = tolerance
+        self._losses: deque[Tensor] = deque(maxlen=_RECENT)
+        self._best: dict[str, float] = {}
+        self._first: dict[str, float] = {}
+        self._validated = True
+
+    def add_step(self, loss: Tensor, gradient_norm: Tensor) -> None:
+        """Note a step's loss, which counts as infinite if the gradient is not finite."""
+        if "loss" not in self._first:
+            self._first["loss"] = self._best["loss"] = _or_infinity(float(loss))
+        self._losses.append(torch.where(torch.isfinite(gradient_norm), loss, math.inf).detach())
+
+    def add_validation(self, figures: Mapping[str, float]) -> None:
+        """Judge the figures of a validation."""
+        nll = figures.get("validation/nll")
+        psnr = figures.get("validation/psnr_tau0", figures.get("validation/psnr"))
+        self._validated = nll is None or self._accept("nll", nll)
+        if psnr is not None:
+            best = self._best["psnr"] = max(psnr, self._best.get("psnr", psnr))
+            self._validated = self._validated and psnr >= best - _PSNR_DROP
+
+    def judge(self) -> bool:
+        """Whether the current weights are healthy."""
+        if not self._losses:
+            return self._validated
+        highest = torch.stack(tuple(self._losses)).max()  # NaN if one is
+        return self._accept("loss", float(highest)) and self._validated
+
+    def _accept(self, name: str, value: float) -> bool:
+        """Whether a loss has not collapsed; a healthy one becomes the best if it is lower."""
+        first, best = self._first.setdefault(name, value), self._best.setdefault(name, value)
+        learned = first - best if math.isfinite(first) else 0.0
+        limit = best + max(abs(best), learned / 2, self._tolerance)
+        if not math.isfinite(value) or value > limit:
+            return False
+        self._best[name] = min(best, value)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`load` takes: numbers and booleans only."""
+        return {"best": self._best, "first": self._first, "validated": self._validated}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a saved state."""
+        self._best, self._first = dict(state["best"]), dict(state["first"])
+        self._validated = bool(state["validated"])
+
+
+def _or_infinity(value: float) -> float:
+    return value if math.isfinite(value) else math.inf

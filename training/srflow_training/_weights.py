@@ -1,0 +1,29 @@
+"""The weights of one network, copied into another of the same shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from srflow_sdk.errors import CheckpointError
+from srflow_training.model import RRDB, SRFlow
+
+
+def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
+    """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ."""
+    theirs, ours = (_shape_of(model) for model in (source, target))
+    if different := [name for name in ours if theirs.get(name) != ours[name]]:
+        fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
+        raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")
+    target.load_state_dict(source.state_dict())
+
+
+def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
+    """The fields that must match to copy weights: all that change a tensor's size or meaning."""
+    shape = model.settings() if isinstance(model, RRDB) else model.config.to_dict()
+    return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
+
+
+def _as_yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip().replace(" ", "")
