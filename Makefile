@@ -31,7 +31,7 @@ test: lint ## install the developers' tools, then run lint, type checks and test
 smoke := train-smoke
 tiny := --set network.nf=16 --set network.growth=8 --set network.blocks=2 --set data.crop=48 --set schedule.log_every=20
 .PHONY: train-smoke
-train-smoke: $(dev) ## go from photographs to a bundle that upscales, in train-smoke/ (a few minutes)
+train-smoke: $(dev) ## go from photographs to a bundle that upscales, in train-smoke/ (about a minute)
 	rm -rf $(smoke)
 	$(python) benchmarks/unseen_photos.py $(smoke)/photos
 	$(VENV)/bin/srflow-train --config rrdb-x4-small --data $(smoke)/photos --out $(smoke)/rrdb $(tiny) \
