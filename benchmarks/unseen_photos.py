@@ -8,7 +8,7 @@ They come with scikit-image (astronaut, chelsea, coffee, rocket, motorcycle) and
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import skimage
@@ -30,4 +30,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "data/unseen"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]")
+    main(parser.parse_args().folder)

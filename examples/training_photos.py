@@ -8,9 +8,9 @@ lomiri-wallpapers-20.04 (CC-BY-SA-3.0), lxqt-themes (LGPL-2.1+), mate-background
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -51,4 +51,6 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "data/train"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/train"), help="[default: data/train]")
+    main(parser.parse_args().folder)

@@ -66,10 +66,11 @@ class _TileParameter(click.ParamType[Any]):
             return None
         if value == "auto" or isinstance(value, int):
             return value
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not auto, none or a number of pixels", param, ctx)
+        from srflow_sdk.tiles import MIN_TILE
+
+        if not re.fullmatch(r"\d{1,9}", str(value), re.ASCII) or int(value) < MIN_TILE:
+            self.fail(f"{value!r} is not auto, none or a number of pixels, at least {MIN_TILE}", param, ctx)
+        return int(value)
 
 
 class _CountParameter(click.ParamType[Any]):

@@ -108,6 +108,7 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "big.png", "--samples", "0"], "--samples"),
         (["a.png", "-o", "big.png", "--seed", str(1 << 64)], "below 2^64"),
         (["a.png", "-o", "big.png", "--tile", "large"], "is not auto, none or a number"),
+        (["a.png", "-o", "big.png", "--tile", "15"], "'15' is not auto, none or a number of pixels, at least 16"),
         (["a.png", "-o", "big.png", "--tile", "3"], "16"),
         (["a.png", "-o", "out", "--name", "{size}.png"], "{size} cannot be filled in"),
         (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "same name; add {sample}"),
