@@ -120,6 +120,7 @@ class _ShardParameter(click.ParamType[Any]):
 @click.option(
     "--tile",
     type=_TileParameter(),
+    metavar="auto|N|none",
     default="auto",
     show_default=True,
     help="Side of a tile in input pixels; smaller tiles need less memory.",

@@ -10,11 +10,12 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from srflow_sdk._system.atomic import sync_directory, write_atomically
 from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk._system.locks import lock as wait_for_lock
 from srflow_sdk._system.locks import try_lock
 from srflow_sdk.errors import BundleError
 from srflow_sdk.manifest import REQUIRED_FILES, Manifest, is_plain_file_name
@@ -173,8 +174,8 @@ def _make_locked_directory(target: Path) -> tuple[Path, int | None]:
     for _ in range(16):
         path = _sibling(target, _STAGING)
         path.mkdir()
-        lock = _lock(path)
-        # Another process may have taken the directory for stale between the two calls above.
+        # Waiting, because another process may have taken the new directory for stale, and is about to remove it.
+        lock = _lock(path, take=wait_for_lock)
         if path.is_dir():
             return path, lock
         if lock is not None:
@@ -182,13 +183,13 @@ def _make_locked_directory(target: Path) -> tuple[Path, int | None]:
     raise OSError(errno.EAGAIN, "the staging directory keeps being removed by another export")
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, take: Callable[[int], bool] = try_lock) -> int | None:
     """Lock a directory until the returned descriptor is closed or the process ends; None if that cannot be done now."""
     try:
         descriptor = os.open(path, os.O_RDONLY)  # Windows cannot open directories
     except OSError:
         return None
-    if try_lock(descriptor):
+    if take(descriptor):
         return descriptor
     os.close(descriptor)
     return None

@@ -51,8 +51,9 @@ def open_part(target: Path) -> tuple[Path, int]:
     while True:
         part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"
         descriptor = os.open(part, flags, 0o666)
-        if locks.try_lock(descriptor) and not part.exists():
-            os.close(descriptor)  # remove_stale_parts came between the two lines above
+        # Waiting, because remove_stale_parts may hold the new part just now, and is about to delete it.
+        if locks.lock(descriptor) and not part.exists():
+            os.close(descriptor)
             continue
         return part, descriptor
 

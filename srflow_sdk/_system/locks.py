@@ -16,10 +16,19 @@ def try_lock(descriptor: int) -> bool:
 
     A lock rather than a process id in the name, because ids are reused and mean nothing in another container.
     """
+    return _flock(descriptor, wait=False)
+
+
+def lock(descriptor: int) -> bool:
+    """Wait for the lock that :func:`try_lock` tries; returns False only where there are no locks."""
+    return _flock(descriptor, wait=True)
+
+
+def _flock(descriptor: int, *, wait: bool) -> bool:
     if fcntl is None:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # held by another, or a file system without locks
         return False
     return True

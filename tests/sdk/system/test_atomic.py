@@ -8,10 +8,12 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from srflow_sdk._system import locks
 from srflow_sdk._system.atomic import open_part, remove_all_stale_parts, remove_stale_parts, write_atomically
 
 
@@ -114,3 +116,23 @@ def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path: Path) -> None:
     remove_all_stale_parts(tmp_path)
     assert names(tmp_path) == sorted([".c.part", "d.json", living.name])
     os.close(descriptor)
+
+
+@pytest.mark.skipif(not locks.LOCKS_EXIST, reason="needs locks on descriptors")
+def test_a_part_that_a_cleaner_holds_just_now_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really, cleaners = locks.lock, list[threading.Thread]()
+
+    def with_a_cleaner_before(descriptor: int) -> bool:
+        if not cleaners:  # another process has just locked the new part, and deletes it now
+            (part,) = tmp_path.glob(".*.part")
+            held = os.open(part, os.O_RDWR)
+            assert locks.try_lock(held)
+            cleaners.append(threading.Thread(target=lambda: (part.unlink(), os.close(held))))
+            cleaners[0].start()
+        return really(descriptor)
+
+    monkeypatch.setattr(locks, "lock", with_a_cleaner_before)
+    part, descriptor = open_part(tmp_path / "file")
+    os.close(descriptor)
+    cleaners[0].join()
+    assert part.exists()
