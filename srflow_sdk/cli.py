@@ -202,7 +202,7 @@ def upscale(
             sample=settings.draw.sample,
             samples=samples,
             seed=settings.draw.seed,
-            tau=checked_number(bundle.manifest.default_tau if settings.draw.tau is None else settings.draw.tau),
+            tau=checked_number(settings.draw.tau_for(bundle.manifest)),
             model=bundle.manifest.name,
         )
         keep = [] if from_output is None else [from_output]

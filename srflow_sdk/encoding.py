@@ -107,15 +107,15 @@ class Encoding(Generic[ImageT]):
         deviation is often smaller than one 8-bit step. Memory holds two pictures, not `n`. A deviation is not a
         picture, so `consistent` is refused.
         """
-        return self._drawn(DrawOptions.of(options), n=n, reduce="std")[0]
+        return self._drawn(options, n=n, reduce="std")[0]
 
     def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
-        drawn = self._drawn(DrawOptions.of(options), n=n, reduce=reduce)
+        drawn = self._drawn(options, n=n, reduce=reduce)
         return [cast("ImageT", self._kind.wrapped(pixels)) for pixels in drawn]
 
-    def _drawn(self, options: DrawOptions, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
+    def _drawn(self, keywords: DrawKeywords, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation."""
-        lr, scale = self._lr, self._painter.manifest.scale
+        lr, scale, options = self._lr, self._painter.manifest.scale, DrawOptions.of(keywords)
         request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, n=n, reduce=reduce)
         plain = reduce == "std"
         channels = self._kind.colours if plain else self._kind.channels

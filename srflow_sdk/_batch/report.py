@@ -42,7 +42,7 @@ def batch_report(
         "schema": REPORT_SCHEMA,
         "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
         "settings": {
-            "tau": manifest.default_tau if draw.tau is None else draw.tau,
+            "tau": draw.tau_for(manifest),
             "seed": draw.seed,
             "sample": draw.sample,
             "consistent": draw.consistent,

@@ -169,7 +169,7 @@ def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
     Raises: ImageError, OSError if the input cannot be read.
     """
     manifest, draw = upscaler.bundle.manifest, settings.draw
-    tau = checked_number(manifest.default_tau if draw.tau is None else draw.tau)
+    tau = checked_number(draw.tau_for(manifest))
     hashes = set()
     for number, target in enumerate(job.targets, start=draw.sample):
         found = _provenance(target)

@@ -70,6 +70,10 @@ class DrawOptions:
                 raise TypeError(f"unexpected keyword argument {name!r}; the keywords are {', '.join(known)}")
         return cls(**keywords)
 
+    def tau_for(self, manifest: Manifest) -> Tau:
+        """The temperature to draw with: the model's default if none was chosen."""
+        return manifest.default_tau if self.tau is None else self.tau
+
     @property
     def keywords(self) -> DrawKeywords:
         """The options as keywords for another method."""
@@ -128,10 +132,9 @@ def make_request(
         raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
     if reduce == "std" and options.consistent:
         raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
-    tau = manifest.default_tau if options.tau is None else options.tau
     return Request(
         options=options,
-        temperature=Temperature(tau, height=height, width=width, multiple=manifest.size_multiple),
+        temperature=Temperature(options.tau_for(manifest), height=height, width=width, multiple=manifest.size_multiple),
         samples=range(int(options.sample), int(options.sample) + int(n)),
         reduce=reduce,
     )

@@ -207,12 +207,10 @@ class ImageWriter:
     def _publish(self) -> None:
         assert self._part is not None
         try:
-            self._part.replace(self._target)
+            atomic.publish(self._part, self._target)
             self._part = None
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
-        with contextlib.suppress(OSError):  # not all systems can; the file is in place
-            atomic.sync_directory(self._target.parent)
 
     def _discard(self) -> None:
         """Stop the encoder and remove an unpublished file. Harmless after success."""

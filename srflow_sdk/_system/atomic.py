@@ -31,15 +31,13 @@ def write_atomically(target: Path, content: bytes) -> None:
             file.flush()
             os.fsync(descriptor)
             if locks.LOCKS_EXIST:  # while it is locked, or another process might think it stale
-                part.replace(target)
+                publish(part, target)
         if not locks.LOCKS_EXIST:  # Windows cannot rename an open file
-            part.replace(target)
+            publish(part, target)
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    with contextlib.suppress(OSError):  # not all systems can; the file is in place
-        sync_directory(target.parent)
 
 
 def open_part(target: Path) -> tuple[Path, int]:
@@ -56,6 +54,16 @@ def open_part(target: Path) -> tuple[Path, int]:
             os.close(descriptor)
             continue
         return part, descriptor
+
+
+def publish(part: Path, target: Path) -> None:
+    """Rename a part that is complete and flushed to its target.
+
+    Raises: OSError; then an old file is unchanged, and the part remains.
+    """
+    part.replace(target)
+    with contextlib.suppress(OSError):  # not all systems can; the file is in place
+        sync_directory(target.parent)
 
 
 def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:

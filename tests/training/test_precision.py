@@ -93,14 +93,14 @@ def test_timing_leaves_random_numbers_and_threads_alone(preset):
 
 
 def test_a_processor_without_bf16_trains_in_fp32(monkeypatch):
-    original = _precision._Step.seconds
+    original = _precision._TimedStep.seconds
 
     def seconds(step, precision):
         if precision == "bf16":
             raise RuntimeError("not implemented for 'BFloat16'")
         return original(step, precision)
 
-    monkeypatch.setattr(_precision._Step, "seconds", seconds)
+    monkeypatch.setattr(_precision._TimedStep, "seconds", seconds)
     precision, note = choose_precision(tiny(), CPU)
     assert precision == "fp32"
     assert "bf16 not possible" in note

@@ -28,7 +28,7 @@ _WORTH_ROUNDING = 0.95  # bf16 must take at most this share of fp32's time
 _CROP, _OPERATIONS = 64, 25e9  # side of a crop on a CPU, and a step's work: less would time the overhead
 _SECONDS, _FEWEST_PAIRS, _MOST_PAIRS = 3.0, 2, 7
 
-Precision = Literal["fp32", "bf16"]
+StepPrecision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StepTimes:
     bf16: float | None
 
     @property
-    def precision(self) -> Precision:
+    def precision(self) -> StepPrecision:
         """The precision to train in."""
         return "bf16" if self.bf16 is not None and self.bf16 <= _WORTH_ROUNDING * self.fp32 else "fp32"
 
@@ -48,7 +48,7 @@ class StepTimes:
         return f"fp32 {self.fp32:.3g} s, bf16 {'not possible' if self.bf16 is None else f'{self.bf16:.3g} s'}"
 
 
-def choose_precision(settings: RunSettings, device: torch.device) -> tuple[Precision, str]:
+def choose_precision(settings: RunSettings, device: torch.device) -> tuple[StepPrecision, str]:
     """The faster precision for this network on this processor, and one line for the user.
 
     It is timed once and kept in the user's cache folder.
@@ -84,7 +84,7 @@ def with_precision(settings: RunSettings, fabric: Fabric, *, resumed: Path | Non
     return settings.model_copy(update={"hardware": hardware}), note
 
 
-def precision_of_run(out: Path) -> Precision | None:
+def precision_of_run(out: Path) -> StepPrecision | None:
     """The precision in a run's config.yaml; None if it does not say."""
     try:
         precision = load_settings(str(out / "config.yaml")).hardware.precision
@@ -124,7 +124,7 @@ def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:
 
 
 def _median_times(settings: RunSettings, device: torch.device) -> StepTimes:
-    step = _Step(settings, device)
+    step = _TimedStep(settings, device)
     step.seconds("fp32")  # the first step chooses kernels
     try:
         if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -141,7 +141,7 @@ def _median_times(settings: RunSettings, device: torch.device) -> StepTimes:
     return StepTimes(fp32, bf16)
 
 
-class _Step:
+class _TimedStep:
     """A fresh network with the run's settings, and a batch of random numbers."""
 
     def __init__(self, settings: RunSettings, device: torch.device) -> None:
@@ -164,7 +164,7 @@ class _Step:
             fitting = max(1, round(_OPERATIONS / max(1, counter.get_total_flops())))
             self.images = [image[:fitting] for image in whole]
 
-    def seconds(self, precision: Precision) -> float:
+    def seconds(self, precision: StepPrecision) -> float:
         """Time the loss and its gradient, once."""
         clock = time.process_time if self.device.type == "cpu" else time.perf_counter
         self._wait()

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.manifest import Reduction
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 from srflow_training.model.config import default_stacked_blocks
 
@@ -62,7 +63,7 @@ class DataSettings(_Section):
     flips: bool = True
     transposes: bool = True
     hr_shift: NonNegativeInt = 0
-    reduction: Literal["bicubic", "bilinear"] = "bicubic"
+    reduction: Reduction = "bicubic"
     lr: str = ""
     late_crop: NonNegativeInt = 0
     late_share: _Share = 0.1
