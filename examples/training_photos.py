@@ -1,9 +1,10 @@
-"""Fetch the 37 photographs that the embedded model was trained on, from Debian's archive (needs apt-get and dpkg).
+"""Fetch 46 photographs to train on, from Debian's archive (needs apt-get and dpkg).
 
     python examples/training_photos.py data/train
 
 Licences, by package: lomiri-wallpapers-16.04 (CC-BY-4.0, CC-BY-SA-4.0, CC0; per file in its debian/copyright),
-lomiri-wallpapers-20.04 (CC-BY-SA-3.0), lxqt-themes (LGPL-2.1+), mate-backgrounds (GPL-2+).
+lomiri-wallpapers-20.04 (CC-BY-SA-3.0), lxqt-themes (LGPL-2.1+), mate-backgrounds (GPL-2+),
+plasma-workspace-wallpapers (LGPL-3, Mountain CC-BY-SA-4.0; per folder in its metadata.json).
 """
 
 from __future__ import annotations
