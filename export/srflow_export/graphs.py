@@ -172,8 +172,8 @@ class EncoderGraph(nn.Module):
     def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
         """Encode `lr`; shapes and order as above."""
         outputs: list[Tensor] = []
-        for level, u in zip(self.levels, self.model.condition(lr.to(self.dtype)), strict=True):
-            outputs += level(u)
+        for level, features in zip(self.levels, self.model.features(lr.to(self.dtype)), strict=True):
+            outputs += level(features.u())
         return tuple(outputs)
 
 

@@ -1,12 +1,16 @@
 """The whole network: inverse, log-likelihood, gradients, initialisation, and what inference must not do."""
 
+import importlib
 import math
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training import SRFlow
+from srflow_training.model.transforms import ActnormTransform
 from tests.networks import random_srflow, tiny_config
 
 VARIANTS = ("paper", "published", "bounded")
@@ -90,8 +94,35 @@ def test_a_seeded_generator_repeats_its_sample_and_tau_widens_it():
     assert (sample(1.0, 0) - centre).abs().mean() > (sample(0.3, 0) - centre).abs().mean()
 
 
+@pytest.fixture
+def published_step(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("published_step")
+
+
+@pytest.mark.parametrize("scale", [4, 8])
 @pytest.mark.parametrize("variant", ["published", "bounded"])
-def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant):
+def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(variant, scale, published_step):
+    model = random_srflow(tiny_config(variant, scale=scale)).double()
+    hr, lr = images(model.config)
+
+    def gradients(log_likelihood):
+        model.zero_grad()
+        log_likelihood(hr, lr).mean().backward()
+        return {
+            name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
+
+    plain = partial(published_step.log_likelihood, model)
+    torch.testing.assert_close(model(hr, lr), plain(hr, lr), rtol=1e-12, atol=0)
+    ours, theirs = gradients(model), gradients(plain)
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-8, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("variant", ["published", "bounded"])
+def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant, published_step, monkeypatch):
     torch.manual_seed(0)
     config = tiny_config(variant)
     model = SRFlow(config).double()
@@ -99,10 +130,14 @@ def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant)
     assert not any(actnorm.initialized for actnorm in model.actnorms())
     model.initialize_actnorms(hr, lr)
     assert all(actnorm.initialized for actnorm in model.actnorms())
-    seen = []
-    for actnorm in model.actnorms():
-        actnorm.register_forward_hook(lambda module, inputs, output: seen.append(output[0]))
-    model.encode(hr, lr)
+    seen, encode = [], ActnormTransform.encode
+
+    def watched(actnorm, h):
+        seen.append(encode(actnorm, h)[0])
+        return encode(actnorm, h)
+
+    monkeypatch.setattr(ActnormTransform, "encode", watched)
+    published_step.log_likelihood(model, hr, lr)  # which computes each actnorm on its own
     assert len(seen) == len(model.actnorms())
     for h in seen:
         torch.testing.assert_close(h.mean(dim=(0, 2, 3)), torch.zeros(h.shape[1]).double(), rtol=0, atol=1e-6)

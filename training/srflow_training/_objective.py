@@ -31,7 +31,8 @@ class FlowObjective(nn.Module):
         Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; `l1`.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            condition = self.model.condition(lr)
+            features = self.model.features(lr)
+        condition = self.model.parts_on_u(features)
         latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
         density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
         bits = math.log(2) * hr[0].numel()

@@ -16,15 +16,17 @@ from srflow_training.model.transforms import (
     ElementwiseAffine,
     MixChannels,
     Transform,
+    conv1x1,
+    mix_channels,
 )
 
 Average = Callable[[Tensor], Tensor]
 
 
 class Actnorm(nn.Module):
-    """Activation normalisation (Glow, section 3.1), set from data once by :meth:`initialize`.
+    """Activation normalisation (Glow, section 3.1): (h + bias)·exp(logs), folded into the convolution beside it.
 
-    `initialized` is part of the saved state. Calling the module encodes; it never initialises.
+    `initialized` is part of the saved state.
     """
 
     initialized: Tensor
@@ -34,23 +36,27 @@ class Actnorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.logs = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.register_buffer("initialized", torch.tensor(False))
+        self.average: Average | None = None  # set while the actnorms are initialised
 
     def transform(self) -> ActnormTransform:
         """The transform with the current parameters."""
         return ActnormTransform(self.bias, self.logs)
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode h; return it with the log-determinant."""
-        return self.transform().encode(h)
+    def fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that is followed by this actnorm, given its weight out×in×k×k."""
+        gain = self.logs.exp()
+        return weight * gain.view(-1, 1, 1, 1), (self.bias * gain).flatten()
 
     @torch.no_grad()
-    def initialize(self, h: Tensor, average: Average = lambda statistic: statistic) -> None:
+    def initialize(self, h: Tensor) -> None:
         """Set bias and logs so that this batch leaves with zero mean and unit variance in every channel.
 
-        average: mean of a statistic over all processes that hold a share of the batch.
+        Does nothing unless `average` is set: the mean of a statistic over all processes that hold a share of the batch.
         """
-        mean = average(h.mean(dim=(0, 2, 3), keepdim=True))
-        std = average((h - mean).square().mean(dim=(0, 2, 3), keepdim=True)).sqrt()
+        if self.average is None:
+            return
+        mean = self.average(h.mean(dim=(0, 2, 3), keepdim=True))
+        std = self.average((h - mean).square().mean(dim=(0, 2, 3), keepdim=True)).sqrt()
         self.bias.copy_(-mean)
         self.logs.copy_(-torch.log(std + 1e-6))
         self.initialized.fill_(True)
@@ -74,15 +80,17 @@ class ZerosConv(nn.Module):
         self.logs = nn.Parameter(torch.zeros(out_channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N×in×H×W → N×out×H×W."""
-        return F.conv2d(x, self.weight, self.bias, padding=1) * torch.exp(3 * self.logs)
+        """N×in×H×W → N×out×H×W, in the parameters' type."""
+        gain = torch.exp(3 * self.logs)
+        y = F.conv2d(x, self.weight * gain[..., None], self.bias * gain.flatten(), padding=1)
+        return y.to(self.logs.dtype)  # mixed precision rounds the convolution, not what the flow's state meets
 
 
 class ConditionalNet(nn.Module):
     """f: 3×3 convolution, ReLU, 1×1 or 3×3 convolution, ReLU, zeros convolution; output [shift, s].
 
-    The first convolution sees [h_A, u]. Convolution is linear, so its part on u can be computed separately, for all
-    nets of a level at once (`Level.on_u`). With actnorm (`published`, `bounded`) the first two convolutions have no
+    The first convolution sees [h_A, u]. Convolution is linear, so its part on u can be computed separately, for
+    several nets at once (`Level.parts_on_u`). With actnorm (`published`, `bounded`) the first two convolutions have no
     bias and an actnorm of their own.
     """
 
@@ -97,14 +105,31 @@ class ConditionalNet(nn.Module):
         self.conv3 = ZerosConv(hidden, 2 * out_channels)
         self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp_at(level)
 
+    def on_u(self) -> tuple[Tensor, Tensor]:
+        """Weight, hidden×condition×3×3, and bias of the first convolution's part on u."""
+        weight = self.conv1.weight[:, self.state_channels :]
+        if self.actnorm1 is not None:
+            return self.actnorm1.fold(weight)
+        assert self.conv1.bias is not None  # for the type checker: without actnorm the convolution has a bias
+        return weight, self.conv1.bias
+
     def forward(self, on_u: Tensor, h_a: Tensor | None = None) -> ElementwiseAffine:
-        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_A, N×state×H×W."""
-        x = on_u if h_a is None else on_u + F.conv2d(h_a, self.conv1.weight[:, : self.state_channels], padding=1)
-        x = F.relu(x if self.actnorm1 is None else self.actnorm1(x)[0])
-        x = self.conv2(x)
-        x = F.relu(x if self.actnorm2 is None else self.actnorm2(x)[0])
+        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a, N×state×H×W."""
+        x = on_u if h_a is None else on_u + self._on_state(h_a)
+        x = F.relu(_first_normalised(x, self.actnorm1))
+        weight, bias = self.conv2.weight, self.conv2.bias
+        if self.actnorm2 is not None:
+            weight, bias = self.actnorm2.fold(weight)
+        x = conv1x1(x, weight[..., 0, 0], bias) if weight.shape[2] == 1 else F.conv2d(x, weight, bias, padding=1)
+        x = F.relu(_first_normalised(x, self.actnorm2))
         shift, s = self.conv3(x).chunk(2, dim=1)
         return ElementwiseAffine(self.log_scale(s), shift, self.order)
+
+    def _on_state(self, h_a: Tensor) -> Tensor:
+        weight = self.conv1.weight[:, : self.state_channels]
+        if self.actnorm1 is not None:
+            weight, _ = self.actnorm1.fold(weight)
+        return F.conv2d(h_a, weight, padding=1)
 
     def log_scale(self, s: Tensor) -> Tensor:
         """Logarithm of the affine scale for the raw output s."""
@@ -113,6 +138,14 @@ class ConditionalNet(nn.Module):
         if self.scale_map == "sigmoid":
             return torch.log(torch.sigmoid(s + 2) + 1e-4)
         return bounded(s, self.clamp)
+
+
+def _first_normalised(x: Tensor, actnorm: Actnorm | None) -> Tensor:
+    """x as it is, because its actnorm is folded into the convolution; the first time, initialise the actnorm from x."""
+    if actnorm is None or actnorm.average is None:
+        return x
+    actnorm.initialize(x)
+    return actnorm.transform().encode(x)[0]
 
 
 def bounded(x: Tensor, bound: float | None) -> Tensor:
@@ -141,11 +174,12 @@ class Step(nn.Module):
     def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Encode h, N×C×H×W; return it with the step's log-determinant, [N] or a scalar.
 
-        mix: the 1×1 convolution. on_u: the first convolutions' parts on u, one for each of :meth:`nets`.
+        mix: actnorm and 1×1 convolution. on_u: the first convolutions' parts on u, one for each of :meth:`nets`.
         """
-        h, log_det = self.actnorm(h)
-        h, step_log_det = mix.encode(h)
-        log_det = log_det + step_log_det
+        if self.actnorm.average is not None:
+            self.actnorm.initialize(h)
+            (mix,) = mix_channels([self.actnorm.transform()], [self.mix.weight], "encode")
+        h, log_det = mix.encode(h)
         for transform in self._conditional_transforms(on_u):
             h, step_log_det = transform.encode(h)
             log_det = log_det + step_log_det
@@ -155,7 +189,7 @@ class Step(nn.Module):
         """Exact inverse of :meth:`encode`."""
         for transform in reversed(self._conditional_transforms(on_u)):
             h = transform.decode(h)
-        return self.actnorm.transform().decode(mix.decode(h))
+        return mix.decode(h)
 
     def _conditional_transforms(self, on_u: Sequence[Tensor]) -> list[Transform]:
         if self.injector is None or self.coupling is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from typing import Literal
 
 import torch
@@ -13,8 +12,14 @@ from torch.nn import functional as F
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model.config import LevelShape, SRFlowConfig
 from srflow_training.model.encoder import RRDB, EncoderFeatures
+from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import Actnorm, Average, Split, Step
 from srflow_training.model.transforms import MixChannels, Squeeze, mix_channels, standard_normal_log_density
+
+Parts = list[Sequence[Tensor]]
+"""For each step of a level, the parts on u of its nets' first convolutions, N×hidden×H×W each."""
+
+_NETS_AT_ONCE = 4  # of which one convolution computes the parts on u: more channels leave a processor's cache
 
 
 class Level(nn.Module):
@@ -35,12 +40,12 @@ class Level(nn.Module):
         """Transition and conditional steps in encoding order."""
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
 
-    def encode(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Encode h of the level below, N×C/4×2H×2W, given u, N×condition×H×W; return h, N×C×H×W without the latent's
+    def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`; return h, N×C×H×W without the latent's
         channels, this level's latent (None without a split) and the log-determinant, [N] or a scalar.
         """
         h, log_likelihood = Squeeze().encode(h)
-        for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), self.on_u(u), strict=True):
+        for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
             h, log_det = step.encode(h, mix, on_u)
             log_likelihood = log_likelihood + log_det
         if self.split is None:
@@ -48,27 +53,30 @@ class Level(nn.Module):
         h, latent, log_det = self.split.encode(h)
         return h, latent, log_likelihood + log_det
 
-    def decode(self, h: Tensor, latent: Tensor | None, u: Tensor) -> Tensor:
+    def decode(self, h: Tensor, latent: Tensor | None, parts: Parts) -> Tensor:
         """Exact inverse of :meth:`encode`."""
         if self.split is not None and latent is not None:
             h = self.split.decode(h, latent)
-        parts = zip(self.all_steps(), self.mixes("decode"), self.on_u(u), strict=True)
-        for step, mix, on_u in reversed(list(parts)):
+        steps = list(zip(self.all_steps(), self.mixes("decode"), parts, strict=True))
+        for step, mix, on_u in reversed(steps):
             h = step.decode(h, mix, on_u)
         return Squeeze().decode(h)
 
     def mixes(self, direction: Literal["encode", "decode"]) -> list[MixChannels]:
-        """The 1×1 convolutions of all steps."""
-        return mix_channels([step.mix.weight for step in self.all_steps()], direction)
+        """The actnorms and 1×1 convolutions of all steps."""
+        steps = self.all_steps()
+        return mix_channels(
+            [step.actnorm.transform() for step in steps], [step.mix.weight for step in steps], direction
+        )
 
-    def on_u(self, u: Tensor) -> list[Sequence[Tensor]]:
-        """For each step, the parts on u of its nets' first convolutions, N×hidden×H×W each, by one convolution."""
+    def parts_on_u(self, features: LevelFeatures) -> Parts:
+        """Compute all that the steps' nets need of u."""
         nets = [net for step in self.all_steps() for net in step.nets()]
-        if not nets:
-            return [() for _ in self.all_steps()]
-        weight = torch.cat([net.conv1.weight[:, net.state_channels :] for net in nets])
-        biases = [net.conv1.bias for net in nets if net.conv1.bias is not None]
-        parts = iter(F.conv2d(u, weight, torch.cat(biases) if biases else None, padding=1).chunk(len(nets), dim=1))
+        computed: list[Tensor] = []
+        for start in range(0, len(nets), _NETS_AT_ONCE):
+            weights, biases = zip(*(net.on_u() for net in nets[start : start + _NETS_AT_ONCE]), strict=True)
+            computed += features.conv3x3(torch.cat(weights), torch.cat(biases)).chunk(len(weights), dim=1)
+        parts = iter(computed)
         return [[next(parts) for _ in step.nets()] for step in self.all_steps()]
 
 
@@ -91,11 +99,19 @@ class SRFlow(nn.Module):
         )
         self.levels = nn.ModuleList(Level(shape, config) for shape in config.level_shapes)
 
-    def condition(self, lr: Tensor) -> list[Tensor]:
-        """Compute u for levels 1 … L, each N×condition_channels×H/2^level×W/2^level; lr: N×3×h×w in [0, 1].
+    def condition(self, lr: Tensor) -> list[Parts]:
+        """Compute all that depends on the LR image alone, for levels 1 … L; lr: N×3×h×w in [0, 1].
 
-        Raises: ArgumentError if lr has the wrong shape.
+        Any number of images are encoded and decoded with it. Raises: ArgumentError if lr has the wrong shape.
         """
+        return self.parts_on_u(self.features(lr))
+
+    def parts_on_u(self, features: Sequence[LevelFeatures]) -> list[Parts]:
+        """The second half of :meth:`condition`, which belongs to the flow and not to the LR encoder."""
+        return [level.parts_on_u(u) for level, u in zip(self.flow_levels(), features, strict=True)]
+
+    def features(self, lr: Tensor) -> list[LevelFeatures]:
+        """The first half of :meth:`condition`: u of levels 1 … L, condition_channels×H/2^level×W/2^level each."""
         multiple = self.config.size_multiple
         if lr.ndim != 4 or lr.shape[1] != 3 or lr.shape[2] % multiple or lr.shape[3] % multiple:
             raise ArgumentError(
@@ -107,14 +123,17 @@ class SRFlow(nn.Module):
             block_indices=self.config.stacked_blocks,
             max_exponent=max(0, *exponents) if self.config.level_feature else 0,
         )
-        return [self._level_condition(features, exponent) for exponent in exponents]
+        return [self._level_features(features, exponent) for exponent in exponents]
 
-    def _level_condition(self, features: EncoderFeatures, exponent: int) -> Tensor:
-        parts = []
+    def _level_features(self, features: EncoderFeatures, exponent: int) -> LevelFeatures:
+        own = []
         if self.config.level_feature:
-            parts.append(features.upsampled[exponent] if exponent > 0 else _resize(features.last, exponent, "bilinear"))
-        parts += [_resize(block, exponent, self.config.feature_resize) for block in features.blocks]
-        return torch.cat(parts, dim=1)
+            own.append(features.upsampled[exponent] if exponent > 0 else _resize(features.last, exponent, "bilinear"))
+        if exponent > 0 and self.config.feature_resize == "nearest" and features.blocks:
+            small = torch.cat(features.blocks, dim=1)
+            return LevelFeatures(own=own[0] if own else None, small=small, factor=2**exponent)
+        own += [_resize(block, exponent, self.config.feature_resize) for block in features.blocks]
+        return LevelFeatures(own=torch.cat(own, dim=1))
 
     def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         """Encode to latents by level and the log-likelihood log p(hr | lr) in nats, [N].
@@ -128,12 +147,12 @@ class SRFlow(nn.Module):
             )
         return self.encode_conditioned(hr, self.condition(lr))
 
-    def encode_conditioned(self, hr: Tensor, condition: list[Tensor]) -> tuple[dict[int, Tensor], Tensor]:
+    def encode_conditioned(self, hr: Tensor, condition: Sequence[Parts]) -> tuple[dict[int, Tensor], Tensor]:
         """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run twice)."""
         latents: dict[int, Tensor] = {}
         h, log_likelihood = hr, hr.new_zeros(len(hr))
-        for number, (level, u) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
-            h, latent, log_det = level.encode(h, u)
+        for number, (level, parts) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
+            h, latent, log_det = level.encode(h, parts)
             log_likelihood = log_likelihood + log_det
             if latent is not None:
                 latents[number] = latent
@@ -158,16 +177,17 @@ class SRFlow(nn.Module):
             raise ArgumentError(f"latents have shapes {given}; this lr needs {expected}, with one batch size")
         return self.decode_conditioned(self.condition(lr), latents)
 
-    def decode_conditioned(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> Tensor:
+    def decode_conditioned(self, condition: Sequence[Parts], latents: Mapping[int, Tensor]) -> Tensor:
         """Like :meth:`decode`, given the result of :meth:`condition`."""
         return self.decoded_levels(condition, latents)[1]
 
-    def decoded_levels(self, condition: list[Tensor], latents: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    def decoded_levels(self, condition: Sequence[Parts], latents: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Like :meth:`decode_conditioned`, but return the output of every level, L first; level 1's is the image."""
         decoded: dict[int, Tensor] = {}
         h = latents[self.config.levels]
-        for number, (level, u) in reversed(list(enumerate(zip(self.flow_levels(), condition, strict=True), start=1))):
-            h = level.decode(h, latents.get(number) if level.split is not None else None, u)
+        levels = list(zip(self.flow_levels(), condition, strict=True))
+        for number, (level, parts) in reversed(list(enumerate(levels, start=1))):
+            h = level.decode(h, latents.get(number) if level.split is not None else None, parts)
             decoded[number] = h
         return decoded
 
@@ -210,12 +230,13 @@ class SRFlow(nn.Module):
         """
         if any(bool(actnorm.initialized) for actnorm in self.actnorms()):
             raise ArgumentError("the actnorms are initialised already: a trained model must not be initialised again")
-        with ExitStack() as hooks:
-            for actnorm in self.actnorms():
-                hooks.enter_context(
-                    actnorm.register_forward_pre_hook(lambda module, inputs: module.initialize(inputs[0], average))
-                )
+        for actnorm in self.actnorms():
+            actnorm.average = average
+        try:
             self.encode(hr, lr)
+        finally:
+            for actnorm in self.actnorms():
+                actnorm.average = None
 
 
 def _resize(x: Tensor, exponent: int, mode: str) -> Tensor:

@@ -1,0 +1,99 @@
+"""A training step as the publication's authors compute it, in eager PyTorch, with the weights of our network.
+
+Each conditional net convolves the whole of [h_A, u], each actnorm and each 1×1 convolution is computed on its own, and
+the LR encoder draws its image although nothing needs it. Written from the published description.
+`benchmarks/training.py` times it, and the tests compare our network with it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srflow_training.model import SRFlow
+from srflow_training.model.layers import ConditionalNet, Step
+from srflow_training.model.transforms import standard_normal_log_density
+
+
+class PublishedStep:
+    """Adam on the negative log-likelihood, in float32 and in PyTorch's own memory layout."""
+
+    def __init__(self, model: SRFlow, *, learning_rate: float) -> None:
+        self.model = model.to(memory_format=torch.contiguous_format)
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.9, 0.999))
+
+    def step(self, hr: Tensor, lr: Tensor, *, frozen: bool) -> Tensor:
+        """Do one update on hr, N×3×H×W, with its noise, and lr; frozen: not of the LR encoder. Returns the loss."""
+        loss = -log_likelihood(self.model, hr, lr, frozen=frozen).mean() / (math.log(2) * hr[0].numel())
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+
+def log_likelihood(model: SRFlow, hr: Tensor, lr: Tensor, *, frozen: bool = False) -> Tensor:
+    """log p(hr | lr) in nats, [N]."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        conditions = _conditions(model, lr)
+    h, nats = hr, hr.new_zeros(len(hr))
+    for level, u in zip(model.flow_levels(), conditions, strict=True):
+        h = F.pixel_unshuffle(h, 2)
+        for step in level.all_steps():
+            h, log_det = _step(step, h, u)
+            nats = nats + log_det
+        if level.split is not None:
+            h, latent, log_det = level.split.encode(h)
+            nats = nats + log_det + standard_normal_log_density(latent)
+    return nats + standard_normal_log_density(h)
+
+
+def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
+    encoder = model.encoder
+    features = encoder.features(lr, block_indices=model.config.stacked_blocks, max_exponent=len(encoder.upconvs))
+    image = encoder.conv_last(F.leaky_relu(encoder.conv_hr(features.upsampled[len(encoder.upconvs)]), 0.2))
+    assert image.shape[1] == 3
+    conditions = []
+    for shape in model.config.level_shapes:
+        factor = 2.0**shape.lr_exponent
+        if shape.lr_exponent > 0:
+            own = features.upsampled[shape.lr_exponent]
+        else:
+            own = F.interpolate(features.last, scale_factor=factor, mode="bilinear") if factor < 1 else features.last
+        blocks = torch.cat(features.blocks, dim=1)
+        conditions.append(torch.cat([own, F.interpolate(blocks, scale_factor=factor, mode="nearest")], dim=1))
+    return conditions
+
+
+def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    h, nats = step.actnorm.transform().encode(h)
+    log_abs_det = torch.linalg.slogdet(step.mix.weight).logabsdet
+    h, nats = F.conv2d(h, step.mix.weight[:, :, None, None]), nats + log_abs_det * h.shape[2] * h.shape[3]
+    if step.injector is None or step.coupling is None:
+        return h, nats
+    h, log_det = _affine(step.injector, h, u)
+    nats = nats + log_det
+    kept = h.shape[1] // 2
+    changed, log_det = _affine(step.coupling, h[:, kept:], torch.cat([h[:, :kept], u], dim=1))
+    return torch.cat([h[:, :kept], changed], dim=1), nats + log_det
+
+
+def _affine(net: ConditionalNet, h: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Transform h by the affine map that a net computes from what it sees; return it with the log-determinant."""
+    x = net.conv1(seen)
+    x = F.relu(x if net.actnorm1 is None else net.actnorm1.transform().encode(x)[0])
+    x = net.conv2(x)
+    x = F.relu(x if net.actnorm2 is None else net.actnorm2.transform().encode(x)[0])
+    head = net.conv3
+    x = F.conv2d(x, head.weight, head.bias, padding=1) * torch.exp(3 * head.logs)
+    shift, s = x.chunk(2, dim=1)
+    if net.scale_map == "sigmoid":
+        scale = torch.sigmoid(s + 2) + 1e-4
+        log_scale = torch.log(scale)
+    else:
+        log_scale = net.log_scale(s)
+        scale = log_scale.exp()
+    h = h * scale + shift if net.order == "scale_first" else (h + shift) * scale
+    return h, log_scale.sum(dim=(1, 2, 3))
