@@ -2,17 +2,20 @@
 
 from srflow_training.data._cache import DecodedCache, choose_cache
 from srflow_training.data._crops import Batch, Crops
+from srflow_training.data._degradation import MARGIN, degrade
 from srflow_training.data._folders import Photo, Photos
 from srflow_training.data._images import halved, image_files, read_photo, to_image
 from srflow_training.data._loading import loader
 
 __all__ = [
+    "MARGIN",
     "Batch",
     "Crops",
     "DecodedCache",
     "Photo",
     "Photos",
     "choose_cache",
+    "degrade",
     "halved",
     "image_files",
     "loader",
