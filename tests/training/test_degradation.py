@@ -10,10 +10,9 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training._degradation_settings import PRESETS, Degradation
-from srflow_training._pairs import pairs_picture
 from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_with_notes
-from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader
+from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
 from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, round_to_8_bit
 from srflow_training.settings import (
@@ -100,6 +99,9 @@ def test_a_gaussian_blur_has_its_width_and_keeps_the_light():
     round_blur = damaged(impulse(), blur=1, sinc=0, anisotropic=0, blur_sigma=(1.5, 1.5))
     assert np.allclose(covariance(round_blur), np.eye(2) * 1.5**2, atol=0.03)
     assert float(round_blur.sum()) == pytest.approx(3, abs=1e-3)
+    for seed in range(5):
+        found = covariance(damaged(impulse(), seed=seed, blur=1, sinc=0, anisotropic=0, blur_sigma=(0.8, 2.5)))
+        assert np.allclose(found, np.eye(2) * found[0, 0], atol=0.03)
     assert high_frequencies(damaged(random_image(), blur=1, sinc=0)) < high_frequencies(random_image())
 
 
@@ -184,6 +186,21 @@ def test_a_resize_below_the_lr_size_loses_detail_and_one_above_does_not():
     assert high_frequencies(kept) > 0.3 * high_frequencies(image)
 
 
+def test_resizes_are_area_bilinear_and_bicubic_without_aliasing_and_areas_never_enlarge(monkeypatch):
+    seen, original = set(), torch.nn.functional.interpolate
+
+    def interpolate(image, size, *, mode, **options):
+        seen.add((mode, size[0] < image.shape[2]))
+        return original(image, size, mode=mode, **options)
+
+    monkeypatch.setattr("torch.nn.functional.interpolate", interpolate)
+    for seed in range(40):
+        damaged(random_image(), seed=seed, passes=2, resize=1, resize_factor=(0.5, 2))
+        assert float(damaged(random_image(128), seed=seed, scale=4).std()) < 0.1  # of 0.29
+    reducing = {("area", True), ("bilinear", True), ("bicubic", True)}
+    assert seen == {*reducing, ("bilinear", False), ("bicubic", False)}
+
+
 def test_operations_come_in_any_order():
     """Noise before the reduction to LR is averaged by it; noise after it is not."""
     deviations = [
@@ -199,14 +216,14 @@ def test_lr_is_not_shifted_against_hr(scale):
     """The centre of a spot, in the mean of many LR images with all operations on."""
     side = 24 * scale
     rows, columns = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
-    centre = 10.3 * scale, 13.6 * scale
-    spot = torch.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * (2.0 * scale) ** 2))
+    centre = 5.3 * scale, 18.6 * scale
+    spot = torch.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * (1.5 * scale) ** 2))
     image = 0.2 + 0.6 * spot.expand(1, 3, -1, -1)
     mean = torch.stack([damaged(image, seed=seed, scale=scale, **{**EVERYTHING, "passes": 2}) for seed in range(80)])
     weights = (mean.mean(dim=(0, 1, 2)) - 0.2).double()
     weights *= weights > 0.05  # the noise far from the spot
     found = [float((weights.sum(1 - axis) * (torch.arange(24) + 0.5)).sum() / weights.sum()) for axis in (0, 1)]
-    assert found == pytest.approx([10.3, 13.6], abs=0.06)
+    assert found == pytest.approx([5.3, 18.6], abs=0.06)
 
 
 # Crops
@@ -320,6 +337,7 @@ def weights(run):
 def test_a_run_resumes_bit_for_bit_and_records_how_it_was_damaged(tmp_path, folder):
     settings = run_settings("strong")
     whole = Trainer(settings, data=folder, out=tmp_path / "whole", val=folder, resume=False)
+    assert whole.validation.degradation == settings.data.degradation
     whole.run()
     run = Trainer(settings, data=folder, out=tmp_path / "resumed", val=folder, resume=False)
     run.run()

@@ -42,8 +42,9 @@ class Degradation(Section):
     """Random damage between a crop and its LR image, in several passes of four operations in random order.
 
     Two passes ("second order"), the operations and sinc filters are those of Real-ESRGAN (arXiv:2107.10833, Sec. 3.1
-    to 3.4), the random order that of BSRGAN (arXiv:2103.14006, Sec. 3.4). The defaults are preset "photo": a
-    telephone's JPEG, mildly noisy and soft. A name, or the field `preset`, takes another's values.
+    to 3.3), the random order that of BSRGAN (arXiv:2103.14006, Sec. 3), and WebP is added.
+    The defaults are preset "photo": a telephone's JPEG, mildly noisy and soft. A name, or the field `preset`, takes
+    another's values.
 
     passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
     blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to

@@ -22,14 +22,13 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlo
 from srflow_training._best import Best
 from srflow_training._health import Health
 from srflow_training._objective import memory_format, noisy, objective_of
-from srflow_training._pairs import pairs_picture
 from srflow_training._precision import with_precision
 from srflow_training._processes import is_first_process, launched
 from srflow_training._states import States
 from srflow_training._validation import Validation
 from srflow_training._weights import copy_weights
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
-from srflow_training.data import Batch, Crops, Photos, choose_cache, loader
+from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.settings import RunSettings, dump_settings, first_difference, saved_settings, without_paths
 

@@ -6,6 +6,7 @@ from srflow_training.data._degradation import MARGIN, degrade
 from srflow_training.data._folders import Photo, Photos
 from srflow_training.data._images import halved, image_files, read_photo, to_image
 from srflow_training.data._loading import loader
+from srflow_training.data._pairs import pairs_picture
 
 __all__ = [
     "MARGIN",
@@ -19,6 +20,7 @@ __all__ = [
     "halved",
     "image_files",
     "loader",
+    "pairs_picture",
     "read_photo",
     "to_image",
 ]

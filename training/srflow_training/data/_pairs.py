@@ -1,11 +1,11 @@
-"""A picture of what a network trains on."""
+"""Draw what a network trains on."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from srflow_training.data import Batch
+from srflow_training.data._crops import Batch
 
 _MOST = 8
 
