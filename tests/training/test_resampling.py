@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from srflow_training.resampling import _mirror_pad, enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic, mirror_pad, reduce_bicubic, round_to_8_bit
 
 
 def pillow_on_a_mirrored_border(channel, scale, *, enlarge=False):
@@ -38,7 +38,7 @@ def test_enlargement_is_matlabs_up_to_the_border(scale):
 def test_padding_wider_than_the_image_goes_on_mirroring():
     image = np.arange(6, dtype=np.float32).reshape(2, 3)
     expected = np.pad(image, 7, mode="symmetric")
-    assert np.array_equal(_mirror_pad(torch.from_numpy(image)[None, None], 7)[0, 0].numpy(), expected)
+    assert np.array_equal(mirror_pad(torch.from_numpy(image)[None, None], 7)[0, 0].numpy(), expected)
 
 
 def test_rounding_is_to_8_bit_levels():

@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Reduction
+from srflow_training._degradation_settings import Degradation
 from srflow_training._noise import runtime_noise
-from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.data import MARGIN, degrade, image_files, read_photo, to_image
 from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim, y_psnr
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, mirror_pad, round_to_8_bit
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,8 @@ class Validation:
     """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
 
     multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a side.
-    reduction: how LR images are made. report: called with one line for each skipped file, which cannot be read or is
-    too small.
+    reduction: how LR images are made. degradation: how they are damaged instead, each crop always in the same way and
+    none left clean. report: called with one line for each skipped file, which cannot be read or is too small.
     Raises: ImageError if no photograph is left.
     """
 
@@ -45,9 +47,10 @@ class Validation:
         scale: int,
         multiple: int,
         reduction: Reduction = "bicubic",
+        degradation: Degradation | None = None,
         report: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.scale, self.reduction = scale, reduction
+        self.scale, self.reduction, self.degradation = scale, reduction, degradation
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
         for path in image_files(folder):
@@ -74,15 +77,18 @@ class Validation:
         Samples use the runtime's noise of seed 0 (diversity: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
-            rows = [self._figures_of(model, hr) for hr in self.crops]
+            rows = [self._figures_of(model, self._reduced(hr, index), hr) for index, hr in enumerate(self.crops)]
         sums = {name: sum(row[name] for row in rows) for name in rows[0]}
         return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
 
-    def _reduced(self, hr: Tensor) -> Tensor:
+    def _reduced(self, hr: Tensor, index: int) -> Tensor:
+        """The LR image of (a part of) crop `index`."""
+        if self.degradation is not None:
+            window, rng = mirror_pad(hr, MARGIN * self.scale), np.random.default_rng(index)
+            return round_to_8_bit(degrade(window, self.degradation, scale=self.scale, rng=rng))
         return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
 
-    def _figures_of(self, model: SRFlow | RRDB, hr: Tensor) -> dict[str, float]:
-        lr = self._reduced(hr)
+    def _figures_of(self, model: SRFlow | RRDB, lr: Tensor, hr: Tensor) -> dict[str, float]:
         row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
         if isinstance(model, RRDB):
             image = _image_of(model, lr)
@@ -111,11 +117,12 @@ class Validation:
         Crops under 128 pixels have a white margin; pixels that are not finite are magenta.
         """
         with _plain_inference(model):
-            return torch.cat([self._grid_row(model, crop) for crop in self.crops[:_GRID_ROWS]], dim=1)
+            rows = enumerate(self.crops[:_GRID_ROWS])
+            return torch.cat([self._grid_row(model, index, crop) for index, crop in rows], dim=1)
 
-    def _grid_row(self, model: SRFlow | RRDB, crop: Tensor) -> Tensor:
+    def _grid_row(self, model: SRFlow | RRDB, index: int, crop: Tensor) -> Tensor:
         hr = _centre(crop, _CELL, multiple=8 * self.scale)
-        lr = self._reduced(hr)
+        lr = self._reduced(hr, index)
         if isinstance(model, RRDB):
             images = [_image_of(model, lr)]
         else:

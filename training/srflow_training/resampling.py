@@ -34,13 +34,13 @@ def _resize(
 ) -> Tensor:
     """Pad by four kernel supports, resize, and crop the resized padding."""
     pad = 4 * scale if factor < 1 else 4
-    padded = _mirror_pad(image, pad)
+    padded = mirror_pad(image, pad)
     resized = F.interpolate(padded, scale_factor=factor, mode=mode, antialias=True, align_corners=False)
     margin = 4 * border
     return resized[..., margin:-margin, margin:-margin]
 
 
-def _mirror_pad(image: Tensor, pad: int) -> Tensor:
+def mirror_pad(image: Tensor, pad: int) -> Tensor:
     """Symmetric padding (the edge pixel is repeated), of any width, on all four sides of N×C×H×W."""
     for axis in (2, 3):
         size = image.shape[axis]

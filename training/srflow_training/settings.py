@@ -8,12 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -24,20 +22,15 @@ from pydantic import (
 
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
+from srflow_training._degradation_settings import OptionalDegradation
+from srflow_training._section import Section, Share
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 from srflow_training.model.config import default_stacked_blocks
 
-_Share = Annotated[float, Field(ge=0, le=1)]
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
 
 
-class _Section(BaseModel):
-    """Fields of one section; errors name a field that is unknown, missing, of the wrong type or out of range."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DataSettings(_Section):
+class DataSettings(Section):
     """How training crops are taken.
 
     crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops per iteration, over all devices.
@@ -47,6 +40,7 @@ class DataSettings(_Section):
     flips: random mirroring in both axes. transposes: random exchange of rows and columns.
     hr_shift: HR is shifted by up to this many pixels against its LR image, in both axes (for content transfer).
     reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work on faces).
+    degradation: damages LR images as photographs are: "photo", "strong" or fields (`Degradation`); "off": never.
     lr: folder of LR images to use instead of making them, named like the HR ones (or with the scale appended: "x4").
     late_crop, late_share: side of the crops in the last share of the iterations, with fewer per batch for the same
     cost; 0: never. Useful because the inverse is used on larger images than it was trained on.
@@ -64,9 +58,10 @@ class DataSettings(_Section):
     transposes: bool = True
     hr_shift: NonNegativeInt = 0
     reduction: Reduction = "bicubic"
+    degradation: OptionalDegradation = None
     lr: str = ""
     late_crop: NonNegativeInt = 0
-    late_share: _Share = 0.1
+    late_share: Share = 0.1
     workers: NonNegativeInt = 2
     cache: str = "auto"
 
@@ -79,6 +74,8 @@ class DataSettings(_Section):
     def _files_fit_their_photographs(self) -> DataSettings:
         if self.lr and (self.widest or self.narrowest):
             raise ValueError("lr: LR files only fit photographs at full size: set widest and narrowest to 0")
+        if self.lr and self.degradation:
+            raise ValueError("lr: LR files are used as they are: set data.degradation=off, or leave out data.lr")
         return self
 
     def at(self, progress: float) -> tuple[int, int]:
@@ -88,7 +85,7 @@ class DataSettings(_Section):
         return self.crop, self.batch
 
 
-class Objective(_Section):
+class Objective(Section):
     """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an RRDB's L1 error.
 
     noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
@@ -101,7 +98,7 @@ class Objective(_Section):
     l1_every: PositiveInt = 1
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """Optimisation by Adam.
 
     start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are). encoder: RRDB,
@@ -124,7 +121,7 @@ class Schedule(_Section):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     decay: Literal["steps", "cosine"] = "steps"
     warmup: NonNegativeInt = 0
-    freeze_encoder: _Share = 0.5
+    freeze_encoder: Share = 0.5
     clip_norm: Annotated[float, Field(ge=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     best: str = ""
@@ -150,7 +147,7 @@ class Schedule(_Section):
         return rate * 0.5 ** sum(progress >= step for step in (0.5, 0.75, 0.9, 0.95))
 
 
-class Hardware(_Section):
+class Hardware(Section):
     """Where and how a run computes; apart from rounding, it does not affect what is learned.
 
     accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: per node. nodes: machines; start each with the
@@ -169,7 +166,7 @@ class Hardware(_Section):
     threads: NonNegativeInt = 0
 
 
-class RunSettings(_Section):
+class RunSettings(Section):
     """A whole run: the network (an SRFlow, or an RRDB to start one from), its data, objective, schedule, hardware."""
 
     network: dict[str, Any]
@@ -258,6 +255,7 @@ def _first_problem(error: ValidationError) -> str:
         section: Any = RunSettings
         for part in where[:-1]:
             section = section.model_fields[part].annotation
+            section = next(kind for kind in (*get_args(section), section) if hasattr(kind, "model_fields"))
         return f"unknown field {name}; the fields are {', '.join(section.model_fields)}"
     if problem["type"] == "missing":
         return f"{name} is missing"

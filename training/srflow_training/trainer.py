@@ -28,7 +28,7 @@ from srflow_training._states import States
 from srflow_training._validation import Validation
 from srflow_training._weights import copy_weights
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
-from srflow_training.data import Batch, Crops, Photos, choose_cache, loader
+from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.settings import RunSettings, dump_settings, first_difference, saved_settings, without_paths
 
@@ -75,7 +75,12 @@ class Trainer:
         if val is not None and is_first_process():
             multiple = config.scale * config.size_multiple
             self.validation = Validation(
-                val, scale=config.scale, multiple=multiple, reduction=settings.data.reduction, report=report
+                val,
+                scale=config.scale,
+                multiple=multiple,
+                reduction=settings.data.reduction,
+                degradation=settings.data.degradation,
+                report=report,
             )
         cache = choose_cache(self.photos, settings.data.cache)
         self.notes = [cache.report] if cache.report else []
@@ -138,7 +143,7 @@ class Trainer:
                 meter.add(self.step(batch))
                 figures = self._figures(meter)
                 if figures:
-                    log(figures)
+                    log(figures, batch)
                     report(figures)
                 if self._is_due(self.schedule.save_every):
                     self._save()
@@ -330,15 +335,20 @@ class Trainer:
         return figures
 
     @contextmanager
-    def _log(self) -> Iterator[Callable[[dict[str, float]], None]]:
-        """Yield a function that writes figures to TensorBoard, with the picture grid if they include a validation."""
+    def _log(self) -> Iterator[Callable[[dict[str, float], Batch], None]]:
+        """Yield a function that writes figures to TensorBoard, with the picture grid if they include a validation.
+
+        Its first call also draws the batch: what the network trains on.
+        """
         if not self.fabric.is_global_zero:
-            yield lambda figures: None
+            yield lambda figures, batch: None
             return
+        drawn = False
         # replaces what a killed run logged after its last state
         with SummaryWriter(str(self.out / "tensorboard"), purge_step=self.iteration + 1) as writer:
 
-            def write(figures: dict[str, float]) -> None:
+            def write(figures: dict[str, float], batch: Batch) -> None:
+                nonlocal drawn
                 for name, value in figures.items():
                     if name not in ("iteration", "seconds_left"):
                         tag = name if "/" in name else f"training/{name}"
@@ -346,6 +356,9 @@ class Trainer:
                 if self.validation is not None and any(name.startswith("validation/") for name in figures):
                     grid = self.validation.grid(self.trained)
                     writer.add_image("validation/pictures", grid, self.iteration)
+                if not drawn:
+                    writer.add_image("training/crops", pairs_picture(batch), self.iteration)
+                    drawn = True
                 writer.flush()
 
             yield write

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from srflow_sdk.errors import ImageError
 from srflow_training.data._decoding import Decoder
+from srflow_training.data._degradation import MARGIN, degrade
 from srflow_training.data._folders import Photo, Photos
 from srflow_training.data._images import to_image
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
@@ -91,7 +92,7 @@ class Crops(Dataset[Batch]):
         down, right = rng.integers(-shift, shift + 1, size=2)
         hr = to_image(_square(pixels, top + down, left + right, crop))[0]
         if lr_pixels is None:
-            lr = self._reduced(pixels, top, left, crop)
+            lr = self._reduced(pixels, top, left, crop, rng.spawn(1)[0])  # leaves rng's own numbers as they are
         else:
             lr = to_image(_square(lr_pixels, top // self.scale, left // self.scale, crop // self.scale))[0]
         if self.settings.flips:
@@ -129,8 +130,12 @@ class Crops(Dataset[Batch]):
         top, left = max(places, key=lambda place: _detail(_square(pixels, place[0], place[1], crop)))
         return int(top), int(left)
 
-    def _reduced(self, pixels: Pixels, top: int, left: int, crop: int) -> Tensor:
+    def _reduced(self, pixels: Pixels, top: int, left: int, crop: int, rng: np.random.Generator) -> Tensor:
         """The square's part of the reduced photograph, whose borders depend on the pixels around the square."""
+        degradation = self.settings.degradation
+        if degradation is not None and rng.random() >= degradation.clean:
+            window = to_image(_surroundings(pixels, top, left, crop, MARGIN * self.scale))
+            return round_to_8_bit(degrade(window, degradation, scale=self.scale, rng=rng))[0]
         margin = _MARGIN * self.scale
         window = to_image(_surroundings(pixels, top, left, crop, margin))
         reduced = REDUCTIONS[self.settings.reduction](window, self.scale)[0]

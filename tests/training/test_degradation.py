@@ -1,0 +1,387 @@
+"""LR images damaged as photographs are: what each operation does, and that crops stay reproducible and aligned."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training._degradation_settings import PRESETS, Degradation
+from srflow_training._validation import Validation
+from srflow_training.checkpoints import load_with_notes
+from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
+from srflow_training.model import RRDB
+from srflow_training.resampling import mirror_pad, reduce_bicubic, round_to_8_bit
+from srflow_training.settings import (
+    RunSettings,
+    dump_settings,
+    first_difference,
+    load_settings,
+    saved_settings,
+    without_paths,
+)
+from srflow_training.trainer import Trainer
+
+NOTHING = {"passes": 1, "clean": 0, "blur": 0, "resize": 0, "noise": 0, "compression": 0}
+EVERYTHING = {"preset": "strong", "clean": 0, "blur": 1, "resize": 1, "noise": 1, "compression": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index, (height, width) in enumerate([(90, 120), (100, 80), (64, 64)]):
+        coarse = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+def run_settings(degradation=None, **data):
+    schedule = {"iterations": 4, "save_every": 2, "log_every": 1, "validate_every": 2}
+    network = {"kind": "rrdb", "nf": 8, "growth": 4, "blocks": 1}
+    sections = {"network": network, "schedule": schedule, "hardware": {"accelerator": "cpu", "precision": "fp32"}}
+    fields = {"crop": 32, "batch": 4, "workers": 0, "cache": "off", "degradation": degradation, **data}
+    return RunSettings.from_dict({**sections, "data": fields})
+
+
+def crops_of(folder, degradation=None, *, scale=4, rank=0, ranks=1, **data):
+    settings = run_settings(degradation, **data).data
+    photos = Photos(folder, settings, scale, print)
+    return Crops(photos, settings, scale=scale, seed=0, iterations=6, rank=rank, ranks=ranks)
+
+
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
+
+
+def damaged(image, *, seed=0, scale=1, **fields):
+    """1×3×h×w → 1×3×h/scale×w/scale. At scale 1 the last resize changes nothing."""
+    settings = Degradation(**{**NOTHING, **fields})
+    return degrade(mirror_pad(image, MARGIN * scale), settings, scale=scale, rng=np.random.default_rng(seed))
+
+
+def flat(level, side=64):
+    return torch.full((1, 3, side, side), level)
+
+
+def impulse(side=65):
+    image = flat(0.0, side)
+    image[..., side // 2, side // 2] = 1
+    return image
+
+
+def random_image(side=64):
+    return torch.rand((1, 3, side, side), generator=torch.Generator().manual_seed(0))
+
+
+def covariance(image):
+    """2×2, of the position in rows and columns, weighted by brightness."""
+    weights = image[0, 0].double().numpy()
+    positions = np.indices(weights.shape).reshape(2, -1)
+    return np.cov(positions, aweights=weights.ravel().clip(0), ddof=0)
+
+
+def high_frequencies(image):
+    return float(image.diff(dim=2).square().mean() + image.diff(dim=3).square().mean())
+
+
+# Operations
+
+
+def test_with_nothing_on_nothing_happens():
+    assert torch.allclose(damaged(random_image()), random_image(), atol=1e-5)
+
+
+def test_a_gaussian_blur_has_its_width_and_keeps_the_light():
+    round_blur = damaged(impulse(), blur=1, sinc=0, anisotropic=0, blur_sigma=(1.5, 1.5))
+    assert np.allclose(covariance(round_blur), np.eye(2) * 1.5**2, atol=0.03)
+    assert float(round_blur.sum()) == pytest.approx(3, abs=1e-3)
+    for seed in range(5):
+        found = covariance(damaged(impulse(), seed=seed, blur=1, sinc=0, anisotropic=0, blur_sigma=(0.8, 2.5)))
+        assert np.allclose(found, np.eye(2) * found[0, 0], atol=0.03)
+    assert high_frequencies(damaged(random_image(), blur=1, sinc=0)) < high_frequencies(random_image())
+
+
+def test_the_width_of_a_blur_is_in_lr_pixels():
+    for seed in range(8):  # the blur before the reduction, and after it
+        blurred = damaged(impulse(132), seed=seed, scale=4, blur=1, sinc=0, anisotropic=0, blur_sigma=(1.5, 1.5))
+        assert np.allclose(covariance(blurred), np.eye(2) * 1.5**2, atol=0.4), seed
+
+
+def test_an_anisotropic_blur_has_two_widths_at_any_angle():
+    angles = []
+    for seed in range(20):
+        blurred = damaged(impulse(), seed=seed, blur=1, sinc=0, anisotropic=1, blur_sigma=(0.8, 2.5))
+        values, vectors = np.linalg.eigh(covariance(blurred))
+        assert 0.75**2 < values[0] < values[1] < 2.55**2
+        angles.append(np.degrees(np.arctan2(*vectors[:, 1])) % 180)
+    assert np.ptp(angles) > 90
+
+
+def test_a_sinc_filter_cuts_frequencies_sharply_and_rings():
+    filtered = damaged(impulse(), blur=1, sinc=1, sinc_cutoff=(0.3, 0.3))
+    assert float(filtered.min()) < -0.01
+    spectrum = torch.fft.fft2(filtered[0, 0]).abs().numpy()
+    frequency = np.hypot(np.fft.fftfreq(65)[:, None], np.fft.fftfreq(65))
+    assert np.allclose(spectrum[frequency < 0.25], 1, atol=0.05)
+    assert np.allclose(spectrum[frequency > 0.35], 0, atol=0.05)
+
+
+@pytest.mark.parametrize("level", [0.25, 0.75])
+def test_gaussian_noise_has_its_deviation_at_any_brightness(level):
+    noise = damaged(flat(level), noise=1, poisson=0, gray=0, noise_sigma=(12, 12)) - level
+    assert float(noise.std()) * 255 == pytest.approx(12, rel=0.03)
+    assert float(noise.mean()) * 255 == pytest.approx(0, abs=0.5)
+
+
+@pytest.mark.parametrize("level", [0.16, 0.64])
+def test_the_variance_of_poisson_noise_is_that_of_white_times_brightness(level):
+    noise = damaged(flat(level), noise=1, poisson=1, gray=0, noise_sigma=(20, 20)) - level
+    assert float(noise.std()) * 255 == pytest.approx(20 * level**0.5, rel=0.03)
+    assert float(noise.mean()) * 255 == pytest.approx(0, abs=0.5)
+
+
+@pytest.mark.parametrize("poisson", [0, 1])
+def test_gray_noise_is_equal_in_the_channels_and_other_noise_is_not(poisson):
+    image = flat(0.5) + torch.tensor([-0.2, 0, 0.2])[None, :, None, None]
+    for gray in (0, 1):
+        noise = (damaged(image, noise=1, poisson=poisson, gray=gray) - image)[0].flatten(1)
+        correlation = torch.corrcoef(noise)[0, 1:]
+        assert bool((correlation > 0.999).all() if gray else (correlation.abs() < 0.1).all())
+
+
+def test_jpeg_makes_blocks_of_eight_pixels_anywhere():
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    phases = set()
+    for seed in range(20):
+        steps = damaged(ramp, seed=seed, compression=1, webp=0, quality=(3, 3)).diff(dim=3).abs().mean(dim=(0, 1, 2))
+        by_phase = [float(steps[phase::8].mean()) for phase in range(8)]
+        assert max(by_phase) > 4 * np.median(by_phase)
+        phases.add(int(np.argmax(by_phase)))
+    assert len(phases) > 4
+
+
+@pytest.mark.parametrize(("webp", "expected"), [(0, "JPEG"), (1, "WEBP")])
+def test_files_have_the_format_and_quality_asked_for(monkeypatch, webp, expected):
+    files, original = [], Image.Image.save
+
+    def save(image, file, form, *, quality):
+        files.append((form, quality))
+        original(image, file, form, quality=quality)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    for seed in range(30):
+        damaged(flat(0.5, 16), seed=seed, compression=1, webp=webp, quality=(40, 42))
+    assert set(files) == {(expected, 40), (expected, 41), (expected, 42)}
+
+
+def test_a_resize_below_the_lr_size_loses_detail_and_one_above_does_not():
+    image = random_image()
+    lost = damaged(image, passes=2, resize=1, resize_factor=(0.3, 0.3))
+    kept = damaged(image, passes=2, resize=1, resize_factor=(3, 3))
+    assert high_frequencies(lost) < 0.1 * high_frequencies(image)
+    assert high_frequencies(kept) > 0.3 * high_frequencies(image)
+
+
+def test_resizes_are_area_bilinear_and_bicubic_without_aliasing_and_areas_never_enlarge(monkeypatch):
+    seen, original = set(), torch.nn.functional.interpolate
+
+    def interpolate(image, size, *, mode, **options):
+        seen.add((mode, size[0] < image.shape[2]))
+        return original(image, size, mode=mode, **options)
+
+    monkeypatch.setattr("torch.nn.functional.interpolate", interpolate)
+    for seed in range(40):
+        damaged(random_image(), seed=seed, passes=2, resize=1, resize_factor=(0.5, 2))
+        assert float(damaged(random_image(128), seed=seed, scale=4).std()) < 0.1  # of 0.29
+    reducing = {("area", True), ("bilinear", True), ("bicubic", True)}
+    assert seen == {*reducing, ("bilinear", False), ("bicubic", False)}
+
+
+def test_operations_come_in_any_order():
+    """Noise before the reduction to LR is averaged by it; noise after it is not."""
+    deviations = [
+        float(damaged(flat(0.5, 128), seed=seed, scale=4, noise=1, poisson=0, gray=0, noise_sigma=(12, 12)).std())
+        for seed in range(20)
+    ]
+    softened = [deviation * 255 < 7 for deviation in deviations]
+    assert 3 < sum(softened) < 17
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_lr_is_not_shifted_against_hr(scale):
+    """The centre of a spot, in the mean of many LR images with all operations on."""
+    side = 24 * scale
+    rows, columns = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
+    centre = 5.3 * scale, 18.6 * scale
+    spot = torch.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * (1.5 * scale) ** 2))
+    image = 0.2 + 0.6 * spot.expand(1, 3, -1, -1)
+    mean = torch.stack([damaged(image, seed=seed, scale=scale, **{**EVERYTHING, "passes": 2}) for seed in range(80)])
+    weights = (mean.mean(dim=(0, 1, 2)) - 0.2).double()
+    weights *= weights > 0.05  # the noise far from the spot
+    found = [float((weights.sum(1 - axis) * (torch.arange(24) + 0.5)).sum() / weights.sum()) for axis in (0, 1)]
+    assert found == pytest.approx([5.3, 18.6], abs=0.06)
+
+
+# Crops
+
+
+def test_off_is_the_default_and_draws_nothing(folder):
+    plain = crops_of(folder, choose_of=2, hr_shift=1)[3]
+    assert equal(plain, crops_of(folder, "off", choose_of=2, hr_shift=1)[3])
+    assert equal(plain, crops_of(folder, {"clean": 1}, choose_of=2, hr_shift=1)[3])
+    damaged_batch = crops_of(folder, {"clean": 0}, choose_of=2, hr_shift=1)[3]
+    assert torch.equal(plain.hr, damaged_batch.hr)
+    assert torch.equal(plain.noise, damaged_batch.noise)
+    assert not torch.equal(plain.lr, damaged_batch.lr)
+
+
+def test_the_clean_share_of_crops_is_the_plain_reduction(folder):
+    plain, mixed = crops_of(folder, batch=200)[0], crops_of(folder, {"clean": 0.3}, batch=200)[0]
+    clean = (plain.lr == mixed.lr).flatten(1).all(dim=1)
+    assert float(clean.float().mean()) == pytest.approx(0.3, abs=0.08)
+
+
+@pytest.mark.parametrize(("scale", "crop"), [(4, 32), (4, 64), (8, 64), (16, 32)])
+def test_lr_has_its_exact_size_and_8_bit_levels(folder, scale, crop):
+    lr = crops_of(folder, EVERYTHING, scale=scale, crop=crop, batch=16)[0].lr
+    assert lr.shape == (16, 3, crop // scale, crop // scale)
+    assert lr.dtype == torch.float32
+    assert torch.equal(lr, round_to_8_bit(lr))
+    assert 0 <= float(lr.min()) < float(lr.max()) <= 1
+
+
+def test_flips_turn_damaged_lr_and_hr_alike(tmp_path):
+    """Where the left is dark and the right bright, or the upper half and the lower one."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, 32:] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    batch = crops_of(tmp_path, EVERYTHING, crop=64, batch=16)[0]
+    for hr, lr in zip(batch.hr, batch.lr, strict=True):
+        assert np.corrcoef(reduce_bicubic(hr[None], 4).flatten(), lr.flatten())[0, 1] > 0.9
+
+
+def test_ranks_workers_threads_and_resuming_change_nothing(folder):
+    whole = list(loader(crops_of(folder, EVERYTHING), start=0, workers=0))
+    resumed = list(loader(crops_of(folder, EVERYTHING), start=2, workers=2))
+    assert all(equal(a, b) for a, b in zip(whole[2:], resumed, strict=True))
+    share = pickle.loads(pickle.dumps(crops_of(folder, EVERYTHING, rank=1, ranks=2)))[5]
+    assert torch.equal(share.lr, whole[5].lr[1::2])
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert equal(crops_of(folder, EVERYTHING)[5], whole[5])
+    finally:
+        torch.set_num_threads(threads)
+
+
+# Settings
+
+
+def test_a_preset_is_named_alone_or_with_fields_that_differ():
+    for name, fields in PRESETS.items():
+        by_name = load_settings("x4-small", [f"data.degradation={name}"])
+        assert by_name.data.degradation == Degradation(**fields)
+        changed = load_settings("x4-small", [f"data.degradation={{preset: {name}, clean: 0.25}}"])
+        assert changed.data.degradation == Degradation(**{**fields, "clean": 0.25})
+    assert load_settings("x4-small", ["data.degradation=photo"]).data.degradation == Degradation()
+    for off in ("off", "false", "null", "''", ""):
+        assert load_settings("x4-small", [f"data.degradation={off}"]) == load_settings("x4-small")
+
+
+def test_degradation_is_saved_published_and_compared():
+    strong, off = run_settings("strong"), run_settings()
+    assert saved_settings(dump_settings(strong)) == strong
+    assert without_paths(strong).data.degradation == strong.data.degradation
+    assert first_difference(strong, off, {}).startswith("data.degradation (")
+    older = yaml.safe_load(dump_settings(off))
+    del older["data"]["degradation"]
+    assert first_difference(saved_settings(yaml.safe_dump(older)), off, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("degradation", "message"),
+    [
+        ("phone", "data.degradation is 'phone': there is no preset 'phone'; the presets are photo, strong"),
+        ({"preset": "phone"}, "there is no preset 'phone'"),
+        (3, "data.degradation is 3: off, a preset"),
+        ({"blurr": 1}, "unknown field data.degradation.blurr; the fields are passes, clean, blur,"),
+        ({"blur": 2}, "data.degradation.blur is 2"),
+        ({"noise_sigma": [5, 1]}, r"data.degradation.noise_sigma is \[5, 1\]: the first number must not be above"),
+        ({"noise_sigma": [0, 1]}, r"data.degradation.noise_sigma.0 is 0: input should be greater than 0"),
+        ({"quality": [50, 101]}, r"data.degradation.quality.1 is 101"),
+        ({"passes": 0}, "data.degradation.passes is 0"),
+    ],
+)
+def test_wrong_settings_are_named_in_one_line(degradation, message):
+    with pytest.raises(ArgumentError, match=message) as error:
+        run_settings(degradation)
+    assert "\n" not in str(error.value)
+
+
+def test_lr_files_are_not_damaged():
+    with pytest.raises(ArgumentError, match=r"data\.lr: LR files are used as they are: set data\.degradation=off"):
+        run_settings("photo", lr="lr")
+
+
+# Runs
+
+
+def weights(run):
+    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+
+def test_a_run_resumes_bit_for_bit_and_records_how_it_was_damaged(tmp_path, folder):
+    settings = run_settings("strong")
+    whole = Trainer(settings, data=folder, out=tmp_path / "whole", val=folder, resume=False)
+    assert whole.validation.degradation == settings.data.degradation
+    whole.run()
+    run = Trainer(settings, data=folder, out=tmp_path / "resumed", val=folder, resume=False)
+    run.run()
+    (tmp_path / "resumed" / "states" / "iteration-00000004.pt").unlink()
+    again = Trainer(settings, data=folder, out=tmp_path / "resumed", val=folder, resume=True)
+    assert again.iteration == 2
+    again.run()
+    expected = weights(whole)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(again).items())
+    notes = load_with_notes(whole.checkpoint)[1]
+    assert yaml.safe_load(notes["settings"])["data"]["degradation"]["noise_sigma"] == [1.0, 25.0]
+    assert yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())["data"]["degradation"]["passes"] == 2
+    with pytest.raises(ArgumentError, match=r"another data\.degradation"):
+        Trainer(run_settings(), data=folder, out=tmp_path / "whole", val=folder, resume=True)
+
+
+def test_tensorboard_shows_the_crops_once_a_run(tmp_path, folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Trainer(run_settings(), data=folder, out=tmp_path, val=None, resume=False).run()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    [picture] = events.Images("training/crops")
+    assert (picture.step, picture.height, picture.width) == (1, 4 * 32, 2 * 32)
+
+
+def test_the_picture_of_crops_has_lr_as_squares_beside_hr():
+    hr, lr = torch.rand(10, 3, 16, 16), torch.rand(10, 3, 4, 4)
+    picture = pairs_picture(Batch(hr, lr, hr, ()))
+    assert picture.shape == (3, 8 * 16, 32)
+    assert torch.equal(picture[:, 16:32, 16:], hr[1])
+    assert torch.equal(picture[:, 16:32, :16], lr[1].repeat_interleave(4, 1).repeat_interleave(4, 2))
+
+
+def test_validation_damages_each_photograph_in_its_own_way_always(folder):
+    torch.manual_seed(0)
+    model = RRDB(scale=4, nf=8, growth=4, blocks=1)
+    clean = Validation(folder, scale=4, multiple=8)
+    first, again = (
+        Validation(folder, scale=4, multiple=8, degradation=Degradation(clean=1, preset="strong")) for _ in range(2)
+    )
+    assert first.figures(model) == again.figures(model) == first.figures(model)
+    assert first.figures(model)["validation/psnr_bicubic"] < clean.figures(model)["validation/psnr_bicubic"]
+    assert torch.equal(first.grid(model), again.grid(model))
+    first.crops = [first.crops[0]] * 2
+    one, other = first.grid(model).split(128, dim=1)
+    assert not torch.equal(one, other)

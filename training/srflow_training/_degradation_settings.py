@@ -1,0 +1,96 @@
+"""Settings of `data.degradation`: how LR images are damaged as photographs are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from srflow_training._section import Section, Share
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise PydanticCustomError("range", "the first number must not be above the second")
+    return limits
+
+
+_Positive = Annotated[float, Field(gt=0, le=1000)]
+_Quality = Annotated[int, Field(ge=1, le=100)]
+_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_ascending)]
+_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(_ascending)]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "photo": {},
+    "strong": {
+        "blur": 0.8,
+        "blur_sigma": (0.05, 0.75),
+        "resize": 0.9,
+        "resize_factor": (0.15, 1.5),
+        "noise": 0.8,
+        "noise_sigma": (1.0, 25.0),
+        "compression": 0.9,
+        "quality": (30, 95),
+    },
+}
+"""Fields that differ from the defaults, by name. "strong" has about the ranges of Real-ESRGAN (its Sec. 4.1)."""
+
+
+class Degradation(Section):
+    """Random damage between a crop and its LR image, in several passes of four operations in random order.
+
+    Two passes ("second order"), the operations and sinc filters are those of Real-ESRGAN (arXiv:2107.10833, Sec. 3.1
+    to 3.3), the random order that of BSRGAN (arXiv:2103.14006, Sec. 3), and WebP is added.
+    The defaults are preset "photo": a telephone's JPEG, mildly noisy and soft. A name, or the field `preset`, takes
+    another's values.
+
+    passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
+    blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
+    the LR size, so operations that come after it act on LR pixels, the others on larger ones.
+    blur_sigma: of Gaussians, in LR pixels. anisotropic: share of Gaussians that have two widths, at a random angle.
+    sinc: share of blurs that cut frequencies sharply and so ring. sinc_cutoff: in cycles per LR pixel.
+    resize_factor: new side over old side, before the last pass; under 1 reduces. Area, bilinear or bicubic.
+    noise_sigma: standard deviation in 8-bit levels, of pixels as large as they are then; of Poisson noise, at white.
+    poisson: share of noise whose variance grows with brightness. gray: share of noise that is equal in R, G and B.
+    quality: of JPEG and WebP. webp: share of compressions that are WebP.
+    """
+
+    passes: Annotated[int, Field(ge=1, le=4)] = 2
+    clean: Share = 0.1
+    blur: Share = 0.5
+    blur_sigma: _Range = (0.05, 0.4)
+    anisotropic: Share = 0.5
+    sinc: Share = 0.1
+    sinc_cutoff: _Range = (0.3, 0.5)
+    resize: Share = 0.5
+    resize_factor: _Range = (0.4, 1.25)
+    noise: Share = 0.5
+    noise_sigma: _Range = (0.5, 6.0)
+    poisson: Share = 0.5
+    gray: Share = 0.4
+    compression: Share = 0.75
+    quality: _Qualities = (65, 95)
+    webp: Share = 0.2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        if isinstance(values, cls):
+            return values
+        fields = {"preset": values} if isinstance(values, str) else values
+        names = ", ".join(PRESETS)
+        if not isinstance(fields, Mapping):
+            raise PydanticCustomError("preset", f"off, a preset ({names}) or fields were expected")
+        preset = str(fields.get("preset", "photo"))
+        if preset not in PRESETS:
+            raise PydanticCustomError("preset", f"there is no preset {preset!r}; the presets are {names}")
+        return {**PRESETS[preset], **{name: value for name, value in fields.items() if name != "preset"}}
+
+
+def _off(value: Any) -> Any:
+    return None if value in (False, "", "off") else value  # YAML reads off as false
+
+
+OptionalDegradation = Annotated[Degradation | None, BeforeValidator(_off)]

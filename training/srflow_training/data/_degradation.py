@@ -1,0 +1,112 @@
+"""Damage LR images as cameras, telephones and web sites do. See :class:`Degradation` for the sources."""
+
+# kornia has most of this, but needs Python 3.11 and has neither sinc filters nor WebP: not worth the dependency.
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from srflow_training._degradation_settings import Degradation
+
+MARGIN = 8
+"""LR pixels that a window must have around what is wanted, more than the operations reach together."""
+
+_SINC_EDGE = 0.02  # cycles per LR pixel in which a sinc filter falls; keeps its kernel as short as the margin
+_CODING_BLOCK = 16  # pixels; of JPEG with halved chroma, and of WebP
+
+
+def degrade(window: Tensor, settings: Degradation, *, scale: int, rng: np.random.Generator) -> Tensor:
+    """Reduce a window to a damaged LR image, without its margin.
+
+    window: 1×3×scale·(h + 2·MARGIN)×scale·(w + 2·MARGIN), RGB in [0, 1], float32. Returns 1×3×h×w, not rounded, not
+    clipped, and not shifted: blurs have no phase, and resizes keep the centre. Everything random comes from rng.
+    """
+    height, width = (side // scale for side in window.shape[2:])
+    image = window
+    for number in range(1, settings.passes + 1):
+        for index in rng.permutation(len(_OPERATIONS)):
+            name, operation = _OPERATIONS[index]
+            if name == "resize" and number == settings.passes:
+                image = _resized(image, height, width, rng)
+            elif rng.random() < getattr(settings, name):
+                image = operation(image, settings, image.shape[3] / width, rng)
+    return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+    """Multiply the spectrum by a Gaussian, or by a sinc filter's disc. zoom: pixels per LR pixel.
+
+    By NumPy, whose transforms are the same for any number of threads. They take the image as periodic, which only the
+    margin sees.
+    """
+    height, width = image.shape[2:]
+    down, right = np.fft.fftfreq(height)[:, None] * zoom, np.fft.rfftfreq(width) * zoom  # cycles per LR pixel
+    if rng.random() < settings.sinc:
+        excess = (np.hypot(down, right) - rng.uniform(*settings.sinc_cutoff)) / _SINC_EDGE
+        passed = 0.5 - 0.5 * np.tanh(excess)
+    else:
+        sigmas = rng.uniform(*settings.blur_sigma, size=2)
+        first, second = sigmas if rng.random() < settings.anisotropic else (sigmas[0], sigmas[0])
+        cos, sin = math.cos(angle := rng.uniform(0, math.pi)), math.sin(angle)
+        along, across = cos * right + sin * down, cos * down - sin * right
+        passed = np.exp(-2 * math.pi**2 * ((first * along) ** 2 + (second * across) ** 2))
+    spectrum = np.fft.rfft2(image.numpy()) * passed
+    return torch.from_numpy(np.fft.irfft2(spectrum, s=(height, width)).astype(np.float32))
+
+
+def _resize(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+    """Change both sides by a factor that is as often under x as it is over 1/x."""
+    low, high = settings.resize_factor
+    factor = math.exp(rng.uniform(math.log(low), math.log(high)))
+    height, width = (max(MARGIN, round(factor * side)) for side in image.shape[2:])
+    return _resized(image, height, width, rng)
+
+
+def _resized(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
+    mode = ("bilinear", "bicubic", "area")[rng.integers(3)]
+    if mode == "area" and height < image.shape[2]:  # areas do not enlarge: they would repeat pixels
+        return F.interpolate(image, (height, width), mode="area")
+    mode = "bilinear" if mode == "area" else mode
+    return F.interpolate(image, (height, width), mode=mode, align_corners=False, antialias=True)
+
+
+def _noise(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+    """Add Gaussian or Poisson noise, for each channel or the same for all three."""
+    pixels = image.clamp(0, 1)
+    light = pixels.mean(dim=1, keepdim=True) if rng.random() < settings.gray else pixels
+    sigma = rng.uniform(*settings.noise_sigma) / 255
+    if rng.random() < settings.poisson:
+        white = sigma**-2  # photons
+        noise = torch.from_numpy(rng.poisson(light.double().numpy() * white) / white).float() - light
+    else:
+        noise = sigma * torch.from_numpy(rng.standard_normal(light.shape, dtype=np.float32))
+    return (pixels + noise).clamp(0, 1)
+
+
+def _compression(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+    """Encode as JPEG or WebP and decode, with the blocks anywhere, because crops lie anywhere in photographs."""
+    quality = int(rng.integers(*settings.quality, endpoint=True))
+    top, left = rng.integers(_CODING_BLOCK, size=2)
+    pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    padded = Image.fromarray(np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge"))
+    file = io.BytesIO()
+    padded.save(file, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)
+    decoded = np.array(Image.open(file).convert("RGB"))[top:, left:]
+    return torch.from_numpy(decoded).permute(2, 0, 1)[None].float() / 255
+
+
+_Operation = Callable[[Tensor, Degradation, float, np.random.Generator], Tensor]
+_OPERATIONS: tuple[tuple[str, _Operation], ...] = (
+    ("blur", _blur),
+    ("resize", _resize),
+    ("noise", _noise),
+    ("compression", _compression),
+)
