@@ -1,0 +1,345 @@
+"""Choose what the long trainings train: short trainings of different networks and settings, all of the same cost.
+
+    OMP_NUM_THREADS=1 nice python benchmarks/network_curve.py data/train     # in two terminals, to use two cores
+    python benchmarks/network_curve.py --table                               # what has been measured so far
+
+Each candidate's encoder and flow are trained for a budget of processor seconds, with one thread. Crops are prepared by
+the same process (data.workers=0), so their cost counts; decoding does not, because all photographs are decoded before.
+A few steps are timed first, and schedule.iterations is set to what the budget allows, so that the learning rate falls
+as in a long training. Other load on the machine makes the runs longer, but hardly changes their results.
+
+The figures are means over 24 crops of six photographs that are held out of the training. They may choose a network,
+because the photographs of the model card are not among them. Candidates that share an encoder train it once.
+
+It can be killed at any time: the same command continues. A candidate belongs to one process at a time, and finished
+ones are skipped. Each has a folder in --out with its bundle; delete the folder to train it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from network_figures import measure
+from PIL import Image
+
+from srflow_sdk.errors import ExportError
+from srflow_training.data import Crops, Photos, halved, image_files, read_photo
+from srflow_training.settings import load_settings
+from srflow_training.trainer import DivergedError, Trainer
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings, as for `srflow-train --set`. network: of both runs. flow: of the flow's run alone.
+
+    encoder_share: share of the budget that the encoder's pretraining takes; None: the one of the command line.
+    """
+
+    network: tuple[str, ...] = ()
+    flow: tuple[str, ...] = ()
+    encoder_share: float | None = None
+
+    def __str__(self) -> str:
+        share = [] if self.encoder_share is None else [f"encoder share {self.encoder_share:g}"]
+        return ", ".join([*self.network, *self.flow, *share]) or "preset"
+
+
+CANDIDATES = {
+    "baseline": Candidate(),
+    "wider-encoder": Candidate(("network.nf=48", "network.growth=24")),
+    "deeper-encoder": Candidate(("network.blocks=8",), ("network.stacked_blocks=[3,7]",)),
+    "6-steps": Candidate(flow=("network.steps=6",)),
+    "12-steps": Candidate(flow=("network.steps=12",)),
+    "hidden-32": Candidate(flow=("network.hidden=32",)),
+    "hidden-56": Candidate(flow=("network.hidden=56",)),
+    "last-block": Candidate(flow=("network.stacked_blocks=[4]",)),
+    "level-feature": Candidate(flow=("network.stacked_blocks=[]",)),
+    "four-blocks": Candidate(flow=("network.stacked_blocks=[1,2,3,4]",)),
+    "likelihood-alone": Candidate(flow=("objective.l1=0",)),
+    "encoder-share-0.2": Candidate(encoder_share=0.2),
+    "encoder-share-0.5": Candidate(encoder_share=0.5),
+}
+HELD_OUT = (  # by package: two of lomiri-wallpapers-16.04, one of lxqt-themes and mate-backgrounds, two of plasma
+    "Picture_1A_by_freespace",  # brushes
+    "friends_by_Aitzol_Berasategi",  # dogs, painted boards
+    "flowers",  # meadow
+    "Dune",  # grass against the sky
+    "EveningGlow",  # boats, pebbles
+    "Grey",  # a building
+)
+CROP, CROPS_PER_PHOTO, WIDEST = 256, 4, 2400
+MEASURED_STEPS, WARM_UP = 12, 2
+
+
+class EncoderIsBusyError(Exception):
+    """Another process trains the encoder that a candidate needs."""
+
+
+def write(path: Path, content: str) -> None:
+    """Replace a file in one go, so that a killed process leaves no half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(content, encoding="utf-8")
+    part.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object; {} if there is no such file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def prepare(data: Path, out: Path) -> tuple[Path, Path, Path]:
+    """Folders of the photographs to train on (links), of the held-out crops, and of the decoded photographs."""
+    train, crops, cache = (out / name for name in ("photos", "crops", "decoded"))
+    with FileLock(out / "prepare.lock"):
+        if not (out / "prepared").is_file():
+            files = {path.stem: path for path in image_files(data)}
+            if missing := [name for name in HELD_OUT if name not in files]:
+                sys.exit(f"{data}: no {', '.join(missing)}; fetch the photographs: examples/training_photos.py {data}")
+            for folder in (train, crops):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+            for name, path in files.items():
+                if name in HELD_OUT:
+                    write_crops(path, crops)
+                else:
+                    (train / path.name).symlink_to(path.resolve())
+            decode(train, cache)
+            (out / "prepared").touch()
+    return train, crops, cache
+
+
+def write_crops(path: Path, folder: Path) -> None:
+    """Write the most detailed ones of a photograph's whole 256×256 crops."""
+    photo = read_photo(path)
+    while photo.shape[1] > WIDEST:
+        photo = halved(photo)
+    places = [
+        (y, x) for y in range(0, photo.shape[0] - CROP + 1, CROP) for x in range(0, photo.shape[1] - CROP + 1, CROP)
+    ]
+    parts = [photo[y : y + CROP, x : x + CROP] for y, x in places]
+    detail = [
+        sum(float(np.abs(np.diff(part[..., 1].astype(int), axis=axis)).mean()) for axis in (0, 1)) for part in parts
+    ]
+    for number, best in enumerate(np.argsort(detail, kind="stable")[::-1][:CROPS_PER_PHOTO]):
+        Image.fromarray(parts[best]).save(folder / f"{path.stem}-{number}.png")
+
+
+def decode(photos: Path, cache: Path) -> None:
+    """Keep every photograph decoded, at each of its sizes, so that the first candidate does not pay for it."""
+    settings = load_settings("x4-small").data
+    found = Photos(photos, settings, 4, print)
+    crops, done = Crops(found, settings, scale=4, seed=0, iterations=10_000, cache=cache), 0
+    while done < len(crops) and len(list(cache.glob("*.npy"))) < len(found.sizes):
+        crops[done]
+        done += 1
+
+
+def seconds_per_step(config: str, overrides: Sequence[str], photos: Path) -> float:
+    """Mean processor time of a step, with the run's own share of steps that train the encoder."""
+    settings = load_settings(config, [*overrides, f"schedule.iterations={MEASURED_STEPS}"])
+    with tempfile.TemporaryDirectory() as out:
+        trainer = Trainer(settings, data=photos, out=Path(out), val=None, resume=False)
+        ends = [time.process_time()]
+        for iteration in range(MEASURED_STEPS):
+            trainer.step(trainer.crops[iteration])
+            ends.append(time.process_time())
+    times = np.diff(ends)
+    share = settings.schedule.freeze_encoder
+    frozen = round(share * MEASURED_STEPS)
+    if not WARM_UP < frozen < MEASURED_STEPS:
+        return float(times[WARM_UP:].mean())
+    return float(share * times[WARM_UP:frozen].mean() + (1 - share) * times[frozen:].mean())
+
+
+def train(config: str, overrides: Sequence[str], *, budget: float, photos: Path, folder: Path) -> dict[str, Any]:
+    """Train for a budget of processor seconds, or continue; the log says how long it took."""
+    path = folder / "log.json"
+    log, asked = read_json(path), {"config": config, "overrides": list(overrides), "budget": budget}
+    if not log:
+        step = seconds_per_step(config, overrides, photos)
+        log = {
+            "asked": asked,
+            "seconds_per_step": step,
+            "iterations": max(20, round(budget / step)),
+            "spent": {"0": 0.0},
+        }
+        write(path, json.dumps(log, indent=2))
+    if log["asked"] != asked:
+        sys.exit(f"{folder}: holds a run with another budget or other settings: delete it, or name another --out")
+    if log.get("done"):
+        return log
+    every = max(1, log["iterations"] // 40)
+    lengths = [f"schedule.iterations={log['iterations']}"]
+    lengths += [f"schedule.{name}={every}" for name in ("save_every", "log_every")] + ["schedule.keep=1"]
+    resume = any(folder.glob("states/iteration-*.pt"))
+    trainer = Trainer(load_settings(config, [*overrides, *lengths]), data=photos, out=folder, val=None, resume=resume)
+    # a state that was lost is trained again, and its time counts once
+    before = max(seconds for done, seconds in log["spent"].items() if int(done) <= trainer.iteration)
+    log["spent"] = {done: seconds for done, seconds in log["spent"].items() if int(done) <= trainer.iteration}
+    begun = time.process_time()
+
+    def keep(figures: dict[str, float] | None = None) -> None:
+        log["spent"][str(trainer.iteration)] = before + time.process_time() - begun
+        write(path, json.dumps(log, indent=2))
+        if figures:
+            of = log["iterations"]
+            print(f"{folder.name}: {config} {trainer.iteration} of {of}, loss {figures['loss']:.4f}", flush=True)
+
+    try:
+        trainer.run(keep)
+    except KeyboardInterrupt:
+        keep()
+        raise
+    log["done"] = True
+    write(path, json.dumps(log, indent=2))
+    shutil.rmtree(folder / "states")
+    return log
+
+
+def common(cache: Path) -> list[str]:
+    """Settings of every run: one thread, one precision, and decoded photographs."""
+    return ["hardware.threads=1", "hardware.precision=fp32", "data.workers=0", f"data.cache={cache.resolve()}"]
+
+
+def encoder_of(candidate: Candidate, budget: float, out: Path, photos: Path, cache: Path) -> Path:
+    """Folder of the candidate's trained encoder. Raises: EncoderIsBusyError."""
+    overrides = [*candidate.network, *common(cache)]
+    digest = hashlib.sha256(json.dumps([candidate.network, budget]).encode()).hexdigest()[:8]
+    folder = out / "encoders" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            train("rrdb-x4-small", overrides, budget=budget, photos=photos, folder=folder)
+    except Timeout as error:
+        raise EncoderIsBusyError from error
+    return folder
+
+
+def run(name: str, options: argparse.Namespace, folders: tuple[Path, Path, Path]) -> None:
+    """Train and measure a candidate, and write its result. Raises: EncoderIsBusyError."""
+    photos, crops, cache = folders
+    candidate, folder = CANDIDATES[name], options.out / name
+    share = options.encoder_share if candidate.encoder_share is None else candidate.encoder_share
+    result: dict[str, Any] = {"name": name, "differs": str(candidate), "budget": options.budget, "encoder_share": share}
+    try:
+        encoder = encoder_of(candidate, share * options.budget, options.out, photos, cache)
+        start = f"schedule.encoder={(encoder / 'model.safetensors').resolve()}"
+        overrides = [*candidate.network, *candidate.flow, *common(cache), start]
+        train("x4-small", overrides, budget=(1 - share) * options.budget, photos=photos, folder=folder)
+        for run_name, of in (("encoder", encoder), ("flow", folder)):
+            log = read_json(of / "log.json")
+            result[f"{run_name}_iterations"] = log["iterations"]
+            result[f"{run_name}_cpu_seconds"] = max(log["spent"].values())
+        result |= measure(folder / "model.safetensors", encoder / "model.safetensors", crops, options.vgg16)
+    except (DivergedError, ExportError) as error:
+        result["failed"] = str(error)
+    write(folder / "result.json", json.dumps(result, indent=2))
+
+
+COLUMNS = (
+    ("encoder_parameters", "encoder parameters", ",d"),
+    ("flow_parameters", "flow parameters", ",d"),
+    ("encoder_iterations", "encoder iterations", "d"),
+    ("flow_iterations", "flow iterations", "d"),
+    ("encoder_cpu_seconds", "encoder CPU s", ".0f"),
+    ("flow_cpu_seconds", "flow CPU s", ".0f"),
+    ("encode_seconds", "tile: encode, s", ".3f"),
+    ("sample_seconds", "tile: sample, s", ".3f"),
+    ("tile_ratio", "tile / embedded model's", ".2f"),
+    ("bundle_megabytes", "bundle, MB", ".1f"),
+    ("nll", "NLL, bits", ".3f"),
+    ("encoder_y_psnr", "Y PSNR, pretrained encoder", ".2f"),
+    ("psnr", "PSNR, τ=0", ".2f"),
+    ("y_psnr", "Y PSNR, τ=0", ".2f"),
+    ("gmsd", "GMSD ↓", ".4f"),
+    ("haarpsi", "HaarPSI ↑", ".3f"),
+    ("vgg16_feature_distance", "VGG16 distance ↓", ".4f"),
+    ("lr_psnr", "LR-PSNR", ".1f"),
+    ("diversity", "sample difference, /255", ".1f"),
+    ("colour_shift", "colour shift, /255", ".2f"),
+    ("nonfinite", "not finite", "d"),
+)
+
+
+def table(out: Path) -> str:
+    """Collect what has been measured, in the order of the candidates, as Markdown; also writes results.json and .md."""
+    found = [read_json(out / name / "result.json") for name in CANDIDATES]
+    rows = [row for row in found if row]
+    if not rows:
+        return f"{out}: nothing has been measured yet"
+    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
+    lines = [["name", "differs in", *(heading for _, heading, _ in columns)]]
+    for row in rows:
+        cells = ["" if row.get(key) is None else format(row[key], form) for key, _, form in columns]
+        lines.append([row["name"], f"failed: {row['failed']}" if "failed" in row else row["differs"], *cells])
+    text = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
+    text.insert(1, "|---" * len(lines[0]) + "|")
+    bicubic = next((row["bicubic_y_psnr"] for row in rows if "bicubic_y_psnr" in row), math.nan)
+    text.append(f"\nWithout another τ: at τ = 0.8. Bicubic: Y PSNR {bicubic:.2f} dB.")
+    write(out / "results.json", json.dumps(rows, indent=2))
+    write(out / "results.md", "\n".join(text) + "\n")
+    return "\n".join(text)
+
+
+def run_all(names: Sequence[str], options: argparse.Namespace, folders: tuple[Path, Path, Path]) -> None:
+    """Train the candidates that no other process trains; those whose encoder is being trained come last."""
+    left = [name for name in names if not (options.out / name / "result.json").is_file()]
+    while left:
+        waiting = []
+        for name in left:
+            (options.out / name).mkdir(exist_ok=True)
+            try:
+                with FileLock(options.out / name / "lock", timeout=0):
+                    if not (options.out / name / "result.json").is_file():  # finished meanwhile
+                        run(name, options, folders)
+                        print(table(options.out), flush=True)
+            except EncoderIsBusyError:
+                waiting.append(name)
+            except Timeout:
+                print(f"{name}: another process trains it", flush=True)
+        if waiting == left:
+            time.sleep(20)
+        left = waiting
+
+
+def main() -> None:
+    """Train, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", default=Path("data/train"), help="[default: data/train]")
+    parser.add_argument("--out", type=Path, default=Path("runs/network_curve"), help="[default: runs/network_curve]")
+    parser.add_argument("--budget", type=float, default=1800, help="processor seconds of a candidate [default: 1800]")
+    parser.add_argument("--encoder-share", type=float, default=0.35, help="of the budget [default: 0.35]")
+    parser.add_argument("--only", nargs="+", choices=list(CANDIDATES), metavar="NAME", help=", ".join(CANDIDATES))
+    parser.add_argument("--vgg16", type=Path, help="as for srflow-eval")
+    parser.add_argument("--table", action="store_true", help="print what has been measured")
+    options = parser.parse_args()
+    if options.table:
+        print(table(options.out))
+        return
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        run_all(options.only or list(CANDIDATES), options, prepare(options.data, options.out))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command continues")
+
+
+if __name__ == "__main__":
+    main()

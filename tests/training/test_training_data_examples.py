@@ -1,0 +1,80 @@
+"""The examples that collect and draw what is trained on, without a network."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16"><circle cx="8" cy="8" r="7" fill="#c00"/></svg>'
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module
+
+
+def test_each_photograph_is_copied_once_from_its_largest_real_file(example, tmp_path, monkeypatch):
+    script = example("training_photos")
+
+    def fake(command, *, check, cwd=None):
+        if command[0] == "apt-get":
+            (Path(cwd) / f"{command[-1]}.deb").touch()
+            return
+        package, scratch = Path(command[2]).stem, Path(command[3])
+        place, names = script.PHOTOS[package]
+        for name in names.split():
+            pattern = scratch / place.format(name)
+            pattern.parent.mkdir(parents=True, exist_ok=True)
+            if pattern.name == "*":
+                (pattern.parent / "2560x1600.png").write_text(f"large {name}")
+                (pattern.parent / "1080x1920.png").write_text("small")
+                (pattern.parent / "1280x800.jpg").symlink_to("2560x1600.png")
+            else:
+                pattern.with_suffix(".png").write_text(f"large {name}")
+
+    monkeypatch.setattr(script.subprocess, "run", fake)
+    script.main(tmp_path / "train")
+    files = list((tmp_path / "train").iterdir())
+    assert len(files) == 46
+    assert all(file.read_text() == f"large {file.stem}" for file in files)
+    assert "46 photographs" in script.__doc__
+
+
+@pytest.fixture
+def drawn_with(tmp_path: Path) -> tuple[list[Path], list[Path]]:
+    """A font file and an icon."""
+    font = ImageFont.load_default(12).path
+    assert isinstance(font, io.BytesIO)
+    (tmp_path / "font.ttf").write_bytes(font.getvalue())
+    (tmp_path / "icon.svg").write_text(SVG)
+    return [tmp_path / "font.ttf"], [tmp_path / "icon.svg"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_pages_repeat_by_number_and_seed(example, drawn_with, number):
+    script = example("rendered_graphics")
+    page = np.asarray(script.page_of(number, 0, *drawn_with))
+    assert page.shape == (900, 1200, 3)
+    assert page.std() > 5
+    assert np.array_equal(page, script.page_of(number, 0, *drawn_with))
+    assert not np.array_equal(page, script.page_of(number, 1, *drawn_with))
+
+
+def test_pages_are_joined_into_tall_files(example, drawn_with, tmp_path, monkeypatch):
+    script = example("rendered_graphics")
+    monkeypatch.setattr(script, "files_of", lambda packages, _: drawn_with[packages is script.ICONS])
+    script.main(tmp_path / "graphics", 3, 0, 2)
+    with Image.open(tmp_path / "graphics" / "pages-0-000.png") as first:
+        assert first.size == (1200, 1800)
+    with Image.open(tmp_path / "graphics" / "pages-0-002.png") as second:
+        assert second.size == (1200, 900)
+        assert np.array_equal(np.asarray(second), script.page_of(2, 0, *drawn_with))
