@@ -60,16 +60,16 @@ def test_lr_psnr_compares_the_reduced_image(hr):
     assert figures.lr_psnr(noisy(hr, 0.3), round_to_8_bit(reduce_bicubic(hr, 4))) < 40
 
 
-def test_diversity_and_colour_shift_are_in_255ths():
+def test_the_difference_of_samples_and_the_colour_shift_are_in_255ths():
     grey = torch.full((1, 3, 32, 32), 100 / 255)
     tinted = grey + torch.tensor([3.0, -6.0, 0.0])[None, :, None, None] / 255
     assert figures.colour_shift(tinted, grey) == pytest.approx(3, abs=1e-3)
-    assert figures.diversity(tinted, grey) == pytest.approx(3, abs=1e-3)
+    assert figures.sample_difference(tinted, grey) == pytest.approx(3, abs=1e-3)
     checkered = grey.clone()
     checkered[..., ::2, :] += 10 / 255
     checkered[..., 1::2, :] -= 10 / 255
     assert figures.colour_shift(checkered, grey) == pytest.approx(0, abs=1e-3)
-    assert figures.diversity(checkered, grey) == pytest.approx(10, abs=1e-3)
+    assert figures.sample_difference(checkered, grey) == pytest.approx(10, abs=1e-3)
 
 
 def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
@@ -78,7 +78,7 @@ def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
     image[0, 1, 20, :2] = float("inf")
     assert figures.nonfinite(image) == 9
     assert figures.nonfinite(hr) == 0
-    for figure in (figures.gmsd, figures.haarpsi, figures.colour_shift, figures.diversity):
+    for figure in (figures.gmsd, figures.haarpsi, figures.colour_shift, figures.sample_difference):
         assert np.isfinite(figure(image, hr))
     assert figures.psnr(image, hr, border=4) < 60
 

@@ -80,7 +80,7 @@ def test_a_run_gives_a_checkpoint_that_loads_and_curves(tmp_path, photos):
     for step, nll in curves["training/nll"].items():
         assert nll == pytest.approx(curves["training/prior"][step] + curves["training/log_det"][step], abs=1e-4)
         assert curves["training/loss"][step] == pytest.approx(nll + curves["training/l1"][step], abs=1e-4)
-    for name in ("nll", "psnr_tau0", "ssim_tau0", "lr_psnr_tau0.8", "diversity_tau0.8"):
+    for name in ("nll", "psnr_tau0", "ssim_tau0", "lr_psnr_tau0.8", "sample_difference_tau0.8"):
         assert set(curves[f"validation/{name}"]) == {2, 4, 6}, name
     assert curves["images"] == ["validation/pictures"]
 

@@ -23,7 +23,7 @@ FLOW_FIGURES = {
     "validation/gmsd_tau0.8",
     "validation/haarpsi_tau0.8",
     "validation/lr_psnr_tau0.8",
-    "validation/diversity_tau0.8",
+    "validation/sample_difference_tau0.8",
     "validation/nonfinite_tau0.8",
     "validation/psnr_bicubic",
 }
@@ -39,7 +39,7 @@ def validation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     save_photo(folder / "a.png", 140, 70, seed=1)
     save_photo(folder / "b.png", 72, 72, seed=2)
-    return Validation(folder, scale=4, multiple=64)
+    return Validation(folder, scale=4, multiple=64, count=2)
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
     assert found["validation/gmsd_tau0.8"] == mean(figures.gmsd(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
     assert found["validation/haarpsi_tau0.8"] == mean(figures.haarpsi(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
     assert found["validation/lr_psnr_tau0.8"] == mean(figures.lr_psnr(sample(flow, lr, 0.8), lr) for _, lr in pairs)
-    assert found["validation/diversity_tau0.8"] == mean(
-        figures.diversity(sample(flow, lr, 0.8), sample(flow, lr, 0.8, seed=1)) for _, lr in pairs
+    assert found["validation/sample_difference_tau0.8"] == mean(
+        figures.sample_difference(sample(flow, lr, 0.8), sample(flow, lr, 0.8, seed=1)) for _, lr in pairs
     )
-    assert found["validation/diversity_tau0.8"] > 1
+    assert found["validation/sample_difference_tau0.8"] > 1
     assert found["validation/nonfinite_tau0.8"] == 0
 
 
@@ -202,7 +202,7 @@ def test_the_grid_has_the_first_four_photographs_and_figures_take_eight(tmp_path
 
 def test_large_photographs_are_cut_around_their_centre(tmp_path, rrdb):
     save_photo(tmp_path / "large.png", 300, 400)
-    validation = Validation(tmp_path, scale=4, multiple=8)
+    validation = Validation(tmp_path, scale=4, multiple=8, count=1)
     pixels = np.asarray(Image.open(tmp_path / "large.png"), dtype=np.float32) / 255
     crop = torch.from_numpy(pixels[22 : 22 + 256, 72 : 72 + 256]).permute(2, 0, 1)
     assert torch.equal(validation.crops[0][0], crop)
