@@ -11,9 +11,11 @@ from srflow_sdk.errors import ImageError
 from srflow_training import figures
 from srflow_training._noise import runtime_noise
 from srflow_training._validation import Validation
+from srflow_training.data import read_photo, to_image
 from srflow_training.model import RRDB
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
+from tests.training.runs import trainer
 
 FLOW_FIGURES = {
     "validation/nll",
@@ -190,6 +192,71 @@ def test_what_is_not_finite_is_magenta(validation, flow):
     magenta = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
     assert bool((grid[:, :128, 2 * 128 : 2 * 128 + 64] == magenta).all())
     assert not bool((grid[:, :128, 128 : 128 + 64] == magenta).all(dim=0).any())
+
+
+def centre_of(path, side):
+    image = to_image(read_photo(path))
+    top, left = ((size - side) // 2 for size in image.shape[2:])
+    return image[..., top : top + side, left : left + side]
+
+
+def test_crops_are_spread_over_all_photographs(tmp_path):
+    for index in range(10):
+        save_photo(tmp_path / f"{index}.png", 80, 72, seed=index)
+    few = Validation(tmp_path, scale=4, multiple=8, count=4, size=64).crops
+    assert len(few) == 4
+    for crop, index in zip(few, (0, 2, 5, 7), strict=True):
+        assert torch.equal(crop, centre_of(tmp_path / f"{index}.png", 64))
+
+
+def test_with_fewer_photographs_than_crops_each_gives_several_places(tmp_path):
+    for index in range(3):
+        save_photo(tmp_path / f"{index}.png", 200, 300, seed=index)
+    crops = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
+    assert [tuple(crop.shape) for crop in crops] == [(1, 3, 64, 64)] * 7
+    assert len({crop.numpy().tobytes() for crop in crops}) == 7
+    photos = [to_image(read_photo(tmp_path / f"{index}.png"))[0] for index in range(3)]
+    of = [[place_of(crop[0], photo) for photo in photos] for crop in crops]
+    assert [[place is not None for place in row].index(True) for row in of] == [0, 0, 0, 1, 1, 2, 2]
+    assert of[0][0] == of[3][1] == of[5][2] == (68, 118)  # each photograph's centre first
+    again = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
+    assert all(torch.equal(crop, other) for crop, other in zip(crops, again, strict=True))
+
+
+def place_of(crop, photo):
+    """Top and left of the crop in the photograph; None if it is not from it."""
+    side = crop.shape[1]
+    for top in range(photo.shape[1] - side + 1):
+        for left in range(photo.shape[2] - side + 1):
+            if torch.equal(photo[:, top : top + side, left : left + side], crop):
+                return top, left
+    return None
+
+
+def test_many_places_cover_most_of_a_photograph(tmp_path):
+    save_photo(tmp_path / "a.png", 256, 320)
+    photo = to_image(read_photo(tmp_path / "a.png"))
+    seen = torch.zeros(256, 320, dtype=torch.bool)
+    for crop in Validation(tmp_path, scale=4, multiple=8, count=40, size=64).crops:
+        top, left = place_of(crop[0], photo[0])
+        seen[top : top + 64, left : left + 64] = True
+    assert float(seen.float().mean()) > 0.75
+
+
+def test_a_photograph_with_broken_pixels_is_reported_and_the_others_measured(tmp_path):
+    for index in range(2):
+        save_photo(tmp_path / f"{index}.png", 64, 64, seed=index)
+    broken = tmp_path / "0.png"
+    broken.write_bytes(broken.read_bytes()[:500])
+    lines = []
+    assert len(Validation(tmp_path, scale=4, multiple=8, report=lines.append).crops) == 1
+    assert len(lines) == 1
+    assert "0.png" in lines[0]
+
+
+def test_the_settings_say_how_many_crops_and_how_large(tmp_path, photos):
+    run = trainer(tmp_path, photos, val=photos, schedule={"validate_crops": 5, "validate_size": 64})
+    assert [tuple(crop.shape) for crop in run.validation.crops] == [(1, 3, 64, 64)] * 5
 
 
 def test_the_grid_has_the_first_four_photographs_and_figures_take_eight(tmp_path, rrdb):
