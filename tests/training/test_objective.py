@@ -1,6 +1,7 @@
 """Losses beyond the likelihood: on decodings with the batch's own latents, with gradients that a step can use."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import _vgg16, figures, load_checkpoint
 from srflow_training._objective import PerceptualLoss, latents_of
 from srflow_training._objective_settings import Decodings, Objective
+from srflow_training.cli import _report
 from srflow_training.model.transforms import Squeeze
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
@@ -222,6 +224,14 @@ def test_terms_are_logged_in_the_iterations_that_have_them(tmp_path, photos):
     assert lines[1]["loss"] == pytest.approx(
         lines[1]["nll"] + 3 * lines[1]["perceptual"] + 4 * lines[1]["lr_consistency"], abs=1e-4
     )
+
+
+def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
+    schedule = {"iterations": 2, "log_every": 1}
+    trainer(tmp_path, photos, data=DATA, objective=ALL, schedule=schedule).run(_report)
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.search(r"loss \S+ \(l1 [\d.]+, lr_consistency [\d.]+\)  gradient", first)
+    assert re.search(r"loss \S+ \(perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
 
 
 def test_lr_consistency_keeps_the_colours_of_samples(tmp_path, photos):
