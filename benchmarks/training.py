@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from srflow_training._vgg16 import DEPTHS, WIDTHS
 from srflow_training.model.srflow import Level, MixChannels
 from srflow_training.settings import load_settings, preset_names
 from srflow_training.trainer import Trainer
@@ -47,6 +48,8 @@ def separate_determinants(level: Level, direction: str) -> list[MixChannels]:
     return [MixChannels(step.mix.weight) for step in level.all_steps()]
 
 
+PERCEPTUAL = ["objective.perceptual=1", "objective.perceptual_every=2"]
+
 # what differs from the unchanged trainer: settings, or a method of Level
 CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]]] = {
     "as it is": ([], nullcontext),  # in fp32
@@ -56,9 +59,29 @@ CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]
     "channels_last off": (["hardware.channels_last=false"], nullcontext),
     "no L1 at tau 0": (["objective.l1=0"], nullcontext),
     "L1 at tau 0 in every step": (["objective.l1=1", "objective.l1_every=1"], nullcontext),
+    "LR consistency of what is decoded": (["objective.lr_consistency=1"], nullcontext),
+    **{
+        f"{kind}, every 2nd step": ([f"objective.perceptual_loss={kind}", *PERCEPTUAL], nullcontext)
+        for kind in ("gmsd", "haarpsi", "ms_ssim", "vgg16")
+    },
+    "gmsd in every step": (["objective.perceptual=1", "objective.perceptual_every=1"], nullcontext),
+    "two parts": (["schedule.accumulate=2"], nullcontext),
     "bf16": (["hardware.precision=bf16"], nullcontext),
     "torch.compile": (["hardware.compile=true"], nullcontext),
 }
+
+
+def random_vgg16(file: Path) -> Path:
+    """Write VGG16's convolutions with random weights, as torchvision names them."""
+    layers, channels, state = iter((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)), 3, {}
+    for width, depth in zip(WIDTHS, DEPTHS, strict=True):
+        for _ in range(depth):
+            name = f"features.{next(layers)}"
+            state[f"{name}.weight"] = torch.randn(width, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
+            state[f"{name}.bias"] = torch.zeros(width)
+            channels = width
+    torch.save(state, file)
+    return file
 
 
 def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
@@ -71,6 +94,8 @@ def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
     overrides = [*fixed, "hardware.precision=fp32", *CHOICES[choice][0]]
     preset_batch = load_settings(preset).data.batch
     batch = batch or (preset_batch if torch.cuda.is_available() else min(2, preset_batch))
+    if "vgg16" in choice:  # random ones take the same time as trained ones
+        overrides.append(f"objective.perceptual_vgg16={random_vgg16(folder / 'vgg16.pth')}")
     settings = load_settings(preset, [*overrides, f"data.batch={batch}"])
     return Trainer(settings, data=photos, out=Path(tempfile.mkdtemp(dir=folder)), val=None, resume=False)
 

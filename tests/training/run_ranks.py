@@ -1,4 +1,4 @@
-"""Started by test_trainer.py: one run on the processes that the configuration names, each writing its weights."""
+"""Started by tests: one run on the processes that the configuration names, each writing its weights."""
 
 import signal
 import sys

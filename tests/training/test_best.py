@@ -5,7 +5,7 @@ import pytest
 from srflow_sdk.errors import ArgumentError
 from srflow_training._best import Best
 from srflow_training.checkpoints import load_with_notes
-from tests.training.test_trainer import photos, trainer  # noqa: F401 (a fixture)
+from tests.training.runs import trainer
 
 
 def best_of(metric, values, kind="srflow"):
@@ -20,7 +20,7 @@ def test_each_metric_has_its_direction():
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_the_best_checkpoint_stays_when_later_ones_are_worse(tmp_path, photos, monkeypatch, resumed):  # noqa: F811
+def test_the_best_checkpoint_stays_when_later_ones_are_worse(tmp_path, photos, monkeypatch, resumed):
     gmsd = {2: 0.3, 4: 0.1, 6: 0.2}
 
     def run_to(iterations, *, resume=False):
@@ -40,7 +40,7 @@ def test_the_best_checkpoint_stays_when_later_ones_are_worse(tmp_path, photos, m
     assert load_with_notes(run.checkpoint)[1]["iterations"] == 6
 
 
-def test_a_metric_that_is_not_measured_is_refused(tmp_path, photos):  # noqa: F811
+def test_a_metric_that_is_not_measured_is_refused(tmp_path, photos):
     with pytest.raises(ArgumentError, match=r"schedule\.best is 'psnr'; for this network it can be nll, "):
         trainer(tmp_path, photos, val=photos, schedule={"best": "psnr"})
     with pytest.raises(ArgumentError, match="add --val"):

@@ -11,7 +11,7 @@ from srflow_training._health import Health
 from srflow_training._states import States
 from srflow_training.cli import train
 from srflow_training.trainer import DivergedError
-from tests.training.test_trainer import photos, trainer  # noqa: F401 (a fixture)
+from tests.training.runs import trainer
 
 OVERRIDES = [
     *("network.nf=8", "network.growth=4", "network.blocks=2", "network.stacked_blocks=[0,1]", "network.steps=1"),
@@ -29,7 +29,7 @@ def run_command(arguments):
 
 
 @pytest.mark.parametrize("validated", [True, False])
-def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos, validated):  # noqa: F811
+def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos, validated):
     out = tmp_path / "a run"
     overrides = [part for override in [*OVERRIDES, "schedule.learning_rate=1"] for part in ("--set", override)]
     val = ["--val", str(photos)] if validated else []
@@ -64,7 +64,7 @@ def poisoned(run, *, start):
     run.fabric.clip_gradients = lambda *a, **k: torch.nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
 
 
-def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(tmp_path, photos):  # noqa: F811
+def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(tmp_path, photos):
     schedule = {"iterations": 60, "save_every": 4, "keep": 2}
     run = trainer(tmp_path, photos, schedule=schedule)
     poisoned(run, start=12)
@@ -78,7 +78,7 @@ def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(t
     assert resumed.skipped == 0
 
 
-def test_a_streak_of_skipped_steps_begins_at_0_on_resume(tmp_path, photos):  # noqa: F811
+def test_a_streak_of_skipped_steps_begins_at_0_on_resume(tmp_path, photos):
     run = trainer(tmp_path, photos)
     run.step(run.crops[0])
     run.skipped = run.skipped_in_a_row = 19

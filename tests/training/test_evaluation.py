@@ -57,8 +57,8 @@ def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(rows, 
     assert rows[0].colour_shift < 1
     assert 0 < rows[0].ssim < 1
     assert rows[0].vgg16_feature_distance is None
-    assert rows[2].diversity == 0
-    assert rows[3].diversity > 0
+    assert rows[2].sample_difference == 0
+    assert rows[3].sample_difference > 0
 
 
 def test_a_model_is_measured_on_the_reduction_it_was_trained_for(photos, tmp_path):
@@ -151,7 +151,7 @@ def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path
         "gmsd",
         "haarpsi",
         "lr_psnr",
-        "diversity",
+        "sample_difference",
         "colour_shift",
         "nonfinite",
     }
@@ -173,7 +173,7 @@ def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
     features = vgg16.VGG16Features.open(tmp_path / "vgg16.pth")
     crops = evaluation.crops_of(photos)
     images = [round_to_8_bit(enlarge_bicubic(round_to_8_bit(reduce_bicubic(crop, 4)), 4)) for crop in crops]
-    distances = [features.distance(image, crop) for image, crop in zip(images, crops, strict=True)]
+    distances = [figures.vgg16_distance(features, image, crop) for image, crop in zip(images, crops, strict=True)]
     assert bicubic == pytest.approx(np.mean(distances))
     assert bicubic > 0
     (tmp_path / "vgg16.pth").write_bytes(b"no weights")

@@ -1,10 +1,14 @@
 """The figures against what their definitions give in NumPy, and what values that no file can hold do to them."""
 
+from pathlib import Path
+
 import numpy as np
+import piq
 import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
 from srflow_training.data import to_image
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
@@ -60,16 +64,44 @@ def test_lr_psnr_compares_the_reduced_image(hr):
     assert figures.lr_psnr(noisy(hr, 0.3), round_to_8_bit(reduce_bicubic(hr, 4))) < 40
 
 
-def test_diversity_and_colour_shift_are_in_255ths():
+def test_the_difference_of_samples_and_the_colour_shift_are_in_255ths():
     grey = torch.full((1, 3, 32, 32), 100 / 255)
     tinted = grey + torch.tensor([3.0, -6.0, 0.0])[None, :, None, None] / 255
     assert figures.colour_shift(tinted, grey) == pytest.approx(3, abs=1e-3)
-    assert figures.diversity(tinted, grey) == pytest.approx(3, abs=1e-3)
+    assert figures.sample_difference(tinted, grey) == pytest.approx(3, abs=1e-3)
     checkered = grey.clone()
     checkered[..., ::2, :] += 10 / 255
     checkered[..., 1::2, :] -= 10 / 255
     assert figures.colour_shift(checkered, grey) == pytest.approx(0, abs=1e-3)
-    assert figures.diversity(checkered, grey) == pytest.approx(10, abs=1e-3)
+    assert figures.sample_difference(checkered, grey) == pytest.approx(10, abs=1e-3)
+
+
+def test_diversity_is_the_standard_deviation_over_samples():
+    photo = random_photo(32)
+    samples = [noisy(photo, size) for size in (0.01, 0.1, 0.3)]
+    expected = np.stack([levels(sample) for sample in samples]).std(axis=0, ddof=1).mean()
+    assert figures.diversity(samples) == pytest.approx(expected, rel=1e-4)
+    assert figures.diversity([photo, photo]) == 0
+    grey = torch.full((1, 3, 32, 32), 100 / 255)
+    assert figures.diversity([grey, grey + 2 / 255]) == pytest.approx(2**0.5, rel=1e-4)
+    with pytest.raises(ArgumentError, match="at least 2 samples"):
+        figures.diversity([photo])
+
+
+def test_ms_ssim_is_piqs_where_all_five_scales_fit():
+    photo = random_photo(164)
+    image = noisy(photo, 0.1)
+    assert figures.ms_ssim(image, photo) == pytest.approx(
+        float(piq.multi_scale_ssim(figures.as_shown(image), photo)), abs=1e-4
+    )
+
+
+def test_no_other_module_of_training_has_a_metrics_formula():
+    """A sign of one: piq, a logarithm to base 10 (PSNR) or the mean of an absolute difference."""
+    sources = {path.name: path.read_text() for path in Path(figures.__file__).parent.rglob("*.py")}
+    signs = ("piq.", "log10", "abs().mean()", "math.log(2)")
+    others = {name for name, text in sources.items() if any(sign in text for sign in signs)}
+    assert others == {"figures.py"}
 
 
 def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
@@ -78,7 +110,7 @@ def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
     image[0, 1, 20, :2] = float("inf")
     assert figures.nonfinite(image) == 9
     assert figures.nonfinite(hr) == 0
-    for figure in (figures.gmsd, figures.haarpsi, figures.colour_shift, figures.diversity):
+    for figure in (figures.gmsd, figures.haarpsi, figures.colour_shift, figures.sample_difference):
         assert np.isfinite(figure(image, hr))
     assert figures.psnr(image, hr, border=4) < 60
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from srflow_sdk._machine.cache import cache_folder
 from srflow_training import _precision
+from srflow_training._objective_settings import Decodings
 from srflow_training._precision import StepTimes, choose_precision, processor_name, time_steps
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
@@ -125,6 +126,17 @@ def test_another_processor_or_torch_is_timed_again(timings, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "9.9")
     choose_precision(tiny(), CPU)
     assert len(timings[1]) == 3
+
+
+def test_the_images_that_the_loss_decodes_are_timed_too(timings):
+    flow = ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"]
+    kinds = [[], ["objective.l1=0"], ["objective.perceptual=1"], ["objective.perceptual=2"]]
+    for kind in kinds:
+        choose_precision(tiny(*flow, *kind, preset="x4-small"), CPU)
+    assert [settings.objective.perceptual for settings in timings[1]] == [0, 0, 1]
+    assert _precision._TimedStep(timings[1][0], CPU).decodings == Decodings(mean=True)
+    assert _precision._TimedStep(timings[1][1], CPU).decodings == Decodings()
+    assert _precision._TimedStep(timings[1][2], CPU).decodings == Decodings(mean=True, sample=True)
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "[]", json.dumps({"fp32": "x", "bf16": 1})])

@@ -7,6 +7,7 @@ import yaml
 from click.testing import CliRunner
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training._saved_settings import saved_settings, without_paths
 from srflow_training.cli import train
 from srflow_training.model import SRFlowConfig
 from srflow_training.settings import (
@@ -14,8 +15,6 @@ from srflow_training.settings import (
     dump_settings,
     load_settings,
     preset_names,
-    saved_settings,
-    without_paths,
 )
 
 FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small", "x4-transfer", "x8-faces-transfer"]

@@ -11,9 +11,11 @@ from srflow_sdk.errors import ImageError
 from srflow_training import figures
 from srflow_training._noise import runtime_noise
 from srflow_training._validation import Validation
+from srflow_training.data import read_photo, to_image
 from srflow_training.model import RRDB
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
+from tests.training.runs import trainer
 
 FLOW_FIGURES = {
     "validation/nll",
@@ -23,7 +25,7 @@ FLOW_FIGURES = {
     "validation/gmsd_tau0.8",
     "validation/haarpsi_tau0.8",
     "validation/lr_psnr_tau0.8",
-    "validation/diversity_tau0.8",
+    "validation/sample_difference_tau0.8",
     "validation/nonfinite_tau0.8",
     "validation/psnr_bicubic",
 }
@@ -39,7 +41,7 @@ def validation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     save_photo(folder / "a.png", 140, 70, seed=1)
     save_photo(folder / "b.png", 72, 72, seed=2)
-    return Validation(folder, scale=4, multiple=64)
+    return Validation(folder, scale=4, multiple=64, count=2)
 
 
 @pytest.fixture
@@ -88,10 +90,10 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
     assert found["validation/gmsd_tau0.8"] == mean(figures.gmsd(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
     assert found["validation/haarpsi_tau0.8"] == mean(figures.haarpsi(sample(flow, lr, 0.8), hr) for hr, lr in pairs)
     assert found["validation/lr_psnr_tau0.8"] == mean(figures.lr_psnr(sample(flow, lr, 0.8), lr) for _, lr in pairs)
-    assert found["validation/diversity_tau0.8"] == mean(
-        figures.diversity(sample(flow, lr, 0.8), sample(flow, lr, 0.8, seed=1)) for _, lr in pairs
+    assert found["validation/sample_difference_tau0.8"] == mean(
+        figures.sample_difference(sample(flow, lr, 0.8), sample(flow, lr, 0.8, seed=1)) for _, lr in pairs
     )
-    assert found["validation/diversity_tau0.8"] > 1
+    assert found["validation/sample_difference_tau0.8"] > 1
     assert found["validation/nonfinite_tau0.8"] == 0
 
 
@@ -192,6 +194,71 @@ def test_what_is_not_finite_is_magenta(validation, flow):
     assert not bool((grid[:, :128, 128 : 128 + 64] == magenta).all(dim=0).any())
 
 
+def centre_of(path, side):
+    image = to_image(read_photo(path))
+    top, left = ((size - side) // 2 for size in image.shape[2:])
+    return image[..., top : top + side, left : left + side]
+
+
+def test_crops_are_spread_over_all_photographs(tmp_path):
+    for index in range(10):
+        save_photo(tmp_path / f"{index}.png", 80, 72, seed=index)
+    few = Validation(tmp_path, scale=4, multiple=8, count=4, size=64).crops
+    assert len(few) == 4
+    for crop, index in zip(few, (0, 2, 5, 7), strict=True):
+        assert torch.equal(crop, centre_of(tmp_path / f"{index}.png", 64))
+
+
+def test_with_fewer_photographs_than_crops_each_gives_several_places(tmp_path):
+    for index in range(3):
+        save_photo(tmp_path / f"{index}.png", 200, 300, seed=index)
+    crops = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
+    assert [tuple(crop.shape) for crop in crops] == [(1, 3, 64, 64)] * 7
+    assert len({crop.numpy().tobytes() for crop in crops}) == 7
+    photos = [to_image(read_photo(tmp_path / f"{index}.png"))[0] for index in range(3)]
+    of = [[place_of(crop[0], photo) for photo in photos] for crop in crops]
+    assert [[place is not None for place in row].index(True) for row in of] == [0, 0, 0, 1, 1, 2, 2]
+    assert of[0][0] == of[3][1] == of[5][2] == (68, 118)  # each photograph's centre first
+    again = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
+    assert all(torch.equal(crop, other) for crop, other in zip(crops, again, strict=True))
+
+
+def place_of(crop, photo):
+    """Top and left of the crop in the photograph; None if it is not from it."""
+    side = crop.shape[1]
+    for top in range(photo.shape[1] - side + 1):
+        for left in range(photo.shape[2] - side + 1):
+            if torch.equal(photo[:, top : top + side, left : left + side], crop):
+                return top, left
+    return None
+
+
+def test_many_places_cover_most_of_a_photograph(tmp_path):
+    save_photo(tmp_path / "a.png", 256, 320)
+    photo = to_image(read_photo(tmp_path / "a.png"))
+    seen = torch.zeros(256, 320, dtype=torch.bool)
+    for crop in Validation(tmp_path, scale=4, multiple=8, count=40, size=64).crops:
+        top, left = place_of(crop[0], photo[0])
+        seen[top : top + 64, left : left + 64] = True
+    assert float(seen.float().mean()) > 0.75
+
+
+def test_a_photograph_with_broken_pixels_is_reported_and_the_others_measured(tmp_path):
+    for index in range(2):
+        save_photo(tmp_path / f"{index}.png", 64, 64, seed=index)
+    broken = tmp_path / "0.png"
+    broken.write_bytes(broken.read_bytes()[:500])
+    lines = []
+    assert len(Validation(tmp_path, scale=4, multiple=8, report=lines.append).crops) == 1
+    assert len(lines) == 1
+    assert "0.png" in lines[0]
+
+
+def test_the_settings_say_how_many_crops_and_how_large(tmp_path, photos):
+    run = trainer(tmp_path, photos, val=photos, schedule={"validate_crops": 5, "validate_size": 64})
+    assert [tuple(crop.shape) for crop in run.validation.crops] == [(1, 3, 64, 64)] * 5
+
+
 def test_the_grid_has_the_first_four_photographs_and_figures_take_eight(tmp_path, rrdb):
     for index in range(9):
         save_photo(tmp_path / f"{index}.png", 64, 64, seed=index)
@@ -202,7 +269,7 @@ def test_the_grid_has_the_first_four_photographs_and_figures_take_eight(tmp_path
 
 def test_large_photographs_are_cut_around_their_centre(tmp_path, rrdb):
     save_photo(tmp_path / "large.png", 300, 400)
-    validation = Validation(tmp_path, scale=4, multiple=8)
+    validation = Validation(tmp_path, scale=4, multiple=8, count=1)
     pixels = np.asarray(Image.open(tmp_path / "large.png"), dtype=np.float32) / 255
     crop = torch.from_numpy(pixels[22 : 22 + 256, 72 : 72 + 256]).permute(2, 0, 1)
     assert torch.equal(validation.crops[0][0], crop)

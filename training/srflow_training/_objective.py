@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from srflow_sdk.manifest import Reduction
+from srflow_training import figures
+from srflow_training._objective_settings import Decodings, Objective
+from srflow_training._vgg16 import VGG16Features
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.model.transforms import standard_normal_log_density
-from srflow_training.settings import Hardware, Objective, RunSettings
+from srflow_training.settings import Hardware, RunSettings
 
 
 def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
@@ -17,32 +24,77 @@ def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
     return hr + noise * (settings.noise / 255)
 
 
-class FlowObjective(nn.Module):
-    """Negative log-likelihood of an SRFlow, optionally with a weighted L1 error of its decoding at τ = 0."""
+def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dict[int, Tensor]:
+    """Distribute standard normal noise, N×3×H×W, over the latents of a flow, {level: C×H×W}, each value once.
 
-    def __init__(self, model: SRFlow, settings: Objective) -> None:
+    A crop's latents so depend on its own noise only, in whatever parts and processes a batch is computed.
+    """
+    latents: dict[int, Tensor] = {}
+    for level, (channels, height, _) in sorted(shapes.items()):
+        noise = F.pixel_unshuffle(noise, noise.shape[2] // height)
+        latents[level], noise = noise[:, :channels], noise[:, channels:]
+    return latents
+
+
+class PerceptualLoss(nn.Module):
+    """The perceptual distance that the settings name. Raises: CheckpointError, MissingExtraError for VGG16's file."""
+
+    def __init__(self, settings: Objective) -> None:
         super().__init__()
-        self.model, self.settings = model, settings
+        self.kind = settings.perceptual_loss
+        self.vgg16 = VGG16Features.open(Path(settings.perceptual_vgg16)) if self.kind == "vgg16" else None
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # piq looks at values
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        """Measure images N×3×H×W against reference, in [0, 1]: 0 for equality, NaN unless all values are finite."""
+        if not bool(image.isfinite().all()):
+            return image.sum() * math.nan  # and so is the gradient: the step is skipped
+        if self.vgg16 is not None:
+            return figures.vgg16_loss(self.vgg16, image, reference)
+        loss = {"gmsd": figures.gmsd_loss, "haarpsi": figures.haarpsi_loss, "ms_ssim": figures.ms_ssim_loss}[self.kind]
+        with torch.autocast(image.device.type, enabled=False):  # differences of squares need full precision
+            return loss(image, reference)
+
+
+class FlowObjective(nn.Module):
+    """Negative log-likelihood of an SRFlow and, in weights, errors of its decodings."""
+
+    def __init__(self, model: SRFlow, settings: Objective, reduction: Reduction) -> None:
+        super().__init__()
+        self.model, self.settings, self.reduction = model, settings, reduction
+        self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
+
+    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, decodings: Decodings) -> dict[str, Tensor]:
         """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal, like hr.
 
-        frozen: do not train the LR encoder. l1: compute and add the L1 error of the decoding at τ = 0.
-        Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; `l1`.
+        Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; and,
+        without their weights, what is due of `l1`, `perceptual` and `lr_consistency`.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            features = self.model.features(lr)
-        condition = self.model.parts_on_u(features)
+        condition = self.model.condition(lr)
         latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
         density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
-        bits = math.log(2) * hr[0].numel()
-        nll, prior = -nats.mean() / bits, -density.mean() / bits
+        nll, prior = (figures.bits_per_dimension_loss(values, hr) for values in (nats, density))
         terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
-        if l1:
+        decoded = None
+        if decodings.mean:
             zeros = {level: torch.zeros_like(latent) for level, latent in latents.items()}
-            terms["l1"] = (self.model.decode_conditioned(condition, zeros) - hr).abs().mean()
-            terms["loss"] = nll + self.settings.l1 * terms["l1"]
+            decoded = self.model.decode_conditioned(condition, zeros)
+            self._add(terms, "l1", figures.mean_absolute_error_loss(decoded, hr))
+        if decodings.sample:
+            drawn = latents_of(noise, self.model.latent_shapes(lr.shape[2], lr.shape[3]))
+            tau = self.settings.perceptual_tau
+            decoded = self.model.decode_conditioned(condition, {level: tau * z for level, z in drawn.items()})
+            if self.perceptual is not None:
+                self._add(terms, "perceptual", self.perceptual(decoded, hr))
+        if decoded is not None and self.settings.lr_consistency > 0:
+            scale = self.model.config.scale
+            error = figures.lr_consistency_loss(decoded, hr, scale=scale, reduction=self.reduction)
+            self._add(terms, "lr_consistency", error)
         return terms
+
+    def _add(self, terms: dict[str, Tensor], name: str, term: Tensor) -> None:
+        terms[name] = term
+        terms["loss"] = terms["loss"] + getattr(self.settings, name) * term
 
 
 class EncoderObjective(nn.Module):
@@ -52,9 +104,9 @@ class EncoderObjective(nn.Module):
         super().__init__()
         self.model, self.settings = model, settings
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
+    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, decodings: Decodings) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1]; arguments as for :meth:`FlowObjective.forward`."""
-        return {"loss": (self.model(lr) - noisy(hr, noise, self.settings)).abs().mean()}
+        return {"loss": figures.mean_absolute_error_loss(self.model(lr), noisy(hr, noise, self.settings))}
 
 
 def memory_format(hardware: Hardware) -> torch.memory_format:
@@ -63,10 +115,13 @@ def memory_format(hardware: Hardware) -> torch.memory_format:
 
 
 def objective_of(model: SRFlow | RRDB, settings: RunSettings) -> FlowObjective | EncoderObjective:
-    """The loss of a network, whose weights are brought into the run's memory layout."""
-    for parameter in model.parameters():
+    """The loss of a network, with all weights in the run's memory layout. Raises: as :class:`PerceptualLoss`."""
+    objective = (
+        EncoderObjective(model, settings.objective)
+        if isinstance(model, RRDB)
+        else FlowObjective(model, settings.objective, settings.data.reduction)
+    )
+    for parameter in objective.parameters():
         if parameter.ndim == 4 and parameter.shape[-1] > 1:
             parameter.data = parameter.data.contiguous(memory_format=memory_format(settings.hardware))
-    if isinstance(model, RRDB):
-        return EncoderObjective(model, settings.objective)
-    return FlowObjective(model, settings.objective)
+    return objective

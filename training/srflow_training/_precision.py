@@ -55,7 +55,9 @@ def choose_precision(settings: RunSettings, device: torch.device) -> tuple[StepP
     """
     processor = processor_name(device)
     folder = cache_folder("precision")
-    identity = json.dumps([processor, torch.__version__, settings.kind, settings.config().to_dict()])
+    identity = json.dumps(
+        [processor, torch.__version__, settings.kind, settings.config().to_dict(), _decoded(settings)]
+    )
     file = folder and folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     times = _kept(file)
     remembered = times is not None
@@ -64,6 +66,14 @@ def choose_precision(settings: RunSettings, device: torch.device) -> tuple[StepP
         _keep(file, times)
     how = "timed before" if remembered else "timed on a small crop"
     return times.precision, f"precision: {times.precision} ({how}, a step on {processor}: {times})"
+
+
+def _decoded(settings: RunSettings) -> list[str]:
+    """What a step computes beyond the likelihood."""
+    objective = settings.objective
+    kinds = {"mean": objective.decodings.mean, "sample": objective.decodings.sample}
+    kinds[objective.perceptual_loss] = objective.perceptual > 0
+    return [kind for kind, computed in kinds.items() if computed]
 
 
 def with_precision(settings: RunSettings, fabric: Fabric, *, resumed: Path | None) -> tuple[RunSettings, str]:
@@ -156,7 +166,7 @@ class _TimedStep:
         self.device, self.objective = device, objective_of(model, settings)
         layout = memory_format(settings.hardware)
         self.images = [image.to(device, memory_format=layout) for image in (hr, lr, noise)]
-        self.l1 = settings.objective.l1 > 0
+        self.decodings = settings.objective.decodings  # all, as in the run's most expensive iterations
         if device.type == "cpu":
             whole, self.images = self.images, [image[:1] for image in self.images]
             with FlopCounterMode(display=False) as counter:
@@ -170,7 +180,7 @@ class _TimedStep:
         self._wait()
         started = clock()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            terms = self.objective(*self.images, frozen=False, l1=self.l1)
+            terms = self.objective(*self.images, decodings=self.decodings)
         terms["loss"].backward()
         self._wait()
         self.objective.zero_grad(set_to_none=True)

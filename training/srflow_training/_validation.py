@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +18,25 @@ from srflow_sdk.manifest import Reduction
 from srflow_training._degradation_settings import Degradation
 from srflow_training._noise import runtime_noise
 from srflow_training.data import MARGIN, degrade, image_files, read_photo, to_image
-from srflow_training.figures import diversity, gmsd, haarpsi, lr_psnr, nonfinite, psnr, ssim, y_psnr
+from srflow_training.data._images import size_of
+from srflow_training.figures import (
+    bits_per_dimension,
+    gmsd,
+    haarpsi,
+    lr_psnr,
+    nonfinite,
+    psnr,
+    sample_difference,
+    ssim,
+    y_psnr,
+)
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, mirror_pad, round_to_8_bit
 
 logger = logging.getLogger(__name__)
 
-_LEAST, _CROP, _MOST = 64, 256, 8
+_LEAST = 64  # pixels
+_MOST_REPORTS = 10
 _CELL, _GRID_ROWS = 128, 4
 _GRID_TAUS = (0.0, 0.5, 0.8, 1.0)
 _NONFINITE = "validation/nonfinite_tau0.8"
@@ -32,11 +44,15 @@ _MAGENTA = (1.0, 0.0, 1.0)
 
 
 class Validation:
-    """The centre crops of a folder's first eight usable photographs, at most 256×256 each.
+    """Crops of the photographs in a folder: `count` of them, at most `size` pixels a side, always the same ones.
 
+    They are spread over all usable photographs, in the order of their names: the centre of every n-th one, or, if
+    there are fewer photographs than crops, also places around the centres. A photograph that is hardly larger than a
+    crop may have fewer.
     multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a side.
     reduction: how LR images are made. degradation: how they are damaged instead, each crop always in the same way and
-    none left clean. report: called with one line for each skipped file, which cannot be read or is too small.
+    none left clean. report: called with one line for each of the first ten files that are skipped, which cannot be
+    read or are too small, and one for the rest.
     Raises: ImageError if no photograph is left.
     """
 
@@ -48,23 +64,26 @@ class Validation:
         multiple: int,
         reduction: Reduction = "bicubic",
         degradation: Degradation | None = None,
+        count: int = 8,
+        size: int = 256,
         report: Callable[[str], None] = logger.warning,
     ) -> None:
         self.scale, self.reduction, self.degradation = scale, reduction, degradation
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
-        for path in image_files(folder):
+        usable, skipped = _large_enough(folder, least)
+        shares = Counter(usable[number * len(usable) // count] for number in range(count) if usable)
+        for path, share in shares.items():
             try:
-                photo = read_photo(path)
+                photo = to_image(read_photo(path))
             except ImageError as error:
-                report(f"validation: skipped {error}")
-                continue
-            if min(photo.shape[:2]) < least:
-                report(f"validation: skipped {path}: smaller than {least} px")
-                continue
-            self.crops.append(_centre(to_image(photo), _CROP, multiple=multiple))
-            if len(self.crops) == _MOST:
-                break
+                skipped.append(str(error))
+            else:
+                self.crops += _spread(photo, max(size, least), share, multiple=multiple)
+        for line in skipped[:_MOST_REPORTS]:
+            report(f"validation: skipped {line}")
+        if len(skipped) > _MOST_REPORTS:
+            report(f"validation: skipped {len(skipped) - _MOST_REPORTS} more files for reasons like these")
         if not self.crops:
             raise ImageError(f"{folder}: no photograph is at least {least} px high and wide: add larger ones")
 
@@ -74,7 +93,7 @@ class Validation:
         An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at
         τ = 0, the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See
         :mod:`srflow_training.figures`.
-        Samples use the runtime's noise of seed 0 (diversity: 0 and 1), so a model always gets the same figures.
+        Samples use the runtime's noise of seed 0 (sample_difference: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
             rows = [self._figures_of(model, self._reduced(hr, index), hr) for index, hr in enumerate(self.crops)]
@@ -106,7 +125,7 @@ class Validation:
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
             "validation/lr_psnr_tau0.8": lr_psnr(sample, lr, reduction=self.reduction),
-            "validation/diversity_tau0.8": diversity(sample, flow.sample(0.8, seed=1)),
+            "validation/sample_difference_tau0.8": sample_difference(sample, flow.sample(0.8, seed=1)),
             _NONFINITE: nonfinite(sample),
         }
 
@@ -149,7 +168,7 @@ class _ConditionedFlow:
     def bits_per_dimension(self, hr: Tensor) -> float:
         """Negative log-likelihood of hr, 1×3×H×W, in bits per value."""
         nats = self.model.encode_conditioned(hr.to(self.device), self.condition)[1]
-        return -float(nats) / (math.log(2) * hr.numel())
+        return bits_per_dimension(nats, hr)
 
 
 @contextmanager
@@ -173,6 +192,36 @@ def _centre(image: Tensor, most: int, *, multiple: int) -> Tensor:
     height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
     top, left = ((size - side) // 2 for size, side in zip(image.shape[2:], (height, width), strict=True))
     return image[..., top : top + height, left : left + width].contiguous()
+
+
+def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
+    """The photographs of at least this many pixels a side, by their headers, and a line for each other file."""
+    usable, skipped = [], []
+    for path in image_files(folder):
+        try:
+            small = min(size_of(path)) < least
+        except ImageError as error:
+            skipped.append(str(error))
+            continue
+        if small:
+            skipped.append(f"{path}: smaller than {least} px")
+        else:
+            usable.append(path)
+    return usable, skipped
+
+
+def _spread(image: Tensor, most: int, count: int, *, multiple: int) -> list[Tensor]:
+    """Up to `count` different crops of at most `most` pixels a side, in multiples of `multiple`: the centre first.
+
+    The others follow Roberts' R2 sequence (2018), of which any number of first members covers the image evenly.
+    """
+    height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
+    free_rows, free_columns = image.shape[2] - height, image.shape[3] - width
+    places = [(free_rows // 2, free_columns // 2)]
+    for number in range(1, count):
+        down, right = ((0.5 + number * step) % 1 for step in (0.7548776662466927, 0.5698402909980532))
+        places.append((round(down * free_rows), round(right * free_columns)))
+    return [image[..., top : top + height, left : left + width].contiguous() for top, left in dict.fromkeys(places)]
 
 
 def _cell(image: Tensor) -> Tensor:

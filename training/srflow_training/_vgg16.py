@@ -1,4 +1,4 @@
-"""VGG16 feature distance: how differently the convolutions of VGG16 see two images.
+"""The convolutions of VGG16, for the feature distance: how differently they see two images.
 
 The idea is from Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, but
 without the weights they learned from human judgements. The figures differ from theirs, and are only comparable with
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_sdk._raising import require_extra
-from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_sdk.errors import CheckpointError
 from srflow_training.checkpoints._io import read_tensors
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five blocks
@@ -136,24 +136,6 @@ class VGG16Features(nn.Module):
             x = block(x if number == 0 else F.max_pool2d(x, 2))
             features.append(x)
         return features
-
-    @torch.no_grad()
-    def distance(self, a: Tensor, b: Tensor) -> float:
-        """Measure the VGG16 feature distance of two images: 0 if they are equal, at most 2.
-
-        At each position of a layer, the feature vectors (over the channels) are scaled to length 1. The squared length
-        of their difference is averaged over the layer's positions, then over the five layers.
-        Raises: ArgumentError if the shapes differ or a side is under 16 pixels.
-        """
-        if a.shape != b.shape or min(a.shape[2:]) < 16:
-            raise ArgumentError(
-                f"images are {list(a.shape)} and {list(b.shape)}; N×3×H×W of the same shape, at least 16×16, is needed"
-            )
-        layers = [
-            (F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(dim=1).mean()
-            for one, other in zip(self(a), self(b), strict=True)
-        ]
-        return float(torch.stack(layers).mean())
 
 
 def _check_shape(path: Path, name: str, shape: Sequence[int], expected: Sequence[int]) -> None:

@@ -108,10 +108,15 @@ def train(
         click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
 
 
+_OPTIONAL_TERMS = ("l1", "perceptual", "lr_consistency")
+
+
 def _report(figures: dict[str, float]) -> None:
     left = int(figures["seconds_left"])
+    terms = ", ".join(f"{name} {figures[name]:.4f}" for name in _OPTIONAL_TERMS if name in figures)
+    loss = f"loss {figures['loss']:.4f}{f' ({terms})' if terms else ''}"
     line = (
-        f"{figures['iteration']:>7.0f}  loss {figures['loss']:.4f}  gradient {figures['gradient_norm']:.3g}  "
+        f"{figures['iteration']:>7.0f}  {loss}  gradient {figures['gradient_norm']:.3g}  "
         f"lr {figures['learning_rate']:.1e}  {figures['iterations_per_second']:.2f} it/s  "
         f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02} left"
     )
@@ -143,8 +148,8 @@ def evaluate(
     """Measure a model on photographs.
 
     \b
-    report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, diversity and colour shift for bicubic and for the model at each
-    tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE.
+    report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour shift for bicubic and for the model
+    at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE.
       srflow-eval report --hr PHOTOS
     With one tau per level (checkpoints only), the first is for level 1, the finest.
     """

@@ -89,8 +89,8 @@ class Row:
 
     psnr, ssim: RGB, y_psnr: luma; all without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is
     better; the latter is None if no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output
-    against the LR input, dB. diversity, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises
-    instead.
+    against the LR input, dB. sample_difference, colour_shift: /255. nonfinite: total over all crops; a bundle's
+    runtime raises instead.
     """
 
     method: str
@@ -101,7 +101,7 @@ class Row:
     haarpsi: float
     vgg16_feature_distance: float | None = None
     lr_psnr: float
-    diversity: float
+    sample_difference: float
     colour_shift: float
     nonfinite: int
 
@@ -225,12 +225,12 @@ def _figures(
         "gmsd": figures.gmsd(image, hr),
         "haarpsi": figures.haarpsi(image, hr),
         "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
-        "diversity": figures.diversity(image, other),
+        "sample_difference": figures.sample_difference(image, other),
         "colour_shift": figures.colour_shift(image, hr),
         "nonfinite": figures.nonfinite(image),
     }
     if vgg16 is not None:
-        row["vgg16_feature_distance"] = vgg16.distance(figures.as_shown(image), hr)
+        row["vgg16_feature_distance"] = figures.vgg16_distance(vgg16, image, hr)
     return row
 
 
@@ -247,7 +247,7 @@ _COLUMNS = (
     ("haarpsi", "HaarPSI ↑", ".3f"),
     ("vgg16_feature_distance", "VGG16 feature distance ↓", ".4f"),
     ("lr_psnr", "LR-PSNR, dB", ".1f"),
-    ("diversity", "difference of two samples, /255", ".1f"),
+    ("sample_difference", "difference of two samples, /255", ".1f"),
     ("colour_shift", "colour shift, /255", ".2f"),
     ("nonfinite", "not finite", "d"),
 )

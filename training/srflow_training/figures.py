@@ -1,17 +1,31 @@
-"""Figures for how close an image is to its photograph, used by `srflow-eval` and validation.
+"""Every figure for how close an image is to its photograph, for `srflow-eval`, validation and the losses.
 
-Images are 1×3×H×W, RGB in [0, 1]. All figures except :func:`nonfinite` measure what an 8-bit file would show: values
-are clipped and rounded, and NaN is black.
+Images are N×3×H×W, RGB in [0, 1].
+
+Figures return a float for one image, 1×3×H×W. All except :func:`nonfinite` measure what an 8-bit file would show:
+values are clipped and rounded, and NaN is black.
+
+The functions that end in `_loss` are what the figures are made of. They are differentiable and do not round: a scalar
+tensor, the mean over the batch, 0 for equality.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import piq
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
+from srflow_training._vgg16 import VGG16Features
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+
+_MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., 2003
 
 
 def as_shown(image: Tensor) -> Tensor:
@@ -19,10 +33,12 @@ def as_shown(image: Tensor) -> Tensor:
     return round_to_8_bit(image.nan_to_num(0.0))
 
 
+# Fidelity
+
+
 def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
     """RGB PSNR in dB without `border` pixels on every side, at most 100 dB; 100 dB is equality."""
-    difference = _inner(as_shown(image), border) - _inner(reference, border)
-    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+    return _decibels(_inner(as_shown(image), border) - _inner(reference, border))
 
 
 def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
@@ -31,8 +47,7 @@ def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
     Without `border` pixels on every side, at most 100 dB.
     """
     weights = torch.tensor([65.481, 128.553, 24.966])[None, :, None, None] / 255
-    difference = ((_inner(as_shown(image), border) - _inner(reference, border)) * weights).sum(dim=1)
-    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+    return _decibels(((_inner(as_shown(image), border) - _inner(reference, border)) * weights).sum(dim=1))
 
 
 def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
@@ -40,14 +55,91 @@ def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
     return float(piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False))
 
 
+def mean_absolute_error_loss(image: Tensor, reference: Tensor) -> Tensor:
+    """Mean absolute difference of values in [0, 1]."""
+    return (image - reference).abs().mean()
+
+
+def bits_per_dimension_loss(nats: Tensor, image: Tensor) -> Tensor:
+    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W."""
+    return -nats.mean() / (math.log(2) * image[0].numel())
+
+
+def bits_per_dimension(nats: Tensor, image: Tensor) -> float:
+    """Negative log-likelihood, [N] in nats, in bits per pixel and channel of the image."""
+    return float(bits_per_dimension_loss(nats.double(), image))
+
+
+# Perception
+
+
+def gmsd_loss(image: Tensor, reference: Tensor) -> Tensor:
+    """GMSD of the clipped image; 0 is equality."""
+    gmsd: Tensor = piq.gmsd(_clipped(image), reference)
+    return gmsd
+
+
 def gmsd(image: Tensor, reference: Tensor) -> float:
     """Gradient magnitude similarity deviation (Xue et al., 2014); 0 is equality."""
-    return float(piq.gmsd(as_shown(image), reference))
+    return float(gmsd_loss(as_shown(image), reference))
+
+
+def haarpsi_loss(image: Tensor, reference: Tensor) -> Tensor:
+    """1 − HaarPSI of the clipped image."""
+    haarpsi: Tensor = piq.haarpsi(_clipped(image), reference)
+    return 1 - haarpsi
 
 
 def haarpsi(image: Tensor, reference: Tensor) -> float:
     """Haar wavelet-based perceptual similarity (Reisenhofer et al., 2018); 1 is equality."""
-    return float(piq.haarpsi(as_shown(image), reference))
+    return 1 - float(haarpsi_loss(as_shown(image), reference))
+
+
+def ms_ssim_loss(image: Tensor, reference: Tensor) -> Tensor:
+    """1 − MS-SSIM of the clipped image, with the first of the five scales that fit it: five from 161 pixels."""
+    scales = ((min(image.shape[2:]) - 1) // 10).bit_length()
+    weights = torch.tensor(_MS_SSIM_WEIGHTS[:scales], device=image.device, dtype=image.dtype)
+    similarity: Tensor = piq.multi_scale_ssim(_clipped(image), reference, scale_weights=weights)
+    return 1 - similarity
+
+
+def ms_ssim(image: Tensor, reference: Tensor) -> float:
+    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side; 1 is equality."""
+    return 1 - float(ms_ssim_loss(as_shown(image), reference))
+
+
+def vgg16_loss(features: VGG16Features, image: Tensor, reference: Tensor) -> Tensor:
+    """VGG16 feature distance of images that are not clipped: 0 if they are equal, at most 2.
+
+    At each position of a layer, the feature vectors (over the channels) are scaled to length 1. The squared length
+    of their difference is averaged over the layer's positions, then over the five layers.
+    Raises: ArgumentError if the shapes differ or a side is under 16 pixels.
+    """
+    if image.shape != reference.shape or min(image.shape[2:]) < 16:
+        raise ArgumentError(
+            f"images are {list(image.shape)} and {list(reference.shape)}; "
+            "N×3×H×W of the same shape, at least 16×16, is needed"
+        )
+    with torch.no_grad():
+        targets = features(reference)
+    layers = [
+        (F.normalize(one.to(image.dtype), dim=1) - F.normalize(other.to(image.dtype), dim=1)).square().sum(dim=1).mean()
+        for one, other in zip(features(image), targets, strict=True)
+    ]
+    return torch.stack(layers).mean()
+
+
+def vgg16_distance(features: VGG16Features, image: Tensor, reference: Tensor) -> float:
+    """VGG16 feature distance, as :func:`vgg16_loss`. Raises: ArgumentError."""
+    return float(vgg16_loss(features, as_shown(image), reference))
+
+
+# Consistency with the LR image
+
+
+def lr_consistency_loss(image: Tensor, reference: Tensor, *, scale: int, reduction: Reduction) -> Tensor:
+    """Mean absolute error of the reduced image, not rounded, against the reduced reference, both N×3×H×W."""
+    return mean_absolute_error_loss(*(REDUCTIONS[reduction](each, scale) for each in (image, reference)))
 
 
 def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic") -> float:
@@ -55,14 +147,27 @@ def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic") -> f
     return psnr(REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
 
 
-def diversity(image: Tensor, other: Tensor) -> float:
-    """Mean absolute difference of two samples, /255."""
-    return float((as_shown(image) - as_shown(other)).abs().mean() * 255)
-
-
 def colour_shift(image: Tensor, reference: Tensor) -> float:
     """Absolute difference between the means of a channel and its reference, averaged over R, G and B, /255."""
     return float((as_shown(image) - reference).mean(dim=(0, 2, 3)).abs().mean() * 255)
+
+
+# Samples
+
+
+def sample_difference(image: Tensor, other: Tensor) -> float:
+    """Mean absolute difference of two samples, /255."""
+    return float(mean_absolute_error_loss(as_shown(image), as_shown(other)) * 255)
+
+
+def diversity(samples: Sequence[Tensor]) -> float:
+    """Standard deviation over n samples of one LR image, n − 1 in its denominator, in 8-bit levels.
+
+    The mean over pixels and channels, as in the publication's section 5. Raises: ArgumentError for one sample.
+    """
+    if len(samples) < 2:
+        raise ArgumentError(f"diversity is a standard deviation: give at least 2 samples, not {len(samples)}")
+    return float(torch.stack([as_shown(sample) for sample in samples]).std(dim=0).mean() * 255)
 
 
 def nonfinite(image: Tensor) -> int:
@@ -70,5 +175,29 @@ def nonfinite(image: Tensor) -> int:
     return int((~torch.isfinite(image)).sum())
 
 
+def _decibels(difference: Tensor) -> float:
+    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+
+
 def _inner(image: Tensor, border: int) -> Tensor:
     return image[..., border:-border, border:-border]
+
+
+def _clipped(image: Tensor) -> Tensor:
+    """Clip to [0, 1], which piq insists on, with a gradient of 0 where a figure has no derivative."""
+    clipped: Tensor = _FiniteGradient.apply(image.clamp(0, 1))  # type: ignore[no-untyped-call]
+    return clipped
+
+
+class _FiniteGradient(torch.autograd.Function):
+    """Identity whose gradient is 0 where it would be NaN: GMSD's in areas without any edge, MS-SSIM's at 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return x."""
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Replace what is not finite."""
+        return gradients[0].nan_to_num(0.0, posinf=0.0, neginf=0.0)

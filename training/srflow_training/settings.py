@@ -23,9 +23,9 @@ from pydantic import (
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
 from srflow_training._degradation_settings import OptionalDegradation
+from srflow_training._objective_settings import Objective
 from srflow_training._section import Section, Share
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
-from srflow_training.model.config import default_stacked_blocks
 
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
 
@@ -85,19 +85,6 @@ class DataSettings(Section):
         return self.crop, self.batch
 
 
-class Objective(Section):
-    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an RRDB's L1 error.
-
-    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
-    l1: weight of the mean absolute error of the decoding at τ = 0, for images in [0, 1], added to a flow's loss; it
-    keeps fidelity, at the cost of a decoding. l1_every: add it only once in this many iterations.
-    """
-
-    noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
-    l1: Annotated[float, Field(ge=0)] = 0.0
-    l1_every: PositiveInt = 1
-
-
 class Schedule(Section):
     """Optimisation by Adam.
 
@@ -107,9 +94,14 @@ class Schedule(Section):
     freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or 0 with neither.
     learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
     "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
+    accumulate: number of parts in which each process computes its share of an iteration's batch, one after the other,
+    so that a large batch fits into memory. `data.batch` stays the batch of an update, and the result is the same up to
+    rounding. At most one part for each crop.
     clip_norm: gradients are scaled down to this norm; 0: never.
     ema: decay of the moving average of the weights, which is validated and saved for export; 0: no average.
     best: validation metric, e.g. gmsd_tau0.8, of which best.safetensors is the best checkpoint; empty: none is kept.
+    validate_crops: how many crops of the validation folder are measured, spread over all its photographs: one of each
+    at most, or several if there are fewer photographs. validate_size: their side in pixels, at most.
     save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
     seed: for the weights, the crops and the noise.
     """
@@ -122,12 +114,15 @@ class Schedule(Section):
     decay: Literal["steps", "cosine"] = "steps"
     warmup: NonNegativeInt = 0
     freeze_encoder: Share = 0.5
+    accumulate: PositiveInt = 1
     clip_norm: Annotated[float, Field(ge=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     best: str = ""
     save_every: PositiveInt = 500
     log_every: PositiveInt = 50
     validate_every: PositiveInt = 1000
+    validate_crops: PositiveInt = 8
+    validate_size: Annotated[int, Field(ge=64)] = 256
     keep: PositiveInt = 3
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
@@ -242,6 +237,9 @@ class RunSettings(Section):
                     f"data.batch gives {self.data.at(progress)[1]} crops, not a multiple of the {ranks} devices: "
                     "choose another data.batch (or data.late_crop)"
                 )
+        smallest = min(self.data.crop, self.data.late_crop or self.data.crop)
+        if problem := self.objective.problem(kind=self.kind, crop=smallest):
+            raise ArgumentError(problem)
 
 
 _RRDB_FIELDS = ("scale", "nf", "growth", "blocks", "trunk_skip", "image_base")
@@ -347,43 +345,6 @@ def _field_names(section: str) -> list[str]:
     return [] if fields is None else list(fields.annotation.model_fields)  # type: ignore[union-attr]
 
 
-def saved_settings(text: str) -> RunSettings:
-    """Read the settings that :func:`dump_settings` wrote into a state. Raises: ArgumentError."""
-    raw = yaml.safe_load(text)
-    network = raw["network"]
-    if network["kind"] == "srflow" and network.get("variant") != "paper" and "stacked_blocks" not in network:
-        # older states did not say, and bounded networks used the published blocks
-        shape = {"scale": network.get("scale", 4), "blocks": network.get("blocks", 23)}
-        network["stacked_blocks"] = list(default_stacked_blocks("published", **shape))
-    return RunSettings.from_dict(raw)
-
-
 def dump_settings(settings: RunSettings) -> str:
     """Write all settings as YAML, including omitted ones with the values used."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-
-
-def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str, set[str]]) -> str:
-    """The first field outside hardware in which two runs differ, with both values; empty if there is none.
-
-    ignored: {section: fields to skip}.
-    """
-    for section in ("network", "data", "objective", "schedule"):
-        first, second = (settings.model_dump(mode="json")[section] for settings in (one, other))
-        for name in sorted({*first, *second} - ignored.get(section, set())):
-            if first.get(name) != second.get(name):
-                return f"{section}.{name} ({first.get(name)!r}, not {second.get(name)!r})"
-    return ""
-
-
-def without_paths(settings: RunSettings) -> RunSettings:
-    """Settings to publish with a model: files by name only, and nothing about the machine."""
-    schedule, data = settings.schedule, settings.data
-    names = {name: Path(getattr(schedule, name)).name for name in ("encoder", "start")}
-    return settings.model_copy(
-        update={
-            "schedule": schedule.model_copy(update=names),
-            "data": data.model_copy(update={"lr": Path(data.lr).name, "cache": "auto", "workers": 0}),
-            "hardware": Hardware(precision=settings.hardware.precision),
-        }
-    )

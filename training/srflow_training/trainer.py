@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,25 @@ from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training._best import Best
 from srflow_training._health import Health
-from srflow_training._objective import memory_format, noisy, objective_of
+from srflow_training._meter import Meter
+from srflow_training._objective import PerceptualLoss, memory_format, noisy, objective_of
 from srflow_training._precision import with_precision
 from srflow_training._processes import is_first_process, launched
+from srflow_training._saved_settings import first_difference, saved_settings, without_paths
 from srflow_training._states import States
 from srflow_training._validation import Validation
 from srflow_training._weights import copy_weights
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
 from srflow_training.model import RRDB, SRFlow
-from srflow_training.settings import RunSettings, dump_settings, first_difference, saved_settings, without_paths
+from srflow_training.settings import RunSettings, dump_settings
 
 _logger = logging.getLogger(__name__)
 
 _FREE_ON_RESUME = {
     "schedule": {"iterations", "learning_rate", "best", "save_every", "log_every", "validate_every", "keep"},
     "data": {"workers", "cache"},
+    "objective": {"perceptual_vgg16"},
 }
 _MAX_SKIPPED = 20  # non-finite steps in a row that stop a run
 _SAFE_RATE = 2.5e-4  # half the published one: the most that is advised after a divergence
@@ -51,7 +53,7 @@ class Trainer:
 
     Weights, crops and noise of iteration i depend only on the seed and i, so a resumed run continues as if it had
     never stopped: bit for bit on a CPU. On resume only the hardware, schedule.iterations, learning_rate, *_every
-    and keep, and data.workers and cache may differ.
+    and keep, data.workers and cache, and the place of objective.perceptual_vgg16 may differ.
 
     notes: lines for the user about what was chosen for this machine.
 
@@ -80,8 +82,12 @@ class Trainer:
                 multiple=multiple,
                 reduction=settings.data.reduction,
                 degradation=settings.data.degradation,
+                count=self.schedule.validate_crops,
+                size=self.schedule.validate_size,
                 report=report,
             )
+        if settings.objective.perceptual and is_first_process():
+            PerceptualLoss(settings.objective)  # a wrong file is reported here
         cache = choose_cache(self.photos, settings.data.cache)
         self.notes = [cache.report] if cache.report else []
         self.fabric, loss_precision = launched(settings.hardware)
@@ -138,7 +144,7 @@ class Trainer:
         Ctrl-C takes effect after the current step, and its state is saved. Raises: DivergedError, KeyboardInterrupt.
         """
         with deferred_interrupts() as raise_if_interrupted, self._log() as log:
-            meter = _Meter(self._mean_of_ranks)
+            meter = Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
                 meter.add(self.step(batch))
                 figures = self._figures(meter)
@@ -177,16 +183,16 @@ class Trainer:
             self.model.initialize_actnorms(noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
-        frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
-        l1 = self.settings.objective.l1 > 0 and self.iteration % self.settings.objective.l1_every == 0
-        terms = self._loss(hr, lr, noise, frozen=frozen, l1=l1)
+        if isinstance(self.model, SRFlow):
+            frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
+            self.model.encoder.requires_grad_(not frozen)
         self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(terms["loss"])
+        terms = self._gradients(hr, lr, noise)
         norm = self.fabric.clip_gradients(
             self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
         )
         assert norm is not None  # for the type checker: with max_norm there is one
-        self.health.add_step(terms["loss"].detach(), norm.detach())
+        self.health.add_step(terms["loss"], norm.detach())
         if bool(torch.isfinite(norm)):  # the same on all ranks, unlike the loss
             self.optimiser.step()
             self.skipped_in_a_row = 0
@@ -195,11 +201,28 @@ class Trainer:
         else:
             self._skip()
         self.iteration += 1
-        return {**{name: term.detach() for name, term in terms.items()}, "gradient_norm": norm.detach()}
+        return {**terms, "gradient_norm": norm.detach()}
 
-    def _loss(self, hr: Tensor, lr: Tensor, noise: Tensor, *, frozen: bool, l1: bool) -> dict[str, Tensor]:
+    def _gradients(self, hr: Tensor, lr: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Compute the gradients of this rank's crops, in as many parts as the settings say; return their mean terms."""
+        parts = list(
+            zip(*(x.tensor_split(min(self.schedule.accumulate, len(hr))) for x in (hr, lr, noise)), strict=True)
+        )
+        sums: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            share = len(part[0]) / len(hr)
+            # the ranks' gradients are averaged once, after the last part
+            with self.fabric.no_backward_sync(self.objective) if number < len(parts) else nullcontext():
+                terms = self._loss(*part)
+                self.fabric.backward(terms["loss"] * share)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() * share
+        return sums
+
+    def _loss(self, hr: Tensor, lr: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        decodings = self.settings.objective.decodings_at(self.iteration)
         try:
-            terms: dict[str, Tensor] = self.objective(hr, lr, noise, frozen=frozen, l1=l1)
+            terms: dict[str, Tensor] = self.objective(hr, lr, noise, decodings=decodings)
         except Exception as error:
             if not self.settings.hardware.compile:
                 raise
@@ -316,7 +339,7 @@ class Trainer:
                 f"{self.states.files()[-1]}: is not a state of this version ({error}): start again in another --out"
             ) from error
 
-    def _figures(self, meter: _Meter) -> dict[str, float]:
+    def _figures(self, meter: Meter) -> dict[str, float]:
         """The figures to log after this step, with validation if due; usually none."""
         validates = self._is_due(self.schedule.validate_every)
         if not validates and not self._is_due(self.schedule.log_every):
@@ -362,28 +385,6 @@ class Trainer:
                 writer.flush()
 
             yield write
-
-
-class _Meter:
-    """Means of the loss terms over all processes, and the speed, since the last restart."""
-
-    def __init__(self, mean_of_ranks: Callable[[Tensor], Tensor]) -> None:
-        self.mean_of_ranks = mean_of_ranks
-        self.restart()
-
-    def restart(self) -> None:
-        self.started, self.steps = time.monotonic(), 0
-        self.terms: dict[str, list[Tensor]] = {}
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        self.steps += 1
-        for name, term in terms.items():
-            self.terms.setdefault(name, []).append(term)
-
-    def read(self, *, left: int) -> dict[str, float]:
-        means = {name: float(self.mean_of_ranks(torch.stack(values).mean())) for name, values in self.terms.items()}
-        rate = self.steps / (time.monotonic() - self.started)
-        return {**means, "iterations_per_second": rate, "seconds_left": left / rate}
 
 
 def _ramped(decay: float) -> Callable[[Any, Any, Tensor | int], None]:

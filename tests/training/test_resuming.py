@@ -1,0 +1,143 @@
+"""A run that stops, in whatever way, goes on as if it never had."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training import load_checkpoint
+from srflow_training.trainer import DivergedError
+from tests.training.runs import assert_same_weights, scalars, trainer
+
+COMMAND = [sys.executable, "-c", "from srflow_training.cli import train; train()"]
+
+
+def killed_once_saved(command, states, iteration):
+    """Start the command, kill it with SIGKILL as soon as a state of this iteration or later is there."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(int(file.stem[10:]) >= iteration for file in states.glob("iteration-*.pt")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_run_killed_and_resumed_gives_the_weights_of_one_never_killed(tmp_path, photos):
+    changes = {
+        "schedule": {"iterations": 30, "save_every": 2, "freeze_encoder": 0.5, "keep": 2},
+        "objective": {"l1": 1.0, "l1_every": 3},
+        "data": {"late_crop": 32, "batch": 4, "workers": 1},
+    }
+    whole = trainer(tmp_path / "whole", photos, **changes)
+    whole.run()
+    config = tmp_path / "whole" / "config.yaml"
+    out = tmp_path / "killed"
+    command = [*COMMAND, "--config", str(config), "--data", str(photos), "--out", str(out)]
+    killed_once_saved(command, out / "states", 5)
+    resumed = trainer(out, photos, resume=True, **changes)
+    assert 5 <= resumed.iteration < 30
+    resumed.run()
+    assert_same_weights(whole.model, resumed.model)
+    assert_same_weights(load_checkpoint(whole.checkpoint), load_checkpoint(resumed.checkpoint))
+    assert len(list((out / "states").iterdir())) == 2  # the newest, and nothing half written
+
+
+def test_curves_of_a_resumed_run_do_not_run_twice(tmp_path, photos):
+    class KilledError(Exception):
+        pass
+
+    def kill(figures):
+        if figures["iteration"] == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        trainer(tmp_path, photos).run(kill)
+    resumed = trainer(tmp_path, photos, resume=True)
+    assert resumed.iteration == 3  # the last state saved before the kill
+    resumed.run()
+    assert list(scalars(tmp_path)["training/loss"]) == [2, 4, 6]
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_curves(tmp_path, photos):
+    for resume in (False, True):
+        trainer(tmp_path, photos, val=photos, resume=resume, schedule={"save_every": 2}).run()
+    curves = scalars(tmp_path)
+    assert list(curves["training/loss"]) == list(curves["validation/nll"]) == [2, 4, 6]
+
+
+def test_what_a_killed_run_had_half_written_is_removed(tmp_path, photos):
+    trainer(tmp_path, photos).run()
+    for name in ("states/.iteration-00000004.pt.0123abcd.part", ".model.safetensors.0123abcd.part"):
+        (tmp_path / name).write_bytes(b"half")
+    trainer(tmp_path, photos, resume=True)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_run_cannot_be_resumed_to_end_before_where_it_is(tmp_path, photos):
+    trainer(tmp_path, photos).run()
+    with pytest.raises(ArgumentError, match="has done 6 already"):
+        trainer(tmp_path, photos, resume=True, schedule={"iterations": 4})
+
+
+def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos):
+    def press(figures):
+        if figures["iteration"] == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    # A shell starts background jobs with Ctrl-C ignored, and that is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer(tmp_path, photos, schedule={"save_every": 100}).run(press)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    resumed = trainer(tmp_path, photos, resume=True, schedule={"save_every": 100})
+    assert resumed.iteration == 4
+
+
+def test_weights_that_are_not_finite_do_not_replace_the_last_good_state(tmp_path, photos):
+    run = trainer(tmp_path, photos)
+    run.run()
+    good = {file: file.read_bytes() for file in (tmp_path / "states").iterdir()}
+    run.model.encoder.conv_first.bias.data.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="iteration 6, the last healthy state"):
+        run._save()
+    assert {file: file.read_bytes() for file in (tmp_path / "states").iterdir()} == good
+    longer = {"iterations": 8, "learning_rate": 1e-4}
+    assert trainer(tmp_path, photos, resume=True, schedule=longer).iteration == 6
+
+
+def test_there_must_be_a_state_to_resume_from(tmp_path, photos):
+    with pytest.raises(ArgumentError, match="no saved state"):
+        trainer(tmp_path, photos, resume=True)
+
+
+def test_a_damaged_state_says_what_to_delete(tmp_path, photos):
+    trainer(tmp_path, photos).run()
+    newest = tmp_path / "states" / "iteration-00000006.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"00000006\.pt.*delete it"):
+        trainer(tmp_path, photos, resume=True)
+    newest.unlink()
+    assert trainer(tmp_path, photos, resume=True).iteration == 3
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path, photos):
+    trainer(tmp_path, photos).run()
+    with pytest.raises(ArgumentError, match="--resume"):
+        trainer(tmp_path, photos)
+    with pytest.raises(ArgumentError, match=r"another schedule\.clip_norm \(5\.0, not 1\.0\)"):
+        trainer(tmp_path, photos, resume=True, schedule={"clip_norm": 1.0})
+
+
+def test_the_cache_may_change_when_a_run_is_resumed(tmp_path, photos):
+    trainer(tmp_path / "run", photos).run()
+    resumed = trainer(tmp_path / "run", photos, resume=True, data={"cache": str(tmp_path / "kept")})
+    assert resumed.notes == [f"decoded photographs: 0 MB in {tmp_path / 'kept'}"]
+    assert trainer(tmp_path / "run", photos, resume=True, data={"cache": "off"}).notes == []

@@ -1,0 +1,84 @@
+"""Settings of the loss, and which images an iteration decodes for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from srflow_sdk.manifest import MAX_TAU
+from srflow_training._section import Section
+
+_Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Decodings:
+    """The images that an iteration's loss decodes: the one at τ = 0, and a sample at `Objective.perceptual_tau`."""
+
+    mean: bool = False
+    sample: bool = False
+
+
+class Objective(Section):
+    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an RRDB's L1 error.
+
+    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
+    The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the iterations that
+    have it.
+
+    l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity. l1_every: add it only in
+    iterations 0, n, 2n, …
+    perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in 0 … 2, whose
+    latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD; haarpsi and ms_ssim: 1 − HaarPSI and
+    1 − MS-SSIM; vgg16: the VGG16 feature distance (:mod:`srflow_training.figures`). All but vgg16 clip the sample to
+    [0, 1], so values outside get no gradient from them. ms_ssim has as many of its five scales as fit the crop (three
+    at 80 px, five from 161 px). perceptual_vgg16: file of the convolutions, as for `srflow-eval --vgg16`.
+    perceptual_every: add it only in iterations n − 1, 2n − 1, …, so that with l1_every=2 and perceptual_every=2 no
+    iteration decodes twice.
+    lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the sample, or of the
+    decoding at τ = 0 in an iteration without a sample; iterations that decode nothing do not have it. Without l1 and
+    perceptual, a sample is decoded for it, once in perceptual_every iterations.
+    """
+
+    noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
+    l1: _Weight = 0.0
+    l1_every: PositiveInt = 1
+    perceptual: _Weight = 0.0
+    perceptual_loss: Literal["vgg16", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
+    perceptual_vgg16: str = ""
+    perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
+    perceptual_every: PositiveInt = 1
+    lr_consistency: _Weight = 0.0
+
+    @property
+    def decodings(self) -> Decodings:
+        """Every image that some iteration's loss decodes."""
+        return Decodings(mean=self.l1 > 0, sample=self.perceptual > 0 or (self.lr_consistency > 0 and self.l1 == 0))
+
+    def decodings_at(self, iteration: int) -> Decodings:
+        """The images that this iteration's loss decodes, counted from 0."""
+        return Decodings(
+            mean=self.decodings.mean and iteration % self.l1_every == 0,
+            sample=self.decodings.sample and (iteration + 1) % self.perceptual_every == 0,
+        )
+
+    def problem(self, *, kind: str, crop: int) -> str:
+        """What these settings cannot be combined with, and how to fix it; empty if all is well.
+
+        kind: srflow or rrdb. crop: HR side in pixels.
+        """
+        named = [name for name in ("perceptual", "lr_consistency") if getattr(self, name) > 0]
+        if named and kind == "rrdb":
+            return f"objective.{named[0]} is for samples, and an rrdb has none: set it to 0"
+        if self.perceptual and self.perceptual_loss == "vgg16" and not self.perceptual_vgg16:
+            return "objective.perceptual_loss=vgg16 needs the convolutions: set objective.perceptual_vgg16=FILE"
+        if self.perceptual and crop < LEAST_PERCEPTUAL:
+            return f"objective.perceptual needs crops of at least {LEAST_PERCEPTUAL} pixels, not {crop}: set data.crop"
+        return ""
+
+
+LEAST_PERCEPTUAL = 16
+"""Side in pixels of the smallest image that every perceptual distance takes."""
