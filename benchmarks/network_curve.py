@@ -71,6 +71,17 @@ CANDIDATES = {
     "level-feature": Candidate(flow=("network.stacked_blocks=[]",)),
     "four-blocks": Candidate(flow=("network.stacked_blocks=[1,2,3,4]",)),
     "likelihood-alone": Candidate(flow=("objective.l1=0",)),
+    "noise-conditional": Candidate(
+        flow=("network.noise_conditional=true", "objective.noise=0.5", "objective.noise_max=4")
+    ),
+    "haarpsi": Candidate(
+        flow=(
+            "objective.perceptual=2",
+            "objective.perceptual_loss=haarpsi",
+            "objective.perceptual_every=2",
+            "objective.lr_consistency=10",
+        )
+    ),
     "encoder-share-0.2": Candidate(encoder_share=0.2),
     "encoder-share-0.5": Candidate(encoder_share=0.5),
 }
@@ -185,7 +196,7 @@ def train(config: str, overrides: Sequence[str], *, budget: float, photos: Path,
         sys.exit(f"{folder}: holds a run with another budget or other settings: delete it, or name another --out")
     if log.get("done"):
         return log
-    every = max(1, log["iterations"] // 20)
+    every = max(1, log["iterations"] // 40)
     lengths = [f"schedule.iterations={log['iterations']}"]
     lengths += [f"schedule.{name}={every}" for name in ("save_every", "log_every")] + ["schedule.keep=1"]
     resume = any(folder.glob("states/iteration-*.pt"))
@@ -214,7 +225,7 @@ def train(config: str, overrides: Sequence[str], *, budget: float, photos: Path,
 
 
 def common(cache: Path) -> list[str]:
-    """Settings of every run: one thread and decoded photographs; precision is what this processor computes faster in."""
+    """Settings of every run: one thread, decoded photographs, and the precision in which this processor is faster."""
     return ["hardware.threads=1", "data.workers=0", f"data.cache={cache.resolve()}"]
 
 
@@ -272,7 +283,7 @@ COLUMNS = (
     ("haarpsi", "HaarPSI ↑", ".3f"),
     ("vgg16_feature_distance", "VGG16 distance ↓", ".4f"),
     ("lr_psnr", "LR-PSNR", ".1f"),
-    ("diversity", "sample difference, /255", ".1f"),
+    ("sample_difference", "sample difference, /255", ".1f"),
     ("colour_shift", "colour shift, /255", ".2f"),
     ("nonfinite", "not finite", "d"),
 )

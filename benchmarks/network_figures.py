@@ -86,5 +86,5 @@ def measure(checkpoint: Path, encoder: Path, crops: Path, vgg16: Path | None) ->
         "psnr": mean.psnr,
         "y_psnr": mean.y_psnr,
         **{name: getattr(sample, name) for name in ("gmsd", "haarpsi", "vgg16_feature_distance", "lr_psnr")},
-        **{name: getattr(sample, name) for name in ("diversity", "colour_shift", "nonfinite")},
+        **{name: getattr(sample, name) for name in ("sample_difference", "colour_shift", "nonfinite")},
     }

@@ -26,7 +26,7 @@ def exact(out, photos, *, accumulate=1):
 
 def step(run, iteration):
     batch = run.crops[iteration]
-    return run.step(Batch(batch.hr.double(), batch.lr.double(), batch.noise.double(), ()))
+    return run.step(Batch(batch.hr.double(), batch.lr.double(), batch.noise.double(), batch.noise_share.double(), ()))
 
 
 @pytest.mark.parametrize("parts", [2, 4, 6, 100])
@@ -35,7 +35,7 @@ def test_parts_give_the_update_of_the_whole_batch(tmp_path, photos, parts):
     whole = exact(tmp_path / "whole", photos)
     split = exact(tmp_path / "split", photos, accumulate=parts)
     sizes, compute = [], split._loss
-    split._loss = lambda hr, lr, noise: sizes.append(len(hr)) or compute(hr, lr, noise)
+    split._loss = lambda *part: sizes.append(len(part[0])) or compute(*part)
     for iteration in range(2):
         terms, expected = step(split, iteration), step(whole, iteration)
         assert set(terms) == set(expected)

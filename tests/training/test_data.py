@@ -109,7 +109,7 @@ def test_a_crop_beside_the_border_sees_the_mirrored_photograph(tmp_path):
     """Also where it lies between the pixels of the photograph's own LR image."""
     pixels = texture(19, 16)
     save(tmp_path / "a.png", pixels)
-    hr, lr, _, _ = crops_of(tmp_path, batch=40, flips=False, transposes=False)[0]
+    hr, lr, *_ = crops_of(tmp_path, batch=40, flips=False, transposes=False)[0]
     tops = [places(pixels, crop)[0][0] for crop in hr]
     assert set(tops) == {0, 1, 2, 3}
     mirrored = np.pad(pixels, [(32, 32), (32, 32), (0, 0)], mode="symmetric")
@@ -122,7 +122,7 @@ def test_a_crop_beside_the_border_sees_the_mirrored_photograph(tmp_path):
 def test_flips_and_transposes_turn_hr_and_lr_alike(tmp_path):
     pixels = texture(16, 16)
     save(tmp_path / "a.png", pixels)
-    hr, lr, _, _ = crops_of(tmp_path, batch=64)[0]
+    hr, lr, *_ = crops_of(tmp_path, batch=64)[0]
     ways = {}
     for image, small in zip(hr, lr, strict=True):
         assert torch.allclose(round_to_8_bit(reduce_bicubic(image[None], SCALE))[0], small, atol=1.01 / 255)
@@ -133,7 +133,7 @@ def test_flips_and_transposes_turn_hr_and_lr_alike(tmp_path):
 
 
 def test_values_are_8_bit_levels_and_noise_is_standard_normal(folder):
-    hr, lr, noise, _ = crops_of(folder, batch=32)[0]
+    hr, lr, noise, _, _ = crops_of(folder, batch=32)[0]
     assert hr.shape == noise.shape == (32, 3, 16, 16)
     assert lr.shape == (32, 3, 4, 4)
     assert hr.dtype == lr.dtype == noise.dtype == torch.float32

@@ -10,19 +10,13 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training._degradation_settings import PRESETS, Degradation
+from srflow_training._saved_settings import first_difference, saved_settings, without_paths
 from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
 from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, round_to_8_bit
-from srflow_training.settings import (
-    RunSettings,
-    dump_settings,
-    first_difference,
-    load_settings,
-    saved_settings,
-    without_paths,
-)
+from srflow_training.settings import RunSettings, dump_settings, load_settings
 from srflow_training.trainer import Trainer
 
 NOTHING = {"passes": 1, "clean": 0, "blur": 0, "resize": 0, "noise": 0, "compression": 0}
@@ -366,7 +360,7 @@ def test_tensorboard_shows_the_crops_once_a_run(tmp_path, folder):
 
 def test_the_picture_of_crops_has_lr_as_squares_beside_hr():
     hr, lr = torch.rand(10, 3, 16, 16), torch.rand(10, 3, 4, 4)
-    picture = pairs_picture(Batch(hr, lr, hr, ()))
+    picture = pairs_picture(Batch(hr, lr, hr, hr[:, 0, 0, 0], ()))
     assert picture.shape == (3, 8 * 16, 32)
     assert torch.equal(picture[:, 16:32, 16:], hr[1])
     assert torch.equal(picture[:, 16:32, :16], lr[1].repeat_interleave(4, 1).repeat_interleave(4, 2))

@@ -49,7 +49,7 @@ def test_bfloat16_rounds_neither_images_nor_noise(tmp_path, photos):
     run.objective.module.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
     batch = run.crops[0]
     run.step(batch)
-    for given, arrived in zip((batch.hr, batch.lr, batch.noise), seen, strict=True):
+    for given, arrived in zip((batch.hr, batch.lr, batch.noise, batch.noise_share), seen, strict=True):
         assert torch.equal(arrived, given)
 
 

@@ -50,11 +50,11 @@ def poisoned(run, *, start):
     """Make all losses of a run grow from iteration `start`, and not finite ten iterations later."""
     original = run.objective
 
-    def objective(hr, lr, noise, **options):
+    def objective(*batch, **options):
         if run.iteration >= start:
             with torch.no_grad():
                 run.model.encoder.conv_first.weight.mul_(3)  # worthless long before it is not finite
-        terms = original(hr, lr, noise, **options)
+        terms = original(*batch, **options)
         if run.iteration < start:
             return terms
         bad = float("nan") if run.iteration >= start + 10 else 1e4

@@ -168,7 +168,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
     batch = run.crops[0]
     run.step(batch)  # actnorms
     with torch.no_grad():
-        terms = run.objective(batch.hr, batch.lr, batch.noise, decodings=run.settings.objective.decodings)
+        terms = run.objective(*batch[:4], decodings=run.settings.objective.decodings)
         zeros = latents_of(0 * batch.noise, run.model.latent_shapes(8, 8))
         sample = run.model.decode(
             batch.lr, {k: 0.5 * z for k, z in latents_of(batch.noise, run.model.latent_shapes(8, 8)).items()}
@@ -190,7 +190,7 @@ def test_without_a_sample_the_decoding_at_tau_0_is_reduced(tmp_path, photos):
     batch = run.crops[0]
     run.step(batch)
     with torch.no_grad():
-        terms = run.objective(batch.hr, batch.lr, batch.noise, decodings=Decodings(mean=True))
+        terms = run.objective(*batch[:4], decodings=Decodings(mean=True))
         mean = run.model.sample(batch.lr, tau=0.0)
     error = figures.lr_consistency_loss(mean, batch.hr, scale=4, reduction="bilinear")
     torch.testing.assert_close(terms["lr_consistency"], error, rtol=1e-4, atol=1e-5)
@@ -205,7 +205,7 @@ def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(tmp_path, p
     run.step(batch)  # actnorms, and a ZerosConv that is no longer zero
     run.model.zero_grad(set_to_none=True)
     run.model.encoder.requires_grad_(not frozen)
-    terms = run.objective(batch.hr, batch.lr, batch.noise, decodings=run.settings.objective.decodings)
+    terms = run.objective(*batch[:4], decodings=run.settings.objective.decodings)
     run.fabric.backward(terms[name])
     assert (run.model.encoder.conv_first.weight.grad is None) == frozen
     assert float(run.model.levels[0].steps[0].mix.weight.grad.abs().max()) > 0

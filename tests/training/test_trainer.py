@@ -123,8 +123,8 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
     original = run.objective
 
     def broken_at(*iterations):
-        def objective(hr, lr, noise, **options):
-            terms = original(hr, lr, noise, **options)
+        def objective(*batch, **options):
+            terms = original(*batch, **options)
             factor = float("nan") if run.iteration in iterations else 1.0
             return {**terms, "loss": terms["loss"] * factor}
 

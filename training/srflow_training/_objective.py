@@ -19,9 +19,12 @@ from srflow_training.model.transforms import standard_normal_log_density
 from srflow_training.settings import Hardware, RunSettings
 
 
-def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
-    """Add training noise to HR, with `settings.noise` as standard deviation; noise: standard normal, like hr."""
-    return hr + noise * (settings.noise / 255)
+def noisy(hr: Tensor, noise: Tensor, above_least: Tensor, settings: Objective) -> Tensor:
+    """Add training noise to HR, N×3×H×W; noise: standard normal, like hr.
+
+    above_least: [N], what its standard deviation has above `settings.noise`, in 8-bit levels.
+    """
+    return hr + noise * ((settings.noise + above_least) / 255)[:, None, None, None]
 
 
 def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dict[int, Tensor]:
@@ -64,14 +67,19 @@ class FlowObjective(nn.Module):
         self.model, self.settings, self.reduction = model, settings, reduction
         self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, decodings: Decodings) -> dict[str, Tensor]:
+    def forward(
+        self, hr: Tensor, lr: Tensor, noise: Tensor, noise_share: Tensor, *, decodings: Decodings
+    ) -> dict[str, Tensor]:
         """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal, like hr.
 
+        noise_share: [N], in [0, 1), where each crop's noise lies between the least and the most.
         Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; and,
         without their weights, what is due of `l1`, `perceptual` and `lr_consistency`.
         """
         condition = self.model.condition(lr)
-        latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
+        above_least = self.settings.noise_above_least(noise_share)
+        noisy_hr = noisy(hr, noise, above_least, self.settings)
+        latents, nats = self.model.encode_conditioned(noisy_hr, condition, above_least)
         density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
         nll, prior = (figures.bits_per_dimension_loss(values, hr) for values in (nats, density))
         terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
@@ -104,9 +112,12 @@ class EncoderObjective(nn.Module):
         super().__init__()
         self.model, self.settings = model, settings
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, decodings: Decodings) -> dict[str, Tensor]:
+    def forward(
+        self, hr: Tensor, lr: Tensor, noise: Tensor, noise_share: Tensor, *, decodings: Decodings
+    ) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1]; arguments as for :meth:`FlowObjective.forward`."""
-        return {"loss": figures.mean_absolute_error_loss(self.model(lr), noisy(hr, noise, self.settings))}
+        target = noisy(hr, noise, self.settings.noise_above_least(noise_share), self.settings)
+        return {"loss": figures.mean_absolute_error_loss(self.model(lr), target)}
 
 
 def memory_format(hardware: Hardware) -> torch.memory_format:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
+from torch import Tensor
 
 from srflow_sdk.manifest import MAX_TAU
 from srflow_training._section import Section
@@ -26,6 +27,9 @@ class Objective(Section):
     """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an RRDB's L1 error.
 
     noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
+    noise_max: if not 0, each crop's standard deviation is drawn between noise and this, and a network with
+    `noise_conditional` sees how far it is above noise. Decoding then has the least noise, so noise should be small,
+    e.g. 0.5 (8-bit rounding alone is 0.29).
     The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the iterations that
     have it.
 
@@ -44,6 +48,7 @@ class Objective(Section):
     """
 
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
+    noise_max: Annotated[float, Field(ge=0)] = 0.0
     l1: _Weight = 0.0
     l1_every: PositiveInt = 1
     perceptual: _Weight = 0.0
@@ -52,6 +57,10 @@ class Objective(Section):
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
     perceptual_every: PositiveInt = 1
     lr_consistency: _Weight = 0.0
+
+    def noise_above_least(self, share: Tensor) -> Tensor:
+        """Each crop's standard deviation above `noise`, in 8-bit levels; share: [N], uniform in [0, 1)."""
+        return share * max(0.0, self.noise_max - self.noise)
 
     @property
     def decodings(self) -> Decodings:
@@ -65,11 +74,20 @@ class Objective(Section):
             sample=self.decodings.sample and (iteration + 1) % self.perceptual_every == 0,
         )
 
-    def problem(self, *, kind: str, crop: int) -> str:
+    def problem(self, *, kind: str, crop: int, noise_conditional: bool) -> str:
         """What these settings cannot be combined with, and how to fix it; empty if all is well.
 
-        kind: srflow or rrdb. crop: HR side in pixels.
+        kind: srflow or rrdb. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`.
         """
+        if self.noise_max and self.noise_max < self.noise:
+            return (
+                f"objective.noise_max is {self.noise_max:g}, less than objective.noise, {self.noise:g}: exchange them"
+            )
+        if noise_conditional and not self.noise_max:
+            return (
+                "network.noise_conditional needs training images with different noise: "
+                "set objective.noise=0.5 and objective.noise_max=4"
+            )
         named = [name for name in ("perceptual", "lr_consistency") if getattr(self, name) > 0]
         if named and kind == "rrdb":
             return f"objective.{named[0]} is for samples, and an rrdb has none: set it to 0"

@@ -163,9 +163,11 @@ class _TimedStep:
             side = max(multiple, crop // multiple * multiple)
             hr = torch.rand(batch, 3, side, side)
             lr, noise = torch.rand(batch, 3, side // scale, side // scale), torch.randn_like(hr)
+            noise_share = torch.rand(batch)
         self.device, self.objective = device, objective_of(model, settings)
         layout = memory_format(settings.hardware)
         self.images = [image.to(device, memory_format=layout) for image in (hr, lr, noise)]
+        self.images.append(noise_share.to(device))
         self.decodings = settings.objective.decodings  # all, as in the run's most expensive iterations
         if device.type == "cpu":
             whole, self.images = self.images, [image[:1] for image in self.images]

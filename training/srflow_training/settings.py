@@ -238,7 +238,9 @@ class RunSettings(Section):
                     "choose another data.batch (or data.late_crop)"
                 )
         smallest = min(self.data.crop, self.data.late_crop or self.data.crop)
-        if problem := self.objective.problem(kind=self.kind, crop=smallest):
+        if problem := self.objective.problem(
+            kind=self.kind, crop=smallest, noise_conditional=self.config().noise_conditional
+        ):
             raise ArgumentError(problem)
 
 

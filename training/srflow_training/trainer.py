@@ -179,15 +179,18 @@ class Trainer:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Do one update, or skip it if not finite. Returns the terms of the loss and the gradient's norm."""
         hr, lr, noise = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise))
+        noise_share = batch.noise_share.to(self.fabric.device, non_blocking=True)
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
-            self.model.initialize_actnorms(noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks)
+            objective = self.settings.objective
+            noisy_hr = noisy(hr, noise, objective.noise_above_least(noise_share), objective)
+            self.model.initialize_actnorms(noisy_hr, lr, self._mean_of_ranks)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
         if isinstance(self.model, SRFlow):
             frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
             self.model.encoder.requires_grad_(not frozen)
         self.optimiser.zero_grad(set_to_none=True)
-        terms = self._gradients(hr, lr, noise)
+        terms = self._gradients(hr, lr, noise, noise_share)
         norm = self.fabric.clip_gradients(
             self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
         )
@@ -203,14 +206,13 @@ class Trainer:
         self.iteration += 1
         return {**terms, "gradient_norm": norm.detach()}
 
-    def _gradients(self, hr: Tensor, lr: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def _gradients(self, *batch: Tensor) -> dict[str, Tensor]:
         """Compute the gradients of this rank's crops, in as many parts as the settings say; return their mean terms."""
-        parts = list(
-            zip(*(x.tensor_split(min(self.schedule.accumulate, len(hr))) for x in (hr, lr, noise)), strict=True)
-        )
+        size = len(batch[0])
+        parts = list(zip(*(x.tensor_split(min(self.schedule.accumulate, size)) for x in batch), strict=True))
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
-            share = len(part[0]) / len(hr)
+            share = len(part[0]) / size
             # the ranks' gradients are averaged once, after the last part
             with self.fabric.no_backward_sync(self.objective) if number < len(parts) else nullcontext():
                 terms = self._loss(*part)
@@ -219,10 +221,10 @@ class Trainer:
                 sums[name] = sums.get(name, 0) + term.detach() * share
         return sums
 
-    def _loss(self, hr: Tensor, lr: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def _loss(self, *part: Tensor) -> dict[str, Tensor]:
         decodings = self.settings.objective.decodings_at(self.iteration)
         try:
-            terms: dict[str, Tensor] = self.objective(hr, lr, noise, decodings=decodings)
+            terms: dict[str, Tensor] = self.objective(*part, decodings=decodings)
         except Exception as error:
             if not self.settings.hardware.compile:
                 raise

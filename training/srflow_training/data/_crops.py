@@ -27,13 +27,15 @@ class Batch(NamedTuple):
     """One process's share of an iteration's crops, all float32.
 
     hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. noise: standard normal,
-    shaped like hr. problems: one line for each problem that this process has found so far: a photograph that cannot
+    shaped like hr. noise_share: [N], uniform in [0, 1), for a strength of the noise that differs from crop to crop.
+    problems: one line for each problem that this process has found so far: a photograph that cannot
     be decoded and is skipped, or a cache that cannot be written.
     """
 
     hr: Tensor
     lr: Tensor
     noise: Tensor
+    noise_share: Tensor
     problems: tuple[str, ...]
 
 
@@ -79,13 +81,13 @@ class Crops(Dataset[Batch]):
             self._element(np.random.default_rng([self.seed, iteration, index]), crop)
             for index in range(self.rank, batch, self.ranks)
         ]
-        hr, lr, noise = (torch.stack(images) for images in zip(*elements, strict=True))
+        hr, lr, noise, noise_share = (torch.stack(parts) for parts in zip(*elements, strict=True))
         problems = [f"skipped: {line}" for line in self._broken.values()]
         if self._decoder.failure:
             problems.append(self._decoder.failure)
-        return Batch(hr, lr, noise, tuple(problems))
+        return Batch(hr, lr, noise, noise_share, tuple(problems))
 
-    def _element(self, rng: np.random.Generator, crop: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _element(self, rng: np.random.Generator, crop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pixels, lr_pixels = self._draw(rng)
         top, left = self._place(rng, pixels, crop)
         shift = self.settings.hr_shift
@@ -100,7 +102,8 @@ class Crops(Dataset[Batch]):
             hr, lr = hr.flip(axes), lr.flip(axes)
         if self.settings.transposes and rng.random() < 0.5:
             hr, lr = hr.transpose(1, 2), lr.transpose(1, 2)
-        return hr, lr, torch.from_numpy(rng.standard_normal(hr.shape, dtype=np.float32))
+        noise = torch.from_numpy(rng.standard_normal(hr.shape, dtype=np.float32))
+        return hr, lr, noise, torch.tensor(rng.random(), dtype=torch.float32)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None]:
         """Draw a photograph that can be decoded: its pixels, and its LR file's pixels if it has one."""

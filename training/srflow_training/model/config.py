@@ -64,6 +64,8 @@ class SRFlowConfig:
     split_clamp: bound b of the split's logs, b·tanh(logs/b); None: no bound.
     split_levels: levels after which half the channels leave as a latent (the last level always ends in one).
     image_base: image that the output of the encoder's own image head is added to.
+    noise_conditional: f also sees how noisy the training images are, so that decoding can leave the noise out (NCSR,
+    arXiv:2106.04428). Decoding costs nothing more, and exported graphs are the same.
     """
 
     scale: int = 4
@@ -86,6 +88,7 @@ class SRFlowConfig:
     split_clamp: float | None = 2.0
     split_levels: Integers = (1, 2)
     image_base: ImageBase = "none"
+    noise_conditional: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -40,13 +40,13 @@ class Level(nn.Module):
         """Transition and conditional steps in encoding order."""
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
 
-    def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
+    def encode(self, h: Tensor, parts: Parts, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
         """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`; return h, N×C×H×W without the latent's
         channels, this level's latent (None without a split) and the log-determinant, [N] or a scalar.
         """
         h, log_likelihood = Squeeze().encode(h)
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
-            h, log_det = step.encode(h, mix, on_u)
+            h, log_det = step.encode(h, mix, on_u, noise)
             log_likelihood = log_likelihood + log_det
         if self.split is None:
             return h, None, log_likelihood
@@ -135,24 +135,28 @@ class SRFlow(nn.Module):
         own += [_resize(block, exponent, self.config.feature_resize) for block in features.blocks]
         return LevelFeatures(own=torch.cat(own, dim=1))
 
-    def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    def encode(self, hr: Tensor, lr: Tensor, noise: Tensor | None = None) -> tuple[dict[int, Tensor], Tensor]:
         """Encode to latents by level and the log-likelihood log p(hr | lr) in nats, [N].
 
-        No dequantisation noise is added. Raises: ArgumentError if the shapes do not fit.
+        No dequantisation noise is added. noise: [N], for noise-conditional networks, the standard deviation of the
+        noise in hr above the least that it was trained with, in 8-bit levels; None: 0, as in decoding.
+        Raises: ArgumentError if the shapes do not fit.
         """
         scale = self.config.scale
         if hr.ndim != 4 or hr.shape[2:] != (scale * lr.shape[-2], scale * lr.shape[-1]) or len(hr) != len(lr):
             raise ArgumentError(
                 f"hr has shape {list(hr.shape)} and lr {list(lr.shape)}; hr must be {scale} times as high and wide"
             )
-        return self.encode_conditioned(hr, self.condition(lr))
+        return self.encode_conditioned(hr, self.condition(lr), noise)
 
-    def encode_conditioned(self, hr: Tensor, condition: Sequence[Parts]) -> tuple[dict[int, Tensor], Tensor]:
+    def encode_conditioned(
+        self, hr: Tensor, condition: Sequence[Parts], noise: Tensor | None = None
+    ) -> tuple[dict[int, Tensor], Tensor]:
         """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run twice)."""
         latents: dict[int, Tensor] = {}
         h, log_likelihood = hr, hr.new_zeros(len(hr))
         for number, (level, parts) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
-            h, latent, log_det = level.encode(h, parts)
+            h, latent, log_det = level.encode(h, parts, noise)
             log_likelihood = log_likelihood + log_det
             if latent is not None:
                 latents[number] = latent
@@ -161,9 +165,9 @@ class SRFlow(nn.Module):
             log_likelihood = log_likelihood + standard_normal_log_density(latent)
         return latents, log_likelihood
 
-    def forward(self, hr: Tensor, lr: Tensor) -> Tensor:
+    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-likelihood in nats, [N]: what training maximises."""
-        return self.encode(hr, lr)[1]
+        return self.encode(hr, lr, noise)[1]
 
     def decode(self, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
         """Decode latents, already scaled by τ, to an image N×3×H×W, not clipped.
