@@ -2,16 +2,21 @@
 
     python benchmarks/training.py                                  # every preset as it is, then x4-small's choices
     python benchmarks/training.py --preset x4-general --batch 12   # one preset, at the publication's batch
+    python benchmarks/training.py --published                      # the full-size x4 network against the authors' step
 
 A choice and the unchanged trainer are timed in one process, alternating step by step, and the ratio is the median of
 the pairs. Peak memory is measured in a separate process (on a GPU: its allocations). Without `--batch`, crops per
 iteration are the preset's on a GPU, and at most 2 on a CPU, where the large presets take minutes per step.
+
+`--published` alternates the authors' step (`published_step.py`) with ours on the same batch. Times are the processor's,
+which other programs disturb least, with --threads threads (on a GPU: wall time).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -20,41 +25,36 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
+from published_step import PublishedStep
 from torch import Tensor
 from torch.nn import functional as F
 
+from srflow_training._precision import processor_name
 from srflow_training._vgg16 import DEPTHS, WIDTHS
-from srflow_training.model.srflow import Level, MixChannels
+from srflow_training.model import SRFlow
+from srflow_training.model.features import LevelFeatures
 from srflow_training.settings import load_settings, preset_names
 from srflow_training.trainer import Trainer
 
 
-def separate_parts(level: Level, u: Tensor) -> list[list[Tensor]]:
-    """Compute the parts on u with one convolution for each net."""
-    return [
-        [F.conv2d(u, net.conv1.weight[:, net.state_channels :], net.conv1.bias, padding=1) for net in step.nets()]
-        for step in level.all_steps()
-    ]
-
-
-def separate_determinants(level: Level, direction: str) -> list[MixChannels]:
-    """Compute determinants and inverses of the 1×1 convolutions one by one."""
-    return [MixChannels(step.mix.weight) for step in level.all_steps()]
+def convolve_enlarged(features: LevelFeatures, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve u itself, with all that nearest interpolation repeats."""
+    return F.conv2d(features.u(), weight, bias, padding=1)
 
 
 PERCEPTUAL = ["objective.perceptual=1", "objective.perceptual_every=2"]
 
-# what differs from the unchanged trainer: settings, or a method of Level
+# what differs from the unchanged trainer: settings, or a method
 CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]]] = {
     "as it is": ([], nullcontext),  # in fp32
-    "parts on u: a convolution for each net": ([], lambda: mock.patch.object(Level, "on_u", separate_parts)),
-    "1×1 determinants one by one": ([], lambda: mock.patch.object(Level, "mixes", separate_determinants)),
+    "enlarged features convolved": ([], lambda: mock.patch.object(LevelFeatures, "conv3x3", convolve_enlarged)),
     "encoder never frozen": (["schedule.freeze_encoder=0"], nullcontext),
     "channels_last off": (["hardware.channels_last=false"], nullcontext),
     "no L1 at tau 0": (["objective.l1=0"], nullcontext),
@@ -84,8 +84,8 @@ def random_vgg16(file: Path) -> Path:
     return file
 
 
-def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
-    """A run on pictures of noise, with initialised actnorms; its LR encoder counts as pretrained and starts frozen."""
+def trainer(preset: str, choice: str, batch: int, folder: Path, *more: str) -> Trainer:
+    """A run on pictures of noise; its LR encoder counts as pretrained and starts frozen. more: settings."""
     photos = folder / "photos"
     photos.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
@@ -96,7 +96,7 @@ def trainer(preset: str, choice: str, batch: int, folder: Path) -> Trainer:
     batch = batch or (preset_batch if torch.cuda.is_available() else min(2, preset_batch))
     if "vgg16" in choice:  # random ones take the same time as trained ones
         overrides.append(f"objective.perceptual_vgg16={random_vgg16(folder / 'vgg16.pth')}")
-    settings = load_settings(preset, [*overrides, f"data.batch={batch}"])
+    settings = load_settings(preset, [*overrides, f"data.batch={batch}", *more])
     return Trainer(settings, data=photos, out=Path(tempfile.mkdtemp(dir=folder)), val=None, resume=False)
 
 
@@ -132,6 +132,64 @@ def measure(preset: str, choice: str, batch: int, pairs: int, *, alone: bool) ->
         }
 
 
+OURS = {"ours, fp32": "fp32", "ours, bf16": "bf16"}
+THEIRS = "the authors'"
+
+
+def published_steps(which: list[str], batch: int, folder: Path, *, frozen: bool) -> dict[str, Callable[[], object]]:
+    """Steps on one batch of the ×4 network as published, by name, each with a network of its own."""
+    steps: dict[str, Callable[[], object]] = {}
+    for name in which:
+        choice = "bf16" if OURS.get(name) == "bf16" else "as it is"
+        run = trainer("published-x4", choice, batch, folder, f"schedule.freeze_encoder={int(frozen)}")
+        crops = run.crops[0]
+        if name == THEIRS:
+            assert isinstance(run.model, SRFlow)
+            run.model.initialize_actnorms(crops.hr, crops.lr)
+            theirs = PublishedStep(run.model, learning_rate=2.5e-4)
+            hr = (crops.hr + crops.noise * (4 / 3**0.5 / 255)).to(run.fabric.device)
+            steps[name] = lambda: theirs.step(hr, crops.lr.to(hr.device), frozen=frozen)  # noqa: B023  # called below
+        else:
+            steps[name] = partial(run.step, crops)
+    return steps
+
+
+def measure_published(which: list[str], batch: int, pairs: int, *, frozen: bool) -> dict[str, float]:
+    """Seconds of each step, by name, and of "PART ratio", the median of theirs / ours; one alone: its peak MB."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+
+    def timed(step: Callable[[], object]) -> float:
+        started = clock()
+        step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return clock() - started
+
+    with tempfile.TemporaryDirectory() as folder:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        steps = published_steps(which, batch, Path(folder), frozen=frozen)
+        rounds = [{name: timed(step) for name, step in steps.items()} for _ in range(1 + pairs)][1:]
+    if len(which) == 1:
+        if torch.cuda.is_available():
+            return {which[0]: torch.cuda.max_memory_allocated() / 2**20}
+        return {which[0]: (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10}
+    figures = {name: statistics.median(times[name] for times in rounds) for name in which}
+    ratios = {f"{name} ratio": statistics.median(times[THEIRS] / times[name] for times in rounds) for name in which}
+    return {**figures, **ratios}
+
+
+def compare_with_published(batch: int, pairs: int, threads: int) -> None:
+    """Print the table."""
+    names, shared = [THEIRS, *OURS], ["--batch", str(batch or 2), "--pairs", str(pairs), "--threads", str(threads)]
+    print("| encoder | step | seconds | times as fast as theirs | peak memory, MB |\n|---|---|---|---|---|")
+    for encoder in ("trained", "frozen"):
+        times = in_a_process("--published", encoder, "--steps", *names, *shared)
+        for name in names if times else []:
+            memory = in_a_process("--published", encoder, "--steps", name, *shared[:2], "--pairs", "1", *shared[4:])
+            row = f"| {encoder} | {name} | {times[name]:.2f} | {times[f'{name} ratio']:.2f} |"
+            print(f"{row} {memory.get(name, math.nan):.0f} |", flush=True)
+
+
 def in_a_process(*arguments: str) -> dict[str, float]:
     """Figures of a child process, or {} if it failed (out of memory, no compiler)."""
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
@@ -150,7 +208,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--choice", choices=list(CHOICES), help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--published", nargs="?", const="table", choices=["table", "trained", "frozen"])
+    parser.add_argument("--threads", type=int, default=1, help="of --published [default: 1]")
+    parser.add_argument("--steps", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.published:
+        torch.set_num_threads(options.threads)
+        if not options.steps:
+            print(f"{processor_name(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}, published-x4\n")
+            compare_with_published(options.batch, options.pairs, options.threads)
+            return
+        frozen = options.published == "frozen"
+        print(json.dumps(measure_published(options.steps, options.batch, options.pairs, frozen=frozen)))
+        return
     if options.choice:
         figures = measure(options.preset, options.choice, options.batch, options.pairs, alone=options.alone)
         print(json.dumps(figures))

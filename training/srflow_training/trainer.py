@@ -112,7 +112,7 @@ class Trainer:
         self.model.train()
         self.average = AveragedModel(self.model, multi_avg_fn=_ramped(self.schedule.ema)) if self.schedule.ema else None
         self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=self.schedule.learning_rate, betas=self.schedule.betas
+            self.model.parameters(), lr=self.schedule.learning_rate, betas=self.schedule.betas, fused=True
         )
         self.iteration = 0
         self.skipped = self.skipped_in_a_row = 0
