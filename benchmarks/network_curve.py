@@ -214,7 +214,7 @@ def train(config: str, overrides: Sequence[str], *, budget: float, photos: Path,
 
 
 def common(cache: Path) -> list[str]:
-    """Settings of every run: one thread and decoded photographs; precision is what this processor computes faster in."""
+    """Settings of every run: one thread, decoded photographs; the precision is the one this processor is faster in."""
     return ["hardware.threads=1", "data.workers=0", f"data.cache={cache.resolve()}"]
 
 
