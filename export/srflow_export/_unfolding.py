@@ -152,7 +152,7 @@ def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]
     config, encoder = model.config, model.encoder
     used: list[nn.Module] = [encoder.conv_first]
     if config.level_feature:
-        doublings = max(0, *(shape.lr_exponent for shape in config.level_shapes))
+        doublings = max(0, *(shape.trunk_exponent for shape in config.level_shapes))
         used += [*encoder.blocks, encoder.conv_trunk, *encoder.upconvs[:doublings]]
     else:
         used += encoder.blocks[: 1 + max(config.stacked_blocks)]

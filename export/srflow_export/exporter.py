@@ -188,8 +188,9 @@ def _version(distribution: str) -> str:
 def _described(model: SRFlow) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    trunk = "" if config.unshuffle == 1 else f" at LR/{config.unshuffle}"
     return (
-        f"×{config.scale} {config.variant}: {config.blocks} RRDB blocks of {config.nf} channels (stacked "
+        f"×{config.scale} {config.variant}: {config.blocks} RRDB blocks of {config.nf} channels{trunk} (stacked "
         f"{', '.join(map(str, config.stacked_blocks))}), L = {config.levels}, K = {config.steps}, "
         f"{parameters / 1e6:.2f} M parameters"
     )

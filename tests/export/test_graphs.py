@@ -18,6 +18,8 @@ CASES = [
     ("bounded", {"transition_steps": 0, "steps": 1}),
     ("bounded", {"levels": 2, "split_levels": ()}),
     ("bounded", {"clamp": (0.2, 0.4, 0.6)}),
+    ("bounded", {"unshuffle": 2}),
+    ("paper", {"scale": 8, "unshuffle": 4}),
 ]
 
 
@@ -38,9 +40,10 @@ def test_encoder_and_sampler_decode_as_the_network_does(variant, overrides):
     assert float((sr - expected).abs().max()) < 1e-4 * max(spread, 1)
 
 
+@pytest.mark.parametrize("unshuffle", [1, 4])
 @torch.no_grad()
-def test_conditioning_bytes_are_counted_per_lr_pixel():
-    model = random_srflow(tiny_config("published", scale=8))
-    lr = torch.rand(1, 3, 4, 6)
+def test_conditioning_bytes_are_counted_per_lr_pixel(unshuffle):
+    model = random_srflow(tiny_config("published", scale=8, unshuffle=unshuffle))
+    lr = torch.rand(1, 3, 4, 8)
     total = sum(4 * tensor.numel() for tensor in EncoderGraph(model)(lr))
-    assert conditioning_bytes_per_pixel(model.config) == total / (4 * 6)
+    assert conditioning_bytes_per_pixel(model.config) == total / (4 * 8)

@@ -157,6 +157,34 @@ def test_own_files_keep_config_notes_and_initialisation(tmp_path):
     assert torch.equal(encoder.conv_last.weight, model.encoder.conv_last.weight)
 
 
+@pytest.mark.parametrize("unshuffle", [1, 2, 4])
+def test_own_files_keep_an_unshuffled_encoder(tmp_path, unshuffle):
+    flow = random_srflow(tiny_config(unshuffle=unshuffle))
+    for model in (flow, flow.encoder):
+        save_checkpoint(tmp_path / "m.safetensors", model)
+        with safetensors.safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+            assert ("unshuffle" in json.loads(file.metadata()["network"])) == (unshuffle > 1)
+        encoder = load_encoder(tmp_path / "m.safetensors")
+        assert encoder.unshuffle == unshuffle
+        lr = torch.rand(1, 3, 8, 4)
+        with torch.no_grad():
+            assert torch.equal(encoder(lr), flow.encoder(lr))
+
+
+@pytest.mark.parametrize("unshuffle", [3, 2, "2"])
+def test_own_files_whose_weights_are_not_of_their_unshuffled_encoder_are_refused(tmp_path, unshuffle):
+    model = random_srflow(tiny_config())
+    for kind, network, state in (
+        ("srflow", model.config.to_dict(), model.state_dict()),
+        ("rrdb", model.encoder.settings(), model.encoder.state_dict()),
+    ):
+        described = json.dumps({"kind": kind, **network, "unshuffle": unshuffle})
+        path = tmp_path / f"{kind}.safetensors"
+        safetensors.torch.save_file(state, path, {"format": "srflow-sdk", "network": described})
+        with pytest.raises(CheckpointError, match=r"unshuffle is|missing"):
+            load_checkpoint(path)
+
+
 class Hostile:
     """Runs a command when it is unpickled."""
 

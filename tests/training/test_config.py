@@ -63,6 +63,8 @@ def test_variants_mix():
         ({"split_levels": (3,)}, "L − 1"),
         ({"kernel": 3}, "unknown field 'kernel'"),
         ({"net_middle_kernel": 5}, "1 or 3"),
+        ({"unshuffle": 3}, "unshuffle is 3; it must be 1, 2 or 4"),
+        ({"unshuffle": "2"}, "unshuffle is '2'; a valid integer"),
         ({"scale_map": "softplus"}, "exp, sigmoid, tanh"),
         ({"clamp": 0.0}, "positive"),
         ({"clamp": [0.5, 0.6]}, "clamp has 2 values"),
@@ -82,6 +84,24 @@ def test_bad_values_are_named(overrides, message):
     if "kernel" not in overrides:
         with pytest.raises(ArgumentError, match=message):
             SRFlowConfig.from_dict(overrides)
+
+
+@pytest.mark.parametrize(("scale", "levels", "unshuffle"), [(4, 3, 2), (4, 3, 4), (4, 4, 2), (8, 3, 2), (16, 5, 4)])
+def test_an_unshuffled_encoder_moves_its_trunk_and_not_the_levels(scale, levels, unshuffle):
+    shapes = {"scale": scale, "levels": levels, "split_levels": ()}
+    plain, config = (SRFlowConfig.of_variant("bounded", **shapes, unshuffle=factor) for factor in (1, unshuffle))
+    assert config.size_multiple % unshuffle == config.size_multiple % plain.size_multiple == 0
+    assert config.size_multiple == max(unshuffle, plain.size_multiple)
+    for shape, before in zip(config.level_shapes, plain.level_shapes, strict=True):
+        assert shape.lr_exponent == before.lr_exponent == before.trunk_exponent
+        assert 2.0**shape.trunk_exponent == unshuffle * 2.0**shape.lr_exponent
+
+
+def test_networks_without_an_unshuffled_encoder_are_described_as_before():
+    assert "unshuffle" not in SRFlowConfig.of_variant("bounded").to_dict()
+    config = SRFlowConfig.of_variant("bounded", unshuffle=2)
+    assert config.to_dict()["unshuffle"] == 2
+    assert SRFlowConfig.from_dict(config.to_dict()) == config
 
 
 def test_lists_of_json_become_tuples():

@@ -108,8 +108,9 @@ def test_temperatures_that_the_model_cannot_take_are_refused_before_anything_is_
     )
 
 
-def test_an_rrdb_has_one_image_and_no_temperature(photos, tmp_path):
-    save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
+@pytest.mark.parametrize("unshuffle", [1, 4])
+def test_an_rrdb_has_one_image_and_no_temperature(photos, tmp_path, unshuffle):
+    save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config(unshuffle=unshuffle)).encoder)
     rows = evaluation.report(str(tmp_path / "rrdb.safetensors"), photos)
     assert [row.method for row in rows] == ["bicubic", "encoder (L1)"]
 

@@ -94,7 +94,8 @@ def test_the_settings_of_every_candidate_are_valid(curve):
     for candidate in curve.CANDIDATES.values():
         encoder = curve.load_settings("rrdb-x4-small", candidate.network)
         flow = curve.load_settings("x4-small", [*candidate.network, *candidate.flow])
-        assert (encoder.config().nf, encoder.config().blocks) == (flow.config().nf, flow.config().blocks)
+        for field in ("nf", "growth", "blocks", "unshuffle"):
+            assert getattr(encoder.config(), field) == getattr(flow.config(), field)
 
 
 def test_the_table_has_what_was_measured_and_what_failed(curve, tmp_path):

@@ -81,12 +81,13 @@ def test_bf16_must_be_clearly_faster(times, precision):
     assert times.precision == precision
 
 
+@pytest.mark.parametrize("unshuffle", [1, 4])
 @pytest.mark.parametrize("preset", ["rrdb-x4-small", "x4-small"])
-def test_timing_leaves_random_numbers_and_threads_alone(preset):
+def test_timing_leaves_random_numbers_and_threads_alone(preset, unshuffle):
     flow = ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"] if preset == "x4-small" else []
     torch.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    times = time_steps(tiny(*flow, preset=preset), CPU)
+    times = time_steps(tiny(*flow, f"network.unshuffle={unshuffle}", preset=preset), CPU)
     assert times.fp32 > 0
     assert times.bf16 > 0
     assert torch.equal(torch.get_rng_state(), state)

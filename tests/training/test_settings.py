@@ -178,6 +178,7 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
         ("network.split_clamp=tight", "split_clamp is 'tight'"),
         ("network.clamp=.inf", "clamp and split_clamp must be positive and finite"),
         ("network.scale=5", "×4, ×8 or ×16"),
+        ("network.unshuffle=3", "network: unshuffle is 3; it must be 1, 2 or 4"),
         ("network.step=3", "unknown field 'step'"),
         ("schedule.learning_rate=-1", "schedule.learning_rate is -1"),
         ("schedule.learning_rate=.nan", "schedule.learning_rate is nan"),
@@ -194,6 +195,26 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
 def test_wrong_settings_name_the_field(override, message):
     with pytest.raises(ArgumentError, match=message):
         load_settings("x4-small", [override])
+
+
+@pytest.mark.parametrize(
+    ("preset", "unshuffle", "multiple"),
+    [
+        ("rrdb-x4-small", 1, 4),
+        ("rrdb-x4-small", 2, 8),
+        ("rrdb-x4-small", 4, 16),
+        ("x4-small", 1, 8),
+        ("x4-small", 4, 16),
+    ],
+)
+def test_crops_are_whole_cells_of_an_unshuffled_encoder(preset, unshuffle, multiple):
+    overrides = [f"network.unshuffle={unshuffle}", "data.crop=96"]
+    settings = load_settings(preset, overrides)
+    assert settings.crop_multiple == multiple
+    model = settings.build()
+    assert (model if settings.kind == "rrdb" else model.encoder).unshuffle == unshuffle
+    with pytest.raises(ArgumentError, match=f"data.crop is {96 + multiple // 2}.*multiples of {multiple}"):
+        load_settings(preset, [*overrides, f"data.crop={96 + multiple // 2}"])
 
 
 def test_an_encoder_has_no_field_of_a_flow():

@@ -22,6 +22,7 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> Non
 def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
     """The fields that must match to copy weights: all that change a tensor's size or meaning."""
     shape = model.settings() if isinstance(model, RRDB) else model.config.to_dict()
+    shape = {"unshuffle": 1, **shape}
     return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
 
 

@@ -218,7 +218,7 @@ class RunSettings(Section):
     def crop_multiple(self) -> int:
         """HR crops must be multiples of this."""
         config = self.config()
-        return config.scale * (config.size_multiple if self.kind == "srflow" else 1)
+        return config.scale * (config.size_multiple if self.kind == "srflow" else config.unshuffle)
 
     @property
     def ranks(self) -> int:
@@ -244,7 +244,7 @@ class RunSettings(Section):
             raise ArgumentError(problem)
 
 
-_RRDB_FIELDS = ("scale", "nf", "growth", "blocks", "trunk_skip", "image_base")
+_RRDB_FIELDS = ("scale", "nf", "growth", "blocks", "unshuffle", "trunk_skip", "image_base")
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -25,6 +25,7 @@ Numbers = Annotated[tuple[float, ...], Strict(False)]
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 SCALES = (4, 8, 16)
+UNSHUFFLES = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class LevelShape:
     channels: channels of the flow state inside the level's steps.
     latent_channels: channels that leave as this level's latent; 0 if none do.
     lr_exponent: the level has LR·2^lr_exponent pixels a side.
+    trunk_exponent: it has 2^trunk_exponent times the sides of the LR encoder's trunk.
     """
 
     level: int
     channels: int
     latent_channels: int
     lr_exponent: int
+    trunk_exponent: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +54,12 @@ class SRFlowConfig:
     levels: L, number of flow levels. steps: K, conditional steps per level. transition_steps: unconditional ones.
     hidden: channels inside the conditional nets f.
     nf, growth, blocks: LR encoder (RRDB): channels, channels added by a dense layer, number of blocks.
+    unshuffle: the encoder's trunk sees cells of this many LR pixels a side as one pixel, 1 (published), 2 or 4.
     trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published), or the first
     convolution's (ESRGAN).
     stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
     level_feature: the condition u starts with the encoder's feature at the level's own resolution.
-    feature_resize: how block outputs (LR resolution) reach a level's resolution.
+    feature_resize: how block outputs (the trunk's resolution) reach a level's resolution.
     net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
     net_middle_kernel: kernel of f's second convolution, 1 or 3.
     scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4, exp(c·tanh(s/c)).
@@ -76,6 +80,7 @@ class SRFlowConfig:
     nf: Count = 64
     growth: Count = 32
     blocks: Count = 23
+    unshuffle: int = 1
     trunk_skip: TrunkSkip = "last_block"
     stacked_blocks: Integers = (1, 8, 15, 22)
     level_feature: bool = True
@@ -95,6 +100,8 @@ class SRFlowConfig:
             object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
         if self.scale not in SCALES:
             raise ArgumentError(f"scale is {self.scale}; supported networks are ×4, ×8 or ×16")
+        if self.unshuffle not in UNSHUFFLES:
+            raise ArgumentError(f"unshuffle is {self.unshuffle}; it must be 1, 2 or 4")
         if len(set(self.stacked_blocks)) < len(self.stacked_blocks):
             raise ArgumentError(f"stacked_blocks is {list(self.stacked_blocks)}; it names a block twice")
         if any(not 0 <= block < self.blocks for block in self.stacked_blocks):
@@ -153,8 +160,8 @@ class SRFlowConfig:
 
     @property
     def size_multiple(self) -> int:
-        """LR height and width must be multiples of this: max(1, 2^L / scale)."""
-        return max(1, (1 << self.levels) // self.scale)
+        """LR height and width must be multiples of this: of unshuffle and of 2^L / scale, both powers of two."""
+        return max(self.unshuffle, (1 << self.levels) // self.scale)
 
     def clamp_at(self, level: int) -> float:
         """Clamp c of a level, 1 … L."""
@@ -166,19 +173,26 @@ class SRFlowConfig:
     def level_shapes(self) -> tuple[LevelShape, ...]:
         """Shapes of levels 1 … L."""
         shapes, channels, exponent = [], 3, self.scale.bit_length() - 1
+        trunk = exponent + self.unshuffle.bit_length() - 1
         for level in range(1, self.levels + 1):
             channels *= 4
             if level == self.levels:
                 leaving = channels
             else:
                 leaving = channels - channels // 2 if level in self.split_levels else 0
-            shapes.append(LevelShape(level, channels, leaving, exponent - level))
+            shapes.append(LevelShape(level, channels, leaving, exponent - level, trunk - level))
             channels -= leaving
         return tuple(shapes)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields; :meth:`from_dict` reads them back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """JSON-ready fields; :meth:`from_dict` reads them back.
+
+        An unshuffle of 1 is left out, so that versions without this field read the files of such networks.
+        """
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        if self.unshuffle == 1:
+            del values["unshuffle"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:

@@ -94,6 +94,7 @@ class SRFlow(nn.Module):
             nf=config.nf,
             growth=config.growth,
             blocks=config.blocks,
+            unshuffle=config.unshuffle,
             trunk_skip=config.trunk_skip,
             image_base=config.image_base,
         )
@@ -117,7 +118,7 @@ class SRFlow(nn.Module):
             raise ArgumentError(
                 f"lr has shape {list(lr.shape)}; it must be N×3×h×w with h and w multiples of {multiple}: pad it"
             )
-        exponents = [shape.lr_exponent for shape in self.config.level_shapes]
+        exponents = [shape.trunk_exponent for shape in self.config.level_shapes]
         features = self.encoder.features(
             lr,
             block_indices=self.config.stacked_blocks,
