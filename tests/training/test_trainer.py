@@ -9,7 +9,7 @@ from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.cli import train
 from srflow_training.trainer import DivergedError
-from tests.training.runs import TINY, assert_same_weights, scalars, trainer
+from tests.training.runs import FLOW, TINY, assert_same_weights, scalars, trainer
 
 
 def test_a_run_gives_a_checkpoint_that_loads_and_curves(tmp_path, photos):
