@@ -9,7 +9,7 @@ the pairs. Peak memory is measured in a separate process (on a GPU: its allocati
 iteration are the preset's on a GPU, and at most 2 on a CPU, where the large presets take minutes per step.
 
 `--published` alternates the authors' step (`published_step.py`) with ours on the same batch. Times are the processor's,
-which other programs disturb least, with --threads threads (on a GPU: wall time).
+which other programs disturb least, with --threads threads; on a GPU they are wall time.
 """
 
 from __future__ import annotations
@@ -100,15 +100,21 @@ def trainer(preset: str, choice: str, batch: int, folder: Path, *more: str) -> T
     return Trainer(settings, data=photos, out=Path(tempfile.mkdtemp(dir=folder)), val=None, resume=False)
 
 
+def clock() -> float:
+    """Seconds: wall time with a GPU, otherwise the processor's, which other programs disturb less."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def seconds(run: Trainer, choice: str) -> float:
     """Time of a step, including its data: the mean of two, so that an L1 term in every second step counts half."""
-    started = time.perf_counter()
+    started = clock()
     with CHOICES[choice][1]():
         for _ in range(2):
             run.step(run.crops[run.iteration])
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / 2
+    return (clock() - started) / 2
 
 
 def measure(preset: str, choice: str, batch: int, pairs: int, *, alone: bool) -> dict[str, float]:
@@ -154,15 +160,30 @@ def published_steps(which: list[str], batch: int, folder: Path, *, frozen: bool)
     return steps
 
 
+def profile_published(batch: int, *, frozen: bool) -> None:
+    """Print the seconds that a step of theirs and of ours (fp32) spends in each operator."""
+    names = [THEIRS, "ours, fp32"]
+    with tempfile.TemporaryDirectory() as folder:
+        steps = published_steps(names, batch, Path(folder), frozen=frozen)
+        spent: dict[str, dict[str, float]] = {}
+        for name, step in steps.items():
+            step()
+            with torch.profiler.profile() as profiler:
+                step()
+            spent[name] = {event.key: event.self_cpu_time_total / 1e6 for event in profiler.key_averages()}
+    print(f"| operator, encoder {'frozen' if frozen else 'trained'} | {' | '.join(names)} |\n|---|---|---|")
+    operators = sorted({key for times in spent.values() for key in times}, key=lambda key: -spent[THEIRS].get(key, 0))
+    for key in [*operators[:12], *(key for key in operators[12:] if max(x.get(key, 0) for x in spent.values()) > 0.05)]:
+        print(f"| {key} | {' | '.join(f'{spent[name].get(key, 0):.2f}' for name in names)} |")
+    print(f"| all | {' | '.join(f'{sum(spent[name].values()):.2f}' for name in names)} |\n")
+
+
 def measure_published(which: list[str], batch: int, pairs: int, *, frozen: bool) -> dict[str, float]:
     """Seconds of each step, by name, and of "PART ratio", the median of theirs / ours; one alone: its peak MB."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
 
     def timed(step: Callable[[], object]) -> float:
         started = clock()
         step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
         return clock() - started
 
     with tempfile.TemporaryDirectory() as folder:
@@ -200,6 +221,10 @@ def in_a_process(*arguments: str) -> dict[str, float]:
     return figures
 
 
+def _device() -> str:
+    return processor_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -209,13 +234,18 @@ def main() -> None:
     parser.add_argument("--choice", choices=list(CHOICES), help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--published", nargs="?", const="table", choices=["table", "trained", "frozen"])
-    parser.add_argument("--threads", type=int, default=1, help="of --published [default: 1]")
+    parser.add_argument("--profile", action="store_true", help="with --published: the operators of both steps")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch [default: 1]")
     parser.add_argument("--steps", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     if options.published:
-        torch.set_num_threads(options.threads)
+        if options.profile:
+            for frozen in (False, True):
+                profile_published(options.batch or 2, frozen=frozen)
+            return
         if not options.steps:
-            print(f"{processor_name(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}, published-x4\n")
+            print(f"{_device()}, published-x4\n")
             compare_with_published(options.batch, options.pairs, options.threads)
             return
         frozen = options.published == "frozen"
@@ -233,9 +263,7 @@ def main() -> None:
             *(("x4-small", choice) for choice in list(CHOICES)[1:]),
         ]
     )
-    print(
-        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'}\n"
-    )
+    print(f"{_device()}, {torch.get_num_threads()} thread(s)\n")
     print("| preset | crops a step | choice | it/s | time of a step against as it is | peak memory, MB |")
     print("|---|---|---|---|---|---|")
     for preset, choice in rows:
@@ -248,6 +276,8 @@ def main() -> None:
             str(options.batch),
             "--pairs",
             str(options.pairs),
+            "--threads",
+            str(options.threads),
         ]
         times, memory = in_a_process(*arguments), in_a_process(*arguments, "--alone")
         if times and memory:

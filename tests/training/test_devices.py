@@ -67,9 +67,14 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     assert not list((tmp_path / "two").glob("rank-*.pt"))
 
 
-def test_two_processes_train_as_one_does(tmp_path, photos):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_two_processes_train_as_one_does(tmp_path, photos, precision):
     """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the same on both."""
-    changes = {"data": {"batch": 4}, "schedule": {"iterations": 4, "freeze_encoder": 0.5, "log_every": 1}}
+    changes = {
+        "data": {"batch": 4, "cache": str(tmp_path / "decoded")},
+        "schedule": {"iterations": 4, "freeze_encoder": 0.5, "log_every": 1},
+        "hardware": {"precision": precision},
+    }
     alone = trainer(tmp_path / "alone", photos, **changes)
     figures = []
     trainer(tmp_path / "whole", photos, **changes).run(figures.append)
@@ -85,6 +90,7 @@ def test_two_processes_train_as_one_does(tmp_path, photos):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     first, second = (torch.load(tmp_path / "two" / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first["precision"] == second["precision"] == precision
     for when in ("initialised", "trained"):
         for name, tensor in first[when].items():
             assert torch.equal(second[when][name], tensor), (when, name)
