@@ -59,6 +59,7 @@ def train(
     \b
     Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
       schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
+      data.degradation=photo|strong (LR images as they come from phones)
     Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -81,8 +82,9 @@ def train(
         if is_first_process():
             parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
             click.echo(
-                f"{len(trainer.photos)} photographs, {parameters:,} parameters, {trainer.fabric.world_size} device(s), "
-                f"{settings.schedule.iterations:,} iterations, run in {out}"
+                f"{_count(len(trainer.photos), 'photograph')}, {_count(parameters, 'parameter')}, "
+                f"{_count(trainer.fabric.world_size, 'device')}, "
+                f"{_count(settings.schedule.iterations, 'iteration')}, run in {out}"
             )
             for note in trainer.notes:
                 click.echo(note)
@@ -105,7 +107,15 @@ def train(
         click.echo(f"error: another process of this run has stopped: see its message ({reason})", err=True)
         sys.exit(1)
     if is_first_process():
-        click.echo(f"trained: {checkpoint}\nexport it: srflow-export --ckpt {checkpoint}")
+        click.echo(f"trained: {checkpoint}")
+        if settings.kind == "rrdb":
+            click.echo(f"start a flow from it: --set schedule.encoder={checkpoint}")
+        else:
+            click.echo(f"export it: srflow-export --ckpt {checkpoint}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 _OPTIONAL_TERMS = ("l1", "perceptual", "lr_consistency")
