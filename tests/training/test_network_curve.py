@@ -36,13 +36,14 @@ def curve(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "noise.png")
     return folder
 
 
 def test_a_killed_run_continues_and_then_is_done(curve, photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(curve, "seconds_per_step", lambda *_: 0.5)
+    monkeypatch.setattr(curve, "relative_cost", lambda *_: 3.0)
+    monkeypatch.setitem(curve.STEPS_A_SECOND, "rrdb-x4-small", 6.0)
     arguments = {"budget": 30.0, "photos": photos, "folder": tmp_path / "run"}
     real, lines = print, []
 
@@ -69,8 +70,12 @@ def test_a_killed_run_continues_and_then_is_done(curve, photos, tmp_path, monkey
     assert not (tmp_path / "run" / "states").exists()
 
 
+def test_a_costly_network_gets_fewer_steps(curve, photos):
+    assert curve.relative_cost("rrdb-x4-small", TINY, photos) < 0.5  # the preset itself is much larger
+
+
 def test_a_run_with_another_budget_is_refused(curve, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(curve, "seconds_per_step", lambda *_: 1.0)
+    monkeypatch.setattr(curve, "relative_cost", lambda *_: 1.0)
     curve.train("rrdb-x4-small", TINY, budget=1.0, photos=photos, folder=tmp_path / "run")
     with pytest.raises(SystemExit, match="another budget"):
         curve.train("rrdb-x4-small", TINY, budget=2.0, photos=photos, folder=tmp_path / "run")
