@@ -324,7 +324,7 @@ def table(out: Path) -> str:
     text = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
     text.insert(1, "|---" * len(lines[0]) + "|")
     bicubic = next((row["bicubic_y_psnr"] for row in rows if "bicubic_y_psnr" in row), math.nan)
-    text.append(f"\nWithout another τ: at τ = 0.8. Bicubic: Y PSNR {bicubic:.2f} dB.")
+    text.append(f"\nFigures without a τ in their heading are at τ = 0.8. Bicubic: Y PSNR {bicubic:.2f} dB.")
     write(out / "results.json", json.dumps(rows, indent=2))
     write(out / "results.md", "\n".join(text) + "\n")
     return "\n".join(text)

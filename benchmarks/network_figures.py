@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.latents import window_noise
 from srflow_training import load_checkpoint
 from srflow_training.evaluation import LevelTaus, crops_of, report
+from srflow_training.figures import bits_per_dimension
 from srflow_training.model import SRFlow
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
@@ -30,7 +30,7 @@ def negative_log_likelihood(model: SRFlow, crops: Path) -> float:
     bits = []
     for hr in crops_of(crops):
         _, nats = model.encode(hr, round_to_8_bit(reduce_bicubic(hr, model.config.scale)))
-        bits.append(-float(nats) / (math.log(2) * hr.numel()))
+        bits.append(bits_per_dimension(nats, hr))
     return statistics.mean(bits)
 
 

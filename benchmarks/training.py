@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
@@ -36,10 +37,9 @@ from published_step import PublishedStep
 from torch import Tensor
 from torch.nn import functional as F
 
-from srflow_training._precision import processor_name
-from srflow_training._vgg16 import DEPTHS, WIDTHS
 from srflow_training.model import SRFlow
 from srflow_training.model.features import LevelFeatures
+from srflow_training.processors import processor_name
 from srflow_training.settings import load_settings, preset_names
 from srflow_training.trainer import Trainer
 
@@ -73,13 +73,12 @@ CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]
 
 def random_vgg16(file: Path) -> Path:
     """Write VGG16's convolutions with random weights, as torchvision names them."""
-    layers, channels, state = iter((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)), 3, {}
-    for width, depth in zip(WIDTHS, DEPTHS, strict=True):
-        for _ in range(depth):
-            name = f"features.{next(layers)}"
-            state[f"{name}.weight"] = torch.randn(width, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
-            state[f"{name}.bias"] = torch.zeros(width)
-            channels = width
+    channels = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+    state = {}
+    for index, (seen, width) in enumerate(pairwise(channels)):
+        name = f"features.{(0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)[index]}"
+        state[f"{name}.weight"] = torch.randn(width, seen, 3, 3) * (2 / (9 * seen)) ** 0.5
+        state[f"{name}.bias"] = torch.zeros(width)
     torch.save(state, file)
     return file
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError
 from srflow_training._objective import memory_format, objective_of
+from srflow_training.processors import processor_name
 from srflow_training.settings import RunSettings, load_settings
 
 _logger = logging.getLogger(__name__)
@@ -101,22 +101,6 @@ def precision_of_run(out: Path) -> StepPrecision | None:
     except ArgumentError:
         return None
     return None if precision == "auto" else precision
-
-
-def processor_name(device: torch.device) -> str:
-    """Name of the GPU, or of the CPU with its instruction set."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
 
 
 def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:

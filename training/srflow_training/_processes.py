@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -57,6 +58,8 @@ def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     precision = LossPrecision(accelerator)
+    # its new name is not known to all versions of PyTorch
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers")
     try:
         fabric = Fabric(
             accelerator=accelerator,

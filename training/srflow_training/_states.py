@@ -45,11 +45,15 @@ class States:
             if file not in last_healthy:
                 file.unlink()
 
+    def newest_is_suspect(self) -> bool:
+        """Whether the run seems to have diverged before its newest state."""
+        return any(file.stem.endswith(_SUSPECT) for file in self.files()[-1:])
+
     def discard_suspect(self) -> int | None:
         """Delete the states after the newest healthy one. Returns its iteration; None if there is none."""
         for file in self.files():
             if file.stem.endswith(_SUSPECT):
-                file.unlink()
+                file.unlink(missing_ok=True)  # another process of the run deletes them too
         return int(self._healthy()[-1].stem.split("-")[1]) if self._healthy() else None
 
     def _healthy(self) -> list[Path]:

@@ -59,7 +59,8 @@ def train(
     \b
     Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
       schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
-      data.degradation=photo|strong (LR images as they come from phones)
+      data.degradation=photo|strong (LR images as they come from phones)  schedule.best=gmsd_tau0.8
+      schedule.accumulate=4 (large batches in parts)  objective.perceptual=2
     Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
+from srflow_training._average import ramped_average
 from srflow_training._best import Best
 from srflow_training._health import Health
 from srflow_training._meter import Meter
@@ -36,7 +37,10 @@ from srflow_training.settings import RunSettings, dump_settings
 _logger = logging.getLogger(__name__)
 
 _FREE_ON_RESUME = {
-    "schedule": {"iterations", "learning_rate", "best", "save_every", "log_every", "validate_every", "keep"},
+    "schedule": {
+        *("iterations", "learning_rate", "accumulate", "best", "keep"),
+        *("save_every", "log_every", "validate_every"),
+    },
     "data": {"workers", "cache"},
     "objective": {"perceptual_vgg16"},
 }
@@ -52,8 +56,7 @@ class Trainer:
     """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export), `tensorboard/`.
 
     Weights, crops and noise of iteration i depend only on the seed and i, so a resumed run continues as if it had
-    never stopped: bit for bit on a CPU. On resume only the hardware, schedule.iterations, learning_rate, *_every
-    and keep, data.workers and cache, and the place of objective.perceptual_vgg16 may differ.
+    never stopped: bit for bit on a CPU. On resume only the hardware and the fields in `_FREE_ON_RESUME` may differ.
 
     notes: lines for the user about what was chosen for this machine.
 
@@ -110,7 +113,9 @@ class Trainer:
         if not self.states.files():
             self._start_from_files()
         self.model.train()
-        self.average = AveragedModel(self.model, multi_avg_fn=_ramped(self.schedule.ema)) if self.schedule.ema else None
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=ramped_average(self.schedule.ema)) if self.schedule.ema else None
+        )
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=self.schedule.learning_rate, betas=self.schedule.betas, fused=True
         )
@@ -158,6 +163,8 @@ class Trainer:
                 if self._on_any_rank(raise_if_interrupted):
                     self._save()
                     raise KeyboardInterrupt
+        if self.fabric.broadcast(self.states.newest_is_suspect()):
+            raise self._diverged("the loss or the validation had collapsed")
         if self.fabric.is_global_zero:
             self._write_checkpoint(self.checkpoint)  # again: a run killed before it wrote this has only the state
         return self.checkpoint
@@ -195,7 +202,7 @@ class Trainer:
             self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
         )
         assert norm is not None  # for the type checker: with max_norm there is one
-        self.health.add_step(terms["loss"], norm.detach())
+        self.health.add_step(terms.get("nll", terms["loss"]), norm.detach())  # other terms come and go
         if bool(torch.isfinite(norm)):  # the same on all ranks, unlike the loss
             self.optimiser.step()
             self.skipped_in_a_row = 0
@@ -303,7 +310,8 @@ class Trainer:
             if healthy:
                 self._write_checkpoint(self.checkpoint)
             else:
-                _logger.warning("iteration %d: the run may be diverging, %s is kept", self.iteration, self.checkpoint)
+                what = "is kept" if self.checkpoint.exists() else "is not written"
+                _logger.warning("iteration %d: the run may be diverging, %s %s", self.iteration, self.checkpoint, what)
 
     def _write_checkpoint(self, path: Path) -> None:
         settings = dump_settings(without_paths(self.settings))
@@ -387,13 +395,3 @@ class Trainer:
                 writer.flush()
 
             yield write
-
-
-def _ramped(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """Exponential moving average whose decay rises to `decay`, so that the initial weights are soon forgotten."""
-
-    @torch.no_grad()
-    def update(average: Any, current: Any, count: Tensor | int) -> None:
-        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
-
-    return update

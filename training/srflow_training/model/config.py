@@ -187,12 +187,11 @@ class SRFlowConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields; :meth:`from_dict` reads them back.
 
-        An unshuffle of 1 is left out, so that versions without this field read the files of such networks.
+        Options of later versions are left out if unused, so that earlier versions read the files of such networks.
         """
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        if self.unshuffle == 1:
-            del values["unshuffle"]
-        return values
+        unused = {"unshuffle": 1, "noise_conditional": False}
+        return {name: value for name, value in values.items() if name not in unused or value != unused[name]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:
