@@ -28,11 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export import flow_ops
-from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split
+from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split, side_by_side
+from srflow_export._on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
 from srflow_sdk.latents import LatentLevel
 from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
+from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import Squeeze
@@ -88,6 +90,11 @@ def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torc
     return round(dtype.itemsize * values)
 
 
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of the flow's state if convolutions compute in this one: float32, or float64 (for tests)."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 class _Conv(nn.Module):
     """A convolution with constant weights, same size, in the type of its weights."""
 
@@ -103,8 +110,8 @@ class _Conv(nn.Module):
     @classmethod
     def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> _Conv:
         """Several convolutions side by side: all on the same input, or each on its own part of it (groups)."""
-        weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
-        return cls(weight, bias, dtype=dtype, groups=groups)
+        conv = side_by_side(convs)
+        return cls(conv.weight, conv.bias, dtype=dtype, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×in×H×W of any type → N×out×H×W of the weights'."""
@@ -129,30 +136,57 @@ class _AffineSettings:
 
 
 class _LevelEncoder(nn.Module):
-    """u → a level's conditioning, all K steps at once: one convolution on u, then grouped ones."""
+    """A level's features → its conditioning, all K steps at once: convolutions on u, then grouped ones.
 
-    def __init__(self, level: Level, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    Where u is enlarged, the injectors' first two convolutions work on phases, see :mod:`srflow_export._on_features`.
+    """
+
+    def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__()
         steps = [step for step in level.steps if isinstance(step, Step)]
         nets = [step.injector for step in steps if step.injector is not None]
         injectors = [fold_net(net) for net in nets]
         couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
         condition = config.condition_channels
-        from_u = [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings]
-        self.on_u = _Conv.of([net.conv1 for net in injectors] + from_u, dtype=dtype)
+        on_u = {
+            "injector": [net.conv1 for net in injectors],
+            "coupling": [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings],
+        }
+        factor = enlargement(config, shape)
+        own = config.nf if config.level_feature else 0
+        self.on_u = nn.ModuleDict(
+            {
+                part: _Conv.of(convs, dtype=dtype)
+                if factor == 1
+                else PhaseConv(side_by_side(convs), own_channels=own, factor=factor, dtype=dtype)
+                for part, convs in on_u.items()
+            }
+        )
         self.conv2 = _Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
-        self.shift = _Conv.of([net.shift for net in injectors], dtype=dtype, groups=len(steps))
-        self.scale = _Conv.of([net.scale for net in injectors], dtype=dtype, groups=len(steps))
+        heads = [side_by_side([net.shift, net.scale]) for net in injectors]
+        self.head = _Conv.of(heads, dtype=dtype, groups=len(steps))
+        self.steps, self.dtype = len(steps), dtype
         self.affine = _AffineSettings.of(nets[0])
 
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """N×condition×H×W → coupling pre-activations, injector scale and shift."""
-        hidden, coupling = self.on_u(u).chunk(2, dim=1)
-        hidden = F.relu(self.conv2(F.relu(hidden)))
-        scale, shift = flow_ops.affine_inverse(
-            self.shift(hidden).float(), self.scale(hidden).float(), **self.affine.to_dict()
-        )
-        return coupling, scale.to(coupling.dtype), shift.to(coupling.dtype)
+    def forward(self, features: LevelFeatures) -> tuple[Tensor, Tensor, Tensor]:
+        """Coupling pre-activations, injector scale and shift."""
+        injector, coupling = self.on_u["injector"], self.on_u["coupling"]
+        if isinstance(injector, PhaseConv):
+            small = features.small
+            assert small is not None  # for the type checker: the level's features are enlarged
+            phases = {place: self._hidden(x) for place, x in injector(features.own, small).items()}
+            hidden, pre_activation = interleaved(phases), interleaved(coupling(features.own, small))
+        else:
+            u = features.u()
+            hidden, pre_activation = self._hidden(injector(u)), coupling(u)
+        head = self.head(hidden).unflatten(1, (self.steps, -1)).to(state_dtype(self.dtype))
+        shift, s = head.chunk(2, dim=2)
+        scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
+        scale, shift = (part.flatten(1, 2).to(pre_activation.dtype) for part in (scale, shift))
+        return pre_activation, scale, shift
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv2(F.relu(x)))
 
 
 class EncoderGraph(nn.Module):
@@ -163,17 +197,21 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(_LevelEncoder(level, model.config, dtype) for level in model.flow_levels())
-        if dtype is not torch.float32:
-            model = copy.deepcopy(model)
-            model.encoder.to(dtype)
+        self.levels = nn.ModuleList(
+            _LevelEncoder(level, shape, model.config, dtype)
+            for level, shape in zip(model.flow_levels(), model.config.level_shapes, strict=True)
+        )
+        model = copy.deepcopy(model)
+        model.encoder.to(dtype)
+        if dtype is torch.float32:  # half graphs are for GPUs, which have no such layout
+            keep_blocked_layout(model)
         self.model, self.dtype = model, dtype
 
     def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
         """Encode `lr`; shapes and order as above."""
         outputs: list[Tensor] = []
         for level, features in zip(self.levels, self.model.features(lr.to(self.dtype)), strict=True):
-            outputs += level(features.u())
+            outputs += level(features)
         return tuple(outputs)
 
 
@@ -201,7 +239,7 @@ class _StepSampler(nn.Module):
         self.conv2 = _Conv.of([net.conv2], dtype=dtype)
         self.head = _Conv.of([net.shift, net.scale], dtype=dtype)
         self.affine = _AffineSettings.of(step.coupling)
-        self.mixing = _Conv.of([mixing], dtype=torch.float32)
+        self.mixing = _Conv.of([mixing], dtype=state_dtype(dtype))
         self.flow_nodes = flow_nodes
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
