@@ -3,10 +3,11 @@
 EncoderGraph: lr → conditioning. SamplerGraph: conditioning, standard normal noise, tau → sr. Because a convolution is
 linear, the u-half of every coupling's first convolution belongs to the encoder; what is left for each sample is
 small convolutions on h_A. Names of a level's conditioning, all at HR/2^level:
-  level{ℓ}_coupling         B×K·hidden   pre-activations of the couplings' first convolutions (u-half and bias)
-  level{ℓ}_injector_scale   B×K·C        decoding is h·scale + shift
-  level{ℓ}_injector_shift   B×K·C
-Step k's part is channels k·hidden … (k+1)·hidden, or k·C … (k+1)·C.
+  level{ℓ}_step{k}_coupling   B×hidden   pre-activations of a coupling's first convolution (u-half and bias), k < K
+  level{ℓ}_injector_scale     B×K·C      decoding is h·scale + shift
+  level{ℓ}_injector_shift     B×K·C
+Step k's part of an injector's tensor is channels k·C … (k+1)·C. The couplings' are tensors of their own, because a
+slice of one tensor would be copied for every sample.
 
 These modules decide the precision, so exported graphs are typed: `dtype` is the type of the encoder, of the
 convolutions in conditional nets and priors, and of the conditioning. A convolution computes in the type of its weights,
@@ -21,6 +22,7 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -39,8 +41,6 @@ from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import Squeeze
 
-CONDITIONING = ("coupling", "injector_scale", "injector_shift")
-
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
@@ -52,7 +52,14 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 def conditioning_names(config: SRFlowConfig) -> list[str]:
     """Names of the encoder's outputs, in order; the sampler takes the same, in the same order."""
-    return [f"level{shape.level}_{part}" for shape in config.level_shapes for part in CONDITIONING]
+    return [name for shape in config.level_shapes for name in level_conditioning(config, shape)]
+
+
+def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
+    """The channels of a level's conditioning tensors by name, in order."""
+    prefix, injected = f"level{shape.level}", config.steps * shape.channels
+    couplings = {f"{prefix}_step{step}_coupling": config.hidden for step in range(config.steps)}
+    return couplings | {f"{prefix}_injector_scale": injected, f"{prefix}_injector_shift": injected}
 
 
 def noise_names(config: SRFlowConfig) -> list[str]:
@@ -168,8 +175,8 @@ class _LevelEncoder(nn.Module):
         self.steps, self.dtype = len(steps), dtype
         self.affine = _AffineSettings.of(nets[0])
 
-    def forward(self, features: LevelFeatures) -> tuple[Tensor, Tensor, Tensor]:
-        """Coupling pre-activations, injector scale and shift."""
+    def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
+        """Coupling pre-activations of each step, injector scale and shift."""
         injector, coupling = self.on_u["injector"], self.on_u["coupling"]
         if isinstance(injector, PhaseConv):
             small = features.small
@@ -183,7 +190,7 @@ class _LevelEncoder(nn.Module):
         shift, s = head.chunk(2, dim=2)
         scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
         scale, shift = (part.flatten(1, 2).to(pre_activation.dtype) for part in (scale, shift))
-        return pre_activation, scale, shift
+        return *pre_activation.chunk(self.steps, dim=1), scale, shift
 
     def _hidden(self, x: Tensor) -> Tensor:
         return F.relu(self.conv2(F.relu(x)))
@@ -234,7 +241,7 @@ class _StepSampler(nn.Module):
         super().__init__()
         assert step.coupling is not None  # for the type checker: a conditional step has one
         net = fold_net(step.coupling)
-        self.number, self.hidden = number, config.hidden
+        self.number = number
         self.on_h_a = _Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
         self.conv2 = _Conv.of([net.conv2], dtype=dtype)
         self.head = _Conv.of([net.shift, net.scale], dtype=dtype)
@@ -243,10 +250,9 @@ class _StepSampler(nn.Module):
         self.flow_nodes = flow_nodes
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """h: float32 N×C×H×W; the level's whole conditioning, B×K·hidden×H×W and B×K·C×H×W; B is 1 or N."""
+        """h: float32 N×C×H×W. coupling: the step's, B×hidden×H×W; scale, shift: the level's, B×K·C×H×W; B is 1 or N."""
         h_a = h[:, : h.shape[1] // 2]
-        pre_activation = coupling[:, self.number * self.hidden : (self.number + 1) * self.hidden]
-        head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + pre_activation))))
+        head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling))))
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
         tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
@@ -282,8 +288,9 @@ class _LevelSampler(nn.Module):
 
     def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> Tensor:
         """Run the level's steps on its state h."""
-        for step in reversed(self.steps):
-            h = step(h, *conditioning)
+        *couplings, scale, shift = conditioning
+        for step, coupling in reversed(list(zip(self.steps, couplings, strict=True))):
+            h = step(h, coupling, scale, shift)
         return h
 
 
@@ -305,11 +312,12 @@ class SamplerGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Decode; inputs and outputs in the order above."""
         levels = [level for level in self.levels if isinstance(level, _LevelSampler)]
-        count = len(CONDITIONING) * len(levels)
-        conditioning, noise, tau = inputs[:count], list(inputs[count:-1]), inputs[-1]
+        counts = [len(level.steps) + 2 for level in levels]
+        conditioning, noise, tau = iter(inputs), list(inputs[sum(counts) : -1]), inputs[-1]
+        by_level = [list(islice(conditioning, count)) for count in counts]
         h, squeeze, decoded = tau[:, None, None, None] * noise.pop(), Squeeze(), []
         for index, level in reversed(list(enumerate(levels))):
-            h = level(h, conditioning[len(CONDITIONING) * index :][: len(CONDITIONING)])
+            h = level(h, by_level[index])
             unsqueezed = squeeze.decode(h)
             decoded.append(unsqueezed)
             finer = levels[index - 1] if index else None
