@@ -13,7 +13,7 @@ from srflow_sdk.errors import BundleError
 Bound = Literal["min", "opt", "max"]
 BOUNDS: tuple[Bound, ...] = get_args(Bound)
 
-_LEVEL = re.compile(r"(?:noise_)?level([0-9]+)(?:_[a-z_]+)?", re.ASCII)
+_LEVEL = re.compile(r"(?:noise_)?level([0-9]+)(?:_[a-z0-9_]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)

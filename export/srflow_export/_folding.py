@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,11 @@ def fold_zeros_conv(conv: ZerosConv) -> FoldedConv:
     """Fold the output's factor exp(3·logs) into weight and bias."""
     gain = torch.exp(3 * conv.logs.detach().double()).flatten()
     return FoldedConv(conv.weight.detach().double() * gain[:, None, None, None], conv.bias.detach().double() * gain)
+
+
+def side_by_side(convs: Sequence[FoldedConv]) -> FoldedConv:
+    """Several convolutions as one, which gives their results one after the other."""
+    return FoldedConv(torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs]))
 
 
 def halves(conv: FoldedConv) -> tuple[FoldedConv, FoldedConv]:

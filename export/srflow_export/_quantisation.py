@@ -36,6 +36,7 @@ def quantised_encoder(encoder: onnx.ModelProto, *, size_multiple: int) -> onnx.M
             _Photographs([photo.lr for photo in photographs(size_multiple)]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=_depthwise(encoder),
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -43,6 +44,16 @@ def quantised_encoder(encoder: onnx.ModelProto, *, size_multiple: int) -> onnx.M
             extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
         )
         return onnx.load(target)
+
+
+def _depthwise(encoder: onnx.ModelProto) -> list[str]:
+    """Depthwise convolutions by name: they only scale what passes every block, which int8 must not round each time."""
+    channels = {weight.name: weight.dims for weight in encoder.graph.initializer}
+    return [
+        node.name
+        for node in encoder.graph.node
+        if node.op_type == "Conv" and channels.get(node.input[1], [0, 0])[1:] == [1, 1, 1]
+    ]
 
 
 @contextlib.contextmanager

@@ -19,12 +19,14 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from srflow_export._folding import FoldedConv, FoldedNet
+from srflow_export._folding import FoldedConv, FoldedNet, halves
+from srflow_export._on_features import enlargement, kernel_of_sums, kernel_shapes
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_training.checkpoints import save_checkpoint
 from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.config import LevelShape
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
 
@@ -92,6 +94,10 @@ class GraphWeights:
         bias = self.take(f"{name}.bias", (count * shape[0],))
         return [FoldedConv(*conv) for conv in zip(weight.chunk(count), bias.chunk(count), strict=True)]
 
+    def has(self, name: str) -> bool:
+        """Whether a weight of this name is left."""
+        return name in self._left
+
     def refuse_rest(self) -> None:
         """Raises: BundleError if weights are left that the network has no place for."""
         if rest := [name for name in self._left if name.startswith(("levels.", "model."))]:
@@ -113,8 +119,8 @@ def _unfolded(bundle: Bundle) -> SRFlow:
     model = _fresh(_config(bundle))
     for name, parameter in _conditioning_parameters(model):
         parameter.copy_(encoder.take(f"model.encoder.{name}", parameter.shape))
-    for index, level in enumerate(model.flow_levels()):
-        _unfold_level(level, model.config, encoder, sampler, f"levels.{index}")
+    for index, (level, shape) in enumerate(zip(model.flow_levels(), model.config.level_shapes, strict=True)):
+        _unfold_level(level, shape, model.config, encoder, sampler, f"levels.{index}")
     for graph in (encoder, sampler):
         graph.refuse_rest()
     for actnorm in model.actnorms():
@@ -161,18 +167,17 @@ def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]
 
 
 def _unfold_level(
-    level: Level, config: SRFlowConfig, encoder: GraphWeights, sampler: GraphWeights, prefix: str
+    level: Level, shape: LevelShape, config: SRFlowConfig, encoder: GraphWeights, sampler: GraphWeights, prefix: str
 ) -> None:
     steps = level.all_steps()
     conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
     for step in transitions:  # the first conditional step's 1×1 includes theirs
         nn.init.eye_(step.mix.weight)
-    count, on_u_shape = len(conditional), (config.hidden, config.condition_channels, 3, 3)
-    on_u = encoder.take_convs(f"{prefix}.on_u", 2 * count, on_u_shape)
+    on_injector, on_coupling = _convs_on_u(encoder, f"{prefix}.on_u", len(conditional), config, shape)
     injectors = [step.injector for step in conditional if step.injector is not None]
-    for net, folded in zip(injectors, _folded_injectors(injectors, on_u[:count], encoder, prefix), strict=True):
+    for net, folded in zip(injectors, _folded_injectors(injectors, on_injector, encoder, prefix), strict=True):
         _unfold_net(net, folded)
-    for index, (step, from_u) in enumerate(zip(conditional, on_u[count:], strict=True)):
+    for index, (step, from_u) in enumerate(zip(conditional, on_coupling, strict=True)):
         assert step.coupling is not None  # for the type checker: a conditional step has one
         _unfold_net(step.coupling, _folded_coupling(step.coupling, from_u, sampler, f"{prefix}.steps.{index}"))
         _unfold_mixing(step, sampler, f"{prefix}.steps.{index}.mixing")
@@ -181,15 +186,54 @@ def _unfold_level(
         level.split.conv.bias.copy_(sampler.take(f"{prefix}.prior.bias", level.split.conv.bias.shape))
 
 
+def _convs_on_u(
+    encoder: GraphWeights, prefix: str, count: int, config: SRFlowConfig, shape: LevelShape
+) -> tuple[list[FoldedConv], list[FoldedConv]]:
+    """The first convolutions of a level's injectors, and their couplings' parts on u."""
+    form = (config.hidden, config.condition_channels, 3, 3)
+    if encoder.has(f"{prefix}.weight"):  # version 0.1 computed both in one
+        convs = encoder.take_convs(prefix, 2 * count, form)
+        return convs[:count], convs[count:]
+    factor = enlargement(config, shape)
+    if factor == 1:
+        return encoder.take_convs(f"{prefix}.injector", count, form), encoder.take_convs(
+            f"{prefix}.coupling", count, form
+        )
+    injector, coupling = (
+        _convs_of_phases(encoder, f"{prefix}.{part}", count, config, factor) for part in ("injector", "coupling")
+    )
+    return injector, coupling
+
+
+def _convs_of_phases(
+    encoder: GraphWeights, prefix: str, count: int, config: SRFlowConfig, factor: int
+) -> list[FoldedConv]:
+    """The convolutions behind a :class:`srflow_export._on_features.PhaseConv`."""
+    out, own = count * config.hidden, config.nf if config.level_feature else 0
+    small = config.condition_channels - own
+    kernels = {
+        name: encoder.take(f"{prefix}.{name}", (out, small, *size)) for name, size in kernel_shapes(factor).items()
+    }
+    weight = kernel_of_sums(kernels)
+    if own:
+        weight = torch.cat([encoder.take(f"{prefix}.own_weight", (out, own, 3, 3)), weight], dim=1)
+    bias = encoder.take(f"{prefix}.bias", (out,))
+    return [FoldedConv(*conv) for conv in zip(weight.chunk(count), bias.chunk(count), strict=True)]
+
+
 def _folded_injectors(
     nets: list[ConditionalNet], on_u: list[FoldedConv], encoder: GraphWeights, prefix: str
 ) -> list[FoldedNet]:
     """A level's injectors, which the encoder computes side by side."""
     conv2 = encoder.take_convs(f"{prefix}.conv2", len(nets), nets[0].conv2.weight.shape)
-    shift, scale = (
-        encoder.take_convs(f"{prefix}.{part}", len(nets), _half(nets[0].conv3.weight.shape))
-        for part in ("shift", "scale")
-    )
+    if encoder.has(f"{prefix}.shift.weight"):  # version 0.1 computed the two apart
+        shift, scale = (
+            encoder.take_convs(f"{prefix}.{part}", len(nets), _half(nets[0].conv3.weight.shape))
+            for part in ("shift", "scale")
+        )
+    else:
+        heads = encoder.take_convs(f"{prefix}.head", len(nets), nets[0].conv3.weight.shape)
+        shift, scale = map(list, zip(*map(halves, heads), strict=True))
     return [FoldedNet(*convs) for convs in zip(on_u, conv2, shift, scale, strict=True)]
 
 

@@ -37,13 +37,17 @@ def affine_inverse(
     (h − shift)/scale (scale_first) or h/scale − shift (shift_first), as h·multiplier + addend. clamp: c of the tanh
     map; the others ignore it.
     """
-    if scale_map == "exp":
-        multiplier = torch.exp(-s)
-    elif scale_map == "sigmoid":
-        multiplier = 1 / (torch.sigmoid(s + 2) + 1e-4)
-    else:
-        multiplier = torch.exp(-bounded(s, clamp))
+    multiplier = _inverse_scale(s, scale_map=scale_map, clamp=clamp)
     return multiplier, -shift * multiplier if order == "scale_first" else -shift
+
+
+def _inverse_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
+    """The factor of the decoding affine map, for a conditional net's raw output s."""
+    if scale_map == "exp":
+        return torch.exp(-s)
+    if scale_map == "sigmoid":
+        return 1 / (torch.sigmoid(s + 2) + 1e-4)
+    return torch.exp(torch.tanh(s / clamp) * -clamp)
 
 
 def decoded_tail(
@@ -72,8 +76,9 @@ def decoded_tail(
     begin, end = step * channels, (step + 1) * channels
     kept = channels // 2
     shift, s = head.to(h.dtype).chunk(2, dim=1)
-    multiplier, addend = affine_inverse(shift, s, scale_map=scale_map, order=order, clamp=clamp)
-    h = torch.cat([h[:, :kept], h[:, kept:] * multiplier + addend], dim=1)
+    h_b, multiplier = h[:, kept:], _inverse_scale(s, scale_map=scale_map, clamp=clamp)
+    h_b = (h_b - shift) * multiplier if order == "scale_first" else h_b * multiplier - shift
+    h = torch.cat([h[:, :kept], h_b], dim=1)
     x = h * injector_scale[:, begin:end].to(h.dtype) + injector_shift[:, begin:end].to(h.dtype)
     return F.conv2d(x, mixing_weight, mixing_bias)
 

@@ -3,10 +3,11 @@
 EncoderGraph: lr → conditioning. SamplerGraph: conditioning, standard normal noise, tau → sr. Because a convolution is
 linear, the u-half of every coupling's first convolution belongs to the encoder; what is left for each sample is
 small convolutions on h_A. Names of a level's conditioning, all at HR/2^level:
-  level{ℓ}_coupling         B×K·hidden   pre-activations of the couplings' first convolutions (u-half and bias)
-  level{ℓ}_injector_scale   B×K·C        decoding is h·scale + shift
-  level{ℓ}_injector_shift   B×K·C
-Step k's part is channels k·hidden … (k+1)·hidden, or k·C … (k+1)·C.
+  level{ℓ}_step{k}_coupling   B×hidden   pre-activations of a coupling's first convolution (u-half and bias), k < K
+  level{ℓ}_injector_scale     B×K·C      decoding is h·scale + shift
+  level{ℓ}_injector_shift     B×K·C
+Step k's part of an injector's tensor is channels k·C … (k+1)·C. The couplings' are tensors of their own, because a
+slice of one tensor would be copied for every sample.
 
 These modules decide the precision, so exported graphs are typed: `dtype` is the type of the encoder, of the
 convolutions in conditional nets and priors, and of the conditioning. A convolution computes in the type of its weights,
@@ -21,6 +22,7 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -28,16 +30,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export import flow_ops
-from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split
+from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split, side_by_side
+from srflow_export._on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
 from srflow_sdk.latents import LatentLevel
 from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
+from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import Squeeze
-
-CONDITIONING = ("coupling", "injector_scale", "injector_shift")
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -50,7 +52,14 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 def conditioning_names(config: SRFlowConfig) -> list[str]:
     """Names of the encoder's outputs, in order; the sampler takes the same, in the same order."""
-    return [f"level{shape.level}_{part}" for shape in config.level_shapes for part in CONDITIONING]
+    return [name for shape in config.level_shapes for name in level_conditioning(config, shape)]
+
+
+def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
+    """The channels of a level's conditioning tensors by name, in order."""
+    prefix, injected = f"level{shape.level}", config.steps * shape.channels
+    couplings = {f"{prefix}_step{step}_coupling": config.hidden for step in range(config.steps)}
+    return couplings | {f"{prefix}_injector_scale": injected, f"{prefix}_injector_shift": injected}
 
 
 def noise_names(config: SRFlowConfig) -> list[str]:
@@ -88,6 +97,11 @@ def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torc
     return round(dtype.itemsize * values)
 
 
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of the flow's state if convolutions compute in this one: float32, or float64 (for tests)."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 class _Conv(nn.Module):
     """A convolution with constant weights, same size, in the type of its weights."""
 
@@ -103,8 +117,8 @@ class _Conv(nn.Module):
     @classmethod
     def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> _Conv:
         """Several convolutions side by side: all on the same input, or each on its own part of it (groups)."""
-        weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
-        return cls(weight, bias, dtype=dtype, groups=groups)
+        conv = side_by_side(convs)
+        return cls(conv.weight, conv.bias, dtype=dtype, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×in×H×W of any type → N×out×H×W of the weights'."""
@@ -129,30 +143,57 @@ class _AffineSettings:
 
 
 class _LevelEncoder(nn.Module):
-    """u → a level's conditioning, all K steps at once: one convolution on u, then grouped ones."""
+    """A level's features → its conditioning, all K steps at once: convolutions on u, then grouped ones.
 
-    def __init__(self, level: Level, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    Where u is enlarged, the injectors' first two convolutions work on phases, see :mod:`srflow_export._on_features`.
+    """
+
+    def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__()
         steps = [step for step in level.steps if isinstance(step, Step)]
         nets = [step.injector for step in steps if step.injector is not None]
         injectors = [fold_net(net) for net in nets]
         couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
         condition = config.condition_channels
-        from_u = [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings]
-        self.on_u = _Conv.of([net.conv1 for net in injectors] + from_u, dtype=dtype)
+        on_u = {
+            "injector": [net.conv1 for net in injectors],
+            "coupling": [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings],
+        }
+        factor = enlargement(config, shape)
+        own = config.nf if config.level_feature else 0
+        self.on_u = nn.ModuleDict(
+            {
+                part: _Conv.of(convs, dtype=dtype)
+                if factor == 1
+                else PhaseConv(side_by_side(convs), own_channels=own, factor=factor, dtype=dtype)
+                for part, convs in on_u.items()
+            }
+        )
         self.conv2 = _Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
-        self.shift = _Conv.of([net.shift for net in injectors], dtype=dtype, groups=len(steps))
-        self.scale = _Conv.of([net.scale for net in injectors], dtype=dtype, groups=len(steps))
+        heads = [side_by_side([net.shift, net.scale]) for net in injectors]
+        self.head = _Conv.of(heads, dtype=dtype, groups=len(steps))
+        self.steps, self.dtype = len(steps), dtype
         self.affine = _AffineSettings.of(nets[0])
 
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """N×condition×H×W → coupling pre-activations, injector scale and shift."""
-        hidden, coupling = self.on_u(u).chunk(2, dim=1)
-        hidden = F.relu(self.conv2(F.relu(hidden)))
-        scale, shift = flow_ops.affine_inverse(
-            self.shift(hidden).float(), self.scale(hidden).float(), **self.affine.to_dict()
-        )
-        return coupling, scale.to(coupling.dtype), shift.to(coupling.dtype)
+    def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
+        """Coupling pre-activations of each step, injector scale and shift."""
+        injector, coupling = self.on_u["injector"], self.on_u["coupling"]
+        if isinstance(injector, PhaseConv):
+            small = features.small
+            assert small is not None  # for the type checker: the level's features are enlarged
+            phases = {place: self._hidden(x) for place, x in injector(features.own, small).items()}
+            hidden, pre_activation = interleaved(phases), interleaved(coupling(features.own, small))
+        else:
+            u = features.u()
+            hidden, pre_activation = self._hidden(injector(u)), coupling(u)
+        head = self.head(hidden).unflatten(1, (self.steps, -1)).to(state_dtype(self.dtype))
+        shift, s = head.chunk(2, dim=2)
+        scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
+        scale, shift = (part.flatten(1, 2).to(pre_activation.dtype) for part in (scale, shift))
+        return *pre_activation.chunk(self.steps, dim=1), scale, shift
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv2(F.relu(x)))
 
 
 class EncoderGraph(nn.Module):
@@ -163,17 +204,21 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(_LevelEncoder(level, model.config, dtype) for level in model.flow_levels())
-        if dtype is not torch.float32:
-            model = copy.deepcopy(model)
-            model.encoder.to(dtype)
+        self.levels = nn.ModuleList(
+            _LevelEncoder(level, shape, model.config, dtype)
+            for level, shape in zip(model.flow_levels(), model.config.level_shapes, strict=True)
+        )
+        model = copy.deepcopy(model)
+        model.encoder.to(dtype)
+        if dtype is torch.float32:  # half graphs are for GPUs, which have no such layout
+            keep_blocked_layout(model)
         self.model, self.dtype = model, dtype
 
     def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
         """Encode `lr`; shapes and order as above."""
         outputs: list[Tensor] = []
         for level, features in zip(self.levels, self.model.features(lr.to(self.dtype)), strict=True):
-            outputs += level(features.u())
+            outputs += level(features)
         return tuple(outputs)
 
 
@@ -196,19 +241,18 @@ class _StepSampler(nn.Module):
         super().__init__()
         assert step.coupling is not None  # for the type checker: a conditional step has one
         net = fold_net(step.coupling)
-        self.number, self.hidden = number, config.hidden
+        self.number = number
         self.on_h_a = _Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
         self.conv2 = _Conv.of([net.conv2], dtype=dtype)
         self.head = _Conv.of([net.shift, net.scale], dtype=dtype)
         self.affine = _AffineSettings.of(step.coupling)
-        self.mixing = _Conv.of([mixing], dtype=torch.float32)
+        self.mixing = _Conv.of([mixing], dtype=state_dtype(dtype))
         self.flow_nodes = flow_nodes
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """h: float32 N×C×H×W; the level's whole conditioning, B×K·hidden×H×W and B×K·C×H×W; B is 1 or N."""
+        """h: float32 N×C×H×W. coupling: the step's, B×hidden×H×W; scale, shift: the level's, B×K·C×H×W; B is 1 or N."""
         h_a = h[:, : h.shape[1] // 2]
-        pre_activation = coupling[:, self.number * self.hidden : (self.number + 1) * self.hidden]
-        head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + pre_activation))))
+        head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling))))
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
         tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
@@ -244,8 +288,9 @@ class _LevelSampler(nn.Module):
 
     def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> Tensor:
         """Run the level's steps on its state h."""
-        for step in reversed(self.steps):
-            h = step(h, *conditioning)
+        *couplings, scale, shift = conditioning
+        for step, coupling in reversed(list(zip(self.steps, couplings, strict=True))):
+            h = step(h, coupling, scale, shift)
         return h
 
 
@@ -267,11 +312,12 @@ class SamplerGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Decode; inputs and outputs in the order above."""
         levels = [level for level in self.levels if isinstance(level, _LevelSampler)]
-        count = len(CONDITIONING) * len(levels)
-        conditioning, noise, tau = inputs[:count], list(inputs[count:-1]), inputs[-1]
+        counts = [len(level.steps) + 2 for level in levels]
+        conditioning, noise, tau = iter(inputs), list(inputs[sum(counts) : -1]), inputs[-1]
+        by_level = [list(islice(conditioning, count)) for count in counts]
         h, squeeze, decoded = tau[:, None, None, None] * noise.pop(), Squeeze(), []
         for index, level in reversed(list(enumerate(levels))):
-            h = level(h, conditioning[len(CONDITIONING) * index :][: len(CONDITIONING)])
+            h = level(h, by_level[index])
             unsqueezed = squeeze.decode(h)
             decoded.append(unsqueezed)
             finer = levels[index - 1] if index else None

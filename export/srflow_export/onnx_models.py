@@ -19,12 +19,12 @@ from torch.export import Dim
 
 from srflow_export import flow_ops
 from srflow_export.graphs import (
-    CONDITIONING,
     DTYPES,
     EncoderGraph,
     SamplerGraph,
     conditioning_names,
     decoded_names,
+    level_conditioning,
     noise_names,
 )
 from srflow_sdk.manifest import Precision
@@ -65,11 +65,11 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: b
     inputs: list[torch.Tensor] = []
     sizes: list[dict[int, Any]] = []
     by_name = {shape.level: shape for shape in config.level_shapes}
-    for shape in _by_conditioning(config):
+    for shape in config.level_shapes:
         factor = _units_factor(config, shape)
-        channels = (config.hidden, shape.channels, shape.channels)[len(inputs) % len(CONDITIONING)]
-        inputs.append(torch.zeros(1, config.steps * channels, 6 * factor, 8 * factor, dtype=dtype))
-        sizes.append({2: factor * height, 3: factor * width})
+        for channels in level_conditioning(config, shape).values():
+            inputs.append(torch.zeros(1, channels, 6 * factor, 8 * factor, dtype=dtype))
+            sizes.append({2: factor * height, 3: factor * width})
     for level, (channels, *size) in model.latent_shapes(6 * config.size_multiple, 8 * config.size_multiple).items():
         factor = _units_factor(config, by_name[level])
         inputs.append(torch.zeros(2, channels, *size))
@@ -158,7 +158,7 @@ def _units_factor(config: SRFlowConfig, shape: LevelShape) -> int:
 
 def _by_conditioning(config: SRFlowConfig) -> list[LevelShape]:
     """The level of each conditioning tensor, in order."""
-    return [shape for shape in config.level_shapes for _ in CONDITIONING]
+    return [shape for shape in config.level_shapes for _ in level_conditioning(config, shape)]
 
 
 def _exported(

@@ -135,8 +135,10 @@ def test_the_encoder_holds_neither_image_head_nor_flow(bundle, checkpoint):
         for level in model.flow_levels()
         for step in level.steps
     )
-    expected = sum(p.numel() for p in model.encoder.parameters()) - dead + from_u + rest
-    assert abs(int(weights) - expected) < 64  # a few scalars of the scale map
+    stacked = condition - model.config.nf
+    summed = len(model.flow_levels()[0].steps) * 2 * model.config.hidden * stacked * (16 - 9)  # level 1's taps at ×4
+    expected = sum(p.numel() for p in model.encoder.parameters()) - dead + from_u + summed + rest
+    assert abs(int(weights) - expected) < 64  # scalars of the scale map, and each block's share of 0.2
 
 
 def test_interface_names_and_metadata(bundle):

@@ -14,7 +14,10 @@ PROFILE = LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
 def test_dimensions_that_vary_may_have_any_name_or_none() -> None:
     found = [
         input_shapes([(name, dimensions)], PROFILE, scale=4, graph="g.onnx")[name]
-        for name, dimensions in (("level1_coupling", ["b", 8, "h1", "w1"]), ("level1_coupling", [None, 8, None, None]))
+        for name, dimensions in (
+            ("level1_step12_coupling", ["b", 8, "h1", "w1"]),
+            ("level1_coupling", [None, 8, None, None]),  # in bundles of version 0.1
+        )
     ]
     assert found == [InputShapes(min=(1, 8, 32, 40), opt=(1, 8, 176, 200), max=(1, 8, 512, 600))] * 2
 

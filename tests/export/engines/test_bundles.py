@@ -83,7 +83,7 @@ def test_trtexec_is_told_the_same_shapes_and_types(bundle, manifest):
     assert not {"--fp16", "--bf16", "--int8", "--best"} & set(encoder)  # what TensorRT 11 dropped
     assert "--optShapes=lr:1x3x88x100" in encoder
     (largest,) = (word.partition("=")[2].split(",") for word in sampler if word.startswith("--maxShapes="))
-    assert {"level2_coupling:1x8x256x256", "noise_level3:1x48x128x128", "tau:1"} <= set(largest)
+    assert {"level2_step0_coupling:1x8x256x256", "noise_level3:1x48x128x128", "tau:1"} <= set(largest)
     assert len(largest) == 13
 
 

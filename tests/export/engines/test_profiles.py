@@ -81,11 +81,15 @@ def test_every_input_has_the_size_of_its_level(exported):
     assert encoder == {"lr": InputShapes(min=(1, 3, 16, 20), opt=(1, 3, 88, 100), max=(1, 3, 256, 300))}
     sampler = read_graph(exported / "sampler.onnx", precision="fp16").input_shapes(profile, scale=4)
     assert sampler["tau"] == InputShapes(min=(1,), opt=(1,), max=(1,))
-    assert sampler["level1_coupling"].min == (1, 8, 32, 40)
+    assert sampler["level1_step0_coupling"].min == (1, 8, 32, 40)
     assert sampler["level3_injector_scale"].max == (1, 48, 128, 150)
     assert sampler["noise_level2"].opt == (1, 12, 88, 100)
     assert set(sampler) == {
-        *(f"level{level}_{part}" for level in (1, 2, 3) for part in ("coupling", "injector_scale", "injector_shift")),
+        *(
+            f"level{level}_{part}"
+            for level in (1, 2, 3)
+            for part in ("step0_coupling", "injector_scale", "injector_shift")
+        ),
         *(f"noise_level{level}" for level in (1, 2, 3)),
         "tau",
     }

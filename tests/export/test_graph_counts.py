@@ -1,0 +1,56 @@
+"""What the exported graphs make a runtime compute: a guard that does not depend on the machine's speed."""
+
+import pytest
+
+from benchmarks.graph_counts import counts
+from srflow_export import onnx_models
+from srflow_training import SRFlowConfig
+from tests.networks import random_srflow, tiny_config
+
+
+def encoder_multiply_adds(config: SRFlowConfig) -> int:
+    """By hand, for each LR pixel of a network with level features and nearest block outputs."""
+    nf, growth, hidden, steps = config.nf, config.growth, config.hidden, config.steps
+    dense = sum(9 * (nf + i * growth) * (growth if i < 4 else nf) for i in range(5))
+    total = 9 * 3 * nf + config.blocks * (3 * dense + nf) + 9 * nf * nf
+    total += sum(9 * nf * nf * 4**exponent for exponent in range(1, config.scale.bit_length() - 1))
+    stacked = nf * len(config.stacked_blocks)
+    for shape in config.level_shapes:
+        pixels = 4.0**shape.lr_exponent
+        on_stacked = {1: 16, 2: 25}.get(shape.lr_exponent, 9 * pixels)  # taps of all kernels of a cell
+        total += 2 * steps * hidden * (9 * nf * pixels + stacked * on_stacked)
+        total += steps * (hidden**2 + 9 * hidden * 2 * shape.channels) * pixels
+    return int(total)
+
+
+def sampler_multiply_adds(config: SRFlowConfig) -> int:
+    """Likewise, for one sample."""
+    total = 0.0
+    for shape in config.level_shapes:
+        kept = shape.channels // 2
+        step = 9 * kept * config.hidden + config.hidden**2 + 9 * config.hidden * 2 * (shape.channels - kept)
+        total += config.steps * (step + shape.channels**2) * 4.0**shape.lr_exponent
+        if 0 < shape.latent_channels < shape.channels:
+            total += 9 * (shape.channels - shape.latent_channels) * 2 * shape.latent_channels * 4.0**shape.lr_exponent
+    return int(total)
+
+
+@pytest.mark.parametrize(("scale", "encoder_nodes", "sampler_nodes"), [(4, 221, 152), (8, 400, 205)])
+def test_graphs_compute_no_more_than_they_must(scale, encoder_nodes, sampler_nodes):
+    config = tiny_config(scale=scale)
+    model = random_srflow(config)
+    encoder, sampler = (
+        counts(graph(model), scale=scale) for graph in (onnx_models.encoder_model, onnx_models.sampler_model)
+    )
+    assert encoder.multiply_adds == encoder_multiply_adds(config)
+    assert sampler.multiply_adds == sampler_multiply_adds(config)
+    assert encoder.nodes.total() <= encoder_nodes
+    assert sampler.nodes.total() <= sampler_nodes
+    assert not (encoder.nodes | sampler.nodes)["Transpose"]
+
+
+def test_a_full_size_network_has_four_fifths_of_the_multiply_adds_of_convolutions_on_enlarged_features():
+    config = SRFlowConfig.of_variant("published")
+    enlarged = 2 * config.steps * config.hidden * 256 * (9 * 4 - 16)
+    assert encoder_multiply_adds(config) == pytest.approx(39.3e6, rel=1e-3)
+    assert encoder_multiply_adds(config) + enlarged == pytest.approx(49.8e6, rel=1e-3)
