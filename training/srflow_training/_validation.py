@@ -68,7 +68,7 @@ class Validation:
         size: int = 256,
         report: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.scale, self.reduction, self.degradation = scale, reduction, degradation
+        self.scale, self.multiple, self.reduction, self.degradation = scale, multiple, reduction, degradation
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
         usable, skipped = _large_enough(folder, least)
@@ -133,14 +133,15 @@ class Validation:
         """Draw a picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
 
         Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an RRDB's image, HR.
-        Crops under 128 pixels have a white margin; pixels that are not finite are magenta.
+        Crops under 128 pixels have a white margin. If the network takes only larger ones, cells show their upper left
+        part. Pixels that are not finite are magenta.
         """
         with _plain_inference(model):
             rows = enumerate(self.crops[:_GRID_ROWS])
             return torch.cat([self._grid_row(model, index, crop) for index, crop in rows], dim=1)
 
     def _grid_row(self, model: SRFlow | RRDB, index: int, crop: Tensor) -> Tensor:
-        hr = _centre(crop, _CELL, multiple=8 * self.scale)
+        hr = _centre(crop, max(_CELL, self.multiple), multiple=self.multiple)
         lr = self._reduced(hr, index)
         if isinstance(model, RRDB):
             images = [_image_of(model, lr)]
