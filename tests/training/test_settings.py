@@ -78,6 +78,16 @@ def test_a_base_that_cannot_be_is_refused(tmp_path, base, message):
         load_settings(str(tmp_path / "run.yaml"))
 
 
+def test_a_base_that_comes_back_by_another_path_is_refused(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "self.yaml").write_text("base: ../sub/self.yaml\n")
+    (tmp_path / "one.yaml").write_text("base: sub/../two.yaml\n")
+    (tmp_path / "two.yaml").symlink_to(tmp_path / "one.yaml")
+    for name in ("sub/self.yaml", "one.yaml"):
+        with pytest.raises(ArgumentError, match="based on this file itself"):
+            load_settings(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize("variant", ["bounded", "paper", "published"])
 def test_every_preset_has_every_variant(name, variant):

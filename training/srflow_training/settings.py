@@ -327,7 +327,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
         raise ArgumentError(f"{config}: base is {base!r}; the name of a preset or a YAML file was expected")
     if base not in preset_names():
         base = str(Path(config).parent / base)
-    if base in (*heirs, config):
+    if any(_same_source(base, other) for other in (*heirs, config)):
         raise ArgumentError(f"{config}: base {base} is based on this file itself: name another base")
     merged = _read_sections(base, heirs=(*heirs, config))
     for name, section in raw.items():
@@ -337,6 +337,13 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
         elif section is not None or inherited is None:  # YAML reads a section without fields as None
             merged[name] = section
     return merged
+
+
+def _same_source(one: str, other: str) -> bool:
+    """Whether two names are the same preset, or paths of the same file."""
+    if one in preset_names() or other in preset_names():
+        return one == other
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _field_names(section: str) -> list[str]:
