@@ -9,7 +9,9 @@ import yaml
 from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training import figures
 from srflow_training._degradation_settings import PRESETS, Degradation
+from srflow_training._noise import runtime_noise
 from srflow_training._saved_settings import first_difference, saved_settings, without_paths
 from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_with_notes
@@ -18,6 +20,7 @@ from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, round_to_8_bit
 from srflow_training.settings import RunSettings, dump_settings, load_settings
 from srflow_training.trainer import Trainer
+from tests.networks import random_srflow, tiny_config
 
 NOTHING = {"passes": 1, "clean": 0, "blur": 0, "resize": 0, "noise": 0, "compression": 0}
 EVERYTHING = {"preset": "strong", "clean": 0, "blur": 1, "resize": 1, "noise": 1, "compression": 1}
@@ -379,3 +382,16 @@ def test_validation_damages_each_photograph_in_its_own_way_always(folder):
     first.crops = [first.crops[0]] * 2
     one, other = first.grid(model).split(128, dim=1)
     assert not torch.equal(one, other)
+
+
+def test_the_validations_lr_psnr_is_that_against_the_clean_reduction(folder):
+    """Against a damaged LR image, reproducing its noise and blocks would score best."""
+    validation = Validation(folder, scale=4, multiple=8, degradation=Degradation(**EVERYTHING), count=1)
+    [hr], flow = validation.crops, random_srflow(tiny_config())
+    lr = validation._reduced(hr, 0)
+    with torch.no_grad():
+        noise = runtime_noise(flow, lr, seed=0)
+        sample = flow.decode(lr, {level: 0.8 * values for level, values in noise.items()})
+    clean = figures.lr_psnr(sample, round_to_8_bit(reduce_bicubic(hr, 4)))
+    assert validation.figures(flow)["validation/lr_psnr_tau0.8"] == pytest.approx(clean, rel=1e-4)
+    assert figures.lr_psnr(sample, lr) != pytest.approx(clean, rel=1e-2)

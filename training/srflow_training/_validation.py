@@ -93,6 +93,8 @@ class Validation:
         An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at
         τ = 0, the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See
         :mod:`srflow_training.figures`.
+        LR-PSNR is measured against the clean reduction of HR: against a damaged LR image, samples that reproduce its
+        noise and JPEG blocks would score best.
         Samples use the runtime's noise of seed 0 (sample_difference: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
@@ -101,10 +103,13 @@ class Validation:
         return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
 
     def _reduced(self, hr: Tensor, index: int) -> Tensor:
-        """The LR image of (a part of) crop `index`."""
+        """The LR image of (a part of) crop `index`, damaged if the run damages them."""
         if self.degradation is not None:
             window, rng = mirror_pad(hr, MARGIN * self.scale), np.random.default_rng(index)
             return round_to_8_bit(degrade(window, self.degradation, scale=self.scale, rng=rng))
+        return self._clean(hr)
+
+    def _clean(self, hr: Tensor) -> Tensor:
         return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
 
     def _figures_of(self, model: SRFlow | RRDB, lr: Tensor, hr: Tensor) -> dict[str, float]:
@@ -124,7 +129,7 @@ class Validation:
             "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
-            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr, reduction=self.reduction),
+            "validation/lr_psnr_tau0.8": lr_psnr(sample, self._clean(hr), reduction=self.reduction),
             "validation/sample_difference_tau0.8": sample_difference(sample, flow.sample(0.8, seed=1)),
             _NONFINITE: nonfinite(sample),
         }
