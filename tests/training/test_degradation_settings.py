@@ -25,6 +25,43 @@ def test_a_preset_is_named_alone_or_with_fields_that_differ():
         assert load_settings("x4-small", [f"data.degradation={off}"]) == load_settings("x4-small")
 
 
+@pytest.mark.parametrize(
+    ("base", "own", "expected"),
+    [
+        ("strong", "{clean: 0.5}", {"preset": "strong", "clean": 0.5}),
+        ("{preset: strong, blur: 0.2}", "{clean: 0.5}", {"preset": "strong", "blur": 0.2, "clean": 0.5}),
+        ("{preset: strong, blur: 0.2}", "{blur: }", {"preset": "strong"}),
+        ("{blur: 0.2}", "{clean: 0.5}", {"blur": 0.2, "clean": 0.5}),
+        ("{preset: strong, blur: 0.2}", "{preset: photo, clean: 0.5}", {"clean": 0.5}),
+        ("off", "{clean: 0.5}", {"clean": 0.5}),
+        ("{preset: strong, blur: 0.2}", "photo", {}),
+    ],
+)
+def test_fields_change_what_the_base_has_and_a_preset_starts_anew(tmp_path, base, own, expected):
+    (tmp_path / "base.yaml").write_text(f"base: x4-small\ndata: {{degradation: {base}}}\n")
+    (tmp_path / "own.yaml").write_text(f"base: base.yaml\ndata: {{degradation: {own}}}\n")
+    assert load_settings(str(tmp_path / "own.yaml")).data.degradation == Degradation(**expected)
+
+
+def test_a_field_is_set_by_its_dotted_name_and_returned_to_its_presets():
+    def found(*overrides):
+        return load_settings("x4-small", [f"data.degradation{override}" for override in overrides]).data.degradation
+
+    assert found("=strong", ".clean=0.2") == Degradation(preset="strong", clean=0.2)
+    assert found("={preset: strong, blur: 0}", ".clean=0.2", ".quality=[20, 30]") == Degradation(
+        preset="strong", blur=0, clean=0.2, quality=(20, 30)
+    )
+    assert found("={preset: strong, clean: 0.2}", ".clean=") == found("=strong", ".clean=") == found("=strong")
+    assert found(".clean=0.2") == Degradation(clean=0.2)
+    assert found(".clean=") is None
+    assert found("=strong", ".preset=photo") == Degradation()
+    for value in ("1", ""):
+        with pytest.raises(
+            ArgumentError, match=r"unknown field data\.degradation\.blurr; the fields are (preset, )?passes, "
+        ):
+            found("=strong", f".blurr={value}")
+
+
 def test_degradation_is_saved_published_and_compared():
     strong, off = degraded("strong"), degraded()
     assert saved_settings(dump_settings(strong)) == strong
@@ -38,7 +75,10 @@ def test_degradation_is_saved_published_and_compared():
 @pytest.mark.parametrize(
     ("degradation", "message"),
     [
-        ("phone", "data.degradation is 'phone': there is no preset 'phone'; the presets are photo, strong"),
+        ("phone", "data.degradation is 'phone': there is no preset 'phone'; the presets are off, photo, strong"),
+        ("none", "there is no preset 'none'; the presets are off, photo, strong"),
+        ({"preset": False}, "'off' has no fields: set data.degradation=off"),  # as YAML reads {preset: off}
+        ({"preset": "off", "clean": 1}, "'off' has no fields: set data.degradation=off"),
         ({"preset": "phone"}, "there is no preset 'phone'"),
         (3, "data.degradation is 3: off, a preset"),
         ({"blurr": 1}, "unknown field data.degradation.blurr; the fields are passes, clean, blur,"),
@@ -49,7 +89,7 @@ def test_degradation_is_saved_published_and_compared():
         ({"quality": [70]}, r"data.degradation.quality is \[70\]: two numbers \[from, to\] were expected"),
         (
             {"blur_sigma": [1, 2.2]},
-            "data.degradation.blur_sigma is above 2.12, the most for passes=2: .*: lower either",
+            "blur_sigma is above 2.12, the most for passes=2: .*: lower either",
         ),
         ({"blur_sigma": [1, 2], "passes": 3}, "data.degradation.blur_sigma is above 1.73, the most for passes=3"),
         ({"resize_factor": [0.001, 1]}, "data.degradation.resize_factor.0 is 0.001: .*greater than or equal to 0.1"),

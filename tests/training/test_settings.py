@@ -258,6 +258,20 @@ def test_a_field_is_cleared_by_an_override_without_a_value():
         load_settings("x4-small", ["schedul.encoder="])
 
 
+def test_a_null_in_a_file_returns_a_field_to_its_default_and_not_the_bases(tmp_path):
+    own = "base: x4-small\nnetwork: {stacked_blocks: , hidden: null}\ndata: {choose_of: }\nschedule: {ema: }\n"
+    (tmp_path / "own.yaml").write_text(own)
+    cleared = ["network.stacked_blocks=", "network.hidden=", "data.choose_of=", "schedule.ema="]
+    assert load_settings(str(tmp_path / "own.yaml")) == load_settings("x4-small", cleared)
+    assert load_settings("x4-small", cleared) != load_settings("x4-small")
+    (tmp_path / "own.yaml").write_text("base: x4-small\nnetwork: {split_clamp: null}\n")
+    assert load_settings(str(tmp_path / "own.yaml")).config().split_clamp is None
+    for content, message in [("crop: ", r"data\.crop is missing"), ("cropp: ", r"unknown field data\.cropp")]:
+        (tmp_path / "own.yaml").write_text(f"base: x4-small\ndata: {{{content}}}\n")
+        with pytest.raises(ArgumentError, match=message):
+            load_settings(str(tmp_path / "own.yaml"))
+
+
 @pytest.mark.parametrize(
     "content", [b"schedule: 3", b"network: [1]", b"\xff\xfe\x00", b"- 1", b"a: [", b"data: {crop: 8}"]
 )

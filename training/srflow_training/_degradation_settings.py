@@ -35,6 +35,7 @@ _Qualities = Annotated[tuple[_Quality, _Quality], _Two, _Ascending]
 _WIDEST_BLUR = 3.0  # LR pixels; wider ones reach beyond the window's margin, by more than 0.65 of an 8-bit level
 _LARGEST_FACTOR = 4.0
 
+_OFF = (None, False, "", "off")  # YAML reads off as false
 PRESETS: dict[str, dict[str, Any]] = {
     "photo": {},
     "strong": {
@@ -62,7 +63,8 @@ class Degradation(Section):
     passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
     blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
     the LR size, so operations that come after it act on LR pixels, the others on larger ones.
-    blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that have two widths, at a random angle.
+    blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that have two widths, at
+    a random angle.
     sinc: share of blurs that cut frequencies sharply and so ring. sinc_cutoff: in cycles per LR pixel.
     resize_factor: new side over old side, before the last pass; under 1 reduces. From 0.1 to the
     (passes − 1)-th root of 4; no side gets smaller than 8 pixels. Area, bilinear or bicubic.
@@ -97,9 +99,11 @@ class Degradation(Section):
         names = ", ".join(PRESETS)
         if not isinstance(fields, Mapping):
             raise PydanticCustomError("preset", f"off, a preset ({names}) or fields were expected")
-        preset = str(fields.get("preset", "photo"))
-        if preset not in PRESETS:
-            raise PydanticCustomError("preset", f"there is no preset {preset!r}; the presets are {names}")
+        preset = fields.get("preset", "photo")
+        if preset in _OFF:
+            raise PydanticCustomError("preset", "'off' has no fields: set data.degradation=off")
+        if str(preset) not in PRESETS:
+            raise PydanticCustomError("preset", f"there is no preset {str(preset)!r}; the presets are off, {names}")
         return {**PRESETS[preset], **{name: value for name, value in fields.items() if name != "preset"}}
 
     @model_validator(mode="after")
@@ -115,8 +119,15 @@ class Degradation(Section):
         return self
 
 
+def with_fields(inherited: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields in place of those of what a base has: off, a preset's name or fields. A preset in them starts anew."""
+    if inherited in _OFF or "preset" in changes:
+        return dict(changes)
+    return {**(inherited if isinstance(inherited, Mapping) else {"preset": inherited}), **changes}
+
+
 def _off(value: Any) -> Any:
-    return None if value in (False, "", "off") else value  # YAML reads off as false
+    return None if value in _OFF else value
 
 
 OptionalDegradation = Annotated[Degradation | None, BeforeValidator(_off)]
