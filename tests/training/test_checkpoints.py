@@ -360,6 +360,19 @@ def test_a_missing_file_is_one_line():
         load_checkpoint("nowhere.pth")
 
 
+def test_a_folder_is_named_as_one(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder: name a file in it"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_file_with_more_than_tensors_is_refused_without_advice_to_execute_it(tmp_path, legacy):
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "whole.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=r"more than tensors.*state_dict$") as error:
+        load_checkpoint(tmp_path / "whole.pth")
+    assert "weights_only" not in str(error.value)
+
+
 def test_importing_the_package_does_not_import_torch():
     code = "import sys, srflow_training, srflow_training.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
