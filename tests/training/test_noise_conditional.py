@@ -107,7 +107,9 @@ def test_a_bundle_is_that_of_the_network_without_it(tmp_path):
     ("overrides", "message"),
     [
         (["network.noise_conditional=true"], "objective.noise_max=4"),
-        (["objective.noise_max=1"], "objective.noise_max is 1, less than objective.noise"),
+        (["network.noise_conditional=true", "objective.noise=2", "objective.noise_max=2"], "objective.noise_max=4"),
+        (["objective.noise_max=1"], r"noise_max is 1, less than objective.noise, .*: set objective\.noise=0\.5"),
+        (["objective.noise_max=0.4"], r"set objective\.noise=0\.2"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(overrides, message):

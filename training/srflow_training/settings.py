@@ -206,7 +206,9 @@ class RunSettings(Section):
         try:
             return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
         except ArgumentError as error:
-            raise ArgumentError(f"network: {error}") from error
+            named = "stacked_blocks" in self.network and str(error).startswith("stacked_blocks is")
+            fix = ": --set network.stacked_blocks= chooses them" if named else ""
+            raise ArgumentError(f"network: {error}{fix}") from error
 
     def build(self) -> SRFlow | RRDB:
         """Build the network with fresh weights. Raises: ArgumentError."""
@@ -239,7 +241,10 @@ class RunSettings(Section):
                 )
         smallest = min(self.data.crop, self.data.late_crop or self.data.crop)
         if problem := self.objective.problem(
-            kind=self.kind, crop=smallest, noise_conditional=self.config().noise_conditional
+            kind=self.kind,
+            crop=smallest,
+            noise_conditional=self.config().noise_conditional,
+            iterations=self.schedule.iterations,
         ):
             raise ArgumentError(problem)
 
