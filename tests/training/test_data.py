@@ -242,7 +242,7 @@ def test_unreadable_and_small_files_are_reported_and_skipped(tmp_path):
     with pytest.raises(ImageError, match=r"no photograph can be used.*broken\.png"):
         crops_of(tmp_path)
     save(tmp_path / "small.png", texture(30, 50))
-    with pytest.raises(ImageError, match=r"no photograph is at least 36 px.*data\.crop"):
+    with pytest.raises(ImageError, match=r"^--data .*: no photograph is at least 36 px.*data\.crop"):
         crops_of(tmp_path, late_crop=32, hr_shift=2)
     save(tmp_path / "good.png", texture(36, 36))
     crops = crops_of(tmp_path, late_crop=32, hr_shift=2, reports=reports)
@@ -454,3 +454,12 @@ def test_photographs_behind_links_are_found_once(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ImageError, match="nowhere: no such folder"):
         image_files(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("name", "why"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")])
+def test_the_option_that_named_a_wrong_folder_is_told(folder, tmp_path, name, why):
+    (tmp_path / "file").touch()
+    with pytest.raises(ImageError, match=f"^--data .*{name}: {why}"):
+        crops_of(tmp_path / name)
+    with pytest.raises(ImageError, match=rf"^data\.lr .*{name}: {why}"):
+        crops_of(folder, lr=str(tmp_path / name))

@@ -85,7 +85,7 @@ class Validation:
         if len(skipped) > _MOST_REPORTS:
             report(f"validation: skipped {len(skipped) - _MOST_REPORTS} more files for reasons like these")
         if not self.crops:
-            raise ImageError(f"{folder}: no photograph is at least {least} px high and wide: add larger ones")
+            raise ImageError(f"--val {folder}: no photograph is at least {least} px high and wide: add larger ones")
 
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
         """Measure figures by name: means over the crops, except for the total number of values that are not finite.
@@ -203,7 +203,7 @@ def _centre(image: Tensor, most: int, *, multiple: int) -> Tensor:
 def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
     """The photographs of at least this many pixels a side, by their headers, and a line for each other file."""
     usable, skipped = [], []
-    for path in image_files(folder):
+    for path in image_files(folder, option="--val"):
         try:
             small = min(size_of(path)) < least
         except ImageError as error:
