@@ -1,6 +1,7 @@
 """Files of every layout, what is detected from them, and files that must be refused."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -358,6 +359,19 @@ def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch):
 def test_a_missing_file_is_one_line():
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint("nowhere.pth")
+
+
+def test_a_folder_is_named_as_one(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder: name a file in it"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_file_with_more_than_tensors_is_refused_without_advice_to_execute_it(tmp_path, legacy):
+    torch.save({"where": os.getcwd}, tmp_path / "whole.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=r"more than tensors \(\w+\.getcwd\);.*state_dict$") as error:
+        load_checkpoint(tmp_path / "whole.pth")
+    assert "weights_only" not in str(error.value)
 
 
 def test_importing_the_package_does_not_import_torch():

@@ -9,15 +9,17 @@ import yaml
 from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training._degradation_settings import PRESETS, Degradation
-from srflow_training._saved_settings import first_difference, saved_settings, without_paths
+from srflow_training import figures
+from srflow_training._degradation_settings import Degradation
+from srflow_training._noise import runtime_noise
 from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
 from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, round_to_8_bit
-from srflow_training.settings import RunSettings, dump_settings, load_settings
+from srflow_training.settings import RunSettings
 from srflow_training.trainer import Trainer
+from tests.networks import random_srflow, tiny_config
 
 NOTHING = {"passes": 1, "clean": 0, "blur": 0, "resize": 0, "noise": 0, "compression": 0}
 EVERYTHING = {"preset": "strong", "clean": 0, "blur": 1, "resize": 1, "noise": 1, "compression": 1}
@@ -97,6 +99,18 @@ def test_a_gaussian_blur_has_its_width_and_keeps_the_light():
         found = covariance(damaged(impulse(), seed=seed, blur=1, sinc=0, anisotropic=0, blur_sigma=(0.8, 2.5)))
         assert np.allclose(found, np.eye(2) * found[0, 0], atol=0.03)
     assert high_frequencies(damaged(random_image(), blur=1, sinc=0)) < high_frequencies(random_image())
+
+
+@pytest.mark.parametrize("passes", [1, 2, 4])
+def test_the_widest_blurs_do_not_carry_light_round_the_window(passes):
+    """White from a crop's right border on, to the end of the window: the left border stays black."""
+    sigma, scale, side = 3 / passes**0.5, 4, 20 + 2 * MARGIN
+    window = torch.zeros(1, 3, side * scale, side * scale)
+    window[..., -MARGIN * scale :] = 1
+    settings = Degradation(**{**NOTHING, "passes": passes, "blur": 1, "sinc": 0, "blur_sigma": (sigma, sigma)})
+    for seed in range(4):
+        lr = degrade(window, settings, scale=scale, rng=np.random.default_rng(seed))
+        assert float(lr[..., 0].abs().max()) * 255 < 0.7
 
 
 def test_the_width_of_a_blur_is_in_lr_pixels():
@@ -272,55 +286,6 @@ def test_ranks_workers_threads_and_resuming_change_nothing(folder):
         torch.set_num_threads(threads)
 
 
-# Settings
-
-
-def test_a_preset_is_named_alone_or_with_fields_that_differ():
-    for name, fields in PRESETS.items():
-        by_name = load_settings("x4-small", [f"data.degradation={name}"])
-        assert by_name.data.degradation == Degradation(**fields)
-        changed = load_settings("x4-small", [f"data.degradation={{preset: {name}, clean: 0.25}}"])
-        assert changed.data.degradation == Degradation(**{**fields, "clean": 0.25})
-    assert load_settings("x4-small", ["data.degradation=photo"]).data.degradation == Degradation()
-    for off in ("off", "false", "null", "''", ""):
-        assert load_settings("x4-small", [f"data.degradation={off}"]) == load_settings("x4-small")
-
-
-def test_degradation_is_saved_published_and_compared():
-    strong, off = run_settings("strong"), run_settings()
-    assert saved_settings(dump_settings(strong)) == strong
-    assert without_paths(strong).data.degradation == strong.data.degradation
-    assert first_difference(strong, off, {}).startswith("data.degradation (")
-    older = yaml.safe_load(dump_settings(off))
-    del older["data"]["degradation"]
-    assert first_difference(saved_settings(yaml.safe_dump(older)), off, {}) == ""
-
-
-@pytest.mark.parametrize(
-    ("degradation", "message"),
-    [
-        ("phone", "data.degradation is 'phone': there is no preset 'phone'; the presets are photo, strong"),
-        ({"preset": "phone"}, "there is no preset 'phone'"),
-        (3, "data.degradation is 3: off, a preset"),
-        ({"blurr": 1}, "unknown field data.degradation.blurr; the fields are passes, clean, blur,"),
-        ({"blur": 2}, "data.degradation.blur is 2"),
-        ({"noise_sigma": [5, 1]}, r"data.degradation.noise_sigma is \[5, 1\]: the first number must not be above"),
-        ({"noise_sigma": [0, 1]}, r"data.degradation.noise_sigma.0 is 0: input should be greater than 0"),
-        ({"quality": [50, 101]}, r"data.degradation.quality.1 is 101"),
-        ({"passes": 0}, "data.degradation.passes is 0"),
-    ],
-)
-def test_wrong_settings_are_named_in_one_line(degradation, message):
-    with pytest.raises(ArgumentError, match=message) as error:
-        run_settings(degradation)
-    assert "\n" not in str(error.value)
-
-
-def test_lr_files_are_not_damaged():
-    with pytest.raises(ArgumentError, match=r"data\.lr: LR files are used as they are: set data\.degradation=off"):
-        run_settings("photo", lr="lr")
-
-
 # Runs
 
 
@@ -379,3 +344,16 @@ def test_validation_damages_each_photograph_in_its_own_way_always(folder):
     first.crops = [first.crops[0]] * 2
     one, other = first.grid(model).split(128, dim=1)
     assert not torch.equal(one, other)
+
+
+def test_the_validations_lr_psnr_is_that_against_the_clean_reduction(folder):
+    """Against a damaged LR image, reproducing its noise and blocks would score best."""
+    validation = Validation(folder, scale=4, multiple=8, degradation=Degradation(**EVERYTHING), count=1)
+    [hr], flow = validation.crops, random_srflow(tiny_config())
+    lr = validation._reduced(hr, 0)
+    with torch.no_grad():
+        noise = runtime_noise(flow, lr, seed=0)
+        sample = flow.decode(lr, {level: 0.8 * values for level, values in noise.items()})
+    clean = figures.lr_psnr(sample, round_to_8_bit(reduce_bicubic(hr, 4)))
+    assert validation.figures(flow)["validation/lr_psnr_tau0.8"] == pytest.approx(clean, rel=1e-4)
+    assert figures.lr_psnr(sample, lr) != pytest.approx(clean, rel=1e-2)

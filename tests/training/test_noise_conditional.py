@@ -7,7 +7,7 @@ import torch
 from srflow_export import ExportOptions, export_checkpoint
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Upscaler
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training.checkpoints import save_checkpoint
 from srflow_training.settings import load_settings
 from tests.networks import random_srflow, tiny_config
@@ -76,6 +76,19 @@ def test_a_run_trains_it_and_resumes_exactly(tmp_path, photos):
     assert_same_weights(whole.model, resumed.model)
 
 
+def test_it_starts_from_a_network_without_it_and_not_the_other_way_round(tmp_path, photos):
+    start = {"start": str(tmp_path / "plain.safetensors")}
+    plain = trainer(tmp_path / "plain", photos)
+    save_checkpoint(start["start"], plain.model)
+    tuned = trainer(tmp_path / "tuned", photos, network=NETWORK, objective=NOISY, schedule=start)
+    assert_same_weights(plain.model, tuned.model)
+    assert not any(bool(weight.detach().any()) for name, weight in tuned.model.named_parameters() if "on_noise" in name)
+    assert tuned.step(tuned.crops[0])["loss"].isfinite()
+    save_checkpoint(start["start"], tuned.model)
+    with pytest.raises(CheckpointError, match=r"--set network\.noise_conditional=true"):
+        trainer(tmp_path / "back", photos, schedule=start)
+
+
 def test_a_bundle_is_that_of_the_network_without_it(tmp_path):
     model = random_srflow(tiny_config(noise_conditional=True))
     save_checkpoint(tmp_path / "noise.safetensors", model)
@@ -94,7 +107,9 @@ def test_a_bundle_is_that_of_the_network_without_it(tmp_path):
     ("overrides", "message"),
     [
         (["network.noise_conditional=true"], "objective.noise_max=4"),
-        (["objective.noise_max=1"], "objective.noise_max is 1, less than objective.noise"),
+        (["network.noise_conditional=true", "objective.noise=2", "objective.noise_max=2"], "objective.noise_max=4"),
+        (["objective.noise_max=1"], r"noise_max is 1, less than objective.noise, .*: set objective\.noise=0\.5"),
+        (["objective.noise_max=0.4"], r"set objective\.noise=0\.2"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(overrides, message):

@@ -29,7 +29,8 @@ def vgg16(tmp_path, monkeypatch):
 
 
 def of_kind(kind, vgg16, **changes):
-    return {"perceptual": 1.0, "perceptual_loss": kind, "perceptual_vgg16": vgg16, **changes}
+    file = {"perceptual_vgg16": vgg16} if kind == "vgg16" else {}
+    return {"perceptual": 1.0, "perceptual_loss": kind, **file, **changes}
 
 
 def perceptual_loss(kind, vgg16):
@@ -314,6 +315,15 @@ def test_a_wrong_vgg16_file_is_refused_before_anything_starts(tmp_path, photos):
         ({"objective": {"perceptual": 1.0, "perceptual_loss": "vgg16"}}, r"set objective\.perceptual_vgg16=FILE"),
         ({"objective": {"perceptual": 1.0}, "data": {"crop": 8}}, "at least 16 pixels, not 8"),
         ({"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an rrdb has none"),
+        ({"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an rrdb's whole loss is L1"),
+        ({"objective": {"perceptual_vgg16": "a.pth", "perceptual": 1.0}}, r"is only used with .*perceptual_vgg16=$"),
+        ({"objective": {"perceptual_vgg16": "a.pth", "perceptual_loss": "vgg16"}}, "is only used with .*above 0"),
+        (
+            {"objective": {"perceptual": 1.0, "perceptual_every": 7}, "data": DATA},
+            "perceptual_every is 7, more than",
+        ),
+        ({"objective": {"lr_consistency": 1.0, "perceptual_every": 7}}, "no iteration would decode a sample"),
+        ({"objective": {"l1": 1.0, "l1_every": 7}}, r"l1_every is 7, .*only the first .*raise schedule\.iterations$"),
         ({"objective": {"perceptual_loss": "lpips"}}, "perceptual_loss is 'lpips'"),
         ({"objective": {"perceptual_tau": 3.0}}, "perceptual_tau is 3.0"),
     ],
@@ -322,3 +332,8 @@ def test_what_cannot_be_computed_is_refused_in_one_line(changes, message):
     with pytest.raises(ArgumentError, match=message) as error:
         settings(schedule=SCHEDULE, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_what_no_term_uses_may_be_rare():
+    settings(objective={"l1_every": 7, "perceptual_every": 7})
+    settings(objective={"l1": 1.0, "l1_every": 6, "lr_consistency": 1.0, "perceptual_every": 7})

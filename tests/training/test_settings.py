@@ -78,6 +78,16 @@ def test_a_base_that_cannot_be_is_refused(tmp_path, base, message):
         load_settings(str(tmp_path / "run.yaml"))
 
 
+def test_a_base_that_comes_back_by_another_path_is_refused(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "self.yaml").write_text("base: ../sub/self.yaml\n")
+    (tmp_path / "one.yaml").write_text("base: sub/../two.yaml\n")
+    (tmp_path / "two.yaml").symlink_to(tmp_path / "one.yaml")
+    for name in ("sub/self.yaml", "one.yaml"):
+        with pytest.raises(ArgumentError, match="based on this file itself"):
+            load_settings(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize("variant", ["bounded", "paper", "published"])
 def test_every_preset_has_every_variant(name, variant):
@@ -179,7 +189,8 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
         ("network.clamp=.inf", "clamp and split_clamp must be positive and finite"),
         ("network.scale=5", "×4, ×8 or ×16"),
         ("network.unshuffle=3", "network: unshuffle is 3; it must be 1, 2 or 4"),
-        ("network.step=3", "unknown field 'step'"),
+        ("network.step=3", "unknown field 'step'.*[a-z]$"),
+        ("network.blocks=2", r"the encoder has blocks 0 … 1: --set network\.stacked_blocks= chooses them"),
         ("schedule.learning_rate=-1", "schedule.learning_rate is -1"),
         ("schedule.learning_rate=.nan", "schedule.learning_rate is nan"),
         ("schedule.iterations=2.5", "schedule.iterations is 2.5"),
@@ -246,6 +257,20 @@ def test_a_field_is_cleared_by_an_override_without_a_value():
         load_settings("x4-small", ["schedule.encode="])
     with pytest.raises(ArgumentError, match="unknown field schedul; the fields are network, "):
         load_settings("x4-small", ["schedul.encoder="])
+
+
+def test_a_null_in_a_file_returns_a_field_to_its_default_and_not_the_bases(tmp_path):
+    own = "base: x4-small\nnetwork: {stacked_blocks: , hidden: null}\ndata: {choose_of: }\nschedule: {ema: }\n"
+    (tmp_path / "own.yaml").write_text(own)
+    cleared = ["network.stacked_blocks=", "network.hidden=", "data.choose_of=", "schedule.ema="]
+    assert load_settings(str(tmp_path / "own.yaml")) == load_settings("x4-small", cleared)
+    assert load_settings("x4-small", cleared) != load_settings("x4-small")
+    (tmp_path / "own.yaml").write_text("base: x4-small\nnetwork: {split_clamp: null}\n")
+    assert load_settings(str(tmp_path / "own.yaml")).config().split_clamp is None
+    for content, message in [("crop: ", r"data\.crop is missing"), ("cropp: ", r"unknown field data\.cropp")]:
+        (tmp_path / "own.yaml").write_text(f"base: x4-small\ndata: {{{content}}}\n")
+        with pytest.raises(ArgumentError, match=message):
+            load_settings(str(tmp_path / "own.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -285,11 +285,22 @@ def test_larger_scales_have_figures_and_a_grid(tmp_path, scale):
     assert validation.grid(flow).shape == (3, 128, 7 * 128)
 
 
+@pytest.mark.parametrize(("side", "levels", "shown"), [(64, 5, 64), (120, 5, 96), (160, 7, 128), (300, 8, 128)])
+def test_a_grid_has_cells_of_the_sizes_that_the_network_takes(tmp_path, side, levels, shown):
+    save_photo(tmp_path / "face.png", side, side)
+    config = tiny_config(scale=16, steps=1, levels=levels)
+    validation = Validation(tmp_path, scale=16, multiple=16 * config.size_multiple, count=1)
+    grid = validation.grid(random_srflow(config))
+    assert grid.shape == (3, 128, 7 * 128)
+    white = (grid[:, :, -128:] == 1).all(dim=0)
+    assert white.sum() == 128**2 - shown**2
+
+
 def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
     save_photo(tmp_path / "small.png", 40, 400)
     lines = []
-    with pytest.raises(ImageError, match="64 px"):
+    with pytest.raises(ImageError, match=r"^--val .*: no photograph is at least 64 px"):
         Validation(tmp_path, scale=4, multiple=8, report=lines.append)
     save_photo(tmp_path / "usable.png", 64, 64)
     lines.clear()
@@ -297,6 +308,11 @@ def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
     assert len(lines) == 2
     assert "broken.png" in lines[0]
     assert "small.png: smaller than 64 px" in lines[1]
+
+
+def test_a_validation_folder_that_is_not_there_is_named_with_its_option(tmp_path):
+    with pytest.raises(ImageError, match=r"^--val .*nowhere: no such folder$"):
+        Validation(tmp_path / "nowhere", scale=4, multiple=8)
 
 
 def test_skipped_files_are_logged_if_nobody_asks(tmp_path, caplog):

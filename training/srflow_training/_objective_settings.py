@@ -74,16 +74,17 @@ class Objective(Section):
             sample=self.decodings.sample and (iteration + 1) % self.perceptual_every == 0,
         )
 
-    def problem(self, *, kind: str, crop: int, noise_conditional: bool) -> str:
+    def problem(self, *, kind: str, crop: int, noise_conditional: bool, iterations: int) -> str:
         """What these settings cannot be combined with, and how to fix it; empty if all is well.
 
-        kind: srflow or rrdb. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`.
+        kind: srflow or rrdb. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`. iterations: of the run.
         """
         if self.noise_max and self.noise_max < self.noise:
             return (
-                f"objective.noise_max is {self.noise_max:g}, less than objective.noise, {self.noise:g}: exchange them"
+                f"objective.noise_max is {self.noise_max:g}, less than objective.noise, {self.noise:g}: "
+                f"set objective.noise={min(0.5, self.noise_max / 2):g}, the least of the noise"
             )
-        if noise_conditional and not self.noise_max:
+        if noise_conditional and self.noise_max <= self.noise:
             return (
                 "network.noise_conditional needs training images with different noise: "
                 "set objective.noise=0.5 and objective.noise_max=4"
@@ -91,11 +92,28 @@ class Objective(Section):
         named = [name for name in ("perceptual", "lr_consistency") if getattr(self, name) > 0]
         if named and kind == "rrdb":
             return f"objective.{named[0]} is for samples, and an rrdb has none: set it to 0"
+        if self.l1 and kind == "rrdb":
+            return "objective.l1 is for flows, and an rrdb's whole loss is L1: set it to 0"
+        if self.perceptual_vgg16 and not (self.perceptual and self.perceptual_loss == "vgg16"):
+            return (
+                "objective.perceptual_vgg16 is only used with objective.perceptual above 0 and "
+                "objective.perceptual_loss=vgg16: set both, or leave the file out with objective.perceptual_vgg16="
+            )
+        if self.decodings.sample and self.perceptual_every > iterations:
+            return self._too_rare("perceptual_every", iterations, "no iteration would decode a sample")
+        if self.l1 and 1 < iterations < self.l1_every:
+            return self._too_rare("l1_every", iterations, "only the first iteration would have this term")
         if self.perceptual and self.perceptual_loss == "vgg16" and not self.perceptual_vgg16:
             return "objective.perceptual_loss=vgg16 needs the convolutions: set objective.perceptual_vgg16=FILE"
         if self.perceptual and crop < LEAST_PERCEPTUAL:
             return f"objective.perceptual needs crops of at least {LEAST_PERCEPTUAL} pixels, not {crop}: set data.crop"
         return ""
+
+    def _too_rare(self, name: str, iterations: int, why: str) -> str:
+        return (
+            f"objective.{name} is {getattr(self, name)}, more than the run's {iterations} iterations, so {why}: "
+            "lower it, or raise schedule.iterations"
+        )
 
 
 LEAST_PERCEPTUAL = 16

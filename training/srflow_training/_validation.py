@@ -68,7 +68,7 @@ class Validation:
         size: int = 256,
         report: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.scale, self.reduction, self.degradation = scale, reduction, degradation
+        self.scale, self.multiple, self.reduction, self.degradation = scale, multiple, reduction, degradation
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
         usable, skipped = _large_enough(folder, least)
@@ -85,7 +85,7 @@ class Validation:
         if len(skipped) > _MOST_REPORTS:
             report(f"validation: skipped {len(skipped) - _MOST_REPORTS} more files for reasons like these")
         if not self.crops:
-            raise ImageError(f"{folder}: no photograph is at least {least} px high and wide: add larger ones")
+            raise ImageError(f"--val {folder}: no photograph is at least {least} px high and wide: add larger ones")
 
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
         """Measure figures by name: means over the crops, except for the total number of values that are not finite.
@@ -93,6 +93,8 @@ class Validation:
         An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at
         τ = 0, the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See
         :mod:`srflow_training.figures`.
+        LR-PSNR is measured against the clean reduction of HR: against a damaged LR image, samples that reproduce its
+        noise and JPEG blocks would score best.
         Samples use the runtime's noise of seed 0 (sample_difference: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
@@ -101,10 +103,13 @@ class Validation:
         return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
 
     def _reduced(self, hr: Tensor, index: int) -> Tensor:
-        """The LR image of (a part of) crop `index`."""
+        """The LR image of (a part of) crop `index`, damaged if the run damages them."""
         if self.degradation is not None:
             window, rng = mirror_pad(hr, MARGIN * self.scale), np.random.default_rng(index)
             return round_to_8_bit(degrade(window, self.degradation, scale=self.scale, rng=rng))
+        return self._clean(hr)
+
+    def _clean(self, hr: Tensor) -> Tensor:
         return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
 
     def _figures_of(self, model: SRFlow | RRDB, lr: Tensor, hr: Tensor) -> dict[str, float]:
@@ -124,7 +129,7 @@ class Validation:
             "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
-            "validation/lr_psnr_tau0.8": lr_psnr(sample, lr, reduction=self.reduction),
+            "validation/lr_psnr_tau0.8": lr_psnr(sample, self._clean(hr), reduction=self.reduction),
             "validation/sample_difference_tau0.8": sample_difference(sample, flow.sample(0.8, seed=1)),
             _NONFINITE: nonfinite(sample),
         }
@@ -133,14 +138,15 @@ class Validation:
         """Draw a picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
 
         Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an RRDB's image, HR.
-        Crops under 128 pixels have a white margin; pixels that are not finite are magenta.
+        Crops under 128 pixels have a white margin. If the network takes only larger ones, cells show their upper left
+        part. Pixels that are not finite are magenta.
         """
         with _plain_inference(model):
             rows = enumerate(self.crops[:_GRID_ROWS])
             return torch.cat([self._grid_row(model, index, crop) for index, crop in rows], dim=1)
 
     def _grid_row(self, model: SRFlow | RRDB, index: int, crop: Tensor) -> Tensor:
-        hr = _centre(crop, _CELL, multiple=8 * self.scale)
+        hr = _centre(crop, max(_CELL, self.multiple), multiple=self.multiple)
         lr = self._reduced(hr, index)
         if isinstance(model, RRDB):
             images = [_image_of(model, lr)]
@@ -197,7 +203,7 @@ def _centre(image: Tensor, most: int, *, multiple: int) -> Tensor:
 def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
     """The photographs of at least this many pixels a side, by their headers, and a line for each other file."""
     usable, skipped = [], []
-    for path in image_files(folder):
+    for path in image_files(folder, option="--val"):
         try:
             small = min(size_of(path)) < least
         except ImageError as error:

