@@ -10,7 +10,7 @@ factor 2 and 2.25 on average at factor 4, as smaller kernels that are sums of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,28 +20,10 @@ from srflow_export._folding import FoldedConv
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape
 from srflow_training.model.encoder import ResidualBlock
+from srflow_training.model.features import CellRows, rows_of_cell
 
 Phases = dict[tuple[int, int], Tensor]
 """N×C×factor·h×factor·w, as N×C×h×w for each row and column of a cell."""
-
-
-class _Kind(NamedTuple):
-    """Rows (or columns) of a cell that see the same rows of cells.
-
-    before, after: whether they see the row of cells before theirs, and after it. taps: for each row of cells that they
-    see, the kernel's taps that meet it.
-    """
-
-    before: int
-    after: int
-    taps: tuple[tuple[int, ...], ...]
-
-
-_KINDS = {
-    "first": _Kind(1, 0, ((0,), (1, 2))),
-    "last": _Kind(0, 1, ((0, 1), (2,))),
-    "inside": _Kind(0, 0, ((0, 1, 2),)),
-}
 
 
 def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
@@ -53,18 +35,20 @@ def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
 
 def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:
     """The kernels of a :class:`PhaseConv` by name, `kernel_{rows}_{columns}`, with their height and width."""
-    kinds = {name: len(_KINDS[name].taps) for name in dict.fromkeys(_kind(i, factor) for i in range(factor))}
-    return {_kernel_name(rows, columns): (kinds[rows], kinds[columns]) for rows in kinds for columns in kinds}
+    return {
+        _kernel_name(rows.name, columns.name): (1 + rows.before + rows.after, 1 + columns.before + columns.after)
+        for rows in rows_of_cell(factor)
+        for columns in rows_of_cell(factor)
+    }
 
 
 def summed_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
     """The kernels for the pixels of a cell, by name, whose taps are sums of those of `weight`, out×in×3×3."""
-    kernels = {}
-    for name in kernel_shapes(factor):
-        _, rows, columns = name.split("_")
-        summed = torch.stack([weight[:, :, list(taps)].sum(dim=2) for taps in _KINDS[rows].taps], dim=2)
-        kernels[name] = torch.stack([summed[..., list(taps)].sum(dim=3) for taps in _KINDS[columns].taps], dim=3)
-    return kernels
+    return {
+        _kernel_name(rows.name, columns.name): columns.sum_taps(rows.sum_taps(weight, dim=2), dim=3)
+        for rows in rows_of_cell(factor)
+        for columns in rows_of_cell(factor)
+    }
 
 
 def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
@@ -95,19 +79,19 @@ class PhaseConv(nn.Module):
         """own: N×C₁×factor·h×factor·w, or None. small: N×C₂×h×w."""
         on_small: dict[str, Tensor] = {}
         phases = {}
-        for i in range(self.factor):
-            for j in range(self.factor):
-                rows, columns = _kind(i, self.factor), _kind(j, self.factor)
-                name = _kernel_name(rows, columns)
+        cell = {position: rows for rows in rows_of_cell(self.factor) for position in rows.positions}
+        for i, rows in cell.items():
+            for j, columns in cell.items():
+                name = _kernel_name(rows.name, columns.name)
                 if name not in on_small:  # the pixels inside a cell share one
                     on_small[name] = self._on_small(small, rows, columns, None if own is not None else self.bias)
                 phases[i, j] = on_small[name] if own is None else self._on_own(own, small, i, j) + on_small[name]
         return phases
 
-    def _on_small(self, small: Tensor, rows: str, columns: str, bias: Tensor | None) -> Tensor:
-        kernel = self.get_buffer(_kernel_name(rows, columns))
-        (top, bottom, _), (left, right, _) = _KINDS[rows], _KINDS[columns]
-        return _conv(small, kernel, bias, pads=(top, left, bottom, right), stride=1, size=small)
+    def _on_small(self, small: Tensor, rows: CellRows, columns: CellRows, bias: Tensor | None) -> Tensor:
+        kernel = self.get_buffer(_kernel_name(rows.name, columns.name))
+        pads = (rows.before, columns.before, rows.after, columns.after)
+        return _conv(small, kernel, bias, pads=pads, stride=1, size=small)
 
     def _on_own(self, own: Tensor, small: Tensor, row: int, column: int) -> Tensor:
         """Pixels (row, column) of the cells. Runtimes know a convolution's size best if its padding is 2 in all."""
@@ -154,10 +138,6 @@ def keep_blocked_layout(model: SRFlow) -> None:
     for index, block in enumerate(model.encoder.blocks):
         if isinstance(block, ResidualBlock):
             model.encoder.blocks[index] = _ResidualBlock(block)
-
-
-def _kind(index: int, factor: int) -> str:
-    return "first" if index == 0 else "last" if index == factor - 1 else "inside"
 
 
 def _kernel_name(rows: str, columns: str) -> str:

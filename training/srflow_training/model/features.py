@@ -51,28 +51,31 @@ class LevelFeatures:
         return _add_enlarged(part, small, weight[:, own_channels:], self.factor)
 
 
-class _Rows(NamedTuple):
+class CellRows(NamedTuple):
     """Rows (or columns) of a cell that see the same rows of cells.
 
-    inside: their positions in the cell. first: the first row of cells that they see, 0 if it is the one before theirs.
-    spread: for each of the kernel's three taps, the row of cells that it meets, counted from the first.
+    name: "first", "inside" or "last". positions: in the cell. before, after: 1 if they see the row of cells before
+    theirs, or after it. spread: for each of the kernel's three taps, the row of cells that it meets, counted from the
+    first that they see.
     """
 
-    inside: tuple[int, ...]
-    first: int
+    name: str
+    positions: tuple[int, ...]
+    before: int
+    after: int
     spread: tuple[int, int, int]
 
-    @property
-    def taps(self) -> int:
-        """The number of rows of cells that they see."""
-        return max(self.spread) + 1
+    def sum_taps(self, weight: Tensor, *, dim: int) -> Tensor:
+        """Sum the three taps of `weight` along a dimension that meet the same row of cells."""
+        taps = list(zip(weight.unbind(dim), self.spread, strict=True))
+        rows = range(1 + self.before + self.after)
+        return torch.stack([torch.stack([tap for tap, row in taps if row == index]).sum(dim=0) for index in rows], dim)
 
 
-def _rows_of_cell(factor: int) -> list[_Rows]:
-    rows = [_Rows((0,), 0, (0, 1, 1)), _Rows((factor - 1,), 1, (0, 0, 1))]
-    if factor > 2:
-        rows.append(_Rows(tuple(range(1, factor - 1)), 1, (0, 0, 0)))
-    return rows
+def rows_of_cell(factor: int) -> list[CellRows]:
+    """All rows of a cell of factor×factor equal pixels, factor ≥ 2, in order."""
+    inside = [CellRows("inside", tuple(range(1, factor - 1)), 0, 0, (0, 0, 0))] if factor > 2 else []
+    return [CellRows("first", (0,), 1, 0, (0, 1, 1)), *inside, CellRows("last", (factor - 1,), 0, 1, (0, 0, 1))]
 
 
 class _AddEnlarged(torch.autograd.Function):
@@ -86,8 +89,8 @@ class _AddEnlarged(torch.autograd.Function):
         padded = F.pad(small, (1, 1, 1, 1))
         for rows, columns, kernel, window in _kernels(padded, weight, factor):
             values = F.conv2d(window, kernel)
-            for i in rows.inside:
-                for j in columns.inside:
+            for i in rows.positions:
+                for j in columns.positions:
                     part[:, :, i::factor, j::factor] += values
         return part
 
@@ -101,7 +104,7 @@ class _AddEnlarged(torch.autograd.Function):
         to_small = torch.zeros_like(padded) if needs_small else None
         to_weight = torch.zeros_like(weight) if needs_weight else None
         for rows, columns, kernel, window in _kernels(padded, weight, factor):
-            cells = [gradient[:, :, i::factor, j::factor] for i in rows.inside for j in columns.inside]
+            cells = [gradient[:, :, i::factor, j::factor] for i in rows.positions for j in columns.positions]
             cell = (cells[0] if len(cells) == 1 else torch.stack(cells).sum(dim=0)).contiguous(memory_format=layout)
             to_window, to_kernel, _ = torch.ops.aten.convolution_backward(
                 cell, window, kernel, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (needs_small, needs_weight, False)
@@ -119,29 +122,24 @@ def _add_enlarged(part: Tensor, small: Tensor, weight: Tensor, factor: int) -> T
     return added
 
 
-def _kernels(padded: Tensor, weight: Tensor, factor: int) -> list[tuple[_Rows, _Rows, Tensor, Tensor]]:
+def _kernels(padded: Tensor, weight: Tensor, factor: int) -> list[tuple[CellRows, CellRows, Tensor, Tensor]]:
     """For each kind of pixel in a cell: its rows and columns, its kernel, and what of the padded cells it sees."""
     layout, kinds = _layout(padded), []
-    for rows in _rows_of_cell(factor):
-        by_rows = _summed(weight, rows, dim=2)
-        for columns in _rows_of_cell(factor):
-            kernel = _summed(by_rows, columns, dim=3).contiguous(memory_format=layout)
+    for rows in rows_of_cell(factor):
+        by_rows = rows.sum_taps(weight, dim=2)
+        for columns in rows_of_cell(factor):
+            kernel = columns.sum_taps(by_rows, dim=3).contiguous(memory_format=layout)
             kinds.append((rows, columns, kernel, _window(padded, rows, columns).contiguous(memory_format=layout)))
     return kinds
 
 
-def _summed(weight: Tensor, rows: _Rows, *, dim: int) -> Tensor:
-    """Sum the three taps along a dimension that meet the same row of cells."""
-    taps = weight.unbind(dim)
-    sums = [sum(tap for tap, row in zip(taps, rows.spread, strict=True) if row == index) for index in range(rows.taps)]
-    return torch.stack([total for total in sums if isinstance(total, Tensor)], dim)
-
-
-def _window(padded: Tensor, rows: _Rows, columns: _Rows) -> Tensor:
-    height, width = (size - 2 for size in padded.shape[2:])
-    return padded[
-        :, :, rows.first : rows.first + height + rows.taps - 1, columns.first : columns.first + width + columns.taps - 1
+def _window(padded: Tensor, rows: CellRows, columns: CellRows) -> Tensor:
+    """What pixels see of the cells, which have a border of one cell."""
+    spans = [
+        slice(1 - seen.before, size - 1 + seen.after)
+        for seen, size in zip((rows, columns), padded.shape[2:], strict=True)
     ]
+    return padded[:, :, spans[0], spans[1]]
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
