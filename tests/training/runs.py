@@ -1,5 +1,10 @@
 """Runs of a tiny network, for the tests of the trainer."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 
 from srflow_training.settings import RunSettings
@@ -40,3 +45,16 @@ def scalars(run):
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]} | {
         "images": events.Tags()["images"]
     }
+
+
+def ranks_command(folder, photos):
+    """The command of the processes that `two.yaml` in a folder is for, whose run is `two`."""
+    script = Path(__file__).parent / "run_ranks.py"
+    return [sys.executable, *map(str, (script, folder / "two.yaml", photos, folder / "two"))]
+
+
+def run_two(folder, photos):
+    """Run two processes to the end and load what each held."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(ranks_command(folder, photos), check=True, timeout=240, env=environment)
+    return [torch.load(folder / "two" / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]

@@ -1,18 +1,12 @@
 """A batch that is computed in parts gives the update of the whole batch."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from srflow_training.data import Batch
 from srflow_training.settings import dump_settings
-from tests.training.runs import settings, trainer
+from tests.training.runs import run_two, settings, trainer
 
-RUN_RANKS = str(Path(__file__).parent / "run_ranks.py")
 ALL = {"l1": 2.0, "perceptual": 3.0, "perceptual_loss": "haarpsi", "lr_consistency": 4.0}
 DATA = {"crop": 32, "batch": 6}
 
@@ -69,13 +63,7 @@ def test_two_processes_in_parts_train_as_one_does_at_once(tmp_path, photos):
     run.run(figures.append)
     two = settings(schedule={**schedule, "accumulate": 2}, hardware={"devices": 2}, **common)
     (tmp_path / "two.yaml").write_text(dump_settings(two))
-    subprocess.run(
-        [sys.executable, RUN_RANKS, str(tmp_path / "two.yaml"), str(photos), str(tmp_path / "two")],
-        check=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    first, second = (torch.load(tmp_path / "two" / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = run_two(tmp_path, photos)
     for name, tensor in first["trained"].items():
         assert torch.equal(second["trained"][name], tensor), name
     for mine, theirs in zip(figures, first["figures"], strict=True):

@@ -25,16 +25,6 @@ NOTHING = {"passes": 1, "clean": 0, "blur": 0, "resize": 0, "noise": 0, "compres
 EVERYTHING = {"preset": "strong", "clean": 0, "blur": 1, "resize": 1, "noise": 1, "compression": 1}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for index, (height, width) in enumerate([(90, 120), (100, 80), (64, 64)]):
-        coarse = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-    return folder
-
-
 def run_settings(degradation=None, **data):
     schedule = {"iterations": 4, "save_every": 2, "log_every": 1, "validate_every": 2}
     network = {"kind": "rrdb", "nf": 8, "growth": 4, "blocks": 1}
@@ -43,10 +33,10 @@ def run_settings(degradation=None, **data):
     return RunSettings.from_dict({**sections, "data": fields})
 
 
-def crops_of(folder, degradation=None, *, scale=4, rank=0, ranks=1, **data):
+def crops_of(photos, degradation=None, *, scale=4, rank=0, ranks=1, **data):
     settings = run_settings(degradation, **data).data
-    photos = Photos(folder, settings, scale, print)
-    return Crops(photos, settings, scale=scale, seed=0, iterations=6, rank=rank, ranks=ranks)
+    found = Photos(photos, settings, scale, print)
+    return Crops(found, settings, scale=scale, seed=0, iterations=6, rank=rank, ranks=ranks)
 
 
 def equal(first, second):
@@ -237,25 +227,25 @@ def test_lr_is_not_shifted_against_hr(scale):
 # Crops
 
 
-def test_off_is_the_default_and_draws_nothing(folder):
-    plain = crops_of(folder, choose_of=2, hr_shift=1)[3]
-    assert equal(plain, crops_of(folder, "off", choose_of=2, hr_shift=1)[3])
-    assert equal(plain, crops_of(folder, {"clean": 1}, choose_of=2, hr_shift=1)[3])
-    damaged_batch = crops_of(folder, {"clean": 0}, choose_of=2, hr_shift=1)[3]
+def test_off_is_the_default_and_draws_nothing(photos):
+    plain = crops_of(photos, choose_of=2, hr_shift=1)[3]
+    assert equal(plain, crops_of(photos, "off", choose_of=2, hr_shift=1)[3])
+    assert equal(plain, crops_of(photos, {"clean": 1}, choose_of=2, hr_shift=1)[3])
+    damaged_batch = crops_of(photos, {"clean": 0}, choose_of=2, hr_shift=1)[3]
     assert torch.equal(plain.hr, damaged_batch.hr)
     assert torch.equal(plain.noise, damaged_batch.noise)
     assert not torch.equal(plain.lr, damaged_batch.lr)
 
 
-def test_the_clean_share_of_crops_is_the_plain_reduction(folder):
-    plain, mixed = crops_of(folder, batch=200)[0], crops_of(folder, {"clean": 0.3}, batch=200)[0]
+def test_the_clean_share_of_crops_is_the_plain_reduction(photos):
+    plain, mixed = crops_of(photos, batch=200)[0], crops_of(photos, {"clean": 0.3}, batch=200)[0]
     clean = (plain.lr == mixed.lr).flatten(1).all(dim=1)
     assert float(clean.float().mean()) == pytest.approx(0.3, abs=0.08)
 
 
 @pytest.mark.parametrize(("scale", "crop"), [(4, 32), (4, 64), (8, 64), (16, 32)])
-def test_lr_has_its_exact_size_and_8_bit_levels(folder, scale, crop):
-    lr = crops_of(folder, EVERYTHING, scale=scale, crop=crop, batch=16)[0].lr
+def test_lr_has_its_exact_size_and_8_bit_levels(photos, scale, crop):
+    lr = crops_of(photos, EVERYTHING, scale=scale, crop=crop, batch=16)[0].lr
     assert lr.shape == (16, 3, crop // scale, crop // scale)
     assert lr.dtype == torch.float32
     assert torch.equal(lr, round_to_8_bit(lr))
@@ -272,16 +262,16 @@ def test_flips_turn_damaged_lr_and_hr_alike(tmp_path):
         assert np.corrcoef(reduce_bicubic(hr[None], 4).flatten(), lr.flatten())[0, 1] > 0.9
 
 
-def test_ranks_workers_threads_and_resuming_change_nothing(folder):
-    whole = list(loader(crops_of(folder, EVERYTHING), start=0, workers=0))
-    resumed = list(loader(crops_of(folder, EVERYTHING), start=2, workers=2))
+def test_ranks_workers_threads_and_resuming_change_nothing(photos):
+    whole = list(loader(crops_of(photos, EVERYTHING), start=0, workers=0))
+    resumed = list(loader(crops_of(photos, EVERYTHING), start=2, workers=2))
     assert all(equal(a, b) for a, b in zip(whole[2:], resumed, strict=True))
-    share = pickle.loads(pickle.dumps(crops_of(folder, EVERYTHING, rank=1, ranks=2)))[5]
+    share = pickle.loads(pickle.dumps(crops_of(photos, EVERYTHING, rank=1, ranks=2)))[5]
     assert torch.equal(share.lr, whole[5].lr[1::2])
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1 if threads > 1 else 2)
-        assert equal(crops_of(folder, EVERYTHING)[5], whole[5])
+        assert equal(crops_of(photos, EVERYTHING)[5], whole[5])
     finally:
         torch.set_num_threads(threads)
 
@@ -293,15 +283,15 @@ def weights(run):
     return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
 
 
-def test_a_run_resumes_bit_for_bit_and_records_how_it_was_damaged(tmp_path, folder):
+def test_a_run_resumes_bit_for_bit_and_records_how_it_was_damaged(tmp_path, photos):
     settings = run_settings("strong")
-    whole = Trainer(settings, data=folder, out=tmp_path / "whole", val=folder, resume=False)
+    whole = Trainer(settings, data=photos, out=tmp_path / "whole", val=photos, resume=False)
     assert whole.validation.degradation == settings.data.degradation
     whole.run()
-    run = Trainer(settings, data=folder, out=tmp_path / "resumed", val=folder, resume=False)
+    run = Trainer(settings, data=photos, out=tmp_path / "resumed", val=photos, resume=False)
     run.run()
     (tmp_path / "resumed" / "states" / "iteration-00000004.pt").unlink()
-    again = Trainer(settings, data=folder, out=tmp_path / "resumed", val=folder, resume=True)
+    again = Trainer(settings, data=photos, out=tmp_path / "resumed", val=photos, resume=True)
     assert again.iteration == 2
     again.run()
     expected = weights(whole)
@@ -310,13 +300,13 @@ def test_a_run_resumes_bit_for_bit_and_records_how_it_was_damaged(tmp_path, fold
     assert yaml.safe_load(notes["settings"])["data"]["degradation"]["noise_sigma"] == [1.0, 25.0]
     assert yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())["data"]["degradation"]["passes"] == 2
     with pytest.raises(ArgumentError, match=r"another data\.degradation"):
-        Trainer(run_settings(), data=folder, out=tmp_path / "whole", val=folder, resume=True)
+        Trainer(run_settings(), data=photos, out=tmp_path / "whole", val=photos, resume=True)
 
 
-def test_tensorboard_shows_the_crops_once_a_run(tmp_path, folder):
+def test_tensorboard_shows_the_crops_once_a_run(tmp_path, photos):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    Trainer(run_settings(), data=folder, out=tmp_path, val=None, resume=False).run()
+    Trainer(run_settings(), data=photos, out=tmp_path, val=None, resume=False).run()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     [picture] = events.Images("training/crops")
@@ -331,12 +321,12 @@ def test_the_picture_of_crops_has_lr_as_squares_beside_hr():
     assert torch.equal(picture[:, 16:32, :16], lr[1].repeat_interleave(4, 1).repeat_interleave(4, 2))
 
 
-def test_validation_damages_each_photograph_in_its_own_way_always(folder):
+def test_validation_damages_each_photograph_in_its_own_way_always(photos):
     torch.manual_seed(0)
     model = RRDB(scale=4, nf=8, growth=4, blocks=1)
-    clean = Validation(folder, scale=4, multiple=8)
+    clean = Validation(photos, scale=4, multiple=8)
     first, again = (
-        Validation(folder, scale=4, multiple=8, degradation=Degradation(clean=1, preset="strong")) for _ in range(2)
+        Validation(photos, scale=4, multiple=8, degradation=Degradation(clean=1, preset="strong")) for _ in range(2)
     )
     assert first.figures(model) == again.figures(model) == first.figures(model)
     assert first.figures(model)["validation/psnr_bicubic"] < clean.figures(model)["validation/psnr_bicubic"]
@@ -346,9 +336,9 @@ def test_validation_damages_each_photograph_in_its_own_way_always(folder):
     assert not torch.equal(one, other)
 
 
-def test_the_validations_lr_psnr_is_that_against_the_clean_reduction(folder):
+def test_the_validations_lr_psnr_is_that_against_the_clean_reduction(photos):
     """Against a damaged LR image, reproducing its noise and blocks would score best."""
-    validation = Validation(folder, scale=4, multiple=8, degradation=Degradation(**EVERYTHING), count=1)
+    validation = Validation(photos, scale=4, multiple=8, degradation=Degradation(**EVERYTHING), count=1)
     [hr], flow = validation.crops, random_srflow(tiny_config())
     lr = validation._reduced(hr, 0)
     with torch.no_grad():

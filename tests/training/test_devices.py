@@ -3,8 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +10,7 @@ import torch
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
 from srflow_training.settings import dump_settings, load_settings, preset_names
 from srflow_training.trainer import Trainer
-from tests.training.runs import settings, trainer
-
-RUN_RANKS = str(Path(__file__).parent / "run_ranks.py")
+from tests.training.runs import ranks_command, run_two, settings, trainer
 
 
 def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
@@ -56,7 +52,7 @@ def test_bfloat16_rounds_neither_images_nor_noise(tmp_path, photos):
 def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     endless = settings(schedule={"iterations": 10**6, "save_every": 10**6}, hardware={"devices": 2})
     (tmp_path / "two.yaml").write_text(dump_settings(endless))
-    command = [sys.executable, RUN_RANKS, str(tmp_path / "two.yaml"), str(photos), str(tmp_path / "two")]
+    command = ranks_command(tmp_path, photos)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
         run.stdout.readline()  # a step was reported: both are under way
         os.killpg(run.pid, signal.SIGINT)
@@ -83,13 +79,7 @@ def test_two_processes_train_as_one_does(tmp_path, photos, precision):
     whole = alone.model.state_dict()
     text = (tmp_path / "alone" / "config.yaml").read_text().replace("devices: 1", "devices: 2")
     (tmp_path / "two.yaml").write_text(text)
-    subprocess.run(
-        [sys.executable, RUN_RANKS, str(tmp_path / "two.yaml"), str(photos), str(tmp_path / "two")],
-        check=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    first, second = (torch.load(tmp_path / "two" / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = run_two(tmp_path, photos)
     assert first["precision"] == second["precision"] == precision
     for when in ("initialised", "trained"):
         for name, tensor in first[when].items():

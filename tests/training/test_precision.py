@@ -2,8 +2,6 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +19,9 @@ from srflow_training.cli import train
 from srflow_training.processors import processor_name
 from srflow_training.settings import dump_settings, load_settings
 from srflow_training.trainer import Trainer
+from tests.training.runs import ranks_command
 
 CPU = torch.device("cpu")
-RUN_RANKS = str(Path(__file__).parent / "run_ranks.py")
 TINY = ["network.nf=8", "network.growth=4", "network.blocks=2", "data.crop=16", "data.batch=2", "data.workers=0"]
 TINY += ["data.narrowest=0", "schedule.iterations=2", "schedule.log_every=1", "hardware.accelerator=cpu"]
 
@@ -191,7 +189,7 @@ def test_all_processes_compute_in_the_first_ones_precision(tmp_path, photos, tim
     two = tiny("hardware.devices=2", "hardware.threads=1")
     choose_precision(two, CPU)  # kept in the cache, which the first process reads
     (tmp_path / "two.yaml").write_text(dump_settings(two))
-    command = [sys.executable, RUN_RANKS, str(tmp_path / "two.yaml"), str(photos), str(tmp_path / "two")]
+    command = ranks_command(tmp_path, photos)
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     states = [torch.load(tmp_path / "two" / f"rank-{rank}.pt") for rank in (0, 1)]
     assert precision_in(tmp_path / "two") == "bf16"

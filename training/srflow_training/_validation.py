@@ -18,6 +18,7 @@ from srflow_sdk.manifest import Reduction
 from srflow_training._degradation_settings import Degradation
 from srflow_training._noise import runtime_noise
 from srflow_training.data import MARGIN, degrade, image_files, read_photo, to_image
+from srflow_training.data._folders import report_skipped
 from srflow_training.data._images import size_of
 from srflow_training.figures import (
     bits_per_dimension,
@@ -36,7 +37,6 @@ from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, mirror_pad, 
 logger = logging.getLogger(__name__)
 
 _LEAST = 64  # pixels
-_MOST_REPORTS = 10
 _CELL, _GRID_ROWS = 128, 4
 _GRID_TAUS = (0.0, 0.5, 0.8, 1.0)
 _NONFINITE = "validation/nonfinite_tau0.8"
@@ -80,10 +80,7 @@ class Validation:
                 skipped.append(str(error))
             else:
                 self.crops += _spread(photo, max(size, least), share, multiple=multiple)
-        for line in skipped[:_MOST_REPORTS]:
-            report(f"validation: skipped {line}")
-        if len(skipped) > _MOST_REPORTS:
-            report(f"validation: skipped {len(skipped) - _MOST_REPORTS} more files for reasons like these")
+        report_skipped(skipped, report, start="validation: skipped")
         if not self.crops:
             raise ImageError(f"--val {folder}: no photograph is at least {least} px high and wide: add larger ones")
 

@@ -9,6 +9,7 @@ import yaml
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training.model import RRDB, SRFlow
+from srflow_training.model.config import UNUSED
 
 
 def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
@@ -18,7 +19,7 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> Non
     """
     theirs, ours = (_shape_of(model) for model in (source, target))
     state = source.state_dict()
-    if ours.get("noise_conditional") and theirs.get("noise_conditional") is False:
+    if ours["noise_conditional"] and not theirs["noise_conditional"]:
         theirs["noise_conditional"] = True
         on_noise = {name: values for name, values in target.state_dict().items() if name.endswith("on_noise")}
         state |= {name: torch.zeros_like(values) for name, values in on_noise.items()}
@@ -30,10 +31,7 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> Non
 
 def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
     """The fields that must match to copy weights: all that change a tensor's size or meaning."""
-    if isinstance(model, RRDB):
-        shape = {"unshuffle": 1, **model.settings()}
-    else:
-        shape = {"unshuffle": 1, "noise_conditional": False, **model.config.to_dict()}
+    shape = {**UNUSED, **(model.settings() if isinstance(model, RRDB) else model.config.to_dict())}
     return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
 
 

@@ -139,7 +139,7 @@ def vgg16_distance(features: VGG16Features, image: Tensor, reference: Tensor) ->
 
 def lr_consistency_loss(image: Tensor, reference: Tensor, *, scale: int, reduction: Reduction) -> Tensor:
     """Mean absolute error of the reduced image, not rounded, against the reduced reference, both N×3×H×W."""
-    return mean_absolute_error_loss(*(REDUCTIONS[reduction](each, scale) for each in (image, reference)))
+    return REDUCTIONS[reduction](image - reference, scale).abs().mean()  # a reduction is linear
 
 
 def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic") -> float:

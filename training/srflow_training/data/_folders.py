@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Photos:
             except ImageError as error:
                 skipped.append(str(error))
                 too_small |= isinstance(error, _TooSmallError)
-        self._report_skipped(skipped)
+        report_skipped(skipped, report)
         if not self.sizes and too_small:
             raise ImageError(
                 f"--data {folder}: no photograph is at least {needed} px high and wide: "
@@ -83,11 +83,13 @@ class Photos:
         position = np.searchsorted(self._weights[:-1], rng.random() * self._weights[-1], side="right")
         return self.sizes[int(position)]
 
-    def _report_skipped(self, skipped: list[str]) -> None:
-        for line in skipped[:_MOST_REPORTS]:
-            self.report(f"skipped: {line}")
-        if len(skipped) > _MOST_REPORTS:
-            self.report(f"skipped: {len(skipped) - _MOST_REPORTS} more files for reasons like these")
+
+def report_skipped(skipped: Sequence[str], report: Callable[[str], None], *, start: str = "skipped:") -> None:
+    """Report a line for each of the first ten files, and one for the rest; start: of every line."""
+    for line in skipped[:_MOST_REPORTS]:
+        report(f"{start} {line}")
+    if len(skipped) > _MOST_REPORTS:
+        report(f"{start} {len(skipped) - _MOST_REPORTS} more files for reasons like these")
 
 
 class _TooSmallError(ImageError):

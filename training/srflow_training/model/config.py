@@ -26,6 +26,8 @@ Numbers = Annotated[tuple[float, ...], Strict(False)]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 SCALES = (4, 8, 16)
 UNSHUFFLES = (1, 2, 4)
+UNUSED = {"unshuffle": 1, "noise_conditional": False}
+"""Options of later versions, which files leave out at these values, so that earlier versions read them."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +187,9 @@ class SRFlowConfig:
         return tuple(shapes)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready fields; :meth:`from_dict` reads them back.
-
-        Options of later versions are left out if unused, so that earlier versions read the files of such networks.
-        """
+        """JSON-ready fields without `UNUSED` ones; :meth:`from_dict` reads them back."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        unused = {"unshuffle": 1, "noise_conditional": False}
-        return {name: value for name, value in values.items() if name not in unused or value != unused[name]}
+        return {name: value for name, value in values.items() if name not in UNUSED or value != UNUSED[name]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:
