@@ -10,7 +10,6 @@ factor 2 and 2.25 on average at factor 4, as smaller kernels that are sums of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,22 +84,22 @@ class PhaseConv(nn.Module):
                 name = _kernel_name(rows.name, columns.name)
                 if name not in on_small:  # the pixels inside a cell share one
                     on_small[name] = self._on_small(small, rows, columns, None if own is not None else self.bias)
-                phases[i, j] = on_small[name] if own is None else self._on_own(own, small, i, j) + on_small[name]
+                phases[i, j] = on_small[name] if own is None else self._on_own(own, i, j) + on_small[name]
         return phases
 
     def _on_small(self, small: Tensor, rows: CellRows, columns: CellRows, bias: Tensor | None) -> Tensor:
         kernel = self.get_buffer(_kernel_name(rows.name, columns.name))
         pads = (rows.before, columns.before, rows.after, columns.after)
-        return _conv(small, kernel, bias, pads=pads, stride=1, size=small)
+        return _conv(small, kernel, bias, pads=pads)
 
-    def _on_own(self, own: Tensor, small: Tensor, row: int, column: int) -> Tensor:
+    def _on_own(self, own: Tensor, row: int, column: int) -> Tensor:
         """Pixels (row, column) of the cells. Runtimes know a convolution's size best if its padding is 2 in all."""
         assert self.own_weight is not None  # for the type checker: with own features there is a weight
         top, left = max(0, 1 - row), max(0, 1 - column)
         if row > 1 or column > 1:  # padding cannot be negative
             own = own[..., max(0, row - 1) :, max(0, column - 1) :]
         pads = (top, left, 2 - top, 2 - left)
-        return _conv(own, self.own_weight, self.bias, pads=pads, stride=self.factor, size=small)
+        return _conv(own, self.own_weight, self.bias, pads=pads, stride=self.factor)
 
 
 def interleaved(phases: Phases) -> Tensor:
@@ -152,20 +151,8 @@ def _taps(first: Tensor, last: Tensor, *, dim: int) -> Tensor:
 
 
 def _conv(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, pads: tuple[int, int, int, int], stride: int, size: Tensor
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, pads: tuple[int, int, int, int], stride: int = 1
 ) -> Tensor:
-    """A convolution with padding top, left, bottom, right, whose result is as high and wide as `size`.
-
-    Exported as one node: torch pads unequally in an operation of its own.
-    """
-    if not torch.onnx.is_in_onnx_export():
-        top, left, bottom, right = pads
-        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride=stride)
-    attributes: dict[str, Any] = {
-        "pads": list(pads),
-        "strides": [stride, stride],
-        "kernel_shape": list(weight.shape[2:]),
-    }
-    shape = (x.shape[0], weight.shape[0], *size.shape[2:])
-    inputs = (x, weight) if bias is None else (x, weight, bias)
-    return torch.onnx.ops.symbolic("::Conv", inputs, attributes, dtype=weight.dtype, shape=shape)
+    """A convolution with padding top, left, bottom, right."""
+    top, left, bottom, right = pads
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride=stride)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
-_MODULES = (*_ENGINE_MODULES, "torch", "onnxscript", "safetensors", "yaml", "polygraphy")
+_MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,

@@ -168,7 +168,7 @@ def _manifest(
 
 
 def _provenance(checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]) -> dict[str, Any]:
-    tools = ("srflow-sdk", "torch", "onnx", "onnxscript", "onnxruntime", "polygraphy")
+    tools = ("srflow-sdk", "torch", "onnx", "onnxruntime", "polygraphy")
     return {
         "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
         "tools": {tool: _version(tool) for tool in tools},

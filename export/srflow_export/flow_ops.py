@@ -1,9 +1,10 @@
 """The flow ops: one step's tail, and unsqueeze with split, as single nodes of the exported graph.
 
-In torch they compute. Under `torch.onnx.export(dynamo=True)` each becomes one node of domain `srflow`, which is also a
-model-local ONNX function in standard operators (:func:`append_functions`). A runtime that knows the node runs its own
-kernel (`runtime/`: ONNX Runtime custom ops, TensorRT plugins); any other inlines the function. TensorRT's parser looks
-plugins up by the node's name and the attributes `plugin_namespace` and `plugin_version`.
+In torch they are operators of their own. In an exported graph each becomes one node of domain `srflow`
+(:data:`NODES`), which is also a model-local ONNX function in standard operators (:func:`append_functions`). A runtime
+that knows the node runs its own kernel (`runtime/`: ONNX Runtime custom ops, TensorRT plugins); any other inlines the
+function. TensorRT's parser looks plugins up by the node's name and the attributes `plugin_namespace` and
+`plugin_version`.
 
 A function's body cannot branch on an attribute's value, so each body is made for one scale map, order and kind of
 split; a network has one of each.
@@ -11,7 +12,7 @@ split; a network has one of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import onnx
@@ -46,7 +47,7 @@ def _inverse_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
     if scale_map == "exp":
         return torch.exp(-s)
     if scale_map == "sigmoid":
-        return 1 / (torch.sigmoid(s + 2) + 1e-4)
+        return torch.reciprocal(torch.sigmoid(s + 2) + 1e-4)
     return torch.exp(torch.tanh(s / clamp) * -clamp)
 
 
@@ -83,6 +84,12 @@ def decoded_tail(
     return F.conv2d(x, mixing_weight, mixing_bias)
 
 
+@torch.library.custom_op(
+    f"{DOMAIN}::flow_step_tail",
+    mutates_args=(),
+    schema="(Tensor h, Tensor head, Tensor injector_scale, Tensor injector_shift, Tensor mixing_weight, "
+    "Tensor mixing_bias, *, int step, str scale_map, str order, float clamp) -> Tensor",
+)
 def flow_step_tail(
     h: Tensor,
     head: Tensor,
@@ -96,18 +103,14 @@ def flow_step_tail(
     order: AffineOrder,
     clamp: float,
 ) -> Tensor:
-    """:func:`decoded_tail`; while a graph is exported, a single FlowStepTail node."""
+    """:func:`decoded_tail`; in an exported graph, a single FlowStepTail node."""
     inputs = (h, head, injector_scale, injector_shift, mixing_weight, mixing_bias)
-    if not torch.onnx.is_in_onnx_export():
-        return decoded_tail(*inputs, step=step, scale_map=scale_map, order=order, clamp=clamp)
-    attributes = {
-        "scale_map": scale_map,
-        "order": order,
-        "clamp": float(clamp) if scale_map == "tanh" else 0.0,
-        "begin": [step * h.shape[1]],
-        "end": [(step + 1) * h.shape[1]],
-    }
-    return _node("FlowStepTail", inputs, attributes, shape=h.shape)
+    return decoded_tail(*inputs, step=step, scale_map=scale_map, order=order, clamp=clamp)
+
+
+@flow_step_tail.register_fake
+def _(h: Tensor, *_inputs: Tensor, **_settings: Any) -> Tensor:
+    return torch.empty_like(h)
 
 
 def decoded_split(kept: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
@@ -117,22 +120,54 @@ def decoded_split(kept: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bou
     noise: N×C2×H×W, standard normal. tau: [1] or [N]. bound: logs become bound·tanh(logs/bound); None leaves them free.
     """
     mean, logs = head.to(kept.dtype).chunk(2, dim=1)
-    latent = tau[:, None, None, None] * noise
+    latent = tau.reshape(-1, 1, 1, 1) * noise
     return torch.cat([kept, mean + torch.exp(bounded(logs, bound)) * latent], dim=1)
 
 
+@torch.library.custom_op(
+    f"{DOMAIN}::unsqueeze_split",
+    mutates_args=(),
+    schema="(Tensor h, Tensor head, Tensor noise, Tensor tau, *, float? bound) -> Tensor",
+)
 def unsqueeze_split(h: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
     """The unsqueeze that ends a level's decoding, and :func:`decoded_split` of the next finer level, in one.
 
-    h: N×4·C1×H/2×W/2, before the unsqueeze; head is the prior of the unsqueezed h. While a graph is exported it is a
-    single UnsqueezeSplit node.
+    h: N×4·C1×H/2×W/2, before the unsqueeze; head is the prior of the unsqueezed h. In an exported graph it is a single
+    UnsqueezeSplit node.
     """
-    if not torch.onnx.is_in_onnx_export():
-        return decoded_split(F.pixel_shuffle(h, 2), head, noise, tau, bound=bound)
+    return decoded_split(F.pixel_shuffle(h, 2), head, noise, tau, bound=bound)
+
+
+@unsqueeze_split.register_fake
+def _(h: Tensor, _head: Tensor, noise: Tensor, _tau: Tensor, **_settings: Any) -> Tensor:
     batch, drawn, height, width = noise.shape
-    shape = (batch, h.shape[1] // 4 + drawn, height, width)
-    attributes = {"bound": 0.0 if bound is None else float(bound)}
-    return _node("UnsqueezeSplit", (h, head, noise, tau), attributes, shape=shape)
+    return noise.new_empty(batch, h.shape[1] // 4 + drawn, height, width)
+
+
+def _flow_step_tail_node(arguments: dict[str, Any], result: Tensor) -> onnx.NodeProto:
+    clamp, step, channels = arguments.pop("clamp"), arguments.pop("step"), result.shape[1]
+    scale_map, order = arguments.pop("scale_map"), arguments.pop("order")
+    return _node(
+        "FlowStepTail",
+        arguments.values(),
+        scale_map=scale_map,
+        order=order,
+        clamp=float(clamp) if scale_map == "tanh" else 0.0,
+        begin=[step * channels],
+        end=[(step + 1) * channels],
+    )
+
+
+def _unsqueeze_split_node(arguments: dict[str, Any], _result: Tensor) -> onnx.NodeProto:
+    bound = arguments.pop("bound")
+    return _node("UnsqueezeSplit", arguments.values(), bound=0.0 if bound is None else float(bound))
+
+
+NODES: dict[Any, Callable[[dict[str, Any], Tensor], onnx.NodeProto]] = {
+    torch.ops.srflow.flow_step_tail.default: _flow_step_tail_node,
+    torch.ops.srflow.unsqueeze_split.default: _unsqueeze_split_node,
+}
+"""How :func:`srflow_export.tracing.onnx_graph` writes these operators."""
 
 
 def append_functions(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder, split_bounded: bool) -> None:
@@ -237,11 +272,9 @@ def _multiplier(scale_map: ScaleMap) -> list[onnx.NodeProto]:
     ]
 
 
-def _node(op: str, inputs: Sequence[Tensor], attributes: dict[str, Any], *, shape: Sequence[Any]) -> Tensor:
-    """A flow op's node in the graph that is being exported; float32."""
-    return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{op}", inputs, {**attributes, **_PLUGIN}, dtype=torch.float32, shape=shape, version=_DOMAIN_VERSION
-    )
+def _node(op: str, inputs: Iterable[str], **attributes: Any) -> onnx.NodeProto:
+    """A flow op's node, without its output."""
+    return helper.make_node(op, list(inputs), [], domain=DOMAIN, **attributes, **_PLUGIN)
 
 
 def _function(

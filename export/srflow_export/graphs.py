@@ -172,7 +172,7 @@ class _LevelEncoder(nn.Module):
         self.conv2 = _Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
         heads = [side_by_side([net.shift, net.scale]) for net in injectors]
         self.head = _Conv.of(heads, dtype=dtype, groups=len(steps))
-        self.steps, self.dtype = len(steps), dtype
+        self.steps, self.state_dtype = len(steps), state_dtype(dtype)
         self.affine = _AffineSettings.of(nets[0])
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
@@ -186,10 +186,13 @@ class _LevelEncoder(nn.Module):
         else:
             u = features.u()
             hidden, pre_activation = self._hidden(injector(u)), coupling(u)
-        head = self.head(hidden).unflatten(1, (self.steps, -1)).to(state_dtype(self.dtype))
-        shift, s = head.chunk(2, dim=2)
+        head = self.head(hidden).to(self.state_dtype)
+        batch, _, height, width = head.shape
+        # by step, [shift; s]: halves of the rows that a step's channels have together
+        halves = head.reshape(batch, self.steps, -1, width).chunk(2, dim=2)
+        shift, s = (half.reshape(batch, -1, height, width) for half in halves)
         scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
-        scale, shift = (part.flatten(1, 2).to(pre_activation.dtype) for part in (scale, shift))
+        scale, shift = (part.to(pre_activation.dtype) for part in (scale, shift))
         return *pre_activation.chunk(self.steps, dim=1), scale, shift
 
     def _hidden(self, x: Tensor) -> Tensor:
@@ -283,7 +286,8 @@ class _LevelSampler(nn.Module):
         assert self.prior is not None  # for the type checker: only called on levels with a split
         head = self.prior(unsqueezed)
         if self.flow_nodes:
-            return flow_ops.unsqueeze_split(h, head, noise, tau, bound=self.split_clamp)
+            whole: Tensor = flow_ops.unsqueeze_split(h, head, noise, tau, bound=self.split_clamp)
+            return whole
         return flow_ops.decoded_split(unsqueezed, head, noise, tau, bound=self.split_clamp)
 
     def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> Tensor:
@@ -315,7 +319,7 @@ class SamplerGraph(nn.Module):
         counts = [len(level.steps) + 2 for level in levels]
         conditioning, noise, tau = iter(inputs), list(inputs[sum(counts) : -1]), inputs[-1]
         by_level = [list(islice(conditioning, count)) for count in counts]
-        h, squeeze, decoded = tau[:, None, None, None] * noise.pop(), Squeeze(), []
+        h, squeeze, decoded = tau.reshape(-1, 1, 1, 1) * noise.pop(), Squeeze(), []
         for index, level in reversed(list(enumerate(levels))):
             h = level(h, by_level[index])
             unsqueezed = squeeze.decode(h)

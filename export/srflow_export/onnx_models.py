@@ -1,35 +1,30 @@
-"""The graphs as ONNX models: torch.export-based export, symbolic dimensions, composition, weight storage, metadata."""
+"""The graphs as ONNX models: tracing, names of dimensions, composition, weight storage, metadata."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 import torch
 from onnx import compose, numpy_helper
-from torch import nn
-from torch.export import Dim
+from torch import Tensor
 
 from srflow_export import flow_ops
 from srflow_export.graphs import (
     DTYPES,
     EncoderGraph,
     SamplerGraph,
-    conditioning_names,
     decoded_names,
+    latent_levels,
     level_conditioning,
+    level_of,
     noise_names,
 )
+from srflow_export.tracing import onnx_graph
 from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
-from srflow_training.model.config import LevelShape
 
 _OPSET = 18
 _BFLOAT16_OPSET = 22  # the first whose convolutions take bfloat16
@@ -41,57 +36,47 @@ _HALF_FROM = 1024  # tensors with fewer values are not worth storing in half pre
 def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
     """`lr` (lr_batch×3×height×width) → conditioning, named and typed as in :mod:`srflow_export.graphs`."""
     config, dtype = model.config, DTYPES[precision]
-    multiple = config.size_multiple
-    height, width = _units()
-    sizes = {0: Dim("lr_batch", min=1), 2: multiple * height, 3: multiple * width}
-    lr = torch.zeros(2, 3, 6 * multiple, 8 * multiple)
-    proto = _exported(EncoderGraph(model, dtype), (lr,), ["lr"], conditioning_names(config), (sizes,))
-    for output, shape in zip(proto.graph.output, _by_conditioning(config), strict=True):
-        _name_dimensions(output, batch="lr_batch", shape=shape)
-    _name_axes(proto.graph.input[0], {0: "lr_batch", 2: "height", 3: "width"})
-    return proto
+    height, width = _example_size(config)
+    return onnx_graph(
+        EncoderGraph(model, dtype),
+        {"lr": torch.zeros(2, 3, height, width)},
+        inputs={"lr": ("lr_batch", 3, "height", "width")},
+        outputs=_conditioning_axes(config),
+        opset=_opset(dtype),
+        nodes={},
+    )
 
 
 def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: bool = False) -> onnx.ModelProto:
     """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr` (N×3×sr_height×sr_width).
 
-    Exported with a conditioning batch and tau of size 1, so that nothing ties them to N; their first dimension is
-    then named, and ONNX broadcasting does the rest. What levels L … 2 decode to is named inside the graph, see
-    :func:`with_decoded_levels`. flow_nodes: the flow's own operations become nodes of :mod:`srflow_export.flow_ops`,
-    with their functions.
+    Traced with a conditioning batch and tau of size 1, so that nothing ties them to N; ONNX broadcasting does the rest.
+    What levels L … 2 decode to is named inside the graph, see :func:`with_decoded_levels`. flow_nodes: the flow's own
+    operations become nodes of :mod:`srflow_export.flow_ops`, with their functions.
     """
     config, dtype = model.config, DTYPES[precision]
-    height, width = _units()
-    inputs: list[torch.Tensor] = []
-    sizes: list[dict[int, Any]] = []
-    by_name = {shape.level: shape for shape in config.level_shapes}
-    for shape in config.level_shapes:
-        factor = _units_factor(config, shape)
-        for channels in level_conditioning(config, shape).values():
-            inputs.append(torch.zeros(1, channels, 6 * factor, 8 * factor, dtype=dtype))
-            sizes.append({2: factor * height, 3: factor * width})
-    for level, (channels, *size) in model.latent_shapes(6 * config.size_multiple, 8 * config.size_multiple).items():
-        factor = _units_factor(config, by_name[level])
-        inputs.append(torch.zeros(2, channels, *size))
-        sizes.append({0: Dim("batch", min=1), 2: factor * height, 3: factor * width})
-    inputs.append(torch.ones(1))
-    sizes.append({})
-    names = [*conditioning_names(config), *noise_names(config), "tau"]
-    outputs = [*decoded_names(config), "sr"]
-    graph = SamplerGraph(model, dtype, flow_nodes=flow_nodes)
-    proto = _exported(graph, tuple(inputs), names, outputs, (tuple(sizes),))
+    height, width = _example_size(config)
+    conditioning, noise = _conditioning_axes(config), _noise_axes(config)
+    levels = {shape.level: shape for shape in config.level_shapes}
+
+    def zeros(batch: int, name: str, channels: int, dtype: torch.dtype) -> Tensor:
+        factor = 2.0 ** levels[level_of(name)].lr_exponent
+        return torch.zeros(batch, channels, int(factor * height), int(factor * width), dtype=dtype)
+
+    example = {name: zeros(1, name, axes[1], dtype) for name, axes in conditioning.items()}
+    example |= {name: zeros(2, name, axes[1], torch.float32) for name, axes in noise.items()}
+    proto = onnx_graph(
+        SamplerGraph(model, dtype, flow_nodes=flow_nodes),
+        {**example, "tau": torch.ones(1)},
+        inputs={**conditioning, **noise, "tau": ("tau_batch",)},
+        outputs=dict.fromkeys(decoded_names(config), ()) | {"sr": ("batch", 3, "sr_height", "sr_width")},
+        opset=_opset(dtype),
+        nodes=flow_ops.NODES,
+    )
+    del proto.graph.output[:-1]
     flow_ops.append_functions(
         proto, scale_map=config.scale_map, order=config.affine_order, split_bounded=config.split_clamp is not None
     )
-    del proto.graph.output[:-1]
-    by_input = dict(zip(names, proto.graph.input, strict=True))
-    for name, shape in zip(conditioning_names(config), _by_conditioning(config), strict=True):
-        _name_dimensions(by_input[name], batch="lr_batch", shape=shape)
-    for shape in config.level_shapes:
-        if shape.latent_channels:
-            _name_dimensions(by_input[f"noise_level{shape.level}"], batch="batch", shape=shape)
-    _name_axes(by_input["tau"], {0: "tau_batch"})
-    _name_axes(proto.graph.output[0], {0: "batch", 2: "sr_height", 3: "sr_width"})
     return proto
 
 
@@ -147,56 +132,27 @@ def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-def _units() -> tuple[Any, Any]:
-    """Height and width in units of the coarsest level's pixels or of one LR pixel, whichever is coarser."""
-    return Dim("units_high", min=1), Dim("units_wide", min=1)
+def _example_size(config: SRFlowConfig) -> tuple[int, int]:
+    """Height and width of an LR image to trace with."""
+    return 6 * config.size_multiple, 8 * config.size_multiple
 
 
-def _units_factor(config: SRFlowConfig, shape: LevelShape) -> int:
-    return int(2.0**shape.lr_exponent * config.size_multiple)
+def _opset(dtype: torch.dtype) -> int:
+    return _BFLOAT16_OPSET if dtype is torch.bfloat16 else _OPSET
 
 
-def _by_conditioning(config: SRFlowConfig) -> list[LevelShape]:
-    """The level of each conditioning tensor, in order."""
-    return [shape for shape in config.level_shapes for _ in level_conditioning(config, shape)]
+def _conditioning_axes(config: SRFlowConfig) -> dict[str, tuple[str, int, str, str]]:
+    return {
+        name: ("lr_batch", channels, *_size_axes(shape.level))
+        for shape in config.level_shapes
+        for name, channels in level_conditioning(config, shape).items()
+    }
 
 
-def _exported(
-    module: nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    input_names: Sequence[str],
-    output_names: Sequence[str],
-    dynamic_shapes: tuple[Any, ...],
-) -> onnx.ModelProto:
-    """Export one graph with torch.onnx's torch.export-based exporter, without intermediate shapes and log output."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    types = {buffer.dtype for buffer in module.buffers()}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module.eval(),
-            inputs,
-            dynamo=True,
-            opset_version=_BFLOAT16_OPSET if torch.bfloat16 in types else _OPSET,
-            input_names=list(input_names),
-            output_names=list(output_names),
-            dynamic_shapes=dynamic_shapes,
-            verbose=False,
-        )
-    assert program is not None  # for the type checker: only export to a file returns nothing
-    proto: onnx.ModelProto = program.model_proto
-    del proto.graph.value_info[:]  # they repeat the example's conditioning batch of 1
-    del proto.graph.metadata_props[:]  # torch's notes, in the order of Python's sets: the same export would differ
-    for node in proto.graph.node:
-        del node.metadata_props[:]  # stack traces of this machine
-        node.doc_string = ""
-    return proto
+def _noise_axes(config: SRFlowConfig) -> dict[str, tuple[str, int, str, str]]:
+    channels = {f"noise_level{entry.level}": entry.channels for entry in latent_levels(config)}
+    return {name: ("batch", channels[name], *_size_axes(level_of(name))) for name in noise_names(config)}
 
 
-def _name_dimensions(value: onnx.ValueInfoProto, *, batch: str, shape: LevelShape) -> None:
-    _name_axes(value, {0: batch, 2: f"height_level{shape.level}", 3: f"width_level{shape.level}"})
-
-
-def _name_axes(value: onnx.ValueInfoProto, names: Mapping[int, str]) -> None:
-    for axis, name in names.items():
-        value.type.tensor_type.shape.dim[axis].dim_param = name
+def _size_axes(level: int) -> tuple[str, str]:
+    return f"height_level{level}", f"width_level{level}"

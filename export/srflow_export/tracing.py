@@ -1,0 +1,364 @@
+"""A torch module as an ONNX graph, operator by operator.
+
+torch.export traces the module with the shapes of an example; each operator that it finds becomes one or two ONNX nodes.
+Sizes of the example stay out of the graph: dimensions that an operator does not change are copied, and a reshape may
+infer one. The graphs here need two dozen operators, and an unknown one is refused. torch.onnx.export knows them all,
+but spends 20 s in decompositions and clean-up passes on a full-size graph that takes 3 s here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from operator import getitem
+from typing import Any
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, fx, nn
+
+from srflow_sdk.errors import ExportError
+
+Axes = Mapping[str, Sequence[str | int]]
+"""Dimensions of a graph's inputs and outputs by name; those that vary have names."""
+
+_OwnTranslation = Callable[[dict[str, Any], Tensor], onnx.NodeProto]
+_aten: Any = torch.ops.aten
+_TYPES = {
+    torch.float16: TensorProto.FLOAT16,
+    torch.bfloat16: TensorProto.BFLOAT16,
+    torch.float32: TensorProto.FLOAT,
+    torch.float64: TensorProto.DOUBLE,
+    torch.int64: TensorProto.INT64,
+}
+
+
+def onnx_graph(
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    *,
+    inputs: Axes,
+    outputs: Axes,
+    opset: int,
+    nodes: Mapping[Any, _OwnTranslation],
+) -> onnx.ModelProto:
+    """Trace a module that takes tensors in the order of `inputs` and returns a tuple in the order of `outputs`.
+
+    Initializers are named as in the module's state_dict. nodes: for operators of the caller's own, what turns their
+    arguments (names instead of tensors) and a tensor like their result into a node without an output.
+    Raises: ExportError for an operator that is not known here.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module.eval(), tuple(example[name] for name in inputs), strict=False)
+    graph = _Graph(program.graph_module.graph, nodes)
+    signature = program.graph_signature
+    state = {**program.state_dict, **program.constants}
+    used = {node.name for node in program.graph.nodes if node.users}
+    for name, target in {**signature.inputs_to_parameters, **signature.inputs_to_buffers}.items():
+        if name in used:
+            graph.constants[target] = _tensor(target, state[target])
+            graph.names[name] = target
+    graph.names |= zip(signature.user_inputs, inputs, strict=True)
+    results = graph.run()
+    graph.rename(dict(zip(results, outputs, strict=True)))
+    types = {name: example[name].dtype for name in inputs} | dict(zip(outputs, graph.result_types, strict=True))
+    values = {
+        name: helper.make_tensor_value_info(name, _TYPES[types[name]], list(axes))
+        for name, axes in (*inputs.items(), *outputs.items())
+    }
+    proto = helper.make_graph(
+        graph.nodes, "main", [values[name] for name in inputs], [values[name] for name in outputs]
+    )
+    proto.initializer.extend(graph.constants.values())
+    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+class _Graph:
+    """The ONNX nodes of a traced graph.
+
+    names: of a traced value's tensor, by the value's name. constants: initializers by name.
+    """
+
+    def __init__(self, traced: fx.Graph, own: Mapping[Any, _OwnTranslation]) -> None:
+        self.traced, self.own = traced, own
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.names: dict[str, str] = {}
+        self.parts: dict[str, list[str]] = {}
+        self.made: dict[str, str] = {}
+        self.result_types: list[torch.dtype] = []
+
+    def run(self) -> list[str]:
+        """Translate all nodes; returns the names of the results."""
+        for node in self.traced.nodes:
+            if node.op == "call_function":
+                self._translate(node)
+        results: Any = self.traced.output_node().args[0]
+        self.result_types = [result.meta["val"].dtype for result in results]
+        return [self.names[result.name] for result in results]
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Rename tensors."""
+        for node in self.nodes:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+
+    def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node, unless there is an equal one; returns the node's output."""
+        key = repr((op, inputs, attributes))
+        if key not in self.made:
+            self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+            self.made[key] = output
+        return self.made[key]
+
+    def constant(self, values: Tensor) -> str:
+        """The name of an initializer with these values, the same for equal ones."""
+        text = "_".join(map(str, values.flatten().tolist())) if values.numel() < 8 else f"{len(self.constants)}"
+        kind = str(values.dtype).removeprefix("torch.")
+        name = f"const_{kind}_{'x'.join(map(str, values.shape))}_{text}"
+        if name not in self.constants:
+            self.constants[name] = _tensor(name, values)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """The name of a list of integers."""
+        return self.constant(torch.tensor(values, dtype=torch.int64))
+
+    def operand(self, value: Any, *, like: Tensor) -> str:
+        """The name of an arithmetic operator's operand: a tensor's, or that of a number in another operand's type."""
+        return self.names[value.name] if isinstance(value, fx.Node) else self.constant(like.new_tensor(value))
+
+    def _translate(self, node: fx.Node) -> None:
+        if node.target is getitem:
+            arguments: Any = node.args
+            whole, index = arguments
+            self.names[node.name] = self.parts[whole.name][index]
+            return
+        arguments = _arguments(node)
+        if node.target in self.own:
+            named = {
+                key: self.names[each.name] if isinstance(each, fx.Node) else each for key, each in arguments.items()
+            }
+            made = self.own[node.target](named, node.meta["val"])
+            made.output.append(node.name)
+            made.name = node.name
+            self.nodes.append(made)
+            self.names[node.name] = node.name
+            return
+        translate = _OPERATORS.get(node.target)
+        if translate is None:
+            raise ExportError(f"the graph uses {node.target}, which srflow_export.tracing does not know: add it there")
+        result = translate(self, node, arguments)
+        if result is not None:
+            self.names[node.name] = result
+
+
+def _tensor(name: str, values: Tensor) -> onnx.TensorProto:
+    raw = (
+        values.detach().contiguous().view(-1).view(torch.uint8) if values.dim() else values.reshape(1).view(torch.uint8)
+    )
+    return TensorProto(name=name, data_type=_TYPES[values.dtype], dims=values.shape, raw_data=raw.numpy().tobytes())
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """A call's arguments by name, with defaults."""
+    schema = node.target._schema  # type: ignore[union-attr]
+    given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
+    defaults = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+    return {**defaults, **given, **node.kwargs}
+
+
+_Translation = Callable[[_Graph, fx.Node, dict[str, Any]], str | None]
+
+
+def _shape(node: fx.Node) -> list[int]:
+    return list(node.meta["val"].shape)
+
+
+def _skip(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
+    pass
+
+
+def _simple(op: str) -> _Translation:
+    def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+        return graph.add(op, [graph.names[arguments["self"].name]], node.name)
+
+    return translate
+
+
+def _arithmetic(op: str) -> _Translation:
+    def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+        if arguments.get("alpha", 1) != 1:
+            raise ExportError(f"{node.target} with alpha is not known")
+        value = node.meta["val"]
+        operands = [graph.operand(arguments[name], like=value) for name in ("self", "other")]
+        return graph.add(op, operands, node.name)
+
+    return translate
+
+
+def _leaky_relu(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    slope = float(arguments["negative_slope"])
+    return graph.add("LeakyRelu", [graph.names[arguments["self"].name]], node.name, alpha=slope)
+
+
+def _conv2d(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    """A convolution, with the padding of its input if that is an operator of its own: torch pads unequally so."""
+    source, weight, bias = arguments["input"], arguments["weight"], arguments["bias"]
+    vertical, horizontal = arguments["padding"]
+    pads = [vertical, horizontal, vertical, horizontal]
+    if source.target is _aten.pad.default:
+        padding = _arguments(source)
+        left, right, top, bottom = padding["pad"]
+        pads = [sum(pair) for pair in zip(pads, (top, left, bottom, right), strict=True)]
+        source = padding["self"]
+    return graph.add(
+        "Conv",
+        [graph.names[each.name] for each in (source, weight, bias) if each is not None],
+        node.name,
+        pads=pads,
+        strides=list(arguments["stride"]),
+        dilations=list(arguments["dilation"]),
+        group=arguments["groups"],
+        kernel_shape=_shape(weight)[2:],
+    )
+
+
+def _pad(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
+    if (
+        arguments["mode"] != "constant"
+        or arguments["value"]
+        or any(u.target is not _aten.conv2d.default for u in node.users)
+    ):
+        raise ExportError("only padding with zeros before a convolution is known")
+
+
+def _cat(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    names = [graph.names[each.name] for each in arguments["tensors"]]
+    return graph.add("Concat", names, node.name, axis=arguments["dim"])
+
+
+def _stack(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    axis, parts = graph.integers(arguments["dim"]), []
+    for index, each in enumerate(arguments["tensors"]):
+        parts.append(graph.add("Unsqueeze", [graph.names[each.name], axis], f"{node.name}.{index}"))
+    return graph.add("Concat", parts, node.name, axis=arguments["dim"])
+
+
+def _chunk(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
+    count, axis = arguments["chunks"], arguments["dim"]
+    graph.parts[node.name] = parts = [f"{node.name}.{index}" for index in range(count)]
+    whole = graph.names[arguments["self"].name]
+    sizes = [value.shape[axis] for value in node.meta["val"]]
+    if len(sizes) != count or len(set(sizes)) > 1:
+        raise ExportError(f"{node.target} into unequal parts is not known")
+    split = helper.make_node("Split", [whole], parts, name=node.name, axis=axis, num_outputs=count)
+    graph.nodes.append(split)
+
+
+def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | None:
+    axis, start, end = arguments["dim"], arguments["start"] or 0, arguments["end"]
+    source, size = graph.names[arguments["self"].name], _shape(arguments["self"])[axis]
+    end = 2**63 - 1 if end is None or end >= size else end
+    if start == 0 and end > size and arguments["step"] == 1:
+        return source
+    limits = [graph.integers(each) for each in (start, end, axis, arguments["step"])]
+    return graph.add("Slice", [source, *limits], node.name)
+
+
+def _reshape(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    """Copy the dimensions that stay, take the channels' as it is, and infer the one that is left."""
+    source = arguments["self"]
+    before, after = _shape(source), _shape(node)
+    sizes = [0 if index < len(before) and before[index] == size else size for index, size in enumerate(after)]
+    inferred = [index for index, size in enumerate(sizes) if size > 1 and index != 1]
+    if len(inferred) > 1:
+        raise ExportError(f"a reshape from {before} to {after} depends on more than one size of the example")
+    for index in inferred:
+        sizes[index] = -1
+    return graph.add("Reshape", [graph.names[source.name], graph.integers(*sizes)], node.name)
+
+
+def _unsqueeze(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    return graph.add("Unsqueeze", [graph.names[arguments["self"].name], graph.integers(arguments["dim"])], node.name)
+
+
+def _to(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    source, dtype = arguments["self"], node.meta["val"].dtype
+    if source.meta["val"].dtype == dtype:
+        return graph.names[source.name]
+    return graph.add("Cast", [graph.names[source.name]], node.name, to=_TYPES[dtype])
+
+
+def _same(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    return graph.names[arguments["self"].name]
+
+
+def _full(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    value = node.meta["val"]
+    return graph.constant(torch.full(value.shape, arguments["fill_value"], dtype=value.dtype))
+
+
+def _resize(mode: str, **attributes: str) -> _Translation:
+    def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+        source = arguments["input"]
+        factors = [after / before for before, after in zip(_shape(source), _shape(node), strict=True)]
+        scales = graph.constant(torch.tensor(factors, dtype=torch.float32))
+        return graph.add("Resize", [graph.names[source.name], "", scales], node.name, mode=mode, **attributes)
+
+    return translate
+
+
+def _avg_pool(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    kernel, stride = list(arguments["kernel_size"]), list(arguments["stride"] or arguments["kernel_size"])
+    return graph.add(
+        "AveragePool", [graph.names[arguments["self"].name]], node.name, kernel_shape=kernel, strides=stride
+    )
+
+
+def _pixel_shuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    factor = arguments["upscale_factor"]
+    return graph.add("DepthToSpace", [graph.names[arguments["self"].name]], node.name, blocksize=factor, mode="CRD")
+
+
+def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    """ONNX puts a cell's pixels before the channels, torch after them."""
+    source, factor = arguments["self"], arguments["downscale_factor"]
+    channels = _shape(source)[1]
+    cells = graph.add("SpaceToDepth", [graph.names[source.name]], f"{node.name}.cells", blocksize=factor)
+    order = torch.arange(channels * factor**2).view(factor**2, channels).T.flatten()
+    return graph.add("Gather", [cells, graph.constant(order)], node.name, axis=1)
+
+
+_OPERATORS: dict[Any, _Translation] = {
+    _aten._assert_tensor_metadata.default: _skip,
+    _aten.add.Tensor: _arithmetic("Add"),
+    _aten.alias.default: _same,
+    _aten.avg_pool2d.default: _avg_pool,
+    _aten.cat.default: _cat,
+    _aten.chunk.default: _chunk,
+    _aten.conv2d.default: _conv2d,
+    _aten.div.Tensor: _arithmetic("Div"),
+    _aten.exp.default: _simple("Exp"),
+    _aten.leaky_relu.default: _leaky_relu,
+    _aten.mul.Tensor: _arithmetic("Mul"),
+    _aten.neg.default: _simple("Neg"),
+    _aten.new_full.default: _full,
+    _aten.pad.default: _pad,
+    _aten.pixel_shuffle.default: _pixel_shuffle,
+    _aten.pixel_unshuffle.default: _pixel_unshuffle,
+    _aten.reciprocal.default: _simple("Reciprocal"),
+    _aten.relu.default: _simple("Relu"),
+    _aten.reshape.default: _reshape,
+    _aten.sigmoid.default: _simple("Sigmoid"),
+    _aten.slice.Tensor: _slice,
+    _aten.stack.default: _stack,
+    _aten.sub.Tensor: _arithmetic("Sub"),
+    _aten.tanh.default: _simple("Tanh"),
+    _aten.to.dtype: _to,
+    _aten.unsqueeze.default: _unsqueeze,
+    _aten.upsample_bilinear2d.vec: _resize("linear", coordinate_transformation_mode="half_pixel"),
+    _aten.upsample_nearest2d.vec: _resize("nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+}
