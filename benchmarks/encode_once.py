@@ -1,27 +1,31 @@
-"""Encode once, sample many: the cost of further samples of one LR image, with a full-size published ×4 network.
+"""Encode once, sample many: the time of samples of one LR image, with a full-size published ×4 network.
 
     python benchmarks/encode_once.py [--checkpoint FILE] [--size 64] [--samples 8] [--runs 5] [--threads 2]
 
 Without a checkpoint, it exports a network of the published shape (23 blocks, K = 16) with random weights, because the
-time does not depend on the weights. Runs with one sample and with N samples alternate; it prints medians and their
-ratio.
+time does not depend on the weights. In turn: the authors' network in eager PyTorch, which computes everything for each
+sample; one sample, N samples, another tau of the encoded image, and N samples in one call of the sampler. Medians.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from published_network import sample
 
 from srflow_export.exporter import ExportOptions, export_checkpoint
-from srflow_sdk import Upscaler
-from srflow_training import SRFlow, SRFlowConfig, save_checkpoint
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_training import SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 from srflow_training.model.layers import ZerosConv
+from srflow_training.processors import processor_name
 
 
 def random_checkpoint(path: Path, *, scale: int) -> None:
@@ -38,15 +42,41 @@ def random_checkpoint(path: Path, *, scale: int) -> None:
     save_checkpoint(path, model)
 
 
-def seconds(upscaler: Upscaler, image: np.ndarray, samples: int) -> float:
+def seconds(work: Callable[[], object]) -> float:
     """Wall time of one call."""
     started = time.perf_counter()
-    upscaler.encode(image).samples(samples)
+    work()
     return time.perf_counter() - started
 
 
+def authors_network(checkpoint: Path, image: np.ndarray) -> Callable[[], object]:
+    """One sample of the published network in eager PyTorch."""
+    model = load_checkpoint(checkpoint)
+    assert isinstance(model, SRFlow)  # for the type checker: it has a flow
+    model = model.to(memory_format=torch.contiguous_format)
+    lr = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    shapes = model.latent_shapes(*lr.shape[2:])
+    return lambda: sample(model, lr, {level: 0.8 * torch.randn(1, *shape) for level, shape in shapes.items()})
+
+
+def one_batch(bundle: Bundle, image: np.ndarray, samples: int, threads: int) -> Callable[[], object]:
+    """N samples of an encoded image in one call of the sampler."""
+    manifest = bundle.manifest
+    backend = OnnxRuntimeBackend(bundle, device="cpu", threads=threads)
+    backend.activate()
+    conditioning = backend.encode(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    height, width = (manifest.scale * side for side in image.shape[:2])
+    noise = {
+        level.level: np.random.default_rng(0).standard_normal(
+            (samples, level.channels, height >> level.level, width >> level.level), np.float32
+        )
+        for level in manifest.latent_levels
+    }
+    return lambda: backend.sample(conditioning, noise, 0.8)
+
+
 def main() -> None:
-    """Export, warm up, time in pairs, print."""
+    """Export, warm up, time in turn, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--size", type=int, default=64)
@@ -62,18 +92,29 @@ def main() -> None:
         bundle = Path(folder) / "model.srflow"
         export_checkpoint(checkpoint, bundle, ExportOptions(halo=16), say=print)
         image = np.random.default_rng(0).integers(0, 256, (arguments.size, arguments.size, 3), dtype=np.uint8)
+        count = arguments.samples
+        torch.set_num_threads(arguments.threads)
         with Upscaler(bundle, device="cpu", tile=None, threads=arguments.threads) as upscaler:
-            seconds(upscaler, image, 1)
-            pairs = [
-                (seconds(upscaler, image, 1), seconds(upscaler, image, arguments.samples))
-                for _ in range(arguments.runs)
-            ]
-    one, many = (statistics.median(times) for times in zip(*pairs, strict=True))
-    ratio = statistics.median(many / one for one, many in pairs)
-    further = (many - one) / (arguments.samples - 1)
-    print(f"{arguments.size}×{arguments.size} LR, ×4, {arguments.threads} threads, median of {arguments.runs} pairs")
-    print(f"1 sample {one:.2f} s, {arguments.samples} samples {many:.2f} s: ratio {ratio:.2f}")
-    print(f"a further sample costs {further:.3f} s, 1/{one / further:.0f} of the first")
+            encoding = upscaler.encode(image)
+            works = {
+                "authors' network, one sample": authors_network(checkpoint, image),
+                "one sample": lambda: upscaler.encode(image).sample(),
+                f"{count} samples": lambda: upscaler.encode(image).samples(count),
+                "another tau or seed": partial(encoding.sample, tau=0.7, seed=1),
+                f"{count} samples as one batch": one_batch(Bundle.open(bundle), image, count, arguments.threads),
+            }
+            for work in works.values():
+                work()
+            times = [[seconds(work) for work in works.values()] for _ in range(arguments.runs)]
+    machine = processor_name(torch.device("cpu"))
+    print(f"{machine}; {arguments.size}×{arguments.size} LR, ×4, {arguments.threads} threads, {arguments.runs} runs")
+    named = dict(zip(works, np.array(times).T, strict=True))
+    authors, *_ = named.values()
+    for name, own in named.items():
+        work_of_authors = authors * (count if name.startswith(f"{count} ") else 1)
+        print(f"{name:<30} {np.median(own):6.3f} s  {np.median(work_of_authors / own):5.2f}× the authors' speed")
+    single, together = named["another tau or seed"], named[f"{count} samples as one batch"]
+    print(f"a sample of {count} in a batch takes {np.median(together / count / single):.2f} of one on its own")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A full-size ×4 network (23 blocks, K = 16, published layout) with random weights, to measure exports and engines on.
+"""A full-size network in the published layout with random weights, to measure exports and engines on.
 
-    python benchmarks/full_size_checkpoint.py full.pth
+    python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4]
     srflow-export --ckpt full.pth --rtx fp16 --sm 89 120
 
 No published weights may be shipped. These weights are like those at the start of training: actnorms are initialised
@@ -19,21 +19,22 @@ from torch.nn import functional as F
 from srflow_export.parity import photographs
 from srflow_training import SRFlow
 from srflow_training.checkpoints.keys import to_published
-from srflow_training.model import SRFlowConfig
 from srflow_training.model.layers import ZerosConv
+from srflow_training.settings import load_settings
 
 
 @torch.no_grad()
-def full_size_network() -> SRFlow:
-    """The network; deterministic."""
+def full_size_network(preset: str = "published-x4") -> SRFlow:
+    """The network of a preset; deterministic."""
     torch.manual_seed(0)
-    model = SRFlow(SRFlowConfig.of_variant("published"))
+    model = SRFlow(load_settings(preset).config())
     model.encoder.initialize()
     for module in model.modules():
         if isinstance(module, ZerosConv):
             module.weight.normal_(std=0.01)
     hr = torch.cat([torch.from_numpy(photo.lr)[..., :96, :96] for photo in photographs(2)])
-    model.initialize_actnorms(hr, F.interpolate(hr, scale_factor=0.25, mode="bicubic", antialias=True))
+    lr = F.interpolate(hr, scale_factor=1 / model.config.scale, mode="bicubic", antialias=True)
+    model.initialize_actnorms(hr, lr)
     return model.eval()
 
 
@@ -41,8 +42,9 @@ def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", type=Path)
-    target = parser.parse_args().target
-    model = full_size_network()
+    parser.add_argument("--preset", default="published-x4", help="such as published-x8-faces [default: published-x4]")
+    options = parser.parse_args()
+    model, target = full_size_network(options.preset), options.target
     torch.save(to_published(model.state_dict(), model.config), target)
     print(f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters")
 

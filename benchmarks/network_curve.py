@@ -69,6 +69,8 @@ CANDIDATES = {
     "hidden-32": Candidate(flow=("network.hidden=32",)),
     "hidden-56": Candidate(flow=("network.hidden=56",)),
     "last-block": Candidate(flow=("network.stacked_blocks=[4]",)),
+    # Time of a tile: that of the baseline. One block less in the condition pays for two more in the trunk.
+    "deeper-last-block": Candidate(("network.blocks=7",), ("network.stacked_blocks=[6]",)),
     "level-feature": Candidate(flow=("network.stacked_blocks=[]",)),
     "four-blocks": Candidate(flow=("network.stacked_blocks=[1,2,3,4]",)),
     # Time of a tile: 1.12, 0.97 and 1.01 of the baseline's. The flow's convolutions on the condition are most of it, so

@@ -8,8 +8,8 @@ A choice and the unchanged trainer are timed in one process, alternating step by
 the pairs. Peak memory is measured in a separate process (on a GPU: its allocations). Without `--batch`, crops per
 iteration are the preset's on a GPU, and at most 2 on a CPU, where the large presets take minutes per step.
 
-`--published` alternates the authors' step (`published_step.py`) with ours on the same batch. Times are the processor's,
-which other programs disturb least, with --threads threads; on a GPU they are wall time.
+`--published` alternates the authors' step (`published_network.py`) with ours on the same batch. Times are the
+processor's, which other programs disturb least, with --threads threads; on a GPU they are wall time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from unittest import mock
 import numpy as np
 import torch
 from PIL import Image
-from published_step import PublishedStep
+from published_network import PublishedStep
 from torch import Tensor
 from torch.nn import functional as F
 

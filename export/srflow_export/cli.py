@@ -19,6 +19,7 @@ from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:
     from srflow_export.engines import BuilderOptions, EngineRequest
+    from srflow_export.exporter import Gate
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
@@ -192,6 +193,13 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="The bundle's default tau.")
 @click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels of context around tiles.  [default: measured]")
+@click.option(
+    "--gate",
+    type=click.Choice(["quick", "full"]),
+    default="quick",
+    show_default=True,
+    help="Size of the patches on which graphs are compared with the network; full takes three times as long.",
+)
 @click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
@@ -227,6 +235,7 @@ def main(
     blocks: tuple[int, ...] | None,
     tau: float,
     halo: int | None,
+    gate: Gate,
     name: str,
     licence: str,
     training_data: str,
@@ -238,8 +247,8 @@ def main(
     """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use. Options add engines.
 
     The graphs are compared with the checkpoint's network on real photographs, at four temperatures; the bundle is
-    written only if they agree. The halo of tiles is measured on the same photographs, which takes a minute or two for
-    the full-size network. If engines cannot be built, the bundle is still written, and the exit status is 1.
+    written only if they agree. The halo of tiles is measured on the same photographs, which takes half a minute for the
+    full-size network. If engines cannot be built, the bundle is still written, and the exit status is 1.
     A checkpoint written with --checkpoint-of gives the same images as the bundle and can be trained further.
 
     \b
@@ -285,6 +294,7 @@ def main(
             stacked_blocks=blocks,
             default_tau=tau,
             halo=halo,
+            gate=gate,
             name=name,
             licence=licence,
             training_data=training_data,

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from onnx import ModelProto
 
 from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
+from srflow_export._progress import Progress
 from srflow_export._quantisation import quantised_encoder
 from srflow_export.halo import HaloRow, measured_halo
 from srflow_export.parity import prove
@@ -25,6 +26,10 @@ from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import RRDB, SRFlow
 
+Gate = Literal["quick", "full"]
+"""How much of the photographs is compared."""
+
+_PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}  # LR pixels
 _logger = logging.getLogger(__name__)
 
 
@@ -38,7 +43,7 @@ class ExportOptions:
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
     config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
     default_tau: what the runtime uses if no tau is given. halo: LR pixels of context around a tile; None measures it,
-    see :func:`srflow_export.halo.measured_halo`.
+    see :func:`srflow_export.halo.measured_halo`. gate: how much of the photographs is compared.
     name, licence, training_data: for the manifest.
     """
 
@@ -50,6 +55,7 @@ class ExportOptions:
     stacked_blocks: tuple[int, ...] | None = None
     default_tau: float = 0.8
     halo: int | None = None
+    gate: Gate = "quick"
     name: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
@@ -79,12 +85,12 @@ def export_checkpoint(
     say(_described(model))
     manifest = _manifest(model, checkpoint, target, options, notes=notes)
     with staged_bundle(target) as stage:
-        for name, content in _onnx_files(model, manifest, options):
+        for name, content in _onnx_files(model, manifest, options, say):
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
         staged = Bundle(path=stage.path, manifest=manifest)
-        rows = prove(model, staged, say=say)
+        rows = prove(model, staged, size=_PATCHES[options.gate], say=say)
         if options.halo is None:
             manifest = _with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
@@ -94,7 +100,7 @@ def export_checkpoint(
 
 def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
     """The bundle's manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
-    row, smaller = measured_halo(bundle)
+    row, smaller = measured_halo(bundle, say=say)
     say(_halo_line(row))
     if not row.is_enough:
         _logger.warning(
@@ -107,24 +113,32 @@ def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _
     return dataclasses.replace(bundle.manifest, halo=row.halo, provenance=provenance)
 
 
-def _onnx_files(model: SRFlow, manifest: Manifest, options: ExportOptions) -> Iterator[tuple[str, bytes]]:
-    encoder, sampler = _typed_graphs(model, options.precision, flow_nodes=options.plugins)
+def _onnx_files(
+    model: SRFlow, manifest: Manifest, options: ExportOptions, say: Callable[[str], None]
+) -> Iterator[tuple[str, bytes]]:
+    progress = Progress("tracing", 2 if options.precision == "fp32" else 4, say)
+    encoder, sampler = _typed_graphs(model, options.precision, progress, flow_nodes=options.plugins)
     protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
     if options.fused:
         protos["fused.onnx"] = onnx_models.fused_model(encoder, sampler)
     if options.precision != "fp32":
-        protos |= zip(FP32_GRAPHS, _typed_graphs(model, "fp32", flow_nodes=False), strict=True)
+        protos |= zip(FP32_GRAPHS, _typed_graphs(model, "fp32", progress, flow_nodes=False), strict=True)
     for name, proto in protos.items():
         if options.weights == "fp16":
             onnx_models.store_weights_in_half(proto)
         yield name, onnx_models.finished(proto, _metadata(manifest))
 
 
-def _typed_graphs(model: SRFlow, precision: Precision, *, flow_nodes: bool) -> tuple[ModelProto, ModelProto]:
+def _typed_graphs(
+    model: SRFlow, precision: Precision, progress: Progress, *, flow_nodes: bool
+) -> tuple[ModelProto, ModelProto]:
     encoder = onnx_models.encoder_model(model, precision)
     if precision == "int8":
         encoder = quantised_encoder(encoder, size_multiple=model.config.size_multiple)
-    return encoder, onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
+    progress.step()
+    sampler = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
+    progress.step()
+    return encoder, sampler
 
 
 def _metadata(manifest: Manifest) -> dict[str, str]:
@@ -172,6 +186,7 @@ def _provenance(checkpoint: Path, options: ExportOptions, *, notes: dict[str, An
     return {
         "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
         "tools": {tool: _version(tool) for tool in tools},
+        "gate": options.gate,
         "training": notes,
         "training_data": options.training_data,
         "licence": options.licence,

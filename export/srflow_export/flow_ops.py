@@ -67,8 +67,8 @@ def decoded_tail(
     """Decode a step after its coupling's last convolution (coupling, injector, mixing) in torch's operators: N×C×H×W.
 
     h: N×C×H×W, h_A its first ⌊C/2⌋ channels. head: N×2·(C−⌊C/2⌋)×H×W, [shift; s].
-    injector_scale, injector_shift: B×K·C×H×W of the whole level, B is 1 or N; step `step` (from 0) reads channels
-    step·C … (step+1)·C.
+    injector_scale, injector_shift: the step's own, B×C×H×W, B is 1 or N, and step is 0; or those of several steps one
+    after the other, as in bundles of older exporters: step `step` (from 0) reads channels step·C … (step+1)·C.
     mixing_weight: C×C×1×1; mixing_bias: C. clamp: c of the tanh map.
 
     head, injector_scale and injector_shift may be float16; they are widened to h's type before anything else.

@@ -3,11 +3,10 @@
 EncoderGraph: lr → conditioning. SamplerGraph: conditioning, standard normal noise, tau → sr. Because a convolution is
 linear, the u-half of every coupling's first convolution belongs to the encoder; what is left for each sample is
 small convolutions on h_A. Names of a level's conditioning, all at HR/2^level:
-  level{ℓ}_step{k}_coupling   B×hidden   pre-activations of a coupling's first convolution (u-half and bias), k < K
-  level{ℓ}_injector_scale     B×K·C      decoding is h·scale + shift
-  level{ℓ}_injector_shift     B×K·C
-Step k's part of an injector's tensor is channels k·C … (k+1)·C. The couplings' are tensors of their own, because a
-slice of one tensor would be copied for every sample.
+  level{ℓ}_step{k}_coupling         B×hidden  pre-activations of a coupling's first convolution (u-half and bias), k < K
+  level{ℓ}_step{k}_injector_scale   B×C       decoding is h·scale + shift
+  level{ℓ}_step{k}_injector_shift   B×C
+Each step has tensors of its own, because a slice of one tensor would be copied for every sample.
 
 These modules decide the precision, so exported graphs are typed: `dtype` is the type of the encoder, of the
 convolutions in conditional nets and priors, and of the conditioning. A convolution computes in the type of its weights,
@@ -57,9 +56,12 @@ def conditioning_names(config: SRFlowConfig) -> list[str]:
 
 def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
     """The channels of a level's conditioning tensors by name, in order."""
-    prefix, injected = f"level{shape.level}", config.steps * shape.channels
-    couplings = {f"{prefix}_step{step}_coupling": config.hidden for step in range(config.steps)}
-    return couplings | {f"{prefix}_injector_scale": injected, f"{prefix}_injector_shift": injected}
+    channels = {"coupling": config.hidden, "injector_scale": shape.channels, "injector_shift": shape.channels}
+    return {
+        f"level{shape.level}_step{step}_{part}": count
+        for part, count in channels.items()
+        for step in range(config.steps)
+    }
 
 
 def noise_names(config: SRFlowConfig) -> list[str]:
@@ -176,7 +178,7 @@ class _LevelEncoder(nn.Module):
         self.affine = _AffineSettings.of(nets[0])
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
-        """Coupling pre-activations of each step, injector scale and shift."""
+        """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
         injector, coupling = self.on_u["injector"], self.on_u["coupling"]
         if isinstance(injector, PhaseConv):
             small = features.small
@@ -192,8 +194,8 @@ class _LevelEncoder(nn.Module):
         halves = head.reshape(batch, self.steps, -1, width).chunk(2, dim=2)
         shift, s = (half.reshape(batch, -1, height, width) for half in halves)
         scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
-        scale, shift = (part.to(pre_activation.dtype) for part in (scale, shift))
-        return *pre_activation.chunk(self.steps, dim=1), scale, shift
+        tensors = (pre_activation, *(part.to(pre_activation.dtype) for part in (scale, shift)))
+        return tuple(each for tensor in tensors for each in tensor.chunk(self.steps, dim=1))
 
     def _hidden(self, x: Tensor) -> Tensor:
         return F.relu(self.conv2(F.relu(x)))
@@ -228,7 +230,7 @@ class EncoderGraph(nn.Module):
 class _StepSampler(nn.Module):
     """Decode one conditional step: coupling, injector, and the 1×1 that everything linear after it folds into.
 
-    number: index among the level's conditional steps, from 0. flow_nodes: what follows the coupling's net is one node.
+    flow_nodes: what follows the coupling's net is one node.
     """
 
     def __init__(
@@ -238,13 +240,11 @@ class _StepSampler(nn.Module):
         config: SRFlowConfig,
         dtype: torch.dtype,
         *,
-        number: int,
         flow_nodes: bool,
     ) -> None:
         super().__init__()
         assert step.coupling is not None  # for the type checker: a conditional step has one
         net = fold_net(step.coupling)
-        self.number = number
         self.on_h_a = _Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
         self.conv2 = _Conv.of([net.conv2], dtype=dtype)
         self.head = _Conv.of([net.shift, net.scale], dtype=dtype)
@@ -253,13 +253,13 @@ class _StepSampler(nn.Module):
         self.flow_nodes = flow_nodes
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """h: float32 N×C×H×W. coupling: the step's, B×hidden×H×W; scale, shift: the level's, B×K·C×H×W; B is 1 or N."""
+        """h: float32 N×C×H×W. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B is 1 or N."""
         h_a = h[:, : h.shape[1] // 2]
         head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling))))
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
         tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
-        return tail(h, head, scale, shift, *weights, step=self.number, **self.affine.to_dict())
+        return tail(h, head, scale, shift, *weights, step=0, **self.affine.to_dict())
 
 
 class _LevelSampler(nn.Module):
@@ -273,9 +273,7 @@ class _LevelSampler(nn.Module):
         conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
         last = [conditional[0], *reversed(transitions)]  # linear after the first step's injector: one 1×1
         self.steps = nn.ModuleList(
-            _StepSampler(
-                step, fold_mixing([step] if number else last), config, dtype, number=number, flow_nodes=flow_nodes
-            )
+            _StepSampler(step, fold_mixing([step] if number else last), config, dtype, flow_nodes=flow_nodes)
             for number, step in enumerate(conditional)
         )
         self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
@@ -292,9 +290,10 @@ class _LevelSampler(nn.Module):
 
     def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> Tensor:
         """Run the level's steps on its state h."""
-        *couplings, scale, shift = conditioning
-        for step, coupling in reversed(list(zip(self.steps, couplings, strict=True))):
-            h = step(h, coupling, scale, shift)
+        count = len(self.steps)
+        parts = (conditioning[start : start + count] for start in (0, count, 2 * count))
+        for step, *own in reversed(list(zip(self.steps, *parts, strict=True))):
+            h = step(h, *own)
         return h
 
 
@@ -316,7 +315,7 @@ class SamplerGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Decode; inputs and outputs in the order above."""
         levels = [level for level in self.levels if isinstance(level, _LevelSampler)]
-        counts = [len(level.steps) + 2 for level in levels]
+        counts = [3 * len(level.steps) for level in levels]
         conditioning, noise, tau = iter(inputs), list(inputs[sum(counts) : -1]), inputs[-1]
         by_level = [list(islice(conditioning, count)) for count in counts]
         h, squeeze, decoded = tau.reshape(-1, 1, 1, 1) * noise.pop(), Squeeze(), []

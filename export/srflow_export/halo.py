@@ -1,4 +1,4 @@
-"""Measure the halo that a model's tiles need: compare tiles of real photographs with the untiled pictures.
+"""Measure the halo that a model's tiles need: cut real photographs, and see how far from the cuts pictures change.
 
 Each convolution lets a network see a pixel further, and the full-size encoder has hundreds. Distant pixels hardly
 matter, though, and how distant that is depends on the weights.
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from srflow_export._progress import Progress
 from srflow_export.parity._measure import DIVERGED
 from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.latents import window_noise
-from srflow_sdk.tiles import Tile, plan_tiles
+from srflow_sdk.tiles import Tile, Window, plan_tiles
 
 _MAX_ABS = 0.1 / 255
 """Largest difference allowed anywhere: a twentieth of what the SDK promises for the embedded model, 2/255.
@@ -30,11 +31,16 @@ photographs here, and a photograph of a few megapixels has hundreds of such crop
 _MEAN_ABS = 0.001 / 255
 """Largest mean difference allowed, for the worst photograph and temperature: also a twentieth of the promise."""
 
-_LARGEST = 64
-"""Largest halo in LR pixels. A network that needs more gets this one and a warning."""
+_USUAL, _LARGEST = 32, 64
+"""Largest halos in LR pixels, measured on parts of the photographs and on all of them. A network that needs more than
+the second gets that one and a warning.
+"""
 
-_CORE = 28  # LR pixels: a quarter of the photographs' side, and small, since differences are along its border
-_CORNERS = ((0, -1), (3, -4))  # of the 4×4 tiles: two opposite ones, the other two for every second photograph
+_CORE = 28
+"""LR pixels of a core, whose mean difference counts. It is small, since differences are along its border."""
+
+_BEYOND = 20
+"""LR pixels of a photograph behind the cuts."""
 
 _Array = npt.NDArray[np.float32]
 
@@ -71,53 +77,62 @@ class Whole:
     pictures: dict[float, _Array]
 
 
-def measured_halo(bundle: Bundle) -> tuple[HaloRow, HaloRow | None]:
+def measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> tuple[HaloRow, HaloRow | None]:
     """Find the smallest halo that is enough, and the next smaller one, on the CPU with the bundle's graphs.
 
-    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. A larger halo is assumed to be
-    better: sizes are doubled until one is enough, then bisected. If none is enough, the first row's `is_enough` is
-    false. The second row is None if it was not measured: when none is enough, or the smallest candidate is.
+    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. If none is enough, the first
+    row's `is_enough` is false, and the second row is None; it is also None if the smallest candidate is enough.
 
-    The exporter's photographs are used, at tau 0, the bundle's default and 1. Two tiles at opposite corners of each are
-    computed: their windows grow inwards, so a large halo can be measured on a small photograph, and the full-size
-    network takes minutes rather than an hour.
+    Each of the exporter's photographs is computed whole and once more without what lies behind two cuts, a horizontal
+    and a vertical one, at tau 0, the bundle's default and 1. What is at least a halo away from both cuts is what a tile
+    with that halo shows, so two computations give the differences for every halo. `say` receives lines of progress.
     """
-    manifest = bundle.manifest
-    step = manifest.size_multiple
-    taus = sorted({0.0, manifest.default_tau, 1.0})
-    rows: dict[int, HaloRow] = {}
+    rows: list[HaloRow] = []
     with OnnxRuntimeBackend(bundle, device="cpu") as backend:
-        wholes = [
-            whole(backend, manifest, photo.lr, taus=taus, seed=seed) for seed, photo in enumerate(photographs(step))
-        ]
-
-        def is_enough(units: int) -> bool:
-            halo = units * step
-            if halo not in rows:
-                rows[halo] = _row(backend, manifest, wholes, halo)
-            return rows[halo].is_enough
-
-        units = _smallest(is_enough, largest=max(_LARGEST // step, 1))
-    return rows[units * step], rows.get((units - 1) * step)
+        for largest in (_USUAL, _LARGEST):
+            rows = _rows(backend, bundle.manifest, largest, say)
+            enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
+            if enough is not None:
+                return rows[enough], rows[enough - 1] if enough else None
+    return rows[-1], None
 
 
-def _smallest(is_enough: Callable[[int], bool], *, largest: int) -> int:
-    """The smallest of 1 … largest for which a monotone condition holds; the largest if it holds for none.
-
-    It is evaluated for the result and, unless it holds for none, for the number before the result, if there is one.
-    """
-    too_small, enough = 0, 1
-    while not is_enough(enough):
-        if enough == largest:
-            return largest
-        too_small, enough = enough, min(2 * enough, largest)
-    while enough - too_small > 1:
-        middle = (too_small + enough) // 2
-        if is_enough(middle):
-            enough = middle
-        else:
-            too_small = middle
-    return enough
+def _rows(backend: Backend, manifest: Manifest, largest: int, say: Callable[[str], None]) -> list[HaloRow]:
+    """A row for each halo up to the largest that is a multiple."""
+    step = manifest.size_multiple
+    halos = range(step, max(largest, step) + 1, step)
+    inside = (halos[-1] + _CORE) // step * step
+    largest_differences: dict[int, list[float]] = {halo: [] for halo in halos}
+    means: dict[int, list[float]] = {halo: [] for halo in halos}
+    photos = photographs(step)
+    progress = Progress("measuring the halo", len(photos), say)
+    for number, photo in enumerate(photos):
+        side = min(inside + _BEYOND // step * step, *photo.lr.shape[2:])
+        lr = np.ascontiguousarray(photo.lr[..., :side, :side])
+        reference = whole(backend, manifest, lr, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
+        start = (side - inside) * (number % 2)  # the upper left part of one photograph, the lower right of the next
+        part = Window(top=start, left=start, height=inside, width=inside)
+        for tau, found in differences(backend, manifest, reference, Tile(core=part, window=part)).items():
+            if not np.abs(reference.pictures[tau]).max() < DIVERGED:  # true for NaN
+                continue
+            pixels = found.reshape(3, inside, manifest.scale, inside, manifest.scale)
+            if start:
+                pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
+            for halo in halos:
+                seen = inside - halo
+                largest_differences[halo].append(float(pixels[:, :seen, :, :seen].max()))
+                core = pixels[:, max(0, seen - _CORE) : seen, :, max(0, seen - _CORE) : seen]
+                means[halo].append(float(core.mean(dtype=np.float64)))
+        progress.step()
+    return [
+        HaloRow(
+            halo=halo,
+            max_abs=max(largest_differences[halo], default=0.0),
+            mean_abs=max(means[halo], default=0.0),
+            compared=len(means[halo]),
+        )
+        for halo in halos
+    ]
 
 
 def whole(backend: Backend, manifest: Manifest, lr: _Array, *, taus: Sequence[float], seed: int) -> Whole:
@@ -137,19 +152,6 @@ def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Ti
         tau: np.nan_to_num(np.abs(_clipped(picture) - _clipped(reference.pictures[tau][:, rows, columns])), nan=1.0)
         for tau, picture in pictures.items()
     }
-
-
-def _row(backend: Backend, manifest: Manifest, wholes: Sequence[Whole], halo: int) -> HaloRow:
-    largest, means = 0.0, []
-    for number, reference in enumerate(wholes):
-        kept = [tau for tau, picture in reference.pictures.items() if np.abs(picture).max() < DIVERGED]  # false for NaN
-        height, width = reference.lr.shape[2:]
-        tiles = plan_tiles(height, width, core=_CORE, halo=halo, multiple=manifest.size_multiple)
-        found = [differences(backend, manifest, reference, tiles[at]) for at in _CORNERS[number % 2]]
-        for tau in kept:
-            largest = max(largest, *(float(part[tau].max()) for part in found))
-            means.append(float(np.mean([part[tau].mean(dtype=np.float64) for part in found])))
-    return HaloRow(halo=halo, max_abs=largest, mean_abs=max(means, default=0.0), compared=len(means))
 
 
 def _pictures(

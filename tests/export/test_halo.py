@@ -11,7 +11,7 @@ from PIL import Image
 from srflow_export import halo
 from srflow_export.cli import main
 from srflow_export.exporter import _with_measured_halo
-from srflow_export.halo import HaloRow, Whole, _smallest, differences, measured_halo, whole
+from srflow_export.halo import HaloRow, Whole, differences, measured_halo, whole
 from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
@@ -54,28 +54,17 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle):
     assert worst(bundle, lr, core=16, reach=smaller.halo, tau=0.8)[0] > 2 * halo._MAX_ABS
 
 
-@pytest.mark.parametrize("largest", [1, 2, 3, 32])
-def test_the_search_finds_the_smallest_and_asks_its_neighbour_in_a_few_questions(largest):
-    for threshold in range(1, largest + 2):
-        asked = []
-
-        def is_enough(number, threshold=threshold, asked=asked):
-            asked.append(number)
-            return number >= threshold
-
-        found = _smallest(is_enough, largest=largest)
-        assert found == min(threshold, largest)
-        assert found in asked
-        assert threshold > largest or max(found - 1, 1) in asked
-        assert set(asked) <= set(range(1, largest + 1))
-        assert len(asked) <= 10
+def test_a_halo_that_the_parts_of_the_photographs_are_too_small_for_is_found_on_all_of_them(bundle, monkeypatch):
+    expected, _ = measured_halo(bundle)
+    monkeypatch.setattr(halo, "_USUAL", expected.halo - 2)
+    row, smaller = measured_halo(bundle)
+    assert (row.is_enough, row.halo) == (True, expected.halo)
+    assert smaller is not None
+    assert smaller.halo == row.halo - 2
 
 
 def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(bundle, monkeypatch, caplog):
-    def never_enough(_backend, _manifest, _wholes, reach):
-        return HaloRow(halo=reach, max_abs=0.5, mean_abs=0.1, compared=12)
-
-    monkeypatch.setattr(halo, "_row", never_enough)
+    monkeypatch.setattr(halo, "_MAX_ABS", -1.0)
     with caplog.at_level(logging.WARNING):
         manifest = _with_measured_halo(bundle)
     assert manifest.halo == manifest.provenance["halo"]["measured"]["halo"] == 64
@@ -92,10 +81,9 @@ def test_the_mean_alone_can_make_a_halo_too_small():
 
 def test_photographs_on_which_the_network_diverges_prove_nothing(tmp_path):
     wild = Bundle.open(write_tiny_bundle(tmp_path / "wild.srflow", gain=1e38))
-    with OnnxRuntimeBackend(wild, device="cpu", threads=1) as backend:
-        reference = whole(backend, wild.manifest, photographs(2)[0].lr, taus=(0.0, 1.0), seed=0)
-        row = halo._row(backend, wild.manifest, [reference], 4)
-    assert (row.compared, row.is_enough) == (0, False)
+    row, smaller = measured_halo(wild)
+    assert (row.halo, row.compared, row.is_enough) == (64, 0, False)
+    assert smaller is None
 
 
 class Constant(Backend):

@@ -81,7 +81,7 @@ def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle: Bundle, ort_li
     model = load_checkpoint(bundle.path.with_name("tiny.safetensors"))
     proto = onnx_models.sampler_model(model, "fp16", flow_nodes=True)
     kinds = {node.input[2] for node in flow_nodes(proto) if node.op_type == "FlowStepTail"}
-    assert kinds == {"level1_injector_scale", "level2_injector_scale"}  # without a cast
+    assert kinds == {f"level{level}_step{step}_injector_scale" for level in (1, 2) for step in (0, 1)}  # without a cast
     random = np.random.default_rng(0)
     sizes = {"lr_batch": 1, "batch": 2, "tau_batch": 1, "height_level1": 8, "width_level1": 12}
     sizes |= {"height_level2": 4, "width_level2": 6}

@@ -96,14 +96,16 @@ def test_a_seeded_generator_repeats_its_sample_and_tau_widens_it():
 
 
 @pytest.fixture
-def published_step(monkeypatch):
+def published_network(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    return importlib.import_module("published_step")
+    return importlib.import_module("published_network")
 
 
 @pytest.mark.parametrize(("scale", "unshuffle"), [(4, 1), (8, 1), (4, 2), (4, 4), (8, 2)])
 @pytest.mark.parametrize("variant", ["published", "bounded"])
-def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(variant, scale, unshuffle, published_step):
+def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(
+    variant, scale, unshuffle, published_network
+):
     model = random_srflow(tiny_config(variant, scale=scale, unshuffle=unshuffle)).double()
     hr, lr = images(model.config)
 
@@ -114,7 +116,7 @@ def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(varia
             name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
         }
 
-    plain = partial(published_step.log_likelihood, model)
+    plain = partial(published_network.log_likelihood, model)
     torch.testing.assert_close(model(hr, lr), plain(hr, lr), rtol=1e-12, atol=0)
     ours, theirs = gradients(model), gradients(plain)
     assert ours.keys() == theirs.keys()
@@ -123,7 +125,20 @@ def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(varia
 
 
 @pytest.mark.parametrize("variant", ["published", "bounded"])
-def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant, published_step, monkeypatch):
+@torch.no_grad()
+def test_a_sample_is_that_of_a_plain_computation(variant, published_network):
+    model = random_srflow(tiny_config(variant)).double()
+    _, lr = images(model.config)
+    latents = {
+        level: torch.randn(len(lr), *shape).double() for level, shape in model.latent_shapes(*lr.shape[2:]).items()
+    }
+    torch.testing.assert_close(
+        model.decode(lr, latents), published_network.sample(model, lr, latents), rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("variant", ["published", "bounded"])
+def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant, published_network, monkeypatch):
     torch.manual_seed(0)
     config = tiny_config(variant)
     model = SRFlow(config).double()
@@ -138,7 +153,7 @@ def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant,
         return encode(actnorm, h)
 
     monkeypatch.setattr(ActnormTransform, "encode", watched)
-    published_step.log_likelihood(model, hr, lr)  # which computes each actnorm on its own
+    published_network.log_likelihood(model, hr, lr)  # which computes each actnorm on its own
     assert len(seen) == len(model.actnorms())
     for h in seen:
         torch.testing.assert_close(h.mean(dim=(0, 2, 3)), torch.zeros(h.shape[1]).double(), rtol=0, atol=1e-6)

@@ -38,7 +38,7 @@ class Side:
 
 
 def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
-    """Compare the second with the first; `say` receives a table, a line at a time.
+    """Compare the second with the first; `say` receives progress and a table, a line at a time.
 
     Each is `PATH` or `PATH@HOW`. PATH: a bundle, or a checkpoint, which runs in torch. HOW: one of the SDK's devices,
     where the bundle runs as in an application; or "rounded", its graphs rounded as on GPUs. Without HOW, its graphs run
@@ -53,7 +53,7 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
     manifest = _common(one, other)
     limits = [profile for side in (one, other) if (profile := _window_limits(side.runner)) is not None]
     photos = photo_patches(manifest.size_multiple, limits=limits)
-    rows = measure(photos, manifest, {other.name: other.runner}, one.runner)
+    rows = measure(photos, manifest, {other.name: other.runner}, one.runner, say=say)
     for line in table(rows):
         say(line)
     check(rows, min_psnr_db={other.name: min(one.bound_db, other.bound_db)}, reference=one.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from srflow_export.parity._measure import ParityRow, check, measure, table
-from srflow_export.parity._photos import photo_patches
+from srflow_export.parity._photos import PATCH, photo_patches
 from srflow_export.parity._runners import TorchRunner, fused_runner, graphs_runner
 from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.bundle import Bundle, Manifest
@@ -32,8 +32,12 @@ def runs_on_cpus(manifest: Manifest) -> bool:
     return manifest.precision != "bf16"
 
 
-def prove(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
-    """Compare a bundle's graphs with the network on photographs; `say` receives the table, a line at a time.
+def prove(
+    model: SRFlow, bundle: Bundle, *, size: tuple[int, int] = PATCH, say: Callable[[str], None] = lambda _: None
+) -> list[ParityRow]:
+    """Compare a bundle's graphs with the network on photographs; `say` receives progress and the table.
+
+    size: height and width, in LR pixels, of the patch of each photograph.
 
     The graphs run on ONNX Runtime's CPU provider: as they are, if it can run them, and rounded as on GPUs, if they are
     typed in half. Raises: ExportError if one is below its bound or has values that are not finite.
@@ -51,8 +55,8 @@ def prove(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda 
     if manifest.precision != "fp32" and manifest.float32_graphs is not None:
         decoders[_FLOAT32] = graphs_runner(bundle, names=manifest.float32_graphs)
         bounds[_FLOAT32] = min_psnr_db("fp32", manifest.weights)
-    photos = photo_patches(manifest.size_multiple)
-    rows = measure(photos, manifest, decoders, TorchRunner(model))
+    photos = photo_patches(manifest.size_multiple, size=size)
+    rows = measure(photos, manifest, decoders, TorchRunner(model), say=say)
     for line in table(rows):
         say(line)
     check(rows, min_psnr_db=bounds, reference="the checkpoint's network")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from polygraphy.backend.base import BaseRunner
 
+from srflow_export._progress import Progress
 from srflow_export.graphs import level_of
 from srflow_export.parity._photos import LrPhoto
 from srflow_sdk.bundle import Manifest
@@ -91,14 +92,23 @@ def compared(
 
 
 def measure(
-    photos: Sequence[LrPhoto], manifest: Manifest, decoders: Mapping[str, BaseRunner], reference: BaseRunner
+    photos: Sequence[LrPhoto],
+    manifest: Manifest,
+    decoders: Mapping[str, BaseRunner],
+    reference: BaseRunner,
+    *,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[ParityRow]:
-    """Compare every decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
+    """Compare every decoder on every photograph at every τ of TAUS; `say` receives lines of progress.
+
+    Only one runner is active at a time.
+    """
     feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
-    references = _outputs(reference, feeds)
+    progress = Progress("comparing with the network", len(feeds) * (1 + len(decoders)), say)
+    references = _outputs(reference, feeds, progress)
     rows: list[ParityRow] = []
     for name, runner in decoders.items():
-        for photo, outputs, expected in zip(photos, _outputs(runner, feeds), references, strict=True):
+        for photo, outputs, expected in zip(photos, _outputs(runner, feeds, progress), references, strict=True):
             rows += compared(name, photo.name, outputs, expected)
     return rows
 
@@ -140,9 +150,13 @@ def table(rows: Sequence[ParityRow]) -> Iterator[str]:
         yield f"{head}  {row.psnr_db:5.1f} dB  {row.max_abs:18.1e}  {row.nonfinite:10}  {worst}".rstrip()
 
 
-def _outputs(runner: BaseRunner, feeds: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+def _outputs(runner: BaseRunner, feeds: Sequence[Mapping[str, Array]], progress: Progress) -> list[dict[str, Array]]:
+    outputs = []
     with runner:
-        return [{name: np.array(value) for name, value in runner.infer(feed).items()} for feed in feeds]
+        for each in feeds:
+            outputs.append({name: np.array(value) for name, value in runner.infer(each).items()})
+            progress.step()
+    return outputs
 
 
 def _psnr(values: Array, reference: Array, *, least_spread: float) -> float:

@@ -15,7 +15,8 @@ from PIL import Image
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 
-_PATCH = (40, 48)  # LR pixels; not square, so that height and width cannot be mistaken for each other
+PATCH = (40, 48)
+"""LR pixels of a patch; not square, so that height and width cannot be mistaken for each other."""
 
 Array = npt.NDArray[np.float32]
 
@@ -43,12 +44,14 @@ def photographs(size_multiple: int) -> list[LrPhoto]:
     return photos
 
 
-def photo_patches(size_multiple: int, *, limits: Sequence[LrProfile] = ()) -> list[LrPhoto]:
-    """About 40×48 LR pixels from the middle of each photograph, or the nearest size within the limits.
+def photo_patches(
+    size_multiple: int, *, size: tuple[int, int] = PATCH, limits: Sequence[LrProfile] = ()
+) -> list[LrPhoto]:
+    """About this many LR pixels from the middle of each photograph, or the nearest size within the limits.
 
     Raises: ArgumentError if the photographs have no patch that fits all of them.
     """
-    height, width = _PATCH
+    height, width = size
     for profile in limits:
         height = min(max(height, profile.min[0]), profile.max[0])
         width = min(max(width, profile.min[1]), profile.max[1])

@@ -82,13 +82,13 @@ def test_every_input_has_the_size_of_its_level(exported):
     sampler = read_graph(exported / "sampler.onnx", precision="fp16").input_shapes(profile, scale=4)
     assert sampler["tau"] == InputShapes(min=(1,), opt=(1,), max=(1,))
     assert sampler["level1_step0_coupling"].min == (1, 8, 32, 40)
-    assert sampler["level3_injector_scale"].max == (1, 48, 128, 150)
+    assert sampler["level3_step0_injector_scale"].max == (1, 48, 128, 150)
     assert sampler["noise_level2"].opt == (1, 12, 88, 100)
     assert set(sampler) == {
         *(
             f"level{level}_{part}"
             for level in (1, 2, 3)
-            for part in ("step0_coupling", "injector_scale", "injector_shift")
+            for part in ("step0_coupling", "step0_injector_scale", "step0_injector_shift")
         ),
         *(f"noise_level{level}" for level in (1, 2, 3)),
         "tau",

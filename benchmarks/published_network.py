@@ -1,13 +1,14 @@
-"""A training step as the publication's authors compute it, in eager PyTorch, with the weights of our network.
+"""The network as the publication's authors compute it, in eager PyTorch, with the weights of ours: the speed to beat.
 
 Each conditional net convolves the whole of [h_A, u], each actnorm and each 1×1 convolution is computed on its own, and
 the LR encoder draws its image although nothing needs it. Written from the published description.
-`benchmarks/training.py` times it, and the tests compare our network with it.
+`benchmarks/training.py` and `benchmarks/encode_once.py` time it, and the tests compare our network with it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -50,6 +51,21 @@ def log_likelihood(model: SRFlow, hr: Tensor, lr: Tensor, *, frozen: bool = Fals
     return nats + standard_normal_log_density(h)
 
 
+@torch.no_grad()
+def sample(model: SRFlow, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
+    """Decode latents by level, 1 … L, with a temperature in them: N×3×H×W, not clipped."""
+    conditions = _conditions(model, lr)
+    levels = list(zip(model.flow_levels(), conditions, strict=True))
+    h = latents[len(levels)]
+    for number, (level, u) in reversed(list(enumerate(levels, start=1))):
+        if level.split is not None:
+            h = level.split.decode(h, latents[number])
+        for step in reversed(level.all_steps()):
+            h = _inverse_step(step, h, u)
+        h = F.pixel_shuffle(h, 2)
+    return h
+
+
 def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
     encoder = model.encoder
     features = encoder.features(lr, block_indices=model.config.stacked_blocks, max_exponent=len(encoder.upconvs))
@@ -80,8 +96,29 @@ def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([h[:, :kept], changed], dim=1), nats + log_det
 
 
+def _inverse_step(step: Step, h: Tensor, u: Tensor) -> Tensor:
+    if step.injector is not None and step.coupling is not None:
+        kept = h.shape[1] // 2
+        changed = _inverse_affine(step.coupling, h[:, kept:], torch.cat([h[:, :kept], u], dim=1))
+        h = _inverse_affine(step.injector, torch.cat([h[:, :kept], changed], dim=1), u)
+    matrix = torch.linalg.inv(step.mix.weight.double()).to(h.dtype)
+    return step.actnorm.transform().decode(F.conv2d(h, matrix[:, :, None, None]))
+
+
 def _affine(net: ConditionalNet, h: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """Transform h by the affine map that a net computes from what it sees; return it with the log-determinant."""
+    scale, log_scale, shift = _scale_and_shift(net, seen)
+    h = h * scale + shift if net.order == "scale_first" else (h + shift) * scale
+    return h, log_scale.sum(dim=(1, 2, 3))
+
+
+def _inverse_affine(net: ConditionalNet, h: Tensor, seen: Tensor) -> Tensor:
+    scale, _, shift = _scale_and_shift(net, seen)
+    return (h - shift) / scale if net.order == "scale_first" else h / scale - shift
+
+
+def _scale_and_shift(net: ConditionalNet, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale, its logarithm, and shift."""
     x = net.conv1(seen)
     x = F.relu(x if net.actnorm1 is None else net.actnorm1.transform().encode(x)[0])
     x = net.conv2(x)
@@ -95,5 +132,4 @@ def _affine(net: ConditionalNet, h: Tensor, seen: Tensor) -> tuple[Tensor, Tenso
     else:
         log_scale = net.log_scale(s)
         scale = log_scale.exp()
-    h = h * scale + shift if net.order == "scale_first" else (h + shift) * scale
-    return h, log_scale.sum(dim=(1, 2, 3))
+    return scale, log_scale, shift
