@@ -49,15 +49,18 @@ class Candidate:
     """Settings, as for `srflow-train --set`. network: of both runs. flow: of the flow's run alone.
 
     encoder_share: share of the budget that the encoder's pretraining takes; None: the one of the command line.
+    graphics: whether rendered pages (--graphics) are among the crops.
     """
 
     network: tuple[str, ...] = ()
     flow: tuple[str, ...] = ()
     encoder_share: float | None = None
+    graphics: bool = False
 
     def __str__(self) -> str:
         share = [] if self.encoder_share is None else [f"encoder share {self.encoder_share:g}"]
-        return ", ".join([*self.network, *self.flow, *share]) or "preset"
+        pages = ["rendered pages among the crops"] if self.graphics else []
+        return ", ".join([*self.network, *self.flow, *share, *pages]) or "preset"
 
 
 CANDIDATES = {
@@ -97,6 +100,7 @@ CANDIDATES = {
     ),
     "encoder-share-0.2": Candidate(encoder_share=0.2),
     "encoder-share-0.5": Candidate(encoder_share=0.5),
+    "graphics": Candidate(graphics=True),
 }
 HELD_OUT = (  # by package: two of lomiri-wallpapers-16.04, one of lxqt-themes and mate-backgrounds, two of plasma
     "Picture_1A_by_freespace",  # brushes
@@ -149,6 +153,19 @@ def prepare(data: Path, out: Path) -> tuple[Path, Path, Path]:
             decode(train, cache)
             (out / "prepared").touch()
     return train, crops, cache
+
+
+def with_graphics(photos: Path, graphics: Path, out: Path) -> Path:
+    """A folder with both."""
+    if not any(graphics.glob("*")):
+        sys.exit(f"{graphics}: no pages; render them: examples/rendered_graphics.py {graphics} --per-file 60")
+    both = out / "photos-and-graphics"
+    both.mkdir(exist_ok=True)
+    for folder in (photos, graphics):
+        link = both / folder.name
+        if not link.is_symlink():
+            link.symlink_to(folder.resolve())
+    return both
 
 
 def write_crops(path: Path, folder: Path) -> None:
@@ -255,7 +272,8 @@ def common(cache: Path) -> list[str]:
 def encoder_of(candidate: Candidate, budget: float, out: Path, photos: Path, cache: Path) -> Path:
     """Folder of the candidate's trained encoder. Raises: EncoderIsBusyError."""
     overrides = [*candidate.network, *common(cache)]
-    digest = hashlib.sha256(json.dumps([candidate.network, budget]).encode()).hexdigest()[:8]
+    asked = [candidate.network, budget, *(["graphics"] if candidate.graphics else [])]
+    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
     folder = out / "encoders" / digest
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -270,6 +288,8 @@ def run(name: str, options: argparse.Namespace, folders: tuple[Path, Path, Path]
     """Train and measure a candidate, and write its result. Raises: EncoderIsBusyError."""
     photos, crops, cache = folders
     candidate, folder = CANDIDATES[name], options.out / name
+    if candidate.graphics:
+        photos = with_graphics(photos, options.graphics, options.out)
     share = options.encoder_share if candidate.encoder_share is None else candidate.encoder_share
     result: dict[str, Any] = {"name": name, "differs": str(candidate), "budget": options.budget, "encoder_share": share}
     try:
@@ -361,6 +381,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1800, help="processor seconds of a candidate [default: 1800]")
     parser.add_argument("--encoder-share", type=float, default=0.35, help="of the budget [default: 0.35]")
     parser.add_argument("--only", nargs="+", choices=list(CANDIDATES), metavar="NAME", help=", ".join(CANDIDATES))
+    parser.add_argument("--graphics", type=Path, default=Path("data/graphics"), help="[default: data/graphics]")
     parser.add_argument("--vgg16", type=Path, help="as for srflow-eval")
     parser.add_argument("--table", action="store_true", help="print what has been measured")
     options = parser.parse_args()
