@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+import yaml
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from srflow_export._folding import FoldedConv, FoldedNet, halves
 from srflow_export._on_features import enlargement, kernel_of_sums, kernel_shapes
+from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.manifest import REQUIRED_FILES
@@ -29,7 +32,9 @@ from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
+from srflow_training.settings import load_settings
 
+_PRESETS = {4: "x4-small", 8: "x8-general", 16: "x16-faces"}  # by scale
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -49,9 +54,11 @@ def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
 def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Manifest:
     """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it comes from.
 
-    Returns the bundle's manifest. Raises: ArgumentError if the target exists, CheckpointError if it cannot be written,
-    BundleError as :func:`trainable_network`.
+    Returns the bundle's manifest. Raises: ArgumentError if the target exists or is not named .safetensors,
+    CheckpointError if it cannot be written, BundleError as :func:`trainable_network`.
     """
+    if target.suffix != ".safetensors":
+        raise ArgumentError(f"{target}: a checkpoint is written as .safetensors: name {target.stem}.safetensors")
     if target.exists():
         raise ArgumentError(f"{target} already exists, and may hold hours of training: name another file")
     bundle = Bundle.open(bundle_path)
@@ -62,6 +69,27 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Ma
     except OSError as error:
         raise CheckpointError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
     return manifest
+
+
+def training_config(manifest: Manifest, *, beside: Path) -> str:
+    """What `srflow-train --config` takes for a bundle's network: a preset, or a YAML file written beside a checkpoint.
+
+    The file's settings of data and schedule are those of a preset for the same scale.
+
+    Raises: CheckpointError if the file cannot be written.
+    """
+    network = SRFlowConfig.from_dict(manifest.model)
+    is_preset = (resources.files("srflow_training") / "presets" / f"{manifest.name}.yaml").is_file()
+    if is_preset and load_settings(manifest.name).config() == network:
+        return manifest.name
+    path = beside.with_suffix(".yaml")
+    settings = {"base": _PRESETS[network.scale], "network": {"kind": "srflow", **network.to_dict()}}
+    text = yaml.safe_dump(settings, sort_keys=False)
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise CheckpointError(f"{path}: the settings cannot be written: {error.strerror or error}") from error
+    return str(path)
 
 
 class GraphWeights:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import shlex
+import signal
 import sys
-from collections.abc import Iterable
-from importlib import resources
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,6 +32,7 @@ _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the op
     "--engines-for": _ENGINES,
     "--compare": (),
 }
+_FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
 
 
 class _ExportCommand(click.Command):
@@ -72,10 +76,14 @@ def _check_use(context: click.Context) -> None:
         for parameter in context.command.params
         if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
     ]
+    if "checkpoint" in given:
+        if "--ckpt" in given:
+            raise click.UsageError("name the checkpoint once: with --ckpt, or without an option")
+        given[given.index("checkpoint")] = "--ckpt"
     modes = [option for option in given if option in _MODES]
     if not modes:
         if "--ckpt" not in given:
-            raise click.UsageError(f"name a checkpoint with --ckpt, or use one of {', '.join(_MODES)}")
+            raise click.UsageError(f"name a checkpoint, or use one of {', '.join(_MODES)}")
         if "--rtx" not in given and "--trt" not in given and (lost := [name for name in given if name in _ENGINES]):
             raise click.UsageError(f"{lost[0]} only applies to engines: add --trt or --rtx")
         return
@@ -91,13 +99,33 @@ def _check_use(context: click.Context) -> None:
 
 
 def _write_checkpoint_of(bundle: Path, target: Path) -> None:
-    from srflow_export._unfolding import write_checkpoint_of
+    from srflow_export._unfolding import training_config, write_checkpoint_of
 
-    name = write_checkpoint_of(bundle, target).name
-    is_preset = (resources.files("srflow_training") / "presets" / f"{name}.yaml").is_file()
-    config = name if is_preset else "ITS_CONFIG.yaml"
+    manifest = write_checkpoint_of(bundle, target)
+    config = training_config(manifest, beside=target)
     click.echo(f"wrote {target}")
-    click.echo(f"train it: srflow-train --config {config} --set schedule.start={target} --data PHOTOS --out RUN")
+    start = f"schedule.start={shlex.quote(str(target))}"
+    click.echo(f"train it: srflow-train --config {shlex.quote(config)} --set {start} --data PHOTOS --out RUN")
+
+
+def _target(ckpt: Path, output: Path | None) -> Path:
+    """The bundle to write. Raises: CheckpointError if there is no checkpoint, ArgumentError for an odd name."""
+    if (ckpt / "manifest.json").is_file():
+        raise CheckpointError(
+            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, --checkpoint-of {ckpt} writes its "
+            "checkpoint"
+        )
+    if not ckpt.is_file():
+        raise CheckpointError(f"{ckpt}: {'is a folder: name a file in it' if ckpt.is_dir() else 'no such file'}")
+    target = output if output is not None else ckpt.with_suffix(".srflow")
+    if target == ckpt:
+        raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o")
+    if target.suffix.lower() in _FILE_SUFFIXES:
+        raise ArgumentError(
+            f"{target}: a bundle is a directory that holds encoder.onnx, sampler.onnx and more: name it "
+            f"{target.with_suffix('.srflow').name}"
+        )
+    return target
 
 
 def _builder_options(
@@ -164,8 +192,29 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
     return asked
 
 
+@contextlib.contextmanager
+def _signals_like_ctrl_c() -> Iterator[None]:
+    """`kill` and a closed terminal raise KeyboardInterrupt(number), so that nothing is left behind."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {
+        number: signal.signal(number, stop)
+        for number in numbers
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--ckpt", type=click.Path(path_type=Path), help="Published .pth, or .safetensors of srflow-train.")
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--ckpt", type=click.Path(path_type=Path), help="The same as CHECKPOINT.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: CKPT.srflow]")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
 @click.option(
@@ -225,6 +274,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
 def main(
     context: click.Context,
     /,
+    checkpoint: Path | None,
     ckpt: Path | None,
     output: Path | None,
     fused: bool,
@@ -246,20 +296,24 @@ def main(
 ) -> None:
     """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use. Options add engines.
 
+    CHECKPOINT is a published .pth, or a .safetensors of srflow-train.
+
     The graphs are compared with the checkpoint's network on real photographs, at four temperatures; the bundle is
     written only if they agree. The halo of tiles is measured on the same photographs, which takes half a minute for the
     full-size network. If engines cannot be built, the bundle is still written, and the exit status is 1.
     A checkpoint written with --checkpoint-of gives the same images as the bundle and can be trained further.
 
     \b
-      srflow-export --ckpt SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
+      srflow-export SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
       srflow-upscale photo.png -o big.png --model SRFlow_DF2K_4X.srflow
-      srflow-export --ckpt SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
-      srflow-export --ckpt SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
+      srflow-export SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
+      srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
       srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
     _check_use(context)
+    ckpt = ckpt or checkpoint
+    context.with_resource(_signals_like_ctrl_c())
     try:
         for module in _ENGINE_MODULES if engines_for is not None else _MODULES:
             require_extra(module, "export")
@@ -278,13 +332,9 @@ def main(
         from srflow_export.exporter import ExportOptions, export_checkpoint
 
         assert ckpt is not None  # for the type checker: see _check_use
-        if not ckpt.is_file():
-            raise CheckpointError(f"{ckpt}: no such file")
         if tau != tau:  # click's range lets NaN through
             raise ArgumentError("--tau is not a number")
-        target = output if output is not None else ckpt.with_suffix(".srflow")
-        if target == ckpt:
-            raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o")
+        target = _target(ckpt, output)
         options = ExportOptions(
             fused=fused,
             precision=_precision(precision, requests),
@@ -305,6 +355,6 @@ def main(
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         click.echo("stopped; nothing was left half written", err=True)
-        sys.exit(130)
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +14,8 @@ from srflow_export.cli import _repeated, main
 from srflow_export.engines import BuilderOptions
 from srflow_sdk import Bundle
 from srflow_sdk.errors import ExportError
+from srflow_training import save_checkpoint
+from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -21,8 +26,10 @@ def run(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "name a checkpoint with --ckpt"),
-        (["--sm", "89"], "name a checkpoint with --ckpt"),
+        ([], "name a checkpoint, or use"),
+        (["--sm", "89"], "name a checkpoint, or use"),
+        (["m.pth", "--ckpt", "m.pth"], "name the checkpoint once"),
+        (["m.pth", "--engines-for", "m.srflow"], "leave --ckpt out"),
         (["--ckpt", "m.pth", "--shapes", "16,64,128"], "--shapes only applies to engines"),
         (["--ckpt", "m.pth", "--compare", "a", "b"], "leave --ckpt out"),
         (["--compare", "a", "b", "--checkpoint-of", "c"], "leave"),
@@ -38,6 +45,40 @@ def test_options_that_do_not_go_together_are_a_usage_error(arguments, says):
     result = run(*arguments)
     assert result.exit_code == 2
     assert says in result.output
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.pth", "m.safetensors", "m.engine"])
+def test_a_bundle_is_not_named_like_a_file_and_that_is_said_first(tmp_path, name):
+    (tmp_path / "checkpoint.pth").write_bytes(b"not read yet")
+    result = run(tmp_path / "checkpoint.pth", "-o", tmp_path / name)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"error: {tmp_path / name}: a bundle is a directory")
+    assert "name it m.srflow" in result.output
+    assert not (tmp_path / name).exists()
+
+
+def test_a_bundle_is_no_checkpoint_and_both_ways_on_are_named(tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "m.srflow")
+    result = run(bundle)
+    assert result.exit_code == 1
+    assert f"--engines-for {bundle}" in result.output
+    assert f"--checkpoint-of {bundle}" in result.output
+    assert "is a folder" in run(tmp_path).output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_a_terminated_export_leaves_nothing_behind(tmp_path):
+    save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))
+    command = [sys.executable, "-c", "from srflow_export.cli import main; main()", "m.safetensors"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as export:
+        while not any(path.name.startswith(".m.srflow") for path in tmp_path.iterdir()):
+            assert export.poll() is None, "it finished before it could be stopped"
+            time.sleep(0.005)
+        export.send_signal(signal.SIGTERM)
+        _, said = export.communicate(timeout=60)
+    assert export.returncode == 128 + signal.SIGTERM
+    assert said == "stopped; nothing was left half written\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 @pytest.mark.parametrize(

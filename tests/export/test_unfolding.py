@@ -25,6 +25,7 @@ from srflow_training import load_checkpoint
 from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.model import SRFlow
+from srflow_training.settings import load_settings
 from tests.networks import random_srflow, tiny_config
 
 CASES = [
@@ -215,6 +216,21 @@ def test_the_command_names_the_preset_of_the_embedded_model(tmp_path):
     assert "srflow-train --config x4-small" in CliRunner().invoke(main, arguments).output
 
 
+def test_the_command_writes_the_settings_of_a_network_that_no_preset_has(tmp_path, bundle):
+    target = tmp_path / "start.safetensors"
+    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(target)])
+    settings = target.with_suffix(".yaml")
+    assert f"srflow-train --config {settings} " in result.output
+    assert load_settings(str(settings)).config() == trainable_network(bundle).config
+
+
+def test_a_checkpoint_is_not_named_like_another_kind_of_file(tmp_path, bundle):
+    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(tmp_path / "start.pth")])
+    assert result.exit_code == 1
+    assert "name start.safetensors" in result.output
+    assert not any(tmp_path.glob("start*"))
+
+
 def test_a_file_that_exists_is_not_replaced(tmp_path, bundle):
     target = tmp_path / "trained.safetensors"
     target.write_bytes(b"hours of training")
@@ -234,7 +250,7 @@ def test_a_target_that_cannot_be_written_is_a_typed_error(tmp_path, bundle):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "--ckpt"),
+        ([], "name a checkpoint"),
         (["--checkpoint-of", "a.srflow"], "-o FILE.safetensors"),
         (["--checkpoint-of", "a.srflow", "-o", "b", "--ckpt", "c"], "leave --ckpt out"),
         (["--checkpoint-of", "a.srflow", "-o", "b", "--weights", "fp32"], "leave --weights out"),
