@@ -22,8 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import RayError, RayTaskError
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ImportError:
+    sys.exit("error: ray is not installed; install it: pip install ray")
 
 SRFLOW_UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]  # works without it on the PATH
 RETRIES = 2  # for a part whose machine died

@@ -226,18 +226,26 @@ def upscale(
 
 @click.command(cls=_Command, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="srflow-doctor")
-def doctor() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def doctor(*, as_json: bool) -> None:
     """Show what this machine can run, why the rest does not work, and the commands that fix it.
 
     Exit status: 0 if upscaling on the CPU works, 1 if not.
     """
     with _exit_statuses():
-        from srflow_sdk._doctor.examination import basics_work, examine, report
+        import json
+        import shutil
 
+        from srflow_sdk._doctor.examination import as_data, basics_work, examine, report
+
+        width = shutil.get_terminal_size((118, 24)).columns
         checks = []
         for check in examine():
             checks.append(check)
-            click.echo(report(check))
+            if not as_json:
+                click.echo(report(check, width=width))
+        if as_json:
+            click.echo(json.dumps(as_data(checks), indent=2))
         if not basics_work(checks):
             _fail("upscaling does not work here; the lines marked 'problem' say why")
 

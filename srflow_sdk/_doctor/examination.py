@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
@@ -21,7 +21,7 @@ from srflow_sdk.errors import SRFlowError
 DISTRIBUTION = "srflow-sdk"
 REINSTALL = "pip install --force-reinstall srflow-sdk"
 
-_WIDTH, _NAME_WIDTH = 118, 16
+_NAME_WIDTH, _LEAST_WIDTH = 16, 60
 _LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
 
 
@@ -58,13 +58,30 @@ def basics_work(checks: Iterable[Check]) -> bool:
     return all(check.state == "ok" for check in checks if check.basic)
 
 
-def report(check: Check) -> str:
-    """The check as aligned lines for a terminal."""
+def as_data(checks: Sequence[Check]) -> dict[str, Any]:
+    """The checks as JSON values, for programs."""
+    return {
+        "works": basics_work(checks),
+        "checks": [
+            {
+                "name": check.name,
+                "state": check.state,
+                "detail": check.detail,
+                "basic": check.basic,
+                "fixes": [{"purpose": purpose, "command": command} for purpose, command in check.fixes],
+            }
+            for check in checks
+        ],
+    }
+
+
+def report(check: Check, *, width: int = 118) -> str:
+    """The check as aligned lines for a terminal of this width, at least 60 columns."""
     head = f"{check.state:<8} {check.name:<{_NAME_WIDTH}} "
     indent = " " * len(head)
     lines = textwrap.wrap(
         check.detail,
-        _WIDTH,
+        max(width, _LEAST_WIDTH),
         initial_indent=head,
         subsequent_indent=indent,
         break_long_words=False,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from srflow_sdk import cli
 from srflow_sdk._doctor import examination as doctor
 from srflow_sdk._doctor import probes
 from srflow_sdk._doctor.examination import Check, basics_work, examine, report
@@ -111,6 +114,21 @@ def test_a_report_is_aligned_and_never_breaks_a_command() -> None:
     assert lines[0].startswith("missing  part             word")
     assert all(line.startswith(" " * 26 + "word") for line in lines[1:-1])
     assert lines[-1] == " " * 26 + f"fix (why): {command}"
+
+
+def test_a_report_is_as_wide_as_the_terminal_but_not_narrower_than_a_sentence_needs() -> None:
+    check = Check(name="part", state="ok", detail="word " * 40)
+    assert max(map(len, report(check, width=80).splitlines())) in range(75, 81)
+    assert max(map(len, report(check, width=20).splitlines())) in range(55, 61)
+
+
+def test_programs_get_the_same_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = diagnose(monkeypatch)
+    result = CliRunner().invoke(cli.doctor, ["--json"])
+    data = json.loads(result.stdout)
+    assert [check["name"] for check in data["checks"]] == list(expected)
+    assert data["works"] is (result.exit_code == 0) is True
+    assert data["checks"][0] == {"basic": True, **data["checks"][0], "state": "ok", "fixes": []}
 
 
 def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
