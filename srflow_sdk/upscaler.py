@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 from PIL import Image
@@ -70,7 +70,11 @@ class Upscaler:
         self._painter = Painter(self._bundle, open_backend(self._bundle, device=device, threads=threads), tile)
 
     def __enter__(self) -> Self:
+        self._painter.check_open()
         return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -14,7 +14,7 @@ from srflow_sdk._drawing.requests import Reduce, Request
 from srflow_sdk._machine.memory import available_memory, gpu_free_memory
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
+from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_sdk.tiles import (
@@ -57,6 +57,11 @@ class Painter:
                 self._fp32.deactivate()
                 self._fp32 = None
 
+    def check_open(self) -> None:
+        """Raises: DeviceError once it was closed."""
+        if self._closed:
+            raise DeviceError("this Upscaler was closed: make another one, or use it inside its `with` block")
+
     @property
     def device(self) -> str:
         """The backend's device."""
@@ -65,8 +70,9 @@ class Painter:
     def core(self, height: int, width: int) -> int | None:
         """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile.
 
-        Raises: DeviceError if the requested tiles are larger than the backend takes.
+        Raises: DeviceError if the requested tiles are larger than the backend takes, or it was closed.
         """
+        self.check_open()
         manifest = self.manifest
         return core_size(
             self._tile,
@@ -112,6 +118,7 @@ class Painter:
 
         Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
+        self.check_open()
         side = max(tile.core.height, tile.core.width)
         if kept is not None or self._largest_core is None or side <= self._largest_core:
             steps = self._drawn(tile, lr, request, colours, kept)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -278,12 +279,19 @@ def test_a_closed_upscaler_says_so(tiny_bundle: Path, floats: np.ndarray) -> Non
     encoding = opened.encode(floats)
     opened.close()
     opened.close()
-    with pytest.raises(DeviceError, match="closed"):
+    with pytest.raises(DeviceError, match="this Upscaler was closed: make another one"):
         opened.upscale(floats)
-    with pytest.raises(DeviceError, match="closed"):
+    with pytest.raises(DeviceError, match="this Upscaler was closed: make another one"):
         encoding.sample()
+    with pytest.raises(DeviceError, match="this Upscaler was closed"), opened:
+        pass
     del opened, encoding
     gc.collect()
+
+
+def test_an_upscaler_is_not_pickled_and_says_what_to_do(upscaler: Upscaler) -> None:
+    with pytest.raises(TypeError, match="make one in each process"):
+        pickle.dumps(upscaler)
 
 
 def test_an_encoding_does_not_change_with_the_callers_array(tiny_bundle: Path, floats: np.ndarray) -> None:
