@@ -137,10 +137,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with safetensors.safe_open(path, framework="pt") as file:
                 names = list(file.keys())
                 return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+        if not _is_torch_file(path):
+            raise CheckpointError(f"{path} is not a checkpoint: it is neither a .pth nor a .safetensors file")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))  # the rest of torch's text advises to execute the file
-        what = f"holds more than tensors ({named[1]})" if named else "holds more than tensors, or is not a checkpoint"
+        what = f"holds more than tensors ({named[1]})" if named else "holds more than tensors"
         raise CheckpointError(
             f"{path}: refused: the file {what}; nothing in it was executed. Save only the network's state_dict"
         ) from error
@@ -156,7 +158,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         AttributeError,
     ) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint: {_first_line(error)}; is it truncated, or not a .pth?"
+            f"{path}: the checkpoint is damaged, perhaps cut off: copy or save it again ({_first_line(error)[:80]})"
         ) from error
     return _unwrapped(path, content), {}
 
@@ -171,6 +173,12 @@ def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{"
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Whether the content begins as torch writes it: a zip archive, or in old versions a pickle. Nothing is executed."""
+    with path.open("rb") as file:
+        return file.read(2).startswith((b"PK", b"\x80"))
 
 
 def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:
