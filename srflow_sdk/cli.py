@@ -370,3 +370,7 @@ def _how_to_continue(summary: Summary) -> str | None:
     if summary.disk_full:
         return f"stopped because the disk is full: {done}; free space, then run the same command with --resume"
     return None
+
+
+if __name__ == "__main__":
+    upscale()

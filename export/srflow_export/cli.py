@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from srflow_sdk._raising import require_extra
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.manifest import Precision
 
@@ -221,6 +222,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
     metavar="BUNDLE",
     help="Instead of --ckpt: write a bundle's network to -o FILE.safetensors, a checkpoint to train further.",
 )
+@click.version_option(__version__, prog_name="srflow-export")
 @click.pass_context
 def main(
     context: click.Context,

@@ -157,6 +157,13 @@ def test_version(command: object) -> None:
     assert version("srflow-sdk") in result.stdout
 
 
+@pytest.mark.parametrize("module", ["srflow_sdk", "srflow_sdk.cli"])
+def test_the_package_runs_as_a_command(module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(f"Usage: python -m {module} [OPTIONS] [INPUT]...")
+
+
 def test_samples_that_need_too_many_open_files_are_refused_before_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
