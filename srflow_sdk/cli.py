@@ -164,8 +164,9 @@ def upscale(
     --name takes {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never inputs.
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. Ctrl-C
-    stops after the current tile; after that, or after a crash, the same command with --resume continues. Exit status: 0
-    success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+    stops after the current tile. After that, or after a crash, the same command with --resume keeps the finished files
+    and makes the others; a picture that was not finished begins again. Exit status: 0 success, 1 something failed, 2
+    wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b
     Examples:
@@ -363,12 +364,15 @@ def _run(
 
 
 def _how_to_continue(summary: Summary) -> str | None:
-    """What to tell the user about a batch that did not finish."""
+    """What to tell the user about a batch that did not finish. A picture begins again, so one alone has no --resume."""
     done = f"{summary.jobs - summary.remaining} of {summary.jobs} done"
+    if summary.interrupted and summary.jobs == 1:
+        return "interrupted: nothing of the picture is kept; the same command begins it again"
     if summary.interrupted:
-        return f"interrupted: {done}; run the same command with --resume to continue"
+        return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
     if summary.disk_full:
-        return f"stopped because the disk is full: {done}; free space, then run the same command with --resume"
+        again = "" if summary.jobs == 1 else " with --resume"
+        return f"stopped because the disk is full: {done}; free space, then run the same command{again}"
     return None
 
 

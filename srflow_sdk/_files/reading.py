@@ -74,6 +74,17 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     return ImageReader(source, image, loader)
 
 
+def count_pixels(path: PathLike, *, max_pixels: int) -> int:
+    """Number of pixels of a file, from its header; 0 for one that :func:`open_image` refuses. Nothing is logged."""
+    source = Path(path)
+    try:
+        image = _opened(source, _loader(source, max_pixels))
+        _check_supported(source, image, max_pixels)
+    except (ImageError, OSError):
+        return 0
+    return int(image.width) * int(image.height)
+
+
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read a whole file, with the conversions and errors of :func:`open_image`."""
     with open_image(path, max_pixels=max_pixels) as reader:

@@ -10,6 +10,14 @@ from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
 
+UPSCALE = """
+from srflow_sdk._batch import progress_lines
+from srflow_sdk.cli import upscale
+progress_lines.FIRST_AFTER_S = 3600
+upscale()
+"""
+"""srflow-upscale as a program for `python -c`, without progress lines, as in these tests."""
+
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,6 +28,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
     with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine, progress would stand between the lines that tests look for."""
+    monkeypatch.setattr("srflow_sdk._batch.progress_lines.FIRST_AFTER_S", 3600)
 
 
 @pytest.fixture
