@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from srflow_sdk._files import libvips
+from srflow_sdk._files import bmp, libvips
 from srflow_sdk.errors import ArgumentError, ImageError
 
 PathLike = str | os.PathLike[str]
@@ -20,7 +20,7 @@ PathLike = str | os.PathLike[str]
 MAX_PIXELS = 100_000_000
 """Most pixels read by default, width × height: a small file can claim any size, and its output has scale² as many."""
 
-READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
 """What :class:`~srflow_sdk._files.ImageWriter` can write; .avif only where libvips is built with it."""
 
@@ -31,7 +31,6 @@ _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as by
 _RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
 
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
-    (b"BM", "a BMP"),
     (b"%PDF", "a PDF"),
     (b"%!PS", "a PostScript"),
     (b"8BPS", "a Photoshop"),
@@ -149,7 +148,9 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
 
 
 def loader_of(head: bytes, *, name: str) -> str | None:
-    """The libvips loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
+    """The loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
+
+    It is libvips' name, or "bmp" for what :mod:`srflow_sdk._files.bmp` reads.
 
     Only these loaders are ever called: libvips has others, for formats that can run programs or fetch files.
     name: the file's name; camera raws look like TIFF inside.
@@ -162,6 +163,8 @@ def loader_of(head: bytes, *, name: str) -> str | None:
         return "webpload"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "gifload"
+    if bmp.claimed_size(head) is not None:
+        return "bmp"
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and not name.lower().endswith(_RAW_ENDINGS):
         return "tiffload"
     if head[4:8] == b"ftyp" and _is_heif(head):
@@ -186,12 +189,15 @@ def foreign_format(head: bytes, *, name: str) -> str | None:
 
 
 def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
-    """Widths and heights that the first bytes of a PNG or HEIF claim; none for other formats.
+    """Widths and heights that the first bytes of a PNG, BMP or HEIF claim; none for other formats.
 
     Absurd sizes must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
     """
     if loader == "pngload":
         return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
+    if loader == "bmp":
+        size = bmp.claimed_size(head)
+        return [] if size is None else [size]
     if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
         return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
     return []

@@ -63,6 +63,9 @@ def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
         (b"\x89PNG\r\n\x1a\n", "damaged"),
         (b"RIFF\x10\0\0\0WEBP", "damaged"),
         (b"GIF89a", "damaged"),
+        (b"BM" + bytes(12) + b"\x28" + bytes(30), "damaged"),
+        (b"BM" + bytes(12) + b"\x28\0\0\0\x9c\xff\xff\xff\x09\0\0\0\1\0\x18" + bytes(30), "damaged"),
+        (b"BMX is not a bitmap" + bytes(30), "not an image file"),
         (b"II*\0\x08\0\0\0", "damaged"),
         (b"\0\0\0\x18ftypavif" + bytes(12), "damaged"),
     ],
@@ -73,7 +76,7 @@ def test_other_contents(tmp_path: Path, content: bytes, words: str) -> None:
 
 
 def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> None:
-    for suffix, name in ((".bmp", "BMP"), (".ppm", "PNM"), (".jp2", "JPEG 2000"), (".ico", "icon"), (".dds", "DDS")):
+    for suffix, name in ((".ppm", "PNM"), (".jp2", "JPEG 2000"), (".ico", "icon"), (".dds", "DDS")):
         Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
         assert f"{name} file, which is not supported" in refusal(tmp_path / f"a{suffix}")
     Image.fromarray(picture()).save(tmp_path / "a.dng", "TIFF")
@@ -107,6 +110,16 @@ def test_more_pixels_than_the_limit_are_refused_before_decoding(tmp_path: Path) 
     with pytest.raises(ImageError, match=r"56×40 pixels .* limit of 2,239; .* raise max_pixels \(--max-pixels\)"):
         open_image(tmp_path / "a.png", max_pixels=40 * 56 - 1)
     assert read_image(tmp_path / "a.png", max_pixels=40 * 56).pixels.shape == (40, 56, 3)
+
+
+def test_truncated_and_absurdly_large_bmps(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.bmp")
+    whole = (tmp_path / "a.bmp").read_bytes()
+    (tmp_path / "a.bmp").write_bytes(whole[:-500])
+    assert "truncated" in refusal(tmp_path / "a.bmp")
+    (tmp_path / "a.bmp").write_bytes(whole[:18] + struct.pack("<ii", 100_000, 100_000) + whole[26:])
+    assert "--max-pixels" in refusal(tmp_path / "a.bmp")
+    assert read_provenance(tmp_path / "a.bmp") is None
 
 
 @pytest.mark.parametrize("size", [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (2**32 - 1, 1)])
