@@ -11,6 +11,7 @@ try:
     import os
     import re
     import signal
+    from collections import Counter
     from collections.abc import Iterator, Sequence
     from pathlib import Path, PurePosixPath
     from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -26,7 +27,8 @@ except KeyboardInterrupt:  # there is no command yet that could catch it
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.display import Display
-    from srflow_sdk._batch.planning import InputFile, Job, Naming, Shard
+    from srflow_sdk._batch.finding import InputFile
+    from srflow_sdk._batch.planning import Job, Naming, Shard
     from srflow_sdk._batch.running import JobResult, Settings, Summary
     from srflow_sdk.bundle import Bundle
 
@@ -180,6 +182,7 @@ def upscale(
     if not inputs and from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
     with _exit_statuses(), _display() as display:
+        from srflow_sdk._batch.finding import say_unread
         from srflow_sdk._batch.planning import Naming, check_open_files, check_pattern, check_targets
         from srflow_sdk._batch.running import Settings
         from srflow_sdk._drawing.requests import DrawOptions
@@ -207,7 +210,8 @@ def upscale(
             model=bundle.manifest.name,
         )
         keep = [] if from_output is None else [from_output]
-        files, refused = _find(inputs, output, recursive=recursive)
+        unread = Counter[str]()
+        files, refused = _find(inputs, output, recursive=recursive, unread=unread)
         jobs = _plan(files, inputs, output, naming=naming, keep=keep) if files else []
         # Divided last: two inputs with one output are an error on every machine, whichever has them.
         mine = [job for job in jobs if shard is None or shard.holds(job.name)]
@@ -215,6 +219,8 @@ def upscale(
         check_targets(mine, report=report)
         for result in refused:
             display.say(f"error: {result.error}")
+        if (line := say_unread(unread)) is not None:
+            display.say(f"warning: {line}")
         if not files:
             sys.exit(_FAILED)
         if shard is not None and not mine:
@@ -301,9 +307,12 @@ def _settings_of(
     return (source,), dataclasses.replace(settings, draw=draw), recipe.tile
 
 
-def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list[InputFile], list[JobResult]]:
+def _find(
+    inputs: Sequence[Path], output: str, *, recursive: bool, unread: Counter[str]
+) -> tuple[list[InputFile], list[JobResult]]:
     """The files to upscale, and failed results for folders that cannot be used."""
-    from srflow_sdk._batch.planning import Job, find_inputs
+    from srflow_sdk._batch.finding import find_inputs
+    from srflow_sdk._batch.planning import Job
     from srflow_sdk._batch.running import JobResult
 
     refused: list[JobResult] = []
@@ -314,7 +323,8 @@ def _find(inputs: Sequence[Path], output: str, *, recursive: bool) -> tuple[list
 
     if not output:
         raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
-    return find_inputs(inputs, out=Path(output), recursive=recursive, failed=refuse), refused
+    files = find_inputs(inputs, out=Path(output), recursive=recursive, failed=refuse, unread=unread)
+    return files, refused
 
 
 def _plan(

@@ -1,4 +1,4 @@
-"""Which files a command reads and which file each picture is written to, decided before anything runs."""
+"""Which file each picture is written to, decided before anything runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
-from srflow_sdk._files import READABLE, check_writable
+from srflow_sdk._batch.finding import InputFile, is_folder, real_path
+from srflow_sdk._files import check_writable
 from srflow_sdk.errors import ArgumentError, ImageError
 
 try:
@@ -27,17 +28,6 @@ _FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pi
 _OTHER_FILES = 64
 
 _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputFile:
-    """A file to upscale.
-
-    name: its path inside the folder given on the command line, or its bare name if the file itself was given.
-    """
-
-    path: Path
-    name: PurePosixPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,77 +111,6 @@ def check_pattern(pattern: str, *, samples: int) -> None:
             ) from error
 
 
-def find_inputs(
-    inputs: Sequence[Path],
-    *,
-    out: Path,
-    recursive: bool = False,
-    failed: Callable[[Path, str], None] | None = None,
-) -> list[InputFile]:
-    """The input files of a command: those given, and the image files (:data:`READABLE`) in the folders given, sorted.
-
-    Hidden files and folders are skipped, and so is everything under `out` if that lies inside a folder: those are
-    earlier outputs. recursive: subfolders too; links to folders are not followed, so that none is entered twice.
-    failed: called with each folder that cannot be listed or has no images, and why; the others are still used.
-
-    Raises: ImageError for such a folder, without `failed`.
-    """
-
-    def fail(folder: Path, why: str) -> None:
-        line = f"{folder}: {why}"
-        if failed is None:
-            raise ImageError(line)
-        failed(folder, line)
-
-    found: list[InputFile] = []
-    for path in inputs:
-        if is_folder(path):
-            found += _in_folder(path, out=out, recursive=recursive, fail=fail)
-        else:
-            found.append(InputFile(path=path, name=PurePosixPath(path.name)))
-    return found
-
-
-def _in_folder(folder: Path, *, out: Path, recursive: bool, fail: Callable[[Path, str], None]) -> list[InputFile]:
-    refused: list[OSError] = []
-    links: list[str] = []
-    found = _image_names(folder, out=_real(out), recursive=recursive, refused=refused.append, linked=links.extend)
-    names = sorted(found, key=lambda name: name.parts)
-    for error in refused:
-        fail(Path(error.filename or folder), f"the folder cannot be listed: {error.strerror}")
-    if not names and not refused:
-        more = "" if recursive else "; with --recursive its subfolders are searched too"
-        if links:
-            more += f"; links to folders, such as {links[0]}, are not followed: name their targets"
-        fail(folder, f"there are no images in this folder ({', '.join(READABLE)}){more}")
-    return [InputFile(path=folder / name, name=name) for name in names]
-
-
-def _image_names(
-    folder: Path,
-    *,
-    out: Path,
-    recursive: bool,
-    refused: Callable[[OSError], None],
-    linked: Callable[[Iterable[str]], None],
-) -> Iterator[PurePosixPath]:
-    """refused, linked: called with folders that cannot be listed, and with links to folders."""
-    inside = _real(folder) in out.parents
-    for place, folders, files in os.walk(folder, onerror=refused):
-        here = Path(place)
-        linked(name for name in folders if not name.startswith(".") and _is_link(here / name))
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        if inside:
-            folders[:] = [name for name in folders if _real(here / name) != out]
-        for name in files:
-            path = here / name
-            if name.startswith(".") or path.suffix.lower() not in READABLE:
-                continue
-            if inside and _is_link(path) and out in _real(path).parents:
-                continue
-            yield PurePosixPath(path.relative_to(folder).as_posix())
-
-
 def plan_outputs(
     files: Sequence[InputFile],
     out: Path,
@@ -269,29 +188,9 @@ def identity(path: Path) -> str:
     try:
         status = path.stat()
     except OSError:
-        return os.path.normcase(_real(path))
+        return os.path.normcase(real_path(path))
     # Windows may report inode 0 on some file systems; then only the name is left.
-    return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(_real(path))
-
-
-def is_folder(path: Path) -> bool:
-    """Whether it is a folder, as far as can be seen. Path.is_dir may raise if a parent folder cannot be entered."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _is_link(path: Path) -> bool:
-    """Whether it is a link, as far as can be seen."""
-    try:
-        return path.is_symlink()
-    except OSError:
-        return False
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises for a link to itself before Python 3.13
+    return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(real_path(path))
 
 
 def _without_repetitions(jobs: Iterable[Job]) -> list[Job]:
@@ -322,7 +221,7 @@ def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Jo
 
 
 def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
-    real = functools.cache(_real)
+    real = functools.cache(real_path)
     writers: dict[str, Path] = {}
     for job in jobs:
         source = job.source
@@ -358,10 +257,10 @@ def _refuse_overwritten(files: Iterable[Path], jobs: Iterable[Job]) -> None:
 
 
 def _refuse_outputs_among_inputs(jobs: Iterable[Job], out: Path, folders: Iterable[Path]) -> None:
-    places = {_real(place) for place in {target.parent for job in jobs for target in job.targets}}
+    places = {real_path(place) for place in {target.parent for job in jobs for target in job.targets}}
     for folder in folders:
-        whole = _real(folder)
-        if whole in _real(out).parents:
+        whole = real_path(folder)
+        if whole in real_path(out).parents:
             continue  # what lies under `out` is never taken as an input
         if any(place == whole or whole in place.parents for place in places):
             raise ArgumentError(

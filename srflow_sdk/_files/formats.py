@@ -29,6 +29,26 @@ SNIFFED_BYTES = 1 << 16
 
 _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
 _RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
+_UNREAD_ENDINGS = {
+    "TGA": ".tga",
+    "JPEG 2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+    "JPEG XL": ".jxl",
+    "SVG": ".svg .svgz",
+    "camera raw": " ".join(_RAW_ENDINGS)
+    + " .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 .x3f .kdc .dcr .mrw .erf .mef .mos",
+    "Photoshop": ".psd .psb",
+    "OpenEXR": ".exr",
+    "Radiance HDR": ".hdr",
+    "PNM": ".pbm .pgm .ppm .pnm .pam .pfm",
+    "icon": ".ico",
+    "DDS": ".dds",
+    "GIMP": ".xcf",
+    "PCX": ".pcx",
+    "QOI": ".qoi",
+    "FITS": ".fits .fit .fts",
+}
+UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending in endings.split()}
+"""Endings of image files that are not read, and the names of their formats."""
 
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF"),

@@ -93,6 +93,16 @@ def test_a_folder_without_images_is_one_line(run: Run) -> None:
     assert not Path("out").exists()
 
 
+def test_what_is_left_out_of_folders_is_one_line(run: Run, photos: Path) -> None:
+    for name in ("x.tga", "sub/y.svg", "sub/z.dng"):
+        (photos / name).touch()
+    result = run("photos", "-o", "out", "--recursive")
+    assert result.exit_code == 0
+    warning, summary = result.stderr.splitlines()
+    assert warning.startswith("warning: left out, because such images are not read: 1 SVG, 1 TGA, 1 camera raw; ")
+    assert summary == "4 done, 0 skipped, 0 failed"
+
+
 def test_folders_that_cannot_be_taken_fail_alone(run: Run) -> None:
     Path("empty").mkdir()
     result = run("empty", "photos", "missing", "-o", "out", "--report", "report.json")
