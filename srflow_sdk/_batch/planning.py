@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 
 from srflow_sdk._batch.finding import InputFile, is_folder, real_path
-from srflow_sdk._files import check_writable
+from srflow_sdk._files import READABLE, UNREAD, WRITABLE, check_writable
 from srflow_sdk.errors import ArgumentError, ImageError
 
 try:
@@ -58,11 +58,11 @@ class Naming:
         """The samples' numbers."""
         return range(self.sample, self.sample + self.samples)
 
-    def names(self, source: PurePosixPath) -> list[str]:
-        """The names of one input's outputs."""
+    def names(self, source: PurePosixPath, *, stem: str | None = None) -> list[str]:
+        """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
         pattern = self.pattern or ("{stem}.png" if self.samples == 1 else "{stem}_s{sample}.png")
         fields = {
-            "stem": source.stem or "image",
+            "stem": (source.stem if stem is None else stem) or "image",
             "ending": source.suffix[1:],
             "seed": self.seed,
             "tau": self.tau,
@@ -123,19 +123,26 @@ def plan_outputs(
     """Name the output of every input file and sample.
 
     out is a file if it has an ending and there is one input, otherwise a directory; `directory` makes it one, whatever
-    its name. In a directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become
-    `large_s0.png` … A file given twice is one job.
+    its name, and so does an ending that no image has, such as `large.v2`, if there are several inputs or a folder. In a
+    directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become `large_s0.png`
+    … A file given twice is one job. Inputs that would share an output all get other ones, the same in every run:
+    `a.gif` and `a.webp` become `a_gif.png` and `a_webp.png`, and `x/a.png` and `y/a.png` `x_a_png.png` and
+    `y_a_png.png`.
     inputs: as given on the command line, including folders. keep: further files that must not be overwritten.
 
-    Raises: ArgumentError if several inputs share one output file, two inputs would write the same file, or an output is
-    an input or would become one the next time because it lies in an input folder.
+    Raises: ArgumentError if several inputs share one output file, two inputs would write the same file all the same, or
+    an output is an input or would become one the next time because it lies in an input folder.
     """
     folders = [path for path in inputs if is_folder(path)]
-    directory = directory or is_folder(out) or out.suffix == ""
+    several = bool(folders) or len(files) > 1
+    directory = directory or is_folder(out) or (not _names_an_image(out) and (several or out.suffix == ""))
     if not directory:
         _refuse_one_file(files, out, naming=naming, folders=folders)
-    jobs = _without_repetitions(_job(file, out, naming=naming, directory=directory) for file in files)
-    _refuse_shared_targets(jobs)
+    stems = _stems_apart(files, naming) if directory else [None] * len(files)
+    jobs = _without_repetitions(
+        _job(file, out, naming=naming, directory=directory, stem=stem) for file, stem in zip(files, stems, strict=True)
+    )
+    _refuse_shared_targets(jobs, naming)
     _refuse_overwritten([*(job.source for job in jobs), *keep], jobs)
     _refuse_outputs_among_inputs(jobs, out, folders)
     return jobs
@@ -200,19 +207,50 @@ def _without_repetitions(jobs: Iterable[Job]) -> list[Job]:
     return list(unique.values())
 
 
+def _names_an_image(out: Path) -> bool:
+    return out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
+
+
 def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, folders: Sequence[Path]) -> None:
+    fix = f"name a directory: -o {out.with_suffix('')}/"
     if folders:
-        raise ArgumentError(f"{out} is one file and {folders[0]} is a folder; name a directory: -o {out.stem}/")
+        raise ArgumentError(f"{out} is one file and {folders[0]} is a folder; {fix}")
     if len(inputs) > 1:
-        raise ArgumentError(f"{out} is one file and there are {len(inputs)} inputs; name a directory: -o {out.stem}/")
+        raise ArgumentError(f"{out} is one file and there are {len(inputs)} inputs; {fix}")
     if naming.pattern is not None:
-        raise ArgumentError(f"-o {out} and --name both name the file; name a directory: -o {out.stem}/")
+        raise ArgumentError(f"-o {out} and --name both name the file; {fix}")
 
 
-def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Job:
+def _stems_apart(files: Sequence[InputFile], naming: Naming) -> list[str | None]:
+    """What to put for {stem}, so that no two inputs have the same output, as far as that can be done.
+
+    Names depend only on which inputs there are, not on their order, nor on what exists already.
+    """
+    stems: list[str | None] = [None] * len(files)
+    for renamed in (_with_ending, _with_folder_and_ending):
+        writers: dict[str, list[int]] = {}
+        for number, (file, stem) in enumerate(zip(files, stems, strict=True)):
+            for name in naming.names(file.name, stem=stem):
+                writers.setdefault(_folded(str(file.name.parent / name)), []).append(number)
+        for numbers in writers.values():
+            if len(numbers) > 1 and len({identity(files[number].path) for number in numbers}) > 1:
+                for number in numbers:
+                    stems[number] = renamed(files[number])
+    return stems
+
+
+def _with_ending(file: InputFile) -> str:
+    return "_".join(filter(None, (file.name.stem, file.name.suffix[1:])))
+
+
+def _with_folder_and_ending(file: InputFile) -> str:
+    return f"{real_path(file.path.parent).name}_{_with_ending(file)}"
+
+
+def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool, stem: str | None) -> Job:
     if directory:
         folder = out / source.name.parent
-        targets = [folder / name for name in naming.names(source.name)]
+        targets = [folder / name for name in naming.names(source.name, stem=stem)]
     elif naming.samples == 1:
         targets = [out]
     else:
@@ -220,7 +258,7 @@ def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Jo
     return Job(source=source.path, targets=tuple(targets), name=source.name)
 
 
-def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
+def _refuse_shared_targets(jobs: Iterable[Job], naming: Naming) -> None:
     real = functools.cache(real_path)
     writers: dict[str, Path] = {}
     for job in jobs:
@@ -231,16 +269,14 @@ def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
                 other = writers.setdefault(key, source)
                 if other is not source:
                     why = " on a disk that ignores case" if key.startswith("folded") else ""
-                    fix = _clash_fix(other, source)
+                    fix = _clash_fix(other, source, naming)
                     raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {fix}")
 
 
-def _clash_fix(one: Path, other: Path) -> str:
-    if one.parent != other.parent:
-        return "upscale them into two directories"
-    if _folded(one.name) == _folded(other.name):
-        return "rename one of them"
-    return 'give them different names: --name "{stem}_{ending}.png"'
+def _clash_fix(one: Path, other: Path, naming: Naming) -> str:
+    if naming.pattern is not None and "{stem" not in naming.pattern:
+        return "add {stem} to --name"
+    return "rename one of them" if one.parent == other.parent else "upscale them into two directories"
 
 
 def _folded(name: str) -> str:

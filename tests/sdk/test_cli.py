@@ -101,7 +101,7 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "\x1b[31mbig.bmp"], "\N{REPLACEMENT CHARACTER}[31mbig.bmp"),
         (["a.png", "-o", "a.png"], "would overwrite the input"),
         (["a.png", "b.png", "-o", "big.png"], "there are 2 inputs"),
-        (["a.png", "sub/a.jpg", "-o", "out"], "would both be written"),
+        (["a.png", "b.png", "-o", "out", "--name", "{seed}.png"], "would both be written"),
         (["a.png", "-o", "big.bmp"], "the ending of the name sets the format"),
         (["a.png", "-o", "big.png", "--tau", "nan"], "tau is nan"),
         (["a.png", "-o", "big.png", "--tau", "-1"], "tau is -1"),

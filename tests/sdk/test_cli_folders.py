@@ -93,6 +93,15 @@ def test_a_folder_without_images_is_one_line(run: Run) -> None:
     assert not Path("out").exists()
 
 
+def test_photos_of_one_stem_are_named_apart_also_when_resumed(run: Run, photos: Path, photo: np.ndarray) -> None:
+    write_image(photos / "a.tif", photo[:12, :16])
+    arguments = ["photos", "-o", "large.v2"]
+    assert run(*arguments).stdout.split() == ["large.v2/a_png.png", "large.v2/a_tif.png", "large.v2/b.png"]
+    Path("large.v2/a_tif.png").unlink()
+    result = run(*arguments, "--resume")
+    assert (result.stdout, result.stderr) == ("large.v2/a_tif.png\n", "1 done, 2 skipped, 0 failed\n")
+
+
 def test_what_is_left_out_of_folders_is_one_line(run: Run, photos: Path) -> None:
     for name in ("x.tga", "sub/y.svg", "sub/z.dng"):
         (photos / name).touch()

@@ -115,9 +115,18 @@ def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_n
     assert targets(["a.jpg"], folder) == [f"{folder.as_posix()}/a.png"]
 
 
+def test_an_ending_that_no_image_has_is_a_directorys_for_several_inputs_or_a_folder(tmp_path: Path) -> None:
+    assert targets(["a.jpg", "b.jpg"], "large.v2") == ["large.v2/a.png", "large.v2/b.png"]
+    (job,) = plan_outputs([named("a.jpg")], Path("large.v2"), naming=Naming(), inputs=[tmp_path])
+    assert job.targets == (Path("large.v2/a.png"),)
+    for name in ("large.bmp", "large.gif", "large.tga"):
+        with pytest.raises(ArgumentError, match="is one file"):
+            targets(["a.jpg", "b.jpg"], name)
+
+
 def test_several_inputs_or_a_folder_cannot_go_to_one_file(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"big\.png is one file and there are 2 inputs"):
-        targets(["a.jpg", "b.jpg"], "big.png")
+    with pytest.raises(ArgumentError, match=r"big\.png is one file and there are 2 inputs; .* -o new/big/$"):
+        targets(["a.jpg", "b.jpg"], "new/big.png")
     with pytest.raises(ArgumentError, match=r"big\.png is one file and .* is a folder"):
         plan_outputs([named("a.jpg")], Path("big.png"), naming=Naming(), inputs=[tmp_path])
 
@@ -134,30 +143,59 @@ def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "fix"), [("b/photo.png", "two directories"), ("a/photo.jpeg", r'--name "\{stem\}_\{ending\}')]
+    ("inputs", "expected"),
+    [
+        (["a.gif", "a.webp", "b.gif"], ["a_gif.png", "a_webp.png", "b.png"]),
+        (["a.webp", "b.gif", "a.gif"], ["a_webp.png", "b.png", "a_gif.png"]),
+        (["A.jpg", "a.png"], ["A_jpg.png", "a_png.png"]),
+        (["x/a.png", "y/a.png", "y/a.jpg"], ["x_a_png.png", "y_a_png.png", "a_jpg.png"]),
+        (["x/a", "x/a.png"], ["a.png", "a_png.png"]),
+        (["x/a.gif", "x/a.webp", "x/a_gif.png"], ["x_a_gif.png", "a_webp.png", "x_a_gif_png.png"]),
+        (["x/Stra\u00dfe.jpg", "y/STRASSE.jpg"], ["x_Stra\u00dfe_jpg.png", "y_STRASSE_jpg.png"]),
+        (["x/caf\u00e9.jpg", "y/cafe\u0301.jpg"], ["x_caf\u00e9_jpg.png", "y_cafe\u0301_jpg.png"]),
+    ],
 )
-def test_two_inputs_of_one_output_are_refused(second: str, fix: str) -> None:
-    with pytest.raises(ArgumentError, match=rf"would both be written to out/photo\.png; .*{fix}"):
-        targets(["a/photo.jpg", second], "out")
+def test_inputs_of_one_output_get_different_ones(inputs: list[str], expected: list[str]) -> None:
+    assert targets(inputs, "out") == [f"out/{name}" for name in expected]
+
+
+def test_inputs_of_one_stem_keep_the_pattern_and_their_samples() -> None:
+    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}_x4_{sample}.jpg", samples=2) == [
+        "out/a_gif_x4_0.jpg",
+        "out/a_gif_x4_1.jpg",
+        "out/a_tif_x4_0.jpg",
+        "out/a_tif_x4_1.jpg",
+    ]
+    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}.{ending}.png") == ["out/a.gif.png", "out/a.tif.png"]
+
+
+def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "sub/a.png", "sub/a.gif")
+    jobs = plan_outputs(find_inputs([tmp_path], out=Path("out"), recursive=True), Path("out"), naming=Naming())
+    assert [job.targets[0].as_posix() for job in jobs] == ["out/a.png", "out/sub/a_gif.png", "out/sub/a_png.png"]
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "fix"),
+    ("first", "second", "pattern", "fix"),
     [
-        ("A.jpg", "a.jpg", "rename one"),
-        ("A.jpg", "a.png", r'--name "\{stem\}_\{ending\}'),
-        ("x/Stra\u00dfe.jpg", "y/STRASSE.jpg", "two directories"),
-        ("x/caf\u00e9.jpg", "y/cafe\u0301.jpg", "two directories"),
+        ("A.jpg", "a.jpg", None, "rename one"),
+        ("x/p/a.jpg", "y/p/a.jpg", None, "two directories"),
+        ("a.jpg", "b.jpg", "{seed}.png", r"add \{stem\} to --name"),
     ],
 )
-def test_names_that_some_disks_take_for_one_are_refused_everywhere(
-    tmp_path: Path, first: str, second: str, fix: str
+def test_two_inputs_that_cannot_be_named_apart_are_refused(
+    tmp_path: Path, first: str, second: str, pattern: str | None, fix: str
 ) -> None:
-    with pytest.raises(ArgumentError, match=f"would both be written to .* on a disk that ignores case; .*{fix}"):
-        targets([first, second], tmp_path / "out")
-    tree(tmp_path / "out", f"{Path(first).stem}.png", f"{Path(second).stem}.png")
+    with pytest.raises(ArgumentError, match=f"would both be written to .*; .*{fix}"):
+        targets([first, second], tmp_path / "out", pattern=pattern)
+
+
+def test_names_that_some_disks_take_for_one_are_refused_everywhere(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"would both be written to .* on a disk that ignores case"):
+        targets(["A.jpg", "a.jpg"], tmp_path / "out")
+    tree(tmp_path / "out", "A_jpg.png", "a_jpg.png")
     with pytest.raises(ArgumentError, match="would both be written"):
-        targets([first, second], tmp_path / "out")
+        targets(["A.jpg", "a.jpg"], tmp_path / "out")
 
 
 def test_more_samples_than_files_may_be_open_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
