@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._files import libvips, tiff, xmp
+from srflow_sdk._files import libvips, png, tiff, xmp
 from srflow_sdk._files.formats import Format, PathLike, check_writable, format_of
-from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes
+from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk._files.provenance import Provenance, with_provenance
 from srflow_sdk._system import atomic
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -77,7 +77,8 @@ class ImageWriter:
     TIFF keeps float32, which becomes uint16 in PNG; JPEG, WebP and AVIF hold 8 bits.
     metadata: for pixels of this size (see :meth:`Metadata.enlarged`). TIFF holds EXIF without maker's notes; only JPEG
     holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, and sRGB if it had a
-    profile. Without a resolution, 72 dots per inch are written. What cannot be written is logged.
+    profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
+    cannot be written is logged.
     provenance: is added to the XMP packet.
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
@@ -189,12 +190,21 @@ class ImageWriter:
         if not self._encoder.end():
             raise self._failed(self._encoder.failure())
         try:
+            if self._metadata.resolution is None:
+                self._forget_resolution()
             if self._format.saver == "tiffsave":
                 self._append_exif()
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
         self._finished = True
+
+    def _forget_resolution(self) -> None:
+        """Remove the resolution that libvips writes in any case. Raises: OSError."""
+        if self._format.saver == "pngsave":
+            png.forget_resolution(self._descriptor)
+        elif self._format.saver == "tiffsave":
+            tiff.forget_resolution(self._descriptor)
 
     def _append_exif(self) -> None:
         """Add EXIF to a TIFF, because libvips writes none. Raises: OSError."""
@@ -318,6 +328,8 @@ class _Encoder:
         image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
         image = image.bandfold(factor=channels * self._dtype.itemsize)
         image = image.copy(format=_VIPS_FORMATS[self._dtype.name], bands=channels, interpretation=interpretation)
+        if not needs_exif(self._metadata, self._kind):
+            options["keep"] = "xmp:iptc:icc:other"
         image = attach(image, self._metadata, self._name, kind=self._kind)
         target = pyvips.Target.new_to_descriptor(self._descriptor)
         getattr(image, f"{self._kind.saver}_target")(target, **options)
