@@ -112,13 +112,15 @@ class _ShardParameter(click.ParamType[Any]):
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same picture.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
 @click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
-@click.option("--consistent", is_flag=True, help="Make each output match its input exactly when reduced again.")
+@click.option(
+    "--consistent", is_flag=True, help="Make each output reduce to its input again, as far as any picture can."
+)
 @click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones.")
 @click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
 @click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
 @click.option("--shard", type=_ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
 @click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs.")
-@click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make exactly this picture again.")
+@click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again.")
 @click.option(
     "--tile",
     type=_TileParameter(),

@@ -117,7 +117,7 @@ def upscale_file(
         for writer in writers:
             writer.finish()  # all of them before the first appears under its name
     measured = [output.lr_psnr for output in outputs]
-    warn_if_inconsistent(str(source), measured)
+    warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number)
     return FileResult(
         source=source,
         size=(reader.width, reader.height),

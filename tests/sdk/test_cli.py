@@ -257,6 +257,23 @@ def test_an_output_far_from_its_input_is_warned_of_once(run: Run) -> None:
     assert warning.startswith("warning: a.png: ")
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"), [(["--consistent"], "no picture can"), (["--tau", "0"], "ask for a cons")]
+)
+def test_the_warning_about_black_dots_on_white_advises_what_helps(run: Run, options: list[str], advice: str) -> None:
+    dots = np.full((40, 40, 3), 255, np.uint8)
+    dots[::3, ::3] = 0
+    write_image("dots.png", dots)
+    result = run("dots.png", "-o", "big.png", "--report", "report.json", *options)
+    assert result.exit_code == 0
+    (warning,) = result.stderr.splitlines()
+    assert f"below 40); {advice}" in warning
+
+
+def test_the_help_promises_nothing_exact() -> None:
+    assert "exact" not in CliRunner().invoke(cli.upscale, ["-h"]).stdout
+
+
 def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
     result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
     assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
