@@ -5,23 +5,31 @@ from __future__ import annotations
 import sys
 
 try:
-    import contextlib
     import dataclasses
-    import errno
     import os
-    import re
     import signal
     from collections import Counter
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path, PurePosixPath
-    from typing import TYPE_CHECKING, Any, NoReturn, get_args
+    from typing import TYPE_CHECKING, Any, get_args
 
     import click
 
+    from srflow_sdk import _command_line
     from srflow_sdk._batch.interrupts import STOPPING, deferred_interrupts
+    from srflow_sdk._command_line import (
+        BY_SIGNAL,
+        FAILED,
+        Command,
+        CountParameter,
+        ShardParameter,
+        TileParameter,
+        exit_statuses,
+        fail,
+    )
     from srflow_sdk._device_names import Device
     from srflow_sdk._version import __version__
-    from srflow_sdk.errors import ArgumentError, SRFlowError
+    from srflow_sdk.errors import ArgumentError
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
 
@@ -32,77 +40,11 @@ if TYPE_CHECKING:
     from srflow_sdk._batch.running import JobResult, Settings, Summary
     from srflow_sdk.bundle import Bundle
 
-_FAILED = 1
-_BY_SIGNAL = 128  # plus the signal's number, as shells count: 130 is Ctrl-C
-
-_STANDARD_ERROR = 2
-_PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard")
 
 
-class _Command(click.Command):
-    """A command that reports system errors, such as standard output on a full disk, in one line."""
-
-    def main(self, *arguments: Any, **keywords: Any) -> Any:
-        _occupy_standard_descriptors()
-        try:
-            return super().main(*arguments, **keywords)
-        except OSError as error:
-            from srflow_sdk._batch.display import abandon
-
-            what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-            if error.filename is None and error.errno in _PRINTING_ERRORS:
-                what = "standard output cannot be written: "
-                abandon(sys.stdout)
-            _fail(f"{what}{error.strerror or error}")
-
-
-class _TileParameter(click.ParamType[Any]):
-    """`auto`, `none` or a number of pixels."""
-
-    name = "auto|N|none"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "none":
-            return None
-        if value == "auto" or isinstance(value, int):
-            return value
-        from srflow_sdk.tiles import MIN_TILE
-
-        if not re.fullmatch(r"\d{1,9}", str(value), re.ASCII) or int(value) < MIN_TILE:
-            self.fail(f"{value!r} is not auto, none or a number of pixels, at least {MIN_TILE}", param, ctx)
-        return int(value)
-
-
-class _CountParameter(click.ParamType[Any]):
-    """A number, at least 1: `250000`, `200M`, `1.5G`."""
-
-    name = "N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", str(value).lower(), re.ASCII)
-        count = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
-        if count < 1:
-            self.fail(f"{value!r} is not a number of pixels, such as 200M", param, ctx)
-        return count
-
-
-class _ShardParameter(click.ParamType[Any]):
-    """`I/N`: part I of N, counted from 1."""
-
-    name = "I/N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk._batch.planning import Shard
-
-        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value), re.ASCII)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            self.fail(f"{value!r} is not part I of N, such as 1/3, 2/3 or 3/3", param, ctx)
-        return Shard(index=int(match[1]), count=int(match[2]))
-
-
-@click.command(cls=_Command, context_settings=_SETTINGS)
+@click.command(cls=Command, context_settings=_SETTINGS)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(path_type=Path, readable=False))
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
 @click.option(
@@ -118,18 +60,18 @@ class _ShardParameter(click.ParamType[Any]):
 @click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones.")
 @click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
 @click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
-@click.option("--shard", type=_ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
+@click.option("--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
 @click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs.")
 @click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again.")
 @click.option(
     "--tile",
-    type=_TileParameter(),
+    type=TileParameter(),
     metavar="auto|N|none",
     default="auto",
     show_default=True,
     help="Side of a tile in input pixels; smaller tiles need less memory.",
 )
-@click.option("--max-pixels", type=_CountParameter(), default="100M", show_default=True, help="Refuse larger inputs.")
+@click.option("--max-pixels", type=CountParameter(), default="100M", show_default=True, help="Refuse larger inputs.")
 @click.option(
     "--device",
     type=click.Choice(get_args(Device)),
@@ -183,7 +125,7 @@ def upscale(
     """
     if not inputs and from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
-    with _exit_statuses(), _display() as display:
+    with exit_statuses(), _command_line.display() as display:
         from srflow_sdk._batch.finding import say_unread
         from srflow_sdk._batch.planning import Naming, check_open_files, check_pattern, check_targets
         from srflow_sdk._batch.running import Settings
@@ -224,23 +166,23 @@ def upscale(
         if (line := say_unread(unread)) is not None:
             display.say(f"warning: {line}")
         if not files:
-            sys.exit(_FAILED)
+            sys.exit(FAILED)
         if shard is not None and not mine:
             display.say(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
         options = {"tile": tile, "device": device, "threads": threads}
         summary = _run(mine, bundle, settings, display, refused=refused, report=report, **options)
         if summary.count("failed") or display.names_lost:
-            sys.exit(_FAILED)
+            sys.exit(FAILED)
 
 
-@click.command(cls=_Command, context_settings=_SETTINGS)
+@click.command(cls=Command, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="srflow-doctor")
 def doctor() -> None:
     """Show what this machine can run, why the rest does not work, and the commands that fix it.
 
     Exit status: 0 if upscaling on the CPU works, 1 if not.
     """
-    with _exit_statuses():
+    with exit_statuses():
         from srflow_sdk._doctor.examination import basics_work, examine, report
 
         checks = []
@@ -248,46 +190,7 @@ def doctor() -> None:
             checks.append(check)
             click.echo(report(check))
         if not basics_work(checks):
-            _fail("upscaling does not work here; the lines marked 'problem' say why")
-
-
-@contextlib.contextmanager
-def _exit_statuses() -> Iterator[None]:
-    """Turn the SDK's errors and Ctrl-C into one line and an exit status."""
-    try:
-        yield
-    except ArgumentError as error:
-        from srflow_sdk._batch.display import printable
-
-        raise click.UsageError(printable(str(error))) from error
-    except SRFlowError as error:
-        _fail(str(error))
-    except KeyboardInterrupt as error:
-        _say("interrupted")
-        sys.exit(_BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
-
-
-def _fail(message: str) -> NoReturn:
-    _say(f"error: {' '.join(message.split())}")
-    sys.exit(_FAILED)
-
-
-def _occupy_standard_descriptors() -> None:
-    """Occupy closed ones: a picture's file would get their number, and with it whatever a library prints."""
-    with contextlib.suppress(OSError):
-        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
-            pass
-        os.close(descriptor)
-
-
-def _say(line: str) -> None:
-    _display().say(line)
-
-
-def _display() -> Display:
-    from srflow_sdk._batch.display import Display
-
-    return Display()
+            fail("upscaling does not work here; the lines marked 'problem' say why")
 
 
 def _refuse_chosen(context: click.Context) -> None:
@@ -369,7 +272,7 @@ def _run(
                 ran = {"tile": tile, "device": upscaler.device, "earlier": earlier}
                 write_report(report, batch_report(summary, manifest=bundle.manifest, settings=settings, **ran))
             if summary.interrupted:
-                sys.exit(_BY_SIGNAL + (interrupts.number or signal.SIGINT))
+                sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
         if advice is None and (summary.jobs > 1 or summary.count("skipped")):
             display.say(str(summary))
     return summary
