@@ -11,6 +11,7 @@ from srflow_sdk._files.formats import MAX_PIXELS, READABLE, UNREAD, WRITABLE, Pa
 from srflow_sdk._files.metadata import Metadata
 from srflow_sdk._files.provenance import Provenance
 from srflow_sdk._files.reading import ImageFile, ImageReader, count_pixels, open_image, read_image, read_provenance
+from srflow_sdk._files.spooling import spooled
 from srflow_sdk._files.whole import is_whole
 from srflow_sdk._files.writing import ImageWriter, write_image
 from srflow_sdk._system.atomic import remove_stale_parts
@@ -33,5 +34,6 @@ __all__ = [
     "read_image",
     "read_provenance",
     "remove_stale_parts",
+    "spooled",
     "write_image",
 ]
