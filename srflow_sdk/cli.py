@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 try:
+    import contextlib
     import dataclasses
     import os
     import signal
@@ -36,16 +37,18 @@ except KeyboardInterrupt:  # there is no command yet that could catch it
 if TYPE_CHECKING:
     from srflow_sdk._batch.display import Display
     from srflow_sdk._batch.finding import InputFile
+    from srflow_sdk._batch.pipes import Pipes
     from srflow_sdk._batch.planning import Job, Naming, Shard
     from srflow_sdk._batch.running import JobResult, Settings, Summary
     from srflow_sdk.bundle import Bundle
 
+_FORMATS = ("png", "jpg", "webp", "tif", "avif")  # the first is the default
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard")
 
 
 @click.command(cls=Command, context_settings=_SETTINGS)
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(path_type=Path, readable=False))
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
 @click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
 @click.option(
     "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
@@ -59,6 +62,7 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 )
 @click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones.")
 @click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
+@click.option("--format", type=click.Choice(_FORMATS), help="Format of outputs in a directory and on standard output.")
 @click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
 @click.option("--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
 @click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs.")
@@ -84,7 +88,7 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 @click.pass_context
 def upscale(
     context: click.Context,
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     output: str,
     model: Path | None,
     tau: float | None,
@@ -94,6 +98,7 @@ def upscale(
     consistent: bool,
     recursive: bool,
     name: str | None,
+    format: str | None,
     resume: bool,
     shard: Shard | None,
     report: Path | None,
@@ -108,6 +113,7 @@ def upscale(
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
     --name takes {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never inputs.
+    For one picture, INPUT may be - for standard input, and OUT - for standard output.
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. Ctrl-C
     stops after the current tile. After that, or after a crash, the same command with --resume keeps the finished files
@@ -122,12 +128,14 @@ def upscale(
       srflow-upscale photos -o large --recursive --resume --report large.json
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
+      srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
     if not inputs and from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
-    with exit_statuses(), _command_line.display() as display:
+    with exit_statuses(), _command_line.display() as display, contextlib.ExitStack() as stack:
         from srflow_sdk._batch.finding import say_unread
-        from srflow_sdk._batch.planning import Naming, check_open_files, check_pattern, check_targets
+        from srflow_sdk._batch.pipes import open_pipes
+        from srflow_sdk._batch.planning import Naming, check_format, check_open_files, check_pattern, check_targets
         from srflow_sdk._batch.running import Settings
         from srflow_sdk._drawing.requests import DrawOptions
         from srflow_sdk._drawing.temperature import checked_number
@@ -135,6 +143,11 @@ def upscale(
 
         if name is not None:
             check_pattern(name, samples=samples)
+        ending = f".{format or _FORMATS[0]}"
+        pipes = stack.enter_context(open_pipes(inputs, output, ending=ending, max_pixels=max_pixels))
+        display.in_words, display.shows_names = pipes.in_words, pipes.target is None
+        if pipes.target is not None and (samples > 1 or name is not None or shard is not None):
+            raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name and --shard")
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         settings = Settings(
             draw=DrawOptions(tau=tau, seed=seed, sample=sample, consistent=consistent),
@@ -144,9 +157,11 @@ def upscale(
         )
         if from_output is not None:
             _refuse_chosen(context)
-            inputs, settings, tile = _settings_of(from_output, inputs, settings, bundle)
+            source, settings, tile = _settings_of(from_output, pipes.inputs, settings, bundle)
+            pipes = dataclasses.replace(pipes, inputs=(source,))
         naming = Naming(
             pattern=name,
+            ending=ending,
             sample=settings.draw.sample,
             samples=samples,
             seed=settings.draw.seed,
@@ -155,11 +170,13 @@ def upscale(
         )
         keep = [] if from_output is None else [from_output]
         unread = Counter[str]()
-        files, refused = _find(inputs, output, recursive=recursive, unread=unread)
-        jobs = _plan(files, inputs, output, naming=naming, keep=keep) if files else []
+        files, refused = _find(pipes, recursive=recursive, unread=unread)
+        jobs = _plan(files, pipes, naming=naming, keep=keep) if files else []
         # Divided last: two inputs with one output are an error on every machine, whichever has them.
         mine = [job for job in jobs if shard is None or shard.holds(job.name)]
         check_open_files(mine)
+        if format is not None:
+            check_format(mine, ending)
         check_targets(mine, report=report)
         for result in refused:
             display.say(f"error: {result.error}")
@@ -170,9 +187,10 @@ def upscale(
         if shard is not None and not mine:
             display.say(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
         options = {"tile": tile, "device": device, "threads": threads}
-        summary = _run(mine, bundle, settings, display, refused=refused, report=report, **options)
+        summary = _run(mine, bundle, settings, display, pipes=pipes, refused=refused, report=report, **options)
         if summary.count("failed") or display.names_lost:
             sys.exit(FAILED)
+        pipes.send()
 
 
 @click.command(cls=Command, context_settings=_SETTINGS)
@@ -201,7 +219,7 @@ def _refuse_chosen(context: click.Context) -> None:
 
 def _settings_of(
     picture: Path, inputs: Sequence[Path], settings: Settings, bundle: Bundle
-) -> tuple[tuple[Path, ...], Settings, int | None]:
+) -> tuple[Path, Settings, int | None]:
     """The input, settings and tile that an earlier output was made with."""
     from srflow_sdk._batch.remake import find_source, read_recipe
     from srflow_sdk._drawing.requests import DrawOptions
@@ -209,12 +227,10 @@ def _settings_of(
     recipe = read_recipe(picture, bundle)
     source = find_source(picture, recipe, inputs)
     draw = DrawOptions(tau=recipe.tau, seed=recipe.seed, sample=recipe.sample, consistent=recipe.consistent)
-    return (source,), dataclasses.replace(settings, draw=draw), recipe.tile
+    return source, dataclasses.replace(settings, draw=draw), recipe.tile
 
 
-def _find(
-    inputs: Sequence[Path], output: str, *, recursive: bool, unread: Counter[str]
-) -> tuple[list[InputFile], list[JobResult]]:
+def _find(pipes: Pipes, *, recursive: bool, unread: Counter[str]) -> tuple[list[InputFile], list[JobResult]]:
     """The files to upscale, and failed results for folders that cannot be used."""
     from srflow_sdk._batch.finding import find_inputs
     from srflow_sdk._batch.planning import Job
@@ -226,19 +242,20 @@ def _find(
         job = Job(source=folder, targets=(), name=PurePosixPath(folder.name))
         refused.append(JobResult(job=job, status="failed", error=" ".join(why.split())))
 
-    if not output:
+    if not pipes.output:
         raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
-    files = find_inputs(inputs, out=Path(output), recursive=recursive, failed=refuse, unread=unread)
+    files = find_inputs(pipes.inputs, out=Path(pipes.output), recursive=recursive, failed=refuse, unread=unread)
     return files, refused
 
 
-def _plan(
-    files: Sequence[InputFile], inputs: Sequence[Path], output: str, *, naming: Naming, keep: Sequence[Path]
-) -> list[Job]:
+def _plan(files: Sequence[InputFile], pipes: Pipes, *, naming: Naming, keep: Sequence[Path]) -> list[Job]:
     from srflow_sdk._batch.planning import plan_outputs
 
-    directory = output.endswith(("/", os.sep))
-    return plan_outputs(files, Path(output), naming=naming, directory=directory, inputs=inputs, keep=keep)
+    directory = pipes.output.endswith(("/", os.sep))
+    out = Path(pipes.output)
+    if pipes.target is not None and (len(files) > 1 or [file.path for file in files] != list(pipes.inputs)):
+        raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
+    return plan_outputs(files, out, naming=naming, directory=directory, inputs=pipes.inputs, keep=keep)
 
 
 def _run(
@@ -247,6 +264,7 @@ def _run(
     settings: Settings,
     display: Display,
     *,
+    pipes: Pipes,
     refused: Sequence[JobResult],
     report: Path | None,
     tile: Any,
@@ -270,7 +288,9 @@ def _run(
             if report is not None:
                 earlier = read_report(report) if settings.resume else None
                 ran = {"tile": tile, "device": upscaler.device, "earlier": earlier}
-                write_report(report, batch_report(summary, manifest=bundle.manifest, settings=settings, **ran))
+                write_report(
+                    report, batch_report(pipes.as_given(summary), manifest=bundle.manifest, settings=settings, **ran)
+                )
             if summary.interrupted:
                 sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
         if advice is None and (summary.jobs > 1 or summary.count("skipped")):

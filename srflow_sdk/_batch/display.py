@@ -37,11 +37,14 @@ class Display:
     inputs' pixels; all other output gets its own lines. Elsewhere, a line says the same now and then. A standard output
     or standard error that cannot be written does not end a batch.
 
-    names_lost: whether names of finished files could not be printed.
+    names_lost: whether names of finished files could not be printed. shows_names: whether they are printed at all.
+    in_words: changes every line about files; they may be called otherwise than by their paths.
     """
 
     def __init__(self) -> None:
         self.names_lost = False
+        self.shows_names = True
+        self.in_words: Callable[[str], str] = str
         self._jobs: Sequence[Job] = ()
         self._pixels: list[int] = []
         self._bar: Any = None
@@ -133,7 +136,7 @@ class Display:
                     self._bar.label = self._label(self._current)
         if result.status == "failed":
             self.say(f"error: {result.error}")
-        elif result.status == "done":
+        elif result.status == "done" and self.shows_names:
             with self._lock:
                 self._clear()
                 for target in result.job.targets:
@@ -143,7 +146,7 @@ class Display:
         """Print a line on standard error."""
         with self._lock:
             self._clear()
-            _write(printable(line))
+            _write(printable(self.in_words(line)))
 
     def _print(self, target: Path) -> None:
         if self.names_lost:

@@ -14,6 +14,7 @@ from string import Formatter
 
 from srflow_sdk._batch.finding import InputFile, is_folder, real_path
 from srflow_sdk._files import READABLE, UNREAD, WRITABLE, check_writable
+from srflow_sdk._files.formats import format_of
 from srflow_sdk.errors import ArgumentError, ImageError
 
 try:
@@ -43,10 +44,12 @@ class Job:
 class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
-    pattern: None is "{stem}.png", for several samples "{stem}_s{sample}.png". sample: number of the first sample.
+    pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
+    sample.
     """
 
     pattern: str | None = None
+    ending: str = ".png"
     sample: int = 0
     samples: int = 1
     seed: int = 0
@@ -60,7 +63,7 @@ class Naming:
 
     def names(self, source: PurePosixPath, *, stem: str | None = None) -> list[str]:
         """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
-        pattern = self.pattern or ("{stem}.png" if self.samples == 1 else "{stem}_s{sample}.png")
+        pattern = self.pattern or ("{stem}" if self.samples == 1 else "{stem}_s{sample}") + self.ending
         fields = {
             "stem": (source.stem if stem is None else stem) or "image",
             "ending": source.suffix[1:],
@@ -172,6 +175,13 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
     for target in targets:
         if is_folder(target):
             raise ImageError(f"{target} cannot be written: it is a directory")
+
+
+def check_format(jobs: Iterable[Job], ending: str) -> None:
+    """Raises: ArgumentError if an output's name sets another format than this ending does."""
+    for target in (target for job in jobs for target in job.targets):
+        if format_of(target) is not format_of(f"a{ending}"):
+            raise ArgumentError(f"{target} and --format {ending[1:]} are two formats; leave --format out")
 
 
 def check_open_files(jobs: Sequence[Job]) -> None:
