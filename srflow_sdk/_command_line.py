@@ -122,8 +122,8 @@ def say(line: str) -> None:
     display().say(line)
 
 
-def display() -> Display:
+def display(*, quiet: bool = False) -> Display:
     """What a command shows; imported here, since it needs numpy, and --help does not."""
     from srflow_sdk._batch.display import Display
 
-    return Display()
+    return Display(quiet=quiet)

@@ -64,6 +64,7 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 @click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
 @click.option("--format", type=click.Choice(_FORMATS), help="Format of outputs in a directory and on standard output.")
 @click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
+@click.option("--no-overwrite", is_flag=True, help="Skip inputs with an output that exists, whatever is in it.")
 @click.option("--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
 @click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs.")
 @click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again.")
@@ -84,6 +85,7 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
     help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@click.option("--quiet", is_flag=True, help="Print only warnings and errors.")
 @click.version_option(__version__, prog_name="srflow-upscale")
 @click.pass_context
 def upscale(
@@ -100,6 +102,7 @@ def upscale(
     name: str | None,
     format: str | None,
     resume: bool,
+    no_overwrite: bool,
     shard: Shard | None,
     report: Path | None,
     from_output: Path | None,
@@ -107,6 +110,7 @@ def upscale(
     max_pixels: int,
     device: Any,
     threads: int | None,
+    quiet: bool,
 ) -> None:
     """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, AVIF or HEIC, and folders of them.
 
@@ -132,7 +136,7 @@ def upscale(
     """
     if not inputs and from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
-    with exit_statuses(), _command_line.display() as display, contextlib.ExitStack() as stack:
+    with exit_statuses(), _command_line.display(quiet=quiet) as display, contextlib.ExitStack() as stack:
         from srflow_sdk._batch.finding import say_unread
         from srflow_sdk._batch.pipes import open_pipes
         from srflow_sdk._batch.planning import Naming, check_format, check_open_files, check_pattern, check_targets
@@ -145,7 +149,8 @@ def upscale(
             check_pattern(name, samples=samples)
         ending = f".{format or _FORMATS[0]}"
         pipes = stack.enter_context(open_pipes(inputs, output, ending=ending, max_pixels=max_pixels))
-        display.in_words, display.shows_names = pipes.in_words, pipes.target is None
+        display.in_words = pipes.in_words
+        display.shows_names &= pipes.target is None
         if pipes.target is not None and (samples > 1 or name is not None or shard is not None):
             raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name and --shard")
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
@@ -154,6 +159,7 @@ def upscale(
             report=report is not None,
             max_pixels=max_pixels,
             resume=resume,
+            overwrite=not no_overwrite,
         )
         if from_output is not None:
             _refuse_chosen(context)
@@ -185,7 +191,7 @@ def upscale(
         if not files:
             sys.exit(FAILED)
         if shard is not None and not mine:
-            display.say(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
+            display.tell(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
         options = {"tile": tile, "device": device, "threads": threads}
         summary = _run(mine, bundle, settings, display, pipes=pipes, refused=refused, report=report, **options)
         if summary.count("failed") or display.names_lost:
@@ -294,7 +300,7 @@ def _run(
             if summary.interrupted:
                 sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
         if advice is None and (summary.jobs > 1 or summary.count("skipped")):
-            display.say(str(summary))
+            display.tell(str(summary))
     return summary
 
 

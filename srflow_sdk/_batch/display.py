@@ -37,13 +37,15 @@ class Display:
     inputs' pixels; all other output gets its own lines. Elsewhere, a line says the same now and then. A standard output
     or standard error that cannot be written does not end a batch.
 
+    quiet: show only warnings and errors.
     names_lost: whether names of finished files could not be printed. shows_names: whether they are printed at all.
     in_words: changes every line about files; they may be called otherwise than by their paths.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self.names_lost = False
-        self.shows_names = True
+        self.shows_names = not quiet
+        self._quiet = quiet
         self.in_words: Callable[[str], str] = str
         self._jobs: Sequence[Job] = ()
         self._pixels: list[int] = []
@@ -56,7 +58,7 @@ class Display:
 
     def __enter__(self) -> Display:
         logging.getLogger().addHandler(self._handler)
-        if not _is_terminal(sys.stderr):
+        if not self._quiet and not _is_terminal(sys.stderr):
             self._lines = ProgressLines(self.say).__enter__()
         return self
 
@@ -72,7 +74,7 @@ class Display:
     ) -> Iterator[None]:
         """Show how far these jobs are, while the block runs. check: called between files; may raise."""
         self._jobs = jobs
-        if not jobs or (self._lines is None and not _is_terminal(sys.stderr)):
+        if not jobs or self._quiet or (self._lines is None and not _is_terminal(sys.stderr)):
             yield
             return
         self._pixels = self._measured(max_pixels, check)
@@ -141,6 +143,11 @@ class Display:
                 self._clear()
                 for target in result.job.targets:
                     self._print(target)
+
+    def tell(self, line: str) -> None:
+        """Print a line on standard error that is neither a warning nor an error."""
+        if not self._quiet:
+            self.say(line)
 
     def say(self, line: str) -> None:
         """Print a line on standard error."""

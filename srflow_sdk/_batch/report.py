@@ -48,6 +48,7 @@ def batch_report(
             "consistent": draw.consistent,
             "max_pixels": settings.max_pixels,
             "resume": settings.resume,
+            "overwrite": settings.overwrite,
             "tile": "none" if tile is None else tile,
             "device": device,
             "sdk_version": __version__,

@@ -64,8 +64,8 @@ def test_every_module_of_the_sdk_imports(bare: BareEnvironment) -> None:
 
 
 def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnvironment, tmp_path: Path) -> None:
-    done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png", "--device", "cpu")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png", "--device", "cpu", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     small, large = Image.open(PHOTO), Image.open(tmp_path / "large.png")
     assert large.size == (4 * small.width, 4 * small.height)
     # The output shows this photo: reduced again, it is close to the input.

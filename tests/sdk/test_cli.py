@@ -83,6 +83,28 @@ def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
     assert summary == "2 done, 0 skipped, 2 failed"
 
 
+def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srflow_sdk._batch.progress_lines.FIRST_AFTER_S", 0)
+    result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    warning, error = sorted(result.stderr.splitlines(), reverse=True)
+    assert (warning[:8], error[:7]) == ("warning:", "error: ")
+    assert run("a.png", "-o", "big.png", "--quiet").stderr == ""
+
+
+def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"mine")
+    result = run("a.png", "b.png", "-o", "out", "--no-overwrite")
+    assert (result.exit_code, result.stdout) == (0, "out/b.png\n")
+    assert result.stderr == "1 done, 1 skipped, 0 failed\n"
+    assert Path("out/a.png").read_bytes() == b"mine"
+    result = run("a.png", "-o", "out/a.png", "--no-overwrite")
+    assert (result.exit_code, result.stderr) == (0, "0 done, 1 skipped, 0 failed\n")
+    assert run("a.png", "-o", "out/a.png").exit_code == 0
+    assert Path("out/a.png").read_bytes() != b"mine"
+
+
 def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     overflowing = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "overflow.srflow", gain=1e38)
     arguments = ["a.png", "-o", "out/", "--model", str(overflowing), "--device", "cpu"]
