@@ -112,7 +112,7 @@ def upscale(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, AVIF or HEIC, and folders of them.
+    """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, and folders of them.
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;

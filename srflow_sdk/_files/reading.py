@@ -309,6 +309,11 @@ def _explained(cause: str) -> str:
         return "its pixels are of a type that libvips cannot read (64 bits?); save it with 16 bits or as float32"
     if "labq" in cause:
         return "its colours are Lab with 8 bits, which libvips cannot read; save it as RGB"
+    if "HEVC" in cause:
+        return (
+            "HEIC needs a decoder that this build of libvips does not have; save the photo as JPEG, or install the "
+            "system's libvips and run pip uninstall pyvips-binary"
+        )
     if "codec" in cause.lower() or "decoder" in cause.lower() or "plugin" in cause.lower():
         return f"this build of libvips cannot decode it ({cause})"
     return f"the file is damaged, truncated or unsupported ({cause})" if cause else "the file is damaged or truncated"

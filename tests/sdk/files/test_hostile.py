@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from srflow_sdk._doctor.probes import _HEIC
 from srflow_sdk._files import open_image, read_image, read_provenance, write_image
 from srflow_sdk.errors import ImageError
 from tests.sdk.files.pictures import WRITTEN, noise, picture
@@ -81,6 +83,17 @@ def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> N
         assert f"{name} file, which is not supported" in refusal(tmp_path / f"a{suffix}")
     Image.fromarray(picture()).save(tmp_path / "a.dng", "TIFF")
     assert "camera raw" in refusal(tmp_path / "a.dng")
+
+
+def test_a_heic_that_libvips_cannot_decode_says_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(zlib.decompress(base64.b85decode(_HEIC)))
+    try:
+        read_image(tmp_path / "a.heic")
+    except ImageError as error:
+        said = str(error)
+    else:
+        pytest.skip("this build of libvips has the decoder")
+    assert said.endswith("save the photo as JPEG, or install the system's libvips and run pip uninstall pyvips-binary")
 
 
 def test_what_is_no_regular_file(tmp_path: Path) -> None:
