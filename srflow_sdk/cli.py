@@ -63,6 +63,8 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 @click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones.")
 @click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
 @click.option("--format", type=click.Choice(_FORMATS), help="Format of outputs in a directory and on standard output.")
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP and AVIF.  [default: 95; AVIF: 85]")
+@click.option("--lossless", is_flag=True, help="Keep every visible pixel of WebP and AVIF, as PNG and TIFF do.")
 @click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
 @click.option("--no-overwrite", is_flag=True, help="Skip inputs with an output that exists, whatever is in it.")
 @click.option("--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
@@ -101,6 +103,8 @@ def upscale(
     recursive: bool,
     name: str | None,
     format: str | None,
+    quality: int | None,
+    lossless: bool,
     resume: bool,
     no_overwrite: bool,
     shard: Shard | None,
@@ -160,6 +164,8 @@ def upscale(
             max_pixels=max_pixels,
             resume=resume,
             overwrite=not no_overwrite,
+            quality=quality,
+            lossless=lossless,
         )
         if from_output is not None:
             _refuse_chosen(context)

@@ -133,6 +133,8 @@ class Upscaler:
         *,
         report: bool = False,
         max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
         **options: Unpack[DrawKeywords],
     ) -> FileResult:
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
@@ -143,7 +145,8 @@ class Upscaler:
         resolution is scaled, and a record of how the picture was made is added (:func:`read_provenance`). The files
         appear complete, once all are finished; on an error none appears, and older files with these names stay.
         report: measure each output's LR-PSNR; below 40 dB a warning is logged. max_pixels: largest source accepted,
-        width × height. The other keywords are those of :meth:`upscale`.
+        width × height. quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`. The other keywords are
+        those of :meth:`upscale`.
 
         Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
 
@@ -157,6 +160,8 @@ class Upscaler:
             DrawOptions.of(options),
             report=report,
             max_pixels=max_pixels,
+            quality=quality,
+            lossless=lossless,
         )
 
     @overload

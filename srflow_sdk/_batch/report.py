@@ -49,6 +49,8 @@ def batch_report(
             "max_pixels": settings.max_pixels,
             "resume": settings.resume,
             "overwrite": settings.overwrite,
+            "quality": settings.quality,
+            "lossless": settings.lossless,
             "tile": "none" if tile is None else tile,
             "device": device,
             "sdk_version": __version__,

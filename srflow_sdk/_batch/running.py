@@ -35,7 +35,7 @@ class Settings:
 
     draw: with a number for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
     whose outputs all exist and were made from the same file with these settings. overwrite: replace files that exist;
-    otherwise inputs with such an output are skipped.
+    otherwise inputs with such an output are skipped. quality, lossless: they do not count for `resume`.
     """
 
     draw: DrawOptions = field(default_factory=DrawOptions)
@@ -43,6 +43,8 @@ class Settings:
     max_pixels: int = MAX_PIXELS
     resume: bool = False
     overwrite: bool = True
+    quality: int | None = None
+    lossless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +235,8 @@ class _Work:
                 job.targets,
                 report=settings.report,
                 max_pixels=settings.max_pixels,
+                quality=settings.quality,
+                lossless=settings.lossless,
                 **dataclasses.replace(settings.draw, progress=self._progress, cancel=self.cancel).keywords,
             )
         except (ArgumentError, MissingExtraError, CancelledError):

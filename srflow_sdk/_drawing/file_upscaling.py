@@ -57,6 +57,8 @@ def upscale_file(
     *,
     report: bool,
     max_pixels: int,
+    quality: int | None,
+    lossless: bool,
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`."""
     started = time.monotonic()
@@ -105,6 +107,8 @@ def upscale_file(
                     dtype=reader.dtype,
                     metadata=reader.metadata.enlarged(manifest.scale),
                     provenance=provenance,
+                    quality=quality,
+                    lossless=lossless,
                 )
             )
             for target, provenance in zip(targets, provenances, strict=True)

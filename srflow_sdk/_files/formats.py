@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Format:
 
     saver: libvips' operation that writes it. bits: most bits per integer channel. max_side: largest side in pixels.
     holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.
-    options: keywords of the saver.
+    options: keywords of the saver. losses: whether it always loses detail, never, or as asked for.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Format:
     holds_alpha: bool = True
     holds_gray: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    losses: Literal["always", "never", "optional"] = "never"
 
     def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """The dtype in which a file stores pixels of this dtype."""
@@ -105,6 +106,7 @@ _JPEG = Format(
     bits=8,
     max_side=65_500,
     holds_alpha=False,
+    losses="always",
     options={"Q": 95},  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
 )
 _TIFF = Format(
@@ -122,7 +124,15 @@ _FORMATS = {
     ),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format(name="WebP", saver="webpsave", bits=8, max_side=16_383, holds_gray=False, options={"Q": 95}),
+    ".webp": Format(
+        name="WebP",
+        saver="webpsave",
+        bits=8,
+        max_side=16_383,
+        holds_gray=False,
+        losses="optional",
+        options={"Q": 95},
+    ),
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".avif": Format(
@@ -132,6 +142,7 @@ _FORMATS = {
         bits=8,
         max_side=65_536,
         holds_gray=False,
+        losses="optional",
         options={"Q": 85, "compression": "av1", "effort": 0},
     ),
 }
@@ -143,6 +154,33 @@ def format_of(path: PathLike) -> Format:
     if suffix not in _FORMATS:
         raise ArgumentError(f"{path}: the ending of the name sets the format; it must be one of {', '.join(WRITABLE)}")
     return _FORMATS[suffix]
+
+
+def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
+    """The keywords of the saver for a file of this name.
+
+    quality: 1 … 100, None for the format's default; lossless: keep every visible pixel as it is.
+    Raises: ArgumentError for unknown endings, other numbers, both at a time, and what the format does not offer.
+    """
+    kind = format_of(path)
+    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer, type(None))):
+        raise ArgumentError(f"quality is {quality!r}; it must be a whole number, 1 … 100, or None")
+    if not isinstance(lossless, (bool, np.bool_)):
+        raise ArgumentError(f"lossless is {lossless!r}; it must be True or False")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ArgumentError(f"quality is {quality}; it must be 1 … 100")
+    if quality is not None and lossless:
+        raise ArgumentError("a lossless picture has no quality; leave out one of them")
+    if quality is not None and kind.losses == "never":
+        raise ArgumentError(f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif")
+    if lossless and kind.losses == "always":
+        raise ArgumentError(f"{path}: {kind.name} cannot be lossless; use .png, .webp or .tif")
+    options = dict(kind.options)
+    if quality is not None:
+        options["Q"] = int(quality)
+    if lossless and kind.losses == "optional":
+        options["lossless"] = True
+    return options
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._files import libvips, png, tiff, xmp
-from srflow_sdk._files.formats import Format, PathLike, check_writable, format_of
+from srflow_sdk._files.formats import Format, PathLike, check_writable, format_of, save_options
 from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk._files.provenance import Provenance, with_provenance
 from srflow_sdk._system import atomic
@@ -44,6 +44,8 @@ def write_image(
     *,
     metadata: Metadata | None = None,
     provenance: Provenance | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
 ) -> None:
     """Write an image file in the format of the name's ending; formats and errors are those of :class:`ImageWriter`.
 
@@ -63,6 +65,8 @@ def write_image(
         dtype=hwc.dtype,
         metadata=metadata,
         provenance=provenance,
+        quality=quality,
+        lossless=lossless,
     ) as writer:
         writer.write_rows(hwc)
 
@@ -80,11 +84,13 @@ class ImageWriter:
     profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
     cannot be written is logged.
     provenance: is added to the XMP packet.
+    quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85. lossless: keep every visible pixel of WebP and
+    AVIF, as PNG and TIFF do.
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
-    Raises: ArgumentError for unknown endings and dtypes, ImageError if the pixels do not fit the format or the file
-    cannot be written.
+    Raises: ArgumentError for unknown endings and what their format does not offer, ImageError if the pixels do not fit
+    the format or the file cannot be written.
     """
 
     def __init__(
@@ -97,8 +103,11 @@ class ImageWriter:
         dtype: np.dtype[Any] | type,
         metadata: Metadata | None = None,
         provenance: Provenance | None = None,
+        quality: int | None = None,
+        lossless: bool = False,
     ) -> None:
         self._target = Path(target)
+        self._options = save_options(self._target, quality=quality, lossless=lossless)
         self._format = format_of(self._target)
         self._dtype = np.dtype(dtype)
         if self._dtype not in _DTYPES:
@@ -131,6 +140,7 @@ class ImageWriter:
             self._encoder = _Encoder(
                 self._descriptor,
                 kind=self._format,
+                options=self._options,
                 shape=self._shape,
                 dtype=self._format.stored_dtype(self._dtype),
                 metadata=self._metadata,
@@ -252,13 +262,14 @@ class _Encoder:
         descriptor: int,
         *,
         kind: Format,
+        options: dict[str, Any],
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
         metadata: Metadata,
         name: Path,
     ) -> None:
         self._descriptor, self._kind, self._shape, self._dtype = descriptor, kind, shape, dtype
-        self._metadata, self._name = metadata, name
+        self._options, self._metadata, self._name = options, metadata, name
         self._failure: str | None = None
         self._abandoned = threading.Event()
         self._deflate = zlib.compressobj(0)
@@ -321,7 +332,7 @@ class _Encoder:
         interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
         if self._dtype == np.float32:
             interpretation = "b-w" if gray else "scrgb"
-        options = dict(self._kind.options)
+        options = dict(self._options)
         if self._kind.saver == "tiffsave":
             options["bigtiff"] = int(np.prod(self._shape)) * self._dtype.itemsize > _BIGTIFF_BYTES
         source = pyvips.Source.new_from_descriptor(self._read_end)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import subprocess
@@ -15,30 +14,12 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 
 from srflow_sdk import cli
-from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk._files import Metadata, read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
 
 Run = Callable[..., Result]
-_CONFLICTS = (["--tau", "0.8"], ["--seed", "0"], ["--samples", "1"], ["--tile", "auto"], ["--consistent"])
-
-
-@pytest.fixture
-def folder(tmp_path: Path, photo: np.ndarray) -> Path:
-    """Two photos, a.png and b.png, and bad.png, which is none."""
-    write_image(tmp_path / "a.png", photo)
-    write_image(tmp_path / "b.png", photo[::-1])
-    (tmp_path / "bad.png").write_bytes(b"not a picture")
-    return tmp_path
-
-
-@pytest.fixture
-def run(tiny_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """srflow-upscale with the tiny bundle, in the folder of photos."""
-    monkeypatch.chdir(folder)
-    model = ["--model", str(tiny_bundle), "--device", "cpu", "--threads", "1"]
-    return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, *model])
 
 
 def test_a_photo_becomes_what_the_upscaler_makes_of_it(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
@@ -92,6 +73,14 @@ def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.Mon
     assert run("a.png", "-o", "big.png", "--quiet").stderr == ""
 
 
+def test_quality_and_lossless_are_the_writers(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+    for quality in ("20", "90"):
+        assert run("a.png", "-o", f"{quality}.jpg", "--quality", quality).exit_code == 0
+    assert Path("20.jpg").stat().st_size < Path("90.jpg").stat().st_size
+    assert run("a.png", "-o", "big.webp", "--lossless").exit_code == 0
+    assert np.array_equal(read_image("big.webp").pixels, upscaler.upscale(photo))
+
+
 def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
     Path("out").mkdir()
     Path("out/a.png").write_bytes(b"mine")
@@ -135,6 +124,8 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "out", "--name", "{size}.png"], "{size} cannot be filled in"),
         (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "same name; add {sample}"),
         (["a.png", "-o", "big.png", "--name", "{stem}.png"], "both name the file"),
+        (["a.png", "-o", "big.png", "--quality", "90"], "PNG is lossless and has no quality"),
+        (["a.png", "-o", "big.jpg", "--lossless"], "JPEG cannot be lossless"),
         ([".", "-o", "big.png"], "is a folder"),
         ([".", "-o", "."], "would"),
         (["a.png", "-o", "big.png", "--max-pixels", "many"], "is not a number of pixels"),
@@ -308,91 +299,3 @@ def test_help_fits_a_screen_and_a_half() -> None:
     assert "[OPTIONS] [INPUT]..." in result.stdout
     assert "HEIC" not in result.stdout, "the libvips that pip installs cannot decode it"
     assert all(option.opts[-1] in result.stdout for option in cli.upscale.params if option.name != "inputs")
-
-
-# ---- --from-output
-
-
-def test_a_picture_is_made_again_from_itself_alone(run: Run) -> None:
-    arguments = ["--tau", "0.3", "--seed", "9", "--sample", "4", "--consistent", "--tile", "16"]
-    run("a.png", "-o", "big.png", *arguments)
-    result = run("--from-output", "big.png", "-o", "again.png")
-    assert (result.exit_code, result.stdout) == (0, "again.png\n")
-    assert np.array_equal(read_image("again.png").pixels, read_image("big.png").pixels)
-    assert read_provenance("again.png") == read_provenance("big.png")
-    assert not np.array_equal(read_image("again.png").pixels, _plain(run))
-
-
-def _plain(run: Run) -> np.ndarray:
-    run("a.png", "-o", "plain.png")
-    return read_image("plain.png").pixels
-
-
-def test_the_source_is_looked_for_beside_the_picture_and_here_and_known_by_its_bytes(run: Run) -> None:
-    run("a.png", "-o", "sub/big.png")
-    again = ["--from-output", "sub/big.png", "-o", "sub/again.png"]
-    assert run(*again).exit_code == 0
-    Path("a.png").rename("sub/a.png")
-    assert run(*again).exit_code == 0
-    Path("sub/a.png").rename("renamed.png")
-    Path("b.png").rename("a.png")
-    result = run(*again)
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert "was made from a.png" in result.stderr
-    assert run("renamed.png", *again).exit_code == 0
-    result = run("a.png", *again)
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert "a.png (sha256" in result.stderr
-
-
-def test_no_folders_are_taken_from_the_recorded_name(run: Run) -> None:
-    run("a.png", "-o", "sub/big.png")
-    provenance = read_provenance("sub/big.png")
-    assert provenance is not None
-    Path("sub/deep").mkdir()
-    Path("a.png").rename("sub/deep/a.png")
-    forged = dataclasses.replace(provenance, source="sub/deep/a.png")
-    write_image("sub/big.png", read_image("sub/big.png").pixels, provenance=forged)
-    result = run("--from-output", "sub/big.png", "-o", "again.png")
-    assert result.exit_code == 1
-    assert "was made from a.png" in result.stderr
-
-
-def test_a_picture_of_another_model_names_both(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
-    run("a.png", "-o", "big.png")
-    other = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "other.srflow", gain=0.5, name="other")
-    arguments = ["--from-output", "big.png", "-o", "again.png", "--model", str(other), "--device", "cpu"]
-    result = CliRunner().invoke(cli.upscale, arguments)
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert all(word in result.stderr for word in ("tiny", "other", "--model"))
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [({"tau": None}, "map of temperatures"), ({"latent_scheme": 99}, "scheme 99"), (None, "does not say")],
-)
-def test_a_picture_that_cannot_be_made_again_says_why(run: Run, change: dict[str, object] | None, says: str) -> None:
-    run("a.png", "-o", "big.png")
-    provenance = read_provenance("big.png")
-    assert provenance is not None
-    changed = None if change is None else dataclasses.replace(provenance, **change)  # type: ignore[arg-type]
-    write_image("big.png", read_image("big.png").pixels, provenance=changed)
-    result = run("--from-output", "big.png", "-o", "again.png")
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert says in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        *((["--from-output", "big.png", "-o", "x.png", *option], option[0]) for option in _CONFLICTS),
-        (["--from-output", "big.png", "-o", "big.png"], "would overwrite"),
-        (["a.png", "b.png", "--from-output", "big.png", "-o", "x.png"], "name one input, not 2"),
-    ],
-)
-def test_what_the_picture_says_cannot_be_chosen(run: Run, arguments: list[str], says: str) -> None:
-    run("a.png", "-o", "big.png")
-    result = run(*arguments)
-    assert result.exit_code == 2
-    assert says in result.stderr
-    assert not Path("x.png").exists()
