@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from srflow_sdk._batch.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._batch.running import Summary
 from srflow_sdk._files import spooled
 from srflow_sdk.errors import ArgumentError
@@ -60,7 +61,7 @@ class Pipes:
     def send(self) -> None:
         """Copy the picture to standard output, if that was asked for. Raises: OSError."""
         if self.target is not None:
-            with self.target.open("rb") as file:
+            with raised_interrupts(*STOPPING), self.target.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
 
@@ -79,7 +80,8 @@ def open_pipes(inputs: Sequence[str], output: str, *, ending: str, max_pixels: i
                 raise ArgumentError("- is standard input, one picture; it must be the only input")
             if sys.stdin is None or sys.stdin.isatty():
                 raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
-            paths = (stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels)),)
+            with raised_interrupts(*STOPPING):
+                paths = (stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels)),)
             names[str(paths[0])] = _INPUT
         if output == STANDARD:
             if sys.stdout is None or sys.stdout.isatty():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -108,3 +109,19 @@ def test_the_format_names_the_files_of_a_directory(run: Run) -> None:
     result = run("a.png", "b.png", "-o", "out", "--format", "webp", "--samples", "2")
     assert result.stdout.split() == ["out/a_s0.webp", "out/a_s1.webp", "out/b_s0.webp", "out/b_s1.webp"]
     assert run("a.png", "-o", "big.tiff", "--format", "tif").exit_code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_standard_input_is_read_leaves_nothing(run: Run, number: signal.Signals) -> None:
+    class Interrupted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if size == 0:  # click looks whether it gives bytes
+                return b""
+            assert list(Path("temporary").iterdir())
+            signal.raise_signal(number)
+            return b"\x89PNG\r\n\x1a\n"
+
+    result = run("-", "-o", "-", input=Interrupted())
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (128 + number, b"", "interrupted\n")
+    assert not list(Path("temporary").iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
