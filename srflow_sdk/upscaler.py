@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from srflow_sdk._drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk._drawing.inputs import checked_path, loaded
+from srflow_sdk._drawing.inputs import EncodedImage, checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS, PathLike
@@ -103,14 +103,15 @@ class Upscaler:
     @overload
     def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
     @overload
-    def upscale(self, image: PathLike, **options: Unpack[DrawKeywords]) -> Image.Image: ...
+    def upscale(self, image: EncodedImage, **options: Unpack[DrawKeywords]) -> Image.Image: ...
     @takes_draw_keywords
-    def upscale(self, image: InMemoryImage | PathLike, **options: Unpack[DrawKeywords]) -> Any:
+    def upscale(self, image: InMemoryImage | EncodedImage, **options: Unpack[DrawKeywords]) -> Any:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
         image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16 or
-        float32 in [0, 1], or the path of an 8-bit file. The answer has the same type, mode and dtype and is `scale`
-        times as large (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a path gives an upright PIL image.
+        float32 in [0, 1], or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The answer has
+        the same type, mode and dtype and is `scale` times as large (palette, CMYK, YCbCr and HSV come back as RGB,
+        bilevel as L); a file gives an upright PIL image.
         Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
         sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
@@ -136,17 +137,20 @@ class Upscaler:
         *,
         report: bool = False,
         max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
         **options: Unpack[DrawKeywords],
     ) -> FileResult:
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
 
-        source: PNG, JPEG, WebP, TIFF, still GIF, or AVIF and HEIC where libvips has them; 8 or 16 bits or float. It is
-        never overwritten. targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings
-        set the format; see :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the
+        source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC where libvips can decode it; 8 or 16 bits or float.
+        It is never overwritten. targets: one path, or one for each sample: target i holds sample `sample + i`. Their
+        endings set the format; see :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the
         resolution is scaled, and a record of how the picture was made is added (:func:`read_provenance`). The files
         appear complete, once all are finished; on an error none appears, and older files with these names stay.
         report: measure each output's LR-PSNR; below 40 dB a warning is logged. max_pixels: largest source accepted,
-        width × height. The other keywords are those of :meth:`upscale`.
+        width × height. quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`. The other keywords are
+        those of :meth:`upscale`.
 
         Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
 
@@ -160,13 +164,17 @@ class Upscaler:
             DrawOptions.of(options),
             report=report,
             max_pixels=max_pixels,
+            quality=quality,
+            lossless=lossless,
         )
 
     @overload
     def encode(self, image: ImageT, *, memory_budget: int = ...) -> Encoding[ImageT]: ...
     @overload
-    def encode(self, image: PathLike, *, memory_budget: int = ...) -> Encoding[Image.Image]: ...
-    def encode(self, image: InMemoryImage | PathLike, *, memory_budget: int = ENCODING_BUDGET_BYTES) -> Encoding[Any]:
+    def encode(self, image: EncodedImage, *, memory_budget: int = ...) -> Encoding[Image.Image]: ...
+    def encode(
+        self, image: InMemoryImage | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
+    ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
         image: as in :meth:`upscale`. memory_budget: bytes of conditioning to keep on the device; tiles beyond it are
@@ -180,7 +188,7 @@ class Upscaler:
             image = image.copy()  # tiles that are not kept are encoded later, when the caller's array may have changed
         return self._encoding(image, memory_budget=int(memory_budget))
 
-    def _encoding(self, image: InMemoryImage | PathLike, *, memory_budget: int) -> Encoding[Any]:
+    def _encoding(self, image: InMemoryImage | EncodedImage, *, memory_budget: int) -> Encoding[Any]:
         with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
             pixels, kind = loaded(image)
             return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)

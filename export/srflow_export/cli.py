@@ -17,6 +17,7 @@ import click
 from click.core import ParameterSource
 
 from srflow_sdk._raising import require_extra
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.manifest import Precision
 
@@ -270,6 +271,7 @@ def _signals_like_ctrl_c() -> Iterator[None]:
     metavar="BUNDLE",
     help="Instead of --ckpt: write a bundle's network to -o FILE.safetensors, a checkpoint to train further.",
 )
+@click.version_option(__version__, prog_name="srflow-export")
 @click.pass_context
 def main(
     context: click.Context,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from srflow_sdk._batch.planning import Job
-from srflow_sdk._files import open_image
-from srflow_sdk.errors import SRFlowError
+from srflow_sdk._batch.progress_lines import ProgressLines
+from srflow_sdk._files import count_pixels
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.running import JobResult
@@ -34,26 +34,38 @@ class Display:
 
     While it is open, logged warnings are shown as lines. While :meth:`progress` is active and standard error is a
     terminal, one line there shows the current input and tile and how long everything will take, estimated by the
-    inputs' pixels; all other output gets its own lines. A standard output or standard error that cannot be written does
-    not end a batch.
+    inputs' pixels; all other output gets its own lines. Elsewhere, a line says the same now and then. A standard output
+    or standard error that cannot be written does not end a batch.
 
-    names_lost: whether names of finished files could not be printed.
+    quiet: show only warnings and errors.
+    names_lost: whether names of finished files could not be printed. shows_names: whether they are printed at all.
+    in_words: changes every line about files; they may be called otherwise than by their paths.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self.names_lost = False
+        self.shows_names = not quiet
+        self._quiet = quiet
+        self.in_words: Callable[[str], str] = str
         self._jobs: Sequence[Job] = ()
         self._pixels: list[int] = []
         self._bar: Any = None
+        self._lines: ProgressLines | None = None  # instead of a bar, without a terminal
         self._reached: list[int] = []
+        self._current = 1
         self._lock = threading.RLock()
         self._handler = _Handler(self)
 
     def __enter__(self) -> Display:
         logging.getLogger().addHandler(self._handler)
+        if not self._quiet and not _is_terminal(sys.stderr):
+            self._lines = ProgressLines(self.say).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._lines is not None:
+            self._lines.__exit__()
+            self._lines = None
         logging.getLogger().removeHandler(self._handler)
 
     @contextlib.contextmanager
@@ -62,18 +74,22 @@ class Display:
     ) -> Iterator[None]:
         """Show how far these jobs are, while the block runs. check: called between files; may raise."""
         self._jobs = jobs
-        if not jobs or not _is_terminal(sys.stderr):
+        if not jobs or self._quiet or (self._lines is None and not _is_terminal(sys.stderr)):
             yield
             return
         self._pixels = self._measured(max_pixels, check)
         self._reached = [0] * len(jobs)
-        self._bar = click.progressbar(
-            length=sum(self._pixels),
-            label=self._label(1),
-            file=sys.stderr,
-            width=_BAR_WIDTH,
-            bar_template="%(label)s  [%(bar)s]  %(info)s",
-        )
+        if self._lines is not None:
+            self._lines.begin(length=sum(self._pixels), label=self._label(1))
+            self._bar = self._lines
+        else:
+            self._bar = click.progressbar(
+                length=sum(self._pixels),
+                label=self._label(1),
+                file=sys.stderr,
+                width=_BAR_WIDTH,
+                bar_template="%(label)s  [%(bar)s]  %(info)s",
+            )
         self._render()
         try:
             yield
@@ -85,21 +101,26 @@ class Display:
 
     def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
         """How many pixels each input has. A message is shown, because opening thousands takes seconds."""
-        if len(self._jobs) > 1:
-            _write(f"reading the headers of {len(self._jobs)} files …", end="")
+        doing = f"reading the headers of {len(self._jobs)} files"
+        if self._lines is not None:
+            self._lines.label = doing
+        elif len(self._jobs) > 1:
+            _write(f"{doing} …", end="")
         try:
             pixels = []
             for job in self._jobs:
                 check()
-                pixels.append(_pixels(job.source, max_pixels))
+                pixels.append(count_pixels(job.source, max_pixels=max_pixels))
             return pixels
         finally:
-            _write(_CLEAR, end="")
+            if self._lines is None:
+                _write(_CLEAR, end="")
 
     def progressed(self, number: int, done: int, total: int) -> None:
         """Update the progress line."""
         with self._lock:
             if self._bar is not None:
+                self._current = number
                 self._bar.label = f"{self._label(number)} tile {done}/{total}"
                 self._move(number, self._pixels[number - 1] * done // total)
                 self._render()  # a tile of a small image may not move the bar
@@ -112,19 +133,27 @@ class Display:
                     self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
                     self._pixels[number - 1] = self._reached[number - 1]
                 self._move(number, self._pixels[number - 1])
+                if number == self._current and number < len(self._jobs):
+                    self._current += 1
+                    self._bar.label = self._label(self._current)
         if result.status == "failed":
             self.say(f"error: {result.error}")
-        elif result.status == "done":
+        elif result.status == "done" and self.shows_names:
             with self._lock:
                 self._clear()
                 for target in result.job.targets:
                     self._print(target)
 
+    def tell(self, line: str) -> None:
+        """Print a line on standard error that is neither a warning nor an error."""
+        if not self._quiet:
+            self.say(line)
+
     def say(self, line: str) -> None:
         """Print a line on standard error."""
         with self._lock:
             self._clear()
-            _write(printable(line))
+            _write(printable(self.in_words(line)))
 
     def _print(self, target: Path) -> None:
         if self.names_lost:
@@ -151,12 +180,12 @@ class Display:
             self._bar.render_progress()
 
     def _clear(self) -> None:
-        if self._bar is not None:
+        if self._bar is not None and self._lines is None:
             _write(_CLEAR, end="")
 
     def _label(self, number: int) -> str:
         name = printable(self._jobs[number - 1].source.name)
-        room = max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12)
+        room = len(name) if self._lines is not None else max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12)
         shown = name if len(name) <= room else f"{name[: room - 8]}…{name[-7:]}"
         return f"[{number}/{len(self._jobs)}] {shown}" if len(self._jobs) > 1 else shown
 
@@ -194,12 +223,3 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._display.say(f"warning: {' '.join(record.getMessage().split())}")
-
-
-def _pixels(source: Path, max_pixels: int) -> int:
-    """Number of pixels of a file, from its header; 0 for one that will fail."""
-    try:
-        with open_image(source, max_pixels=max_pixels) as reader:
-            return reader.width * reader.height
-    except (SRFlowError, OSError):
-        return 0

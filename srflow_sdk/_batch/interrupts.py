@@ -1,4 +1,4 @@
-"""Handles Ctrl-C, and other signals that ask to stop, only at safe moments."""
+"""Handles Ctrl-C, and other signals that ask to stop, at safe moments, or so that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -49,3 +49,22 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
                     signal.signal(number, remember)
         yield interrupts
     interrupts()
+
+
+@contextlib.contextmanager
+def raised_interrupts(*signals: int) -> Iterator[None]:
+    """Let signals raise KeyboardInterrupt(number) while the block runs, so that it cleans up instead of being killed.
+
+    Signals that are ignored or already handled are left alone, and outside the main thread all signals are.
+    """
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in signals:
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    stack.callback(signal.signal, number, signal.SIG_DFL)
+                    signal.signal(number, interrupt)
+        yield

@@ -1,4 +1,4 @@
-"""Which files a command reads and which file each picture is written to, decided before anything runs."""
+"""Which file each picture is written to, decided before anything runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
-from srflow_sdk._files import READABLE, check_writable
+from srflow_sdk._batch.finding import InputFile, is_folder, real_path
+from srflow_sdk._files import READABLE, UNREAD, WRITABLE, check_writable
+from srflow_sdk._files.formats import format_of
 from srflow_sdk.errors import ArgumentError, ImageError
 
 try:
@@ -30,17 +32,6 @@ _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputFile:
-    """A file to upscale.
-
-    name: its path inside the folder given on the command line, or its bare name if the file itself was given.
-    """
-
-    path: Path
-    name: PurePosixPath
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """One input file and the files of its samples, in order."""
 
@@ -53,10 +44,12 @@ class Job:
 class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
-    pattern: None is "{stem}.png", for several samples "{stem}_s{sample}.png". sample: number of the first sample.
+    pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
+    sample.
     """
 
     pattern: str | None = None
+    ending: str = ".png"
     sample: int = 0
     samples: int = 1
     seed: int = 0
@@ -68,11 +61,11 @@ class Naming:
         """The samples' numbers."""
         return range(self.sample, self.sample + self.samples)
 
-    def names(self, source: PurePosixPath) -> list[str]:
-        """The names of one input's outputs."""
-        pattern = self.pattern or ("{stem}.png" if self.samples == 1 else "{stem}_s{sample}.png")
+    def names(self, source: PurePosixPath, *, stem: str | None = None) -> list[str]:
+        """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
+        pattern = self.pattern or ("{stem}" if self.samples == 1 else "{stem}_s{sample}") + self.ending
         fields = {
-            "stem": source.stem or "image",
+            "stem": (source.stem if stem is None else stem) or "image",
             "ending": source.suffix[1:],
             "seed": self.seed,
             "tau": self.tau,
@@ -121,77 +114,6 @@ def check_pattern(pattern: str, *, samples: int) -> None:
             ) from error
 
 
-def find_inputs(
-    inputs: Sequence[Path],
-    *,
-    out: Path,
-    recursive: bool = False,
-    failed: Callable[[Path, str], None] | None = None,
-) -> list[InputFile]:
-    """The input files of a command: those given, and the image files (:data:`READABLE`) in the folders given, sorted.
-
-    Hidden files and folders are skipped, and so is everything under `out` if that lies inside a folder: those are
-    earlier outputs. recursive: subfolders too; links to folders are not followed, so that none is entered twice.
-    failed: called with each folder that cannot be listed or has no images, and why; the others are still used.
-
-    Raises: ImageError for such a folder, without `failed`.
-    """
-
-    def fail(folder: Path, why: str) -> None:
-        line = f"{folder}: {why}"
-        if failed is None:
-            raise ImageError(line)
-        failed(folder, line)
-
-    found: list[InputFile] = []
-    for path in inputs:
-        if is_folder(path):
-            found += _in_folder(path, out=out, recursive=recursive, fail=fail)
-        else:
-            found.append(InputFile(path=path, name=PurePosixPath(path.name)))
-    return found
-
-
-def _in_folder(folder: Path, *, out: Path, recursive: bool, fail: Callable[[Path, str], None]) -> list[InputFile]:
-    refused: list[OSError] = []
-    links: list[str] = []
-    found = _image_names(folder, out=_real(out), recursive=recursive, refused=refused.append, linked=links.extend)
-    names = sorted(found, key=lambda name: name.parts)
-    for error in refused:
-        fail(Path(error.filename or folder), f"the folder cannot be listed: {error.strerror}")
-    if not names and not refused:
-        more = "" if recursive else "; with --recursive its subfolders are searched too"
-        if links:
-            more += f"; links to folders, such as {links[0]}, are not followed: name their targets"
-        fail(folder, f"there are no images in this folder ({', '.join(READABLE)}){more}")
-    return [InputFile(path=folder / name, name=name) for name in names]
-
-
-def _image_names(
-    folder: Path,
-    *,
-    out: Path,
-    recursive: bool,
-    refused: Callable[[OSError], None],
-    linked: Callable[[Iterable[str]], None],
-) -> Iterator[PurePosixPath]:
-    """refused, linked: called with folders that cannot be listed, and with links to folders."""
-    inside = _real(folder) in out.parents
-    for place, folders, files in os.walk(folder, onerror=refused):
-        here = Path(place)
-        linked(name for name in folders if not name.startswith(".") and _is_link(here / name))
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        if inside:
-            folders[:] = [name for name in folders if _real(here / name) != out]
-        for name in files:
-            path = here / name
-            if name.startswith(".") or path.suffix.lower() not in READABLE:
-                continue
-            if inside and _is_link(path) and out in _real(path).parents:
-                continue
-            yield PurePosixPath(path.relative_to(folder).as_posix())
-
-
 def plan_outputs(
     files: Sequence[InputFile],
     out: Path,
@@ -204,19 +126,26 @@ def plan_outputs(
     """Name the output of every input file and sample.
 
     out is a file if it has an ending and there is one input, otherwise a directory; `directory` makes it one, whatever
-    its name. In a directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become
-    `large_s0.png` … A file given twice is one job.
+    its name, and so does an ending that no image has, such as `large.v2`, if there are several inputs or a folder. In a
+    directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become `large_s0.png`
+    … A file given twice is one job. Inputs that would share an output all get other ones, the same in every run:
+    `a.gif` and `a.webp` become `a_gif.png` and `a_webp.png`, and `x/a.png` and `y/a.png` `x_a_png.png` and
+    `y_a_png.png`.
     inputs: as given on the command line, including folders. keep: further files that must not be overwritten.
 
-    Raises: ArgumentError if several inputs share one output file, two inputs would write the same file, or an output is
-    an input or would become one the next time because it lies in an input folder.
+    Raises: ArgumentError if several inputs share one output file, two inputs would write the same file all the same, or
+    an output is an input or would become one the next time because it lies in an input folder.
     """
     folders = [path for path in inputs if is_folder(path)]
-    directory = directory or is_folder(out) or out.suffix == ""
+    several = bool(folders) or len(files) > 1
+    directory = directory or is_folder(out) or (not _names_an_image(out) and (several or out.suffix == ""))
     if not directory:
         _refuse_one_file(files, out, naming=naming, folders=folders)
-    jobs = _without_repetitions(_job(file, out, naming=naming, directory=directory) for file in files)
-    _refuse_shared_targets(jobs)
+    stems = _stems_apart(files, naming) if directory else [None] * len(files)
+    jobs = _without_repetitions(
+        _job(file, out, naming=naming, directory=directory, stem=stem) for file, stem in zip(files, stems, strict=True)
+    )
+    _refuse_shared_targets(jobs, naming)
     _refuse_overwritten([*(job.source for job in jobs), *keep], jobs)
     _refuse_outputs_among_inputs(jobs, out, folders)
     return jobs
@@ -248,6 +177,13 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
             raise ImageError(f"{target} cannot be written: it is a directory")
 
 
+def check_format(jobs: Iterable[Job], ending: str) -> None:
+    """Raises: ArgumentError if an output's name sets another format than this ending does."""
+    for target in (target for job in jobs for target in job.targets):
+        if format_of(target) is not format_of(f"a{ending}"):
+            raise ArgumentError(f"{target} and --format {ending[1:]} are two formats; leave --format out")
+
+
 def check_open_files(jobs: Sequence[Job]) -> None:
     """Raises: ArgumentError if the samples of a file need more open files than this process may have."""
     if resource is None or not jobs:
@@ -269,29 +205,9 @@ def identity(path: Path) -> str:
     try:
         status = path.stat()
     except OSError:
-        return os.path.normcase(_real(path))
+        return os.path.normcase(real_path(path))
     # Windows may report inode 0 on some file systems; then only the name is left.
-    return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(_real(path))
-
-
-def is_folder(path: Path) -> bool:
-    """Whether it is a folder, as far as can be seen. Path.is_dir may raise if a parent folder cannot be entered."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _is_link(path: Path) -> bool:
-    """Whether it is a link, as far as can be seen."""
-    try:
-        return path.is_symlink()
-    except OSError:
-        return False
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises for a link to itself before Python 3.13
+    return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(real_path(path))
 
 
 def _without_repetitions(jobs: Iterable[Job]) -> list[Job]:
@@ -301,19 +217,50 @@ def _without_repetitions(jobs: Iterable[Job]) -> list[Job]:
     return list(unique.values())
 
 
+def _names_an_image(out: Path) -> bool:
+    return out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
+
+
 def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, folders: Sequence[Path]) -> None:
+    fix = f"name a directory: -o {out.with_suffix('')}/"
     if folders:
-        raise ArgumentError(f"{out} is one file and {folders[0]} is a folder; name a directory: -o {out.stem}/")
+        raise ArgumentError(f"{out} is one file and {folders[0]} is a folder; {fix}")
     if len(inputs) > 1:
-        raise ArgumentError(f"{out} is one file and there are {len(inputs)} inputs; name a directory: -o {out.stem}/")
+        raise ArgumentError(f"{out} is one file and there are {len(inputs)} inputs; {fix}")
     if naming.pattern is not None:
-        raise ArgumentError(f"-o {out} and --name both name the file; name a directory: -o {out.stem}/")
+        raise ArgumentError(f"-o {out} and --name both name the file; {fix}")
 
 
-def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Job:
+def _stems_apart(files: Sequence[InputFile], naming: Naming) -> list[str | None]:
+    """What to put for {stem}, so that no two inputs have the same output, as far as that can be done.
+
+    Names depend only on which inputs there are, not on their order, nor on what exists already.
+    """
+    stems: list[str | None] = [None] * len(files)
+    for renamed in (_with_ending, _with_folder_and_ending):
+        writers: dict[str, list[int]] = {}
+        for number, (file, stem) in enumerate(zip(files, stems, strict=True)):
+            for name in naming.names(file.name, stem=stem):
+                writers.setdefault(_folded(str(file.name.parent / name)), []).append(number)
+        for numbers in writers.values():
+            if len(numbers) > 1 and len({identity(files[number].path) for number in numbers}) > 1:
+                for number in numbers:
+                    stems[number] = renamed(files[number])
+    return stems
+
+
+def _with_ending(file: InputFile) -> str:
+    return "_".join(filter(None, (file.name.stem, file.name.suffix[1:])))
+
+
+def _with_folder_and_ending(file: InputFile) -> str:
+    return f"{real_path(file.path.parent).name}_{_with_ending(file)}"
+
+
+def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool, stem: str | None) -> Job:
     if directory:
         folder = out / source.name.parent
-        targets = [folder / name for name in naming.names(source.name)]
+        targets = [folder / name for name in naming.names(source.name, stem=stem)]
     elif naming.samples == 1:
         targets = [out]
     else:
@@ -321,8 +268,8 @@ def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool) -> Jo
     return Job(source=source.path, targets=tuple(targets), name=source.name)
 
 
-def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
-    real = functools.cache(_real)
+def _refuse_shared_targets(jobs: Iterable[Job], naming: Naming) -> None:
+    real = functools.cache(real_path)
     writers: dict[str, Path] = {}
     for job in jobs:
         source = job.source
@@ -332,16 +279,14 @@ def _refuse_shared_targets(jobs: Iterable[Job]) -> None:
                 other = writers.setdefault(key, source)
                 if other is not source:
                     why = " on a disk that ignores case" if key.startswith("folded") else ""
-                    fix = _clash_fix(other, source)
+                    fix = _clash_fix(other, source, naming)
                     raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {fix}")
 
 
-def _clash_fix(one: Path, other: Path) -> str:
-    if one.parent != other.parent:
-        return "upscale them into two directories"
-    if _folded(one.name) == _folded(other.name):
-        return "rename one of them"
-    return 'give them different names: --name "{stem}_{ending}.png"'
+def _clash_fix(one: Path, other: Path, naming: Naming) -> str:
+    if naming.pattern is not None and "{stem" not in naming.pattern:
+        return "add {stem} to --name"
+    return "rename one of them" if one.parent == other.parent else "upscale them into two directories"
 
 
 def _folded(name: str) -> str:
@@ -358,10 +303,10 @@ def _refuse_overwritten(files: Iterable[Path], jobs: Iterable[Job]) -> None:
 
 
 def _refuse_outputs_among_inputs(jobs: Iterable[Job], out: Path, folders: Iterable[Path]) -> None:
-    places = {_real(place) for place in {target.parent for job in jobs for target in job.targets}}
+    places = {real_path(place) for place in {target.parent for job in jobs for target in job.targets}}
     for folder in folders:
-        whole = _real(folder)
-        if whole in _real(out).parents:
+        whole = real_path(folder)
+        if whole in real_path(out).parents:
             continue  # what lies under `out` is never taken as an input
         if any(place == whole or whole in place.parents for place in places):
             raise ArgumentError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,13 +34,17 @@ class Settings:
     """What to do with every file, as in :meth:`Upscaler.upscale_file`.
 
     draw: with a number for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
-    whose outputs all exist and were made from the same file with these settings.
+    whose outputs all exist and were made from the same file with these settings. overwrite: replace files that exist;
+    otherwise inputs with such an output are skipped. quality, lossless: they do not count for `resume`.
     """
 
     draw: DrawOptions = field(default_factory=DrawOptions)
     report: bool = False
     max_pixels: int = MAX_PIXELS
     resume: bool = False
+    overwrite: bool = True
+    quality: int | None = None
+    lossless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +226,8 @@ class _Work:
     def _run(self, upscaler: Upscaler) -> JobResult:
         job, settings = self.job, self.settings
         try:
+            if not settings.overwrite and any(os.path.lexists(target) for target in job.targets):
+                return JobResult(job=job, status="skipped")
             if settings.resume and is_done(job, upscaler, settings=settings):
                 return JobResult(job=job, status="skipped")
             file = upscaler.upscale_file(
@@ -228,6 +235,8 @@ class _Work:
                 job.targets,
                 report=settings.report,
                 max_pixels=settings.max_pixels,
+                quality=settings.quality,
+                lossless=settings.lossless,
                 **dataclasses.replace(settings.draw, progress=self._progress, cancel=self.cancel).keywords,
             )
         except (ArgumentError, MissingExtraError, CancelledError):

@@ -57,6 +57,8 @@ def upscale_file(
     *,
     report: bool,
     max_pixels: int,
+    quality: int | None,
+    lossless: bool,
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`."""
     started = time.monotonic()
@@ -105,6 +107,8 @@ def upscale_file(
                     dtype=reader.dtype,
                     metadata=reader.metadata.enlarged(manifest.scale),
                     provenance=provenance,
+                    quality=quality,
+                    lossless=lossless,
                 )
             )
             for target, provenance in zip(targets, provenances, strict=True)
@@ -117,7 +121,7 @@ def upscale_file(
         for writer in writers:
             writer.finish()  # all of them before the first appears under its name
     measured = [output.lr_psnr for output in outputs]
-    warn_if_inconsistent(str(source), measured)
+    warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number)
     return FileResult(
         source=source,
         size=(reader.width, reader.height),

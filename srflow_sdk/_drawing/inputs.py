@@ -1,27 +1,34 @@
-"""Images as callers pass them: in memory, or as the path of a file."""
+"""Images as callers pass them: in memory, as the path of a file, or as a file's bytes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._files import PathLike, read_image
+from srflow_sdk._files import PathLike, read_image, spooled
 from srflow_sdk._images import ImageKind, InMemoryImage, unpacked
 from srflow_sdk.errors import ArgumentError, ImageError
 
+EncodedImage = PathLike | bytes | BinaryIO
+"""An image file: its path, its bytes, or a file object opened for reading in binary mode."""
 
-def loaded(image: InMemoryImage | PathLike) -> tuple[NDArray[Any], ImageKind]:
-    """An image's pixels, H×W×channels, and its kind; a path is read as an 8-bit PIL image, upright.
 
-    Raises: ImageError if it is not an image, or a file that PIL images cannot hold; ArgumentError for an empty path.
+def loaded(image: InMemoryImage | EncodedImage) -> tuple[NDArray[Any], ImageKind]:
+    """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright.
+
+    Raises: ImageError if it is not an image, or a file that PIL images cannot hold; ArgumentError for an empty path and
+    for file objects in text mode.
     """
     if isinstance(image, (str, os.PathLike)):
-        image = _read_eight_bit(image)
+        return unpacked(_read_eight_bit(image))
+    if isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
+        with spooled(cast("bytes | BinaryIO", image), name="image") as path:
+            return unpacked(_read_eight_bit(path))
     return unpacked(image)
 
 

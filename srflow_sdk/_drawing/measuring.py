@@ -6,10 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.inputs import loaded
+from srflow_sdk._drawing.inputs import EncodedImage, loaded
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.rows import ArrayRows, RowBuffer
-from srflow_sdk._files import PathLike
 from srflow_sdk._images import InMemoryImage, to_unit
 from srflow_sdk._pixels.consistency import REDUCE_CONTEXT, LrPsnr, reduced
 from srflow_sdk.errors import ImageError
@@ -17,7 +16,7 @@ from srflow_sdk.errors import ImageError
 _BAND = 64  # LR rows that are compared at a time, so that no copy of a large answer is made
 
 
-def lr_psnr(answer: InMemoryImage | PathLike, image: InMemoryImage | PathLike) -> float:
+def lr_psnr(answer: InMemoryImage | EncodedImage, image: InMemoryImage | EncodedImage) -> float:
     """PSNR in dB between an image and the bicubic reduction (MATLAB's) of an answer to it.
 
     answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large. Both are

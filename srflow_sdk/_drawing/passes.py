@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.requests import Progress, Request
+from srflow_sdk._drawing.requests import DrawOptions, Progress, Request
 from srflow_sdk._images import from_unit
 from srflow_sdk.backends import Conditioning
 from srflow_sdk.tiles import Tile, tile_rows
@@ -81,16 +81,24 @@ def draw(
             lane.finish()
 
 
-def warn_if_inconsistent(what: str, lr_psnr: Sequence[float | None]) -> None:
-    """Log one warning for the outputs whose LR-PSNR is below 40 dB."""
+def warn_if_inconsistent(
+    what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, tau: float | None
+) -> None:
+    """Log one warning for the outputs whose LR-PSNR is below 40 dB. tau: the number in use, None for a map."""
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
+    if options.consistent:
+        advice = "no picture can, where its pixels would have to be darker than black or brighter than white"
+    elif tau == 0:
+        advice = "ask for a consistent output"
+    else:
+        advice = "lower tau, or ask for a consistent output"
     if low:
         _log.warning(
-            "%s: reduced again, the output does not match the input (%s dB, below %.0f); lower tau, or ask for a "
-            "consistent output",
+            "%s: reduced again, the output does not match the input (%s dB, below %.0f); %s",
             what,
             ", ".join(low),
             LOW_LR_PSNR_DB,
+            advice,
         )
 
 

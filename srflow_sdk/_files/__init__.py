@@ -7,10 +7,11 @@ same for whole arrays. libvips does the work; it is loaded on first use.
 
 from __future__ import annotations
 
-from srflow_sdk._files.formats import MAX_PIXELS, READABLE, WRITABLE, PathLike, check_writable
+from srflow_sdk._files.formats import MAX_PIXELS, READABLE, UNREAD, WRITABLE, PathLike, check_writable
 from srflow_sdk._files.metadata import Metadata
 from srflow_sdk._files.provenance import Provenance
-from srflow_sdk._files.reading import ImageFile, ImageReader, open_image, read_image, read_provenance
+from srflow_sdk._files.reading import ImageFile, ImageReader, count_pixels, open_image, read_image, read_provenance
+from srflow_sdk._files.spooling import spooled
 from srflow_sdk._files.whole import is_whole
 from srflow_sdk._files.writing import ImageWriter, write_image
 from srflow_sdk._system.atomic import remove_stale_parts
@@ -18,6 +19,7 @@ from srflow_sdk._system.atomic import remove_stale_parts
 __all__ = [
     "MAX_PIXELS",
     "READABLE",
+    "UNREAD",
     "WRITABLE",
     "ImageFile",
     "ImageReader",
@@ -26,10 +28,12 @@ __all__ = [
     "PathLike",
     "Provenance",
     "check_writable",
+    "count_pixels",
     "is_whole",
     "open_image",
     "read_image",
     "read_provenance",
     "remove_stale_parts",
+    "spooled",
     "write_image",
 ]

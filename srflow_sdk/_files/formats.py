@@ -8,11 +8,11 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from srflow_sdk._files import libvips
+from srflow_sdk._files import bmp, libvips
 from srflow_sdk.errors import ArgumentError, ImageError
 
 PathLike = str | os.PathLike[str]
@@ -20,7 +20,7 @@ PathLike = str | os.PathLike[str]
 MAX_PIXELS = 100_000_000
 """Most pixels read by default, width × height: a small file can claim any size, and its output has scale² as many."""
 
-READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif")
+READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
 """What :class:`~srflow_sdk._files.ImageWriter` can write; .avif only where libvips is built with it."""
 
@@ -29,9 +29,28 @@ SNIFFED_BYTES = 1 << 16
 
 _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
 _RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
+_UNREAD_ENDINGS = {
+    "TGA": ".tga",
+    "JPEG 2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+    "JPEG XL": ".jxl",
+    "SVG": ".svg .svgz",
+    "camera raw": " ".join(_RAW_ENDINGS)
+    + " .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 .x3f .kdc .dcr .mrw .erf .mef .mos",
+    "Photoshop": ".psd .psb",
+    "OpenEXR": ".exr",
+    "Radiance HDR": ".hdr",
+    "PNM": ".pbm .pgm .ppm .pnm .pam .pfm",
+    "icon": ".ico",
+    "DDS": ".dds",
+    "GIMP": ".xcf",
+    "PCX": ".pcx",
+    "QOI": ".qoi",
+    "FITS": ".fits .fit .fts",
+}
+UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending in endings.split()}
+"""Endings of image files that are not read, and the names of their formats."""
 
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
-    (b"BM", "a BMP"),
     (b"%PDF", "a PDF"),
     (b"%!PS", "a PostScript"),
     (b"8BPS", "a Photoshop"),
@@ -61,7 +80,7 @@ class Format:
 
     saver: libvips' operation that writes it. bits: most bits per integer channel. max_side: largest side in pixels.
     holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.
-    options: keywords of the saver.
+    options: keywords of the saver. losses: whether it always loses detail, never, or as asked for.
     """
 
     name: str
@@ -72,6 +91,7 @@ class Format:
     holds_alpha: bool = True
     holds_gray: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    losses: Literal["always", "never", "optional"] = "never"
 
     def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """The dtype in which a file stores pixels of this dtype."""
@@ -86,6 +106,7 @@ _JPEG = Format(
     bits=8,
     max_side=65_500,
     holds_alpha=False,
+    losses="always",
     options={"Q": 95},  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
 )
 _TIFF = Format(
@@ -103,7 +124,15 @@ _FORMATS = {
     ),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": Format(name="WebP", saver="webpsave", bits=8, max_side=16_383, holds_gray=False, options={"Q": 95}),
+    ".webp": Format(
+        name="WebP",
+        saver="webpsave",
+        bits=8,
+        max_side=16_383,
+        holds_gray=False,
+        losses="optional",
+        options={"Q": 95},
+    ),
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".avif": Format(
@@ -113,6 +142,7 @@ _FORMATS = {
         bits=8,
         max_side=65_536,
         holds_gray=False,
+        losses="optional",
         options={"Q": 85, "compression": "av1", "effort": 0},
     ),
 }
@@ -124,6 +154,33 @@ def format_of(path: PathLike) -> Format:
     if suffix not in _FORMATS:
         raise ArgumentError(f"{path}: the ending of the name sets the format; it must be one of {', '.join(WRITABLE)}")
     return _FORMATS[suffix]
+
+
+def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
+    """The keywords of the saver for a file of this name.
+
+    quality: 1 … 100, None for the format's default; lossless: keep every visible pixel as it is.
+    Raises: ArgumentError for unknown endings, other numbers, both at a time, and what the format does not offer.
+    """
+    kind = format_of(path)
+    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer, type(None))):
+        raise ArgumentError(f"quality is {quality!r}; it must be a whole number, 1 … 100, or None")
+    if not isinstance(lossless, (bool, np.bool_)):
+        raise ArgumentError(f"lossless is {lossless!r}; it must be True or False")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ArgumentError(f"quality is {quality}; it must be 1 … 100")
+    if quality is not None and lossless:
+        raise ArgumentError("a lossless picture has no quality; leave out one of them")
+    if quality is not None and kind.losses == "never":
+        raise ArgumentError(f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif")
+    if lossless and kind.losses == "always":
+        raise ArgumentError(f"{path}: {kind.name} cannot be lossless; use .png, .webp or .tif")
+    options = dict(kind.options)
+    if quality is not None:
+        options["Q"] = int(quality)
+    if lossless and kind.losses == "optional":
+        options["lossless"] = True
+    return options
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
@@ -149,7 +206,9 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
 
 
 def loader_of(head: bytes, *, name: str) -> str | None:
-    """The libvips loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
+    """The loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
+
+    It is libvips' name, or "bmp" for what :mod:`srflow_sdk._files.bmp` reads.
 
     Only these loaders are ever called: libvips has others, for formats that can run programs or fetch files.
     name: the file's name; camera raws look like TIFF inside.
@@ -162,6 +221,8 @@ def loader_of(head: bytes, *, name: str) -> str | None:
         return "webpload"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "gifload"
+    if bmp.claimed_size(head) is not None:
+        return "bmp"
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and not name.lower().endswith(_RAW_ENDINGS):
         return "tiffload"
     if head[4:8] == b"ftyp" and _is_heif(head):
@@ -186,12 +247,15 @@ def foreign_format(head: bytes, *, name: str) -> str | None:
 
 
 def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
-    """Widths and heights that the first bytes of a PNG or HEIF claim; none for other formats.
+    """Widths and heights that the first bytes of a PNG, BMP or HEIF claim; none for other formats.
 
     Absurd sizes must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
     """
     if loader == "pngload":
         return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
+    if loader == "bmp":
+        size = bmp.claimed_size(head)
+        return [] if size is None else [size]
     if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
         return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
     return []

@@ -14,16 +14,13 @@ from srflow_sdk._files.formats import Format
 
 _LOGGER = logging.getLogger(__name__)
 
-UNNAMED_RESOLUTION = 72 / 25.4
-"""Pixels per mm written when none is known: libvips always writes a resolution, and software assumes this one for
-files without."""
-
 MAX_BLOCK_BYTES = 1 << 20
 """Largest EXIF block or XMP packet that is read."""
 
 _MAX_BYTES = {"icc_profile": 4 << 20, "exif": MAX_BLOCK_BYTES, "xmp": MAX_BLOCK_BYTES, "iptc": 60_000}
 _NAMES = {"icc_profile": "colour profile", "exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC block"}
 _FIELDS = {"icc_profile": icc.VIPS_FIELD, "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_UNNAMED_RESOLUTION = 72 / 25.4  # in EXIF that needs one: what software assumes where none is known
 _MAX_RESOLUTION = 1e5  # pixels per mm
 _THUMBNAIL_PREFIX = "exif-ifd1-"
 _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
@@ -80,11 +77,12 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     """A libvips image with the metadata set for a saver, which updates EXIF's dimensions itself.
 
     What the format or libvips cannot hold is left out, and logged: only JPEG has IPTC that other software reads, and it
-    has little room for XMP. Gray with a profile becomes sRGB if the format has no gray. path: the file, for the log.
+    has little room for XMP. Gray with a profile becomes sRGB if the format has no gray. libvips always writes a
+    resolution: if there is none, forget it afterwards. path: the file, for the log.
     """
     pyvips = libvips.pyvips()
     jpeg = kind.saver == "jpegsave"
-    x, y = resolution = metadata.resolution or (UNNAMED_RESOLUTION, UNNAMED_RESOLUTION)
+    x, y = resolution = metadata.resolution or (_UNNAMED_RESOLUTION, _UNNAMED_RESOLUTION)
     image = image.copy(xres=x, yres=y)
     has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
     if has_profile:
@@ -103,10 +101,16 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
         for key in loaded.get_fields():
             if key.startswith("exif-") and not key.startswith(_THUMBNAIL_PREFIX):
                 image.set_type(loaded.get_typeof(key), key, loaded.get(key))
-        if not has_profile and image.get_typeof(_COLOUR_SPACE):
-            image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
+    if not has_profile and (loaded is None or image.get_typeof(_COLOUR_SPACE)):  # libvips would write "uncalibrated"
+        image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     return image
+
+
+def needs_exif(metadata: Metadata, kind: Format) -> bool:
+    """Whether a file of this format needs an EXIF block; libvips would write one in any case."""
+    holds_resolution = kind.saver in ("pngsave", "tiffsave")
+    return metadata.exif is not None or (metadata.resolution is not None and not holds_resolution)
 
 
 def max_xmp_bytes(*, jpeg: bool) -> int:

@@ -1,7 +1,8 @@
-"""PNG chunks that libvips does not see: metadata after the pixels, and the sign of an animation."""
+"""PNG chunks that libvips does not see, or always writes: metadata after the pixels, an animation, a resolution."""
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -31,6 +32,25 @@ def read_ancillary_chunks(path: Path, *, max_bytes: int) -> AncillaryChunks:
     except (OSError, ValueError, OverflowError, struct.error):
         pass
     return found
+
+
+def forget_resolution(descriptor: int) -> None:
+    """Make a complete file say that its pixels are square, instead of how many go into a metre.
+
+    Nothing has to move so; without the chunk, everything behind it would. Raises: OSError.
+    """
+    with os.fdopen(os.dup(descriptor), "r+b") as file:
+        at = _SIGNATURE
+        for _ in range(_MAX_CHUNKS):
+            file.seek(at)
+            size, kind = struct.unpack(">I4s", file.read(8))
+            if kind == b"pHYs":
+                square = kind + struct.pack(">IIB", 1, 1, 0)
+                file.seek(at + 4)
+                file.write(square + struct.pack(">I", zlib.crc32(square)))
+            if kind in (b"pHYs", b"IDAT", b"IEND"):
+                return
+            at += size + 12
 
 
 def _walk(file: BinaryIO, found: AncillaryChunks, max_bytes: int) -> None:

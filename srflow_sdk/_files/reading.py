@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._files import formats, libvips, png, tiff
+from srflow_sdk._files import bmp, formats, libvips, png, tiff
 from srflow_sdk._files.formats import MAX_PIXELS, PathLike
 from srflow_sdk._files.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk._files.provenance import Provenance, provenance_in
@@ -50,14 +50,14 @@ class ImageFile:
 
 
 def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
-    """Open a PNG, JPEG, WebP, TIFF, still GIF or (where libvips has them) AVIF or HEIC file, whatever its ending.
+    """Open a PNG, JPEG, WebP, TIFF, still GIF, BMP or (where libvips has them) AVIF or HEIC file, whatever its ending.
 
     Nothing is decoded yet. 16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be
     in [0, 1]. EXIF orientation is applied. CMYK and Lab become sRGB; RGB and gray values stay in the file's own
     profile. Palettes become RGB, gray stays gray.
 
-    Rows are decoded on demand, in memory that does not grow with the height. The exceptions are WebP, AVIF, HEIC,
-    interlaced and progressive files and files that their orientation rotates: libvips decodes them whole (rotated ones
+    Rows are decoded on demand, in memory that does not grow with the height. The exceptions are BMP, WebP, AVIF, HEIC,
+    interlaced and progressive files and files that their orientation rotates: they are decoded whole (rotated ones
     into a temporary file beyond 100 MB).
 
     If a TIFF's further pages are smaller versions of the first, the first is read. TIFF's EXIF is read without maker's
@@ -74,6 +74,22 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     return ImageReader(source, image, loader)
 
 
+def count_pixels(path: PathLike, *, max_pixels: int) -> int:
+    """Number of pixels of a file, from its header; 0 for one that :func:`open_image` refuses. Nothing is logged."""
+    source = Path(path)
+    try:
+        loader = _loader(source, max_pixels)
+        if loader == "bmp":  # opening it would decode it
+            with source.open("rb") as file:
+                width, height = bmp.claimed_size(file.read(bmp.HEAD_BYTES)) or (0, 0)
+            return width * height
+        image = _opened(source, loader)
+        _check_supported(source, image, max_pixels)
+    except (ImageError, OSError):
+        return 0
+    return int(image.width) * int(image.height)
+
+
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read a whole file, with the conversions and errors of :func:`open_image`."""
     with open_image(path, max_pixels=max_pixels) as reader:
@@ -86,7 +102,10 @@ def read_provenance(path: PathLike) -> Provenance | None:
     Raises: ImageError if the file cannot be read, as :func:`open_image`, but without a limit on pixels.
     """
     source = Path(path)
-    image = _opened(source, _loader(source, max_pixels=None))
+    loader = _loader(source, max_pixels=None)
+    if loader == "bmp":  # it has no metadata, and opening it would decode it
+        return None
+    image = _opened(source, loader)
     packet = libvips.get_field(image, "xmp-data")
     return provenance_in(packet) if isinstance(packet, bytes) else None
 
@@ -201,6 +220,8 @@ def _loader(source: Path, max_pixels: int | None) -> str:
 def _opened(source: Path, loader: str, *, access: str = "sequential") -> Any:
     pyvips = libvips.pyvips()
     with _errors_in_one_line(source):
+        if loader == "bmp":
+            return bmp.load(source)
         # A Source, because vips would otherwise cache by file name, and read options out of a name like "a[1]".
         opened = pyvips.Source.new_from_file(os.fsencode(source) if os.name == "posix" else str(source))
         image = getattr(pyvips.Image, f"{loader}_source")(opened, access=access, fail_on="error")
@@ -288,6 +309,11 @@ def _explained(cause: str) -> str:
         return "its pixels are of a type that libvips cannot read (64 bits?); save it with 16 bits or as float32"
     if "labq" in cause:
         return "its colours are Lab with 8 bits, which libvips cannot read; save it as RGB"
+    if "HEVC" in cause:
+        return (
+            "HEIC needs a decoder that this build of libvips does not have; save the photo as JPEG, or install the "
+            "system's libvips and run pip uninstall pyvips-binary"
+        )
     if "codec" in cause.lower() or "decoder" in cause.lower() or "plugin" in cause.lower():
         return f"this build of libvips cannot decode it ({cause})"
     return f"the file is damaged, truncated or unsupported ({cause})" if cause else "the file is damaged or truncated"

@@ -18,6 +18,7 @@ MAX_CLASSIC_BYTES = (1 << 32) - 1
 """The reach of 32-bit offsets: larger files must be BigTIFF."""
 
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _PLANAR_CONFIGURATION = 254, 256, 257, 284
+_SQUARE = {282: "II", 283: "II", 296: "H"}  # x and y resolution and unit, all of ones: 1/1 without a unit
 _REDUCED, _SEPARATE = 1, 2
 _MAX_PAGES = 100
 
@@ -93,6 +94,21 @@ def append_exif(descriptor: int, block: bytes, *, size: tuple[int, int], is_srgb
         return False
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         return _append(file, tags, size=size, is_srgb=is_srgb)
+
+
+def forget_resolution(descriptor: int) -> None:
+    """Make a complete file say that its pixels are square, instead of how many go into an inch. Raises: OSError.
+
+    The tags stay: TIFF 6.0 requires them, and Pillow reads a missing resolution as 1 dot per inch.
+    """
+    with os.fdopen(os.dup(descriptor), "r+b") as file:
+        layout, first_ifd = ifd.read_header(file)
+        for entry in ifd.read_ifd(file, layout, first_ifd)[0]:
+            if entry.tag in _SQUARE:
+                extent = ifd.value_extent(layout, entry)
+                file.seek(extent[0] if extent is not None else entry.at + 4 + layout.offset_bytes)
+                letters = _SQUARE[entry.tag]
+                file.write(layout.pack(letters, *[1] * len(letters)))
 
 
 def _append(file: BinaryIO, tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> bool:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._files import libvips, tiff, xmp
-from srflow_sdk._files.formats import Format, PathLike, check_writable, format_of
-from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes
+from srflow_sdk._files import libvips, png, tiff, xmp
+from srflow_sdk._files.formats import Format, PathLike, check_writable, format_of, save_options
+from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk._files.provenance import Provenance, with_provenance
 from srflow_sdk._system import atomic
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -44,6 +44,8 @@ def write_image(
     *,
     metadata: Metadata | None = None,
     provenance: Provenance | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
 ) -> None:
     """Write an image file in the format of the name's ending; formats and errors are those of :class:`ImageWriter`.
 
@@ -63,6 +65,8 @@ def write_image(
         dtype=hwc.dtype,
         metadata=metadata,
         provenance=provenance,
+        quality=quality,
+        lossless=lossless,
     ) as writer:
         writer.write_rows(hwc)
 
@@ -77,13 +81,16 @@ class ImageWriter:
     TIFF keeps float32, which becomes uint16 in PNG; JPEG, WebP and AVIF hold 8 bits.
     metadata: for pixels of this size (see :meth:`Metadata.enlarged`). TIFF holds EXIF without maker's notes; only JPEG
     holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, and sRGB if it had a
-    profile. Without a resolution, 72 dots per inch are written. What cannot be written is logged.
+    profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
+    cannot be written is logged.
     provenance: is added to the XMP packet.
+    quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85. lossless: keep every visible pixel of WebP and
+    AVIF, as PNG and TIFF do.
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
-    Raises: ArgumentError for unknown endings and dtypes, ImageError if the pixels do not fit the format or the file
-    cannot be written.
+    Raises: ArgumentError for unknown endings and what their format does not offer, ImageError if the pixels do not fit
+    the format or the file cannot be written.
     """
 
     def __init__(
@@ -96,8 +103,11 @@ class ImageWriter:
         dtype: np.dtype[Any] | type,
         metadata: Metadata | None = None,
         provenance: Provenance | None = None,
+        quality: int | None = None,
+        lossless: bool = False,
     ) -> None:
         self._target = Path(target)
+        self._options = save_options(self._target, quality=quality, lossless=lossless)
         self._format = format_of(self._target)
         self._dtype = np.dtype(dtype)
         if self._dtype not in _DTYPES:
@@ -130,6 +140,7 @@ class ImageWriter:
             self._encoder = _Encoder(
                 self._descriptor,
                 kind=self._format,
+                options=self._options,
                 shape=self._shape,
                 dtype=self._format.stored_dtype(self._dtype),
                 metadata=self._metadata,
@@ -189,12 +200,21 @@ class ImageWriter:
         if not self._encoder.end():
             raise self._failed(self._encoder.failure())
         try:
+            if self._metadata.resolution is None:
+                self._forget_resolution()
             if self._format.saver == "tiffsave":
                 self._append_exif()
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
         self._finished = True
+
+    def _forget_resolution(self) -> None:
+        """Remove the resolution that libvips writes in any case. Raises: OSError."""
+        if self._format.saver == "pngsave":
+            png.forget_resolution(self._descriptor)
+        elif self._format.saver == "tiffsave":
+            tiff.forget_resolution(self._descriptor)
 
     def _append_exif(self) -> None:
         """Add EXIF to a TIFF, because libvips writes none. Raises: OSError."""
@@ -242,13 +262,14 @@ class _Encoder:
         descriptor: int,
         *,
         kind: Format,
+        options: dict[str, Any],
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
         metadata: Metadata,
         name: Path,
     ) -> None:
         self._descriptor, self._kind, self._shape, self._dtype = descriptor, kind, shape, dtype
-        self._metadata, self._name = metadata, name
+        self._options, self._metadata, self._name = options, metadata, name
         self._failure: str | None = None
         self._abandoned = threading.Event()
         self._deflate = zlib.compressobj(0)
@@ -311,13 +332,15 @@ class _Encoder:
         interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
         if self._dtype == np.float32:
             interpretation = "b-w" if gray else "scrgb"
-        options = dict(self._kind.options)
+        options = dict(self._options)
         if self._kind.saver == "tiffsave":
             options["bigtiff"] = int(np.prod(self._shape)) * self._dtype.itemsize > _BIGTIFF_BYTES
         source = pyvips.Source.new_from_descriptor(self._read_end)
         image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
         image = image.bandfold(factor=channels * self._dtype.itemsize)
         image = image.copy(format=_VIPS_FORMATS[self._dtype.name], bands=channels, interpretation=interpretation)
+        if not needs_exif(self._metadata, self._kind):
+            options["keep"] = "xmp:iptc:icc:other"
         image = attach(image, self._metadata, self._name, kind=self._kind)
         target = pyvips.Target.new_to_descriptor(self._descriptor)
         getattr(image, f"{self._kind.saver}_target")(target, **options)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from srflow_sdk import __version__
+
 from .bare_environment import ROOT, BareEnvironment
 
 PHOTO = ROOT / "examples" / "photos" / "cat.png"
@@ -62,8 +64,8 @@ def test_every_module_of_the_sdk_imports(bare: BareEnvironment) -> None:
 
 
 def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnvironment, tmp_path: Path) -> None:
-    done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png", "--device", "cpu")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png", "--device", "cpu", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     small, large = Image.open(PHOTO), Image.open(tmp_path / "large.png")
     assert large.size == (4 * small.width, 4 * small.height)
     # The output shows this photo: reduced again, it is close to the input.
@@ -90,10 +92,12 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
 
 
 @pytest.mark.parametrize("command", ["srflow-upscale", "srflow-doctor", "srflow-export", "srflow-train", "srflow-eval"])
-def test_help_needs_no_extra(bare: BareEnvironment, command: str) -> None:
+def test_help_and_version_need_no_extra(bare: BareEnvironment, command: str) -> None:
     done = bare.run(command, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout
+    done = bare.run(command, "--version")
+    assert (done.returncode, done.stdout) == (0, f"{command}, version {__version__}\n"), done.stderr
 
 
 def test_doctor_finds_a_working_cpu_install_and_the_extras_absent(bare: BareEnvironment) -> None:

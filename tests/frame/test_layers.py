@@ -24,7 +24,9 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"encoding"},
     {"upscaler"},
     {"_batch", "_doctor"},
+    {"_command_line"},
     {"cli"},
+    {"__main__"},
     {"__init__"},
 ]
 MODULES = {

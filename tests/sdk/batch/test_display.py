@@ -13,7 +13,9 @@ import pytest
 
 from srflow_sdk._files import read_image, write_image
 
-UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]
+from ..conftest import UPSCALE
+
+COMMAND = [sys.executable, "-c", UPSCALE]
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def folder(tmp_path: Path, photo: np.ndarray) -> Path:
 
 def _printing_to(stdout: Any, folder: Path, bundle: Path) -> tuple[int, str]:
     """Exit status and standard error of a process that makes two pictures, which are looked for."""
-    command = [*UPSCALE, "a.png", "b.png", "-o", "out", "--model", str(bundle), "--device", "cpu"]
+    command = [*COMMAND, "a.png", "b.png", "-o", "out", "--model", str(bundle), "--device", "cpu"]
     process = subprocess.Popen(command, cwd=folder, stdout=stdout, stderr=subprocess.PIPE, text=True)
     if process.stdout is not None:
         process.stdout.close()
@@ -45,7 +47,7 @@ def test_a_closed_pipe_is_quiet_and_does_not_end_the_batch(tiny_bundle: Path, fo
 def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
     with Path("/dev/full").open("w") as full:
         status, said = _printing_to(full, folder, tiny_bundle)
-        usage = subprocess.run([*UPSCALE, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        usage = subprocess.run([*COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert status == 1
     error, summary = said.splitlines()
     assert error == "error: the files were written, but their names cannot be printed: No space left on device"
@@ -59,7 +61,7 @@ def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, fo
 def test_closed_standard_streams_do_not_end_the_batch(
     tiny_bundle: Path, folder: Path, closed: str, status: int
 ) -> None:
-    command = [*UPSCALE, "a.png", "b.png", "-o", "out", "--model", str(tiny_bundle), "--device", "cpu"]
+    command = [*COMMAND, "a.png", "b.png", "-o", "out", "--model", str(tiny_bundle), "--device", "cpu"]
     shell = ["sh", "-c", f'"$@" {closed}', "sh", *command]
     result = subprocess.run(shell, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == status

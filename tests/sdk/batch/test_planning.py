@@ -3,23 +3,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srflow_sdk._batch.finding import InputFile, find_inputs
 from srflow_sdk._batch.planning import (
-    InputFile,
     Naming,
     Shard,
     check_open_files,
     check_pattern,
     check_targets,
-    find_inputs,
     plan_outputs,
 )
 from srflow_sdk.errors import ArgumentError, ImageError
+
+from .conftest import tree
 
 
 def named(path: str | Path, name: str | None = None) -> InputFile:
@@ -34,18 +34,6 @@ def targets(inputs: list[str], out: str | Path, *, directory: bool = False, **na
         directory=directory,
     )
     return [target.as_posix() for job in jobs for target in job.targets]
-
-
-def tree(folder: Path, *names: str) -> Path:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return folder
-
-
-def found(folder: Path, *, out: str | Path = "elsewhere", recursive: bool = False) -> list[str]:
-    return [file.name.as_posix() for file in find_inputs([folder], out=Path(out), recursive=recursive)]
 
 
 @pytest.mark.parametrize(
@@ -127,86 +115,20 @@ def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_n
     assert targets(["a.jpg"], folder) == [f"{folder.as_posix()}/a.png"]
 
 
+def test_an_ending_that_no_image_has_is_a_directorys_for_several_inputs_or_a_folder(tmp_path: Path) -> None:
+    assert targets(["a.jpg", "b.jpg"], "large.v2") == ["large.v2/a.png", "large.v2/b.png"]
+    (job,) = plan_outputs([named("a.jpg")], Path("large.v2"), naming=Naming(), inputs=[tmp_path])
+    assert job.targets == (Path("large.v2/a.png"),)
+    for name in ("large.bmp", "large.gif", "large.tga"):
+        with pytest.raises(ArgumentError, match="is one file"):
+            targets(["a.jpg", "b.jpg"], name)
+
+
 def test_several_inputs_or_a_folder_cannot_go_to_one_file(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"big\.png is one file and there are 2 inputs"):
-        targets(["a.jpg", "b.jpg"], "big.png")
+    with pytest.raises(ArgumentError, match=r"big\.png is one file and there are 2 inputs; .* -o new/big/$"):
+        targets(["a.jpg", "b.jpg"], "new/big.png")
     with pytest.raises(ArgumentError, match=r"big\.png is one file and .* is a folder"):
         plan_outputs([named("a.jpg")], Path("big.png"), naming=Naming(), inputs=[tmp_path])
-
-
-def test_folders_give_their_images_sorted_whatever_the_case_of_their_endings(tmp_path: Path) -> None:
-    tree(tmp_path, "b.JPG", "a.png", "c.Tiff", "notes.txt", "none", ".hidden.png", "sub/d.png")
-    assert found(tmp_path) == ["a.png", "b.JPG", "c.Tiff"]
-
-
-def test_recursive_keeps_the_structure(tmp_path: Path) -> None:
-    tree(tmp_path, "b.png", "a/c.png", "a/a/d.png", ".git/e.png", "a b/f.png")
-    assert found(tmp_path, recursive=True) == ["a/a/d.png", "a/c.png", "a b/f.png", "b.png"]
-    files = find_inputs([tmp_path], out=Path("out"), recursive=True)
-    jobs = plan_outputs(files, Path("out"), naming=Naming(samples=2), inputs=[tmp_path])
-    assert [target.as_posix() for target in jobs[1].targets] == ["out/a/c_s0.png", "out/a/c_s1.png"]
-    assert jobs[1].source == tmp_path / "a/c.png"
-
-
-def test_links_do_not_make_folders_endless(tmp_path: Path) -> None:
-    tree(tmp_path, "a/b.png")
-    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
-    (tmp_path / "self.png").symlink_to("self.png")
-    assert found(tmp_path, recursive=True) == ["a/b.png", "self.png"]
-    files = find_inputs([tmp_path], out=Path("out"), recursive=True)
-    assert len(plan_outputs(files, Path("out"), naming=Naming(), inputs=[tmp_path])) == 2
-
-
-def test_earlier_outputs_are_no_inputs(tmp_path: Path) -> None:
-    tree(tmp_path, "a.png", "large/a.png", "large/sub/b.png", "larger/c.png")
-    (tmp_path / "newest.png").symlink_to("large/a.png")
-    assert found(tmp_path, out=tmp_path / "large", recursive=True) == ["a.png", "larger/c.png"]
-    assert found(tmp_path / "large", out=tmp_path / "large/sub/..", recursive=True) == ["a.png", "sub/b.png"]
-
-
-@pytest.mark.parametrize("recursive", [False, True])
-def test_a_folder_without_images_is_an_error(tmp_path: Path, recursive: bool) -> None:
-    tree(tmp_path, "notes.txt", "large/a.png")
-    with pytest.raises(ImageError, match="there are no images") as error:
-        found(tmp_path, out=tmp_path / "large", recursive=recursive)
-    assert ("--recursive" in str(error.value)) is not recursive
-
-
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ImageError, match="cannot be listed: Permission denied"):
-        found(tmp_path)
-
-
-def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree(tmp_path, "photos/a.png", "photos/locked/b.png", "photos/sub/c.png", "empty/notes.txt")
-    list_folder = os.scandir
-
-    def scandir(path: str) -> Any:
-        if Path(path).name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return list_folder(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    told: list[tuple[Path, str]] = []
-    inputs = [tmp_path / "empty", tmp_path / "photos", tmp_path / "photos" / "locked"]
-    files = find_inputs(inputs, out=Path("out"), recursive=True, failed=lambda *told_of: told.append(told_of))
-    assert [file.name.as_posix() for file in files] == ["a.png", "sub/c.png"]
-    assert [folder.name for folder, _ in told] == ["empty", "locked", "locked"]
-    assert all(line.startswith(f"{folder}: ") for folder, line in told)
-    assert ["there are no images" in line for _, line in told] == [True, False, False]
-
-
-def test_a_folder_of_links_to_folders_says_that_they_are_not_followed(tmp_path: Path) -> None:
-    tree(tmp_path, "photos/a.png", "links/notes.txt")
-    (tmp_path / "links" / "album").symlink_to(tmp_path / "photos", target_is_directory=True)
-    with pytest.raises(ImageError, match="links to folders, such as album, are not followed"):
-        found(tmp_path / "links", recursive=True)
 
 
 @pytest.mark.parametrize("out", [".", "..", "sub/.."])
@@ -221,30 +143,59 @@ def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "fix"), [("b/photo.png", "two directories"), ("a/photo.jpeg", r'--name "\{stem\}_\{ending\}')]
+    ("inputs", "expected"),
+    [
+        (["a.gif", "a.webp", "b.gif"], ["a_gif.png", "a_webp.png", "b.png"]),
+        (["a.webp", "b.gif", "a.gif"], ["a_webp.png", "b.png", "a_gif.png"]),
+        (["A.jpg", "a.png"], ["A_jpg.png", "a_png.png"]),
+        (["x/a.png", "y/a.png", "y/a.jpg"], ["x_a_png.png", "y_a_png.png", "a_jpg.png"]),
+        (["x/a", "x/a.png"], ["a.png", "a_png.png"]),
+        (["x/a.gif", "x/a.webp", "x/a_gif.png"], ["x_a_gif.png", "a_webp.png", "x_a_gif_png.png"]),
+        (["x/Stra\u00dfe.jpg", "y/STRASSE.jpg"], ["x_Stra\u00dfe_jpg.png", "y_STRASSE_jpg.png"]),
+        (["x/caf\u00e9.jpg", "y/cafe\u0301.jpg"], ["x_caf\u00e9_jpg.png", "y_cafe\u0301_jpg.png"]),
+    ],
 )
-def test_two_inputs_of_one_output_are_refused(second: str, fix: str) -> None:
-    with pytest.raises(ArgumentError, match=rf"would both be written to out/photo\.png; .*{fix}"):
-        targets(["a/photo.jpg", second], "out")
+def test_inputs_of_one_output_get_different_ones(inputs: list[str], expected: list[str]) -> None:
+    assert targets(inputs, "out") == [f"out/{name}" for name in expected]
+
+
+def test_inputs_of_one_stem_keep_the_pattern_and_their_samples() -> None:
+    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}_x4_{sample}.jpg", samples=2) == [
+        "out/a_gif_x4_0.jpg",
+        "out/a_gif_x4_1.jpg",
+        "out/a_tif_x4_0.jpg",
+        "out/a_tif_x4_1.jpg",
+    ]
+    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}.{ending}.png") == ["out/a.gif.png", "out/a.tif.png"]
+
+
+def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "sub/a.png", "sub/a.gif")
+    jobs = plan_outputs(find_inputs([tmp_path], out=Path("out"), recursive=True), Path("out"), naming=Naming())
+    assert [job.targets[0].as_posix() for job in jobs] == ["out/a.png", "out/sub/a_gif.png", "out/sub/a_png.png"]
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "fix"),
+    ("first", "second", "pattern", "fix"),
     [
-        ("A.jpg", "a.jpg", "rename one"),
-        ("A.jpg", "a.png", r'--name "\{stem\}_\{ending\}'),
-        ("x/Stra\u00dfe.jpg", "y/STRASSE.jpg", "two directories"),
-        ("x/caf\u00e9.jpg", "y/cafe\u0301.jpg", "two directories"),
+        ("A.jpg", "a.jpg", None, "rename one"),
+        ("x/p/a.jpg", "y/p/a.jpg", None, "two directories"),
+        ("a.jpg", "b.jpg", "{seed}.png", r"add \{stem\} to --name"),
     ],
 )
-def test_names_that_some_disks_take_for_one_are_refused_everywhere(
-    tmp_path: Path, first: str, second: str, fix: str
+def test_two_inputs_that_cannot_be_named_apart_are_refused(
+    tmp_path: Path, first: str, second: str, pattern: str | None, fix: str
 ) -> None:
-    with pytest.raises(ArgumentError, match=f"would both be written to .* on a disk that ignores case; .*{fix}"):
-        targets([first, second], tmp_path / "out")
-    tree(tmp_path / "out", f"{Path(first).stem}.png", f"{Path(second).stem}.png")
+    with pytest.raises(ArgumentError, match=f"would both be written to .*; .*{fix}"):
+        targets([first, second], tmp_path / "out", pattern=pattern)
+
+
+def test_names_that_some_disks_take_for_one_are_refused_everywhere(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"would both be written to .* on a disk that ignores case"):
+        targets(["A.jpg", "a.jpg"], tmp_path / "out")
+    tree(tmp_path / "out", "A_jpg.png", "a_jpg.png")
     with pytest.raises(ArgumentError, match="would both be written"):
-        targets([first, second], tmp_path / "out")
+        targets(["A.jpg", "a.jpg"], tmp_path / "out")
 
 
 def test_more_samples_than_files_may_be_open_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from srflow_sdk._drawing.measuring import lr_psnr
 from srflow_sdk._drawing.passes import warn_if_inconsistent
+from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import read_image, write_image
 from srflow_sdk._pixels.consistency import reduced
 from srflow_sdk.errors import ArgumentError, CancelledError
@@ -156,8 +157,25 @@ def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, ph
 
 @pytest.mark.parametrize(("value", "warnings"), [(39.9, 1), (40.1, 0), (None, 0), (float("nan"), 0)])
 def test_the_warning_begins_under_40_db(caplog: pytest.LogCaptureFixture, value: Any, warnings: int) -> None:
-    warn_if_inconsistent("photo.png", [value])
+    warn_if_inconsistent("photo.png", [value], options=DrawOptions(), tau=0.8)
     assert len(caplog.records) == warnings
+
+
+@pytest.mark.parametrize(
+    ("consistent", "tau", "advice"),
+    [
+        (False, 0.8, "; lower tau, or ask for a consistent output"),
+        (False, None, "; lower tau, or ask for a consistent output"),
+        (False, 0.0, "; ask for a consistent output"),
+        (True, 0.8, "; no picture can, where its pixels would have to be darker than black or brighter than white"),
+        (True, 0.0, "; no picture can, where its pixels would have to be darker than black or brighter than white"),
+    ],
+)
+def test_the_warning_does_not_advise_what_was_asked_for(
+    caplog: pytest.LogCaptureFixture, consistent: bool, tau: float | None, advice: str
+) -> None:
+    warn_if_inconsistent("photo.png", [32.6], options=DrawOptions(consistent=consistent), tau=tau)
+    assert caplog.messages[0].endswith(f"(32.6 dB, below 40){advice}")
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1.8])

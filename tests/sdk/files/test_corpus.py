@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import tifffile
 from PIL import Image, ImageOps
 from skimage.color import rgb2lab
 
-from srflow_sdk._files import READABLE, WRITABLE, open_image, read_image, write_image
+from srflow_sdk._files import READABLE, WRITABLE, count_pixels, open_image, read_image, write_image
 from srflow_sdk.errors import ImageError
 from tests.sdk.files.pictures import LOSSLESS, LOSSY, WRITTEN, picture, profile, read_by_another_library
 
@@ -98,7 +99,32 @@ def test_avifs_of_pillow(tmp_path: Path, channels: int) -> None:
     assert np.abs(back.astype(int) - picture(channels)).mean() < 5
 
 
-@pytest.mark.parametrize("suffix", [".png", ".gif"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_bmps_of_pillow(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(picture()).convert(mode)
+    image.save(tmp_path / "a.bmp", dpi=(300, 150))
+    file = read_image(tmp_path / "a.bmp")
+    pixels = np.asarray(image)
+    np.testing.assert_array_equal(file.pixels, pixels[..., None] if mode == "L" else pixels)
+    assert file.metadata.resolution == pytest.approx((300 / 25.4, 150 / 25.4), rel=1e-3)
+
+
+def test_bmps_with_rows_from_the_top_and_old_headers_are_read(tmp_path: Path) -> None:
+    pixels = picture(height=4, width=8)
+    rows = pixels[..., ::-1].tobytes()
+    top_down = struct.pack("<IiiHHIIiiII", 40, 8, -4, 1, 24, 0, len(rows), 0, 0, 0, 0)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + top_down + rows)
+    old = struct.pack("<IHHHH", 12, 8, 4, 1, 24)
+    upside_down = pixels[::-1, :, ::-1].tobytes()
+    (tmp_path / "b.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + old + upside_down)
+    for name in ("a.bmp", "b.bmp"):
+        file = read_image(tmp_path / name)
+        np.testing.assert_array_equal(file.pixels, pixels)
+        assert file.metadata.resolution is None
+        assert count_pixels(tmp_path / name, max_pixels=100) == 32
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp"])
 def test_palettes_become_rgb(tmp_path: Path, suffix: str) -> None:
     image = Image.fromarray(picture()).quantize(16)
     image.save(tmp_path / f"p{suffix}")
@@ -113,7 +139,7 @@ def test_palettes_with_transparency_become_rgba(tmp_path: Path, suffix: str) -> 
     np.testing.assert_array_equal(alpha == 0, np.asarray(image) == 3)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
 def test_gray_stays_gray_also_of_one_bit(tmp_path: Path, suffix: str) -> None:
     image = Image.fromarray(picture()).convert("1")
     image.save(tmp_path / f"1{suffix}")

@@ -54,6 +54,7 @@ def seeds() -> list[bytes]:
         ("PNG", {}),
         ("JPEG", {}),
         ("JPEG", {"progressive": True}),
+        ("BMP", {}),
         ("WEBP", {}),
         ("WEBP", {"lossless": True}),
         ("TIFF", {"compression": "tiff_adobe_deflate"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from srflow_sdk._doctor.probes import _HEIC
 from srflow_sdk._files import open_image, read_image, read_provenance, write_image
 from srflow_sdk.errors import ImageError
 from tests.sdk.files.pictures import WRITTEN, noise, picture
@@ -63,6 +65,9 @@ def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
         (b"\x89PNG\r\n\x1a\n", "damaged"),
         (b"RIFF\x10\0\0\0WEBP", "damaged"),
         (b"GIF89a", "damaged"),
+        (b"BM" + bytes(12) + b"\x28" + bytes(30), "damaged"),
+        (b"BM" + bytes(12) + b"\x28\0\0\0\x9c\xff\xff\xff\x09\0\0\0\1\0\x18" + bytes(30), "damaged"),
+        (b"BMX is not a bitmap" + bytes(30), "not an image file"),
         (b"II*\0\x08\0\0\0", "damaged"),
         (b"\0\0\0\x18ftypavif" + bytes(12), "damaged"),
     ],
@@ -73,11 +78,22 @@ def test_other_contents(tmp_path: Path, content: bytes, words: str) -> None:
 
 
 def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> None:
-    for suffix, name in ((".bmp", "BMP"), (".ppm", "PNM"), (".jp2", "JPEG 2000"), (".ico", "icon"), (".dds", "DDS")):
+    for suffix, name in ((".ppm", "PNM"), (".jp2", "JPEG 2000"), (".ico", "icon"), (".dds", "DDS")):
         Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
         assert f"{name} file, which is not supported" in refusal(tmp_path / f"a{suffix}")
     Image.fromarray(picture()).save(tmp_path / "a.dng", "TIFF")
     assert "camera raw" in refusal(tmp_path / "a.dng")
+
+
+def test_a_heic_that_libvips_cannot_decode_says_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(zlib.decompress(base64.b85decode(_HEIC)))
+    try:
+        read_image(tmp_path / "a.heic")
+    except ImageError as error:
+        said = str(error)
+    else:
+        pytest.skip("this build of libvips has the decoder")
+    assert said.endswith("save the photo as JPEG, or install the system's libvips and run pip uninstall pyvips-binary")
 
 
 def test_what_is_no_regular_file(tmp_path: Path) -> None:
@@ -107,6 +123,16 @@ def test_more_pixels_than_the_limit_are_refused_before_decoding(tmp_path: Path) 
     with pytest.raises(ImageError, match=r"56×40 pixels .* limit of 2,239; .* raise max_pixels \(--max-pixels\)"):
         open_image(tmp_path / "a.png", max_pixels=40 * 56 - 1)
     assert read_image(tmp_path / "a.png", max_pixels=40 * 56).pixels.shape == (40, 56, 3)
+
+
+def test_truncated_and_absurdly_large_bmps(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.bmp")
+    whole = (tmp_path / "a.bmp").read_bytes()
+    (tmp_path / "a.bmp").write_bytes(whole[:-500])
+    assert "truncated" in refusal(tmp_path / "a.bmp")
+    (tmp_path / "a.bmp").write_bytes(whole[:18] + struct.pack("<ii", 100_000, 100_000) + whole[26:])
+    assert "--max-pixels" in refusal(tmp_path / "a.bmp")
+    assert read_provenance(tmp_path / "a.bmp") is None
 
 
 @pytest.mark.parametrize("size", [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (2**32 - 1, 1)])

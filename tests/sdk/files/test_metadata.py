@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, IptcImagePlugin
 
-from srflow_sdk._files import Metadata, read_image, write_image
+from srflow_sdk._files import Metadata, read_image, read_provenance, tiff, write_image
 from tests.sdk.files.pictures import WRITTEN, picture, profile
+from tests.sdk.files.test_provenance import EXAMPLE
 from tests.sdk.pixels.icc_writer import gamma_curve, gray_profile
 
 WITH_EXIF = (".png", ".jpg", ".webp", ".avif")
@@ -104,16 +106,41 @@ def test_resolution_turns_with_the_picture(tmp_path: Path) -> None:
     assert resolution == pytest.approx((300 / 25.4, 100 / 25.4), rel=1e-3)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
-def test_a_file_that_names_no_resolution_gives_none_and_gets_the_usual_one(tmp_path: Path, suffix: str) -> None:
-    Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
-    metadata = read_image(tmp_path / f"a{suffix}").metadata
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("origin", [".png", ".jpg", ".tif", ".webp"])
+def test_a_file_without_resolution_and_exif_gets_neither(tmp_path: Path, origin: str, suffix: str) -> None:
+    Image.fromarray(picture()).save(tmp_path / f"a{origin}")
+    metadata = read_image(tmp_path / f"a{origin}").metadata
     assert metadata.resolution is None
     assert metadata.enlarged(4) == metadata
-    write_image(tmp_path / f"b{suffix}", picture(), metadata=metadata)
-    if suffix != ".webp":
-        with Image.open(tmp_path / f"b{suffix}") as image:
-            assert image.info["dpi"] == pytest.approx((72, 72), rel=1e-3)
+    write_image(tmp_path / f"b{suffix}", picture(), metadata=metadata, provenance=EXAMPLE)
+    assert read_image(tmp_path / f"b{suffix}").metadata.resolution is None
+    assert read_provenance(tmp_path / f"b{suffix}") == EXAMPLE
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert "dpi" not in image.info
+        assert not image.getexif().get_ifd(0x8769)
+        assert suffix == ".tif" or not image.getexif()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_exif_that_is_written_for_the_resolution_alone_says_srgb(tmp_path: Path, suffix: str) -> None:
+    write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(resolution=(10, 10)))
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        exif = image.getexif()
+        assert (exif[0x011A], exif.get_ifd(0x8769)[0xA001]) == (254, 1)
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_resolution_can_be_removed_from_any_tiff(tmp_path: Path, big: bool, order: str) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(), bigtiff=big, byteorder=order, resolution=(300, 200), resolutionunit=2)
+    with path.open("r+b") as file:
+        tiff.forget_resolution(file.fileno())
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        assert (tags[282].value, tags[283].value, tags[296].value) == ((1, 1), (1, 1), 1)
+        np.testing.assert_array_equal(file.asarray(), picture())
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)

@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,7 @@ FAILING = """
 import resource, signal, sys, threading
 import numpy as np
 from pathlib import Path
+from typing import Any
 from srflow_sdk.errors import ImageError
 from srflow_sdk._files import ImageWriter, libvips
 if sys.argv[4:]:
@@ -267,3 +269,39 @@ def test_check_writable_gives_the_ending_and_refuses_transparency_in_jpeg() -> N
     assert check_writable("a.TIFF") == ".tiff"
     with pytest.raises(ImageError, match="no transparency"):
         check_writable("a.jpg", channels=4)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_quality_costs_bytes(tmp_path: Path, suffix: str) -> None:
+    for quality in (10, 60, 95):
+        write_image(tmp_path / f"{quality}{suffix}", noise(40, 56), quality=quality)
+    sizes = [(tmp_path / f"{quality}{suffix}").stat().st_size for quality in (10, 60, 95)]
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_lossless_pictures_keep_every_pixel(tmp_path: Path, suffix: str, channels: int) -> None:
+    pixels = noise(40, 56, channels)
+    pixels[..., 3:] |= 1  # colours that nobody sees may change
+    write_image(tmp_path / f"a{suffix}", pixels, lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}").pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("a.png", {"quality": 90}, "PNG is lossless and has no quality"),
+        ("a.jpg", {"lossless": True}, "JPEG cannot be lossless; use .png"),
+        ("a.webp", {"lossless": True, "quality": 90}, "leave out one of them"),
+        ("a.jpg", {"quality": 101}, "quality is 101"),
+        ("a.jpg", {"quality": 0}, "quality is 0"),
+        ("a.jpg", {"quality": "high"}, "quality is 'high'"),
+        ("a.jpg", {"quality": True}, "quality is True"),
+        ("a.webp", {"lossless": "yes"}, "lossless is 'yes'"),
+    ],
+)
+def test_what_a_format_does_not_offer_is_refused(tmp_path: Path, name: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ArgumentError, match=says):
+        write_image(tmp_path / name, picture(), **options)
+    assert not list(tmp_path.iterdir())

@@ -176,7 +176,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _is_torch_file(path: Path) -> bool:
-    """Whether the content begins as torch writes it: a zip archive, or in old versions a pickle. Nothing is executed."""
+    """Whether the content begins as torch writes it: a zip archive, or in old versions a pickle."""
     with path.open("rb") as file:
         return file.read(2).startswith((b"PK", b"\x80"))
 

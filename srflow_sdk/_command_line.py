@@ -1,0 +1,129 @@
+"""What the runtime's commands share: types of options, errors in one line, exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from srflow_sdk.errors import ArgumentError, SRFlowError
+
+if TYPE_CHECKING:
+    from srflow_sdk._batch.display import Display
+
+FAILED = 1
+BY_SIGNAL = 128
+"""To this the signal's number is added, as shells count: 130 is Ctrl-C."""
+
+_STANDARD_ERROR = 2
+_PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+class Command(click.Command):
+    """A command that reports system errors, such as standard output on a full disk, in one line."""
+
+    def main(self, *arguments: Any, **keywords: Any) -> Any:
+        _occupy_standard_descriptors()
+        try:
+            return super().main(*arguments, **keywords)
+        except OSError as error:
+            from srflow_sdk._batch.display import abandon
+
+            what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            if error.filename is None and error.errno in _PRINTING_ERRORS:
+                what = "standard output cannot be written: "
+                abandon(sys.stdout)
+            fail(f"{what}{error.strerror or error}")
+
+
+class TileParameter(click.ParamType[Any]):
+    """`auto`, `none` or a number of pixels."""
+
+    name = "auto|N|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "none":
+            return None
+        if value == "auto" or isinstance(value, int):
+            return value
+        from srflow_sdk.tiles import MIN_TILE
+
+        if not re.fullmatch(r"\d{1,9}", str(value), re.ASCII) or int(value) < MIN_TILE:
+            self.fail(f"{value!r} is not auto, none or a number of pixels, at least {MIN_TILE}", param, ctx)
+        return int(value)
+
+
+class CountParameter(click.ParamType[Any]):
+    """A number, at least 1: `250000`, `200M`, `1.5G`."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", str(value).lower(), re.ASCII)
+        count = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
+        if count < 1:
+            self.fail(f"{value!r} is not a number of pixels, such as 200M", param, ctx)
+        return count
+
+
+class ShardParameter(click.ParamType[Any]):
+    """`I/N`: part I of N, counted from 1."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk._batch.planning import Shard
+
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value), re.ASCII)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is not part I of N, such as 1/3, 2/3 or 3/3", param, ctx)
+        return Shard(index=int(match[1]), count=int(match[2]))
+
+
+@contextlib.contextmanager
+def exit_statuses() -> Iterator[None]:
+    """Turn the SDK's errors and Ctrl-C into one line and an exit status."""
+    try:
+        yield
+    except ArgumentError as error:
+        from srflow_sdk._batch.display import printable
+
+        raise click.UsageError(printable(str(error))) from error
+    except SRFlowError as error:
+        fail(str(error))
+    except KeyboardInterrupt as error:
+        say("interrupted")
+        sys.exit(BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
+
+
+def fail(message: str) -> NoReturn:
+    """Say that the command failed, and why, and exit."""
+    say(f"error: {' '.join(message.split())}")
+    sys.exit(FAILED)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Occupy closed ones: a picture's file would get their number, and with it whatever a library prints."""
+    with contextlib.suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+            pass
+        os.close(descriptor)
+
+
+def say(line: str) -> None:
+    """Print a line on standard error."""
+    display().say(line)
+
+
+def display(*, quiet: bool = False) -> Display:
+    """What a command shows; imported here, since it needs numpy, and --help does not."""
+    from srflow_sdk._batch.display import Display
+
+    return Display(quiet=quiet)

@@ -1,0 +1,76 @@
+"""Encoded pictures that come as bytes or from a file object."""
+
+from __future__ import annotations
+
+import errno
+import io
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from srflow_sdk._files import read_image, spooled
+from srflow_sdk.errors import ArgumentError, ImageError
+
+
+class Endless(io.RawIOBase):
+    """Begins with some bytes, and then gives zeros for ever."""
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head
+
+    def read(self, size: int = -1) -> bytes:
+        given, self.head = self.head, b""
+        return given or bytes(size)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.parametrize("picture", [b"abc", bytearray(b"abc"), memoryview(b"abc"), io.BytesIO(b"abc")])
+def test_the_bytes_are_a_file_meanwhile(tmp_path: Path, picture: bytes) -> None:
+    with spooled(picture, name="stdin") as path:
+        assert (path.name, path.read_bytes()) == ("stdin", b"abc")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_object_is_read_from_where_it_stands() -> None:
+    stream = io.BytesIO(b"abcdef")
+    stream.seek(3)
+    with spooled(stream, name="stdin") as path:
+        assert path.read_bytes() == b"def"
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"not a picture"])
+def test_errors_name_the_picture_and_not_the_file(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ImageError) as error, spooled(content, name="stdin") as path:
+        read_image(path)
+    assert str(error.value).startswith("stdin: ")
+    assert str(tmp_path) not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stream_without_end_is_read_until_it_is_known_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="not an image"), spooled(Endless(b""), name="stdin") as path:
+        read_image(path)
+    monkeypatch.setattr("srflow_sdk._files.spooling._METADATA_BYTES", 1000)
+    png = Endless(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ImageError, match=r"over 17,000 bytes; .*--max-pixels"), spooled(png, name="a", max_pixels=1000):
+        pytest.fail("there is no file")
+
+
+def test_a_text_file_is_refused() -> None:
+    with pytest.raises(ArgumentError, match='open\\(path, "rb"\\)'), spooled(io.StringIO("abc"), name="image"):  # type: ignore[arg-type]
+        pytest.fail("there is no file")
+
+
+def test_a_folder_without_room_is_named(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ImageError, match=f"stdin cannot be copied to {tmp_path}: No space left .* TMPDIR"):  # noqa: SIM117
+        with spooled(Full(), name="stdin"):
+            pytest.fail("there is no file")
