@@ -155,17 +155,20 @@ def prepare(data: Path, out: Path) -> tuple[Path, Path, Path]:
     return train, crops, cache
 
 
-def with_graphics(photos: Path, graphics: Path, out: Path) -> Path:
-    """A folder with both."""
+def with_graphics(photos: Path, graphics: Path, out: Path) -> tuple[Path, Path]:
+    """Folders of photographs and pages together (links), and of all of them decoded."""
     if not any(graphics.glob("*")):
         sys.exit(f"{graphics}: no pages; render them: examples/rendered_graphics.py {graphics} --per-file 60")
-    both = out / "photos-and-graphics"
-    both.mkdir(exist_ok=True)
-    for folder in (photos, graphics):
-        link = both / folder.name
-        if not link.is_symlink():
-            link.symlink_to(folder.resolve())
-    return both
+    both, cache, done = (out / name for name in ("photos-and-graphics", "all-decoded", "prepared-graphics"))
+    with FileLock(out / "prepare.lock"):
+        if not done.is_file():
+            shutil.rmtree(both, ignore_errors=True)
+            both.mkdir()
+            for folder in (photos, graphics):
+                (both / folder.name).symlink_to(folder.resolve())
+            decode(both, cache)
+            done.touch()
+    return both, cache
 
 
 def write_crops(path: Path, folder: Path) -> None:
@@ -289,7 +292,7 @@ def run(name: str, options: argparse.Namespace, folders: tuple[Path, Path, Path]
     photos, crops, cache = folders
     candidate, folder = CANDIDATES[name], options.out / name
     if candidate.graphics:
-        photos = with_graphics(photos, options.graphics, options.out)
+        photos, cache = with_graphics(photos, options.graphics, options.out)
     share = options.encoder_share if candidate.encoder_share is None else candidate.encoder_share
     result: dict[str, Any] = {"name": name, "differs": str(candidate), "budget": options.budget, "encoder_share": share}
     try:
