@@ -33,6 +33,7 @@ class ImageKind:
     channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha). dtype: uint8, uint16 or float32.
     icc_profile: the colours' profile; None means sRGB.
     pil_mode: mode of a PIL image; None for arrays. flat: whether it is a gray array without a channel axis.
+    double: whether it is an array of float64, which is computed as float32.
     info: metadata that a PIL image keeps (colour profile, EXIF).
     """
 
@@ -41,6 +42,7 @@ class ImageKind:
     icc_profile: bytes | None = None
     pil_mode: str | None = None
     flat: bool = False
+    double: bool = False
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,6 +58,7 @@ class ImageKind:
     def wrapped(self, pixels: NDArray[Any]) -> InMemoryImage:
         """Turn pixels of this kind, H×W×channels, into the image that a caller gets."""
         if self.pil_mode is None:
+            pixels = pixels.astype(np.float64) if self.double else pixels
             return pixels[..., 0] if self.flat else pixels
         image = Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
         image.info.update(self.info)
@@ -65,9 +68,9 @@ class ImageKind:
 def unpacked(image: InMemoryImage) -> tuple[NDArray[Any], ImageKind]:
     """The image's pixels, H×W×channels of the kind's dtype, and its kind. The image is not changed.
 
-    image: a PIL image (the current frame; palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L, a transparent
+    image: a PIL image (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L, a transparent
     palette as RGBA, 16-bit gray as I;16), or an array H×W, H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or H×W×4
-    (RGB, alpha) of uint8, uint16 (full range) or float32 in [0, 1].
+    (RGB, alpha) of uint8, uint16 (full range), or float32 or float64 in [0, 1].
 
     Raises: ImageError for other types, modes, dtypes and shapes, NaN or infinite values, floats outside [0, 1], and
     PIL images whose file is damaged.
@@ -102,6 +105,9 @@ def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]
 
 
 def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # phones' photographs: a preview comes second
+        frames = getattr(image, "n_frames", 2)
+        raise ImageError(f"the image holds {frames} frames or pages; pass a copy of the one you want: image.copy()")
     if image.width < 1 or image.height < 1:
         raise ImageError(f"the image has no pixels ({image.width}×{image.height})")
     try:
@@ -145,8 +151,14 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
+    double = array.dtype.newbyteorder("=") == np.float64
+    if double:
+        _check_floats(array)  # before rounding: 1.00000001 is outside, too
+        array = array.astype(np.float32)
     if array.dtype.newbyteorder("=") not in _DTYPES:
-        raise ImageError(f"the array's dtype is {array.dtype}; it must be uint8, uint16 or float32 (in [0, 1])")
+        raise ImageError(
+            f"the array's dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 (floats in [0, 1])"
+        )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise ImageError(
             f"the array's shape is {array.shape}; it must be H×W, H×W×1, H×W×2, H×W×3 or H×W×4, one image at a time, "
@@ -158,16 +170,18 @@ def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
         _check_floats(array)
     native = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
     hwc = native[..., None] if native.ndim == 2 else native
-    return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=native.ndim == 2)
+    return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=native.ndim == 2, double=double)
 
 
-def _check_floats(array: NDArray[np.float32]) -> None:
+def _check_floats(array: NDArray[Any]) -> None:
+    if array.size == 0:
+        return
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ImageError("the array holds NaN or infinite values; replace them first, for example with np.nan_to_num")
     if low < 0 or high > 1:
         raise ImageError(
-            f"the array's values run from {low:g} to {high:g}; float32 images are in [0, 1]: divide by the white "
+            f"the array's values run from {low:g} to {high:g}; images of floats are in [0, 1]: divide by the white "
             "level, or np.clip them"
         )
 

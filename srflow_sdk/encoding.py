@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from srflow_sdk._drawing.requests import DrawKeywords
 
-ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32])
+ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])
 
 
 class Encoding(Generic[ImageT]):

@@ -108,10 +108,10 @@ class Upscaler:
     def upscale(self, image: InMemoryImage | EncodedImage, **options: Unpack[DrawKeywords]) -> Any:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
-        image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16 or
-        float32 in [0, 1], or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The answer has
-        the same type, mode and dtype and is `scale` times as large (palette, CMYK, YCbCr and HSV come back as RGB,
-        bilevel as L); a file gives an upright PIL image.
+        image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16, or
+        float32 or float64 in [0, 1], or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The
+        answer has the same type, mode and dtype and is `scale` times as large (palette, CMYK, YCbCr and HSV come back
+        as RGB, bilevel as L); a file gives an upright PIL image.
         Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
         sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give

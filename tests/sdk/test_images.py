@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,26 @@ def identity_upscale(image: Any) -> Any:
 def random_array(*shape: int, dtype: type = np.uint8) -> np.ndarray:
     values = np.random.default_rng(1).random(shape)
     return values.astype(np.float32) if dtype is np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def test_float64_is_computed_as_float32_and_comes_back_as_float64() -> None:
+    array = random_array(6, 9, 3, dtype=np.float32)
+    pixels, kind = unpacked(array.astype(np.float64))
+    assert pixels.dtype == kind.dtype == np.float32
+    out = kind.wrapped(pixels)
+    assert isinstance(out, np.ndarray)
+    assert out.dtype == np.float64
+    np.testing.assert_array_equal(out, array)
+
+
+def test_an_animation_is_refused_and_a_copy_of_a_frame_is_not(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), (level, 0, 0)) for level in (0, 128, 255)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.gif") as image:
+        with pytest.raises(ImageError, match="3 frames"):
+            unpacked(image)
+        image.seek(2)
+        assert unpacked(image.copy())[0][0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -130,7 +151,8 @@ def test_profile_and_exif_of_a_pil_image_are_kept() -> None:
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((4, 4, 3)), "float64"),
+        (np.zeros((4, 4, 3), np.float16), "float16"),
+        (np.full((4, 4, 3), 1.00000001), "values run from"),
         (np.zeros((4, 4, 3), np.int32), "int32"),
         (np.zeros((4, 4, 3), bool), "bool"),
         (np.zeros((4, 4, 5), np.uint8), "shape"),
