@@ -6,6 +6,7 @@ the same code as the GPU.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._graph_structure import read_graph
 from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._interruptible import interruptible
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends._ort_providers import (
     CPU,
@@ -136,15 +139,17 @@ class OnnxRuntimeBackend(Backend):
         return sr
 
     def _run(self, session: Any, binding: Any, what: str) -> None:
-        options = None
+        options = onnxruntime().RunOptions()
         if self._scarce:
             # The arenas keep what they once took, and leave nothing for others when memory is short.
-            options = onnxruntime().RunOptions()
             arena = "gpu:0" if self._provider.memory == "cuda" else "cpu:0"
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
         try:
             with self._provider.one_at_a_time:
-                session.run_with_iobinding(binding, options)
+                interruptible(
+                    lambda: session.run_with_iobinding(binding, options),
+                    stop=lambda: setattr(options, "terminate", True),  # before its next operator
+                )
         except Exception as error:  # ORT's exceptions have no common base but Exception
             reason = one_line(error)
             if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(reason):
@@ -168,9 +173,13 @@ class OnnxRuntimeBackend(Backend):
         self._register_native_library(options)
         provider = self._provider
         path = self._bundle.file(name)
+        read_graph(path)
         try:
             providers = provider.configure(options, name)
-            session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            session = interruptible(
+                lambda: ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0),
+                stop=lambda: _cancel_loading(options),
+            )
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if provider.provider != CPU:
                 raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.fix}") from error
@@ -192,6 +201,11 @@ class OnnxRuntimeBackend(Backend):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
             return
         register(options, library)
+
+
+def _cancel_loading(options: Any) -> None:
+    with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
+        options.set_load_cancellation_flag(True)
 
 
 def _default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
