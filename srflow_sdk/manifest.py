@@ -53,13 +53,13 @@ class Manifest:
     """HR size / LR size, the same for both sides, 1 … 64."""
 
     size_multiple: int
-    """The graphs take heights and widths in LR pixels that are multiples of this, 1 … 1024."""
+    """The graphs take heights and widths in LR pixels that are multiples of this, 1 … 64."""
 
     latent_levels: tuple[LatentLevel, ...]
     """The sampler's inputs `noise_level{level}`: at least one, and no level twice."""
 
     default_tau: float
-    """Temperature used when none is given, 0 … :data:`MAX_TAU`."""
+    """Temperature used when none is given, 0 … 1: above 1, latents are less likely than the network learnt."""
 
     halo: int
     """LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096."""
@@ -251,8 +251,8 @@ def _check_values(manifest: Manifest) -> None:
             "would give different pictures: pip install -U srflow-sdk"
         )
     _within("scale", manifest.scale, 1, 64)
-    _within("size_multiple", manifest.size_multiple, 1, 1024)
-    _within("default_tau", manifest.default_tau, 0, MAX_TAU)
+    _within("size_multiple", manifest.size_multiple, 1, 64)
+    _within("default_tau", manifest.default_tau, 0, 1)
     _within("halo", manifest.halo, 0, 4096)
     _within("conditioning_bytes_per_pixel", manifest.conditioning_bytes_per_pixel, 1, 1 << 30)
     if not manifest.latent_levels:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._graph_structure import read_graph
 from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._declared import check_conditioning, check_declared, check_structure
 from srflow_sdk.backends._interruptible import interruptible
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends._ort_providers import (
@@ -104,8 +104,9 @@ class OnnxRuntimeBackend(Backend):
 
     def activate_impl(self) -> None:
         self._provider.prepare()
+        check_structure(self._bundle, self._graphs)
         encoder, sampler = map(self._session, self._graphs)
-        _check_graphs(self._bundle, encoder, sampler)
+        check_declared(self._bundle, self._graphs, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
 
     def deactivate_impl(self) -> None:
@@ -119,7 +120,11 @@ class OnnxRuntimeBackend(Backend):
         for name in names:
             binding.bind_output(name, self._provider.memory)
         self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
-        return OrtConditioning(dict(zip(names, binding.get_outputs(), strict=True)))
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        batch, _, height, width = lr.shape
+        shapes = {name: value.shape() for name, value in values.items()}
+        check_conditioning(self._bundle.manifest, shapes, batch=batch, height=height, width=width)
+        return OrtConditioning(values)
 
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
@@ -173,7 +178,6 @@ class OnnxRuntimeBackend(Backend):
         self._register_native_library(options)
         provider = self._provider
         path = self._bundle.file(name)
-        read_graph(path)
         try:
             providers = provider.configure(options, name)
             session = interruptible(
@@ -244,14 +248,3 @@ def _still_open(session: Any) -> Any:
     if session is None:
         raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
     return session
-
-
-def _check_graphs(bundle: Bundle, encoder: Any, sampler: Any) -> None:
-    """Check that the two graphs fit each other and the manifest."""
-    wanted = {output.name for output in encoder.get_outputs()} | {"tau"}
-    wanted |= {f"noise_level{entry.level}" for entry in bundle.manifest.latent_levels}
-    found = {value.name for value in sampler.get_inputs()}
-    lr_only = [value.name for value in encoder.get_inputs()] == ["lr"]
-    if not lr_only or wanted != found or [value.name for value in sampler.get_outputs()] != ["sr"]:
-        odd = ", ".join(sorted(wanted ^ found)) or "lr or sr"
-        raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")
