@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from srflow_export._bundle_writer import staged_bundle
+from srflow_sdk import Upscaler
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.manifest import manifest_digest
@@ -92,6 +96,54 @@ def test_a_missing_file_is_refused(target: Path) -> None:
     (target / "encoder.onnx").unlink()
     with pytest.raises(BundleError, match=r"encoder\.onnx is missing"):
         Bundle.open(target)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs in folders")
+@pytest.mark.parametrize("name", ["sampler.onnx", "manifest.json"])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_only_regular_files_are_read(target: Path, name: str, kind: str) -> None:
+    write_stub_bundle(target)
+    path = target / name
+    path.unlink()
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(BundleError, match="not a regular file"):
+        Bundle.open(target)
+
+
+def test_links_to_regular_files_are_read(target: Path) -> None:
+    write_stub_bundle(target)
+    (target / "sampler.onnx").rename(target.parent / "blob")
+    (target / "sampler.onnx").symlink_to("../blob")
+    assert Bundle.open(target).file("sampler.onnx").read_bytes() == b"samplerone"
+
+
+def test_a_file_of_another_size_is_not_hashed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stub_bundle(target)
+    os.truncate(target / "sampler.onnx", 100 << 30)  # sparse
+    (target / "encoder.onnx").write_bytes(b"")
+    hashed = []
+    monkeypatch.setattr("srflow_sdk.bundle.content_sha256", hashed.append)
+    with pytest.raises(BundleError, match="bytes, not the manifest's"):
+        Bundle.open(target)
+    assert hashed == []
+
+
+def test_what_the_manifest_does_not_list_is_not_read(target: Path, tiny_bundle: Path) -> None:
+    """External data of a graph would be such a file."""
+    model = onnx.load(tiny_bundle / "sampler.onnx")
+    with staged_bundle(target) as stage:
+        (stage.path / "encoder.onnx").write_bytes((tiny_bundle / "encoder.onnx").read_bytes())
+        onnx.save(model, stage.path / "sampler.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+        (stage.path / "weights").rename(target.parent / "weights")
+        stage.commit(tiny_manifest())
+    (target.parent / "weights").rename(target / "weights")
+    with pytest.raises(BundleError, match="external data"):
+        Upscaler(target, device="cpu")
 
 
 def test_an_edited_manifest_is_refused(target: Path) -> None:
