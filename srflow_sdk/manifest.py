@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
+from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk.engine_records import EngineRecord, LrProfile, read_engine_record
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents import LATENT_SCHEME, LatentLevel
@@ -40,11 +41,12 @@ _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundl
 class Manifest:
     """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
 
-    :meth:`from_json` checks what the fields promise; the constructor checks nothing.
+    :meth:`from_json` checks what the fields promise, and that texts are single lines without control characters
+    (below `provenance["training"]`, several lines); the constructor checks nothing.
     """
 
     name: str
-    """Name for people, which pictures record as their origin; not necessarily unique."""
+    """Name for people, which pictures record as their origin; not necessarily unique. It has no slashes."""
 
     variant: str
     """Variant of the network, "paper", "published" or "bounded"; informative only, as the graphs hold all of it."""
@@ -142,6 +144,7 @@ class Manifest:
         raw = _parse(text)
         _check_schema(raw)
         _check_digest(raw)
+        _check_texts(raw)
         try:
             manifest = _read_fields(raw)
             _check_values(manifest)
@@ -200,6 +203,19 @@ def _check_digest(raw: Mapping[str, Any]) -> None:
         raise _bad("it cannot be put into canonical form") from error
     if recorded != actual:
         raise _bad("its digest does not match its content, so it was changed after the export")
+
+
+def _check_texts(raw: Mapping[str, Any]) -> None:
+    """Names and notes reach terminals, file names and the metadata of pictures."""
+    if (place := first_odd_text(raw)) is not None:
+        raise _bad(f"{place or 'a field'} holds a control character, a line break, or a character that is not Unicode")
+    for name in ("name", "variant"):
+        if not _is_one_name(_take(raw, name, str)):
+            raise _bad(f"{name} is {raw[name][:80]!r}, which is empty or could be the path of a file")
+
+
+def _is_one_name(text: str) -> bool:
+    return text.strip(".") != "" and not {"/", "\\"} & {*text}
 
 
 def _read_fields(raw: Mapping[str, Any]) -> Manifest:

@@ -190,7 +190,7 @@ def test_unknown_fields_are_ignored_and_still_signed(target: Path) -> None:
 def test_file_names_that_lead_elsewhere_are_refused(target: Path, name: str) -> None:
     write_stub_bundle(target)
     edit(target, lambda raw: raw["files"].update({name: {"sha256": "0" * 64, "bytes": 1}}))
-    with pytest.raises(BundleError, match="plain file name"):
+    with pytest.raises(BundleError, match=r"plain file name|files holds a control character"):
         Bundle.open(target)
 
 
@@ -231,6 +231,53 @@ def test_values_that_cannot_be_are_refused(target: Path, change: dict[str, Any])
     edit(target, lambda raw: raw.update(change))
     with pytest.raises(BundleError):
         Bundle.open(target)
+
+
+ODD_TEXTS = ["\x1b[31mred", "two\nlines", "a\rb", "\x00", "\x9b31m", "half \ud83d", "a\u202etxt.exe", "a\u2028b"]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("name", lambda raw, text: raw.update(name=text)),
+        ("provenance.licence", lambda raw, text: raw["provenance"].update(licence=text)),
+        (r"parity\[0\]\.photo", lambda raw, text: raw.update(parity=[{"photo": text}])),
+        ("model", lambda raw, text: raw["model"].update({text: 1})),
+        ("remark", lambda raw, text: raw.update(remark=[{"deep": text}])),
+        ("a field", lambda raw, text: raw.update({text: 1})),
+    ],
+)
+def test_texts_that_a_terminal_or_a_file_name_would_obey_are_refused(
+    target: Path, text: str, place: str, change
+) -> None:
+    write_stub_bundle(target)
+    edit(target, lambda raw: change(raw, text))
+    with pytest.raises(BundleError, match=rf"{place}.* holds a control character") as caught:
+        Bundle.open(target)
+    assert text not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "..", ""])
+def test_a_name_that_could_be_a_path_is_refused(target: Path, name: str) -> None:
+    write_stub_bundle(target)
+    edit(target, lambda raw: raw.update(name=name))
+    with pytest.raises(BundleError, match="could be the path of a file"):
+        Bundle.open(target)
+
+
+def test_notes_on_the_training_may_have_several_lines_and_no_escapes(target: Path) -> None:
+    settings = "network:\n\tnf: 8\n"
+    write_stub_bundle(target, provenance={"training": {"bundle": {"settings": settings}}})
+    assert Bundle.open(target).manifest.provenance["training"]["bundle"]["settings"] == settings
+    edit(target, lambda raw: raw["provenance"]["training"].update(note="\x1b[31mred"))
+    with pytest.raises(BundleError, match=r"provenance\.training\.note holds a control character"):
+        Bundle.open(target)
+
+
+def test_other_scripts_and_signs_are_plain_text(target: Path) -> None:
+    name = "Модель 4× “π” 👩‍🔬 نمونه"
+    assert write_stub_bundle(target, name=name).manifest.name == name
 
 
 @pytest.mark.parametrize("field", ["schema", "digest", "scale", "files", "latent_levels", "halo", "provenance"])
