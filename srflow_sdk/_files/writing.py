@@ -83,7 +83,7 @@ class ImageWriter:
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
     Raises: ArgumentError for unknown endings and dtypes, ImageError if the pixels do not fit the format or the file
-    cannot be written.
+    cannot be written, DeviceError in a process that was forked after libvips had started threads.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class ImageWriter:
         metadata: Metadata | None = None,
         provenance: Provenance | None = None,
     ) -> None:
+        libvips.start_threads()
         self._target = Path(target)
         self._format = format_of(self._target)
         self._dtype = np.dtype(dtype)
