@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk._system.hashing import content_sha256
+from srflow_sdk._system.regular_files import open_regular
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.latents import LatentLevel
 from srflow_sdk.manifest import SCHEMA_VERSION, Manifest
@@ -76,27 +77,31 @@ def _read_manifest(directory: Path) -> bytes:
                 f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
                 f"srflow-export --ckpt {directory.name}"
             )
-        if not path.is_file():
-            raise BundleError(
-                f"{directory} is not a bundle: it has no manifest.json; srflow-export makes one from a checkpoint"
-            )
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        with open_regular(path) as file:
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+        if len(content) > _MAX_MANIFEST_BYTES:
             raise BundleError(f"{path} is not a manifest: it is too large; fetch or export the bundle again")
-        return path.read_bytes()
+        return content
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{directory} is not a bundle: it has no manifest.json; srflow-export makes one from a checkpoint"
+        ) from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
 
 
 def _verify_file(directory: Path, name: str, *, size: int, sha256: str) -> None:
-    path = directory / name
     fix = "fetch or export the bundle again"
     try:
-        if not path.is_file():
-            raise BundleError(f"{directory}: {name} is missing; {fix}")
-        actual = path.stat().st_size
-        if actual != size:
-            raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {fix}")
-        if file_sha256(path) != sha256:
-            raise BundleError(f"{directory}: {name} differs from what was exported (its sha256 does not match); {fix}")
+        with open_regular(directory / name) as file:
+            actual = os.fstat(file.fileno()).st_size
+            if actual != size:
+                raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {fix}")
+            if content_sha256(file) != sha256:
+                raise BundleError(
+                    f"{directory}: {name} differs from what was exported (its sha256 does not match); {fix}"
+                )
+    except FileNotFoundError as error:
+        raise BundleError(f"{directory}: {name} is missing; {fix}") from error
     except OSError as error:
-        raise BundleError(f"{directory}: {name} cannot be read: {error}") from error
+        raise BundleError(f"{directory}: {name} cannot be read: {error.strerror or error}; {fix}") from error

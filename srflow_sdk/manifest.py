@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
+from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk.engine_records import EngineRecord, LrProfile, read_engine_record
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents import LATENT_SCHEME, LatentLevel
@@ -40,11 +41,12 @@ _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundl
 class Manifest:
     """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
 
-    :meth:`from_json` checks what the fields promise; the constructor checks nothing.
+    :meth:`from_json` checks what the fields promise, and that texts are single lines without control characters
+    (below `provenance["training"]`, several lines); the constructor checks nothing.
     """
 
     name: str
-    """Name for people, which pictures record as their origin; not necessarily unique."""
+    """Name for people, which pictures record as their origin; not necessarily unique. It has no slashes."""
 
     variant: str
     """Variant of the network, "paper", "published" or "bounded"; informative only, as the graphs hold all of it."""
@@ -53,13 +55,13 @@ class Manifest:
     """HR size / LR size, the same for both sides, 1 … 64."""
 
     size_multiple: int
-    """The graphs take heights and widths in LR pixels that are multiples of this, 1 … 1024."""
+    """The graphs take heights and widths in LR pixels that are multiples of this, 1 … 64."""
 
     latent_levels: tuple[LatentLevel, ...]
     """The sampler's inputs `noise_level{level}`: at least one, and no level twice."""
 
     default_tau: float
-    """Temperature used when none is given, 0 … :data:`MAX_TAU`."""
+    """Temperature used when none is given, 0 … 1: above 1, latents are less likely than the network learnt."""
 
     halo: int
     """LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096."""
@@ -142,6 +144,7 @@ class Manifest:
         raw = _parse(text)
         _check_schema(raw)
         _check_digest(raw)
+        _check_texts(raw)
         try:
             manifest = _read_fields(raw)
             _check_values(manifest)
@@ -202,6 +205,19 @@ def _check_digest(raw: Mapping[str, Any]) -> None:
         raise _bad("its digest does not match its content, so it was changed after the export")
 
 
+def _check_texts(raw: Mapping[str, Any]) -> None:
+    """Names and notes reach terminals, file names and the metadata of pictures."""
+    if (place := first_odd_text(raw)) is not None:
+        raise _bad(f"{place or 'a field'} holds a control character, a line break, or a character that is not Unicode")
+    for name in ("name", "variant"):
+        if not _is_one_name(_take(raw, name, str)):
+            raise _bad(f"{name} is {raw[name][:80]!r}, which is empty or could be the path of a file")
+
+
+def _is_one_name(text: str) -> bool:
+    return text.strip(".") != "" and not {"/", "\\"} & {*text}
+
+
 def _read_fields(raw: Mapping[str, Any]) -> Manifest:
     levels = []
     for entry in _take(raw, "latent_levels", list):
@@ -251,8 +267,8 @@ def _check_values(manifest: Manifest) -> None:
             "would give different pictures: pip install -U srflow-sdk"
         )
     _within("scale", manifest.scale, 1, 64)
-    _within("size_multiple", manifest.size_multiple, 1, 1024)
-    _within("default_tau", manifest.default_tau, 0, MAX_TAU)
+    _within("size_multiple", manifest.size_multiple, 1, 64)
+    _within("default_tau", manifest.default_tau, 0, 1)
     _within("halo", manifest.halo, 0, 4096)
     _within("conditioning_bytes_per_pixel", manifest.conditioning_bytes_per_pixel, 1, 1 << 30)
     if not manifest.latent_levels:

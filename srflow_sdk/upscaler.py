@@ -46,9 +46,10 @@ class Upscaler:
     and the picture only through the halo's truncation.
     threads: CPU threads, at most one per core; None leaves the choice to the runtime.
 
-    Thread-safe: any number of threads may share one. The same bundle, image, tau, seed and sample give the same picture
-    in any call, whatever other samples are drawn with it; bit for bit if the tiles have the same size, which "auto"
-    chooses by the free memory.
+    Thread-safe: any number of threads may share one. A process that is forked after this one wrote a file can upscale
+    arrays, but not write files (DeviceError): fork before that, or start the process with "spawn". The same bundle,
+    image, tau, seed and sample give the same picture in any call, whatever other samples are drawn with it; bit for bit
+    if the tiles have the same size, which "auto" chooses by the free memory.
 
     Raises: BundleError, DeviceError, ArgumentError.
     """

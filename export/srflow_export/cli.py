@@ -241,7 +241,7 @@ def _signals_like_ctrl_c() -> Iterator[None]:
 @click.option("--no-cache", is_flag=True, help="Build engines even if the same ones were built before.")
 @click.option("--config", type=click.Path(path_type=Path), help="Published YAML of the network.  [default: detect it]")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
-@click.option("--tau", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="The bundle's default tau.")
+@click.option("--tau", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="The bundle's default tau.")
 @click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels of context around tiles.  [default: measured]")
 @click.option(
     "--gate",

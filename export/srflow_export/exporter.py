@@ -19,6 +19,7 @@ from srflow_export._progress import Progress
 from srflow_export._quantisation import quantised_encoder
 from srflow_export.halo import HaloRow, measured_halo
 from srflow_export.parity import prove
+from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, ExportError
@@ -84,6 +85,11 @@ def export_checkpoint(
         )
     say(_described(model))
     manifest = _manifest(model, checkpoint, target, options, notes=notes)
+    if (place := first_odd_text(dataclasses.asdict(manifest))) is not None:  # before minutes of work
+        raise ArgumentError(
+            f"{place} would hold a line break, a control character or one that is not Unicode; change that text, or "
+            "rename the file"
+        )
     with staged_bundle(target) as stage:
         for name, content in _onnx_files(model, manifest, options, say):
             (stage.path / name).write_bytes(content)

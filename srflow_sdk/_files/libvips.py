@@ -6,8 +6,9 @@ import os
 import sys
 from typing import Any
 
-from srflow_sdk.errors import MissingExtraError
+from srflow_sdk.errors import DeviceError, MissingExtraError
 
+_process_with_threads = 0  # the process in which libvips has started its threads
 _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
@@ -31,6 +32,22 @@ def pyvips() -> Any:
         # pyvips' handler would still pass warnings to logging, and print a traceback if one is not UTF-8.
         getattr(pyvips, "_remove_log_handler", lambda: None)()
     return pyvips
+
+
+def start_threads() -> None:
+    """Call this before libvips computes in its own threads: it encodes, decodes a whole file, or evaluates an image.
+
+    Raises: DeviceError in a process that was forked after they had started. They do not exist there, and libvips would
+    wait for them for ever.
+    """
+    global _process_with_threads
+    if not _process_with_threads:
+        _process_with_threads = os.getpid()
+    elif _process_with_threads != os.getpid():
+        raise DeviceError(
+            "this process was forked from one that has already used libvips, whose threads do not exist here: start it "
+            'with multiprocessing.get_context("spawn") (gunicorn: without --preload), or fork before the first file'
+        )
 
 
 def forget_errors() -> None:

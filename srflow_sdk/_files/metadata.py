@@ -190,6 +190,7 @@ def _loaded(block: bytes) -> Any | None:
     if len(block) > exif_block.MAX_BYTES:
         return None
     pyvips = libvips.pyvips()
+    libvips.start_threads()
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
     try:
         return pyvips.Image.jpegload_buffer(exif_block.carrier(block, jpeg))

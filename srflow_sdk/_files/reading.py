@@ -121,7 +121,8 @@ class ImageReader:
 
     def __init__(self, path: Path, image: Any, loader: str) -> None:
         orientation = libvips.get_field(image, "orientation") or 1
-        if orientation not in _ORDERED_ORIENTATIONS:
+        self._decoded_whole = orientation not in _ORDERED_ORIENTATIONS
+        if self._decoded_whole:
             image = _opened(path, loader, access="random")
         with _errors_in_one_line(path):
             upright, converted = _converted(image.autorot())
@@ -161,6 +162,8 @@ class ImageReader:
             band = rows[start : start + _BAND_ROWS]
             with _errors_in_one_line(self.path):
                 if self._region is None:
+                    if self._decoded_whole:
+                        libvips.start_threads()
                     self._region = libvips.pyvips().Region.new(self._image)
                 data = self._region.fetch(0, self._row, self.width, len(band))
             band[...] = np.frombuffer(data, self.dtype).reshape(band.shape)

@@ -89,8 +89,9 @@ class ImageWriter:
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
-    Raises: ArgumentError for unknown endings and what their format does not offer, ImageError if the pixels do not fit
-    the format or the file cannot be written.
+    Raises: ArgumentError for unknown endings and dtypes and what their format does not offer, ImageError if the pixels
+    do not fit the format or the file cannot be written, DeviceError in a process that was forked after libvips had
+    started threads.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class ImageWriter:
         quality: int | None = None,
         lossless: bool = False,
     ) -> None:
+        libvips.start_threads()
         self._target = Path(target)
         self._options = save_options(self._target, quality=quality, lossless=lossless)
         self._format = format_of(self._target)

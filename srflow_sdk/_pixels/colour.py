@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._files import icc
-from srflow_sdk._files.libvips import pyvips
+from srflow_sdk._files.libvips import pyvips, start_threads
 from srflow_sdk._pixels import Floats
 from srflow_sdk._pixels.matrix_profiles import MatrixProfile, read_matrix_profile
 
@@ -155,6 +155,7 @@ def _to_vips(pixels: NDArray[Any]) -> Any:
 
 def _from_vips(image: Any) -> Floats:
     """A libvips image of 16 bits as float32 in [0, 1]."""
+    start_threads()
     values = np.frombuffer(image.write_to_memory(), np.uint16).reshape(image.height, image.width, 3)
     unit: Floats = np.divide(values, _WHITE, dtype=np.float32)
     return unit

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.errors import DeviceError
+from srflow_sdk.errors import BundleError, DeviceError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -77,7 +77,8 @@ class Backend(ABC):
         """Compute everything that depends on the LR image alone.
 
         lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's `size_multiple`.
-        Raises: DeviceError if the backend is not active or the device fails, OutOfMemoryError if its memory ran out.
+        Raises: DeviceError if the backend is not active or the device fails, OutOfMemoryError if its memory ran out,
+        BundleError if the graph returns other shapes than the manifest promises.
         """
         self._require_active()
         return self.encode_impl(lr)
@@ -89,10 +90,20 @@ class Backend(ABC):
 
         conditioning: from :meth:`encode` of this backend, of batch 1 or N.
         noise: standard normal float32 N×C×H×W for every latent level of the manifest. tau: its standard deviation.
-        Raises: DeviceError as in :meth:`encode`.
+        Raises: DeviceError as in :meth:`encode`, BundleError if the graph returns another shape or type.
         """
         self._require_active()
-        return self.sample_impl(conditioning, noise, tau)
+        sr = self.sample_impl(conditioning, noise, tau)
+        level, drawn = next(iter(noise.items()))
+        batch, _, height, width = drawn.shape
+        expected = (batch, 3, height << level, width << level)
+        if sr.shape != expected or sr.dtype != np.float32:
+            found, needed = ("×".join(map(str, shape)) or "no dimensions" for shape in (sr.shape, expected))
+            raise BundleError(
+                f"the sampler returned sr as {sr.dtype} of {found}, where the manifest's scale needs float32 of "
+                f"{needed}; fetch or export the bundle again"
+            )
+        return sr
 
     def _require_active(self) -> None:
         if not self._active:

@@ -28,7 +28,7 @@ _BESIDE = Path(__file__).resolve().parent.parent / "native"
 def find_native_library() -> Path | None:
     """The library's file: the one :data:`VARIABLE` names, or else the one in the package's folder `native/`, or None.
 
-    Raises: DeviceError if the variable names a file that does not exist.
+    Raises: DeviceError if the variable is a relative path, or names a file that does not exist.
     """
     named = os.environ.get(VARIABLE)
     if named is None:
@@ -36,7 +36,12 @@ def find_native_library() -> Path | None:
         return beside if beside.is_file() else None
     if not named:
         return None
-    path = Path(named).absolute()
+    path = Path(named)
+    if not path.is_absolute():  # its code runs as soon as it is loaded, whatever folder the user is in
+        raise DeviceError(
+            f"{VARIABLE} is {named!r}, but only a whole path is taken, such as /opt/srflow/lib/libsrflow_ort.so: name "
+            "the library so, or unset the variable: the network runs without it"
+        )
     if not path.is_file():
         raise DeviceError(
             f"{VARIABLE} names {named}, but there is no such file; build the library (docs/native.md), or unset the "

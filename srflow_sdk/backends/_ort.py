@@ -6,6 +6,7 @@ the same code as the GPU.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._declared import check_conditioning, check_declared, check_structure
+from srflow_sdk.backends._interruptible import interruptible
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends._ort_providers import (
     CPU,
@@ -101,8 +104,9 @@ class OnnxRuntimeBackend(Backend):
 
     def activate_impl(self) -> None:
         self._provider.prepare()
+        check_structure(self._bundle, self._graphs)
         encoder, sampler = map(self._session, self._graphs)
-        _check_graphs(self._bundle, encoder, sampler)
+        check_declared(self._bundle, self._graphs, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
 
     def deactivate_impl(self) -> None:
@@ -116,7 +120,11 @@ class OnnxRuntimeBackend(Backend):
         for name in names:
             binding.bind_output(name, self._provider.memory)
         self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
-        return OrtConditioning(dict(zip(names, binding.get_outputs(), strict=True)))
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        batch, _, height, width = lr.shape
+        shapes = {name: value.shape() for name, value in values.items()}
+        check_conditioning(self._bundle.manifest, shapes, batch=batch, height=height, width=width)
+        return OrtConditioning(values)
 
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
@@ -136,15 +144,17 @@ class OnnxRuntimeBackend(Backend):
         return sr
 
     def _run(self, session: Any, binding: Any, what: str) -> None:
-        options = None
+        options = onnxruntime().RunOptions()
         if self._scarce:
             # The arenas keep what they once took, and leave nothing for others when memory is short.
-            options = onnxruntime().RunOptions()
             arena = "gpu:0" if self._provider.memory == "cuda" else "cpu:0"
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
         try:
             with self._provider.one_at_a_time:
-                session.run_with_iobinding(binding, options)
+                interruptible(
+                    lambda: session.run_with_iobinding(binding, options),
+                    stop=lambda: setattr(options, "terminate", True),  # before its next operator
+                )
         except Exception as error:  # ORT's exceptions have no common base but Exception
             reason = one_line(error)
             if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(reason):
@@ -170,7 +180,10 @@ class OnnxRuntimeBackend(Backend):
         path = self._bundle.file(name)
         try:
             providers = provider.configure(options, name)
-            session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            session = interruptible(
+                lambda: ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0),
+                stop=lambda: _cancel_loading(options),
+            )
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if provider.provider != CPU:
                 raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.fix}") from error
@@ -192,6 +205,11 @@ class OnnxRuntimeBackend(Backend):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
             return
         register(options, library)
+
+
+def _cancel_loading(options: Any) -> None:
+    with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
+        options.set_load_cancellation_flag(True)
 
 
 def _default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
@@ -230,14 +248,3 @@ def _still_open(session: Any) -> Any:
     if session is None:
         raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
     return session
-
-
-def _check_graphs(bundle: Bundle, encoder: Any, sampler: Any) -> None:
-    """Check that the two graphs fit each other and the manifest."""
-    wanted = {output.name for output in encoder.get_outputs()} | {"tau"}
-    wanted |= {f"noise_level{entry.level}" for entry in bundle.manifest.latent_levels}
-    found = {value.name for value in sampler.get_inputs()}
-    lr_only = [value.name for value in encoder.get_inputs()] == ["lr"]
-    if not lr_only or wanted != found or [value.name for value in sampler.get_outputs()] != ["sr"]:
-        odd = ", ".join(sorted(wanted ^ found)) or "lr or sr"
-        raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")

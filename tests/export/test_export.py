@@ -19,7 +19,7 @@ from srflow_export import exporter, onnx_models
 from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.errors import CheckpointError, ExportError
+from srflow_sdk.errors import ArgumentError, CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
 from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints import _io as checkpoint_files
@@ -277,6 +277,14 @@ def test_a_killed_export_leaves_the_older_bundle_whole(folder, least):
     assert Bundle.open(target).model_sha256 == before
     export_checkpoint(least, target, UNMEASURED)  # and clears what the killed one left
     assert not [path for path in folder.iterdir() if path.name.startswith(".killed")]
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "\x1b[31mred"])
+def test_a_text_that_no_manifest_may_hold_is_refused_before_the_export(least, monkeypatch, text):
+    monkeypatch.setattr(exporter, "staged_bundle", lambda _target: pytest.fail("the export began"))
+    with pytest.raises(ArgumentError, match=r"provenance\.licence would hold a line break") as caught:
+        export_checkpoint(least, least.with_suffix(".srflow"), ExportOptions(halo=16, licence=text))
+    assert str(caught.value).isprintable()
 
 
 def test_an_encoder_alone_is_refused(folder):

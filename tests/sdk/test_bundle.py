@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from srflow_export._bundle_writer import staged_bundle
+from srflow_sdk import Upscaler
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.manifest import manifest_digest
@@ -94,6 +98,54 @@ def test_a_missing_file_is_refused(target: Path) -> None:
         Bundle.open(target)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs in folders")
+@pytest.mark.parametrize("name", ["sampler.onnx", "manifest.json"])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_only_regular_files_are_read(target: Path, name: str, kind: str) -> None:
+    write_stub_bundle(target)
+    path = target / name
+    path.unlink()
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(BundleError, match="not a regular file"):
+        Bundle.open(target)
+
+
+def test_links_to_regular_files_are_read(target: Path) -> None:
+    write_stub_bundle(target)
+    (target / "sampler.onnx").rename(target.parent / "blob")
+    (target / "sampler.onnx").symlink_to("../blob")
+    assert Bundle.open(target).file("sampler.onnx").read_bytes() == b"samplerone"
+
+
+def test_a_file_of_another_size_is_not_hashed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stub_bundle(target)
+    os.truncate(target / "sampler.onnx", 100 << 30)  # sparse
+    (target / "encoder.onnx").write_bytes(b"")
+    hashed = []
+    monkeypatch.setattr("srflow_sdk.bundle.content_sha256", hashed.append)
+    with pytest.raises(BundleError, match="bytes, not the manifest's"):
+        Bundle.open(target)
+    assert hashed == []
+
+
+def test_what_the_manifest_does_not_list_is_not_read(target: Path, tiny_bundle: Path) -> None:
+    """External data of a graph would be such a file."""
+    model = onnx.load(tiny_bundle / "sampler.onnx")
+    with staged_bundle(target) as stage:
+        (stage.path / "encoder.onnx").write_bytes((tiny_bundle / "encoder.onnx").read_bytes())
+        onnx.save(model, stage.path / "sampler.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+        (stage.path / "weights").rename(target.parent / "weights")
+        stage.commit(tiny_manifest())
+    (target.parent / "weights").rename(target / "weights")
+    with pytest.raises(BundleError, match="external data"):
+        Upscaler(target, device="cpu")
+
+
 def test_an_edited_manifest_is_refused(target: Path) -> None:
     write_stub_bundle(target)
     edit(target, lambda raw: raw.update(default_tau=1.5), sign=False)
@@ -138,7 +190,7 @@ def test_unknown_fields_are_ignored_and_still_signed(target: Path) -> None:
 def test_file_names_that_lead_elsewhere_are_refused(target: Path, name: str) -> None:
     write_stub_bundle(target)
     edit(target, lambda raw: raw["files"].update({name: {"sha256": "0" * 64, "bytes": 1}}))
-    with pytest.raises(BundleError, match="plain file name"):
+    with pytest.raises(BundleError, match=r"plain file name|files holds a control character"):
         Bundle.open(target)
 
 
@@ -179,6 +231,53 @@ def test_values_that_cannot_be_are_refused(target: Path, change: dict[str, Any])
     edit(target, lambda raw: raw.update(change))
     with pytest.raises(BundleError):
         Bundle.open(target)
+
+
+ODD_TEXTS = ["\x1b[31mred", "two\nlines", "a\rb", "\x00", "\x9b31m", "half \ud83d", "a\u202etxt.exe", "a\u2028b"]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("name", lambda raw, text: raw.update(name=text)),
+        ("provenance.licence", lambda raw, text: raw["provenance"].update(licence=text)),
+        (r"parity\[0\]\.photo", lambda raw, text: raw.update(parity=[{"photo": text}])),
+        ("model", lambda raw, text: raw["model"].update({text: 1})),
+        ("remark", lambda raw, text: raw.update(remark=[{"deep": text}])),
+        ("a field", lambda raw, text: raw.update({text: 1})),
+    ],
+)
+def test_texts_that_a_terminal_or_a_file_name_would_obey_are_refused(
+    target: Path, text: str, place: str, change
+) -> None:
+    write_stub_bundle(target)
+    edit(target, lambda raw: change(raw, text))
+    with pytest.raises(BundleError, match=rf"{place}.* holds a control character") as caught:
+        Bundle.open(target)
+    assert text not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "..", ""])
+def test_a_name_that_could_be_a_path_is_refused(target: Path, name: str) -> None:
+    write_stub_bundle(target)
+    edit(target, lambda raw: raw.update(name=name))
+    with pytest.raises(BundleError, match="could be the path of a file"):
+        Bundle.open(target)
+
+
+def test_notes_on_the_training_may_have_several_lines_and_no_escapes(target: Path) -> None:
+    settings = "network:\n\tnf: 8\n"
+    write_stub_bundle(target, provenance={"training": {"bundle": {"settings": settings}}})
+    assert Bundle.open(target).manifest.provenance["training"]["bundle"]["settings"] == settings
+    edit(target, lambda raw: raw["provenance"]["training"].update(note="\x1b[31mred"))
+    with pytest.raises(BundleError, match=r"provenance\.training\.note holds a control character"):
+        Bundle.open(target)
+
+
+def test_other_scripts_and_signs_are_plain_text(target: Path) -> None:
+    name = "Модель 4× “π” 👩‍🔬 نمونه"
+    assert write_stub_bundle(target, name=name).manifest.name == name
 
 
 @pytest.mark.parametrize("field", ["schema", "digest", "scale", "files", "latent_levels", "halo", "provenance"])

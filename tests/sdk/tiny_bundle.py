@@ -20,6 +20,7 @@ SCALE = 4
 LEVELS = {1: 6, 2: 12, 3: 48}
 REACH = 6
 _FEATURES = 5
+_HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 STUB_FILES = {"encoder.onnx": b"encoder", "sampler.onnx": b"sampler"}
 
 
@@ -29,11 +30,14 @@ def write_tiny_bundle(
     """Write the bundle.
 
     gain multiplies the picture (1e38 makes it overflow). half_overflow: the picture goes through half precision, where
-    what is brighter than 0.9 is infinite. twins: add float32 graphs. manifest: fields to override.
+    what is brighter than 0.9 is infinite. twins: add float32 graphs. manifest: fields to override; precision is the
+    graphs' too.
     """
+    precision = manifest.get("precision", "fp32")
+    sampler = _sampler(gain, half_overflow=half_overflow, precision=precision)
     with staged_bundle(target) as stage:
-        (stage.path / "encoder.onnx").write_bytes(_encoder().SerializeToString())
-        (stage.path / "sampler.onnx").write_bytes(_sampler(gain, half_overflow=half_overflow).SerializeToString())
+        (stage.path / "encoder.onnx").write_bytes(_encoder(precision).SerializeToString())
+        (stage.path / "sampler.onnx").write_bytes(sampler.SerializeToString())
         if twins:
             (stage.path / "encoder.fp32.onnx").write_bytes(_encoder().SerializeToString())
             (stage.path / "sampler.fp32.onnx").write_bytes(_sampler(gain).SerializeToString())
@@ -50,7 +54,7 @@ def tiny_manifest(**overrides: Any) -> Manifest:
         "latent_levels": tuple(LatentLevel(level=level, channels=channels) for level, channels in LEVELS.items()),
         "default_tau": 0.8,
         "halo": REACH,
-        "conditioning_bytes_per_pixel": 4 * (_FEATURES + 3),
+        "conditioning_bytes_per_pixel": (2 if overrides.get("precision") in _HALF else 4) * (_FEATURES + 3),
     }
     return Manifest(**{**fields, **overrides})
 
@@ -79,8 +83,16 @@ def _conv(source: str, weight: str, target: str, *, pad: int) -> onnx.NodeProto:
     return helper.make_node("Conv", [source, weight], [target], pads=[pad] * 4)
 
 
-def _value(name: str, *shape: str | int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def _value(name: str, *shape: str | int, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _conditioning(precision: str) -> list[onnx.ValueInfoProto]:
+    kind = _HALF.get(precision, TensorProto.FLOAT)
+    return [
+        _value("level2_features", "b", _FEATURES, "h", "w", kind=kind),
+        _value("level2_base", "b", 3, "h", "w", kind=kind),
+    ]
 
 
 def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
@@ -89,26 +101,30 @@ def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
     return model
 
 
-def _encoder() -> onnx.ModelProto:
-    nodes = [
-        _conv("lr", "w1", "hidden", pad=1),
-        helper.make_node("Relu", ["hidden"], ["active"]),
-        _conv("active", "w2", "level2_features", pad=1),
-        helper.make_node("Identity", ["lr"], ["level2_base"]),
-    ]
+def _encoder(precision: str = "fp32") -> onnx.ModelProto:
+    nodes = [_conv("lr", "w1", "hidden", pad=1), helper.make_node("Relu", ["hidden"], ["active"])]
     weights = [_weights("w1", _FEATURES, 3, 3, 3), _weights("w2", _FEATURES, _FEATURES, 3, 3)]
-    outputs = [_value("level2_features", "b", _FEATURES, "h", "w"), _value("level2_base", "b", 3, "h", "w")]
-    return _model(helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], outputs, weights))
+    if precision == "int8":
+        weights.append(numpy_helper.from_array(np.array(0.01, np.float32), "step"))
+        weights.append(numpy_helper.from_array(np.array(0, np.int8), "zero"))
+        nodes.append(helper.make_node("QuantizeLinear", ["active", "step", "zero"], ["quantised"]))
+        nodes.append(helper.make_node("DequantizeLinear", ["quantised", "step", "zero"], ["rounded"]))
+    nodes.append(_conv(nodes[-1].output[0], "w2", "features", pad=1))
+    kind = _HALF.get(precision, TensorProto.FLOAT)
+    for source, target in (("features", "level2_features"), ("lr", "level2_base")):
+        nodes.append(helper.make_node("Cast", [source], [target], to=kind))
+    graph = helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], _conditioning(precision), weights)
+    return _model(graph)
 
 
-def _sampler(gain: float, *, half_overflow: bool = False) -> onnx.ModelProto:
+def _sampler(gain: float, *, half_overflow: bool = False, precision: str = "fp32") -> onnx.ModelProto:
     """sr = gain · (lr enlarged + conv(features enlarged, tau · noise of every level enlarged))."""
-    inputs = [
-        _value("level2_features", "b", _FEATURES, "h", "w"),
-        _value("level2_base", "b", 3, "h", "w"),
-        _value("tau", "m"),
+    inputs = [*_conditioning(precision), _value("tau", "m")]
+    nodes = [
+        helper.make_node("Cast", ["level2_features"], ["features"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["level2_base"], ["base"], to=TensorProto.FLOAT),
     ]
-    nodes = [helper.make_node("Reshape", ["tau", "column"], ["tau4"])]
+    nodes.append(helper.make_node("Reshape", ["tau", "column"], ["tau4"]))
     weights = [
         numpy_helper.from_array(np.array([-1, 1, 1, 1]), "column"),
         numpy_helper.from_array(np.array(gain, np.float32), "gain"),
@@ -128,8 +144,8 @@ def _sampler(gain: float, *, half_overflow: bool = False) -> onnx.ModelProto:
             )
         )
 
-    enlarge("level2_base", "base_hr", SCALE)
-    enlarge("level2_features", "features_hr", SCALE)
+    enlarge("base", "base_hr", SCALE)
+    enlarge("features", "features_hr", SCALE)
     nodes.append(_conv("features_hr", "w_features", "detail", pad=1))
     weights.append(_weights("w_features", 3, _FEATURES, 3, 3))
     total = "detail"

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from srflow_sdk.manifest import MAX_TAU
-from srflow_training._section import Section
+from srflow_training._section import Count, Section
 
 _Weight = Annotated[float, Field(ge=0)]
 
@@ -50,12 +50,12 @@ class Objective(Section):
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
     noise_max: Annotated[float, Field(ge=0)] = 0.0
     l1: _Weight = 0.0
-    l1_every: PositiveInt = 1
+    l1_every: Count = 1
     perceptual: _Weight = 0.0
     perceptual_loss: Literal["vgg16", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
     perceptual_vgg16: str = ""
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
-    perceptual_every: PositiveInt = 1
+    perceptual_every: Count = 1
     lr_consistency: _Weight = 0.0
 
     def noise_above_least(self, share: Tensor) -> Tensor:

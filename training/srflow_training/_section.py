@@ -7,6 +7,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountOrZero = Annotated[int, Field(ge=0, le=10**9)]
+Crops = Annotated[int, Field(ge=1, le=1 << 16)]
+Pixels = Annotated[int, Field(ge=1, le=1 << 14)]
+PixelsOrZero = Annotated[int, Field(ge=0, le=1 << 14)]
+Machines = Annotated[int, Field(ge=1, le=1 << 16)]
+Processes = Annotated[int, Field(ge=0, le=1 << 12)]
 
 
 class Section(BaseModel):

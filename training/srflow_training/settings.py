@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import (
     Field,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -24,7 +22,18 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
 from srflow_training._degradation_settings import Degradation, OptionalDegradation, with_fields
 from srflow_training._objective_settings import Objective
-from srflow_training._section import Section, Share
+from srflow_training._section import (
+    Count,
+    CountOrZero,
+    Crops,
+    Machines,
+    Pixels,
+    PixelsOrZero,
+    Processes,
+    Section,
+    Share,
+)
+from srflow_training._yaml import parse_yaml, read_yaml
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
@@ -49,20 +58,20 @@ class DataSettings(Section):
     "off": none.
     """
 
-    crop: PositiveInt
-    batch: PositiveInt
-    choose_of: PositiveInt = 1
-    widest: NonNegativeInt = 0
-    narrowest: NonNegativeInt = 0
+    crop: Pixels
+    batch: Crops
+    choose_of: Crops = 1
+    widest: CountOrZero = 0
+    narrowest: CountOrZero = 0
     flips: bool = True
     transposes: bool = True
-    hr_shift: NonNegativeInt = 0
+    hr_shift: PixelsOrZero = 0
     reduction: Reduction = "bicubic"
     degradation: OptionalDegradation = None
     lr: str = ""
-    late_crop: NonNegativeInt = 0
+    late_crop: PixelsOrZero = 0
     late_share: Share = 0.1
-    workers: NonNegativeInt = 2
+    workers: Processes = 2
     cache: str = "auto"
 
     @field_validator("cache", mode="before")
@@ -106,24 +115,24 @@ class Schedule(Section):
     seed: for the weights, the crops and the noise.
     """
 
-    iterations: PositiveInt = ITERATIONS
+    iterations: Count = ITERATIONS
     encoder: str = ""
     start: str = ""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     decay: Literal["steps", "cosine"] = "steps"
-    warmup: NonNegativeInt = 0
+    warmup: CountOrZero = 0
     freeze_encoder: Share = 0.5
-    accumulate: PositiveInt = 1
+    accumulate: Crops = 1
     clip_norm: Annotated[float, Field(ge=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     best: str = ""
-    save_every: PositiveInt = 500
-    log_every: PositiveInt = 50
-    validate_every: PositiveInt = 1000
-    validate_crops: PositiveInt = 8
-    validate_size: Annotated[int, Field(ge=64)] = 256
-    keep: PositiveInt = 3
+    save_every: Count = 500
+    log_every: Count = 50
+    validate_every: Count = 1000
+    validate_crops: Crops = 8
+    validate_size: Annotated[int, Field(ge=64, le=1 << 14)] = 256
+    keep: Count = 3
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="before")
@@ -153,12 +162,12 @@ class Hardware(Section):
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: PositiveInt = 1
-    nodes: PositiveInt = 1
+    devices: Machines = 1
+    nodes: Machines = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
     compile: bool = False
-    threads: NonNegativeInt = 0
+    threads: Processes = 0
 
 
 class RunSettings(Section):
@@ -286,11 +295,8 @@ def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
     for name, section in raw.items():
         if isinstance(section, dict):
             raw[name] = _without_nulls(name, section)
-    try:
-        for override in overrides:
-            _override(raw, override, config)
-    except yaml.YAMLError as error:
-        raise ArgumentError(f"--set: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    for override in overrides:
+        _override(raw, override, config)
     return RunSettings.from_dict(raw)
 
 
@@ -309,11 +315,11 @@ def _override(raw: dict[str, Any], override: str, config: str) -> None:
         section, key = "data.degradation", name.removeprefix("data.degradation.")
         inherited = fields_of_section.get("degradation")
         if value.strip():
-            fields_of_section["degradation"] = with_fields(inherited, {key: yaml.safe_load(value)})
+            fields_of_section["degradation"] = with_fields(inherited, {key: parse_yaml(value, where="--set")})
             return
         fields_of_section = inherited if isinstance(inherited, dict) else {}
     elif value.strip():
-        fields_of_section[key] = yaml.safe_load(value)
+        fields_of_section[key] = parse_yaml(value, where="--set")
         return
     if (known := _field_names(section)) and key not in known:
         raise ArgumentError(f"unknown field {name}; the fields are {', '.join(known)}")
@@ -333,19 +339,13 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
     """Read a preset or file, with its fields in place of those of its `base`. heirs: those whose base it is."""
     if config in preset_names():
         text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
-    elif Path(config).is_file():
-        try:
-            text = Path(config).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"{config}: cannot be read as YAML: {error}") from error
+        raw = parse_yaml(text, where=config)
+    elif Path(config).exists():
+        raw = read_yaml(Path(config))
     else:
         where = f"{heirs[-1]}: base: " if heirs else ""
         names = ", ".join(preset_names())
         raise ArgumentError(f"{where}no configuration {config!r}: name a YAML file or a preset ({names})")
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ArgumentError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
     base = raw.pop("base", None)

@@ -21,6 +21,7 @@ from polygraphy.logger import G_LOGGER
 from srflow_export import onnx_models
 from srflow_export.graphs import decoded_names, latent_levels, level_of, noise_names
 from srflow_export.parity._rounding import rounded_as_on_gpus
+from srflow_sdk._graph_structure import read_graph
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
@@ -97,7 +98,7 @@ def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, st
     """
 
     def load() -> onnx.ModelProto:
-        encoder, sampler = (onnx.load(bundle.file(name)) for name in names)
+        encoder, sampler = (_loaded(bundle, name) for name in names)
         return onnx_models.fused_model(encoder, sampler)
 
     return _onnx_runner(load, "graphs", rounded=rounded)
@@ -105,7 +106,13 @@ def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, st
 
 def fused_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
     """The same for a bundle's fused.onnx."""
-    return _onnx_runner(lambda: onnx.load(bundle.file("fused.onnx")), "fused", rounded=rounded)
+    return _onnx_runner(lambda: _loaded(bundle, "fused.onnx"), "fused", rounded=rounded)
+
+
+def _loaded(bundle: Bundle, name: str) -> onnx.ModelProto:
+    """A graph that the runtime would run too. Raises: BundleError for others."""
+    read_graph(bundle.file(name))
+    return onnx.load(bundle.file(name))
 
 
 def _onnx_runner(load: Callable[[], onnx.ModelProto], name: str, *, rounded: bool) -> BaseRunner:

@@ -32,11 +32,22 @@ def test_the_variable_comes_before_the_package_and_empty_means_none(
     (beside / "libsrflow_ort.so").touch()
     assert find_native_library() == beside / "libsrflow_ort.so"
     (tmp_path / "other.so").touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(VARIABLE, "other.so")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "other.so"))
     assert find_native_library() == tmp_path / "other.so"
     monkeypatch.setenv(VARIABLE, "")
     assert find_native_library() is None
+
+
+@pytest.mark.parametrize("named", ["other.so", "./other.so", "../native/libsrflow_ort.so"])
+def test_a_relative_path_is_refused_and_not_loaded(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """Otherwise whoever can write to the current folder could run code."""
+    (tmp_path / "other.so").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, named)
+    with pytest.raises(DeviceError, match="only a whole path is taken"):
+        find_native_library()
 
 
 def test_a_variable_that_names_no_file_is_refused_with_the_way_out(

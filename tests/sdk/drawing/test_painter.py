@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -156,11 +157,12 @@ def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path
 
 
 def test_auto_tiles_fit_the_memory_that_is_free(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photo: np.ndarray
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, photo: np.ndarray
 ) -> None:
-    bundle = write_tiny_bundle(tmp_path / "large.srflow", conditioning_bytes_per_pixel=30_000)
     cores = []
-    with Upscaler(bundle, device="cpu", threads=1) as opened:
+    with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
+        manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=30_000)
+        monkeypatch.setattr(opened._painter, "manifest", manifest)
         for free in (64 << 30, 1 << 30, 1 << 20):
             monkeypatch.setattr("srflow_sdk._drawing.painter.available_memory", lambda free=free: free)
             cores.append(opened._painter.core(3000, 4000))
@@ -171,10 +173,10 @@ def test_half_graphs_get_tiles_for_the_float32_that_a_cpu_computes_in(tmp_path: 
     """Their conditioning is half as large; all else in a tile is not."""
     cores = {}
     for precision, nbytes in (("fp32", 30_000), ("fp16", 15_000), ("int8", 30_000)):
-        bundle = write_tiny_bundle(
-            tmp_path / f"{precision}.srflow", conditioning_bytes_per_pixel=nbytes, precision=precision
-        )
+        bundle = write_tiny_bundle(tmp_path / f"{precision}.srflow", precision=precision)
         with Upscaler(bundle, device="cpu", threads=1) as opened:
+            manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=nbytes)
+            opened._painter.manifest = manifest
             cores[precision] = opened._painter.core(3000, 4000)
     assert cores["fp32"] == cores["fp16"] == cores["int8"]
 

@@ -19,7 +19,7 @@ Resize = Literal["nearest", "bilinear"]
 ImageBase = Literal["none", "bicubic"]
 TrunkSkip = Literal["last_block", "first_conv"]
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1024)]
 Integers = Annotated[tuple[int, ...], Strict(False)]  # JSON and YAML have lists
 Numbers = Annotated[tuple[float, ...], Strict(False)]
 
@@ -75,9 +75,9 @@ class SRFlowConfig:
     """
 
     scale: int = 4
-    levels: Count = 3
+    levels: Annotated[int, Field(ge=1, le=8)] = 3
     steps: Count = 16
-    transition_steps: Annotated[int, Field(ge=0)] = 2
+    transition_steps: Annotated[int, Field(ge=0, le=1024)] = 2
     hidden: Count = 64
     nf: Count = 64
     growth: Count = 32
@@ -218,6 +218,8 @@ def _checked(name: str, value: object) -> Any:
             why = f"it must be one of {', '.join(get_args(get_type_hints(SRFlowConfig)[name]))}"
         elif "ge" in allowed:
             why = f"it must be at least {allowed['ge']}"
+        elif "le" in allowed:
+            why = f"it must be at most {allowed['le']}"
         elif problem["type"] == "tuple_type":
             why = "a list of numbers was expected"
         else:

@@ -1,0 +1,112 @@
+"""Holds what a bundle's graphs declare and return to its manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from srflow_sdk._graph_structure import read_graph
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import BundleError
+from srflow_sdk.manifest import Manifest
+
+_FLOAT = "tensor(float)"
+_CONDITIONING = {"fp16": ("tensor(float16)", 2), "bf16": ("tensor(bfloat16)", 2)}  # type and bytes of a value
+_LEVEL = re.compile(r"level([0-9]{1,2})_[a-z0-9_]+", re.ASCII)
+_FIX = "fetch or export the bundle again"
+
+
+def check_structure(bundle: Bundle, graphs: tuple[str, str]) -> None:
+    """Check the files of an encoder and a sampler before a runtime loads them. Raises: BundleError."""
+    encoder, _ = (read_graph(bundle.file(name)) for name in graphs)
+    precision = bundle.manifest.precision
+    quantised = precision == "int8" and graphs != bundle.manifest.float32_graphs
+    if quantised != (encoder.ops["QuantizeLinear"] > 0):
+        found = "is not" if quantised else "is"
+        raise BundleError(f"{bundle.path}: precision is {precision}, but {graphs[0]} {found} quantised; {_FIX}")
+
+
+def check_declared(bundle: Bundle, graphs: tuple[str, str], encoder: Any, sampler: Any) -> None:
+    """Check that the sessions of two graphs fit each other and the manifest. Raises: BundleError, naming the field."""
+    manifest = bundle.manifest
+    conditioning = {output.name: output for output in encoder.get_outputs()}
+    wanted = {*conditioning, "tau", *(f"noise_level{entry.level}" for entry in manifest.latent_levels)}
+    found = {value.name: value for value in sampler.get_inputs()}
+    results = {value.name: value for value in sampler.get_outputs()}
+    lr_only = [value.name for value in encoder.get_inputs()] == ["lr"]
+    if not lr_only or wanted != {*found} or [*results] != ["sr"]:
+        odd = ", ".join(sorted(wanted ^ {*found})) or "lr or sr"
+        raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")
+
+    def hold(graph: str, value: Any, kind: str, shape: tuple[int | None, ...], field: str) -> None:
+        if value.type != kind or not _fits(value.shape, shape):
+            raise BundleError(
+                f"{bundle.path}: {graph} declares {value.name} as {_described(value.type, value.shape)}, where "
+                f"{field} needs {_described(kind, shape)}; {_FIX}"
+            )
+
+    is_half = manifest.precision in _CONDITIONING and graphs != manifest.float32_graphs
+    kind, _ = _CONDITIONING[manifest.precision] if is_half else (_FLOAT, 4)
+    colours = (None, 3, None, None)
+    hold(graphs[0], encoder.get_inputs()[0], _FLOAT, colours, "an encoder")
+    for name, output in conditioning.items():
+        channels = output.shape[1] if len(output.shape) == 4 and isinstance(output.shape[1], int) else 1
+        for graph, value in ((graphs[0], output), (graphs[1], found[name])):
+            hold(graph, value, kind, (None, channels, None, None), f"precision {manifest.precision}")
+    for entry in manifest.latent_levels:
+        hold(graphs[1], found[f"noise_level{entry.level}"], _FLOAT, (None, entry.channels, None, None), "latent_levels")
+    hold(graphs[1], found["tau"], _FLOAT, (None,), "a sampler")
+    hold(graphs[1], results["sr"], _FLOAT, colours, "a sampler")
+    nbytes = _bytes_per_pixel(manifest, {name: output.shape[1] for name, output in conditioning.items()})
+    if nbytes != manifest.conditioning_bytes_per_pixel:
+        raise BundleError(
+            f"{bundle.path}: conditioning_bytes_per_pixel is {manifest.conditioning_bytes_per_pixel}, but "
+            f"{graphs[0]} has {nbytes}; {_FIX}"
+        )
+
+
+def check_conditioning(
+    manifest: Manifest, shapes: Mapping[str, Sequence[int]], *, batch: int, height: int, width: int
+) -> None:
+    """Check the shapes that an encoder returned for `batch` LR images of height×width. Raises: BundleError."""
+    for name, shape in shapes.items():
+        level = _level(name)
+        expected = (batch, *(manifest.scale * side >> level for side in (height, width)))
+        if (shape[0], *shape[2:]) != expected:
+            expected = (batch, shape[1], *expected[1:])
+            raise BundleError(
+                f"the encoder returned {name} of {_sizes(shape)}, where scale {manifest.scale} and its level need "
+                f"{_sizes(expected)}; {_FIX}"
+            )
+
+
+def _bytes_per_pixel(manifest: Manifest, channels: Mapping[str, int]) -> int:
+    """Bytes of conditioning for each LR pixel, in the manifest's precision."""
+    values = sum(count * (manifest.scale / 2 ** _level(name)) ** 2 for name, count in channels.items())
+    _, size = _CONDITIONING.get(manifest.precision, (_FLOAT, 4))
+    return round(size * float(values))
+
+
+def _level(name: str) -> int:
+    found = _LEVEL.fullmatch(name)
+    if found is None:
+        raise BundleError(f"the encoder's output {name!r} is not of a level; {_FIX}")
+    return int(found[1])
+
+
+def _fits(declared: Sequence[int | str | None], shape: tuple[int | None, ...]) -> bool:
+    """Whether sizes that must be free have names, and the others are as they must be."""
+    return len(declared) == len(shape) and all(
+        isinstance(have, int) == (want is not None) and want in (None, have)
+        for have, want in zip(declared, shape, strict=True)
+    )
+
+
+def _described(kind: str, shape: Sequence[int | str | None]) -> str:
+    return f"{kind} of {_sizes(shape) or 'no dimensions'}"
+
+
+def _sizes(shape: Sequence[int | str | None]) -> str:
+    """A shape in text; names of sizes, which are the graph's own, are left out."""
+    return "×".join(str(size) if isinstance(size, int) else "?" for size in shape)
