@@ -22,6 +22,7 @@ import onnxruntime
 from srflow_sdk import Bundle
 from srflow_sdk.manifest import REQUIRED_FILES
 
+_CAST = "InsertedPrecisionFreeCast_"  # what ONNX Runtime computes in float32 for want of half-precision kernels
 _SIDE = 64  # LR pixels: a multiple of every network's size multiple
 
 
@@ -43,7 +44,7 @@ def counts(proto: onnx.ModelProto, *, scale: int) -> Counts:
         for value in (*graph.value_info, *graph.output)
     }
     multiply_adds = sum(
-        math.prod(kernels[node.input[1]]) * math.prod(sizes[node.output[0]][2:])
+        math.prod(kernels[node.input[1].removeprefix(_CAST)]) * math.prod(sizes[node.output[0]][2:])
         for node in graph.node
         if node.op_type == "Conv"
     )

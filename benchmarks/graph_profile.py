@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 _WARM_UP = 2
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 def inputs(session: ort.InferenceSession, *, size: int, batch: int) -> dict[str, np.ndarray]:
@@ -30,7 +31,7 @@ def inputs(session: ort.InferenceSession, *, size: int, batch: int) -> dict[str,
         side = size if level is None else scale * size >> int(level[1])
         count = batch if each.name.startswith("noise") else 1
         shape = (1,) if each.name == "tau" else (count, each.shape[1], side, side)
-        feed[each.name] = random.standard_normal(shape, np.float32) * 0.3
+        feed[each.name] = (random.standard_normal(shape, np.float32) * 0.3).astype(_TYPES[each.type])
     return feed
 
 

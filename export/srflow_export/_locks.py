@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk._system.locks import LOCKS_EXIST, try_lock
-from srflow_sdk._system.locks import lock as wait_for_lock
 from srflow_sdk.errors import BundleError
 
 
@@ -41,26 +40,18 @@ def bundle_lock(target: str | os.PathLike[str], *, say: Callable[[str], None] = 
 
     A process that reads a bundle in order to rewrite it holds this from reading to commit; otherwise the work of
     another process in between would be lost. It works between processes of one user on one machine, since the lock is
-    in the user's cache folder; without a cache folder the bundle's folder itself is
-    locked (not on Windows). Not reentrant.
+    in the user's cache folder, or in that for temporary files if there is none. Not reentrant.
 
     Raises: BundleError if the lock cannot be made.
     """
     final = Path(os.path.realpath(target))
     folder = cache_folder("locks")
     waiting = f"{target}: another srflow-export is writing this bundle; waiting for it"
-    if folder is None and not LOCKS_EXIST:
-        yield
-        return
-    if folder is None:
-        try:
-            descriptor = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise BundleError(f"{target}: a bundle cannot be written there: {error.strerror or error}") from error
-        with _locked(descriptor, waiting=waiting, say=say):
-            yield
-        return
-    path = folder / f"{hashlib.sha256(os.fsencode(final)).hexdigest()}.lock"
+    name = f"{hashlib.sha256(os.fsencode(final)).hexdigest()}.lock"
+    if folder is not None:
+        path = folder / name
+    else:
+        path = Path(tempfile.gettempdir()) / f"srflow-{getattr(os, 'getuid', lambda: 'user')()}-{name}"
     try:
         lock = acquired(path, waiting=waiting, say=say)
     except OSError as error:
@@ -72,15 +63,3 @@ def bundle_lock(target: str | os.PathLike[str], *, say: Callable[[str], None] = 
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _locked(descriptor: int, *, waiting: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold an open folder's own lock, which leaves no file behind, and close it."""
-    try:
-        if not try_lock(descriptor):
-            say(waiting)
-            wait_for_lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)

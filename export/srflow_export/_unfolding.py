@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from srflow_export._folding import FoldedConv, FoldedNet, halves
 from srflow_export._on_features import enlargement, kernel_of_sums, kernel_shapes
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.manifest import REQUIRED_FILES
@@ -71,25 +70,18 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Ma
     return manifest
 
 
-def training_config(manifest: Manifest, *, beside: Path) -> str:
-    """What `srflow-train --config` takes for a bundle's network: a preset, or a YAML file written beside a checkpoint.
+def training_settings(manifest: Manifest) -> str | None:
+    """The settings to train a bundle's network with, as YAML; None if they are the preset of the bundle's name.
 
-    The file's settings of data and schedule are those of a preset for the same scale.
-
-    Raises: CheckpointError if the file cannot be written.
+    Data and schedule are those of a preset for the same scale.
     """
     network = SRFlowConfig.from_dict(manifest.model)
     is_preset = (resources.files("srflow_training") / "presets" / f"{manifest.name}.yaml").is_file()
     if is_preset and load_settings(manifest.name).config() == network:
-        return manifest.name
-    path = beside.with_suffix(".yaml")
+        return None
     settings = {"base": _PRESETS[network.scale], "network": {"kind": "srflow", **network.to_dict()}}
-    text = yaml.safe_dump(settings, sort_keys=False)
-    try:
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise CheckpointError(f"{path}: the settings cannot be written: {error.strerror or error}") from error
-    return str(path)
+    text: str = yaml.safe_dump(settings, sort_keys=False)
+    return text
 
 
 class GraphWeights:

@@ -100,11 +100,23 @@ def _check_use(context: click.Context) -> None:
 
 
 def _write_checkpoint_of(bundle: Path, target: Path) -> None:
-    from srflow_export._unfolding import training_config, write_checkpoint_of
+    from srflow_export._unfolding import training_settings, write_checkpoint_of
+    from srflow_sdk._system.atomic import write_atomically
+    from srflow_sdk.bundle import Bundle
 
-    manifest = write_checkpoint_of(bundle, target)
-    config = training_config(manifest, beside=target)
+    manifest = Bundle.open(bundle).manifest
+    settings, beside = training_settings(manifest), target.with_suffix(".yaml")
+    if settings is not None and beside.exists():
+        raise ArgumentError(f"{beside} already exists; the network's settings belong there: name another file with -o")
+    write_checkpoint_of(bundle, target)
     click.echo(f"wrote {target}")
+    if settings is not None:
+        try:
+            write_atomically(beside, settings.encode())
+        except OSError as error:
+            raise CheckpointError(f"{beside}: the settings cannot be written: {error.strerror or error}") from error
+        click.echo(f"wrote {beside}")
+    config = manifest.name if settings is None else str(beside)
     start = f"schedule.start={shlex.quote(str(target))}"
     click.echo(f"train it: srflow-train --config {shlex.quote(config)} --set {start} --data PHOTOS --out RUN")
 
@@ -248,7 +260,7 @@ def _signals_like_ctrl_c() -> Iterator[None]:
     type=click.Choice(["quick", "full"]),
     default="quick",
     show_default=True,
-    help="Size of the patches on which graphs are compared with the network; full takes three times as long.",
+    help="Size of the patches on which graphs are compared with the network; full takes two to three times as long.",
 )
 @click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
@@ -301,8 +313,8 @@ def main(
     CHECKPOINT is a published .pth, or a .safetensors of srflow-train.
 
     The graphs are compared with the checkpoint's network on real photographs, at four temperatures; the bundle is
-    written only if they agree. The halo of tiles is measured on the same photographs, which takes half a minute for the
-    full-size network. If engines cannot be built, the bundle is still written, and the exit status is 1.
+    written only if they agree. The halo of tiles is measured on the same photographs; a full-size network takes a
+    minute or so in all. If engines cannot be built, the bundle is still written, and the exit status is 1.
     A checkpoint written with --checkpoint-of gives the same images as the bundle and can be trained further.
 
     \b

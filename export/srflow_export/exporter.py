@@ -124,11 +124,16 @@ def _onnx_files(
 ) -> Iterator[tuple[str, bytes]]:
     progress = Progress("tracing", 2 if options.precision == "fp32" else 4, say)
     encoder, sampler = _typed_graphs(model, options.precision, progress, flow_nodes=options.plugins)
+    twins = {}
+    if options.precision != "fp32":
+        twins = dict(zip(FP32_GRAPHS, _typed_graphs(model, "fp32", progress, flow_nodes=False), strict=True))
+    if options.precision == "int8":
+        say("quantising the encoder, calibrated on photographs")
+        encoder = quantised_encoder(encoder, size_multiple=model.config.size_multiple)
     protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
     if options.fused:
         protos["fused.onnx"] = onnx_models.fused_model(encoder, sampler)
-    if options.precision != "fp32":
-        protos |= zip(FP32_GRAPHS, _typed_graphs(model, "fp32", progress, flow_nodes=False), strict=True)
+    protos |= twins
     for name, proto in protos.items():
         if options.weights == "fp16":
             onnx_models.store_weights_in_half(proto)
@@ -139,8 +144,6 @@ def _typed_graphs(
     model: SRFlow, precision: Precision, progress: Progress, *, flow_nodes: bool
 ) -> tuple[ModelProto, ModelProto]:
     encoder = onnx_models.encoder_model(model, precision)
-    if precision == "int8":
-        encoder = quantised_encoder(encoder, size_multiple=model.config.size_multiple)
     progress.step()
     sampler = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
     progress.step()

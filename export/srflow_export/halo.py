@@ -36,11 +36,10 @@ _USUAL, _LARGEST = 32, 64
 the second gets that one and a warning.
 """
 
-_CORE = 28
-"""LR pixels of a core, whose mean difference counts. It is small, since differences are along its border."""
-
-_BEYOND = 20
-"""LR pixels of a photograph behind the cuts."""
+_CORE, _BEYOND = 28, 20
+"""LR pixels of a core, whose mean difference counts (differences are along its border), and behind the cuts. Both are
+rounded up to multiples of a network's size_multiple.
+"""
 
 _Array = npt.NDArray[np.float32]
 
@@ -81,7 +80,8 @@ def measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None
     """Find the smallest halo that is enough, and the next smaller one, on the CPU with the bundle's graphs.
 
     Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. If none is enough, the first
-    row's `is_enough` is false, and the second row is None; it is also None if the smallest candidate is enough.
+    row's `is_enough` is false, and the second row is None; it is also None if the smallest candidate is enough. The
+    photographs are too small for networks with a size_multiple above 32, and for their largest candidates.
 
     Each of the exporter's photographs is computed whole and once more without what lies behind two cuts, a horizontal
     and a vertical one, at tau 0, the bundle's default and 1. What is at least a halo away from both cuts is what a tile
@@ -90,24 +90,30 @@ def measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None
     rows: list[HaloRow] = []
     with OnnxRuntimeBackend(bundle, device="cpu") as backend:
         for largest in (_USUAL, _LARGEST):
-            rows = _rows(backend, bundle.manifest, largest, say)
+            rows = _rows(backend, bundle.manifest, largest, say) or rows
             enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
             if enough is not None:
                 return rows[enough], rows[enough - 1] if enough else None
-    return rows[-1], None
+    if rows:
+        return rows[-1], None
+    step = bundle.manifest.size_multiple
+    return HaloRow(halo=max(_LARGEST // step, 1) * step, max_abs=0.0, mean_abs=0.0, compared=0), None
 
 
 def _rows(backend: Backend, manifest: Manifest, largest: int, say: Callable[[str], None]) -> list[HaloRow]:
-    """A row for each halo up to the largest that is a multiple."""
-    step = manifest.size_multiple
-    halos = range(step, max(largest, step) + 1, step)
-    inside = (halos[-1] + _CORE) // step * step
+    """A row for each halo up to the largest that is a multiple, and that the photographs are large enough for."""
+    step, photos = manifest.size_multiple, photographs(manifest.size_multiple)
+    core, beyond = (-(-length // step) * step for length in (_CORE, _BEYOND))
+    largest = max(largest // step, 1) * step
+    side = min(largest + core + beyond, *(length for photo in photos for length in photo.lr.shape[2:]))
+    inside = side - beyond
+    halos = range(step, min(largest, inside - step) + 1, step)
+    if not halos:
+        return []
     largest_differences: dict[int, list[float]] = {halo: [] for halo in halos}
     means: dict[int, list[float]] = {halo: [] for halo in halos}
-    photos = photographs(step)
-    progress = Progress("measuring the halo", len(photos), say)
+    progress = Progress(f"measuring the halo, up to {largest}", len(photos), say)
     for number, photo in enumerate(photos):
-        side = min(inside + _BEYOND // step * step, *photo.lr.shape[2:])
         lr = np.ascontiguousarray(photo.lr[..., :side, :side])
         reference = whole(backend, manifest, lr, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
         start = (side - inside) * (number % 2)  # the upper left part of one photograph, the lower right of the next
@@ -121,8 +127,8 @@ def _rows(backend: Backend, manifest: Manifest, largest: int, say: Callable[[str
             for halo in halos:
                 seen = inside - halo
                 largest_differences[halo].append(float(pixels[:, :seen, :, :seen].max()))
-                core = pixels[:, max(0, seen - _CORE) : seen, :, max(0, seen - _CORE) : seen]
-                means[halo].append(float(core.mean(dtype=np.float64)))
+                border = slice(max(0, seen - core), seen)
+                means[halo].append(float(pixels[:, border, :, border].mean(dtype=np.float64)))
         progress.step()
     return [
         HaloRow(

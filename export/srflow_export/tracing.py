@@ -1,8 +1,9 @@
 """A torch module as an ONNX graph, operator by operator.
 
 torch.export traces the module with the shapes of an example; each operator that it finds becomes one or two ONNX nodes.
-Sizes of the example stay out of the graph: dimensions that an operator does not change are copied, and a reshape may
-infer one. The graphs here need two dozen operators, and an unknown one is refused. torch.onnx.export knows them all,
+The example's batch, height and width stay out of the graph: dimensions that an operator does not change are copied, and
+a reshape may infer one. Channels, dimension 1, are constants. The graphs here need two dozen operators; unknown ones,
+and arguments that are not translated, are refused. torch.onnx.export knows them all,
 but spends 20 s in decompositions and clean-up passes on a full-size graph that takes 3 s here.
 """
 
@@ -97,7 +98,13 @@ class _Graph:
                 self._translate(node)
         results: Any = self.traced.output_node().args[0]
         self.result_types = [result.meta["val"].dtype for result in results]
-        return [self.names[result.name] for result in results]
+        made = {name for node in self.nodes for name in node.output}
+        names: list[str] = []
+        for index, result in enumerate(results):
+            name = self.names[result.name]
+            own = name in made and name not in names  # else: an input, or another result
+            names.append(name if own else self.add("Identity", [name], f"result.{index}"))
+        return names
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Rename tensors."""
@@ -230,6 +237,7 @@ def _pad(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
     if (
         arguments["mode"] != "constant"
         or arguments["value"]
+        or len(arguments["pad"]) != 4
         or any(u.target is not _aten.conv2d.default for u in node.users)
     ):
         raise ExportError("only padding with zeros before a convolution is known")
@@ -261,7 +269,10 @@ def _chunk(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
 def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | None:
     axis, start, end = arguments["dim"], arguments["start"] or 0, arguments["end"]
     source, size = graph.names[arguments["self"].name], _shape(arguments["self"])[axis]
-    end = 2**63 - 1 if end is None or end >= size else end
+    if end is None or end >= size:
+        end = 2**63 - 1
+    elif axis != 1:
+        raise ExportError(f"a slice of dimension {axis} up to {end} depends on the example's size")
     if start == 0 and end > size and arguments["step"] == 1:
         return source
     limits = [graph.integers(each) for each in (start, end, axis, arguments["step"])]
@@ -298,12 +309,16 @@ def _same(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 
 def _full(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     value = node.meta["val"]
+    if any(size != 1 for size in value.shape[1:]):
+        raise ExportError(f"{node.target} of shape {list(value.shape)} depends on the example's size")
     return graph.constant(torch.full(value.shape, arguments["fill_value"], dtype=value.dtype))
 
 
 def _resize(mode: str, **attributes: str) -> _Translation:
     def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
         source = arguments["input"]
+        if arguments.get("align_corners") or arguments["scale_factors"] is None:
+            raise ExportError(f"{node.target} is only known with scale_factors, and without align_corners")
         factors = [after / before for before, after in zip(_shape(source), _shape(node), strict=True)]
         scales = graph.constant(torch.tensor(factors, dtype=torch.float32))
         return graph.add("Resize", [graph.names[source.name], "", scales], node.name, mode=mode, **attributes)
@@ -313,6 +328,8 @@ def _resize(mode: str, **attributes: str) -> _Translation:
 
 def _avg_pool(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     kernel, stride = list(arguments["kernel_size"]), list(arguments["stride"] or arguments["kernel_size"])
+    if any(arguments["padding"]) or arguments["ceil_mode"]:
+        raise ExportError(f"{node.target} with padding or ceil_mode is not known")
     return graph.add(
         "AveragePool", [graph.names[arguments["self"].name]], node.name, kernel_shape=kernel, strides=stride
     )

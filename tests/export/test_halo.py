@@ -73,6 +73,14 @@ def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(bun
     assert "\n" not in record.message
 
 
+@pytest.mark.parametrize(("multiple", "halo_of_network"), [(16, 16), (32, 32), (64, 64)])
+def test_networks_of_large_multiples_get_a_halo_too(tmp_path, multiple, halo_of_network):
+    coarse = write_tiny_bundle(tmp_path / "coarse.srflow", size_multiple=multiple)
+    row, _ = measured_halo(Bundle.open(coarse))
+    assert row.halo == halo_of_network
+    assert row.is_enough is (multiple < 64)  # the photographs are too small for 64, and a warning says so
+
+
 def test_the_mean_alone_can_make_a_halo_too_small():
     good = HaloRow(halo=4, max_abs=halo._MAX_ABS, mean_abs=halo._MEAN_ABS, compared=1)
     assert good.is_enough

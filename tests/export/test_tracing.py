@@ -59,6 +59,7 @@ def interleaved(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 FUNCTIONS = {
+    "an input": lambda x, conv: x,
     "convolution": lambda x, conv: F.leaky_relu(conv(x), 0.2),
     "unequal padding": unequal_padding,
     "rows by group": rows_by_group,
@@ -100,6 +101,12 @@ def test_equal_operations_are_done_once():
         (lambda x, conv: torch.cumsum(x, dim=1), "cumsum"),
         (lambda x, conv: x.reshape(x.shape[0], 1, -1, 2), "more than one size"),
         (lambda x, conv: F.pad(x, (1, 1, 1, 1)), "padding"),
+        (lambda x, conv: conv(F.pad(x, (1, 1))), "padding"),
+        (lambda x, conv: x[:, :, : x.shape[2] // 2], "example's size"),
+        (lambda x, conv: x.new_full(x.shape, 0.5), "example's size"),
+        (lambda x, conv: F.avg_pool2d(x, 3, padding=1), "padding"),
+        (lambda x, conv: F.interpolate(x, size=(24, 32)), "scale_factors"),
+        (lambda x, conv: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True), "align_corners"),
         (lambda x, conv: torch.add(x, x, alpha=2), "alpha"),
         (lambda x, conv: x.chunk(3, dim=1)[0], "unequal"),
     ],

@@ -224,6 +224,15 @@ def test_the_command_writes_the_settings_of_a_network_that_no_preset_has(tmp_pat
     assert load_settings(str(settings)).config() == trainable_network(bundle).config
 
 
+def test_settings_that_exist_are_not_replaced_and_nothing_is_written(tmp_path, bundle):
+    (tmp_path / "start.yaml").write_text("mine: 1")
+    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(tmp_path / "start.safetensors")])
+    assert result.exit_code == 1
+    assert "start.yaml already exists" in result.output
+    assert (tmp_path / "start.yaml").read_text() == "mine: 1"
+    assert not (tmp_path / "start.safetensors").exists()
+
+
 def test_a_checkpoint_is_not_named_like_another_kind_of_file(tmp_path, bundle):
     result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(tmp_path / "start.pth")])
     assert result.exit_code == 1
