@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Literal, Protocol
 
 from srflow_sdk._batch.planning import Job
@@ -26,6 +26,7 @@ from srflow_sdk.upscaler import Upscaler
 
 Status = Literal["done", "skipped", "failed"]
 
+_POLL_S = 0.2
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -134,7 +135,9 @@ def run_jobs(
                 end_first()
             if not begun or (last is not None and last.drawn.is_set() and len(begun) == 1):
                 return
-            changed.get()
+            with contextlib.suppress(Empty):
+                changed.get(timeout=_POLL_S)
+            check()
 
     # Two: while a file's last rows are encoded and written, the next is opened and drawn.
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk._drawing.requests import Reduce, Request
 from srflow_sdk._machine.memory import available_memory, gpu_free_memory
+from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
@@ -145,13 +146,15 @@ class Painter:
     ) -> Generator[int, None, list[NDArray[np.float32]]]:
         """Yields how many samples are done, and returns the pictures."""
         request.stop_if_cancelled()
-        conditioning = self.encode(lr) if kept is None else kept
+        with cancelled_by(request.options.cancel):
+            conditioning = self.encode(lr) if kept is None else kept
         gathered = _Gathered(request.reduce)
         for done, sample in enumerate(request.samples, start=1):
             request.stop_if_cancelled()
-            core = self._core(self._backend, tile, conditioning, request, sample)
-            if not np.isfinite(core).all():
-                core = self._core_again(tile, lr, request, sample)
+            with cancelled_by(request.options.cancel):
+                core = self._core(self._backend, tile, conditioning, request, sample)
+                if not np.isfinite(core).all():
+                    core = self._core_again(tile, lr, request, sample)
             gathered.add(colours(core.transpose(1, 2, 0)))
             yield done
         return gathered.pictures()

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import check_conditioning, check_declared, check_structure
-from srflow_sdk.backends._interruptible import interruptible
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends._ort_providers import (
     CPU,
@@ -34,7 +34,7 @@ from srflow_sdk.backends._ort_providers import (
 from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.manifest import REQUIRED_FILES
 
 __all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
@@ -156,6 +156,8 @@ class OnnxRuntimeBackend(Backend):
                     stop=lambda: setattr(options, "terminate", True),  # before its next operator
                 )
         except Exception as error:  # ORT's exceptions have no common base but Exception
+            if is_cancelled():
+                raise CancelledError("cancelled by the caller") from error
             reason = one_line(error)
             if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(reason):
                 self._scarce = True

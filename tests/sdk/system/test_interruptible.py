@@ -4,15 +4,19 @@ import os
 import signal
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from srflow_sdk import Upscaler
+from srflow_sdk._system.interruptible import cancelled_by, interruptible
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.backends._interruptible import interruptible
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import CancelledError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
 
@@ -72,3 +76,44 @@ def test_errors_of_the_call_are_the_callers_and_without_threads_it_is_made_here(
 
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     assert interruptible(lambda: 5, stop=lambda: None) == 5
+
+
+@pytest.mark.parametrize("in_main_thread", [True, False])
+def test_a_callers_cancel_ends_a_run_at_its_next_operator(tiny_bundle: Path, in_main_thread: bool) -> None:
+    class Waiting(LongCall):
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            event.set()  # in the middle of the run
+            for _ in range(3000):
+                if options.terminate:
+                    self.ended_early = True
+                    raise RuntimeError("Exiting due to terminate flag being set to true.")
+                threading.Event().wait(0.01)
+
+    event = threading.Event()
+    lr = np.ones((1, 3, 8, 8), np.float32)
+    with OnnxRuntimeBackend(Bundle.open(tiny_bundle), threads=1) as backend:
+        backend._encoder = long = Waiting(backend._encoder)
+
+        def encode() -> None:
+            with cancelled_by(event), pytest.raises(CancelledError):
+                backend.encode(lr)
+
+        if in_main_thread:
+            encode()
+        else:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(encode).result()
+        assert long.ended_early
+
+
+def test_a_cancelled_picture_of_a_single_tile_does_not_wait_for_the_tile() -> None:
+    event = threading.Event()
+    picture = np.zeros((700, 700, 3), np.uint8)
+    with Upscaler(device="cpu", threads=1, tile=None) as upscaler, ThreadPoolExecutor(1) as pool:
+        upscaler.upscale(picture[:16, :16])  # nothing is loaded later
+        drawing = pool.submit(upscaler.upscale, picture, cancel=event)
+        threading.Timer(0.5, event.set).start()
+        begun = time.monotonic()
+        with pytest.raises(CancelledError):
+            drawing.result()
+        assert time.monotonic() - begun < 10  # half a second, and an operator; the picture would take half a minute

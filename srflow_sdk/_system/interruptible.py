@@ -1,0 +1,82 @@
+"""Runs long native calls so that Ctrl-C, other signals and a caller's `cancel` end them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_POLL_S = 0.1
+_thread = threading.local()
+
+
+@contextlib.contextmanager
+def cancelled_by(event: threading.Event | None) -> Iterator[None]:
+    """In this context, native calls of this thread are stopped soon after the event is set."""
+    before = getattr(_thread, "event", None)
+    _thread.event = event
+    try:
+        yield
+    finally:
+        _thread.event = before
+
+
+def is_cancelled() -> bool:
+    """Whether the event of :func:`cancelled_by` is set, so that an error of the call is no failure."""
+    event: threading.Event | None = getattr(_thread, "event", None)
+    return event is not None and event.is_set()
+
+
+def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
+    """Return call(). In the main thread it runs in another one, so that a signal's handler can run at once.
+
+    Python runs handlers only between its own instructions, not inside a native call. stop: makes the call return soon;
+    it is called if a handler raises, for example KeyboardInterrupt, which is raised on once the call has returned, and
+    once the event of :func:`cancelled_by` is set.
+    """
+    event: threading.Event | None = getattr(_thread, "event", None)
+    if event is None:
+        return _interruptible(call, stop)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            if event.wait(_POLL_S):
+                stop()
+                return
+
+    with contextlib.suppress(RuntimeError):  # the system has no thread left: the call ends when it ends
+        threading.Thread(target=watch, name="srflow-cancel", daemon=True).start()
+    try:
+        return _interruptible(call, stop)
+    finally:
+        ended.set()
+
+
+def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:
+    if threading.current_thread() is not threading.main_thread():
+        return call()  # handlers only run in the main thread
+    result: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    thread = threading.Thread(target=work, name="srflow-run", daemon=True)
+    try:
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left
+            return call()
+        thread.join()  # its end, not the result: the next call's thread then takes over its heap
+    except BaseException:
+        stop()
+        with contextlib.suppress(RuntimeError):  # interrupted before the thread had started
+            thread.join()
+        raise
+    return result.result()
