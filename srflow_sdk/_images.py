@@ -19,7 +19,7 @@ from srflow_sdk.errors import ImageError
 InMemoryImage = Image.Image | NDArray[Any]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
-_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
 _AS_THEY_ARE = ("RGB", "RGBA", "L", "LA")
 _CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -151,10 +151,6 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
-    double = array.dtype.newbyteorder("=") == np.float64
-    if double:
-        _check_floats(array)  # before rounding: 1.00000001 is outside, too
-        array = array.astype(np.float32)
     if array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(
             f"the array's dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 (floats in [0, 1])"
@@ -166,16 +162,17 @@ def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
         )
     if array.size == 0:
         raise ImageError(f"the array has no pixels (shape {array.shape})")
-    if array.dtype == np.float32:
-        _check_floats(array)
+    if array.dtype.kind == "f":
+        _check_floats(array)  # before rounding: 1.00000001 is outside, too
+    double = array.dtype.newbyteorder("=") == np.float64
+    if double:
+        array = array.astype(np.float32)
     native = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
     hwc = native[..., None] if native.ndim == 2 else native
     return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=native.ndim == 2, double=double)
 
 
 def _check_floats(array: NDArray[Any]) -> None:
-    if array.size == 0:
-        return
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ImageError("the array holds NaN or infinite values; replace them first, for example with np.nan_to_num")

@@ -17,7 +17,6 @@ try:
     import click
 
     from srflow_sdk import _command_line
-    from srflow_sdk._batch.interrupts import STOPPING, deferred_interrupts
     from srflow_sdk._command_line import (
         BY_SIGNAL,
         FAILED,
@@ -29,6 +28,7 @@ try:
         fail,
     )
     from srflow_sdk._device_names import Device
+    from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
     from srflow_sdk._version import __version__
     from srflow_sdk.errors import ArgumentError
 except KeyboardInterrupt:  # there is no command yet that could catch it
@@ -123,9 +123,9 @@ def upscale(
     --name takes {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never inputs.
     For one picture, INPUT may be - for standard input, and OUT - for standard output.
 
-    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. Ctrl-C
-    stops after the current tile. After that, or after a crash, the same command with --resume keeps the finished files
-    and makes the others; a picture that was not finished begins again. Exit status: 0 success, 1 something failed, 2
+    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
+    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
+    that was not finished begins again. Exit status: 0 success, 1 something failed, 2
     wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b

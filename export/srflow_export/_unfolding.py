@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from srflow_export._folding import FoldedConv, FoldedNet, halves
 from srflow_export._on_features import enlargement, kernel_of_sums, kernel_shapes
-from srflow_sdk.bundle import Bundle, Manifest
+from srflow_sdk._system.atomic import write_atomically
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_training.checkpoints import save_checkpoint
@@ -50,35 +51,40 @@ def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
     return _unfolded(Bundle.open(bundle_path))
 
 
-def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Manifest:
+def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> str:
     """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it comes from.
 
-    Returns the bundle's manifest. Raises: ArgumentError if the target exists or is not named .safetensors,
-    CheckpointError if it cannot be written, BundleError as :func:`trainable_network`.
+    Returns what `srflow-train --config` takes to train it further: the preset of the bundle's name if that has its
+    network, or a `.yaml` that is written beside the checkpoint, with data and schedule of a preset for the same scale.
+
+    Raises: ArgumentError if one of the files exists or the target is not named .safetensors, CheckpointError if one
+    cannot be written, BundleError as :func:`trainable_network`.
     """
     if target.suffix != ".safetensors":
         raise ArgumentError(f"{target}: a checkpoint is written as .safetensors: name {target.stem}.safetensors")
     if target.exists():
         raise ArgumentError(f"{target} already exists, and may hold hours of training: name another file")
     bundle = Bundle.open(bundle_path)
-    manifest = bundle.manifest
+    manifest, network = bundle.manifest, _unfolded(bundle)
+    beside = None if _has_preset(manifest.name, network.config) else target.with_suffix(".yaml")
+    if beside is not None and beside.exists():
+        raise ArgumentError(f"{beside} already exists; the network's settings belong there: name another file")
     origin = {"name": manifest.name, "sha256": bundle.model_sha256, "provenance": manifest.provenance}
     try:
-        save_checkpoint(target, _unfolded(bundle), notes={"bundle": origin, "reduction": bundle.manifest.reduction})
+        save_checkpoint(target, network, notes={"bundle": origin, "reduction": manifest.reduction})
+        if beside is not None:
+            write_atomically(beside, _settings(network.config).encode())
     except OSError as error:
         raise CheckpointError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
-    return manifest
+    return manifest.name if beside is None else str(beside)
 
 
-def training_settings(manifest: Manifest) -> str | None:
-    """The settings to train a bundle's network with, as YAML; None if they are the preset of the bundle's name.
+def _has_preset(name: str, network: SRFlowConfig) -> bool:
+    is_preset = (resources.files("srflow_training") / "presets" / f"{name}.yaml").is_file()
+    return is_preset and load_settings(name).config() == network
 
-    Data and schedule are those of a preset for the same scale.
-    """
-    network = SRFlowConfig.from_dict(manifest.model)
-    is_preset = (resources.files("srflow_training") / "presets" / f"{manifest.name}.yaml").is_file()
-    if is_preset and load_settings(manifest.name).config() == network:
-        return None
+
+def _settings(network: SRFlowConfig) -> str:
     settings = {"base": _PRESETS[network.scale], "network": {"kind": "srflow", **network.to_dict()}}
     text: str = yaml.safe_dump(settings, sort_keys=False)
     return text

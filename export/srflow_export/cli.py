@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import shlex
 import signal
 import sys
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from srflow_sdk._raising import require_extra
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.manifest import Precision
@@ -100,23 +99,12 @@ def _check_use(context: click.Context) -> None:
 
 
 def _write_checkpoint_of(bundle: Path, target: Path) -> None:
-    from srflow_export._unfolding import training_settings, write_checkpoint_of
-    from srflow_sdk._system.atomic import write_atomically
-    from srflow_sdk.bundle import Bundle
+    from srflow_export._unfolding import write_checkpoint_of
 
-    manifest = Bundle.open(bundle).manifest
-    settings, beside = training_settings(manifest), target.with_suffix(".yaml")
-    if settings is not None and beside.exists():
-        raise ArgumentError(f"{beside} already exists; the network's settings belong there: name another file with -o")
-    write_checkpoint_of(bundle, target)
+    config = write_checkpoint_of(bundle, target)
     click.echo(f"wrote {target}")
-    if settings is not None:
-        try:
-            write_atomically(beside, settings.encode())
-        except OSError as error:
-            raise CheckpointError(f"{beside}: the settings cannot be written: {error.strerror or error}") from error
-        click.echo(f"wrote {beside}")
-    config = manifest.name if settings is None else str(beside)
+    if Path(config) == target.with_suffix(".yaml"):
+        click.echo(f"wrote {config}")
     start = f"schedule.start={shlex.quote(str(target))}"
     click.echo(f"train it: srflow-train --config {shlex.quote(config)} --set {start} --data PHOTOS --out RUN")
 
@@ -203,26 +191,6 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
             f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use --precision {odd[0]}"
         )
     return asked
-
-
-@contextlib.contextmanager
-def _signals_like_ctrl_c() -> Iterator[None]:
-    """`kill` and a closed terminal raise KeyboardInterrupt(number), so that nothing is left behind."""
-
-    def stop(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {
-        number: signal.signal(number, stop)
-        for number in numbers
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -327,7 +295,7 @@ def main(
     """
     _check_use(context)
     ckpt = ckpt or checkpoint
-    context.with_resource(_signals_like_ctrl_c())
+    context.with_resource(raised_interrupts(*STOPPING))
     try:
         for module in _ENGINE_MODULES if engines_for is not None else _MODULES:
             require_extra(module, "export")

@@ -3,8 +3,8 @@
 torch.export traces the module with the shapes of an example; each operator that it finds becomes one or two ONNX nodes.
 The example's batch, height and width stay out of the graph: dimensions that an operator does not change are copied, and
 a reshape may infer one. Channels, dimension 1, are constants. The graphs here need two dozen operators; unknown ones,
-and arguments that are not translated, are refused. torch.onnx.export knows them all,
-but spends 20 s in decompositions and clean-up passes on a full-size graph that takes 3 s here.
+and arguments that are not translated, are refused. torch.onnx.export knows them all, but takes several times as long,
+most of it in decompositions and clean-up passes that these graphs do not need.
 """
 
 from __future__ import annotations

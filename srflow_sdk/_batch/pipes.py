@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srflow_sdk._batch.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._batch.running import Summary
 from srflow_sdk._files import spooled
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.errors import ArgumentError
 
 STANDARD = "-"

@@ -43,8 +43,8 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.is_set():
-            if event.wait(_POLL_S):
+        while not ended.wait(_POLL_S):
+            if event.is_set():
                 stop()
                 return
 

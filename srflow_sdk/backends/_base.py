@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk.backends._declared import check_sr
 from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.errors import BundleError, DeviceError
+from srflow_sdk.errors import DeviceError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -94,15 +95,7 @@ class Backend(ABC):
         """
         self._require_active()
         sr = self.sample_impl(conditioning, noise, tau)
-        level, drawn = next(iter(noise.items()))
-        batch, _, height, width = drawn.shape
-        expected = (batch, 3, height << level, width << level)
-        if sr.shape != expected or sr.dtype != np.float32:
-            found, needed = ("×".join(map(str, shape)) or "no dimensions" for shape in (sr.shape, expected))
-            raise BundleError(
-                f"the sampler returned sr as {sr.dtype} of {found}, where the manifest's scale needs float32 of "
-                f"{needed}; fetch or export the bundle again"
-            )
+        check_sr(sr, noise)
         return sr
 
     def _require_active(self) -> None:

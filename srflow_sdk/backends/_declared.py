@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from srflow_sdk._graph_structure import read_graph
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError
@@ -79,6 +82,18 @@ def check_conditioning(
                 f"the encoder returned {name} of {_sizes(shape)}, where scale {manifest.scale} and its level need "
                 f"{_sizes(expected)}; {_FIX}"
             )
+
+
+def check_sr(sr: NDArray[Any], noise: Mapping[int, NDArray[np.float32]]) -> None:
+    """Check what a sampler returned for this noise, by level. Raises: BundleError."""
+    level, drawn = next(iter(noise.items()))
+    batch, _, height, width = drawn.shape
+    expected = (batch, 3, height << level, width << level)
+    if sr.shape != expected or sr.dtype != np.float32:
+        raise BundleError(
+            f"the sampler returned sr as {_described(str(sr.dtype), sr.shape)}, where the manifest's scale needs "
+            f"{_described('float32', expected)}; {_FIX}"
+        )
 
 
 def _bytes_per_pixel(manifest: Manifest, channels: Mapping[str, int]) -> int:

@@ -16,6 +16,7 @@ from srflow_sdk import Upscaler
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.manifest import manifest_digest
+from tests.irregular import KINDS, make_irregular
 
 from .tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
 
@@ -100,17 +101,12 @@ def test_a_missing_file_is_refused(target: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs in folders")
 @pytest.mark.parametrize("name", ["sampler.onnx", "manifest.json"])
-@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_regular_files_are_read(target: Path, name: str, kind: str) -> None:
     write_stub_bundle(target)
     path = target / name
     path.unlink()
-    if kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        path.mkdir()
+    make_irregular(path, kind)
     with pytest.raises(BundleError, match="not a regular file"):
         Bundle.open(target)
 

@@ -11,6 +11,7 @@ import pytest
 from srflow_sdk.errors import ArgumentError
 from srflow_training._yaml import MAX_BYTES, parse_yaml, read_yaml
 from srflow_training.settings import load_settings
+from tests.irregular import KINDS, make_irregular
 
 
 def test_plain_values_are_read_as_yaml_reads_them() -> None:
@@ -60,15 +61,10 @@ def test_large_files_are_not_read_to_their_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs in folders")
-@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "run.yaml"
-    if kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        path.mkdir()
+    make_irregular(path, kind)
     with pytest.raises(ArgumentError, match="not a regular file"):
         load_settings(str(path))
 

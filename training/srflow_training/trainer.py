@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from srflow_sdk._batch.interrupts import deferred_interrupts
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk._system.interrupts import deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training._average import ramped_average
 from srflow_training._best import Best

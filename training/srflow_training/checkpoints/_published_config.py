@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training._yaml import read_yaml
 from srflow_training.model import SRFlowConfig
 
 
@@ -17,10 +16,9 @@ def read_published_config(path: Path, *, stacked_blocks: tuple[int, ...] | None 
     Raises: CheckpointError if the file cannot be read or describes another network.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: cannot be read as a YAML configuration: {reason}") from error
+        content = read_yaml(path)
+    except ArgumentError as error:
+        raise CheckpointError(str(error)) from error
     network = _section(content, "network_G", path)
     flow = _section(network, "flow", path)
     stacked = flow.get("stackRRDB")

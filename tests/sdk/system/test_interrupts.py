@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from srflow_sdk._batch.interrupts import STOPPING, deferred_interrupts
+from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
 
 
 def press_ctrl_c() -> None:

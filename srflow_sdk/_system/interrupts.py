@@ -28,9 +28,9 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
     """Hold back signals (Ctrl-C if none is named) while the block runs, and yield a function that raises them.
 
     An interrupt that arrives while libvips calls back into Python would be printed and lost, and the work would go on.
-    A second signal raises KeyboardInterrupt in the main thread at once, whatever it waits for; work in other threads,
-    such as a tile being drawn, still finishes. Signals that are ignored or already handled are left alone, and outside
-    the main thread all signals are, because Python cannot set handlers there.
+    A second signal raises KeyboardInterrupt in the main thread at once, whatever it waits for. Signals that are ignored
+    or already handled are left alone, and outside the main thread all signals are, because Python cannot set handlers
+    there.
     """
     interrupts = Interrupts()
 
