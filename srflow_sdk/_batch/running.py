@@ -18,7 +18,6 @@ from typing import Literal, Protocol
 from srflow_sdk._batch.planning import Job
 from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._drawing.temperature import checked_number
 from srflow_sdk._files import MAX_PIXELS, Provenance, is_whole, read_provenance, remove_stale_parts
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
@@ -34,7 +33,7 @@ _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 class Settings:
     """What to do with every file, as in :meth:`Upscaler.upscale_file`.
 
-    draw: with a number for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
+    draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
     whose outputs all exist and were made from the same file with these settings. overwrite: replace files that exist;
     otherwise inputs with such an output are skipped. quality, lossless: they do not count for `resume`.
     """
@@ -177,7 +176,7 @@ def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
     Raises: ImageError, OSError if the input cannot be read.
     """
     manifest, draw = upscaler.bundle.manifest, settings.draw
-    tau = checked_number(draw.tau_for(manifest))
+    tau = draw.tau_number(manifest)
     hashes = set()
     for number, target in enumerate(job.targets, start=draw.sample):
         found = _provenance(target)
