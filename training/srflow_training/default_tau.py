@@ -26,14 +26,13 @@ from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_b
 TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Temperatures that are tried."""
 
-KEPT = 0.9
+KEPT = 0.85
 """Share of the gain over bicubic interpolation that the default temperature keeps, on every kind and measure."""
 
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 8
 _LEAST_GAIN = 0.1  # of bicubic's error; below, a model is no better on this content and has nothing to keep
 _SLACK_DB = 0.05
-_SLACK = 0.01  # of bicubic's error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +108,16 @@ def measure(
 def choose(points: Sequence[Point]) -> Choice:
     """Choose the largest temperature that keeps :data:`KEPT` of the gain over bicubic on every kind and measure.
 
-    "auto" wins if, at the temperature that it allows, no kind is worse than with the same fixed one: 0.05 dB of PSNR,
-    and 1 % of bicubic's error by the other measures.
+    "auto" wins if it allows a larger one at which no kind is worse than with the same fixed temperature: by 0.05 dB of
+    PSNR, or by the mean of the other measures, each relative to bicubic's error.
     """
     by_method = {(point.kind, point.tau, point.auto): point for point in points}
     kinds = sorted({point.kind for point in points})
     fixed, auto = (_largest(by_method, kinds, auto=value) for value in (False, True))
     worse = [
-        f"{kind} ({measure})"
+        kind
         for kind in kinds
-        if auto
-        for measure in _worse(by_method[kind, auto, True], by_method[kind, auto, False], by_method[kind, None, False])
+        if auto and _worse(by_method[kind, auto, True], by_method[kind, auto, False], by_method[kind, None, False])
     ]
     wins = auto > fixed and not worse
     number = auto if wins else fixed
@@ -135,7 +133,7 @@ def choose(points: Sequence[Point]) -> Choice:
 
 def write(bundle: Bundle, choice: Choice) -> Bundle:
     """Write the choice into the bundle's manifest, which changes the model's sha256. Raises: BundleError, OSError."""
-    provenance = {**bundle.manifest.provenance, "default_tau": {"reason": choice.reason, "points": to_json(choice)}}
+    provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
     manifest = dataclasses.replace(bundle.manifest, default_tau=choice.tau, auto_tau=choice.auto, provenance=provenance)
     write_atomically(bundle.path / "manifest.json", manifest.to_json().encode())
     return Bundle.open(bundle.path)
@@ -191,10 +189,13 @@ def _kept(error: float, points: Mapping[tuple[str, float | None, bool], Point], 
     return gain < _LEAST_GAIN * bicubic or bicubic - error >= KEPT * gain
 
 
-def _worse(one: Point, other: Point, bicubic: Point) -> list[str]:
-    """The measures by which a method is worse than another."""
-    names = [name for name in one.error if one.error[name] > other.error[name] + _SLACK * bicubic.error[name]]
-    return [*(["PSNR"] if one.psnr < other.psnr - _SLACK_DB else []), *names]
+def _worse(one: Point, other: Point, bicubic: Point) -> bool:
+    def relative(point: Point) -> float:
+        return sum(
+            point.error[name] / max(bicubic.error[name], 1e-4) for name in point.error
+        )  # flat areas have no error
+
+    return one.psnr < other.psnr - _SLACK_DB or relative(one) > relative(other)
 
 
 def _figures(image: Tensor, hr: Tensor, scale: int, vgg16: VGG16Features | None) -> dict[str, float]:
