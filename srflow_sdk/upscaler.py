@@ -93,7 +93,7 @@ class Upscaler:
 
     @property
     def scale(self) -> int:
-        """How many times larger the output's sides are."""
+        """How many times larger the sides of the model's picture are: the largest `scale` of an output."""
         return self._bundle.manifest.scale
 
     @property
@@ -111,8 +111,8 @@ class Upscaler:
 
         image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16, or
         float32 or float64 in [0, 1], or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The
-        answer has the same type, mode and dtype and is `scale` times as large (palette, CMYK, YCbCr and HSV come back
-        as RGB, bilevel as L); a file gives an upright PIL image.
+        answer has the same type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a file
+        gives an upright PIL image.
         Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
         sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
@@ -120,6 +120,12 @@ class Upscaler:
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: change the answer as little as possible so that its bicubic reduction equals the input within the
         rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures it.
+        scale: how many times larger the answer's sides are, any number up to the model's, such as 2 or 1.5; sides are
+        rounded to whole pixels, halves up. Or an :class:`OutputSize` in pixels. None is the model's :attr:`scale`. The
+        model's picture is reduced as MATLAB's imresize does it: by antialiased bicubic or, with reduction="lanczos",
+        Lanczos (three lobes) interpolation, with borders mirrored, in the image's own values or, with linear_light, in
+        light by its profile's curves (sRGB's if it has none, or tables). Transparent pixels count by their alpha. What
+        `consistent` holds for is the model's picture, before it is reduced.
         progress: called as progress(done, total) after each tile of each sample, from the calling thread. An exception
         that it raises ends the call. cancel: once this event is set, from any thread, the call ends with
         CancelledError before its next tile.
@@ -149,9 +155,9 @@ class Upscaler:
         endings set the format; see :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the
         resolution is scaled, and a record of how the picture was made is added (:func:`read_provenance`). The files
         appear complete, once all are finished; on an error none appears, and older files with these names stay.
-        report: measure each output's LR-PSNR; below 40 dB a warning is logged. max_pixels: largest source accepted,
-        width × height. quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`. The other keywords are
-        those of :meth:`upscale`.
+        report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged. max_pixels:
+        largest source accepted, width × height. quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
+        The other keywords are those of :meth:`upscale`.
 
         Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
 

@@ -6,11 +6,13 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
 import numpy as np
 
+from srflow_sdk._drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale, reduced_to
 from srflow_sdk._drawing.temperature import Tau, Temperature, checked_number, is_map
+from srflow_sdk._pixels.resizing import Kernel
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.manifest import Manifest
 
@@ -28,6 +30,9 @@ class DrawKeywords(TypedDict, total=False):
     seed: int
     sample: int
     consistent: bool
+    scale: float | OutputSize | None
+    reduction: Kernel
+    linear_light: bool
     progress: Progress | None
     cancel: threading.Event | None
 
@@ -44,6 +49,9 @@ class DrawOptions:
     seed: int = 0
     sample: int = 0
     consistent: bool = False
+    scale: float | OutputSize | None = None
+    reduction: Kernel = "bicubic"
+    linear_light: bool = False
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
@@ -56,6 +64,12 @@ class DrawOptions:
             raise ArgumentError("seed and sample must be below 2^64")
         if not isinstance(self.consistent, (bool, np.bool_)):
             raise ArgumentError(f"consistent is {self.consistent!r}; it must be True or False")
+        check_scale(self.scale)
+        if self.reduction not in get_args(Kernel):
+            known = " or ".join(map(repr, get_args(Kernel)))
+            raise ArgumentError(f"reduction is {self.reduction!r}; it must be {known}")
+        if not isinstance(self.linear_light, (bool, np.bool_)):
+            raise ArgumentError(f"linear_light is {self.linear_light!r}; it must be True or False")
         if self.progress is not None and not callable(self.progress):
             raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
@@ -73,6 +87,13 @@ class DrawOptions:
     def tau_for(self, manifest: Manifest) -> Tau:
         """The temperature to draw with: the model's default if none was chosen."""
         return manifest.default_tau if self.tau is None else self.tau
+
+    def scale_for(self, manifest: Manifest, *, height: int, width: int) -> float | None:
+        """How many times larger the output of a height×width image is; None if that is the model's own scale.
+
+        Raises: ArgumentError, ImageError if the model does not enlarge so much.
+        """
+        return chosen_scale(self.scale, manifest, height=height, width=width)
 
     @property
     def keywords(self) -> DrawKeywords:
@@ -97,13 +118,14 @@ class Request:
     """What to draw for one image, made by :func:`make_request`.
 
     temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
-    samples instead of the samples.
+    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture.
     """
 
     options: DrawOptions
     temperature: Temperature
     samples: range
     reduce: Reduce | None = None
+    reduced: Reduced | None = None
 
     @property
     def seed(self) -> int:
@@ -124,7 +146,10 @@ class Request:
 def make_request(
     options: DrawOptions, manifest: Manifest, *, height: int, width: int, n: int = 1, reduce: Reduce | None = None
 ) -> Request:
-    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image. Raises: ArgumentError."""
+    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
+
+    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it.
+    """
     _check_whole("n", n, least=2 if reduce else 1)
     if n > _MAX_SAMPLES:
         raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
@@ -137,6 +162,13 @@ def make_request(
         temperature=Temperature(options.tau_for(manifest), height=height, width=width, multiple=manifest.size_multiple),
         samples=range(int(options.sample), int(options.sample) + int(n)),
         reduce=reduce,
+        reduced=reduced_to(
+            options.scale_for(manifest, height=height, width=width),
+            height=height,
+            width=width,
+            kernel=options.reduction,
+            linear_light=bool(options.linear_light),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Encoding, FileResult, Upscaler, lr_psnr
+from srflow_sdk import Encoding, FileResult, OutputSize, Upscaler, lr_psnr
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -19,6 +19,8 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
     assert_type(up.upscale(f32, tau=np.ones((3, 4)), consistent=True, cancel=threading.Event()), NDArray[np.float32])
     assert_type(up.upscale(path, sample=3), Image.Image)
     assert_type(up.upscale("a.png"), Image.Image)
+    assert_type(up.upscale(u8, scale=2, reduction="lanczos", linear_light=True), NDArray[np.uint8])
+    assert_type(up.upscale(pil, scale=OutputSize(width=3840)), Image.Image)
     assert_type(up.upscale(path.read_bytes()), Image.Image)
     with path.open("rb") as file:
         assert_type(up.upscale(file, tau=0.5), Image.Image)
@@ -57,6 +59,8 @@ def opened() -> None:
 
 def refused(up: Upscaler, pil: Image.Image) -> None:
     up.upscale(pil, tau="0.8")  # type: ignore[call-overload]
+    up.upscale(pil, scale="2")  # type: ignore[call-overload]
+    up.upscale(pil, reduction="nearest")  # type: ignore[call-overload]
     up.upscale(3)  # type: ignore[call-overload]
     up.upscale(pil, samples=8)  # type: ignore[call-overload]
     up.encode(pil).mean(8, reduce="std")  # type: ignore[call-arg]
