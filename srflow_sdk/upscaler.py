@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
-import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._drawing.file_upscaling import FileResult, upscale_file
@@ -15,7 +15,7 @@ from srflow_sdk._drawing.inputs import EncodedImage, checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS, PathLike
-from srflow_sdk._images import InMemoryImage
+from srflow_sdk._images import InMemoryImage, Tensor
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
@@ -105,14 +105,17 @@ class Upscaler:
     def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
     @overload
     def upscale(self, image: EncodedImage, **options: Unpack[DrawKeywords]) -> Image.Image: ...
+    @overload
+    def upscale(self, image: Tensor, **options: Unpack[DrawKeywords]) -> NDArray[Any]: ...
     @takes_draw_keywords
-    def upscale(self, image: InMemoryImage | EncodedImage, **options: Unpack[DrawKeywords]) -> Any:
+    def upscale(self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[DrawKeywords]) -> InMemoryImage:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
         image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16, or
-        float32 or float64 in [0, 1], or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The
-        answer has the same type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a file
-        gives an upright PIL image.
+        float32 or float64 in [0, 1], a tensor of another library like that, such as a torch.Tensor, in the machine's
+        memory, or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The answer has the same
+        type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a tensor gives an array of
+        its dtype, a file an upright PIL image.
         Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
         sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
@@ -134,7 +137,8 @@ class Upscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        return self._encoding(image, memory_budget=0).sample(**options)
+        picture: InMemoryImage = self._encoding(image, memory_budget=0).sample(**options)
+        return picture
 
     @takes_draw_keywords
     def upscale_file(
@@ -179,8 +183,10 @@ class Upscaler:
     def encode(self, image: ImageT, *, memory_budget: int = ...) -> Encoding[ImageT]: ...
     @overload
     def encode(self, image: EncodedImage, *, memory_budget: int = ...) -> Encoding[Image.Image]: ...
+    @overload
+    def encode(self, image: Tensor, *, memory_budget: int = ...) -> Encoding[Any]: ...
     def encode(
-        self, image: InMemoryImage | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
@@ -191,11 +197,14 @@ class Upscaler:
         """
         if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
             raise ArgumentError(f"memory_budget is {memory_budget!r}; it must be a number of bytes, at least 0")
-        if isinstance(image, np.ndarray):
-            image = image.copy()  # tiles that are not kept are encoded later, when the caller's array may have changed
-        return self._encoding(image, memory_budget=int(memory_budget))
+        return self._encoding(image, memory_budget=int(memory_budget), copied=True)
 
-    def _encoding(self, image: InMemoryImage | EncodedImage, *, memory_budget: int) -> Encoding[Any]:
+    def _encoding(
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
+    ) -> Encoding[Any]:
         with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
             pixels, kind = loaded(image)
+            if copied and kind.pil_mode is None:
+                # Tiles that are not kept are encoded later, when the caller's array may have changed.
+                pixels = pixels.copy()
             return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
