@@ -118,7 +118,7 @@ class Encoding(Generic[ImageT]):
 
     def _drawn(self, keywords: DrawKeywords, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation."""
-        lr, scale, options = self._lr, self._painter.manifest.scale, DrawOptions.of(keywords)
+        lr, scale, options = self._lr, self._painter.manifest.scale, DrawOptions(**keywords)
         request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, n=n, reduce=reduce)
         reduced = request.reduced
         plain = reduce == "std"

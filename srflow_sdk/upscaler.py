@@ -172,7 +172,7 @@ class Upscaler:
             self._painter,
             checked_path("source", source),
             [checked_path("a target", path) for path in paths],
-            DrawOptions.of(options),
+            DrawOptions(**options),
             report=report,
             max_pixels=max_pixels,
             quality=quality,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
@@ -75,15 +76,6 @@ class DrawOptions:
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
             raise ArgumentError(f"cancel is {self.cancel!r}; it must be a threading.Event, or None")
 
-    @classmethod
-    def of(cls, keywords: Mapping[str, Any]) -> DrawOptions:
-        """The options that a method was called with. Raises: TypeError for other keywords, as Python does."""
-        known = [field.name for field in fields(cls)]
-        for name in keywords:
-            if name not in known:
-                raise TypeError(f"unexpected keyword argument {name!r}; the keywords are {', '.join(known)}")
-        return cls(**keywords)
-
     def tau_for(self, manifest: Manifest) -> Tau:
         """The temperature to draw with: the model's default if none was chosen."""
         return manifest.default_tau if self.tau is None else self.tau
@@ -102,15 +94,31 @@ class DrawOptions:
 
 
 def takes_draw_keywords(method: _MethodT) -> _MethodT:
-    """Let help() and inspect.signature show the keywords themselves where the code says ``**options``."""
+    """Let help() and inspect.signature show the keywords themselves where the code says ``**options``.
+
+    The method raises TypeError for others, as Python does, with its name and the keywords that there are.
+    """
     signature = inspect.signature(method)
     named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     drawn = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
         for field in fields(DrawOptions)
     ]
-    method.__signature__ = signature.replace(parameters=[*named, *drawn])  # type: ignore[attr-defined]
-    return method
+    known = [parameter.name for parameter in [*named, *drawn] if parameter.kind is parameter.KEYWORD_ONLY]
+    by_name = {*known, *(parameter.name for parameter in named)}
+
+    @functools.wraps(method)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in by_name:
+                raise TypeError(
+                    f"{method.__qualname__}() got an unexpected keyword argument {name!r}; the keywords are "
+                    f"{', '.join(known)}"
+                )
+        return method(*arguments, **keywords)
+
+    checked.__signature__ = signature.replace(parameters=[*named, *drawn])  # type: ignore[attr-defined]
+    return cast("_MethodT", checked)
 
 
 @dataclass(frozen=True, kw_only=True)
