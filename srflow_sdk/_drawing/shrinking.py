@@ -12,6 +12,7 @@ from srflow_sdk._drawing.output_size import Reduced
 from srflow_sdk._pixels.matrix_profiles import SRGB_CURVE, Curve
 from srflow_sdk._pixels.resizing import RowReducer
 
+_ROWS = 64  # at a time, so that copies of a band stay small
 _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
 
 
@@ -33,6 +34,10 @@ class Shrinking:
 
     def push(self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Take the next rows, h×W×1 or 3 and h×W in [0, 1], and return the finished ones, h'×W'×C with alpha if any."""
+        parts = [slice(top, top + _ROWS) for top in range(0, len(colours), _ROWS)]
+        return np.concatenate([self._pushed(colours[part], None if alpha is None else alpha[part]) for part in parts])
+
+    def _pushed(self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
         light = np.clip(colours, 0, 1)
         for channel, curve in enumerate(self._curves):
             light[..., channel] = curve.linear(light[..., channel])

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize, lr_psnr
+from srflow_sdk._drawing.finishing import Finishing
+from srflow_sdk._drawing.low_resolution import LowResolution
+from srflow_sdk._drawing.output_size import Reduced
+from srflow_sdk._drawing.rows import ArrayRows
 from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk._images import ImageKind
 from srflow_sdk._pixels.resizing import Kernel
 from srflow_sdk.upscaler import Upscaler
 
@@ -181,6 +186,23 @@ def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled: Upscaler, tmp_
     made = read_provenance(tmp_path / "sr.tif")
     assert made is not None
     assert (made.scale, made.reduction, made.linear_light) == (None, None, False)
+
+
+def test_rows_are_given_as_soon_as_their_pixels_are_there(photo: np.ndarray) -> None:
+    given: list[np.ndarray] = []
+    rgba = np.dstack([photo, photo[..., 0]])
+    source = ArrayRows(rgba)
+    kind = ImageKind(channels=4, dtype=np.dtype(np.uint8))
+    lr = LowResolution.of(source, kind, height=45, width=61, multiple=1, reach=6)
+    to = Reduced(scale=1.5, height=68, width=92, kernel="lanczos", linear_light=True)
+    finishing = Finishing(lr, scale=4, write=given.append, reduced=to)
+    for top in range(0, 45, 5):
+        finishing.push(np.full((20, 244, 3), 0.5, finishing.band_dtype))
+        rows = sum(map(len, given))
+        assert rows >= min((top + 5) * 1.5 - 4, 64)  # three lobes of the kernel reach further down
+        assert finishing.needed_from == top + 5  # and nothing above is kept
+    assert sum(map(len, given)) == 68
+    assert {(part.dtype, part.shape[1:]) for part in given} == {(np.dtype(np.uint8), (92, 4))}
 
 
 def test_what_a_format_holds_is_checked_at_the_smaller_size(tiled: Upscaler, tmp_path: Path) -> None:
