@@ -17,6 +17,7 @@ TYPE_CHECKING = False  # type checkers take it for true; importing typing would 
 if TYPE_CHECKING:
     from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
     from srflow_sdk._drawing.measuring import lr_psnr
+    from srflow_sdk._drawing.output_size import OutputSize
     from srflow_sdk._files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
     from srflow_sdk.bundle import Bundle
     from srflow_sdk.encoding import Encoding
@@ -54,6 +55,7 @@ __all__ = [
     "MissingExtraError",
     "NonFiniteError",
     "OutOfMemoryError",
+    "OutputSize",
     "Provenance",
     "SRFlowError",
     "Upscaler",
@@ -70,6 +72,7 @@ _HOMES = {
     "FileResult": "_drawing.file_upscaling",
     "ImageFile": "_files",
     "Metadata": "_files",
+    "OutputSize": "_drawing.output_size",
     "Provenance": "_files",
     "Upscaler": "upscaler",
     "__version__": "_version",

@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows, which has no such limit
     resource = None  # type: ignore[assignment]
 
-FIELDS = ("stem", "ending", "sample", "seed", "tau", "model")
+FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
 
 _FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pipe's two ends
@@ -45,7 +45,9 @@ class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
     pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
-    sample.
+    sample. scale: None if it differs from one input to the next.
+
+    Raises: ArgumentError for a pattern with {scale} in that case.
     """
 
     pattern: str | None = None
@@ -55,6 +57,14 @@ class Naming:
     seed: int = 0
     tau: float = 0.0
     model: str = "model"
+    scale: float | None = 4.0
+
+    def __post_init__(self) -> None:
+        if self.scale is None and any(field == "scale" for _, field, _, _ in Formatter().parse(self.pattern or "")):
+            raise ArgumentError(
+                f"--name {self.pattern}: {{scale}} differs from picture to picture with --size and --max-size; "
+                "leave it out, or use --scale"
+            )
 
     @property
     def numbers(self) -> range:
@@ -67,6 +77,7 @@ class Naming:
         fields = {
             "stem": (source.stem if stem is None else stem) or "image",
             "ending": source.suffix[1:],
+            "scale": self.scale,
             "seed": self.seed,
             "tau": self.tau,
             "model": re.sub(r"[^\w.+-]", "-", self.model),

@@ -17,10 +17,12 @@ from typing import Literal, Protocol
 
 from srflow_sdk._batch.planning import Job
 from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
+from srflow_sdk._drawing.output_size import OutputSize
 from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._files import MAX_PIXELS, Provenance, is_whole, read_provenance, remove_stale_parts
+from srflow_sdk._files import MAX_PIXELS, Provenance, is_whole, open_image, read_provenance, remove_stale_parts
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
+from srflow_sdk.manifest import Manifest
 from srflow_sdk.upscaler import Upscaler
 
 Status = Literal["done", "skipped", "failed"]
@@ -177,18 +179,34 @@ def is_done(job: Job, upscaler: Upscaler, *, settings: Settings) -> bool:
     """
     manifest, draw = upscaler.bundle.manifest, settings.draw
     tau = draw.tau_number(manifest)
+    provenances = [found for target in job.targets if (found := _provenance(target)) is not None]
+    if len(provenances) < len(job.targets):
+        return False
+    scale = _scale_for(job, manifest, settings)
     hashes = set()
-    for number, target in enumerate(job.targets, start=draw.sample):
-        found = _provenance(target)
-        if found is None:
-            return False
+    for number, found in enumerate(provenances, start=draw.sample):
         wanted = provenance_of(
-            manifest, draw, tau=tau, sample=number, source=job.source, source_sha256=found.source_sha256, tile=None
+            manifest,
+            draw,
+            tau=tau,
+            sample=number,
+            source=job.source,
+            source_sha256=found.source_sha256,
+            tile=None,
+            scale=scale,
         )
         if _what_matters(found) != _what_matters(wanted):
             return False
         hashes.add(found.source_sha256)
     return all(map(is_whole, job.targets)) and hashes == {file_sha256(job.source)}  # copies may have been cut short
+
+
+def _scale_for(job: Job, manifest: Manifest, settings: Settings) -> float | None:
+    """The scale of a job's outputs; only a size in pixels needs a look at the input."""
+    if not isinstance(settings.draw.scale, OutputSize):
+        return settings.draw.scale_for(manifest, height=1, width=1)
+    with open_image(job.source, max_pixels=settings.max_pixels) as reader:
+        return settings.draw.scale_for(manifest, height=reader.height, width=reader.width)
 
 
 def _provenance(target: Path) -> Provenance | None:
