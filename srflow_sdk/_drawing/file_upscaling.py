@@ -20,7 +20,6 @@ from srflow_sdk._drawing.rows import StreamedRows
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
-from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -84,7 +83,7 @@ def upscale_file(
             check_writable(target, channels=reader.channels, size=size)
         request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
         lr, tiles, core = _opened(stack, painter, reader)
-        digest = file_sha256(source)
+        digest = reader.sha256()
         provenances = [
             provenance_of(
                 manifest,
@@ -120,6 +119,7 @@ def upscale_file(
         draw(lr, painter, tiles, request, outputs, overlapped=True)
         for writer in writers:
             writer.finish()  # all of them before the first appears under its name
+        reader.check_unchanged()
     measured = [output.lr_psnr for output in outputs]
     warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number)
     return FileResult(
