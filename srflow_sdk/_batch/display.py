@@ -12,16 +12,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
 
-from srflow_sdk._batch.planning import Job
+from srflow_sdk._batch.jobs import FolderFile, Job
 from srflow_sdk._batch.progress_lines import ProgressLines
 from srflow_sdk._files import count_pixels
-
-if TYPE_CHECKING:
-    from srflow_sdk._batch.running import JobResult
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
@@ -125,23 +122,23 @@ class Display:
                 self._move(number, self._pixels[number - 1] * done // total)
                 self._render()  # a tile of a small image may not move the bar
 
-    def finished(self, number: int, result: JobResult) -> None:
+    def finished(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._bar is not None:
-                if result.status != "done":  # its remaining pixels take no time, and would spoil the estimate
+                if file.status != "done":  # its remaining pixels take no time, and would spoil the estimate
                     self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
                     self._pixels[number - 1] = self._reached[number - 1]
                 self._move(number, self._pixels[number - 1])
                 if number == self._current and number < len(self._jobs):
                     self._current += 1
                     self._bar.label = self._label(self._current)
-        if result.status == "failed":
-            self.say(f"error: {result.error}")
-        elif result.status == "done" and self.shows_names:
+        if file.status == "failed":
+            self.say(f"error: {file.error}")
+        elif file.status == "done" and self.shows_names:
             with self._lock:
                 self._clear()
-                for target in result.job.targets:
+                for target in file.targets:
                     self._print(target)
 
     def tell(self, line: str) -> None:

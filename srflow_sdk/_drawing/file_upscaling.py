@@ -30,12 +30,15 @@ from srflow_sdk.tiles import Tile, padded_size, tile_rows
 class FileOutput:
     """One picture that was written.
 
-    provenance: as stored in the file. lr_psnr: in dB, None if not measured; see :func:`~srflow_sdk.lr_psnr`.
+    provenance: as stored in the file. lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. size_bytes, sha256: of the
+    file. These three are None without `report`.
     """
 
     path: Path
     provenance: Provenance
     lr_psnr: float | None
+    size_bytes: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,7 @@ def upscale_file(
         draw(lr, painter, tiles, request, outputs, overlapped=True)
         for writer in writers:
             writer.finish()  # all of them before the first appears under its name
+        contents = [writer.content() if report else (None, None) for writer in writers]
         reader.check_unchanged()
     measured = [output.lr_psnr for output in outputs]
     warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number)
@@ -126,8 +130,10 @@ def upscale_file(
         source=source,
         size=(reader.width, reader.height),
         outputs=tuple(
-            FileOutput(path=target, provenance=provenance, lr_psnr=value)
-            for target, provenance, value in zip(targets, provenances, measured, strict=True)
+            FileOutput(path=target, provenance=provenance, lr_psnr=value, size_bytes=length, sha256=sha256)
+            for target, provenance, value, (length, sha256) in zip(
+                targets, provenances, measured, contents, strict=True
+            )
         ),
         seconds=time.monotonic() - started,
     )

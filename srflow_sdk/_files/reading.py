@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,27 @@ def read_provenance(path: PathLike) -> Provenance | None:
             return None
         packet = libvips.get_field(_opened(file, loader), "xmp-data")
         return provenance_in(packet) if isinstance(packet, bytes) else None
+
+
+def decoded_size(
+    path: PathLike, *, header_only: bool = False, after_band: Callable[[], None] = lambda: None
+) -> tuple[int, int]:
+    """Decode a file to its end, without keeping anything, and return its width and height.
+
+    It must decode without a complaint: of damage in the middle, libvips only warns in some formats, and an uncompressed
+    file cannot show it. header_only: decode nothing. after_band: called after every few rows; may raise.
+    Raises: ImageError if the file is damaged or cannot be read.
+    """
+    with _steady(Path(path)) as file:
+        image = _opened(file, _loader(file, max_pixels=None), fail_on="warning")
+        region = libvips.pyvips().Region.new(image)
+        for top in range(0, 0 if header_only else image.height, _BAND_ROWS):
+            rows = min(_BAND_ROWS, image.height - top)
+            with _errors_in_one_line(file):
+                interruptible(functools.partial(region.fetch, 0, top, image.width, rows), stop=file.stop)
+            after_band()
+        file.check()
+        return int(image.width), int(image.height)
 
 
 class ImageReader:
@@ -255,12 +276,12 @@ def _loader(file: SteadyFile, max_pixels: int | None) -> str:
     return loader
 
 
-def _opened(file: SteadyFile, loader: str, *, access: str = "sequential") -> Any:
+def _opened(file: SteadyFile, loader: str, *, access: str = "sequential", fail_on: str = "error") -> Any:
     with _errors_in_one_line(file):
         if loader == "bmp":
             return bmp.load(file.path)
         load = getattr(libvips.pyvips().Image, f"{loader}_source")
-        opening = functools.partial(load, file.source(), access=access, fail_on="error")
+        opening = functools.partial(load, file.source(), access=access, fail_on=fail_on)
         return _with_missed_metadata(interruptible(opening, stop=file.stop), file.path, loader)
 
 

@@ -1,0 +1,88 @@
+"""Whether an input's outputs are there already, complete, and made as they would be made now."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+from pathlib import Path
+
+from srflow_sdk._batch.jobs import Job, Settings
+from srflow_sdk._batch.storage import Storage, reading
+from srflow_sdk._drawing.file_upscaling import provenance_of
+from srflow_sdk._drawing.temperature import checked_number
+from srflow_sdk._files import Provenance, decoded_size, is_whole, open_image, read_provenance
+from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk.errors import CancelledError, ImageError
+from srflow_sdk.manifest import Manifest
+
+
+def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storage, cancel: threading.Event) -> bool:
+    """Whether every output of a job exists and was made from the input as it is now, with these settings.
+
+    The tiles' size and the SDK's version do not count. An output must have the size that it would have now. If an
+    earlier report says how long it is and what its hash is, it must be that very file; otherwise it must decode without
+    a complaint to its end. Files are read whole only if their headers agree.
+
+    Raises: ImageError, OSError if the input cannot be read; CancelledError.
+    """
+    if not all(map(storage.exists, job.targets)):
+        return False
+    with reading(storage, job.source) as source:
+        hashes = set()
+        for number, target in enumerate(job.targets, start=settings.draw.sample):
+            with reading(storage, target) as output:
+                found = _provenance(output)
+                if found is None or not _is_wanted(found, number, manifest, settings):
+                    return False
+                hashes.add(found.source_sha256)
+        with open_image(source, max_pixels=sys.maxsize) as reader:
+            size = reader.width * manifest.scale, reader.height * manifest.scale
+            if hashes != {reader.sha256()}:
+                return False
+    for target in job.targets:
+        with reading(storage, target) as output:
+            if not _is_intact(output, str(target), size, settings=settings, cancel=cancel):
+                return False
+    return True
+
+
+def _is_wanted(found: Provenance, number: int, manifest: Manifest, settings: Settings) -> bool:
+    draw = settings.draw
+    wanted = provenance_of(
+        manifest,
+        draw,
+        tau=checked_number(draw.tau_for(manifest)),
+        sample=number,
+        source=Path(),
+        source_sha256=found.source_sha256,
+        tile=None,
+    )
+    return _what_matters(found) == _what_matters(wanted)
+
+
+def _is_intact(output: Path, name: str, size: tuple[int, int], *, settings: Settings, cancel: threading.Event) -> bool:
+    def stop_if_cancelled() -> None:
+        if cancel.is_set():
+            raise CancelledError("cancelled by the caller")
+
+    if not is_whole(output):  # copies may have been cut short
+        return False
+    recorded = settings.recorded.get(name)
+    try:
+        if recorded is not None and (output.stat().st_size, file_sha256(output)) != (recorded.size, recorded.sha256):
+            return False
+        return decoded_size(output, header_only=recorded is not None, after_band=stop_if_cancelled) == size
+    except (ImageError, OSError):
+        return False  # damaged: it is made again
+
+
+def _provenance(target: Path) -> Provenance | None:
+    try:
+        return read_provenance(target) if target.is_file() else None
+    except (ImageError, OSError):
+        return None  # unreadable: it is made again
+
+
+def _what_matters(provenance: Provenance) -> Provenance:
+    return dataclasses.replace(provenance, model="", sdk_version="", tile=None, source="")
