@@ -25,7 +25,7 @@ try:
         fail,
     )
     from srflow_sdk._device_names import Device
-    from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
+    from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
     from srflow_sdk._version import __version__
     from srflow_sdk.errors import ArgumentError
 except KeyboardInterrupt:  # there is no command yet that could catch it
@@ -47,7 +47,9 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 
 @click.command(cls=Command, context_settings=_SETTINGS)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
-@click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="File or directory to write; see above."
+)
 @click.option(
     "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
 )
@@ -65,6 +67,7 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 @click.option("--lossless", is_flag=True, help="Keep every visible pixel of WebP and AVIF, as PNG and TIFF do.")
 @click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
 @click.option("--no-overwrite", is_flag=True, help="Skip inputs with an output that exists, whatever is in it.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing.")
 @click.option("--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
 @click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs.")
 @click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again.")
@@ -105,6 +108,7 @@ def upscale(
     lossless: bool,
     resume: bool,
     no_overwrite: bool,
+    dry_run: bool,
     shard: Shard | None,
     report: Path | None,
     from_output: Path | None,
@@ -123,8 +127,10 @@ def upscale(
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
-    that was not finished begins again. Exit status: 0 success, 1 something failed, 2
-    wrong usage, 130 interrupted (128 + the number of any other signal).
+    that was not finished begins again. --dry-run says how long everything takes on this machine. With the embedded
+    model, two cores of an AMD EPYC upscale about 1.2 megapixels of input in a minute.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b
     Examples:
@@ -132,6 +138,7 @@ def upscale(
       srflow-upscale photo.jpg -o large.png --tau 0        the smooth, most faithful answer
       srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
       srflow-upscale photos -o large --recursive --resume --report large.json
+      srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
@@ -151,8 +158,8 @@ def upscale(
         pipes = stack.enter_context(open_pipes(inputs, output, ending=ending, max_pixels=max_pixels))
         display.in_words = pipes.in_words
         display.shows_names &= pipes.target is None
-        if pipes.target is not None and (samples > 1 or name is not None or shard is not None):
-            raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name and --shard")
+        if pipes.target is not None and (samples > 1 or name is not None or shard is not None or dry_run):
+            raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
         pipes.check()
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         earlier = read_report(report) if report is not None and resume else None
@@ -185,6 +192,9 @@ def upscale(
         )
         _say_what_is_wrong(plan, display, shard)
         with Upscaler(bundle, device=device, tile=tile, threads=threads) as upscaler:
+            if dry_run:
+                _show(plan, upscaler, display)
+                return
             result = _run(plan, upscaler, display, pipes=pipes, earlier=earlier)
         if result.count("failed") or display.names_lost:
             sys.exit(FAILED)
@@ -248,6 +258,21 @@ def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> Non
         sys.exit(FAILED)
     if shard is not None and not plan.jobs:
         display.tell(f"none of the {plan.all_jobs} inputs is in part {shard.index}/{shard.count}: nothing to do")
+
+
+def _show(plan: Plan, upscaler: Upscaler, display: Display) -> None:
+    from srflow_sdk._batch.preview import fails, preview
+
+    failed = bool(plan.refused)
+    with raised_interrupts(*STOPPING):
+        for line in preview(plan, upscaler):
+            if fails(line):
+                failed = True
+                display.say(line)
+            else:
+                display.answer(line)
+    if failed:
+        sys.exit(FAILED)
 
 
 def _run(
