@@ -31,7 +31,7 @@ _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the netw
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
-_HELD_WHOLE = ("webpload", "gifload")  # loaders for which libvips reads all of the file into memory
+_HELD_WHOLE = ("webpload", "gifload")  # loaders for which libvips would read all into memory, in blocks of 4 kB
 _MAX_HELD_BYTES = 1 << 30
 _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
 
@@ -281,7 +281,8 @@ def _opened(file: SteadyFile, loader: str, *, access: str = "sequential", fail_o
         if loader == "bmp":
             return bmp.load(file.path)
         load = getattr(libvips.pyvips().Image, f"{loader}_source")
-        opening = functools.partial(load, file.source(), access=access, fail_on=fail_on)
+        source = file.source_in_memory() if loader in _HELD_WHOLE else file.source()
+        opening = functools.partial(load, source, access=access, fail_on=fail_on)
         return _with_missed_metadata(interruptible(opening, stop=file.stop), file.path, loader)
 
 

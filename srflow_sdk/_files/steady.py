@@ -103,6 +103,15 @@ class SteadyFile:
                 f"{self.path}: the file changed while it was read; try again when nothing writes to it any more"
             )
 
+    def source_in_memory(self) -> Any:
+        """A pyvips source of a copy of the content. Raises: OSError; ImageError if it has changed."""
+        content = bytearray(self.size)
+        self._read_into(memoryview(content), 0)
+        self.check()
+        source = libvips.pyvips().Source.new_from_memory(content)
+        self._sources.append(source)
+        return source
+
     def source(self) -> Any:
         """A pyvips source of the content. Keep this object for as long as images use it."""
         source = libvips.pyvips().SourceCustom()
