@@ -211,6 +211,7 @@ class ImageReader:
                     self._region = libvips.pyvips().Region.new(self._image)
                 fetch = functools.partial(self._region.fetch, 0, self._row, self.width, len(band))
                 data = interruptible(fetch, stop=self._file.stop)
+            self._file.check()  # now: what is decoded whole would be drawn to its end, and then refused
             band[...] = np.frombuffer(data, self.dtype).reshape(band.shape)
             self._row += len(band)
             if self.dtype == np.float32:

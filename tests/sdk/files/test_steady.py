@@ -88,6 +88,20 @@ def test_every_change_is_seen_even_if_all_was_read(tmp_path: Path, suffix: str, 
             reader.check_unchanged()
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_ends_the_reading_even_of_what_is_in_memory(
+    tmp_path: Path, suffix: str, change: Callable[[Path], None]
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, noise(40, 40))
+    with open_image(path) as reader:
+        reader.read_rows(1)
+        change(path)
+        with pytest.raises(ImageError, match=CHANGED):
+            reader.read_rows(1)
+
+
 def test_the_hash_is_that_of_the_file_that_was_opened(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write_image(path, noise(40, 40))
