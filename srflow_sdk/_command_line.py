@@ -73,6 +73,20 @@ class CountParameter(click.ParamType[Any]):
         return count
 
 
+class TauParameter(click.ParamType[Any]):
+    """`auto` or a number; the SDK checks its range."""
+
+    name = "auto|T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither auto nor a number from 0 to 2, such as 0.8", param, ctx)
+
+
 class ShardParameter(click.ParamType[Any]):
     """`I/N`: part I of N, counted from 1."""
 

@@ -20,6 +20,7 @@ try:
         Command,
         CountParameter,
         ShardParameter,
+        TauParameter,
         TileParameter,
         exit_statuses,
         fail,
@@ -53,7 +54,12 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 @click.option(
     "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
 )
-@click.option("--tau", type=float, help="Temperature: 0 is smooth, larger is sharper.  [default: the model's]")
+@click.option(
+    "--tau",
+    type=TauParameter(),
+    metavar="auto|T",
+    help="Temperature: 0 is smooth, larger is sharper; auto: less on text and flat areas.  [default: the model's]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same picture.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
 @click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
@@ -96,7 +102,7 @@ def upscale(
     inputs: tuple[str, ...],
     output: str,
     model: Path | None,
-    tau: float | None,
+    tau: Any,
     seed: int,
     samples: int,
     sample: int,
@@ -239,10 +245,12 @@ def _settings_of(
     """The input, settings and tile that an earlier output was made with."""
     from srflow_sdk._batch.remake import find_source, read_recipe
     from srflow_sdk._drawing.requests import DrawOptions
+    from srflow_sdk._drawing.temperature import AUTO
 
     recipe = read_recipe(picture, bundle)
     source = find_source(picture, recipe, inputs)
-    draw = DrawOptions(tau=recipe.tau, seed=recipe.seed, sample=recipe.sample, consistent=recipe.consistent)
+    tau = recipe.tau if recipe.auto_tau is None else AUTO
+    draw = DrawOptions(tau=tau, seed=recipe.seed, sample=recipe.sample, consistent=recipe.consistent)
     return source, dataclasses.replace(settings, draw=draw), recipe.tile
 
 

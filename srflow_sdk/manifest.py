@@ -78,6 +78,9 @@ class Manifest:
     plugins: bool = False
     """Whether the sampler has nodes of the domain `srflow`, which a native library can run but does not have to."""
 
+    auto_tau: bool = False
+    """Whether `default_tau` is scaled by the picture's texture, as ``tau="auto"`` asks, if no temperature is given."""
+
     reduction: Reduction = "bicubic"
     """How the LR images that the network was trained on were made: both antialiased, bicubic as MATLAB's imresize."""
 
@@ -243,6 +246,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         size_multiple=_take(raw, "size_multiple", int),
         latent_levels=tuple(levels),
         default_tau=float(_take(raw, "default_tau", (int, float))),
+        auto_tau=_flag(raw, "auto_tau"),
         halo=_take(raw, "halo", int),
         conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
         precision=_one_of(Precision, raw, "precision"),
@@ -296,6 +300,14 @@ def _check_values(manifest: Manifest) -> None:
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not math.isfinite(value) or not low <= value <= high:
         raise _bad(f"{name} is {value}, outside {low} … {high}")
+
+
+def _flag(raw: Mapping[str, Any], name: str) -> bool:
+    """True or false; false if it is missing, as in older bundles."""
+    value = raw.get(name, False)
+    if not isinstance(value, bool):
+        raise _bad(f"{name} is {value!r}, not true or false")
+    return value
 
 
 def _one_of(kind: Any, raw: Mapping[str, Any], name: str) -> Any:

@@ -122,7 +122,9 @@ class Upscaler:
         Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
         sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
-        sharper answers that differ more. An array H×W gives each input pixel its own. None is the model's default.
+        sharper answers that differ more. An array H×W gives each input pixel its own. "auto" is the model's default
+        number where the input has texture, and less on flat areas, text and line art. None is the model's default,
+        which may be "auto".
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: change the answer as little as possible so that its bicubic reduction equals the input within the
         rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures it.

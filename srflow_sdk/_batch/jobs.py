@@ -35,7 +35,7 @@ class Recorded:
 class Settings:
     """What to do with every file, as in :meth:`Upscaler.upscale_file`.
 
-    draw: with a number for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
+    draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
     whose outputs all exist and were made from the same file with these settings. overwrite: replace files that exist;
     otherwise inputs with such an output are skipped. quality, lossless: they do not count for `resume`. recorded: what
     an earlier report says about outputs, by their paths; `resume` holds them to it.

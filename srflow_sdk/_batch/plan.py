@@ -22,7 +22,6 @@ from srflow_sdk._batch.planning import (
     plan_outputs,
 )
 from srflow_sdk._batch.storage import Storage
-from srflow_sdk._drawing.temperature import checked_number
 from srflow_sdk._files.formats import save_options
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -88,7 +87,7 @@ def make_plan(
         sample=settings.draw.sample,
         samples=samples,
         seed=settings.draw.seed,
-        tau=checked_number(settings.draw.tau_for(manifest)),
+        tau=settings.draw.tau_number(manifest),
         model=manifest.name,
     )
     unread, refused, out = Counter[str](), list[FolderFile](), Path(output)

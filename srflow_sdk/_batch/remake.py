@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk._files import Provenance, read_provenance
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle
@@ -30,6 +31,11 @@ def read_recipe(output: Path, bundle: Bundle) -> Provenance:
         raise ImageError(
             f"{output} was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with "
             f"{manifest.name} (sha256 {manifest.digest[:12]}…); name its bundle with --model"
+        )
+    if recipe.auto_tau not in (None, AUTO_TAU_SCHEME):
+        raise ImageError(
+            f"{output} was made with version {recipe.auto_tau} of --tau auto, but this SDK has version "
+            f"{AUTO_TAU_SCHEME}; make it again with srflow-sdk {recipe.sdk_version}"
         )
     if recipe.latent_scheme != LATENT_SCHEME:
         raise ImageError(

@@ -18,7 +18,7 @@ from srflow_sdk.upscaler import Upscaler
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
 
-_HOW = ("model", "tau", "seed", "consistent")
+_HOW = ("model", "tau", "auto_tau", "seed", "consistent")
 _EXACT = 200.0  # JSON has no infinity
 
 
@@ -43,7 +43,8 @@ def batch_report(
         "schema": REPORT_SCHEMA,
         "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
         "settings": {
-            "tau": draw.tau_for(manifest),
+            "tau": draw.tau_number(manifest),
+            "auto_tau": draw.auto_tau(manifest),
             "seed": draw.seed,
             "sample": draw.sample,
             "consistent": draw.consistent,
@@ -170,7 +171,7 @@ def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[st
 
 
 def _how(report: dict[str, Any], name: str) -> Any:
-    return report["model"]["sha256"] if name == "model" else report["settings"][name]
+    return report["model"]["sha256"] if name == "model" else report["settings"].get(name)
 
 
 def _pictures(file: dict[str, Any]) -> tuple[Any, ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.storage import Storage, reading
 from srflow_sdk._drawing.file_upscaling import provenance_of
-from srflow_sdk._drawing.temperature import checked_number
 from srflow_sdk._files import Provenance, decoded_size, is_whole, open_image, read_provenance
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import CancelledError, ImageError
@@ -52,7 +51,7 @@ def _is_wanted(found: Provenance, number: int, manifest: Manifest, settings: Set
     wanted = provenance_of(
         manifest,
         draw,
-        tau=checked_number(draw.tau_for(manifest)),
+        tau=draw.tau_number(manifest),
         sample=number,
         source=Path(),
         source_sha256=found.source_sha256,

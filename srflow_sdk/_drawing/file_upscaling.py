@@ -157,6 +157,7 @@ def provenance_of(
         model=manifest.name,
         model_sha256=manifest.digest,
         tau=tau,
+        auto_tau=options.auto_tau(manifest),
         seed=int(options.seed),
         sample=sample,
         latent_scheme=manifest.latent_scheme,

@@ -54,6 +54,7 @@ def draw(
         for number, row in enumerate(rows):
             seen_top, seen_height = row[0].window.top, row[0].window.height
             seen = lr.network_rows(seen_top, seen_top + seen_height)
+            wanted = request.for_rows(lr, seen_top, seen_top + seen_height)
             height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
             shape = (height * scale, lr.width * scale, lr.kind.colours)
             bands = [np.empty(shape, output.band_dtype) for output in outputs]
@@ -62,7 +63,7 @@ def draw(
                 pictures = painter.draw(
                     tile,
                     seen[:, :, left:right],
-                    request,
+                    wanted,
                     lr.gray,
                     kept=kept.get(tile) if kept else None,
                     after_sample=told.after_sample,
@@ -76,7 +77,7 @@ def draw(
             for lane, band in zip(lanes, bands, strict=True):
                 lane.push(band)
             following = rows[number + 1][0].window.top if number + 1 < len(rows) else lr.height
-            lr.forget(min(following, *(output.needed_from for output in outputs)))
+            lr.forget(min(following - request.temperature.reach, *(output.needed_from for output in outputs)))
         for lane in lanes:
             lane.finish()
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 import numpy as np
 
-from srflow_sdk._drawing.temperature import Tau, Temperature, checked_number, is_map
+from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_sdk._drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.manifest import Manifest
+
+if TYPE_CHECKING:
+    from srflow_sdk._drawing.low_resolution import LowResolution
 
 Progress = Callable[[int, int], None]
 Reduce = Literal["mean", "std"]
@@ -48,7 +52,7 @@ class DrawOptions:
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        if self.tau is not None and not is_map(self.tau):
+        if self.tau is not None and not is_map(self.tau) and not is_auto(self.tau):
             checked_number(self.tau)
         _check_whole("seed", self.seed, least=0)
         _check_whole("sample", self.sample, least=0)
@@ -72,7 +76,18 @@ class DrawOptions:
 
     def tau_for(self, manifest: Manifest) -> Tau:
         """The temperature to draw with: the model's default if none was chosen."""
-        return manifest.default_tau if self.tau is None else self.tau
+        if self.tau is not None:
+            return self.tau
+        return AUTO if manifest.auto_tau else manifest.default_tau
+
+    def tau_number(self, manifest: Manifest) -> float:
+        """The number that pictures record: of "auto", the one that it scales. Raises: ArgumentError for an array."""
+        tau = self.tau_for(manifest)
+        return manifest.default_tau if is_auto(tau) else checked_number(tau)
+
+    def auto_tau(self, manifest: Manifest) -> int | None:
+        """The version of the map if the temperature is "auto"."""
+        return AUTO_TAU_SCHEME if is_auto(self.tau_for(manifest)) else None
 
     @property
     def keywords(self) -> DrawKeywords:
@@ -115,6 +130,10 @@ class Request:
         """How many pictures are drawn."""
         return 1 if self.reduce else len(self.samples)
 
+    def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Request:
+        """The request for tiles whose windows lie within these rows."""
+        return replace(self, temperature=self.temperature.for_rows(lr, top, bottom)) if self.temperature.auto else self
+
     def stop_if_cancelled(self) -> None:
         """Raises: CancelledError if the caller's event is set."""
         if self.options.cancel is not None and self.options.cancel.is_set():
@@ -134,7 +153,13 @@ def make_request(
         raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
     return Request(
         options=options,
-        temperature=Temperature(options.tau_for(manifest), height=height, width=width, multiple=manifest.size_multiple),
+        temperature=Temperature(
+            options.tau_for(manifest),
+            default=manifest.default_tau,
+            height=height,
+            width=width,
+            multiple=manifest.size_multiple,
+        ),
         samples=range(int(options.sample), int(options.sample) + int(n)),
         reduce=reduce,
     )

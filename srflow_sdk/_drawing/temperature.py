@@ -1,42 +1,71 @@
-"""The temperature τ of a picture: one number, or a map with a number for every LR pixel."""
+"""The temperature τ of a picture: one number, a map of them, or one made from the picture."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._drawing.auto_tau import REACH, texture
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import MAX_TAU
 from srflow_sdk.tiles import Window, padded_size
 
-Tau = float | NDArray[Any]
-"""A temperature: a number 0 … 2, or an array H×W of them, one for every pixel of the input."""
+if TYPE_CHECKING:
+    from srflow_sdk._drawing.low_resolution import LowResolution
+
+AUTO: Literal["auto"] = "auto"
+
+Tau = float | NDArray[Any] | Literal["auto"]
+"""A temperature: a number 0 … 2; an array H×W of them, one for every pixel of the input; or "auto", the model's default
+where the input has texture and less elsewhere (:mod:`~srflow_sdk._drawing.auto_tau`)."""
 
 
 class Temperature:
     """A checked temperature for one image.
 
-    tau: a number, or an array of real numbers of the image's height×width; 0 … 2 each.
+    tau: a number; an array of real numbers of the image's height×width; 0 … 2 each; or "auto". default: the number that
+    "auto" scales.
     The latents of a level are multiplied by the map on that level's grid: repeated where the grid is finer than the
     LR image's, averaged where it is coarser. A constant map gives what the number gives, bit for bit.
 
     Raises: ArgumentError for other types, shapes and values.
     """
 
-    def __init__(self, tau: Tau, *, height: int, width: int, multiple: int) -> None:
+    def __init__(self, tau: Tau, *, default: float, height: int, width: int, multiple: int) -> None:
         self.number: float | None = None
+        """None for an array; of "auto", the default."""
+        self.auto = is_auto(tau)
         self._map: NDArray[np.float32] | None = None
+        self._top = 0
         if is_map(tau):
             checked = _checked_map(tau, height=height, width=width)
             margins = ((0, padded_size(height, multiple) - height), (0, padded_size(width, multiple) - width))
             self._map = np.pad(checked, margins, mode="edge")
         else:
-            self.number = checked_number(tau)
+            self.number = default if self.auto else checked_number(tau)
+
+    @property
+    def reach(self) -> int:
+        """How many LR rows beyond a window's decide its temperature."""
+        return REACH if self.auto else 0
+
+    def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Temperature:
+        """The temperature for windows within these rows of the padded image: "auto" becomes a map of them."""
+        if not self.auto or self.number is None:
+            return self
+        above = max(top - REACH, 0)
+        seen = lr.network_rows(above, bottom + REACH)
+        margins = ((0, 0), (REACH - (top - above), 0), (REACH, REACH))
+        part = copy.copy(self)
+        part._map = np.float32(self.number) * texture(np.pad(seen, margins, mode="edge"))
+        part._top = top
+        return part
 
     def applied(
         self, noise: Mapping[int, NDArray[np.float32]], window: Window, scale: int
@@ -45,13 +74,21 @@ class Temperature:
         if self._map is None:
             assert self.number is not None
             return dict(noise), self.number
-        part = self._map[window.slices]
+        rows, columns = window.slices
+        part = self._map[rows.start - self._top : rows.stop - self._top, columns]
         return {level: array * _on_level(part, level, scale) for level, array in noise.items()}, 1.0
 
     def __str__(self) -> str:
+        if self.auto:
+            return f"auto (at most {self.number:g})"
         if self._map is None:
             return f"{self.number:g}"
         return f"{self._map.min():g} … {self._map.max():g}"
+
+
+def is_auto(tau: object) -> TypeGuard[Literal["auto"]]:
+    """Whether the picture decides."""
+    return isinstance(tau, str) and tau == AUTO
 
 
 def is_map(tau: object) -> TypeGuard[NDArray[Any]]:
@@ -64,7 +101,9 @@ def checked_number(tau: object) -> float:
     if isinstance(tau, np.ndarray) and tau.ndim == 0:
         tau = tau.item()
     if isinstance(tau, bool) or not isinstance(tau, Real):
-        raise ArgumentError(f"tau is {tau!r}; it must be a number from 0 to {MAX_TAU:g} or an array of the image's H×W")
+        raise ArgumentError(
+            f'tau is {tau!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of the image\'s H×W'
+        )
     try:
         value = float(tau)
     except OverflowError:

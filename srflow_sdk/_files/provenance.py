@@ -29,7 +29,8 @@ class Provenance:
     """How an output was made. With the same source, model and SDK, these values make the same picture again.
 
     model, model_sha256: name and digest of the bundle. tau: temperature; None means that a map was used, so this alone
-    cannot make the picture again. seed, sample, latent_scheme: they select the random field.
+    cannot make the picture again. auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
+    seed, sample, latent_scheme: they select the random field.
     tile: side of a tile's core in LR pixels, None for one tile. consistent: whether it was projected onto the LR image.
     source: the source's file name without folders. source_sha256: sha256 of its bytes.
     """
@@ -37,6 +38,7 @@ class Provenance:
     model: str
     model_sha256: str
     tau: float | None
+    auto_tau: int | None = None
     seed: int
     sample: int
     latent_scheme: int
@@ -99,8 +101,8 @@ def _description(document: minidom.Document, provenance: Provenance) -> minidom.
 
 def _properties(provenance: Provenance) -> dict[str, str]:
     """Every field as text that reads back as the same value; numbers may be numpy's."""
-    tau, tile = provenance.tau, provenance.tile
-    return {
+    tau, tile, auto = provenance.tau, provenance.tile, provenance.auto_tau
+    properties = {
         "model": _quoted(provenance.model),
         "model_sha256": _quoted(provenance.model_sha256),
         "tau": "None" if tau is None else repr(float(tau)),
@@ -113,6 +115,7 @@ def _properties(provenance: Provenance) -> dict[str, str]:
         "source": _quoted(provenance.source),
         "source_sha256": _quoted(provenance.source_sha256),
     }
+    return properties if auto is None else {**properties, "auto_tau": str(int(auto))}
 
 
 def _from_attributes(description: minidom.Element) -> Provenance:
@@ -136,6 +139,7 @@ def _from_attributes(description: minidom.Element) -> Provenance:
         consistent=_boolean(take("consistent")),
         source=_unquoted(take("source")),
         source_sha256=_unquoted(take("source_sha256")),
+        auto_tau=int(take("auto_tau")) if description.hasAttributeNS(NAMESPACE, "auto_tau") else None,
     )
 
 

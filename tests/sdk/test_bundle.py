@@ -202,6 +202,8 @@ def test_file_names_that_lead_elsewhere_are_refused(target: Path, name: str) -> 
         {"default_tau": 10**400},
         {"default_tau": -0.1},
         {"default_tau": None},
+        {"auto_tau": 1},
+        {"auto_tau": None},
         {"halo": -1},
         {"halo": 2.5},
         {"precision": "fp12"},

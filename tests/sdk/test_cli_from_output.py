@@ -29,6 +29,31 @@ def test_a_picture_is_made_again_from_itself_alone(run: Run) -> None:
     assert not np.array_equal(read_image("again.png").pixels, _plain(run))
 
 
+def test_a_temperature_from_the_picture_is_drawn_again_and_told_apart_from_its_number(run: Run) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    noise[:, 20:] = 255
+    write_image("half.png", noise)
+    run("half.png", "-o", "big.png", "--tau", "auto")
+    run("half.png", "-o", "fixed.png", "--tau", "0.8")
+    result = run("--from-output", "big.png", "-o", "again.png")
+    assert (result.exit_code, result.stdout) == (0, "again.png\n")
+    assert np.array_equal(read_image("again.png").pixels, read_image("big.png").pixels)
+    assert not np.array_equal(read_image("fixed.png").pixels, read_image("big.png").pixels)
+    for target, tau, expected in (("big.png", "auto", 0), ("fixed.png", "auto", 1), ("big.png", "0.8", 1)):
+        made = run("half.png", "-o", target, "--tau", tau, "--resume").stdout
+        assert made.count("\n") == expected, "made again only if the temperature was another"
+
+
+def test_another_version_of_the_map_is_refused(run: Run) -> None:
+    run("a.png", "-o", "big.png", "--tau", "auto")
+    provenance = read_provenance("big.png")
+    assert provenance is not None
+    write_image("newer.png", read_image("big.png").pixels, provenance=dataclasses.replace(provenance, auto_tau=2))
+    result = run("--from-output", "newer.png", "-o", "again.png")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "version 2 of --tau auto" in result.stderr
+
+
 def _plain(run: Run) -> np.ndarray:
     run("a.png", "-o", "plain.png")
     return read_image("plain.png").pixels

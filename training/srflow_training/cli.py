@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def _report(figures: dict[str, float]) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("protocol", type=click.Choice(["report"]))
+@click.argument("protocol", type=click.Choice(["report", "default-tau"]))
 @click.option("--model", metavar="BUNDLE|CKPT", help="Model to measure.  [default: the embedded model]")
 @click.option("--hr", type=click.Path(path_type=Path), required=True, help="Folder of HR photographs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write the figures to.")
@@ -166,23 +167,22 @@ def evaluate(
     at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE.
       srflow-eval report --hr PHOTOS
     With one tau per level (checkpoints only), the first is for level 1, the finest.
+
+    \b
+    default-tau: choose the temperature that a bundle uses if none is given, and whether it is scaled by the picture's
+    texture (auto), and write both into its manifest. Each folder in PICTURES is a kind of content; up to eight crops
+    of each are measured. The bundle's sha256 changes.
+      srflow-eval default-tau --model BUNDLE --hr PICTURES
     """
     try:
         _require_all()
-        from srflow_training import evaluation
-
-        rows = evaluation.report(
-            model,
-            hr,
-            [evaluation.LevelTaus.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
-            vgg16=vgg16,
-            progress=lambda line: click.echo(line, err=True),
-        )
+        run = _report_protocol if protocol == "report" else _default_tau_protocol
+        data, lines = run(model, hr, taus, vgg16)
         if output is not None:
             from srflow_sdk._system.atomic import write_atomically
 
             output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(output, (json.dumps(evaluation.to_json(rows), indent=2) + "\n").encode())
+            write_atomically(output, (json.dumps(data, indent=2) + "\n").encode())
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -192,4 +192,33 @@ def evaluate(
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
         sys.exit(130)
-    click.echo(evaluation.markdown(rows))
+    click.echo(lines)
+
+
+def _report_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:
+    from srflow_training import evaluation
+
+    rows = evaluation.report(
+        model,
+        hr,
+        [evaluation.LevelTaus.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
+        vgg16=vgg16,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    return evaluation.to_json(rows), evaluation.markdown(rows)
+
+
+def _default_tau_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:
+    from srflow_sdk import Bundle
+    from srflow_training import default_tau
+
+    if model is None:
+        raise ArgumentError("default-tau changes a bundle: name it with --model BUNDLE")
+    if taus:
+        raise ArgumentError("default-tau tries temperatures of its own: leave out --tau")
+    bundle = Bundle.open(model)
+    points = default_tau.measure(bundle, hr, vgg16=vgg16, progress=lambda line: click.echo(line, err=True))
+    choice = default_tau.choose(points)
+    default_tau.write(bundle, choice)
+    lines = f"{default_tau.markdown(choice)}\n\n{model}: {choice}"
+    return default_tau.to_json(choice), lines

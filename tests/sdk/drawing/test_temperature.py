@@ -39,7 +39,7 @@ def test_a_map_gives_the_same_picture_for_any_tile(tiny_bundle: Path, photo: np.
 def test_the_map_lies_on_every_levels_grid(level: int, side: int) -> None:
     tau = np.array([[0.0, 1.0, 0.5, 0.5]] * 4)
     noise = {level: np.ones((3, side, side), np.float32)}
-    scaled, factor = Temperature(tau, height=4, width=4, multiple=2).applied(
+    scaled, factor = Temperature(tau, default=0.8, height=4, width=4, multiple=2).applied(
         noise, Window(top=0, left=0, height=4, width=4), 4
     )
     assert factor == 1.0

@@ -1,0 +1,175 @@
+"""tau="auto": where it is high and low, and that it is the same for any tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from srflow_sdk import Bundle, read_provenance, write_image
+from srflow_sdk._drawing import file_upscaling, passes
+from srflow_sdk._drawing.auto_tau import REACH, texture
+from srflow_sdk.upscaler import Upscaler
+
+from ..tiny_bundle import write_tiny_bundle
+
+
+def with_surroundings(levels: np.ndarray) -> np.ndarray:
+    """An 8-bit image H×W×3 as :func:`texture` takes it."""
+    rgb = (levels / np.float32(255)).astype(np.float32).transpose(2, 0, 1)
+    return np.pad(rgb, ((0, 0), (REACH, REACH), (REACH, REACH)), mode="edge")
+
+
+def noise(deviation: float, *, height: int = 64, width: int = 64) -> np.ndarray:
+    values = np.random.default_rng(0).normal(128, deviation, (height, width, 1))
+    return np.clip(np.rint(np.repeat(values, 3, axis=2)), 0, 255).astype(np.uint8)
+
+
+def page(size: int, *, side: int = 96, ink: str = "black", paper: str = "white") -> np.ndarray:
+    drawn = Image.new("RGB", (side * 4, side * 4), paper)
+    for top in range(8, side * 4, round(1.4 * size)):
+        ImageDraw.Draw(drawn).text((8, top), "sphinx of black quartz judge my vow", ink, ImageFont.load_default(size))
+    return np.asarray(drawn.resize((side, side), Image.Resampling.BOX))
+
+
+def test_texture_gets_all_of_the_temperature_and_flat_areas_none() -> None:
+    assert texture(with_surroundings(noise(25))).mean() > 0.95
+    assert texture(with_surroundings(np.full((40, 50, 3), 255, np.uint8))).max() == 0
+    assert texture(with_surroundings(noise(1))).max() < 0.01
+
+
+@pytest.mark.parametrize("colours", [{}, {"ink": "#dcdcdc", "paper": "#1e1e24"}, {"ink": "navy", "paper": "#ffe0a0"}])
+@pytest.mark.parametrize("size", [24, 48, 80])
+def test_text_and_edges_get_hardly_any(size: int, colours: dict[str, str]) -> None:
+    assert texture(with_surroundings(page(size, **colours))).mean() < 0.1
+
+
+def test_it_is_the_bimodality_of_the_window_around_each_pixel() -> None:
+    levels = noise(30, height=20, width=22)
+    levels[:, 11:] //= 2
+    found = texture(with_surroundings(levels))
+    padded = np.pad(levels[..., 0].astype(np.float64), REACH, mode="edge")
+    for row, column in ((0, 0), (7, 12), (19, 21)):
+        window = padded[row : row + 2 * REACH + 1, column : column + 2 * REACH + 1]
+        centred = window - window.mean()
+        deviation = centred.std()
+        skewness, kurtosis = (centred**3).mean() / deviation**3, (centred**4).mean() / deviation**4
+        x = np.clip(((skewness**2 + 1) / kurtosis - 0.55) / 0.25, 0, 1)
+        assert found[row, column] == pytest.approx(1 - x * x * (3 - 2 * x), abs=1e-6)
+
+
+def test_a_pixel_depends_on_its_window_alone_to_the_bit() -> None:
+    whole = with_surroundings(np.concatenate([page(24, side=60), noise(40, height=60, width=60)], axis=1))
+    part = whole[:, 20:60, 40:90]
+    np.testing.assert_array_equal(texture(part), texture(whole)[20 : 60 - 2 * REACH, 40 : 90 - 2 * REACH])
+
+
+@pytest.fixture
+def mixed() -> np.ndarray:
+    """Text beside texture, an odd size, and larger than a few tiles."""
+    return np.concatenate([page(24, side=75), noise(40, height=75, width=68)], axis=1)
+
+
+@pytest.mark.parametrize("tile", [16, 22, 40])
+def test_it_gives_the_same_picture_for_any_tile(tiny_bundle: Path, mixed: np.ndarray, tile: int) -> None:
+    image = (mixed / np.float32(255)).astype(np.float32)
+    with Upscaler(tiny_bundle, tile=None, threads=1) as whole, Upscaler(tiny_bundle, tile=tile, threads=1) as tiled:
+        np.testing.assert_allclose(tiled.upscale(image, tau="auto"), whole.upscale(image, tau="auto"), atol=2e-6)
+
+
+def test_it_is_the_map_of_the_whole_picture_times_the_models_default(upscaler: Upscaler, mixed: np.ndarray) -> None:
+    image = mixed[:74, :142]  # multiples of the network's, so that nothing is padded
+    temperature = np.float32(upscaler.bundle.manifest.default_tau) * texture(with_surroundings(image))
+    np.testing.assert_array_equal(upscaler.upscale(image, tau="auto"), upscaler.upscale(image, tau=temperature))
+
+
+def test_tiles_drawn_in_parts_after_memory_ran_out_have_the_same_temperature(
+    tiny_bundle: Path, mixed: np.ndarray
+) -> None:
+    image = (mixed / np.float32(255)).astype(np.float32)
+    with Upscaler(tiny_bundle, tile=48, threads=1) as upscaler:
+        expected = upscaler.upscale(image, tau="auto")
+        upscaler._painter._largest_core = 16
+        np.testing.assert_allclose(upscaler.upscale(image, tau="auto"), expected, atol=2e-6)
+
+
+def test_a_file_gets_what_an_array_gets_and_says_so(tiny_bundle: Path, mixed: np.ndarray, tmp_path: Path) -> None:
+    write_image(tmp_path / "in.png", mixed)
+    with Upscaler(tiny_bundle, tile=16, threads=1) as upscaler:
+        upscaler.upscale_file(tmp_path / "in.png", tmp_path / "out.png", tau="auto")
+        expected = upscaler.upscale(mixed, tau="auto")
+    with Image.open(tmp_path / "out.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), expected)
+    found = read_provenance(tmp_path / "out.png")
+    assert found is not None
+    assert (found.tau, found.auto_tau) == (0.8, 1)
+
+
+def test_streamed_rows_above_a_tile_are_kept_for_its_map(
+    tiny_bundle: Path, mixed: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a halo smaller than the map's reach, and bands that are finished, and so forgotten, at once."""
+    monkeypatch.setattr(file_upscaling, "draw", lambda *arguments, overlapped: passes.draw(*arguments))
+    narrow = write_tiny_bundle(tmp_path / "narrow.srflow")
+    opened = Bundle.open(narrow)
+    manifest = dataclasses.replace(opened.manifest, halo=2)
+    write_image(tmp_path / "in.png", mixed)
+    with Upscaler(Bundle(path=narrow, manifest=manifest), tile=16, threads=1) as upscaler:
+        upscaler.upscale_file(tmp_path / "in.png", tmp_path / "out.png", tau="auto")
+        expected = upscaler.upscale(mixed, tau="auto")
+    with Image.open(tmp_path / "out.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), expected)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Upscaler:
+    return Upscaler(device="cpu", tile=None)
+
+
+def psnr(picture: np.ndarray, reference: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((picture.astype(float) - reference) ** 2) / 255**2))
+
+
+def reduced(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BICUBIC))
+
+
+def test_large_black_text_on_white_is_a_third_of_a_decibel_better_than_at_a_fixed_temperature(
+    embedded: Upscaler,
+) -> None:
+    drawn = Image.new("RGB", (256, 256), "white")
+    for top in (10, 90, 170):
+        ImageDraw.Draw(drawn).text((8, top), "sphinx of", "black", ImageFont.load_default(64))
+    original = np.asarray(drawn)
+    encoding = embedded.encode(reduced(original))
+    assert psnr(encoding.sample(tau="auto"), original) > psnr(encoding.sample(tau=0.8), original) + 0.3
+
+
+def test_flat_white_has_at_most_a_third_of_the_grain(embedded: Upscaler) -> None:
+    encoding = embedded.encode(np.full((48, 48, 3), 255, np.uint8))
+    assert encoding.sample(tau="auto").std() < encoding.sample(tau=0.8).std() / 3
+
+
+def test_texture_stays_as_sharp_as_at_the_fixed_temperature(embedded: Upscaler) -> None:
+    photo = np.asarray(Image.open(Path(__file__).parents[3] / "examples" / "photos" / "cat.png").convert("RGB"))
+    height, width = (side // 2 for side in photo.shape[:2])
+    fur = photo[height - 24 : height + 24, width - 24 : width + 24]
+    encoding = embedded.encode(fur)
+    number = embedded.bundle.manifest.default_tau
+
+    def variety(tau: Any) -> float:
+        return float(np.abs(encoding.sample(tau=tau).astype(float) - encoding.sample(tau=tau, seed=1)).mean())
+
+    assert variety("auto") > 0.5 * variety(number)
+
+
+def test_a_manifests_auto_tau_makes_it_the_default(tiny_bundle: Path, mixed: np.ndarray) -> None:
+    opened = Bundle.open(tiny_bundle)
+    for auto, tau in ((True, "auto"), (False, opened.manifest.default_tau)):
+        bundle = Bundle(path=tiny_bundle, manifest=dataclasses.replace(opened.manifest, auto_tau=auto))
+        with Upscaler(bundle, threads=1) as upscaler:
+            np.testing.assert_array_equal(upscaler.upscale(mixed), upscaler.upscale(mixed, tau=tau))
