@@ -177,6 +177,7 @@ def _opened(upscaler: Upscaler | None) -> Iterator[Upscaler]:
         with Upscaler() as own:
             yield own
     elif isinstance(upscaler, Upscaler):
+        upscaler._painter.check_open()  # or every file would fail
         yield upscaler
     else:
         raise ArgumentError(f"upscaler is {upscaler!r}; it must be an Upscaler, or None for the embedded model")

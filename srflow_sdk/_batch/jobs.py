@@ -10,6 +10,7 @@ from typing import Literal
 from srflow_sdk._drawing.file_upscaling import FileOutput
 from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import MAX_PIXELS
+from srflow_sdk.manifest import Manifest
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -49,6 +50,10 @@ class Settings:
     quality: int | None = None
     lossless: bool = False
     recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+    def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
+        """Width and height of the outputs of an input of this width and height."""
+        return size[0] * manifest.scale, size[1] * manifest.scale
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,12 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What would happen to one input. size: its width and height; None unless it would be upscaled."""
+    """What would happen to an input. size, enlarged: its and its outputs' width and height, if it would be upscaled."""
 
     job: Job
     result: FolderFile | None = None
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] = (0, 0)
+    enlarged: tuple[int, int] = (0, 0)
 
 
 def preview(plan: Plan, upscaler: Upscaler, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
@@ -40,7 +41,7 @@ def preview(plan: Plan, upscaler: Upscaler, *, check: Callable[[], None] = lambd
     for job in plan.jobs:
         check()
         seen.append(_looked_at(job, plan, upscaler))
-        yield _line(seen[-1], scale=upscaler.scale)
+        yield _line(seen[-1])
     yield _summary(plan, seen, upscaler)
 
 
@@ -56,44 +57,40 @@ def _looked_at(job: Job, plan: Plan, upscaler: Upscaler) -> Preview:
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
         with open_image(job.source, max_pixels=settings.max_pixels) as reader:
             size = reader.width, reader.height
+            enlarged = settings.output_size(size, manifest)
             for target in job.targets:
-                enlarged = size[0] * manifest.scale, size[1] * manifest.scale
                 check_writable(target, channels=reader.channels, size=enlarged)
-        return Preview(job=job, size=size)
+        return Preview(job=job, size=size, enlarged=enlarged)
 
     found = attempted(job, look)
     return found if isinstance(found, Preview) else Preview(job=job, result=found)
 
 
-def _line(seen: Preview, *, scale: int) -> str:
+def _line(seen: Preview) -> str:
     if seen.result is not None:
         if seen.result.status == "failed":
             return f"error: {seen.result.error}"
         return f"{seen.job.source}: would be skipped"
-    assert seen.size is not None
-    width, height = seen.size
     targets = ", ".join(map(str, seen.job.targets))
     replaced = ", replacing what is there" if any(map(LOCAL.exists, seen.job.targets)) else ""
-    return f"{seen.job.source} ({width}×{height}) -> {targets} ({width * scale}×{height * scale}){replaced}"
+    return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.enlarged)}){replaced}"
 
 
 def _summary(plan: Plan, seen: list[Preview], upscaler: Upscaler) -> str:
-    todo = [one for one in seen if one.size is not None]
+    todo = [one for one in seen if one.result is None]
     statuses = [one.result.status for one in seen if one.result is not None]
     counted = {"to skip": statuses.count("skipped"), "would fail": statuses.count("failed") + len(plan.refused)}
     others = "".join(f", {count} {what}" for what, count in counted.items() if count)
-    pixels = sum(one.size[0] * one.size[1] for one in todo if one.size is not None)
+    pixels = sum(one.size[0] * one.size[1] for one in todo)
     text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to upscale{others}"
     speed = _speed(plan, todo, upscaler)
     if speed is None:
         return text
     seconds, room = 0.0, 0.0
     for one in todo:
-        assert one.size is not None
-        width, height = one.size
         samples = len(one.job.targets)
-        seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
-        room += samples * width * height * upscaler.scale**2 * speed.bytes_per_pixel
+        seconds += seconds_for(upscaler, speed, width=one.size[0], height=one.size[1], samples=samples)
+        room += samples * one.enlarged[0] * one.enlarged[1] * speed.bytes_per_pixel
     free = shutil.disk_usage(_existing(todo[0].job.targets[0].parent)).free
     enough = "" if room < free else ", which is not enough"
     return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
@@ -105,6 +102,10 @@ def _speed(plan: Plan, todo: list[Preview], upscaler: Upscaler) -> Speed | None:
         with contextlib.suppress(ImageError):
             return measure_speed(upscaler, job.source, job.targets[0], settings=plan.settings)
     return None
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
 
 
 def _existing(folder: Path) -> Path:

@@ -36,7 +36,7 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
                     return False
                 hashes.add(found.source_sha256)
         with open_image(source, max_pixels=sys.maxsize) as reader:
-            size = reader.width * manifest.scale, reader.height * manifest.scale
+            size = settings.output_size((reader.width, reader.height), manifest)
             if hashes != {reader.sha256()}:
                 return False
     for target in job.targets:

@@ -26,7 +26,7 @@ class Watcher(Protocol):
     def progressed(self, number: int, done: int, total: int) -> None:
         """Called when `done` of `total` tiles of a job are drawn. Jobs are numbered from 1."""
 
-    def finished(self, number: int, result: FolderFile) -> None:
+    def finished(self, number: int, file: FolderFile) -> None:
         """Called when the job has ended and its files are in place. Jobs end in order."""
 
 

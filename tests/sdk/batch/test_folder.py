@@ -14,7 +14,7 @@ import pytest
 
 from srflow_sdk import FolderFile, FolderResult, read_provenance, upscale_folder
 from srflow_sdk._files import read_image, write_image
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ArgumentError, DeviceError, ImageError
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import hidden_files
@@ -180,6 +180,13 @@ def test_what_is_wrong_for_every_file_is_raised_and_nothing_is_written(
     with pytest.raises(ArgumentError, match=says):
         upscale_folder(photos, out, **{"upscaler": upscaler, **wrong})
     assert not out.exists() or not files(out)
+
+
+def test_a_closed_upscaler_is_an_error_and_not_that_of_every_file(photos: Path, out: Path, tiny_bundle: Path) -> None:
+    closed = Upscaler(tiny_bundle, device="cpu", threads=1)
+    closed.close()
+    with pytest.raises(DeviceError, match="was closed"):
+        upscale_folder(photos, out, upscaler=closed)
 
 
 def test_no_inputs_are_refused(out: Path) -> None:
