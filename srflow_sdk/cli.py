@@ -291,11 +291,12 @@ def _run(
     from srflow_sdk._batch.one_file import LOCAL
     from srflow_sdk._batch.plan import make_folders
     from srflow_sdk._batch.report import save_report
+    from srflow_sdk._batch.running import in_this_process
 
     make_folders(plan, LOCAL)
     with deferred_interrupts(*STOPPING) as interrupts:
         with display.progress(plan.jobs, max_pixels=plan.settings.max_pixels, check=interrupts):
-            result = run_plan(plan, upscaler, watcher=display, check=interrupts)
+            result = run_plan(plan, in_this_process(upscaler), watcher=display, check=interrupts)
         advice = _how_to_continue(result)
         if advice is not None:
             display.say(advice)

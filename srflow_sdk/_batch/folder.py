@@ -16,7 +16,7 @@ from srflow_sdk._batch.one_file import LOCAL
 from srflow_sdk._batch.plan import Format, Plan, make_folders, make_plan
 from srflow_sdk._batch.planning import Shard
 from srflow_sdk._batch.report import read_report, recorded_in, save_report
-from srflow_sdk._batch.running import Watcher, run_jobs
+from srflow_sdk._batch.running import Executor, Watcher, in_this_process
 from srflow_sdk._drawing.inputs import checked_path
 from srflow_sdk._drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk._drawing.temperature import is_map
@@ -117,7 +117,7 @@ def upscale_folder(
         )
         make_folders(plan, LOCAL)
         watcher = _Follower(plan, on_file, draw.progress)
-        result = run_plan(plan, opened, watcher=watcher, check=_stopper(draw.cancel))
+        result = run_plan(plan, in_this_process(opened), watcher=watcher, check=_stopper(draw.cancel))
         if plan.report is not None:
             save_report(plan.report, result, settings=settings, upscaler=opened, earlier=earlier)
     if result.interrupted and not (draw.cancel is not None and draw.cancel.is_set()):
@@ -127,13 +127,13 @@ def upscale_folder(
 
 def run_plan(
     plan: Plan,
-    upscaler: Upscaler,
+    execute: Executor,
     *,
     watcher: Watcher | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> FolderResult:
-    """Run a plan whose folders exist, in this process. watcher, check, errors: as for :func:`run_jobs`."""
-    result = run_jobs(plan.jobs, upscaler, settings=plan.settings, watcher=watcher, check=check)
+    """Run a plan whose folders exist. watcher, check, errors: as for :func:`~srflow_sdk._batch.running.run_jobs`."""
+    result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
     return dataclasses.replace(result, files=(*plan.refused, *result.files), total=plan.total, unread=dict(plan.unread))
 
 

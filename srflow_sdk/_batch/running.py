@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,20 @@ class Watcher(Protocol):
 
     def finished(self, number: int, file: FolderFile) -> None:
         """Called when the job has ended and its files are in place. Jobs end in order."""
+
+
+class Executor(Protocol):
+    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_sdk._batch.one_file.upscale_one`."""
+
+    def __call__(
+        self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
+    ) -> FolderResult:
+        """Run them as :func:`run_jobs` does: a file that fails is a result, and check() may end the batch."""
+
+
+def in_this_process(upscaler: Upscaler, *, storage: Storage = LOCAL) -> Executor:
+    """The executor that draws one file after the other with this Upscaler."""
+    return functools.partial(run_jobs, upscaler=upscaler, storage=storage)
 
 
 def run_jobs(
