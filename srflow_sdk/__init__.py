@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from srflow_sdk._batch.jobs import FolderFile, FolderResult
     from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
     from srflow_sdk._drawing.measuring import lr_psnr
+    from srflow_sdk._drawing.output_size import OutputSize
     from srflow_sdk._files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
     from srflow_sdk.bundle import Bundle
     from srflow_sdk.encoding import Encoding
@@ -58,6 +59,7 @@ __all__ = [
     "MissingExtraError",
     "NonFiniteError",
     "OutOfMemoryError",
+    "OutputSize",
     "Provenance",
     "SRFlowError",
     "Upscaler",
@@ -77,6 +79,7 @@ _HOMES = {
     "FolderResult": "_batch.jobs",
     "ImageFile": "_files",
     "Metadata": "_files",
+    "OutputSize": "_drawing.output_size",
     "Provenance": "_files",
     "Upscaler": "upscaler",
     "__version__": "_version",

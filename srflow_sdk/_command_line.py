@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -85,6 +86,74 @@ class TauParameter(click.ParamType[Any]):
             return float(value)
         except ValueError:
             self.fail(f"{value!r} is neither auto nor a number from 0 to 2, such as 0.8", param, ctx)
+
+
+class SizeParameter(click.ParamType[Any]):
+    """`3840x`, `x2160` or `3840x2160`: a width, a height, or both to fit within."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk._drawing.output_size import OutputSize
+
+        match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", str(value).lower().replace("×", "x"), re.ASCII)
+        width, height = (int(side) if side else None for side in match.groups()) if match else (None, None)
+        if 0 in (width, height) or (width is None and height is None):
+            self.fail(f"{value!r} is not a size in pixels, such as 3840x (the width), x2160 or 3840x2160", param, ctx)
+        return OutputSize(width=width, height=height)
+
+
+class MaxSizeParameter(click.ParamType[Any]):
+    """Pixels of the longer side."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk._drawing.output_size import OutputSize
+
+        if not re.fullmatch(r"\d{1,6}", str(value), re.ASCII) or int(value) < 1:
+            self.fail(f"{value!r} is not a number of pixels, such as 4096", param, ctx)
+        return OutputSize(max_side=int(value))
+
+
+_SIZE_OPTIONS = (
+    click.option(
+        "--scale",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="F",
+        help="Enlarge F times, such as 2 or 1.5.  [default: the model's scale, which is the largest]",
+    ),
+    click.option(
+        "--size",
+        type=SizeParameter(),
+        metavar="WxH",
+        help="Size of outputs: 3840x is a width, x2160 a height; 3840x2160 fits within.",
+    ),
+    click.option("--max-size", type=MaxSizeParameter(), metavar="N", help="Longer side of outputs, at most."),
+    click.option(
+        "--reduction",
+        type=click.Choice(("bicubic", "lanczos")),
+        default="bicubic",
+        show_default=True,
+        help="How the model's picture is reduced to a smaller size.",
+    ),
+    click.option("--linear-light", is_flag=True, help="Reduce it in linear light."),
+)
+
+
+def size_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for smaller outputs. The command gets the three that set a size as one argument, `scale`."""
+
+    @functools.wraps(command)
+    def with_one_scale(*arguments: Any, scale: Any, size: Any, max_size: Any, **rest: Any) -> None:
+        chosen = [value for value in (scale, size, max_size) if value is not None]
+        if len(chosen) > 1:
+            raise click.UsageError("--scale, --size and --max-size all set the size; choose one of them")
+        command(*arguments, scale=chosen[0] if chosen else None, **rest)
+
+    for option in reversed(_SIZE_OPTIONS):  # decorators apply from the last to the first
+        with_one_scale = option(with_one_scale)
+    return with_one_scale
 
 
 class ShardParameter(click.ParamType[Any]):

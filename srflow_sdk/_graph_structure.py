@@ -18,8 +18,9 @@ from srflow_sdk.errors import BundleError
 # fmt: off
 ALLOWED_OPS = frozenset({
     "Add", "AveragePool", "Cast", "Concat", "Constant", "Conv", "DepthToSpace", "DequantizeLinear", "Div", "Exp",
-    "Gather", "Identity", "LeakyRelu", "Mul", "Neg", "QuantizeLinear", "Reciprocal", "Relu", "Reshape", "Resize",
-    "Shape", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+    "Gather", "Identity", "LeakyRelu", "Log", "Mul", "Neg", "QuantizeLinear", "Reciprocal", "ReduceSum", "Relu",
+    "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Transpose",
+    "Unsqueeze",
 })
 # fmt: on
 """ONNX operators that srflow-export writes, or wrote in bundles that still run (Identity, Squeeze, Transpose)."""

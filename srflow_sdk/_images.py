@@ -1,4 +1,4 @@
-"""In-memory images: splits PIL and numpy images into pixels and kind, and turns larger pixels into the same kind.
+"""In-memory images: splits PIL images, arrays and tensors into pixels and kind, and turns larger pixels into the kind.
 
 Channel values stay as the image holds them, in its own colour profile; only modes that arrays do not have (palette,
 CMYK, YCbCr, HSV) become RGB.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,24 @@ from PIL import Image, ImageCms
 
 from srflow_sdk.errors import ImageError
 
+
+class Tensor(Protocol):
+    """An array of another library in the machine's memory, such as a torch.Tensor: whatever numpy.from_dlpack reads."""
+
+    def __dlpack__(self, *, stream: None = ...) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[Any, int]: ...
+
+    def __hash__(self) -> int: ...  # which tells tensors from numpy's arrays, whose dtypes are checked
+
+
 InMemoryImage = Image.Image | NDArray[Any]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
 _AS_THEY_ARE = ("RGB", "RGBA", "L", "LA")
 _CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
+_IN_MEMORY = (1, 3, 11)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
@@ -65,21 +77,48 @@ class ImageKind:
         return image
 
 
-def unpacked(image: InMemoryImage) -> tuple[NDArray[Any], ImageKind]:
+def unpacked(image: InMemoryImage | Tensor) -> tuple[NDArray[Any], ImageKind]:
     """The image's pixels, H×W×channels of the kind's dtype, and its kind. The image is not changed.
 
     image: a PIL image (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L, a transparent
-    palette as RGBA, 16-bit gray as I;16), or an array H×W, H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or H×W×4
-    (RGB, alpha) of uint8, uint16 (full range), or float32 or float64 in [0, 1].
+    palette as RGBA, 16-bit gray as I;16), or an array or tensor H×W, H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or
+    H×W×4 (RGB, alpha) of uint8, uint16 (full range), or float32 or float64 in [0, 1].
 
-    Raises: ImageError for other types, modes, dtypes and shapes, NaN or infinite values, floats outside [0, 1], and
-    PIL images whose file is damaged.
+    Raises: ImageError for other types, modes, dtypes and shapes, NaN or infinite values, floats outside [0, 1], tensors
+    on a GPU, and PIL images whose file is damaged.
     """
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    raise ImageError(f"an image must be a PIL.Image, a numpy array or a path, not {type(image).__name__}")
+    if _is_tensor(image):
+        return _from_array(_array_of(image), what="tensor")
+    raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
+
+
+def _is_tensor(image: object) -> TypeGuard[Tensor]:
+    """Whether it is an array of another library. They are told by DLPack's methods, so that none is imported."""
+    return not isinstance(image, np.ndarray) and all(
+        hasattr(type(image), name) for name in ("__dlpack__", "__dlpack_device__")
+    )
+
+
+def _array_of(tensor: Tensor) -> NDArray[Any]:
+    """A tensor's values, which are not copied. Raises: ImageError if numpy cannot read them."""
+    dtype = getattr(tensor, "dtype", "unknown")
+    try:
+        device, _ = tensor.__dlpack_device__()
+        if device in _IN_MEMORY:
+            return np.from_dlpack(tensor)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # each library, and each version, has its own
+        raise ImageError(
+            f"the tensor of dtype {dtype} cannot be read: {error}; it must be a plain one of uint8, uint16, float32 or "
+            "float64 in the machine's memory"
+        ) from error
+    raise ImageError(
+        f"the tensor is on a GPU or another device ({getattr(tensor, 'device', f'DLPack type {int(device)}')}); copy "
+        "it to the machine's memory first: tensor.cpu()"
+    )
 
 
 def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -150,20 +189,22 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     raise ImageError(f'images of mode "{mode}" are not supported; convert the image first: image.convert("RGB")')
 
 
-def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
+def _from_array(array: NDArray[Any], *, what: str = "array") -> tuple[NDArray[Any], ImageKind]:
     if array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(
-            f"the array's dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 (floats in [0, 1])"
+            f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 (floats in [0, 1])"
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        turned = "tensor.permute(1, 2, 0)" if what == "tensor" else "np.moveaxis(array, 0, -1)"
+        fix = f": {turned}" if array.ndim == 3 and array.shape[0] in (1, 2, 3, 4) else ""
         raise ImageError(
-            f"the array's shape is {array.shape}; it must be H×W, H×W×1, H×W×2, H×W×3 or H×W×4, one image at a time, "
-            "channels last"
+            f"the {what}'s shape is {array.shape}; it must be H×W, H×W×1, H×W×2, H×W×3 or H×W×4, one image at a time, "
+            f"channels last{fix}"
         )
     if array.size == 0:
-        raise ImageError(f"the array has no pixels (shape {array.shape})")
+        raise ImageError(f"the {what} has no pixels (shape {array.shape})")
     if array.dtype.kind == "f":
-        _check_floats(array)  # before rounding: 1.00000001 is outside, too
+        _check_floats(array, what=what)  # before rounding: 1.00000001 is outside, too
     double = array.dtype.newbyteorder("=") == np.float64
     if double:
         array = array.astype(np.float32)
@@ -172,14 +213,14 @@ def _from_array(array: NDArray[Any]) -> tuple[NDArray[Any], ImageKind]:
     return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=native.ndim == 2, double=double)
 
 
-def _check_floats(array: NDArray[Any]) -> None:
+def _check_floats(array: NDArray[Any], *, what: str) -> None:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
-        raise ImageError("the array holds NaN or infinite values; replace them first, for example with np.nan_to_num")
+        raise ImageError(f"the {what} holds NaN or infinite values; replace them first, for example with nan_to_num")
     if low < 0 or high > 1:
         raise ImageError(
-            f"the array's values run from {low:g} to {high:g}; images of floats are in [0, 1]: divide by the white "
-            "level, or np.clip them"
+            f"the {what}'s values run from {low:g} to {high:g}; images of floats are in [0, 1]: divide by the white "
+            "level, or clip them"
         )
 
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 _FORMATS = ("png", "jpg", "webp", "tif", "avif")  # the first is the default
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard")
+_SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
+_FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile", "recursive", "shard", *_SIZE)
 
 
 @click.command(cls=Command, context_settings=_SETTINGS)
@@ -66,6 +67,7 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 @click.option(
     "--consistent", is_flag=True, help="Make each output reduce to its input again, as far as any picture can."
 )
+@_command_line.size_options
 @click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones.")
 @click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]")
 @click.option("--format", type=click.Choice(_FORMATS), help="Format of outputs in a directory and on standard output.")
@@ -107,6 +109,9 @@ def upscale(
     samples: int,
     sample: int,
     consistent: bool,
+    scale: Any,
+    reduction: Any,
+    linear_light: bool,
     recursive: bool,
     name: str | None,
     format: Any,
@@ -128,8 +133,8 @@ def upscale(
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
-    --name takes {stem}, {ending}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never inputs.
-    For one picture, INPUT may be - for standard input, and OUT - for standard output.
+    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never
+    inputs. For one picture, INPUT may be - for standard input, and OUT - for standard output.
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
@@ -143,6 +148,7 @@ def upscale(
       srflow-upscale photo.jpg -o large.png
       srflow-upscale photo.jpg -o large.png --tau 0        the smooth, most faithful answer
       srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
+      srflow-upscale photo.jpg -o large.png --scale 2      or --size 3840x, or --max-size 4096
       srflow-upscale photos -o large --recursive --resume --report large.json
       srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
@@ -170,7 +176,15 @@ def upscale(
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         earlier = read_report(report) if report is not None and resume else None
         settings = Settings(
-            draw=DrawOptions(tau=tau, seed=seed, sample=sample, consistent=consistent),
+            draw=DrawOptions(
+                tau=tau,
+                seed=seed,
+                sample=sample,
+                consistent=consistent,
+                scale=scale,
+                reduction=reduction,
+                linear_light=linear_light,
+            ),
             report=report is not None,
             max_pixels=max_pixels,
             resume=resume,
@@ -236,22 +250,19 @@ def doctor(*, as_json: bool) -> None:
 def _refuse_chosen(context: click.Context) -> None:
     for name in _FIXED_BY_THE_PICTURE:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise ArgumentError(f"--{name} cannot be chosen with --from-output: the picture says how it was made")
+            option = f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"{option} cannot be chosen with --from-output: the picture says how it was made")
 
 
 def _settings_of(
     picture: Path, inputs: tuple[Path, ...], settings: Settings, bundle: Bundle
 ) -> tuple[Path, Settings, int | None]:
     """The input, settings and tile that an earlier output was made with."""
-    from srflow_sdk._batch.remake import find_source, read_recipe
-    from srflow_sdk._drawing.requests import DrawOptions
-    from srflow_sdk._drawing.temperature import AUTO
+    from srflow_sdk._batch.remake import find_source, options_of, read_recipe
 
     recipe = read_recipe(picture, bundle)
     source = find_source(picture, recipe, inputs)
-    tau = recipe.tau if recipe.auto_tau is None else AUTO
-    draw = DrawOptions(tau=tau, seed=recipe.seed, sample=recipe.sample, consistent=recipe.consistent)
-    return source, dataclasses.replace(settings, draw=draw), recipe.tile
+    return source, dataclasses.replace(settings, draw=options_of(recipe)), recipe.tile
 
 
 def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:

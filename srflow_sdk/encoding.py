@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -105,7 +107,8 @@ class Encoding(Generic[ImageT]):
 
         Returns float32 H×W×3, or H×W×1 for a gray image, in [0, 1], whatever the image's kind, without alpha: a
         deviation is often smaller than one 8-bit step. Memory holds two pictures, not `n`. A deviation is not a
-        picture, so `consistent` is refused.
+        picture, so `consistent` is refused. With a smaller `scale` it is the deviation of samples of that size, which
+        is smaller, too; memory then holds `n` bands of tiles.
         """
         return self._drawn(options, n=n, reduce="std")[0]
 
@@ -115,22 +118,49 @@ class Encoding(Generic[ImageT]):
 
     def _drawn(self, keywords: DrawKeywords, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation."""
-        lr, scale, options = self._lr, self._painter.manifest.scale, DrawOptions.of(keywords)
+        lr, scale, options = self._lr, self._painter.manifest.scale, DrawOptions(**keywords)
         request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, n=n, reduce=reduce)
+        reduced = request.reduced
         plain = reduce == "std"
         channels = self._kind.colours if plain else self._kind.channels
-        shape = (lr.height * scale, lr.width * scale, channels)
-        what = f"for {request.pictures} pictures of {shape[1]}×{shape[0]}"
+        height, width = (lr.height * scale, lr.width * scale) if reduced is None else (reduced.height, reduced.width)
+        shape = (height, width, channels)
+        what = f"for {request.pictures} pictures of {width}×{height}"
         fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
             canvases = [_Canvas(shape, dtype) for _ in range(request.pictures)]
+            writes: list[Callable[[NDArray[Any]], None]] = [canvas.write for canvas in canvases]
+            if plain and reduced is not None:
+                # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
+                request = dataclasses.replace(request, reduce=None)
+                writes = _Deviations(canvases[0], n).writes
             outputs = [
-                Finishing(lr, scale=scale, write=canvas.write, consistent=options.consistent, plain=plain)
-                for canvas in canvases
+                Finishing(lr, scale=scale, write=write, consistent=options.consistent, reduced=reduced, plain=plain)
+                for write in writes
             ]
             draw(lr, self._painter, self._tiles, request, outputs, kept=self._kept)
         return [canvas.pixels for canvas in canvases]
+
+
+class _Deviations:
+    """The standard deviation of `count` pictures, whose rows come picture by picture, from the top down."""
+
+    def __init__(self, target: _Canvas, count: int) -> None:
+        self._target = target
+        self._count = count
+        self._samples: list[NDArray[np.float32]] = []
+
+    @property
+    def writes(self) -> list[Callable[[NDArray[Any]], None]]:
+        """What takes the rows of each picture."""
+        return [self._take] * self._count
+
+    def _take(self, rows: NDArray[Any]) -> None:
+        self._samples.append(rows)
+        if len(self._samples) == self._count:
+            self._target.write(np.std(self._samples, axis=0, ddof=1, dtype=np.float64).astype(np.float32))
+            self._samples.clear()
 
 
 class _Canvas:

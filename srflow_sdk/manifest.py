@@ -25,6 +25,9 @@ MAX_TAU = 2.0
 
 REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
 
+INVERTER = "inverter.onnx"
+"""The graph that :meth:`Encoding.invert` runs; bundles may lack it."""
+
 FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
 """Float32 graphs beside those of a lower precision: a tile with non-finite values is computed again with them."""
 
@@ -65,6 +68,9 @@ class Manifest:
 
     halo: int
     """LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096."""
+
+    inverter_halo: int = 0
+    """As `halo`, for :data:`INVERTER`; 0 in bundles without it."""
 
     conditioning_bytes_per_pixel: int
     """Bytes of all conditioning tensors together, per LR pixel, in the graphs' precision, 1 … 2^30."""
@@ -248,6 +254,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         default_tau=float(_take(raw, "default_tau", (int, float))),
         auto_tau=_flag(raw, "auto_tau"),
         halo=_take(raw, "halo", int),
+        inverter_halo=_take({"inverter_halo": 0, **raw}, "inverter_halo", int),
         conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
         precision=_one_of(Precision, raw, "precision"),
         weights=_one_of(Weights, raw, "weights"),
@@ -274,6 +281,7 @@ def _check_values(manifest: Manifest) -> None:
     _within("size_multiple", manifest.size_multiple, 1, 64)
     _within("default_tau", manifest.default_tau, 0, 1)
     _within("halo", manifest.halo, 0, 4096)
+    _within("inverter_halo", manifest.inverter_halo, 0, 4096)
     _within("conditioning_bytes_per_pixel", manifest.conditioning_bytes_per_pixel, 1, 1 << 30)
     if not manifest.latent_levels:
         raise _bad("it names no latent levels")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
-import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._drawing.file_upscaling import FileResult, upscale_file
@@ -15,7 +15,7 @@ from srflow_sdk._drawing.inputs import EncodedImage, checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS, PathLike
-from srflow_sdk._images import InMemoryImage
+from srflow_sdk._images import InMemoryImage, Tensor
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
@@ -94,7 +94,7 @@ class Upscaler:
 
     @property
     def scale(self) -> int:
-        """How many times larger the output's sides are."""
+        """How many times larger the sides of the model's picture are: the largest `scale` of an output."""
         return self._bundle.manifest.scale
 
     @property
@@ -111,14 +111,17 @@ class Upscaler:
     def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
     @overload
     def upscale(self, image: EncodedImage, **options: Unpack[DrawKeywords]) -> Image.Image: ...
+    @overload
+    def upscale(self, image: Tensor, **options: Unpack[DrawKeywords]) -> NDArray[Any]: ...
     @takes_draw_keywords
-    def upscale(self, image: InMemoryImage | EncodedImage, **options: Unpack[DrawKeywords]) -> Any:
+    def upscale(self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[DrawKeywords]) -> InMemoryImage:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
         image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16, or
-        float32 or float64 in [0, 1], or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The
-        answer has the same type, mode and dtype and is `scale` times as large (palette, CMYK, YCbCr and HSV come back
-        as RGB, bilevel as L); a file gives an upright PIL image.
+        float32 or float64 in [0, 1], a tensor of another library like that, such as a torch.Tensor, in the machine's
+        memory, or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The answer has the same
+        type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a tensor gives an array of
+        its dtype, a file an upright PIL image.
         Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
         sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
@@ -128,6 +131,12 @@ class Upscaler:
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: change the answer as little as possible so that its bicubic reduction equals the input within the
         rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures it.
+        scale: how many times larger the answer's sides are, any number up to the model's, such as 2 or 1.5; sides are
+        rounded to whole pixels, halves up. Or an :class:`OutputSize` in pixels. None is the model's :attr:`scale`. The
+        model's picture is reduced as MATLAB's imresize does it: by antialiased bicubic or, with reduction="lanczos",
+        Lanczos (three lobes) interpolation, with borders mirrored, in the image's own values or, with linear_light, in
+        light by its profile's curves (sRGB's if it has none, or tables). Transparent pixels count by their alpha. What
+        `consistent` holds for is the model's picture, before it is reduced.
         progress: called as progress(done, total) after each tile of each sample, from the calling thread. An exception
         that it raises ends the call. cancel: once this event is set, from any thread, the call ends with
         CancelledError before its next tile.
@@ -136,7 +145,8 @@ class Upscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        return self._encoding(image, memory_budget=0).sample(**options)
+        picture: InMemoryImage = self._encoding(image, memory_budget=0).sample(**options)
+        return picture
 
     @takes_draw_keywords
     def upscale_file(
@@ -157,9 +167,9 @@ class Upscaler:
         endings set the format; see :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the
         resolution is scaled, and a record of how the picture was made is added (:func:`read_provenance`). The files
         appear complete, once all are finished; on an error none appears, and older files with these names stay.
-        report: measure each output's LR-PSNR; below 40 dB a warning is logged. max_pixels: largest source accepted,
-        width × height. quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`. The other keywords are
-        those of :meth:`upscale`.
+        report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged. max_pixels:
+        largest source accepted, width × height. quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
+        The other keywords are those of :meth:`upscale`.
 
         Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
 
@@ -170,7 +180,7 @@ class Upscaler:
             self._painter,
             checked_path("source", source),
             [checked_path("a target", path) for path in paths],
-            DrawOptions.of(options),
+            DrawOptions(**options),
             report=report,
             max_pixels=max_pixels,
             quality=quality,
@@ -181,8 +191,10 @@ class Upscaler:
     def encode(self, image: ImageT, *, memory_budget: int = ...) -> Encoding[ImageT]: ...
     @overload
     def encode(self, image: EncodedImage, *, memory_budget: int = ...) -> Encoding[Image.Image]: ...
+    @overload
+    def encode(self, image: Tensor, *, memory_budget: int = ...) -> Encoding[Any]: ...
     def encode(
-        self, image: InMemoryImage | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
@@ -193,11 +205,14 @@ class Upscaler:
         """
         if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
             raise ArgumentError(f"memory_budget is {memory_budget!r}; it must be a number of bytes, at least 0")
-        if isinstance(image, np.ndarray):
-            image = image.copy()  # tiles that are not kept are encoded later, when the caller's array may have changed
-        return self._encoding(image, memory_budget=int(memory_budget))
+        return self._encoding(image, memory_budget=int(memory_budget), copied=True)
 
-    def _encoding(self, image: InMemoryImage | EncodedImage, *, memory_budget: int) -> Encoding[Any]:
+    def _encoding(
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
+    ) -> Encoding[Any]:
         with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
             pixels, kind = loaded(image)
+            if copied and kind.pil_mode is None:
+                # Tiles that are not kept are encoded later, when the caller's array may have changed.
+                pixels = pixels.copy()
             return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)

@@ -197,6 +197,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--ckpt", type=click.Path(path_type=Path), help="The same as CHECKPOINT.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: CKPT.srflow]")
+@click.option("--no-inverter", is_flag=True, help="Leave out inverter.onnx, which makes latents from HR pictures.")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
 @click.option(
     "--precision",
@@ -259,6 +260,7 @@ def main(
     checkpoint: Path | None,
     ckpt: Path | None,
     output: Path | None,
+    no_inverter: bool,
     fused: bool,
     precision: Precision | None,
     weights: str,
@@ -319,6 +321,7 @@ def main(
         target = _target(ckpt, output)
         options = ExportOptions(
             fused=fused,
+            inverter=not no_inverter,
             precision=_precision(precision, requests),
             weights="fp16" if weights == "fp16" else "fp32",
             plugins=plugins,

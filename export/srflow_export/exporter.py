@@ -18,12 +18,12 @@ from srflow_export._locks import bundle_lock
 from srflow_export._progress import Progress
 from srflow_export._quantisation import quantised_encoder
 from srflow_export.halo import HaloRow, measured_halo
-from srflow_export.parity import prove
+from srflow_export.parity import inverse_table, min_psnr_db, prove, prove_inverse
 from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.manifest import FP32_GRAPHS, Precision, Weights
+from srflow_sdk.manifest import FP32_GRAPHS, INVERTER, Precision, Weights
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import RRDB, SRFlow
 
@@ -38,7 +38,8 @@ _logger = logging.getLogger(__name__)
 class ExportOptions:
     """How a checkpoint becomes a bundle.
 
-    fused: also write fused.onnx. precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
+    fused: also write fused.onnx. inverter: write inverter.onnx, unless a precision below fp32 is too coarse for it.
+    precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
     graphs are written as well, and the runtime uses them to recompute tiles whose values are not finite. weights: how
     large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic stays float32).
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
@@ -49,6 +50,7 @@ class ExportOptions:
     """
 
     fused: bool = False
+    inverter: bool = True
     precision: Precision = "fp32"
     weights: Weights = "fp32"
     plugins: bool = False
@@ -97,11 +99,33 @@ def export_checkpoint(
             manifest.files[name] = {}  # the stage fills in size and hash
         staged = Bundle(path=stage.path, manifest=manifest)
         rows = prove(model, staged, size=_PATCHES[options.gate], say=say)
+        if INVERTER in manifest.files:
+            manifest = _with_proved_inverter(model, staged, say=say)
+            staged = dataclasses.replace(staged, manifest=manifest)
         if options.halo is None:
             manifest = _with_measured_halo(staged, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
         with bundle_lock(target, say=say):  # else a process adding engines to the old bundle would put it back
             return stage.commit(manifest)
+
+
+def _with_proved_inverter(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None]) -> Manifest:
+    """The manifest, without an inverter that is too coarse. Raises: ExportError if it is one in float32."""
+    manifest = bundle.manifest
+    bound = min_psnr_db(manifest.precision, manifest.weights)
+    try:
+        rows = prove_inverse(model, bundle, min_db=bound, rounded=manifest.precision in ("fp16", "bf16"))
+    except ExportError as error:
+        if manifest.precision == "fp32":
+            raise ExportError(f"{error}; leave it out with --no-inverter") from error
+        say(f"{INVERTER} is left out, {manifest.precision} is too coarse for it: {error}")
+        (bundle.path / INVERTER).unlink()
+        files = {name: record for name, record in manifest.files.items() if name != INVERTER}
+        return dataclasses.replace(manifest, files=files)
+    for line in inverse_table(rows):
+        say(line)
+    provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
+    return dataclasses.replace(manifest, provenance=provenance)
 
 
 def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
@@ -122,7 +146,8 @@ def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _
 def _onnx_files(
     model: SRFlow, manifest: Manifest, options: ExportOptions, say: Callable[[str], None]
 ) -> Iterator[tuple[str, bytes]]:
-    progress = Progress("tracing", 2 if options.precision == "fp32" else 4, say)
+    graphs_of_flow = (2 if options.precision == "fp32" else 4) + options.inverter
+    progress = Progress("tracing", graphs_of_flow, say)
     encoder, sampler = _typed_graphs(model, options.precision, progress, flow_nodes=options.plugins)
     twins = {}
     if options.precision != "fp32":
@@ -131,8 +156,11 @@ def _onnx_files(
         say("quantising the encoder, calibrated on photographs")
         encoder = quantised_encoder(encoder, size_multiple=model.config.size_multiple)
     protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
+    if options.inverter:
+        protos[INVERTER] = onnx_models.inverter_model(model, options.precision)
+        progress.step()
     if options.fused:
-        protos["fused.onnx"] = onnx_models.fused_model(encoder, sampler)
+        protos["fused.onnx"] = onnx_models.joined(encoder, sampler)
     protos |= twins
     for name, proto in protos.items():
         if options.weights == "fp16":

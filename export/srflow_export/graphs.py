@@ -104,7 +104,7 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-class _Conv(nn.Module):
+class Conv(nn.Module):
     """A convolution with constant weights, same size, in the type of its weights."""
 
     weight: Tensor
@@ -117,7 +117,7 @@ class _Conv(nn.Module):
         self.groups = groups
 
     @classmethod
-    def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> _Conv:
+    def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> Conv:
         """Several convolutions side by side: all on the same input, or each on its own part of it (groups)."""
         conv = side_by_side(convs)
         return cls(conv.weight, conv.bias, dtype=dtype, groups=groups)
@@ -165,15 +165,15 @@ class _LevelEncoder(nn.Module):
         own = config.nf if config.level_feature else 0
         self.on_u = nn.ModuleDict(
             {
-                part: _Conv.of(convs, dtype=dtype)
+                part: Conv.of(convs, dtype=dtype)
                 if factor == 1
                 else PhaseConv(side_by_side(convs), own_channels=own, factor=factor, dtype=dtype)
                 for part, convs in on_u.items()
             }
         )
-        self.conv2 = _Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
+        self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
         heads = [side_by_side([net.shift, net.scale]) for net in injectors]
-        self.head = _Conv.of(heads, dtype=dtype, groups=len(steps))
+        self.head = Conv.of(heads, dtype=dtype, groups=len(steps))
         self.steps, self.state_dtype = len(steps), state_dtype(dtype)
         self.affine = _AffineSettings.of(nets[0])
 
@@ -227,7 +227,26 @@ class EncoderGraph(nn.Module):
         return tuple(outputs)
 
 
-class _StepSampler(nn.Module):
+class CouplingNet(nn.Module):
+    """What is left of a coupling's net once its first convolution's u-half is conditioning; the base of steps."""
+
+    def __init__(self, step: Step, config: SRFlowConfig, dtype: torch.dtype) -> None:
+        super().__init__()
+        assert step.coupling is not None  # for the type checker: a conditional step has one
+        net = fold_net(step.coupling)
+        self.on_h_a = Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
+        self.conv2 = Conv.of([net.conv2], dtype=dtype)
+        self.head = Conv.of([net.shift, net.scale], dtype=dtype)
+        self.affine = _AffineSettings.of(step.coupling)
+
+    def affine_of(self, h: Tensor, coupling: Tensor) -> Tensor:
+        """[shift; s] for h, N×C×H×W, of which the first ⌊C/2⌋ channels count. coupling: B×hidden×H×W."""
+        h_a = h[:, : h.shape[1] // 2]
+        head: Tensor = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling))))
+        return head
+
+
+class _StepSampler(CouplingNet):
     """Decode one conditional step: coupling, injector, and the 1×1 that everything linear after it folds into.
 
     flow_nodes: what follows the coupling's net is one node.
@@ -242,24 +261,27 @@ class _StepSampler(nn.Module):
         *,
         flow_nodes: bool,
     ) -> None:
-        super().__init__()
-        assert step.coupling is not None  # for the type checker: a conditional step has one
-        net = fold_net(step.coupling)
-        self.on_h_a = _Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
-        self.conv2 = _Conv.of([net.conv2], dtype=dtype)
-        self.head = _Conv.of([net.shift, net.scale], dtype=dtype)
-        self.affine = _AffineSettings.of(step.coupling)
-        self.mixing = _Conv.of([mixing], dtype=state_dtype(dtype))
+        super().__init__(step, config, dtype)
+        self.mixing = Conv.of([mixing], dtype=state_dtype(dtype))
         self.flow_nodes = flow_nodes
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """h: float32 N×C×H×W. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B is 1 or N."""
-        h_a = h[:, : h.shape[1] // 2]
-        head = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling))))
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
         tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
-        return tail(h, head, scale, shift, *weights, step=0, **self.affine.to_dict())
+        return tail(h, self.affine_of(h, coupling), scale, shift, *weights, step=0, **self.affine.to_dict())
+
+
+def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedConv]]:
+    """A level's conditional steps, first to last in encoding order, each with the 1×1 that ends its decoding.
+
+    Everything linear after the first step's injector is one 1×1.
+    """
+    steps = level.all_steps()
+    conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
+    linear = [[conditional[0], *reversed(transitions)], *([step] for step in conditional[1:])]
+    return [(step, fold_mixing(mixes)) for step, mixes in zip(conditional, linear, strict=True)]
 
 
 class _LevelSampler(nn.Module):
@@ -269,15 +291,12 @@ class _LevelSampler(nn.Module):
         self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool
     ) -> None:
         super().__init__()
-        steps = level.all_steps()
-        conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
-        last = [conditional[0], *reversed(transitions)]  # linear after the first step's injector: one 1×1
         self.steps = nn.ModuleList(
-            _StepSampler(step, fold_mixing([step] if number else last), config, dtype, flow_nodes=flow_nodes)
-            for number, step in enumerate(conditional)
+            _StepSampler(step, mixing, config, dtype, flow_nodes=flow_nodes)
+            for step, mixing in conditional_steps(level, config)
         )
         self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
-        self.prior = _Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
+        self.prior = Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
 
     def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
         """The level's state with its latent, from the coarser level's state before (h) and after its unsqueeze."""

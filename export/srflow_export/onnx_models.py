@@ -22,6 +22,7 @@ from srflow_export.graphs import (
     level_of,
     noise_names,
 )
+from srflow_export.inversion import HR, LOG_DENSITY, InverterGraph
 from srflow_export.tracing import onnx_graph
 from srflow_sdk.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
@@ -55,16 +56,9 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: b
     operations become nodes of :mod:`srflow_export.flow_ops`, with their functions.
     """
     config, dtype = model.config, DTYPES[precision]
-    height, width = _example_size(config)
     conditioning, noise = _conditioning_axes(config), _noise_axes(config)
-    levels = {shape.level: shape for shape in config.level_shapes}
-
-    def zeros(batch: int, name: str, channels: int, dtype: torch.dtype) -> Tensor:
-        factor = 2.0 ** levels[level_of(name)].lr_exponent
-        return torch.zeros(batch, channels, int(factor * height), int(factor * width), dtype=dtype)
-
-    example = {name: zeros(1, name, axes[1], dtype) for name, axes in conditioning.items()}
-    example |= {name: zeros(2, name, axes[1], torch.float32) for name, axes in noise.items()}
+    example = {name: _zeros(config, 1, name, axes[1], dtype) for name, axes in conditioning.items()}
+    example |= {name: _zeros(config, 2, name, axes[1], torch.float32) for name, axes in noise.items()}
     proto = onnx_graph(
         SamplerGraph(model, dtype, flow_nodes=flow_nodes),
         {**example, "tau": torch.ones(1)},
@@ -80,8 +74,26 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: b
     return proto
 
 
-def fused_model(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
-    """The composition of the two: `lr`, `noise_level{ℓ}`…, `tau` → `sr`, in one graph."""
+def inverter_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
+    """`hr` (N×3×sr_height×sr_width), conditioning (lr_batch 1 or N) → `latent_level{ℓ}`…, `log_density`."""
+    config, dtype = model.config, DTYPES[precision]
+    height, width = _example_size(config)
+    conditioning = _conditioning_axes(config)
+    example = {HR: torch.zeros(2, 3, config.scale * height, config.scale * width)}
+    example |= {name: _zeros(config, 1, name, axes[1], dtype) for name, axes in conditioning.items()}
+    axes = {name.replace("noise", "latent"): each for name, each in _noise_axes(config).items()}
+    return onnx_graph(
+        InverterGraph(model, dtype),
+        example,
+        inputs={HR: ("batch", 3, "sr_height", "sr_width"), **conditioning},
+        outputs={**axes, LOG_DENSITY: ("batch", 1, "height", "width")},
+        opset=_opset(dtype),
+        nodes={},
+    )
+
+
+def joined(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
+    """An encoder and a graph that takes its conditioning as one: `lr` and the second's other inputs → its outputs."""
     names = [output.name for output in encoder.graph.output]
     first, second = (
         compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False, rename_functions=False)
@@ -135,6 +147,13 @@ def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
 def _example_size(config: SRFlowConfig) -> tuple[int, int]:
     """Height and width of an LR image to trace with."""
     return 6 * config.size_multiple, 8 * config.size_multiple
+
+
+def _zeros(config: SRFlowConfig, batch: int, name: str, channels: int, dtype: torch.dtype) -> Tensor:
+    """An example of one of a level's tensors."""
+    shape = config.level_shapes[level_of(name) - 1]
+    height, width = (int(2.0**shape.lr_exponent * side) for side in _example_size(config))
+    return torch.zeros(batch, channels, height, width, dtype=dtype)
 
 
 def _opset(dtype: torch.dtype) -> int:

@@ -292,6 +292,13 @@ def _reshape(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     return graph.add("Reshape", [graph.names[source.name], graph.integers(*sizes)], node.name)
 
 
+def _sum(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    axes = graph.integers(*arguments["dim"])
+    return graph.add(
+        "ReduceSum", [graph.names[arguments["self"].name], axes], node.name, keepdims=int(arguments["keepdim"])
+    )
+
+
 def _unsqueeze(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     return graph.add("Unsqueeze", [graph.names[arguments["self"].name], graph.integers(arguments["dim"])], node.name)
 
@@ -360,6 +367,7 @@ _OPERATORS: dict[Any, _Translation] = {
     _aten.div.Tensor: _arithmetic("Div"),
     _aten.exp.default: _simple("Exp"),
     _aten.leaky_relu.default: _leaky_relu,
+    _aten.log.default: _simple("Log"),
     _aten.mul.Tensor: _arithmetic("Mul"),
     _aten.neg.default: _simple("Neg"),
     _aten.new_full.default: _full,
@@ -372,6 +380,7 @@ _OPERATORS: dict[Any, _Translation] = {
     _aten.sigmoid.default: _simple("Sigmoid"),
     _aten.slice.Tensor: _slice,
     _aten.stack.default: _stack,
+    _aten.sum.dim_IntList: _sum,
     _aten.sub.Tensor: _arithmetic("Sub"),
     _aten.tanh.default: _simple("Tanh"),
     _aten.to.dtype: _to,

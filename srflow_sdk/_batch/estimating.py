@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._batch.jobs import Settings
+from srflow_sdk._drawing.output_size import OutputSize
 from srflow_sdk._files import open_image, write_image
 from srflow_sdk.tiles import padded_size
 from srflow_sdk.upscaler import Upscaler
@@ -44,7 +46,10 @@ def measure_speed(upscaler: Upscaler, source: Path, target: Path, *, settings: S
 
     Raises: ImageError if the input cannot be read; the errors of :meth:`Upscaler.encode` and of :func:`write_image`.
     """
-    draw, multiple = settings.draw, upscaler.bundle.manifest.size_multiple
+    multiple = upscaler.bundle.manifest.size_multiple
+    draw = settings.draw
+    if isinstance(draw.scale, OutputSize):  # it is the whole input's, and reducing takes little of the time
+        draw = dataclasses.replace(draw, scale=None)
     took, speed = 0.0, Speed(encode=0, sample=0, bytes_per_pixel=0)
     for side in _SIDES:
         if took > _ENOUGH_S:
@@ -54,7 +59,7 @@ def measure_speed(upscaler: Upscaler, source: Path, target: Path, *, settings: S
         begun = time.monotonic()
         encoding = upscaler.encode(piece)
         encoded = time.monotonic()
-        answer = encoding.sample(tau=draw.tau, consistent=draw.consistent)
+        answer = encoding.sample(**draw.keywords)
         drawn = time.monotonic()
         took = drawn - begun
         with tempfile.TemporaryDirectory(prefix="srflow-") as folder:

@@ -62,7 +62,7 @@ def upscale_folder(
     inputs: files and folders; of folders, the images whose formats are read, without hidden ones. output: a directory,
     made if needed; it keeps the structure below each folder. upscaler: the model and device; None opens the embedded
     model for this call. samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000. recursive:
-    take subfolders too. name: a pattern for the outputs' names, with {stem}, {ending}, {sample}, {seed}, {tau},
+    take subfolders too. name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau},
     {model}; None is "{stem}.png", for several samples "{stem}_s{sample}.png". format: of the outputs; None is PNG, or
     what the name says. quality, lossless: as in :meth:`Upscaler.upscale_file`. resume: skip inputs whose outputs exist,
     intact and made from them with these settings. overwrite: replace files that exist; False skips inputs with such an
@@ -77,7 +77,7 @@ def upscale_folder(
     Raises: ArgumentError, BundleError, DeviceError, MissingExtraError, and ImageError if the output directory or the
     report cannot be written: these concern all files.
     """
-    draw = DrawOptions.of(options)
+    draw = DrawOptions(**options)
     if draw.tau is not None and is_map(draw.tau):
         raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
     given = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from srflow_sdk._drawing.file_upscaling import FileOutput
+from srflow_sdk._drawing.output_size import reduced_to
 from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import MAX_PIXELS
 from srflow_sdk.manifest import Manifest
@@ -52,8 +53,16 @@ class Settings:
     recorded: Mapping[str, Recorded] = field(default_factory=dict)
 
     def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
-        """Width and height of the outputs of an input of this width and height."""
-        return size[0] * manifest.scale, size[1] * manifest.scale
+        """Width and height of the outputs of an input of this width and height.
+
+        Raises: ArgumentError, ImageError if the model does not enlarge so much.
+        """
+        width, height = size
+        draw, scale = self.draw, self.draw.scale_for(manifest, height=height, width=width)
+        reduced = reduced_to(
+            scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
+        )
+        return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from srflow_sdk._batch.planning import (
     plan_outputs,
 )
 from srflow_sdk._batch.storage import Storage
+from srflow_sdk._drawing.output_size import named_scale
 from srflow_sdk._files.formats import save_options
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -89,6 +90,7 @@ def make_plan(
         seed=settings.draw.seed,
         tau=settings.draw.tau_number(manifest),
         model=manifest.name,
+        scale=named_scale(settings.draw.scale, manifest),
     )
     unread, refused, out = Counter[str](), list[FolderFile](), Path(output)
     files = find_inputs(

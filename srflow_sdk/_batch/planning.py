@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows, which has no such limit
     resource = None  # type: ignore[assignment]
 
-FIELDS = ("stem", "ending", "sample", "seed", "tau", "model")
+FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
 
 MAX_SAMPLES = 1000
@@ -41,7 +41,9 @@ class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
     pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
-    sample.
+    sample. scale: None if it differs from one input to the next.
+
+    Raises: ArgumentError for a pattern with {scale} in that case.
     """
 
     pattern: str | None = None
@@ -51,6 +53,14 @@ class Naming:
     seed: int = 0
     tau: float = 0.0
     model: str = "model"
+    scale: float | None = 4.0
+
+    def __post_init__(self) -> None:
+        if self.scale is None and any(field == "scale" for _, field, _, _ in Formatter().parse(self.pattern or "")):
+            raise ArgumentError(
+                f"--name {self.pattern}: {{scale}} differs from picture to picture with --size and --max-size; "
+                "leave it out, or use --scale"
+            )
 
     @property
     def numbers(self) -> range:
@@ -63,6 +73,7 @@ class Naming:
         fields = {
             "stem": (source.stem if stem is None else stem) or "image",
             "ending": source.suffix[1:],
+            "scale": self.scale,
             "seed": self.seed,
             "tau": self.tau,
             "model": re.sub(r"[^\w.+-]", "-", self.model),

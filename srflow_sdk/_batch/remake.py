@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_sdk._drawing.requests import DrawOptions
+from srflow_sdk._drawing.temperature import AUTO
 from srflow_sdk._files import Provenance, read_provenance
+from srflow_sdk._pixels.resizing import Kernel
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -43,6 +47,19 @@ def read_recipe(output: Path, bundle: Bundle) -> Provenance:
             f"make it again with srflow-sdk {recipe.sdk_version}"
         )
     return recipe
+
+
+def options_of(recipe: Provenance) -> DrawOptions:
+    """The options that an output was made with. Raises: ArgumentError if nothing can be made with them."""
+    return DrawOptions(
+        tau=recipe.tau if recipe.auto_tau is None else AUTO,
+        seed=recipe.seed,
+        sample=recipe.sample,
+        consistent=recipe.consistent,
+        scale=recipe.scale,
+        reduction=cast("Kernel", recipe.reduction or "bicubic"),
+        linear_light=recipe.linear_light,
+    )
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:

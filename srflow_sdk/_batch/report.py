@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
+from srflow_sdk._drawing.output_size import OutputSize, named_scale
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
@@ -18,7 +20,7 @@ from srflow_sdk.upscaler import Upscaler
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
 
-_HOW = ("model", "tau", "auto_tau", "seed", "consistent")
+_HOW = ("model", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light")
 _EXACT = 200.0  # JSON has no infinity
 
 
@@ -48,6 +50,9 @@ def batch_report(
             "seed": draw.seed,
             "sample": draw.sample,
             "consistent": draw.consistent,
+            "scale": _scale(draw.scale, manifest),
+            "reduction": draw.reduction,
+            "linear_light": draw.linear_light,
             "max_pixels": settings.max_pixels,
             "resume": settings.resume,
             "overwrite": settings.overwrite,
@@ -122,6 +127,11 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
         write_atomically(path, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
+
+
+def _scale(scale: float | OutputSize | None, manifest: Manifest) -> Any:
+    """A number, or the size in pixels that was asked for."""
+    return dataclasses.asdict(scale) if isinstance(scale, OutputSize) else named_scale(scale, manifest)
 
 
 def _file(file: FolderFile, *, first: int) -> dict[str, Any]:

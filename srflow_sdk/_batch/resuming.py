@@ -28,17 +28,19 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
     if not all(map(storage.exists, job.targets)):
         return False
     with reading(storage, job.source) as source:
-        hashes = set()
-        for number, target in enumerate(job.targets, start=settings.draw.sample):
-            with reading(storage, target) as output:
-                found = _provenance(output)
-                if found is None or not _is_wanted(found, number, manifest, settings):
-                    return False
-                hashes.add(found.source_sha256)
+        found = [made for target in job.targets if (made := _provenance(target, storage)) is not None]
+        if len(found) < len(job.targets):
+            return False
         with open_image(source, max_pixels=sys.maxsize) as reader:
-            size = settings.output_size((reader.width, reader.height), manifest)
-            if hashes != {reader.sha256()}:
+            width, height = reader.width, reader.height
+            scale = settings.draw.scale_for(manifest, height=height, width=width)
+            wanted = (
+                _is_wanted(made, number, manifest, settings, scale=scale)
+                for number, made in enumerate(found, start=settings.draw.sample)
+            )
+            if not all(wanted) or {made.source_sha256 for made in found} != {reader.sha256()}:
                 return False
+    size = settings.output_size((width, height), manifest)
     for target in job.targets:
         with reading(storage, target) as output:
             if not _is_intact(output, str(target), size, settings=settings, cancel=cancel):
@@ -46,7 +48,7 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
     return True
 
 
-def _is_wanted(found: Provenance, number: int, manifest: Manifest, settings: Settings) -> bool:
+def _is_wanted(found: Provenance, number: int, manifest: Manifest, settings: Settings, *, scale: float | None) -> bool:
     draw = settings.draw
     wanted = provenance_of(
         manifest,
@@ -56,6 +58,7 @@ def _is_wanted(found: Provenance, number: int, manifest: Manifest, settings: Set
         source=Path(),
         source_sha256=found.source_sha256,
         tile=None,
+        scale=scale,
     )
     return _what_matters(found) == _what_matters(wanted)
 
@@ -76,9 +79,10 @@ def _is_intact(output: Path, name: str, size: tuple[int, int], *, settings: Sett
         return False  # damaged: it is made again
 
 
-def _provenance(target: Path) -> Provenance | None:
+def _provenance(target: Path, storage: Storage) -> Provenance | None:
     try:
-        return read_provenance(target) if target.is_file() else None
+        with reading(storage, target) as output:
+            return read_provenance(output) if output.is_file() else None
     except (ImageError, OSError):
         return None  # unreadable: it is made again
 

@@ -30,8 +30,9 @@ from srflow_sdk.tiles import Tile, padded_size, tile_rows
 class FileOutput:
     """One picture that was written.
 
-    provenance: as stored in the file. lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. size_bytes, sha256: of the
-    file. These three are None without `report`.
+    provenance: as stored in the file. lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture
+    that the model made, before it was reduced to a smaller `scale`. size_bytes, sha256: of the file. These three are
+    None without `report`.
     """
 
     path: Path
@@ -81,10 +82,13 @@ def upscale_file(
         ExitStack() as stack,
     ):
         reader = stack.enter_context(open_image(source, max_pixels=max_pixels))
+        request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
+        reduced = request.reduced
         size = reader.width * manifest.scale, reader.height * manifest.scale
+        if reduced is not None:
+            size = reduced.width, reduced.height
         for target in targets:
             check_writable(target, channels=reader.channels, size=size)
-        request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
         lr, tiles, core = _opened(stack, painter, reader)
         digest = reader.sha256()
         provenances = [
@@ -96,6 +100,7 @@ def upscale_file(
                 source=source,
                 source_sha256=digest,
                 tile=core,
+                scale=None if reduced is None else reduced.scale,
             )
             for index in request.samples
         ]
@@ -107,7 +112,7 @@ def upscale_file(
                     height=size[1],
                     channels=reader.channels,
                     dtype=reader.dtype,
-                    metadata=reader.metadata.enlarged(manifest.scale),
+                    metadata=reader.metadata.enlarged(manifest.scale if reduced is None else reduced.scale),
                     provenance=provenance,
                     quality=quality,
                     lossless=lossless,
@@ -116,7 +121,14 @@ def upscale_file(
             for target, provenance in zip(targets, provenances, strict=True)
         ]
         outputs = [
-            Finishing(lr, scale=manifest.scale, write=writer.write_rows, consistent=options.consistent, measure=report)
+            Finishing(
+                lr,
+                scale=manifest.scale,
+                write=writer.write_rows,
+                consistent=options.consistent,
+                measure=report,
+                reduced=reduced,
+            )
             for writer in writers
         ]
         draw(lr, painter, tiles, request, outputs, overlapped=True)
@@ -148,10 +160,12 @@ def provenance_of(
     source: Path,
     source_sha256: str,
     tile: int | None,
+    scale: float | None,
 ) -> Provenance:
     """What an output's metadata says about how it was made.
 
-    tau: the number, None for a map. sample: this output's own; the options only have the first of several.
+    tau: the number, None for a map. sample: this output's own; the options only have the first of several. scale: of a
+    reduced output, from :meth:`DrawOptions.scale_for`.
     """
     return Provenance(
         model=manifest.name,
@@ -166,6 +180,9 @@ def provenance_of(
         consistent=bool(options.consistent),
         source=source.name,
         source_sha256=source_sha256,
+        scale=scale,
+        reduction=None if scale is None else options.reduction,
+        linear_light=scale is not None and bool(options.linear_light),
     )
 
 

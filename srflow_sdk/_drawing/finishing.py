@@ -1,4 +1,4 @@
-"""Turns the network's colours into finished rows of one output: consistency, profile, rounding, alpha, measuring."""
+"""Turns the network's colours into finished rows of one output: consistency, profile, size, rounding, alpha."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.measuring import LrPsnrMeter
+from srflow_sdk._drawing.output_size import Reduced
 from srflow_sdk._drawing.rows import RowBuffer
-from srflow_sdk._images import from_unit
+from srflow_sdk._drawing.shrinking import Shrinking
+from srflow_sdk._images import from_unit, to_unit
 from srflow_sdk._pixels.consistency import CONTEXT, projected
 
 
@@ -19,8 +21,8 @@ class Finishing:
     """Takes the rows of one output from the top down and passes them, finished, to `write`.
 
     write: called with h×W×channels of the image's dtype. consistent: change the rows so that their reduction is the LR
-    image. measure: compare the reduction of the finished rows with the LR image. plain: write values unchanged, as
-    float32 without alpha.
+    image. measure: compare the reduction of the finished rows, of the model's size, with the LR image. reduced: the
+    size to reduce them to at the end. plain: write values unchanged but for their size, as float32 without alpha.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Finishing:
         write: Callable[[NDArray[Any]], None],
         consistent: bool = False,
         measure: bool = False,
+        reduced: Reduced | None = None,
         plain: bool = False,
     ) -> None:
         self._lr = lr
@@ -39,14 +42,16 @@ class Finishing:
         self._plain = plain
         self._drawn = RowBuffer() if consistent else None
         self._meter = LrPsnrMeter(lr, scale) if measure else None
+        self._shrinking = None if reduced is None else Shrinking(lr, scale=scale, to=reduced, own_profile=not plain)
         # LR rows that are projected and written.
         self._projected = self._done = 0
 
     @property
     def band_dtype(self) -> np.dtype[Any]:
         """What :meth:`push` takes: the image's dtype if nothing else is done to the values, otherwise float32."""
-        floats = self._plain or self._drawn is not None or self._lr.conversion is not None
-        return np.dtype(np.float32) if floats else self._lr.kind.dtype
+        lr = self._lr
+        floats = self._plain or self._drawn is not None or lr.conversion is not None or self._shrinking is not None
+        return np.dtype(np.float32) if floats else lr.kind.dtype
 
     @property
     def needed_from(self) -> int:
@@ -89,18 +94,27 @@ class Finishing:
 
     def _finish(self, band: NDArray[Any]) -> None:
         top, bottom = self._done, self._done + band.shape[0] // self._scale
+        kind, alpha = self._lr.kind, None
+        if kind.has_alpha and not self._plain:
+            alpha = self._lr.enlarged_alpha(top, bottom, self._scale)
+        if self._meter is not None:
+            self._meter.push(_rounded(band, kind.dtype))
+        if self._shrinking is not None:
+            band = self._shrinking.push(band, None if alpha is None else to_unit(alpha))
+            alpha = None  # it is in the band
         if not self._plain:
-            if band.dtype == np.float32:
-                band = from_unit(band, self._lr.kind.dtype)
-            if self._meter is not None:
-                self._meter.push(band)
-            if self._lr.kind.has_alpha:
-                alpha = self._lr.enlarged_alpha(top, bottom, self._scale)
-                band = np.concatenate([band, alpha[..., None]], axis=2)
-        self._write(band)
+            band = _rounded(band, kind.dtype)
+        if alpha is not None:
+            band = np.concatenate([band, alpha[..., None]], axis=2)
+        if len(band):
+            self._write(band)
         self._done = bottom
 
     def _in_own_profile(self, band: NDArray[Any], top: int) -> NDArray[Any]:
         if self._plain or self._lr.conversion is None:
             return band
         return self._lr.in_own_profile(band, top, top + band.shape[0] // self._scale, self._scale)
+
+
+def _rounded(band: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return from_unit(band, dtype) if band.dtype == np.float32 else band

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._files import PathLike, read_image, spooled
-from srflow_sdk._images import ImageKind, InMemoryImage, unpacked
+from srflow_sdk._images import ImageKind, InMemoryImage, Tensor, unpacked
 from srflow_sdk.errors import ArgumentError, ImageError
 
 EncodedImage = PathLike | bytes | BinaryIO
 """An image file: its path, its bytes, or a file object opened for reading in binary mode."""
 
 
-def loaded(image: InMemoryImage | EncodedImage) -> tuple[NDArray[Any], ImageKind]:
+def loaded(image: InMemoryImage | Tensor | EncodedImage) -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright.
 
     Raises: ImageError if it is not an image, or a file that PIL images cannot hold; ArgumentError for an empty path and

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from srflow_sdk._drawing.inputs import EncodedImage, loaded
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.rows import ArrayRows, RowBuffer
-from srflow_sdk._images import InMemoryImage, to_unit
+from srflow_sdk._images import InMemoryImage, Tensor, to_unit
 from srflow_sdk._pixels.consistency import REDUCE_CONTEXT, LrPsnr, reduced
 from srflow_sdk.errors import ImageError
 
 _BAND = 64  # LR rows that are compared at a time, so that no copy of a large answer is made
 
 
-def lr_psnr(answer: InMemoryImage | EncodedImage, image: InMemoryImage | EncodedImage) -> float:
+def lr_psnr(answer: InMemoryImage | Tensor | EncodedImage, image: InMemoryImage | Tensor | EncodedImage) -> float:
     """PSNR in dB between an image and the bicubic reduction (MATLAB's) of an answer to it.
 
     answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large. Both are

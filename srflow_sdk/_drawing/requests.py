@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, get_args
 
 import numpy as np
 
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_sdk._drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale, reduced_to
 from srflow_sdk._drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
+from srflow_sdk._pixels.resizing import Kernel
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.manifest import Manifest
 
@@ -32,6 +35,9 @@ class DrawKeywords(TypedDict, total=False):
     seed: int
     sample: int
     consistent: bool
+    scale: float | OutputSize | None
+    reduction: Kernel
+    linear_light: bool
     progress: Progress | None
     cancel: threading.Event | None
 
@@ -48,6 +54,9 @@ class DrawOptions:
     seed: int = 0
     sample: int = 0
     consistent: bool = False
+    scale: float | OutputSize | None = None
+    reduction: Kernel = "bicubic"
+    linear_light: bool = False
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
@@ -60,19 +69,16 @@ class DrawOptions:
             raise ArgumentError("seed and sample must be below 2^64")
         if not isinstance(self.consistent, (bool, np.bool_)):
             raise ArgumentError(f"consistent is {self.consistent!r}; it must be True or False")
+        check_scale(self.scale)
+        if self.reduction not in get_args(Kernel):
+            known = " or ".join(map(repr, get_args(Kernel)))
+            raise ArgumentError(f"reduction is {self.reduction!r}; it must be {known}")
+        if not isinstance(self.linear_light, (bool, np.bool_)):
+            raise ArgumentError(f"linear_light is {self.linear_light!r}; it must be True or False")
         if self.progress is not None and not callable(self.progress):
             raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
             raise ArgumentError(f"cancel is {self.cancel!r}; it must be a threading.Event, or None")
-
-    @classmethod
-    def of(cls, keywords: Mapping[str, Any]) -> DrawOptions:
-        """The options that a method was called with. Raises: TypeError for other keywords, as Python does."""
-        known = [field.name for field in fields(cls)]
-        for name in keywords:
-            if name not in known:
-                raise TypeError(f"unexpected keyword argument {name!r}; the keywords are {', '.join(known)}")
-        return cls(**keywords)
 
     def tau_for(self, manifest: Manifest) -> Tau:
         """The temperature to draw with: the model's default if none was chosen."""
@@ -89,6 +95,13 @@ class DrawOptions:
         """The version of the map if the temperature is "auto"."""
         return AUTO_TAU_SCHEME if is_auto(self.tau_for(manifest)) else None
 
+    def scale_for(self, manifest: Manifest, *, height: int, width: int) -> float | None:
+        """How many times larger the output of a height×width image is; None if that is the model's own scale.
+
+        Raises: ArgumentError, ImageError if the model does not enlarge so much.
+        """
+        return chosen_scale(self.scale, manifest, height=height, width=width)
+
     @property
     def keywords(self) -> DrawKeywords:
         """The options as keywords for another method."""
@@ -96,15 +109,31 @@ class DrawOptions:
 
 
 def takes_draw_keywords(method: _MethodT) -> _MethodT:
-    """Let help() and inspect.signature show the keywords themselves where the code says ``**options``."""
+    """Let help() and inspect.signature show the keywords themselves where the code says ``**options``.
+
+    The method raises TypeError for others, as Python does, with its name and the keywords that there are.
+    """
     signature = inspect.signature(method)
     named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     drawn = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
         for field in fields(DrawOptions)
     ]
-    method.__signature__ = signature.replace(parameters=[*named, *drawn])  # type: ignore[attr-defined]
-    return method
+    known = [parameter.name for parameter in [*named, *drawn] if parameter.kind is parameter.KEYWORD_ONLY]
+    by_name = {*known, *(parameter.name for parameter in named)}
+
+    @functools.wraps(method)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in by_name:
+                raise TypeError(
+                    f"{method.__qualname__}() got an unexpected keyword argument {name!r}; the keywords are "
+                    f"{', '.join(known)}"
+                )
+        return method(*arguments, **keywords)
+
+    checked.__signature__ = signature.replace(parameters=[*named, *drawn])  # type: ignore[attr-defined]
+    return cast("_MethodT", checked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +141,14 @@ class Request:
     """What to draw for one image, made by :func:`make_request`.
 
     temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
-    samples instead of the samples.
+    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture.
     """
 
     options: DrawOptions
     temperature: Temperature
     samples: range
     reduce: Reduce | None = None
+    reduced: Reduced | None = None
 
     @property
     def seed(self) -> int:
@@ -143,7 +173,10 @@ class Request:
 def make_request(
     options: DrawOptions, manifest: Manifest, *, height: int, width: int, n: int = 1, reduce: Reduce | None = None
 ) -> Request:
-    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image. Raises: ArgumentError."""
+    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
+
+    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it.
+    """
     _check_whole("n", n, least=2 if reduce else 1)
     if n > _MAX_SAMPLES:
         raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
@@ -162,6 +195,13 @@ def make_request(
         ),
         samples=range(int(options.sample), int(options.sample) + int(n)),
         reduce=reduce,
+        reduced=reduced_to(
+            options.scale_for(manifest, height=height, width=width),
+            height=height,
+            width=width,
+            kernel=options.reduction,
+            linear_light=bool(options.linear_light),
+        ),
     )
 
 

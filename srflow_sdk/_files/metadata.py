@@ -42,7 +42,7 @@ class Metadata:
     iptc: bytes | None = None
     resolution: tuple[float, float] | None = None
 
-    def enlarged(self, scale: int) -> Metadata:
+    def enlarged(self, scale: float) -> Metadata:
         """The metadata of an image with `scale` times as many pixels a side, so that it prints at the same size."""
         if self.resolution is None:
             return self

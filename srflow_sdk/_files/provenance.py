@@ -33,6 +33,8 @@ class Provenance:
     seed, sample, latent_scheme: they select the random field.
     tile: side of a tile's core in LR pixels, None for one tile. consistent: whether it was projected onto the LR image.
     source: the source's file name without folders. source_sha256: sha256 of its bytes.
+    scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale. reduction: the
+    kernel, "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of values.
     """
 
     model: str
@@ -47,6 +49,9 @@ class Provenance:
     consistent: bool
     source: str
     source_sha256: str
+    scale: float | None = None
+    reduction: str | None = None
+    linear_light: bool = False
 
 
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
@@ -101,7 +106,7 @@ def _description(document: minidom.Document, provenance: Provenance) -> minidom.
 
 def _properties(provenance: Provenance) -> dict[str, str]:
     """Every field as text that reads back as the same value; numbers may be numpy's."""
-    tau, tile, auto = provenance.tau, provenance.tile, provenance.auto_tau
+    tau, tile = provenance.tau, provenance.tile
     properties = {
         "model": _quoted(provenance.model),
         "model_sha256": _quoted(provenance.model_sha256),
@@ -115,7 +120,13 @@ def _properties(provenance: Provenance) -> dict[str, str]:
         "source": _quoted(provenance.source),
         "source_sha256": _quoted(provenance.source_sha256),
     }
-    return properties if auto is None else {**properties, "auto_tau": str(int(auto))}
+    if provenance.auto_tau is not None:
+        properties["auto_tau"] = str(int(provenance.auto_tau))
+    if provenance.scale is not None:
+        properties["scale"] = repr(float(provenance.scale))
+        properties["reduction"] = _quoted(str(provenance.reduction))
+        properties["linear_light"] = str(bool(provenance.linear_light))
+    return properties
 
 
 def _from_attributes(description: minidom.Element) -> Provenance:
@@ -127,6 +138,7 @@ def _from_attributes(description: minidom.Element) -> Provenance:
         return description.getAttributeNS(NAMESPACE, name)
 
     tau, tile = take("tau"), take("tile")
+    reduced = description.hasAttributeNS(NAMESPACE, "scale")
     return Provenance(
         model=_unquoted(take("model")),
         model_sha256=_unquoted(take("model_sha256")),
@@ -140,6 +152,9 @@ def _from_attributes(description: minidom.Element) -> Provenance:
         source=_unquoted(take("source")),
         source_sha256=_unquoted(take("source_sha256")),
         auto_tau=int(take("auto_tau")) if description.hasAttributeNS(NAMESPACE, "auto_tau") else None,
+        scale=_finite(take("scale")) if reduced else None,
+        reduction=_unquoted(take("reduction")) if reduced else None,
+        linear_light=reduced and _boolean(take("linear_light")),
     )
 
 

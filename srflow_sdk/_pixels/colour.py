@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from srflow_sdk._files import icc
 from srflow_sdk._files.libvips import pyvips, start_threads
 from srflow_sdk._pixels import Floats
-from srflow_sdk._pixels.matrix_profiles import MatrixProfile, read_matrix_profile
+from srflow_sdk._pixels.matrix_profiles import SRGB_CURVE, Curve, MatrixProfile, read_matrix_profile
 
 _LOGGER = logging.getLogger(__name__)
 _LOCK = threading.Lock()  # so that images with one profile that arrive at once are examined once, and warn once
@@ -43,6 +43,11 @@ class ColourConversion(ABC):
     @abstractmethod
     def from_srgb(self, srgb: Floats) -> Floats:
         """Convert sRGB, float32 h×w×3 in [0, 1], to RGB of the profile, in the same form."""
+
+    @property
+    def curves(self) -> tuple[Curve, Curve, Curve]:
+        """The curves between the profile's values and linear light; sRGB's if the profile holds lookup tables."""
+        return (SRGB_CURVE,) * 3
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
@@ -100,6 +105,10 @@ def _probe() -> Floats:
 @dataclass(frozen=True)
 class _ByFormulas(ColourConversion):
     profile: MatrixProfile
+
+    @property
+    def curves(self) -> tuple[Curve, Curve, Curve]:
+        return self.profile.curves
 
     def to_srgb(self, pixels: NDArray[Any]) -> Floats:
         return _in_strips(self.profile.to_srgb, pixels)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._pixels import Floats
+from srflow_sdk._pixels.resizing import bicubic
 from srflow_sdk.errors import ArgumentError
 
 REDUCE_CONTEXT = 2
@@ -160,10 +161,7 @@ def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
 
 def _kernel(scale: int) -> NDArray[np.float64]:
     """Weights of the HR pixels −2·scale … 3·scale − 1 in LR pixel 0; the sum is 1."""
-    distance = np.abs(np.arange(-2 * scale, 3 * scale) - (scale - 1) / 2) / scale
-    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
-    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-    weights = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+    weights = bicubic((np.arange(-2 * scale, 3 * scale) - (scale - 1) / 2) / scale)
     return np.asarray(weights / weights.sum())
 
 

@@ -26,7 +26,9 @@ _MOST_TAGS = 1000
 _SRGB_TO_XYZ = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
 
 
-class _Curve(Protocol):
+class Curve(Protocol):
+    """A profile's curve of one colour."""
+
     def linear(self, values: Floats) -> Floats:
         """Linear light from values of the profile, both in [0, 1]."""
 
@@ -38,17 +40,17 @@ class _Curve(Protocol):
 class MatrixProfile:
     """An RGB profile: curves to linear light, then a matrix. Colours beyond the target's range are clipped."""
 
-    curves: tuple[_Curve, _Curve, _Curve]
+    curves: tuple[Curve, Curve, Curve]
     to_linear_srgb: NDArray[np.floating[Any]] = field(repr=False)  # 3×3
 
     def to_srgb(self, values: Floats) -> Floats:
         """sRGB from values of the profile, float32 h×w×3 in [0, 1]."""
         linear = np.stack([curve.linear(values[..., c]) for c, curve in enumerate(self.curves)], axis=-1)
-        return _SRGB_CURVE.values(_times(linear, self.to_linear_srgb))
+        return SRGB_CURVE.values(_times(linear, self.to_linear_srgb))
 
     def from_srgb(self, srgb: Floats) -> Floats:
         """Values of the profile from sRGB, float32 h×w×3 in [0, 1]."""
-        linear = _times(_SRGB_CURVE.linear(srgb), np.linalg.inv(self.to_linear_srgb))
+        linear = _times(SRGB_CURVE.linear(srgb), np.linalg.inv(self.to_linear_srgb))
         return np.stack([curve.values(linear[..., c]) for c, curve in enumerate(self.curves)], axis=-1)
 
 
@@ -107,7 +109,8 @@ class _Sampled:
         return np.interp(linear, self.samples, np.linspace(0, 1, len(self.samples))).astype(np.float32)
 
 
-_SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)  # IEC 61966-2-1
+SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+"""sRGB's, from IEC 61966-2-1."""
 
 
 def _tags(icc_profile: bytes) -> dict[bytes, memoryview]:
@@ -125,7 +128,7 @@ def _xyz(tag: memoryview) -> NDArray[np.float64]:
     return np.array(struct.unpack_from(">8x3i", tag)) / 65536
 
 
-def _curve(tag: memoryview) -> _Curve | None:
+def _curve(tag: memoryview) -> Curve | None:
     """A curve that can be inverted; None for others."""
     kind = bytes(tag[:4])
     if kind == b"para":
@@ -145,7 +148,7 @@ def _curve(tag: memoryview) -> _Curve | None:
     return _Sampled(samples) if rising else None
 
 
-def _parametric(tag: memoryview) -> _Curve | None:
+def _parametric(tag: memoryview) -> Curve | None:
     (kind,) = struct.unpack_from(">8xH", tag)
     if kind > 4:
         return None

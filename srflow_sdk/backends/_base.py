@@ -1,4 +1,4 @@
-"""What every backend offers: encode an LR image once, sample from the result as often as wanted."""
+"""What every backend offers: encode an LR image once, then sample from the result, or invert HR images with it."""
 
 from __future__ import annotations
 
@@ -97,6 +97,32 @@ class Backend(ABC):
         sr = self.sample_impl(conditioning, noise, tau)
         check_sr(sr, noise)
         return sr
+
+    @property
+    def can_invert(self) -> bool:
+        """Whether :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
+        return False
+
+    def invert(
+        self, conditioning: Conditioning, hr: NDArray[np.float32]
+    ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
+        """Encode an HR image to its latents by level, float32 N×C×H×W, and its log density, float32 N×1×h×w, in nats.
+
+        conditioning: from :meth:`encode` of this backend. hr: float32 N×3×sh×sw RGB in [0, 1]. The density is that of
+        the image given its LR image; the map says what the HR pixels of each LR pixel contribute.
+        Raises: DeviceError as in :meth:`encode`, or if :attr:`can_invert` is false; BundleError if the graph returns
+        other shapes or types.
+        """
+        self._require_active()
+        if not self.can_invert:
+            raise DeviceError(f"the {self.device} backend has no inverter")
+        return self.invert_impl(conditioning, hr)
+
+    def invert_impl(
+        self, conditioning: Conditioning, hr: NDArray[np.float32]
+    ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
+        """Do the work of :meth:`invert`."""
+        raise NotImplementedError
 
     def _require_active(self) -> None:
         if not self._active:

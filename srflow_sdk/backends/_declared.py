@@ -69,6 +69,24 @@ def check_declared(bundle: Bundle, graphs: tuple[str, str], encoder: Any, sample
         )
 
 
+def check_inverter(bundle: Bundle, name: str, encoder: Any, inverter: Any) -> None:
+    """Check that an inverter's session fits the encoder's and the manifest. Raises: BundleError."""
+    manifest = bundle.manifest
+    wanted = {value.name: (value.type, value.shape[1]) for value in encoder.get_outputs()}
+    results = {f"latent_level{entry.level}": (_FLOAT, entry.channels) for entry in manifest.latent_levels}
+    wanted |= {"hr": (_FLOAT, 3), **results, "log_density": (_FLOAT, 1)}
+    given = {value.name: value for value in (*inverter.get_inputs(), *inverter.get_outputs())}
+    for odd in sorted({*wanted} ^ {*given}):
+        raise BundleError(f"{bundle.path}: encoder and {name} do not fit together ({odd}); {_FIX}")
+    for tensor, (kind, channels) in wanted.items():
+        value, shape = given[tensor], (None, channels, None, None)
+        if value.type != kind or not _fits(value.shape, shape):
+            raise BundleError(
+                f"{bundle.path}: {name} declares {tensor} as {_described(value.type, value.shape)}, where the manifest "
+                f"and the encoder need {_described(kind, shape)}; {_FIX}"
+            )
+
+
 def check_conditioning(
     manifest: Manifest, shapes: Mapping[str, Sequence[int]], *, batch: int, height: int, width: int
 ) -> None:
@@ -94,6 +112,21 @@ def check_sr(sr: NDArray[Any], noise: Mapping[int, NDArray[np.float32]]) -> None
             f"the sampler returned sr as {_described(str(sr.dtype), sr.shape)}, where the manifest's scale needs "
             f"{_described('float32', expected)}; {_FIX}"
         )
+
+
+def check_inverted(
+    latents: Mapping[int, NDArray[Any]], log_density: NDArray[Any], hr: NDArray[np.float32], *, scale: int
+) -> None:
+    """Check what an inverter returned for HR images, N×3×H×W. Raises: BundleError."""
+    batch, _, height, width = hr.shape
+    found = {f"latent_level{level}": (array, 1 << level) for level, array in latents.items()}
+    for name, (array, factor) in {**found, "log_density": (log_density, scale)}.items():
+        expected = (batch, array.shape[1] if array.ndim == 4 else 1, height // factor, width // factor)
+        if array.shape != expected or array.dtype != np.float32:
+            raise BundleError(
+                f"the inverter returned {name} as {_described(str(array.dtype), array.shape)}, where the manifest's "
+                f"scale needs {_described('float32', expected)}; {_FIX}"
+            )
 
 
 def _bytes_per_pixel(manifest: Manifest, channels: Mapping[str, int]) -> int:

@@ -10,15 +10,23 @@ import contextlib
 import logging
 import os
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._graph_structure import read_graph
 from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._base import Backend, Conditioning
-from srflow_sdk.backends._declared import check_conditioning, check_declared, check_structure
+from srflow_sdk.backends._declared import (
+    check_conditioning,
+    check_declared,
+    check_inverted,
+    check_inverter,
+    check_structure,
+)
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends._ort_providers import (
     CPU,
@@ -35,7 +43,7 @@ from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
-from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
 
 __all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
 
@@ -83,6 +91,8 @@ class OnnxRuntimeBackend(Backend):
         self._graphs = graphs or _default_graphs(bundle, device)
         self._encoder: Any = None
         self._sampler: Any = None
+        self._inverter: Any = None
+        self._loading = threading.Lock()
         self._scarce = False
 
     @property
@@ -110,7 +120,7 @@ class OnnxRuntimeBackend(Backend):
         self._encoder, self._sampler = encoder, sampler
 
     def deactivate_impl(self) -> None:
-        self._encoder = self._sampler = None
+        self._encoder = self._sampler = self._inverter = None
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
         session = _still_open(self._encoder)
@@ -142,6 +152,39 @@ class OnnxRuntimeBackend(Backend):
         self._run(session, binding, f"sampling on {self.device}")
         sr: NDArray[np.float32] = binding.get_outputs()[0].numpy()
         return sr
+
+    @property
+    def can_invert(self) -> bool:
+        return INVERTER in self._bundle.manifest.files and self._graphs == REQUIRED_FILES
+
+    def invert_impl(
+        self, conditioning: Conditioning, hr: NDArray[np.float32]
+    ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
+        if not isinstance(conditioning, OrtConditioning):
+            raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
+        binding = (session := self._loaded_inverter()).io_binding()
+        for name, value in conditioning.values.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_cpu_input("hr", np.ascontiguousarray(hr, np.float32))
+        levels = [entry.level for entry in self._bundle.manifest.latent_levels]
+        for name in (*(f"latent_level{level}" for level in levels), "log_density"):
+            binding.bind_output(name, "cpu")
+        self._run(session, binding, f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}")
+        *found, log_density = (value.numpy() for value in binding.get_outputs())
+        latents = dict(zip(levels, found, strict=True))
+        check_inverted(latents, log_density, hr, scale=self._bundle.manifest.scale)
+        return latents, log_density
+
+    def _loaded_inverter(self) -> Any:
+        """The inverter's session, which is loaded when it is first needed: most programs never do."""
+        encoder = _still_open(self._encoder)
+        with self._loading:
+            if self._inverter is None:
+                read_graph(self._bundle.file(INVERTER))
+                inverter = self._session(INVERTER)
+                check_inverter(self._bundle, INVERTER, encoder, inverter)
+                self._inverter = inverter
+            return self._inverter
 
     def _run(self, session: Any, binding: Any, what: str) -> None:
         options = onnxruntime().RunOptions()

@@ -23,14 +23,15 @@ def read(folder: Path, proto):
 
 
 def written(fields, precision):
-    """The graphs of a network: encoder, samplers and their composition, with weights in float32 and half."""
+    """The graphs of a network: encoder, inverter, samplers and fused ones, with weights in float32 and half."""
     model = random_srflow(tiny_config(**fields))
     encoder = onnx_models.encoder_model(model, precision)
     yield encoder
+    yield onnx_models.inverter_model(model, precision)
     for plugins in (False, True) if precision != "bf16" else (False,):  # native kernels take float32 and float16
         sampler = onnx_models.sampler_model(model, precision, flow_nodes=plugins)
         yield sampler
-        fused = onnx_models.fused_model(encoder, sampler)
+        fused = onnx_models.joined(encoder, sampler)
         onnx_models.store_weights_in_half(fused)
         yield fused
 

@@ -57,6 +57,19 @@ def test_an_input_that_is_damaged_behind_its_header_does_not_spoil_the_estimate(
     assert result.stdout.splitlines()[-1].endswith("1 file, 0.0027 megapixels to upscale")
 
 
+def test_a_dry_run_knows_the_sizes_that_were_asked_for(run: Run) -> None:
+    for size, expected in (
+        (("--scale", "2"), "122×90"),
+        (("--size", "183x"), "183×135"),
+        (("--max-size", "9999"), "244×180"),
+    ):
+        result = run("a.png", "-o", "out", *size, "--dry-run")
+        assert result.stdout.splitlines()[0] == f"a.png (61×45) -> out/a.png ({expected})"
+    result = run("a.png", "-o", "out", "--size", "9999x", "--dry-run")
+    assert result.exit_code == 1
+    assert "enlarges 4 times" in result.stderr
+
+
 def test_a_dry_run_finds_what_the_outputs_format_cannot_hold(run: Run, photo: np.ndarray) -> None:
     write_image("alpha.png", np.dstack([photo, photo[..., 0]]))
     result = run("alpha.png", "-o", "big.jpg", "--dry-run")

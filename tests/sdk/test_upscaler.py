@@ -249,9 +249,23 @@ def test_samples_whose_numbers_are_too_large_are_a_typed_error(upscaler: Upscale
         upscaler.encode(floats).samples(2, sample=(1 << 64) - 1)
 
 
-def test_unknown_keywords_are_refused_with_those_that_there_are(upscaler: Upscaler, floats: np.ndarray) -> None:
-    with pytest.raises(TypeError, match=r"'samples'; the keywords are tau, seed, sample, consistent, progress, cancel"):
-        upscaler.upscale(floats, samples=3)  # type: ignore[call-overload]
+def test_unknown_keywords_are_refused_with_the_method_and_those_that_there_are(
+    upscaler: Upscaler, floats: np.ndarray
+) -> None:
+    encoding = upscaler.encode(floats)
+    for call, says in (
+        (
+            lambda: upscaler.upscale(floats, n=3),
+            r"Upscaler\.upscale\(\) .* 'n'; the keywords are tau, .*cancel",
+        ),
+        (
+            lambda: upscaler.upscale_file("a.png", "b.png", n=3),
+            r"Upscaler\.upscale_file\(\) .* 'n'; .* report, .* tau,",
+        ),
+        (lambda: encoding.mean(2, reduce="std"), r"Encoding\.mean\(\) .* 'reduce'; the keywords are tau,"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            call()
 
 
 @pytest.mark.parametrize("method", [Upscaler.upscale, Upscaler.upscale_file, Encoding.sample, Encoding.std])
@@ -259,6 +273,7 @@ def test_help_shows_the_keywords_and_their_defaults(method: Any) -> None:
     shown = str(inspect.signature(method))
     assert "seed: 'int' = 0, sample: 'int' = 0, consistent: 'bool' = False" in shown
     assert "options" not in shown
+    assert not shown.endswith("-> 'Any'")
 
 
 def test_numpy_numbers_are_taken(upscaler: Upscaler, floats: np.ndarray) -> None:

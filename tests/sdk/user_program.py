@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Encoding, FileResult, FolderFile, FolderResult, Upscaler, lr_psnr, upscale_folder
+from srflow_sdk import Encoding, FileResult, FolderFile, FolderResult, OutputSize, Upscaler, lr_psnr, upscale_folder
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -19,11 +21,19 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
     assert_type(up.upscale(f32, tau=np.ones((3, 4)), consistent=True, cancel=threading.Event()), NDArray[np.float32])
     assert_type(up.upscale(path, sample=3), Image.Image)
     assert_type(up.upscale("a.png"), Image.Image)
+    assert_type(up.upscale(u8, scale=2, reduction="lanczos", linear_light=True), NDArray[np.uint8])
+    assert_type(up.upscale(pil, scale=OutputSize(width=3840)), Image.Image)
     assert_type(up.upscale(path.read_bytes()), Image.Image)
     with path.open("rb") as file:
         assert_type(up.upscale(file, tau=0.5), Image.Image)
     assert_type(lr_psnr(up.upscale(pil), pil), float)
     assert_type(lr_psnr(path, u8), float)
+
+
+def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
+    assert_type(up.upscale(tensor, tau=0.5), NDArray[Any])
+    up.encode(tensor).samples(2)
+    assert_type(lr_psnr(tensor, tensor), float)
 
 
 def encoded(up: Upscaler, pil: Image.Image, u16: NDArray[np.uint16], count: int) -> None:
@@ -65,6 +75,10 @@ def opened() -> None:
 
 def refused(up: Upscaler, pil: Image.Image) -> None:
     up.upscale(pil, tau="0.8")  # type: ignore[call-overload]
+    up.upscale(pil, scale="2")  # type: ignore[call-overload]
+    up.upscale(pil, reduction="nearest")  # type: ignore[call-overload]
+    up.upscale(np.zeros((3, 4, 3), np.int64))  # type: ignore[type-var]
+    up.encode(np.zeros((3, 4, 3), np.complex64))  # type: ignore[type-var]
     up.upscale(3)  # type: ignore[call-overload]
     up.upscale(pil, samples=8)  # type: ignore[call-overload]
     up.encode(pil).mean(8, reduce="std")  # type: ignore[call-arg]

@@ -8,19 +8,34 @@ from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from srflow_export.parity._compare import compare
-    from srflow_export.parity._gate import prove
+    from srflow_export.parity._gate import min_psnr_db, prove
+    from srflow_export.parity._inverse import InverseRow, inverse_table, prove_inverse
     from srflow_export.parity._measure import ParityRow
     from srflow_export.parity._photos import LrPhoto, photographs
 
-__all__ = ["LrPhoto", "ParityRow", "compare", "photographs", "prove"]
+__all__ = [
+    "InverseRow",
+    "LrPhoto",
+    "ParityRow",
+    "compare",
+    "inverse_table",
+    "min_psnr_db",
+    "photographs",
+    "prove",
+    "prove_inverse",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "InverseRow": "_inverse",
         "LrPhoto": "_photos",
         "ParityRow": "_measure",
         "compare": "_compare",
+        "inverse_table": "_inverse",
+        "min_psnr_db": "_gate",
         "photographs": "_photos",
         "prove": "_gate",
+        "prove_inverse": "_inverse",
     },
 )

@@ -75,7 +75,7 @@ def compared(
         sr, reference = outputs["sr"][index], references["sr"][index]
         diverged = not np.abs(reference).max() < DIVERGED  # true for NaN too
         levels = {
-            level_of(name): _psnr(outputs[name][index], values[index], least_spread=0)
+            level_of(name): psnr(outputs[name][index], values[index], least_spread=0)
             for name, values in references.items()
             if name != "sr" and name in outputs
         }
@@ -84,10 +84,10 @@ def compared(
             photo=photo,
             tau=tau,
             diverged=diverged,
-            psnr_db=_psnr(sr, reference, least_spread=1),
+            psnr_db=psnr(sr, reference, least_spread=1),
             max_abs=0.0 if diverged else float(np.nan_to_num(np.abs(sr - reference), nan=0, posinf=0).max()),
             nonfinite=int((~np.isfinite(sr)).sum()),
-            levels_db={**levels, 1: _psnr(sr, reference, least_spread=0)} if levels else {},
+            levels_db={**levels, 1: psnr(sr, reference, least_spread=0)} if levels else {},
         )
 
 
@@ -159,7 +159,8 @@ def _outputs(runner: BaseRunner, feeds: Sequence[Mapping[str, Array]], progress:
     return outputs
 
 
-def _psnr(values: Array, reference: Array, *, least_spread: float) -> float:
+def psnr(values: Array, reference: Array, *, least_spread: float) -> float:
+    """PSNR in dB, −200 … 200, relative to the reference's spread, which counts as at least this much."""
     if not np.isfinite(values).all() or not np.isfinite(reference).all():
         return _MIN_DB
     expected = reference.astype(np.float64)

@@ -26,7 +26,7 @@ from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.latents import LatentLevel
-from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
 from srflow_training.model import SRFlow
 
 Array = npt.NDArray[np.float32]
@@ -99,9 +99,18 @@ def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, st
 
     def load() -> onnx.ModelProto:
         encoder, sampler = (_loaded(bundle, name) for name in names)
-        return onnx_models.fused_model(encoder, sampler)
+        return onnx_models.joined(encoder, sampler)
 
     return _onnx_runner(load, "graphs", rounded=rounded)
+
+
+def inverse_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
+    """A bundle's encoder and inverter as one graph: `lr`, `hr` → `latent_level{ℓ}`…, `log_density`."""
+    return _onnx_runner(
+        lambda: onnx_models.joined(_loaded(bundle, "encoder.onnx"), _loaded(bundle, INVERTER)),
+        "inverse",
+        rounded=rounded,
+    )
 
 
 def fused_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk import FolderFile, FolderResult, read_provenance, upscale_folder
+from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
 from srflow_sdk._batch.folder import run_plan
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.one_file import LOCAL, upscale_one
@@ -175,6 +175,17 @@ def test_samples_names_formats_and_shards_are_those_of_the_command(photos: Path,
     assert (out / "a.jpg").read_bytes().startswith(b"\xff\xd8")
     again = upscale_folder(photos / "a.png", out, upscaler=upscaler, format="jpg", overwrite=False)
     assert again.count("skipped") == 1
+
+
+def test_a_size_in_pixels_is_that_of_every_file_and_is_resumed(photos: Path, out: Path, upscaler: Upscaler) -> None:
+    def run(width: int) -> FolderResult:
+        return upscale_folder(photos, out, upscaler=upscaler, scale=OutputSize(width=width), resume=True)
+
+    assert str(run(40)) == "2 done, 0 skipped, 1 failed"
+    assert read_image(out / "b.png").pixels.shape == (30, 40, 3)
+    assert str(run(40)) == "0 done, 2 skipped, 1 failed"
+    assert str(run(48)) == "2 done, 0 skipped, 1 failed"
+    assert "enlarges 4 times" in str(run(65).files[0].error)
 
 
 def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upscaler: Upscaler, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_without_resume_everything_is_made_again(jobs: list[Job], upscaler: Upsc
     assert statuses(run(jobs, upscaler)) == ["done"] * 3
 
 
-@pytest.mark.parametrize("change", [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}])
+@pytest.mark.parametrize("change", [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}, {"scale": 2}])
 def test_resume_makes_again_what_has_other_settings(
     jobs: list[Job], upscaler: Upscaler, change: dict[str, Any]
 ) -> None:

@@ -181,9 +181,12 @@ def test_a_webp_larger_than_webp_can_be_is_refused_before_the_work(tmp_path: Pat
 
 def test_what_a_file_would_say_is_known_before_it_is_made(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
     write_image(tmp_path / "lr.png", photo)
-    made = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", seed=3).outputs[0].provenance
-    source = {"source": tmp_path / "lr.png", "source_sha256": made.source_sha256}
-    assert made == provenance_of(tiled.bundle.manifest, DrawOptions(seed=3), tau=0.8, sample=0, tile=16, **source)
+    for scale in (None, 1.5):
+        options = DrawOptions(seed=3, scale=scale, linear_light=True)
+        result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", **options.keywords)
+        made = result.outputs[0].provenance
+        known = {"source": tmp_path / "lr.png", "source_sha256": made.source_sha256, "scale": scale}
+        assert made == provenance_of(tiled.bundle.manifest, options, tau=0.8, sample=0, tile=16, **known)
 
 
 def test_rows_of_the_source_are_forgotten_as_they_are_done(

@@ -95,6 +95,15 @@ def test_all_values_survive_exactly(provenance: Provenance) -> None:
     assert provenance_in(with_provenance(FOREIGN, provenance)) == provenance
 
 
+@pytest.mark.parametrize("linear_light", [False, True])
+def test_how_an_output_was_reduced_survives_and_others_say_nothing_of_it(linear_light: bool) -> None:
+    reduced = dataclasses.replace(EXAMPLE, scale=np.float64(1 / 3), reduction="lanczos", linear_light=linear_light)
+    packet = with_provenance(None, reduced)
+    assert provenance_in(packet) == dataclasses.replace(reduced, scale=1 / 3)
+    assert provenance_in(packet.replace(repr(1 / 3).encode(), b"nan")) is None
+    assert b"linear_light" not in with_provenance(None, EXAMPLE)
+
+
 @pytest.mark.parametrize("source", ["\udcff\udcfe.png", "a\x01\n\t\r\x85.png", "%41%.png", "]]>", "<!DOCTYPE a>"])
 def test_file_names_that_xml_cannot_hold_survive(source: str) -> None:
     provenance = dataclasses.replace(EXAMPLE, source=source)

@@ -1,0 +1,97 @@
+"""The inverter: the network's own latents and log-likelihood, from the same conditioning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from srflow_export import ExportOptions, export_checkpoint, onnx_models
+from srflow_export.graphs import EncoderGraph
+from srflow_export.inversion import InverterGraph, latent_names
+from srflow_export.parity import prove_inverse
+from srflow_sdk import Bundle
+from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk.errors import ExportError
+from srflow_training import save_checkpoint
+from tests.networks import golden_checkpoint, random_srflow, tiny_config
+
+CASES = [(variant, scale) for variant in ("paper", "published", "bounded") for scale in (4, 8)]
+
+
+@pytest.mark.parametrize(("variant", "scale"), CASES)
+def test_in_float64_it_is_the_networks_encoding_to_rounding(variant: str, scale: int) -> None:
+    model = random_srflow(tiny_config(variant, scale=scale)).double()
+    height, width = 2 * model.config.size_multiple, 3 * model.config.size_multiple
+    generator = torch.Generator().manual_seed(0)
+    lr = torch.rand(2, 3, height, width, dtype=torch.float64, generator=generator)
+    hr = torch.rand(2, 3, scale * height, scale * width, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        latents, nats = model.encode(hr, lr)
+        *found, log_density = InverterGraph(model, torch.float64)(hr, *EncoderGraph(model, torch.float64)(lr))
+    assert log_density.shape == (2, 1, height, width)
+    for (level, expected), latent in zip(sorted(latents.items()), found, strict=True):
+        torch.testing.assert_close(latent, expected, atol=1e-11, rtol=1e-11, msg=f"level {level}")
+    torch.testing.assert_close(log_density.sum(dim=(1, 2, 3)), nats, atol=1e-8, rtol=1e-12)
+
+
+def test_the_graph_takes_any_size_and_a_conditioning_of_one_image_for_many(tmp_path: Path) -> None:
+    model = random_srflow(tiny_config())
+    encoder, inverter = onnx_models.encoder_model(model), onnx_models.inverter_model(model)
+    sessions = [ort.InferenceSession(onnx_models.finished(proto, {})) for proto in (encoder, inverter)]
+    lr, hr = torch.rand(1, 3, 6, 10), torch.rand(3, 3, 24, 40)
+    names = [output.name for output in sessions[0].get_outputs()]
+    conditioning = dict(zip(names, sessions[0].run(None, {"lr": lr.numpy()}), strict=True))
+    *found, log_density = sessions[1].run(None, {"hr": hr.numpy(), **conditioning})
+    assert [output.name for output in sessions[1].get_outputs()] == [*latent_names(model.config), "log_density"]
+    with torch.no_grad():
+        latents, nats = model.encode(hr, lr.expand(3, -1, -1, -1))
+    for (_, expected), latent in zip(sorted(latents.items()), found, strict=True):
+        np.testing.assert_allclose(latent, expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(log_density.sum((1, 2, 3)), nats.numpy(), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("golden")
+    checkpoint = golden_checkpoint(folder / "golden.pth")
+    export_checkpoint(checkpoint, folder / "golden.srflow", ExportOptions(halo=8))
+    return folder / "golden.srflow"
+
+
+def test_the_runtimes_inverter_gives_the_published_implementations_latents_and_nats(golden_bundle: Path) -> None:
+    golden = np.load(Path(__file__).parents[1] / "golden" / "srflow_x4_small.npz")
+    with OnnxRuntimeBackend(Bundle.open(golden_bundle), device="cpu") as backend:
+        assert backend.can_invert
+        latents, log_density = backend.invert(backend.encode(golden["lr"]), golden["hr"])
+    for level, latent in latents.items():
+        np.testing.assert_allclose(latent, golden[f"encoded_level{level}"], atol=1e-3)
+    np.testing.assert_allclose(log_density.sum(), golden["log_likelihood"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "has_one"), [("fp16", True), ("int8", True)])
+def test_lower_precisions_have_an_inverter_where_it_holds(tmp_path: Path, precision: str, has_one: bool) -> None:
+    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
+    options = ExportOptions(precision=precision, halo=8)  # type: ignore[arg-type]
+    manifest = export_checkpoint(tmp_path / "tiny.safetensors", tmp_path / "tiny.srflow", options)
+    assert ("inverter.onnx" in manifest.files) == has_one
+
+
+def test_no_inverter_leaves_it_out(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
+    manifest = export_checkpoint(
+        tmp_path / "tiny.safetensors", tmp_path / "tiny.srflow", ExportOptions(inverter=False, halo=8)
+    )
+    assert "inverter.onnx" not in manifest.files
+    with OnnxRuntimeBackend(Bundle.open(tmp_path / "tiny.srflow"), device="cpu") as backend:
+        assert not backend.can_invert
+
+
+def test_the_gate_refuses_an_inverter_of_another_network(golden_bundle: Path) -> None:
+    bundle = Bundle.open(golden_bundle)
+    other = random_srflow(tiny_config("published"))
+    with pytest.raises(ExportError, match="inverter on the photograph"):
+        prove_inverse(other, bundle, min_db=90, rounded=False)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk import OutputSize
+from srflow_sdk._drawing.output_size import Reduced, named_scale
+from srflow_sdk._drawing.requests import DrawOptions, make_request
+from srflow_sdk.errors import ArgumentError, ImageError
+
+from ..tiny_bundle import tiny_manifest
+
+MANIFEST = tiny_manifest()
+
+
+def reduced(scale: Any, *, width: int, height: int) -> Reduced | None:
+    return make_request(DrawOptions(scale=scale), MANIFEST, height=height, width=width).reduced
+
+
+@pytest.mark.parametrize(
+    ("scale", "size"),
+    [
+        (2, (122, 90)),
+        (1.5, (92, 68)),  # 91.5 and 67.5: halves go up
+        (1, (61, 45)),
+        (1.1, (67, 50)),
+        (np.float32(0.5), (31, 23)),
+        (0.001, (1, 1)),
+        (OutputSize(width=200), (200, 148)),
+        (OutputSize(height=100), (136, 100)),
+        (OutputSize(width=200, height=100), (136, 100)),
+        (OutputSize(width=100, height=100), (100, 74)),
+        (OutputSize(max_side=99), (99, 73)),
+        (OutputSize(max_side=7), (7, 5)),
+    ],
+)
+def test_sizes_keep_the_proportions_and_are_rounded(scale: Any, size: tuple[int, int]) -> None:
+    got = reduced(scale, width=61, height=45)
+    assert got is not None
+    assert (got.width, got.height) == size
+
+
+@pytest.mark.parametrize("side", [1, 3, 49, 997, 3000, 65535])
+def test_a_width_or_height_is_met_exactly(side: int) -> None:
+    for wanted in {1, side, side * 4 - 1, (side * 7 + 1) // 3}:
+        wide = reduced(OutputSize(width=wanted), width=side, height=31)
+        high = reduced(OutputSize(height=wanted), width=31, height=side)
+        assert wide is not None
+        assert high is not None
+        assert (wide.width, high.height) == (wanted, wanted)
+
+
+@pytest.mark.parametrize(
+    "scale", [None, 4, 4.0, OutputSize(width=244), OutputSize(height=180), OutputSize(max_side=9000)]
+)
+def test_the_model_s_own_size_is_not_reduced(scale: Any) -> None:
+    assert reduced(scale, width=61, height=45) is None
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), True, "2", (2, 2), np.array([2.0])])
+def test_what_is_no_scale_is_refused_before_any_image_is_seen(scale: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"scale is .*; it must be a number above 0"):
+        DrawOptions(scale=scale)
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [{}, {"width": 0}, {"height": 1.5}, {"max_side": True}, {"width": 9, "max_side": 9}, {"width": -3, "height": 2}],
+)
+def test_what_is_no_size_is_refused(sides: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError):
+        OutputSize(**sides)
+
+
+def test_more_than_the_model_s_scale_is_refused_with_the_reason() -> None:
+    with pytest.raises(ArgumentError, match=r"scale is 4.5, but the model tiny enlarges 4 times"):
+        reduced(4.5, width=61, height=45)
+    with pytest.raises(ImageError, match=r"a width of 3840 pixels would be 62.95 times the image's 61×45.* to 244×180"):
+        reduced(OutputSize(width=3840), width=61, height=45)
+    with pytest.raises(ImageError, match=r"1000×181 pixels would be"):
+        reduced(OutputSize(width=1000, height=181), width=61, height=45)
+
+
+@pytest.mark.parametrize("keyword", [{"reduction": "nearest"}, {"reduction": 3}, {"linear_light": 1}])
+def test_other_ways_to_reduce_are_refused(keyword: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=f"{next(iter(keyword))} is .*; it must be"):
+        DrawOptions(**keyword)
+
+
+def test_a_scale_s_name_is_a_number_if_all_images_have_the_same() -> None:
+    assert [repr(named_scale(scale, MANIFEST)) for scale in (None, 2.0, 1.5)] == ["4", "2", "1.5"]
+    assert named_scale(OutputSize(width=8), MANIFEST) is None

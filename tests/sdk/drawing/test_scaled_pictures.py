@@ -1,0 +1,211 @@
+"""Outputs that are smaller than the model's picture, against a reduction of the whole picture in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk import OutputSize, lr_psnr
+from srflow_sdk._drawing.finishing import Finishing
+from srflow_sdk._drawing.low_resolution import LowResolution
+from srflow_sdk._drawing.output_size import Reduced
+from srflow_sdk._drawing.rows import ArrayRows
+from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk._images import ImageKind
+from srflow_sdk._pixels.resizing import Kernel
+from srflow_sdk.upscaler import Upscaler
+
+from ..pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile
+from ..pixels.reference import whole
+
+SIZES = {2: (90, 122), 1.5: (68, 92), 1: (45, 61), 3.9: (176, 238), 0.3: (14, 18)}
+
+
+@pytest.fixture
+def tiled(tiny_bundle: Path) -> Any:
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
+        yield opened
+
+
+@pytest.fixture
+def floats(photo: np.ndarray) -> np.ndarray:
+    return (photo / np.float32(255)).astype(np.float32)
+
+
+def linear(values: np.ndarray) -> np.ndarray:
+    """IEC 61966-2-1."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def not_linear(light: np.ndarray) -> np.ndarray:
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("reduction", ["bicubic", "lanczos"])
+@pytest.mark.parametrize("scale", SIZES)
+def test_a_smaller_picture_is_the_reduction_of_the_model_s(
+    tiled: Upscaler, floats: np.ndarray, scale: float, reduction: Kernel
+) -> None:
+    expected = np.clip(whole(tiled.upscale(floats, seed=3), SIZES[scale], reduction), 0, 1)
+    got = tiled.upscale(floats, seed=3, scale=scale, reduction=reduction)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_values_are_rounded_once(tiled: Upscaler, photo: np.ndarray, floats: np.ndarray, dtype: type) -> None:
+    white = np.iinfo(dtype).max
+    pixels = (photo.astype(np.uint32) * (white // 255)).astype(dtype)
+    expected = np.rint(tiled.upscale(floats, scale=1.5) * np.float32(white)).astype(dtype)
+    np.testing.assert_array_equal(tiled.upscale(pixels, scale=1.5), expected)
+
+
+def test_light_is_averaged_if_that_is_asked_for(tiled: Upscaler, floats: np.ndarray) -> None:
+    large = tiled.upscale(floats).astype(np.float64)
+    got = tiled.upscale(floats, scale=2, linear_light=True)
+    np.testing.assert_allclose(got, not_linear(whole(linear(large), SIZES[2], "bicubic")), atol=2e-5)
+    assert np.abs(got - tiled.upscale(floats, scale=2)).max() > 1e-3
+
+
+def test_linear_light_is_that_of_the_image_s_profile(tiled: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:
+    profile = matrix_profile(ADOBE_RGB, gamma_curve(1.8))
+    write_image(tmp_path / "lr.tif", photo.astype(np.uint16) * 257, metadata=Metadata(icc_profile=profile))
+    tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "large.tif")
+    tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", scale=2, linear_light=True)
+    large, out = (read_image(tmp_path / name).pixels / 65535 for name in ("large.tif", "sr.tif"))
+    expected = np.clip(whole(large**1.8, SIZES[2], "bicubic"), 0, 1) ** (1 / 1.8)
+    bright = expected > 0.1  # below, rounding of the large picture shows
+    assert np.abs(out - expected)[bright].max() < 5e-4
+    with_srgb = not_linear(whole(linear(large), SIZES[2], "bicubic"))
+    assert np.abs(out - with_srgb)[bright].max() > 1e-2
+
+
+@pytest.mark.parametrize("scale", [4, 4.0, OutputSize(width=244), OutputSize(max_side=5000)])
+def test_the_model_s_scale_changes_nothing(tiled: Upscaler, photo: np.ndarray, tmp_path: Path, scale: Any) -> None:
+    np.testing.assert_array_equal(tiled.upscale(photo, scale=scale, linear_light=True), tiled.upscale(photo))
+    write_image(tmp_path / "lr.png", photo)
+    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "plain.png")
+    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", scale=scale, reduction="lanczos")
+    assert (tmp_path / "sr.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+@pytest.mark.parametrize("tile", [16, 22, 32])
+@pytest.mark.parametrize("scale", [2, 1.5])
+def test_tiles_do_not_show_in_smaller_pictures(
+    tiny_bundle: Path, upscaler: Upscaler, floats: np.ndarray, tile: int, scale: float
+) -> None:
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as other:
+        got = other.upscale(floats, scale=scale, seed=1)
+    np.testing.assert_allclose(got, upscaler.upscale(floats, scale=scale, seed=1), atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["gray", "gray, alpha", "RGB", "RGBA"])
+def test_a_file_becomes_what_its_pixels_become(tiled: Upscaler, tmp_path: Path, photo: np.ndarray, kind: str) -> None:
+    values = np.dstack([photo, photo[::-1, :, 0]])
+    pixels = values[..., {"gray": [0], "gray, alpha": [0, 3], "RGB": [0, 1, 2], "RGBA": [0, 1, 2, 3]}[kind]]
+    pixels = pixels.astype(np.uint16) * 257
+    write_image(tmp_path / "lr.tif", pixels)
+    tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", seed=2, scale=1.5)
+    expected = tiled.upscale(pixels, seed=2, scale=1.5)
+    assert expected.shape == (68, 92, pixels.shape[2])
+    np.testing.assert_array_equal(read_image(tmp_path / "sr.tif").pixels, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
+@pytest.mark.parametrize("scale", [0.4, 1, 2.5])
+def test_the_smallest_images_work(tiled: Upscaler, shape: tuple[int, int], scale: float) -> None:
+    out = tiled.upscale(np.full((*shape, 4), 90, np.uint8), scale=scale, tau=0)
+    assert out.shape == (*(max(int(side * scale + 0.5), 1) for side in shape), 4)
+    assert np.all(out[..., 3] == 90)
+
+
+def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled: Upscaler, photo: np.ndarray) -> None:
+    opaque = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+    plain = tiled.upscale(photo, scale=2)
+    got = tiled.upscale(opaque, scale=2)
+    assert np.abs(got[..., :3].astype(int) - plain).max() <= 1  # a quotient of two float32
+    assert np.all(got[..., 3] == 255)
+    faint = opaque.copy()
+    faint[:, 30:, :3] = 255, 0, 0
+    faint[:, 30:, 3] = 2  # too little to be seen, but not transparent
+    mixed = tiled.upscale(faint, scale=0.5, tau=0)
+    large = tiled.upscale(faint, tau=0).astype(np.float64) / 255
+    alpha = large[..., 3:]
+    expected = whole(large[..., :3] * alpha, (23, 31), "bicubic") / whole(alpha, (23, 31), "bicubic")
+    seen = mixed[..., 3] > 40
+    assert np.abs(mixed[..., :3] / 255 - np.clip(expected, 0, 1))[seen].max() < 1.5 / 255
+    unweighted = np.clip(whole(large[..., :3], (23, 31), "bicubic"), 0, 1)
+    assert np.abs(mixed[..., :3] / 255 - unweighted)[seen].max() > 50 / 255
+
+
+def test_mean_is_reduced_and_the_deviation_is_that_of_smaller_samples(tiled: Upscaler, floats: np.ndarray) -> None:
+    encoding = tiled.encode(floats)
+    samples = encoding.samples(4, seed=5, scale=1.5)
+    for number, sample in enumerate(samples):
+        np.testing.assert_array_equal(sample, tiled.upscale(floats, seed=5, sample=number, scale=1.5))
+    mean = encoding.mean(4, seed=5, scale=1.5)
+    np.testing.assert_allclose(mean, np.clip(whole(encoding.mean(4, seed=5), (68, 92), "bicubic"), 0, 1), atol=1e-6)
+    deviation = encoding.std(4, seed=5, scale=1.5)
+    assert (deviation.dtype, deviation.shape) == (np.float32, (68, 92, 3))
+    np.testing.assert_allclose(deviation, np.std(samples, axis=0, ddof=1), atol=2e-6)
+    assert deviation.mean() < 0.9 * encoding.std(4, seed=5).mean()  # averaging removes some of it
+
+
+def test_what_is_consistent_and_measured_is_the_model_s_picture(
+    tiled: Upscaler, tmp_path: Path, photo: np.ndarray
+) -> None:
+    write_image(tmp_path / "lr.png", photo)
+    floats = (photo / np.float32(255)).astype(np.float32)
+    large = tiled.upscale(floats, consistent=True)
+    got = tiled.upscale(floats, consistent=True, scale=2)
+    np.testing.assert_allclose(got, np.clip(whole(large, (90, 122), "bicubic"), 0, 1), atol=1e-6)
+    for consistent in (False, True):
+        results = [
+            tiled.upscale_file(tmp_path / "lr.png", tmp_path / "a.png", report=True, consistent=consistent, scale=scale)
+            for scale in (None, 2)
+        ]
+        assert results[1].outputs[0].lr_psnr == results[0].outputs[0].lr_psnr
+    assert lr_psnr(tmp_path / "a.png", photo) > 35  # the smaller file itself is close to it
+
+
+def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
+    profile = matrix_profile(DISPLAY_P3, SRGB_CURVE)
+    write_image(tmp_path / "lr.png", photo, metadata=Metadata(icc_profile=profile, resolution=(10.0, 12.0)))
+    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.tif", scale=1.5, reduction="lanczos", linear_light=True)
+    file, made = read_image(tmp_path / "sr.tif"), read_provenance(tmp_path / "sr.tif")
+    assert file.pixels.shape == (68, 92, 3)
+    assert file.metadata.icc_profile == profile
+    assert file.metadata.resolution == pytest.approx((15, 18))
+    assert made is not None
+    assert (made.scale, made.reduction, made.linear_light) == (1.5, "lanczos", True)
+    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.tif")
+    made = read_provenance(tmp_path / "sr.tif")
+    assert made is not None
+    assert (made.scale, made.reduction, made.linear_light) == (None, None, False)
+
+
+def test_rows_are_given_as_soon_as_their_pixels_are_there(photo: np.ndarray) -> None:
+    given: list[np.ndarray] = []
+    rgba = np.dstack([photo, photo[..., 0]])
+    source = ArrayRows(rgba)
+    kind = ImageKind(channels=4, dtype=np.dtype(np.uint8))
+    lr = LowResolution.of(source, kind, height=45, width=61, multiple=1, reach=6)
+    to = Reduced(scale=1.5, height=68, width=92, kernel="lanczos", linear_light=True)
+    finishing = Finishing(lr, scale=4, write=given.append, reduced=to)
+    for top in range(0, 45, 5):
+        finishing.push(np.full((20, 244, 3), 0.5, finishing.band_dtype))
+        rows = sum(map(len, given))
+        assert rows >= min((top + 5) * 1.5 - 4, 64)  # three lobes of the kernel reach further down
+        assert finishing.needed_from == top + 5  # and nothing above is kept
+    assert sum(map(len, given)) == 68
+    assert {(part.dtype, part.shape[1:]) for part in given} == {(np.dtype(np.uint8), (92, 4))}
+
+
+def test_what_a_format_holds_is_checked_at_the_smaller_size(tiled: Upscaler, tmp_path: Path) -> None:
+    write_image(tmp_path / "lr.png", np.full((2, 5000, 3), 90, np.uint8))
+    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.webp", scale=2)  # at 4 it would be too wide
+    assert read_image(tmp_path / "sr.webp").pixels.shape == (4, 10_000, 3)
