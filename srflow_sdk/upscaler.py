@@ -68,6 +68,7 @@ class Upscaler:
         if bundle is None:
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self._tile = tile
         self._painter = Painter(self._bundle, open_backend(self._bundle, device=device, threads=threads), tile)
 
     def __enter__(self) -> Self:
@@ -100,6 +101,11 @@ class Upscaler:
     def device(self) -> str:
         """The device in use, such as "cpu" or "cuda"."""
         return self._painter.device
+
+    @property
+    def tile(self) -> TileSize:
+        """The tiles' size as it was asked for."""
+        return self._tile
 
     @overload
     def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
