@@ -33,7 +33,7 @@ class SRFlowError(Exception):
 
     def __init__(self, message: str) -> None:
         line = re.sub(r"\s*\n\s*", " ", message)
-        line = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], line)
+        line = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line)
         super().__init__(line if len(line) <= _BEGINNING + _END else f"{line[:_BEGINNING]} … {line[-_END:]}")
 
 

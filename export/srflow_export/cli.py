@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
+from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from srflow_export.engines import BuilderOptions, EngineRequest
     from srflow_export.exporter import Gate
 
+_ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
@@ -297,6 +299,7 @@ def main(
     ckpt = ckpt or checkpoint
     context.with_resource(raised_interrupts(*STOPPING))
     try:
+        check_address_space(_ADDRESS_SPACE, "srflow-export")
         for module in _ENGINE_MODULES if engines_for is not None else _MODULES:
             require_extra(module, "export")
         if checkpoint_of is not None and output is not None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._raising import lack_of_threads
 from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import check_conditioning, check_declared, check_structure
@@ -187,6 +188,13 @@ class OnnxRuntimeBackend(Backend):
                 stop=lambda: _cancel_loading(options),
             )
         except Exception as error:  # ORT's exceptions have no common base but Exception
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemoryError(
+                    f"{path}: memory or address space ran out while the graph was loaded ({one_line(error)}); close "
+                    "other programs, or raise the limit (ulimit -v unlimited)"
+                ) from error
+            if "pthread_create" in str(error):
+                raise DeviceError(lack_of_threads(error)) from error
             if provider.provider != CPU:
                 raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.fix}") from error
             raise BundleError(

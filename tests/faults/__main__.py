@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import click
@@ -39,7 +40,7 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-main.help = (main.help or "").replace(
+main.help = inspect.cleandoc(main.help or "").replace(
     "{campaigns}", "\n".join(f"  {each.name:<12}{each.count:>6}  {each.title}" for each in CAMPAIGNS.values())
 )
 
