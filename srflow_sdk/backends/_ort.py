@@ -145,6 +145,8 @@ class OnnxRuntimeBackend(Backend):
         return sr
 
     def _run(self, session: Any, binding: Any, what: str) -> None:
+        if is_cancelled():  # short runs would end before anybody looked
+            raise CancelledError("cancelled by the caller")
         options = onnxruntime().RunOptions()
         if self._scarce:
             # The arenas keep what they once took, and leave nothing for others when memory is short.

@@ -23,6 +23,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"_drawing"},
     {"encoding"},
     {"upscaler"},
+    {"async_upscaler"},
     {"_batch", "_doctor"},
     {"_command_line"},
     {"cli"},
