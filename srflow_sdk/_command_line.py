@@ -15,6 +15,7 @@ import click
 
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.errors import ArgumentError, SRFlowError
 
 if TYPE_CHECKING:
@@ -92,10 +93,11 @@ class ShardParameter(click.ParamType[Any]):
 
 @contextlib.contextmanager
 def exit_statuses() -> Iterator[None]:
-    """Turn the SDK's errors and Ctrl-C into one line and an exit status."""
+    """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
     try:
-        check_address_space(_ADDRESS_SPACE, "this command")
-        yield
+        with raised_interrupts(*STOPPING):  # for what is in temporary folders
+            check_address_space(_ADDRESS_SPACE, "this command")
+            yield
     except ArgumentError as error:
         from srflow_sdk._batch.display import printable
 
