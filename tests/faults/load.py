@@ -20,7 +20,7 @@ from tests.faults.attempts import Attempt
 from tests.faults.commands import hidden_files
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-_THREADS = 64
+_THREADS = 200
 _PATIENCE_S = 300
 _PHOTOS = 5
 
