@@ -340,6 +340,9 @@ def main(
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt as stop:
         click.echo("stopped; nothing was left half written", err=True)
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import resource
 import select
@@ -114,5 +115,6 @@ if __name__ == "__main__":
     # What libraries print goes to standard error; the answers keep standard output to themselves.
     own = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    logging.disable()  # what is said of metadata that is left out
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
     _serve(importlib.import_module(sys.argv[1]).read, sys.stdin, own)
