@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
+from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from srflow_export.engines import BuilderOptions, EngineRequest
     from srflow_export.exporter import Gate
 
+_ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
@@ -299,6 +301,7 @@ def main(
     ckpt = ckpt or checkpoint
     context.with_resource(raised_interrupts(*STOPPING))
     try:
+        check_address_space(_ADDRESS_SPACE, "srflow-export")
         for module in _ENGINE_MODULES if engines_for is not None else _MODULES:
             require_extra(module, "export")
         if checkpoint_of is not None and output is not None:
@@ -338,6 +341,9 @@ def main(
         click.echo(f"wrote {target}")
         _add_engines(target, requests)
     except SRFlowError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt as stop:

@@ -108,7 +108,7 @@ class Painter:
         )
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
-        """Encode a window, float32 3×h×w. If it is smaller than the backend takes, its last row and column are repeated.
+        """Encode a window, float32 3×h×w; in one smaller than the backend takes, the last row and column are repeated.
 
         backend: None is the painter's own. Raises: DeviceError, OutOfMemoryError.
         """

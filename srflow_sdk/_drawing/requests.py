@@ -142,8 +142,8 @@ class Request:
     """What to draw for one image, made by :func:`make_request`.
 
     temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
-    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture. latents: what to
-    decode instead of drawing latents.
+    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture. latents: what
+    to decode instead of drawing latents.
     """
 
     options: DrawOptions

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Encoding, FileResult, FolderFile, FolderResult, OutputSize, Upscaler, lr_psnr, upscale_folder
+from srflow_sdk import (
+    AsyncEncoding,
+    AsyncUpscaler,
+    Encoding,
+    FileResult,
+    FolderFile,
+    FolderResult,
+    OutputSize,
+    Upscaler,
+    lr_psnr,
+    upscale_folder,
+)
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -34,6 +45,19 @@ def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
     assert_type(up.upscale(tensor, tau=0.5), NDArray[Any])
     up.encode(tensor).samples(2)
     assert_type(lr_psnr(tensor, tensor), float)
+
+
+async def awaited(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
+    async with AsyncUpscaler(at_once=1) as up:
+        assert_type(await up.upscale(pil, tau=0.5), Image.Image)
+        assert_type(await up.upscale(u8, progress=lambda done, total: None), NDArray[np.uint8])
+        assert_type(await up.upscale(path.read_bytes()), Image.Image)
+        assert_type(await up.upscale_file(path, "large.png", quality=80, seed=1), FileResult)
+        encoding: AsyncEncoding[Image.Image] = await up.encode(pil)
+        assert_type(await encoding.sample(tau=0.5), Image.Image)
+        assert_type(await encoding.samples(3), list[Image.Image])
+        assert_type(await (await up.encode(u8, memory_budget=0)).mean(2), NDArray[np.uint8])
+        assert_type(await encoding.std(2), NDArray[np.float32])
 
 
 def encoded(up: Upscaler, pil: Image.Image, u16: NDArray[np.uint16], count: int) -> None:
