@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         SRFlowError,
     )
+    from srflow_sdk.picture_latents import Latents
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
@@ -51,6 +52,7 @@ __all__ = [
     "FileResult",
     "ImageError",
     "ImageFile",
+    "Latents",
     "Metadata",
     "MissingExtraError",
     "NonFiniteError",
@@ -71,6 +73,7 @@ _HOMES = {
     "FileOutput": "_drawing.file_upscaling",
     "FileResult": "_drawing.file_upscaling",
     "ImageFile": "_files",
+    "Latents": "picture_latents",
     "Metadata": "_files",
     "OutputSize": "_drawing.output_size",
     "Provenance": "_files",
