@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Bundle, Encoding, FileResult, Latents, OutputSize, Upscaler, lr_psnr
+from srflow_sdk import (
+    Bundle,
+    Encoding,
+    FileResult,
+    FolderFile,
+    FolderResult,
+    Latents,
+    OutputSize,
+    Upscaler,
+    lr_psnr,
+    upscale_folder,
+)
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -68,6 +79,14 @@ def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDAr
     Latents.load("a.safetensors", model=bundle)
 
 
+def folders(up: Upscaler, path: Path) -> None:
+    heard: list[FolderFile] = []
+    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
+    assert_type(result, FolderResult)
+    assert_type(result.files[0].outputs[0].sha256, str | None)
+    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
+
+
 def opened() -> None:
     Upscaler(tile=None)
     Upscaler("model.srflow", tile=64, device="cpu", threads=2)
@@ -88,3 +107,5 @@ def refused(up: Upscaler, pil: Image.Image) -> None:
     Latents.load("a.safetensors", model="x4-small")  # type: ignore[arg-type]
     Upscaler(device="tpu")  # type: ignore[arg-type]
     Upscaler(tile="none")  # type: ignore[arg-type]
+    upscale_folder("photos", "large", format="bmp")  # type: ignore[arg-type]
+    upscale_folder("photos", "large", tau="0.8")  # type: ignore[arg-type]
