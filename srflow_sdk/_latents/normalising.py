@@ -150,4 +150,5 @@ def _sums(
         with np.errstate(invalid="ignore"):  # infinity - infinity
             by_row[:, rows] = values.sum(axis=2)
     with np.errstate(invalid="ignore"):
-        return by_row.sum(keepdims=True)[0] if whole_level else by_row.sum(axis=1)
+        sums = by_row.sum(axis=1)
+        return np.asarray([sums.sum()] if whole_level else sums, np.float64)
