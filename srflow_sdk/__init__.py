@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         SRFlowError,
     )
+    from srflow_sdk.picture_latents import Latents
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
@@ -58,6 +59,7 @@ __all__ = [
     "FolderResult",
     "ImageError",
     "ImageFile",
+    "Latents",
     "Metadata",
     "MissingExtraError",
     "NonFiniteError",
@@ -83,6 +85,7 @@ _HOMES = {
     "FolderFile": "_batch.jobs",
     "FolderResult": "_batch.jobs",
     "ImageFile": "_files",
+    "Latents": "picture_latents",
     "Metadata": "_files",
     "OutputSize": "_drawing.output_size",
     "Provenance": "_files",

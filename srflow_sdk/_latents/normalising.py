@@ -2,12 +2,11 @@
 
 The publication's sections 4.3 and 4.5. A collection of N latents z with mean m and standard deviation s (over N - 1)
 becomes (S/s)·(z - m) + M, with M and S drawn as :mod:`srflow_sdk._latents.draws` says, times the temperature. Sums are
-in float64, row by row and exactly added, so that they do not depend on how the rows are cut into chunks.
+in float64, of rows and then of those, so that they do not depend on how the rows are cut into chunks.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +16,10 @@ from srflow_sdk._latents.arrays import row_chunks
 from srflow_sdk._latents.draws import Collection, true_statistics
 from srflow_sdk.errors import NonFiniteError
 
-_EQUAL = (
-    1e-13  # deviation / mean of numbers that are all equal: float64's rounding; one float32 step among 10^9 is more
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """tau: temperature. enlarge: whether the deviation may grow. seed: of the drawn statistics."""
+    """tau: temperature. enlarge: whether deviations and means may grow. seed: of the drawn statistics."""
 
     tau: float
     seed: int
@@ -89,7 +84,7 @@ def _over_positions(
     mean, deviation, size = mean_and_deviation(source, inside, level=level, whole_level=whole_level)
     drawn = true_statistics(how.seed, level, over, size=size, count=1 if whole_level else channels)
     scale = _scale(mean, deviation, drawn.deviation, how)[:, None, None]
-    shift, mean = (how.tau * drawn.mean)[:, None, None], mean[:, None, None]
+    shift, mean = _shift(mean, drawn.mean, how)[:, None, None], mean[:, None, None]
     columns = inside.shape[1]
     for rows in row_chunks(source, len(inside)):
         values = (np.where(inside[rows], source[:, rows, :columns], 0.0).astype(np.float64) - mean) * scale + shift
@@ -119,7 +114,7 @@ def _over_channels(
         deviation = np.sqrt(np.square(values - mean).sum(axis=0) / (channels - 1))
         drawn = true_statistics(how.seed, level, "local", size=channels, first=rows.start * columns, count=mean.size)
         scale = _scale(mean, deviation, drawn.deviation.reshape(mean.shape), how)
-        values = (values - mean) * scale + how.tau * drawn.mean.reshape(mean.shape)
+        values = (values - mean) * scale + _shift(mean, drawn.mean.reshape(mean.shape), how)
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])
 
 
@@ -127,9 +122,15 @@ def _scale(
     mean: NDArray[np.float64], deviation: NDArray[np.float64], drawn: NDArray[np.float64], how: Normalisation
 ) -> NDArray[np.float64]:
     """What deviations from the mean are multiplied by: 0 where all numbers are equal, which have none."""
-    equal = deviation <= _EQUAL * np.abs(mean)
+    equal = deviation == 0
     scale = np.where(equal, 0.0, how.tau * drawn / np.where(equal, 1.0, deviation))
     return scale if how.enlarge else np.minimum(scale, 1.0)
+
+
+def _shift(mean: NDArray[np.float64], drawn: NDArray[np.float64], how: Normalisation) -> NDArray[np.float64]:
+    """The new mean."""
+    shift = how.tau * drawn
+    return shift if how.enlarge else np.where(np.abs(mean) < np.abs(shift), mean, shift)
 
 
 def _sums(
@@ -148,6 +149,6 @@ def _sums(
             values = np.where(inside[rows], np.square(values - minus[:, None, None]), 0.0)
         with np.errstate(invalid="ignore"):  # infinity - infinity
             by_row[:, rows] = values.sum(axis=2)
-    if not np.isfinite(by_row).all():
-        return np.full(1 if whole_level else len(source), np.nan)
-    return np.array([math.fsum(by_row.ravel())] if whole_level else [math.fsum(row) for row in by_row])
+    with np.errstate(invalid="ignore"):
+        sums = by_row.sum(axis=1)
+        return np.asarray([sums.sum()] if whole_level else sums, np.float64)

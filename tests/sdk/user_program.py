@@ -15,10 +15,12 @@ from typing_extensions import assert_type
 from srflow_sdk import (
     AsyncEncoding,
     AsyncUpscaler,
+    Bundle,
     Encoding,
     FileResult,
     FolderFile,
     FolderResult,
+    Latents,
     OutputSize,
     Upscaler,
     lr_psnr,
@@ -81,6 +83,17 @@ def files(up: Upscaler, path: Path) -> None:
     assert_type(result.outputs[0].lr_psnr, float | None)
 
 
+def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    one = Latents({1: array}, height=90, width=70, model_sha256=bundle.model_sha256, log_likelihood=3.5)
+    assert_type(one.levels[1], NDArray[np.float32])
+    assert_type(one.bits_per_dimension, float | None)
+    assert_type(one.scaled({1: 0.5}).normalised(0.9, over="local", where=mask, enlarge=False), Latents)
+    assert_type(one.mixed(one, mask).interpolated(one, 0.5).with_log_likelihood(0), Latents)
+    one.save("a.safetensors")
+    assert_type(Latents.load(Path("a.safetensors"), model=up), Latents)
+    Latents.load("a.safetensors", model=bundle)
+
+
 def folders(up: Upscaler, path: Path) -> None:
     heard: list[FolderFile] = []
     result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
@@ -106,6 +119,7 @@ def refused(up: Upscaler, pil: Image.Image) -> None:
     up.upscale(3)  # type: ignore[call-overload]
     up.upscale(pil, samples=8)  # type: ignore[call-overload]
     up.encode(pil).mean(8, reduce="std")  # type: ignore[call-arg]
+    Latents.load("a.safetensors", model="x4-small")  # type: ignore[arg-type]
     Upscaler(device="tpu")  # type: ignore[arg-type]
     Upscaler(tile="none")  # type: ignore[arg-type]
     upscale_folder("photos", "large", format="bmp")  # type: ignore[arg-type]
