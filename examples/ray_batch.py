@@ -1,4 +1,4 @@
-"""Upscale a folder on a Ray cluster: each task runs srflow-upscale on one part of the folder's files.
+"""Upscale a folder on a Ray cluster: each task runs upscale_folder on one part of the folder's files.
 
     pip install ray
     python examples/ray_batch.py photos/ -o large/                      starts Ray on this machine
@@ -12,15 +12,14 @@ is done. The same command with --resume skips what an earlier run did.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from srflow_sdk import FolderResult, Upscaler, upscale_folder
 
 try:
     import ray
@@ -28,30 +27,29 @@ try:
 except ImportError:
     sys.exit("error: ray is not installed; install it: pip install ray")
 
-SRFLOW_UPSCALE = [sys.executable, "-c", "from srflow_sdk.cli import upscale; upscale()"]  # works without it on the PATH
 RETRIES = 2  # for a part whose machine died
-FAILED_FILES = 1  # srflow-upscale's exit status if some files failed
 PARTS_PER_WORKER = 4
 
 
-def upscale_part(part: int, parts: int, options: list[str], *, resume: bool) -> dict[str, Any]:
-    """Run srflow-upscale on one part and return its report.
+def upscale_part(part: int, parts: int, options: argparse.Namespace, *, resume: bool) -> FolderResult:
+    """Upscale one part of the folder. Raises: SRFlowError for a failure that would repeat with every part."""
+    device = "cuda" if options.gpus else "cpu"
+    with Upscaler(options.model, device=device, threads=options.cpus) as upscaler:
+        return upscale_folder(
+            options.photos,
+            options.output,
+            upscaler=upscaler,
+            recursive=True,
+            resume=resume,
+            shard=(part, parts),
+            samples=options.samples,
+            tau=options.tau,
+            seed=options.seed,
+        )
 
-    Raises: RuntimeError, one line, for a failure that would repeat with every part.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        arguments = [*options, "--shard", f"{part}/{parts}", "--report", str(report)]
-        command = [*SRFLOW_UPSCALE, *arguments, *(["--resume"] if resume else [])]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if done.returncode not in (0, FAILED_FILES) or not report.exists():
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
-        found: dict[str, Any] = json.loads(report.read_text())
-        return found
 
-
-def share_out(task: Any, parts: int, options: list[str], *, resume: bool) -> Iterator[dict[str, Any]]:
-    """The reports of all parts, as they finish. Raises: RayError if a part's machines die again and again."""
+def share_out(task: Any, parts: int, options: argparse.Namespace, *, resume: bool) -> Iterator[FolderResult]:
+    """The results of all parts, as they finish. Raises: RayError if a part's machines die again and again."""
     running = {task.remote(part, parts, options, resume=resume): (part, 0) for part in range(1, parts + 1)}
     while running:
         (done,), _ = ray.wait(list(running))
@@ -68,13 +66,8 @@ def share_out(task: Any, parts: int, options: list[str], *, resume: bool) -> Ite
 
 def run(options: argparse.Namespace) -> Counter[str]:
     """Connect, distribute the parts, print what happened to each file, and count."""
-    arguments = [str(options.photos.resolve()), "-o", f"{options.output.resolve()}/", "--recursive"]
-    arguments += ["--device", "cuda" if options.gpus else "cpu", "--threads", str(options.cpus)]
-    arguments += ["--seed", str(options.seed), "--samples", str(options.samples)]
-    if options.model is not None:
-        arguments += ["--model", str(options.model.resolve())]
-    if options.tau is not None:
-        arguments += ["--tau", str(options.tau)]
+    options.photos, options.output = options.photos.resolve(), options.output.resolve()
+    options.model = None if options.model is None else options.model.resolve()
     os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the first part's error ends the batch; do not print it twice
     ray.init(address=options.address, log_to_driver=False)
     kind, each = ("GPU", options.gpus) if options.gpus else ("CPU", options.cpus)
@@ -82,12 +75,13 @@ def run(options: argparse.Namespace) -> Counter[str]:
     if not parts:
         sys.exit(f"error: the cluster does not have {each:g} {kind}s for a worker; give a smaller --{kind.lower()}s")
     task = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=0)(upscale_part)
-    counted: Counter[str] = Counter()
-    for number, report in enumerate(share_out(task, parts, arguments, resume=options.resume), start=1):
-        for file in report["files"]:
-            counted[file["status"]] += 1
-            print(f"part {number}/{parts} {file['status']}: {file['error'] or file['source']}", flush=True)
-    return counted
+    statuses: dict[Path, str] = {}
+    for number, result in enumerate(share_out(task, parts, options, resume=options.resume), start=1):
+        for file in result.files:
+            if file.source not in statuses:  # every part says what is wrong with the folder itself
+                print(f"part {number}/{parts} {file.status}: {file.error or file.source}", flush=True)
+            statuses[file.source] = file.status
+    return Counter(statuses.values())
 
 
 def main() -> None:
@@ -106,7 +100,7 @@ def main() -> None:
     try:
         counted = run(parser.parse_args())
     except RayTaskError as error:
-        sys.exit(str(error.cause))
+        sys.exit(f"error: {error.cause}")
     except RayError as error:
         sys.exit(f"error: {str(error).strip().splitlines()[-1]}")
     except KeyboardInterrupt:

@@ -15,6 +15,8 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest here
 
 if TYPE_CHECKING:
+    from srflow_sdk._batch.folder import upscale_folder
+    from srflow_sdk._batch.jobs import FolderFile, FolderResult
     from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
     from srflow_sdk._drawing.measuring import lr_psnr
     from srflow_sdk._drawing.output_size import OutputSize
@@ -49,6 +51,8 @@ __all__ = [
     "ExportError",
     "FileOutput",
     "FileResult",
+    "FolderFile",
+    "FolderResult",
     "ImageError",
     "ImageFile",
     "Metadata",
@@ -62,6 +66,7 @@ __all__ = [
     "lr_psnr",
     "read_image",
     "read_provenance",
+    "upscale_folder",
     "write_image",
 ]
 
@@ -70,6 +75,8 @@ _HOMES = {
     "Encoding": "encoding",
     "FileOutput": "_drawing.file_upscaling",
     "FileResult": "_drawing.file_upscaling",
+    "FolderFile": "_batch.jobs",
+    "FolderResult": "_batch.jobs",
     "ImageFile": "_files",
     "Metadata": "_files",
     "OutputSize": "_drawing.output_size",
@@ -79,6 +86,7 @@ _HOMES = {
     "lr_psnr": "_drawing.measuring",
     "read_image": "_files",
     "read_provenance": "_files",
+    "upscale_folder": "_batch.folder",
     "write_image": "_files",
 }
 

@@ -7,11 +7,8 @@ import sys
 try:
     import contextlib
     import dataclasses
-    import os
     import signal
-    from collections import Counter
-    from collections.abc import Sequence
-    from pathlib import Path, PurePosixPath
+    from pathlib import Path
     from typing import TYPE_CHECKING, Any, get_args
 
     import click
@@ -29,7 +26,7 @@ try:
         fail,
     )
     from srflow_sdk._device_names import Device
-    from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
+    from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
     from srflow_sdk._version import __version__
     from srflow_sdk.errors import ArgumentError
 except KeyboardInterrupt:  # there is no command yet that could catch it
@@ -37,11 +34,12 @@ except KeyboardInterrupt:  # there is no command yet that could catch it
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.display import Display
-    from srflow_sdk._batch.finding import InputFile
+    from srflow_sdk._batch.jobs import FolderResult, Settings
     from srflow_sdk._batch.pipes import Pipes
-    from srflow_sdk._batch.planning import Job, Naming, Shard
-    from srflow_sdk._batch.running import JobResult, Settings, Summary
+    from srflow_sdk._batch.plan import Plan
+    from srflow_sdk._batch.planning import Shard
     from srflow_sdk.bundle import Bundle
+    from srflow_sdk.upscaler import Upscaler
 
 _FORMATS = ("png", "jpg", "webp", "tif", "avif")  # the first is the default
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -51,7 +49,9 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 
 @click.command(cls=Command, context_settings=_SETTINGS)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
-@click.option("-o", "--output", required=True, metavar="OUT", help="File or directory to write; see above.")
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="File or directory to write; see above."
+)
 @click.option(
     "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
 )
@@ -75,6 +75,7 @@ _FIXED_BY_THE_PICTURE = ("tau", "seed", "sample", "samples", "consistent", "tile
 @click.option("--lossless", is_flag=True, help="Keep every visible pixel of WebP and AVIF, as PNG and TIFF do.")
 @click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings.")
 @click.option("--no-overwrite", is_flag=True, help="Skip inputs with an output that exists, whatever is in it.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing.")
 @click.option("--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine.")
 @click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs.")
 @click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again.")
@@ -113,11 +114,12 @@ def upscale(
     linear_light: bool,
     recursive: bool,
     name: str | None,
-    format: str | None,
+    format: Any,
     quality: int | None,
     lossless: bool,
     resume: bool,
     no_overwrite: bool,
+    dry_run: bool,
     shard: Shard | None,
     report: Path | None,
     from_output: Path | None,
@@ -136,8 +138,10 @@ def upscale(
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
-    that was not finished begins again. Exit status: 0 success, 1 something failed, 2
-    wrong usage, 130 interrupted (128 + the number of any other signal).
+    that was not finished begins again. --dry-run says how long everything takes on this machine. With the embedded
+    model, two cores of an AMD EPYC upscale about 1.2 megapixels of input in a minute.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b
     Examples:
@@ -146,6 +150,7 @@ def upscale(
       srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
       srflow-upscale photo.jpg -o large.png --scale 2      or --size 3840x, or --max-size 4096
       srflow-upscale photos -o large --recursive --resume --report large.json
+      srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
@@ -153,23 +158,23 @@ def upscale(
     if not inputs and from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
     with exit_statuses(), _command_line.display(quiet=quiet) as display, contextlib.ExitStack() as stack:
-        from srflow_sdk._batch.finding import say_unread
+        from srflow_sdk._batch.jobs import Settings
         from srflow_sdk._batch.pipes import open_pipes
-        from srflow_sdk._batch.planning import Naming, check_format, check_open_files, check_pattern, check_targets
-        from srflow_sdk._batch.running import Settings
-        from srflow_sdk._drawing.output_size import named_scale
+        from srflow_sdk._batch.plan import make_plan
+        from srflow_sdk._batch.report import read_report, recorded_in
         from srflow_sdk._drawing.requests import DrawOptions
         from srflow_sdk.bundle import Bundle
+        from srflow_sdk.upscaler import Upscaler
 
-        if name is not None:
-            check_pattern(name, samples=samples)
         ending = f".{format or _FORMATS[0]}"
         pipes = stack.enter_context(open_pipes(inputs, output, ending=ending, max_pixels=max_pixels))
         display.in_words = pipes.in_words
         display.shows_names &= pipes.target is None
-        if pipes.target is not None and (samples > 1 or name is not None or shard is not None):
-            raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name and --shard")
+        if pipes.target is not None and (samples > 1 or name is not None or shard is not None or dry_run):
+            raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
+        pipes.check()
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        earlier = read_report(report) if report is not None and resume else None
         settings = Settings(
             draw=DrawOptions(
                 tau=tau,
@@ -186,42 +191,32 @@ def upscale(
             overwrite=not no_overwrite,
             quality=quality,
             lossless=lossless,
+            recorded=recorded_in(earlier),
         )
         if from_output is not None:
             _refuse_chosen(context)
             source, settings, tile = _settings_of(from_output, pipes.inputs, settings, bundle)
             pipes = dataclasses.replace(pipes, inputs=(source,))
-        naming = Naming(
-            pattern=name,
-            ending=ending,
-            sample=settings.draw.sample,
+        plan = make_plan(
+            pipes.inputs,
+            pipes.output,
+            manifest=bundle.manifest,
+            settings=settings,
             samples=samples,
-            seed=settings.draw.seed,
-            tau=settings.draw.tau_number(bundle.manifest),
-            model=bundle.manifest.name,
-            scale=named_scale(settings.draw.scale, bundle.manifest),
+            name=name,
+            format=format,
+            recursive=recursive,
+            shard=shard,
+            report=report,
+            keep=[] if from_output is None else [from_output],
         )
-        keep = [] if from_output is None else [from_output]
-        unread = Counter[str]()
-        files, refused = _find(pipes, recursive=recursive, unread=unread)
-        jobs = _plan(files, pipes, naming=naming, keep=keep) if files else []
-        # Divided last: two inputs with one output are an error on every machine, whichever has them.
-        mine = [job for job in jobs if shard is None or shard.holds(job.name)]
-        check_open_files(mine)
-        if format is not None:
-            check_format(mine, ending)
-        check_targets(mine, report=report)
-        for result in refused:
-            display.say(f"error: {result.error}")
-        if (line := say_unread(unread)) is not None:
-            display.say(f"warning: {line}")
-        if not files:
-            sys.exit(FAILED)
-        if shard is not None and not mine:
-            display.tell(f"none of the {len(jobs)} inputs is in part {shard.index}/{shard.count}: nothing to do")
-        options = {"tile": tile, "device": device, "threads": threads}
-        summary = _run(mine, bundle, settings, display, pipes=pipes, refused=refused, report=report, **options)
-        if summary.count("failed") or display.names_lost:
+        _say_what_is_wrong(plan, display, shard)
+        with Upscaler(bundle, device=device, tile=tile, threads=threads) as upscaler:
+            if dry_run:
+                _show(plan, upscaler, display)
+                return
+            result = _run(plan, upscaler, display, pipes=pipes, earlier=earlier)
+        if result.count("failed") or display.names_lost:
             sys.exit(FAILED)
         pipes.send()
 
@@ -260,7 +255,7 @@ def _refuse_chosen(context: click.Context) -> None:
 
 
 def _settings_of(
-    picture: Path, inputs: Sequence[Path], settings: Settings, bundle: Bundle
+    picture: Path, inputs: tuple[Path, ...], settings: Settings, bundle: Bundle
 ) -> tuple[Path, Settings, int | None]:
     """The input, settings and tile that an earlier output was made with."""
     from srflow_sdk._batch.remake import find_source, options_of, read_recipe
@@ -270,83 +265,71 @@ def _settings_of(
     return source, dataclasses.replace(settings, draw=options_of(recipe)), recipe.tile
 
 
-def _find(pipes: Pipes, *, recursive: bool, unread: Counter[str]) -> tuple[list[InputFile], list[JobResult]]:
-    """The files to upscale, and failed results for folders that cannot be used."""
-    from srflow_sdk._batch.finding import find_inputs
-    from srflow_sdk._batch.planning import Job
-    from srflow_sdk._batch.running import JobResult
+def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
+    """Print what the plan leaves out; the command ends here if nothing is left."""
+    from srflow_sdk._batch.finding import say_unread
 
-    refused: list[JobResult] = []
-
-    def refuse(folder: Path, why: str) -> None:
-        job = Job(source=folder, targets=(), name=PurePosixPath(folder.name))
-        refused.append(JobResult(job=job, status="failed", error=" ".join(why.split())))
-
-    if not pipes.output:
-        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
-    files = find_inputs(pipes.inputs, out=Path(pipes.output), recursive=recursive, failed=refuse, unread=unread)
-    return files, refused
+    for file in plan.refused:
+        display.say(f"error: {file.error}")
+    if (line := say_unread(plan.unread)) is not None:
+        display.say(f"warning: {line}")
+    if not plan.all_jobs:
+        sys.exit(FAILED)
+    if shard is not None and not plan.jobs:
+        display.tell(f"none of the {plan.all_jobs} inputs is in part {shard.index}/{shard.count}: nothing to do")
 
 
-def _plan(files: Sequence[InputFile], pipes: Pipes, *, naming: Naming, keep: Sequence[Path]) -> list[Job]:
-    from srflow_sdk._batch.planning import plan_outputs
+def _show(plan: Plan, upscaler: Upscaler, display: Display) -> None:
+    from srflow_sdk._batch.preview import fails, preview
 
-    directory = pipes.output.endswith(("/", os.sep))
-    out = Path(pipes.output)
-    if pipes.target is not None and (len(files) > 1 or [file.path for file in files] != list(pipes.inputs)):
-        raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
-    return plan_outputs(files, out, naming=naming, directory=directory, inputs=pipes.inputs, keep=keep)
+    failed = bool(plan.refused)
+    with raised_interrupts(*STOPPING):
+        for line in preview(plan, upscaler):
+            if fails(line):
+                failed = True
+                display.say(line)
+            else:
+                display.answer(line)
+    if failed:
+        sys.exit(FAILED)
 
 
 def _run(
-    jobs: Sequence[Job],
-    bundle: Bundle,
-    settings: Settings,
-    display: Display,
-    *,
-    pipes: Pipes,
-    refused: Sequence[JobResult],
-    report: Path | None,
-    tile: Any,
-    device: Any,
-    threads: int | None,
-) -> Summary:
-    """Run the jobs, and print and report their results. refused: results of inputs that could not become jobs."""
-    from srflow_sdk._batch.report import batch_report, read_report, write_report
-    from srflow_sdk._batch.running import run_jobs
-    from srflow_sdk.upscaler import Upscaler
+    plan: Plan, upscaler: Upscaler, display: Display, *, pipes: Pipes, earlier: dict[str, Any] | None
+) -> FolderResult:
+    """Run the plan, and print and report what became of it."""
+    from srflow_sdk._batch.folder import run_plan
+    from srflow_sdk._batch.one_file import LOCAL
+    from srflow_sdk._batch.plan import make_folders
+    from srflow_sdk._batch.report import save_report
+    from srflow_sdk._batch.running import in_this_process
 
-    with Upscaler(bundle, device=device, tile=tile, threads=threads) as upscaler:
-        with deferred_interrupts(*STOPPING) as interrupts:
-            with display.progress(jobs, max_pixels=settings.max_pixels, check=interrupts):
-                summary = run_jobs(jobs, upscaler, settings=settings, watcher=display, check=interrupts)
-            results = (*refused, *summary.results)
-            summary = dataclasses.replace(summary, results=results, jobs=len(jobs) + len(refused))
-            advice = _how_to_continue(summary)
-            if advice is not None:
-                display.say(advice)
-            if report is not None:
-                earlier = read_report(report) if settings.resume else None
-                ran = {"tile": tile, "device": upscaler.device, "earlier": earlier}
-                write_report(
-                    report, batch_report(pipes.as_given(summary), manifest=bundle.manifest, settings=settings, **ran)
-                )
-            if summary.interrupted:
-                sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
-        if advice is None and (summary.jobs > 1 or summary.count("skipped")):
-            display.tell(str(summary))
-    return summary
+    make_folders(plan, LOCAL)
+    with deferred_interrupts(*STOPPING) as interrupts:
+        with display.progress(plan.jobs, max_pixels=plan.settings.max_pixels, check=interrupts):
+            result = run_plan(plan, in_this_process(upscaler), watcher=display, check=interrupts)
+        advice = _how_to_continue(result)
+        if advice is not None:
+            display.say(advice)
+        if plan.report is not None:
+            given = pipes.as_given(result)
+            save_report(plan.report, given, settings=plan.settings, upscaler=upscaler, earlier=earlier)
+        if result.interrupted:
+            sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
+    if advice is None and (result.total > 1 or result.count("skipped")):
+        display.tell(str(result))
+    return result
 
 
-def _how_to_continue(summary: Summary) -> str | None:
+def _how_to_continue(result: FolderResult) -> str | None:
     """What to tell the user about a batch that did not finish. A picture begins again, so one alone has no --resume."""
-    done = f"{summary.jobs - summary.remaining} of {summary.jobs} done"
-    if summary.interrupted and summary.jobs == 1:
+    done = f"{result.total - result.remaining} of {result.total} done"
+    if result.interrupted and result.total == 1:
         return "interrupted: nothing of the picture is kept; the same command begins it again"
-    if summary.interrupted:
+    if result.interrupted:
         return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
-    if summary.disk_full:
-        again = "" if summary.jobs == 1 else " with --resume"
+    if result.disk_full:
+        again = "" if result.total == 1 else " with --resume"
         return f"stopped because the disk is full: {done}; free space, then run the same command{again}"
     return None
 

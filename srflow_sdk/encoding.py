@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -11,15 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._drawing.finishing import Finishing
+from srflow_sdk._drawing.inputs import EncodedImage, loaded
+from srflow_sdk._drawing.inverting import HighResolution, check_latents, invert, inverting_tiles
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.passes import draw
-from srflow_sdk._drawing.requests import DrawOptions, Reduce, make_request, takes_draw_keywords
+from srflow_sdk._drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
 from srflow_sdk._drawing.rows import ArrayRows
-from srflow_sdk._images import ImageKind
+from srflow_sdk._images import ImageKind, InMemoryImage, Tensor
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk.backends import Conditioning
 from srflow_sdk.errors import OutOfMemoryError
+from srflow_sdk.picture_latents import Latents
 from srflow_sdk.tiles import Tile
 
 if TYPE_CHECKING:
@@ -112,16 +116,73 @@ class Encoding(Generic[ImageT]):
         """
         return self._drawn(options, n=n, reduce="std")[0]
 
+    def invert(
+        self,
+        hr: InMemoryImage | Tensor | EncodedImage,
+        *,
+        dequantise: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Latents:
+        """Find the latents that make an HR image of this image, and how likely it is: the inverse of :meth:`decode`.
+
+        hr: as :meth:`Upscaler.upscale` takes images, `scale` times as large as this one; up to scale - 1 pixels less at
+        the right and the bottom are padded, and count nothing. Its own colours are converted to sRGB as this image's
+        are, gray becomes RGB, and colours under fully transparent pixels come from their neighbours.
+        dequantise: replace 8-bit levels by values spread evenly within them, as likelihoods of discrete data demand;
+        the same for every call. Without it the values go in as they are.
+        progress, cancel: as for :meth:`Upscaler.upscale`.
+
+        The picture is encoded in the same tiles as it is drawn, so any size works; the latents are as large as the
+        picture in float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to rounding.
+
+        Raises: BundleError if the bundle has no inverter, ImageError, DeviceError, OutOfMemoryError, NonFiniteError,
+        CancelledError.
+        """
+        painter, lr = self._painter, self._lr
+        manifest = painter.manifest
+        DrawOptions(progress=progress, cancel=cancel)  # checks them
+        with memory_errors_typed("for the HR image and its latents; use a smaller image"):
+            pixels, kind = loaded(hr)
+            large = HighResolution.of(pixels, kind, lr, scale=manifest.scale, dequantised=dequantise)
+            tiles = inverting_tiles(painter, lr, self._tiles)
+            return invert(lr, large, painter, tiles, kept=self._kept, progress=progress, cancel=cancel)
+
+    def decode(
+        self,
+        latents: Latents,
+        *,
+        consistent: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> ImageT:
+        """Decode latents into a picture of the image's kind, in the size that they were made from.
+
+        latents: of this model and of a picture of this image's size: from :meth:`invert`, or what their methods made of
+        them. consistent, progress, cancel: as for :meth:`Upscaler.upscale`.
+
+        Raises: ArgumentError for latents of another model or size, and as :meth:`sample`.
+        """
+        lr, manifest = self._lr, self._painter.manifest
+        check_latents(latents, manifest, lr)
+        options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
+        request = make_request(options, manifest, height=lr.height, width=lr.width)
+        pixels = self._painted(dataclasses.replace(request, latents=latents))[0]
+        return cast("ImageT", self._kind.wrapped(pixels[: latents.height, : latents.width]))
+
     def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
         drawn = self._drawn(options, n=n, reduce=reduce)
         return [cast("ImageT", self._kind.wrapped(pixels)) for pixels in drawn]
 
     def _drawn(self, keywords: DrawKeywords, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation."""
-        lr, scale, options = self._lr, self._painter.manifest.scale, DrawOptions(**keywords)
+        lr, options = self._lr, DrawOptions(**keywords)
         request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, n=n, reduce=reduce)
-        reduced = request.reduced
-        plain = reduce == "std"
+        return self._painted(request)
+
+    def _painted(self, request: Request) -> list[NDArray[Any]]:
+        lr, scale, options, reduced = self._lr, self._painter.manifest.scale, request.options, request.reduced
+        plain, n = request.reduce == "std", len(request.samples)
         channels = self._kind.colours if plain else self._kind.channels
         height, width = (lr.height * scale, lr.width * scale) if reduced is None else (reduced.height, reduced.width)
         shape = (height, width, channels)

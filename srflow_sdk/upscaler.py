@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn, overload
@@ -13,6 +14,7 @@ from PIL import Image
 from srflow_sdk._drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk._drawing.inputs import EncodedImage, checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._drawing.reducing import reduced_image
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS, PathLike
 from srflow_sdk._images import InMemoryImage, Tensor
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from srflow_sdk._drawing.requests import DrawKeywords
+    from srflow_sdk._drawing.requests import DrawKeywords, Progress
 
 ENCODING_BUDGET_BYTES = 1 << 30
 """Bytes of conditioning that :meth:`Upscaler.encode` keeps by default."""
@@ -68,6 +70,7 @@ class Upscaler:
         if bundle is None:
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self._tile = tile
         self._painter = Painter(self._bundle, open_backend(self._bundle, device=device, threads=threads), tile)
 
     def __enter__(self) -> Self:
@@ -100,6 +103,11 @@ class Upscaler:
     def device(self) -> str:
         """The device in use, such as "cpu" or "cuda"."""
         return self._painter.device
+
+    @property
+    def tile(self) -> TileSize:
+        """The tiles' size as it was asked for."""
+        return self._tile
 
     @overload
     def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
@@ -200,6 +208,32 @@ class Upscaler:
         if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
             raise ArgumentError(f"memory_budget is {memory_budget!r}; it must be a number of bytes, at least 0")
         return self._encoding(image, memory_budget=int(memory_budget), copied=True)
+
+    def log_likelihood(
+        self,
+        hr: InMemoryImage | Tensor | EncodedImage,
+        lr: InMemoryImage | Tensor | EncodedImage | None = None,
+        *,
+        dequantise: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> float:
+        """How likely the model finds an HR image, given its LR image: log p(hr | lr) in nats, for values in [0, 1].
+
+        hr: as :meth:`upscale` takes images. lr: its LR image; None: its reduction, as the model's training made them.
+        dequantise, progress, cancel: as for :meth:`Encoding.invert`, which gives the latents as well, and the bits for
+        each of the image's values.
+
+        Raises: the errors of :meth:`Encoding.invert`.
+        """
+        with memory_errors_typed("for the HR image; use a smaller one"):
+            pixels, kind = loaded(hr)
+            small, its_kind = loaded(lr) if lr is not None else (reduced_image(pixels, self._bundle.manifest), kind)
+            encoding: Encoding[Any] = Encoding(small, its_kind, self._painter, memory_budget=0)
+            image = kind.wrapped(pixels)
+        latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)
+        assert latents.log_likelihood is not None  # for the type checker: inverting gives it
+        return latents.log_likelihood
 
     def _encoding(
         self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False

@@ -12,16 +12,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
 
-from srflow_sdk._batch.planning import Job
+from srflow_sdk._batch.estimating import Forecast
+from srflow_sdk._batch.jobs import FolderFile, Job
 from srflow_sdk._batch.progress_lines import ProgressLines
 from srflow_sdk._files import count_pixels
-
-if TYPE_CHECKING:
-    from srflow_sdk._batch.running import JobResult
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
@@ -49,6 +47,7 @@ class Display:
         self.in_words: Callable[[str], str] = str
         self._jobs: Sequence[Job] = ()
         self._pixels: list[int] = []
+        self._forecast: Forecast | None = None
         self._bar: Any = None
         self._lines: ProgressLines | None = None  # instead of a bar, without a terminal
         self._reached: list[int] = []
@@ -78,6 +77,7 @@ class Display:
             yield
             return
         self._pixels = self._measured(max_pixels, check)
+        self._forecast = Forecast(self._pixels)
         self._reached = [0] * len(jobs)
         if self._lines is not None:
             self._lines.begin(length=sum(self._pixels), label=self._label(1))
@@ -123,31 +123,41 @@ class Display:
                 self._current = number
                 self._bar.label = f"{self._label(number)} tile {done}/{total}"
                 self._move(number, self._pixels[number - 1] * done // total)
+                line = self._forecast.progressed(number, done, total) if self._forecast is not None else None
+                if line is not None:
+                    self.tell(line)
                 self._render()  # a tile of a small image may not move the bar
 
-    def finished(self, number: int, result: JobResult) -> None:
+    def finished(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._bar is not None:
-                if result.status != "done":  # its remaining pixels take no time, and would spoil the estimate
+                if file.status != "done" and self._forecast is not None:
+                    self._forecast.left_out(number)
+                if file.status != "done":  # its remaining pixels take no time, and would spoil the estimate
                     self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
                     self._pixels[number - 1] = self._reached[number - 1]
                 self._move(number, self._pixels[number - 1])
                 if number == self._current and number < len(self._jobs):
                     self._current += 1
                     self._bar.label = self._label(self._current)
-        if result.status == "failed":
-            self.say(f"error: {result.error}")
-        elif result.status == "done" and self.shows_names:
+        if file.status == "failed":
+            self.say(f"error: {file.error}")
+        elif file.status == "done" and self.shows_names:
             with self._lock:
                 self._clear()
-                for target in result.job.targets:
+                for target in file.targets:
                     self._print(target)
 
     def tell(self, line: str) -> None:
         """Print a line on standard error that is neither a warning nor an error."""
         if not self._quiet:
             self.say(line)
+
+    def answer(self, line: str) -> None:
+        """Print a line on standard output, unless it is to be quiet. Raises: OSError."""
+        if not self._quiet:
+            click.echo(printable(self.in_words(line)))
 
     def say(self, line: str) -> None:
         """Print a line on standard error."""

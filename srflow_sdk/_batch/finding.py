@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -57,7 +57,7 @@ def find_inputs(
     return found
 
 
-def say_unread(unread: Counter[str]) -> str | None:
+def say_unread(unread: Mapping[str, int]) -> str | None:
     """One line about the images that were left out, such as "2 camera raw, 1 TGA"; None if there are none."""
     if not unread:
         return None

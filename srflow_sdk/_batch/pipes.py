@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srflow_sdk._batch.running import Summary
+from srflow_sdk._batch.finding import is_folder
+from srflow_sdk._batch.jobs import FolderResult
 from srflow_sdk._files import spooled
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.errors import ArgumentError
@@ -35,22 +36,28 @@ class Pipes:
     target: Path | None = None
     names: dict[str, str] = field(default_factory=dict)
 
-    def as_given(self, summary: Summary) -> Summary:
-        """The summary with the names of the pipes instead of their files' paths."""
+    def check(self) -> None:
+        """Raises: ArgumentError if standard output would have to take several pictures, or those of a folder."""
+        if self.target is not None and (len(self.inputs) > 1 or any(map(is_folder, self.inputs))):
+            raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
+
+    def as_given(self, result: FolderResult) -> FolderResult:
+        """The result with the names of the pipes instead of their files' paths."""
 
         def renamed(path: Path) -> Path:
             return Path(self.names.get(str(path), path))
 
-        results = []
-        for result in summary.results:
-            job, file = result.job, result.file
-            job = dataclasses.replace(job, source=renamed(job.source), targets=tuple(map(renamed, job.targets)))
-            if file is not None:
-                outputs = tuple(dataclasses.replace(output, path=renamed(output.path)) for output in file.outputs)
-                file = dataclasses.replace(file, source=renamed(file.source), outputs=outputs)
-            error = None if result.error is None else self.in_words(result.error)
-            results.append(dataclasses.replace(result, job=job, file=file, error=error))
-        return dataclasses.replace(summary, results=tuple(results))
+        files = tuple(
+            dataclasses.replace(
+                file,
+                source=renamed(file.source),
+                targets=tuple(map(renamed, file.targets)),
+                outputs=tuple(dataclasses.replace(output, path=renamed(output.path)) for output in file.outputs),
+                error=None if file.error is None else self.in_words(file.error),
+            )
+            for file in result.files
+        )
+        return dataclasses.replace(result, files=files)
 
     def in_words(self, line: str) -> str:
         """A line with the names of the pipes instead of their files' paths."""

@@ -9,10 +9,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
 from srflow_sdk._batch.finding import InputFile, is_folder, real_path
+from srflow_sdk._batch.jobs import Job
 from srflow_sdk._files import READABLE, UNREAD, WRITABLE, check_writable
 from srflow_sdk._files.formats import format_of
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -25,19 +27,13 @@ except ImportError:  # Windows, which has no such limit
 FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
 
+MAX_SAMPLES = 1000
+"""How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
+
 _FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pipe's two ends
 _OTHER_FILES = 64
 
 _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One input file and the files of its samples, in order."""
-
-    source: Path
-    targets: tuple[Path, ...]
-    name: PurePosixPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +137,7 @@ def plan_outputs(
     directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become `large_s0.png`
     … A file given twice is one job. Inputs that would share an output all get other ones, the same in every run:
     `a.gif` and `a.webp` become `a_gif.png` and `a_webp.png`, and `x/a.png` and `y/a.png` `x_a_png.png` and
-    `y_a_png.png`.
+    `y_a_png.png`. `A.png` and `a.png`, which are one file on some disks, get six digits of a hash.
     inputs: as given on the command line, including folders. keep: further files that must not be overwritten.
 
     Raises: ArgumentError if several inputs share one output file, two inputs would write the same file all the same, or
@@ -163,7 +159,7 @@ def plan_outputs(
 
 
 def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
-    """Create the directories of all outputs, and find what cannot be written before minutes of work, not after.
+    """Find what cannot be written before minutes of work, not after. Nothing is created.
 
     Raises: ArgumentError for an unknown ending, or a report that would replace an input or output; ImageError if a file
     cannot be written there.
@@ -177,12 +173,11 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
     for folder in dict.fromkeys(target.parent for target in targets):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
-        if not os.access(folder, os.W_OK):
-            raise ImageError(f"the directory {folder} is not writable; name another, or change its permissions")
+        place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
+        if not is_folder(place):
+            raise ImageError(f"the directory {folder} cannot be created: {place} is not a directory")
+        if not os.access(place, os.W_OK):
+            raise ImageError(f"the directory {place} is not writable; name another, or change its permissions")
     for target in targets:
         if is_folder(target):
             raise ImageError(f"{target} cannot be written: it is a directory")
@@ -195,13 +190,16 @@ def check_format(jobs: Iterable[Job], ending: str) -> None:
             raise ArgumentError(f"{target} and --format {ending[1:]} are two formats; leave --format out")
 
 
-def check_open_files(jobs: Sequence[Job]) -> None:
-    """Raises: ArgumentError if the samples of a file need more open files than this process may have."""
-    if resource is None or not jobs:
+def check_samples(samples: int, *, inputs: int) -> None:
+    """Raises: ArgumentError if so many samples of a file need more than this process may have."""
+    if isinstance(samples, bool) or not isinstance(samples, Integral) or not 1 <= samples <= MAX_SAMPLES:
+        raise ArgumentError(
+            f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}, then go on with --sample {MAX_SAMPLES}"
+        )
+    if resource is None or not inputs:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    samples = max(len(job.targets) for job in jobs)
-    at_once = min(len(jobs), 2)  # one is finished while the next is drawn
+    at_once = min(inputs, 2)  # one is finished while the next is drawn
     needed = samples * at_once * _FILES_PER_SAMPLE + _OTHER_FILES
     if limit != resource.RLIM_INFINITY and needed > limit:
         most = max((limit - _OTHER_FILES) // (at_once * _FILES_PER_SAMPLE), 1)
@@ -248,7 +246,7 @@ def _stems_apart(files: Sequence[InputFile], naming: Naming) -> list[str | None]
     Names depend only on which inputs there are, not on their order, nor on what exists already.
     """
     stems: list[str | None] = [None] * len(files)
-    for renamed in (_with_ending, _with_folder_and_ending):
+    for renamed in (_with_ending, _with_folder_and_ending, _with_digest):
         writers: dict[str, list[int]] = {}
         for number, (file, stem) in enumerate(zip(files, stems, strict=True)):
             for name in naming.names(file.name, stem=stem):
@@ -266,6 +264,12 @@ def _with_ending(file: InputFile) -> str:
 
 def _with_folder_and_ending(file: InputFile) -> str:
     return f"{real_path(file.path.parent).name}_{_with_ending(file)}"
+
+
+def _with_digest(file: InputFile) -> str:
+    """For names that differ only by case, or by the spelling of an accent: some disks do not tell them apart."""
+    name = f"{real_path(file.path.parent).name}/{file.name.as_posix()}"
+    return f"{_with_ending(file)}_{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
 
 
 def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool, stem: str | None) -> Job:

@@ -8,23 +8,24 @@ import math
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._batch.running import JobResult, Settings, Summary
+from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
 from srflow_sdk._drawing.output_size import OutputSize, named_scale
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import TileSize
+from srflow_sdk.upscaler import Upscaler
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
 
-_HOW = ("model", "tau", "auto_tau", "seed", "consistent")
+_HOW = ("model", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light")
 _EXACT = 200.0  # JSON has no infinity
 
 
 def batch_report(
-    summary: Summary,
+    result: FolderResult,
     *,
     manifest: Manifest,
     settings: Settings,
@@ -62,17 +63,17 @@ def batch_report(
             "sdk_version": __version__,
         },
         "summary": {
-            "inputs": summary.jobs,
-            "done": summary.count("done"),
-            "skipped": summary.count("skipped"),
-            "failed": summary.count("failed"),
-            "interrupted": summary.interrupted,
+            "inputs": result.total,
+            "done": result.count("done"),
+            "skipped": result.count("skipped"),
+            "failed": result.count("failed"),
+            "interrupted": result.interrupted,
         },
-        "files": [_file(result, first=draw.sample) for result in summary.results],
+        "files": [_file(file, first=draw.sample) for file in result.files],
     }
     if earlier is not None:
         rest = _carry_over(earlier, report)
-        if len(summary.results) < summary.jobs:
+        if len(result.files) < result.total:
             report["earlier"] = rest
     return report
 
@@ -84,6 +85,35 @@ def read_report(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
+
+
+def recorded_in(report: dict[str, Any] | None) -> dict[str, Recorded]:
+    """Lengths and hashes of the outputs that a report is about, by their paths."""
+    found: dict[str, Recorded] = {}
+    try:
+        for file in [*report.get("earlier", []), *report["files"]] if report is not None else ():
+            for output in file["outputs"]:
+                path, size, sha256 = output["path"], output.get("bytes"), output.get("sha256")
+                if isinstance(path, str) and isinstance(size, int) and isinstance(sha256, str):
+                    found[path] = Recorded(size=size, sha256=sha256)
+    except (AttributeError, KeyError, TypeError):
+        return {}  # not written by us
+    return found
+
+
+def save_report(
+    path: Path, result: FolderResult, *, settings: Settings, upscaler: Upscaler, earlier: dict[str, Any] | None
+) -> None:
+    """Write the report of a batch that this Upscaler ran. Raises: ImageError."""
+    report = batch_report(
+        result,
+        manifest=upscaler.bundle.manifest,
+        settings=settings,
+        tile=upscaler.tile,
+        device=upscaler.device,
+        earlier=earlier,
+    )
+    write_report(path, report)
 
 
 def _refuse_constant(name: str) -> None:
@@ -104,23 +134,29 @@ def _scale(scale: float | OutputSize | None, manifest: Manifest) -> Any:
     return dataclasses.asdict(scale) if isinstance(scale, OutputSize) else named_scale(scale, manifest)
 
 
-def _file(result: JobResult, *, first: int) -> dict[str, Any]:
-    if result.file is not None:
+def _file(file: FolderFile, *, first: int) -> dict[str, Any]:
+    if file.status == "done":
         outputs = [
-            {"path": str(output.path), "sample": output.provenance.sample, "lr_psnr": _decibels(output.lr_psnr)}
-            for output in result.file.outputs
+            {
+                "path": str(output.path),
+                "sample": output.provenance.sample,
+                "lr_psnr": _decibels(output.lr_psnr),
+                "bytes": output.size_bytes,
+                "sha256": output.sha256,
+            }
+            for output in file.outputs
         ]
-    elif result.status == "skipped":
-        targets = enumerate(result.job.targets, start=first)
-        outputs = [{"path": str(target), "sample": number, "lr_psnr": None} for number, target in targets]
+    elif file.status == "skipped":
+        unknown = {"lr_psnr": None, "bytes": None, "sha256": None}
+        outputs = [{"path": str(target), "sample": n, **unknown} for n, target in enumerate(file.targets, start=first)]
     else:
         outputs = []
     return {
-        "source": str(result.job.source),
-        "status": result.status,
-        "error": result.error,
-        "size": None if result.file is None else list(result.file.size),
-        "seconds": None if result.file is None else round(result.file.seconds, 3),
+        "source": str(file.source),
+        "status": file.status,
+        "error": file.error,
+        "size": None if file.size is None else list(file.size),
+        "seconds": None if file.seconds is None else round(file.seconds, 3),
         "outputs": outputs,
     }
 

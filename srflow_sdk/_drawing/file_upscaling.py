@@ -20,7 +20,6 @@ from srflow_sdk._drawing.rows import StreamedRows
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
-from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -31,13 +30,16 @@ from srflow_sdk.tiles import Tile, padded_size, tile_rows
 class FileOutput:
     """One picture that was written.
 
-    provenance: as stored in the file. lr_psnr: in dB, None if not measured; see :func:`~srflow_sdk.lr_psnr`. It is the
-    one of the picture that the model made, before it was reduced to a smaller `scale`.
+    provenance: as stored in the file. lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture
+    that the model made, before it was reduced to a smaller `scale`. size_bytes, sha256: of the file. These three are
+    None without `report`.
     """
 
     path: Path
     provenance: Provenance
     lr_psnr: float | None
+    size_bytes: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def upscale_file(
         for target in targets:
             check_writable(target, channels=reader.channels, size=size)
         lr, tiles, core = _opened(stack, painter, reader)
-        digest = file_sha256(source)
+        digest = reader.sha256()
         provenances = [
             provenance_of(
                 manifest,
@@ -132,14 +134,18 @@ def upscale_file(
         draw(lr, painter, tiles, request, outputs, overlapped=True)
         for writer in writers:
             writer.finish()  # all of them before the first appears under its name
+        contents = [writer.content() if report else (None, None) for writer in writers]
+        reader.check_unchanged()
     measured = [output.lr_psnr for output in outputs]
     warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number)
     return FileResult(
         source=source,
         size=(reader.width, reader.height),
         outputs=tuple(
-            FileOutput(path=target, provenance=provenance, lr_psnr=value)
-            for target, provenance, value in zip(targets, provenances, measured, strict=True)
+            FileOutput(path=target, provenance=provenance, lr_psnr=value, size_bytes=length, sha256=sha256)
+            for target, provenance, value, (length, sha256) in zip(
+                targets, provenances, measured, contents, strict=True
+            )
         ),
         seconds=time.monotonic() - started,
     )

@@ -15,9 +15,9 @@ from srflow_sdk._machine.memory import available_memory, gpu_free_memory
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.errors import BundleError, DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
 from srflow_sdk.tiles import (
     AUTO_BUDGET_BYTES,
     MIN_TILE,
@@ -46,6 +46,7 @@ class Painter:
         self._tile = tile
         self._largest_core: int | None = None
         self._fp32: Backend | None = None
+        self._inverting: Backend | None = None
         self._closed = False
         self._lock = threading.Lock()
 
@@ -54,9 +55,10 @@ class Painter:
         self._backend.deactivate()
         with self._lock:
             self._closed = True
-            if self._fp32 is not None:
-                self._fp32.deactivate()
-                self._fp32 = None
+            for backend in (self._fp32, self._inverting):
+                if backend is not None:
+                    backend.deactivate()
+            self._fp32 = self._inverting = None
 
     def check_open(self) -> None:
         """Raises: DeviceError once it was closed."""
@@ -68,8 +70,15 @@ class Painter:
         """The backend's device."""
         return self._backend.device
 
-    def core(self, height: int, width: int) -> int | None:
+    @property
+    def backend(self) -> Backend:
+        """What the tiles are computed on."""
+        return self._backend
+
+    def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile.
+
+        halo: of the tiles; None: the manifest's.
 
         Raises: DeviceError if the requested tiles are larger than the backend takes, or it was closed.
         """
@@ -80,27 +89,49 @@ class Painter:
             height=height,
             width=width,
             multiple=manifest.size_multiple,
-            halo=manifest.halo,
+            halo=manifest.halo if halo is None else halo,
             conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * self._widening(),
             limits=self._backend.window_limits,
             **(self._budget() if self._tile == "auto" else {}),
         )
 
-    def plan(self, height: int, width: int, core: int | None) -> list[Tile]:
-        """The tiles of a height×width image."""
+    def plan(self, height: int, width: int, core: int | None, *, halo: int | None = None) -> list[Tile]:
+        """The tiles of a height×width image. halo: None is the manifest's."""
         manifest = self.manifest
         return plan_tiles(
             height,
             width,
             core=core,
-            halo=manifest.halo,
+            halo=manifest.halo if halo is None else halo,
             multiple=manifest.size_multiple,
             least=_least(self._backend),
         )
 
-    def encode(self, lr: NDArray[np.float32]) -> Conditioning:
-        """Encode a window, float32 3×h×w. Raises: DeviceError, OutOfMemoryError."""
-        return self._encoded(self._backend, lr)
+    def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
+        """Encode a window, float32 3×h×w. If it is smaller than the backend takes, its last row and column are repeated.
+
+        backend: None is the painter's own. Raises: DeviceError, OutOfMemoryError.
+        """
+        backend = backend or self._backend
+        bottom, right = self.margins(backend, *lr.shape[1:])
+        if bottom or right:
+            lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
+        return backend.encode(lr[None])
+
+    def margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
+        """How many rows and columns a window lacks."""
+        least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
+        bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
+        return bottom, right
+
+    def fits(self, tile: Tile) -> bool:
+        """Whether the tile is no larger than what memory was enough for, once it ran out."""
+        return self._largest_core is None or max(tile.core.height, tile.core.width) <= self._largest_core
+
+    def parts(self, tile: Tile, *, halo: int) -> list[Tile]:
+        """Smaller tiles in place of one that does not fit."""
+        core, multiple = self._largest_core or MIN_TILE, self.manifest.size_multiple
+        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self._backend))
 
     def draw(
         self,
@@ -120,8 +151,7 @@ class Painter:
         Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
         self.check_open()
-        side = max(tile.core.height, tile.core.width)
-        if kept is not None or self._largest_core is None or side <= self._largest_core:
+        if kept is not None or self.fits(tile):
             steps = self._drawn(tile, lr, request, colours, kept)
             while True:
                 try:
@@ -130,7 +160,7 @@ class Painter:
                     pictures: list[NDArray[np.float32]] = end.value
                     return pictures
                 except (OutOfMemoryError, MemoryError) as error:
-                    self._shrink(side, error)
+                    self.shrink(tile, error)
                     break
                 after_sample(done)  # not in the try block: its errors are the caller's
         # Here, not in the handler: the error's traceback keeps the tile's memory alive.
@@ -168,10 +198,7 @@ class Painter:
     ) -> list[NDArray[np.float32]]:
         manifest = self.manifest
         window, scale = tile.window, manifest.scale
-        core = self._largest_core or MIN_TILE
-        parts = split_tile(
-            tile, core=core, halo=manifest.halo, multiple=manifest.size_multiple, least=_least(self._backend)
-        )
+        parts = self.parts(tile, halo=manifest.halo)
         whole: list[NDArray[np.float32]] = []
         for part in parts:
             rows, columns = part.window.within(window).slices
@@ -184,36 +211,26 @@ class Painter:
                 target[rows, columns] = picture
         return whole
 
-    def _encoded(self, backend: Backend, lr: NDArray[np.float32]) -> Conditioning:
-        """Encode a window. If it is smaller than the backend takes, its last row and column are repeated."""
-        bottom, right = self._margins(backend, *lr.shape[1:])
-        if bottom or right:
-            lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
-        return backend.encode(lr[None])
-
-    def _margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
-        """How many rows and columns a window lacks."""
-        least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
-        bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
-        return bottom, right
-
     def _core(
         self, backend: Backend, tile: Tile, conditioning: Conditioning, request: Request, sample: int
     ) -> NDArray[np.float32]:
         """The tile's core of one sample, float32 3×h×w."""
         manifest, window = self.manifest, tile.window
-        noise = window_noise(
-            manifest.latent_levels,
-            scale=manifest.scale,
-            seed=request.seed,
-            sample=sample,
-            top=window.top,
-            left=window.left,
-            height=window.height,
-            width=window.width,
-        )
-        scaled, tau = request.temperature.applied(noise, tile.window, manifest.scale)
-        bottom, right = self._margins(backend, tile.window.height, tile.window.width)
+        if request.latents is not None:
+            scaled, tau = request.latents.window(window, manifest.scale), 1.0
+        else:
+            noise = window_noise(
+                manifest.latent_levels,
+                scale=manifest.scale,
+                seed=request.seed,
+                sample=sample,
+                top=window.top,
+                left=window.left,
+                height=window.height,
+                width=window.width,
+            )
+            scaled, tau = request.temperature.applied(noise, window, manifest.scale)
+        bottom, right = self.margins(backend, tile.window.height, tile.window.width)
         if bottom or right:
             for level, array in scaled.items():
                 margins = (side * manifest.scale >> level for side in (bottom, right))
@@ -227,7 +244,7 @@ class Painter:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
         fp32 = self._float32_backend()
         if fp32 is not None:
-            core = self._core(fp32, tile, self._encoded(fp32, lr), request, sample)
+            core = self._core(fp32, tile, self.encode(lr, fp32), request, sample)
             if np.isfinite(core).all():
                 return core
         place = tile.core
@@ -251,8 +268,28 @@ class Painter:
                 _log.warning("a tile had NaN or infinite values; computing it again in float32 on the CPU")
             return self._fp32
 
-    def _shrink(self, side: int, error: Exception) -> None:
-        """Halve the tiles after one of this side did not fit. Raises: OutOfMemoryError if they are the smallest."""
+    def inverting_backend(self) -> Backend:
+        """The backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
+        if self._backend.can_invert:
+            return self._backend
+        if INVERTER not in self.manifest.files:
+            raise BundleError(
+                f"{self._bundle.path} has no {INVERTER}, which this needs: export its checkpoint again with a newer "
+                "srflow-export, without --no-inverter"
+            )
+        with self._lock:
+            if self._inverting is None and not self._closed:
+                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=REQUIRED_FILES)
+                backend.activate()
+                self._inverting = backend
+                _log.warning("inverting on the CPU: %s has no inverter for this bundle", self.device)
+        self.check_open()
+        assert self._inverting is not None  # for the type checker: only a closed painter has none
+        return self._inverting
+
+    def shrink(self, tile: Tile, error: Exception) -> None:
+        """Halve the tiles after this one did not fit. Raises: OutOfMemoryError if they are the smallest."""
+        side = max(tile.core.height, tile.core.width)
         half = padded_size(max(side // 2, MIN_TILE), self.manifest.size_multiple)
         if half >= side:
             raise OutOfMemoryError(

@@ -47,7 +47,7 @@ def draw(
     Raises: whatever painting, reading, writing and the request's `progress` raise.
     """
     scale = painter.manifest.scale
-    told = _Progress(request.options.progress, tiles=len(tiles), samples=len(request.samples))
+    told = TileCount(request.options.progress, tiles=len(tiles), samples=len(request.samples))
     rows = tile_rows(tiles)
     with ExitStack() as stack:
         lanes = [stack.enter_context(_Lane(output, overlapped=overlapped)) for output in outputs]
@@ -103,7 +103,7 @@ def warn_if_inconsistent(
         )
 
 
-class _Progress:
+class TileCount:
     """Counts tiles of samples, only upwards: a tile that is drawn again after memory ran out counts once."""
 
     def __init__(self, tell: Progress | None, *, tiles: int, samples: int) -> None:

@@ -20,6 +20,7 @@ from srflow_sdk.manifest import Manifest
 
 if TYPE_CHECKING:
     from srflow_sdk._drawing.low_resolution import LowResolution
+    from srflow_sdk.picture_latents import Latents
 
 Progress = Callable[[int, int], None]
 Reduce = Literal["mean", "std"]
@@ -141,7 +142,8 @@ class Request:
     """What to draw for one image, made by :func:`make_request`.
 
     temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
-    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture.
+    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture. latents: what to
+    decode instead of drawing latents.
     """
 
     options: DrawOptions
@@ -149,6 +151,7 @@ class Request:
     samples: range
     reduce: Reduce | None = None
     reduced: Reduced | None = None
+    latents: Latents | None = None
 
     @property
     def seed(self) -> int:

@@ -10,7 +10,15 @@ from __future__ import annotations
 from srflow_sdk._files.formats import MAX_PIXELS, READABLE, UNREAD, WRITABLE, PathLike, check_writable
 from srflow_sdk._files.metadata import Metadata
 from srflow_sdk._files.provenance import Provenance
-from srflow_sdk._files.reading import ImageFile, ImageReader, count_pixels, open_image, read_image, read_provenance
+from srflow_sdk._files.reading import (
+    ImageFile,
+    ImageReader,
+    count_pixels,
+    decoded_size,
+    open_image,
+    read_image,
+    read_provenance,
+)
 from srflow_sdk._files.spooling import spooled
 from srflow_sdk._files.whole import is_whole
 from srflow_sdk._files.writing import ImageWriter, write_image
@@ -29,6 +37,7 @@ __all__ = [
     "Provenance",
     "check_writable",
     "count_pixels",
+    "decoded_size",
     "is_whole",
     "open_image",
     "read_image",

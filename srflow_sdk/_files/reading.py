@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from srflow_sdk._files import bmp, formats, libvips, png, tiff
 from srflow_sdk._files.formats import MAX_PIXELS, PathLike
 from srflow_sdk._files.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk._files.provenance import Provenance, provenance_in
+from srflow_sdk._files.steady import SteadyFile
+from srflow_sdk._system.interruptible import interruptible
 from srflow_sdk.errors import ImageError
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the netw
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
+_HELD_WHOLE = ("webpload", "gifload")  # loaders for which libvips would read all into memory, in blocks of 4 kB
+_MAX_HELD_BYTES = 1 << 30
 _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
 
 
@@ -68,32 +72,38 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     """
     source = Path(path)
     libvips.forget_errors()
-    loader = _loader(source, max_pixels)
-    image = _opened(source, loader)
-    _check_supported(source, image, max_pixels)
-    return ImageReader(source, image, loader)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_steady(source))
+        loader = _loader(file, max_pixels)
+        image = _opened(file, loader)
+        _check_supported(source, image, max_pixels)
+        reader = ImageReader(file, image, loader)
+        stack.pop_all()  # the reader closes it
+        return reader
 
 
 def count_pixels(path: PathLike, *, max_pixels: int) -> int:
     """Number of pixels of a file, from its header; 0 for one that :func:`open_image` refuses. Nothing is logged."""
     source = Path(path)
     try:
-        loader = _loader(source, max_pixels)
-        if loader == "bmp":  # opening it would decode it
-            with source.open("rb") as file:
-                width, height = bmp.claimed_size(file.read(bmp.HEAD_BYTES)) or (0, 0)
-            return width * height
-        image = _opened(source, loader)
-        _check_supported(source, image, max_pixels)
+        with _steady(source) as file:
+            loader = _loader(file, max_pixels)
+            if loader == "bmp":  # opening it would decode it
+                width, height = bmp.claimed_size(file.head(bmp.HEAD_BYTES)) or (0, 0)
+                return width * height
+            image = _opened(file, loader)
+            _check_supported(source, image, max_pixels)
+            return int(image.width) * int(image.height)
     except (ImageError, OSError):
         return 0
-    return int(image.width) * int(image.height)
 
 
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read a whole file, with the conversions and errors of :func:`open_image`."""
     with open_image(path, max_pixels=max_pixels) as reader:
-        return ImageFile(pixels=reader.read_rows(reader.height), metadata=reader.metadata)
+        pixels = reader.read_rows(reader.height)
+        reader.check_unchanged()
+        return ImageFile(pixels=pixels, metadata=reader.metadata)
 
 
 def read_provenance(path: PathLike) -> Provenance | None:
@@ -101,13 +111,33 @@ def read_provenance(path: PathLike) -> Provenance | None:
 
     Raises: ImageError if the file cannot be read, as :func:`open_image`, but without a limit on pixels.
     """
-    source = Path(path)
-    loader = _loader(source, max_pixels=None)
-    if loader == "bmp":  # it has no metadata, and opening it would decode it
-        return None
-    image = _opened(source, loader)
-    packet = libvips.get_field(image, "xmp-data")
-    return provenance_in(packet) if isinstance(packet, bytes) else None
+    with _steady(Path(path)) as file:
+        loader = _loader(file, max_pixels=None)
+        if loader == "bmp":  # it has no metadata, and opening it would decode it
+            return None
+        packet = libvips.get_field(_opened(file, loader), "xmp-data")
+        return provenance_in(packet) if isinstance(packet, bytes) else None
+
+
+def decoded_size(
+    path: PathLike, *, header_only: bool = False, after_band: Callable[[], None] = lambda: None
+) -> tuple[int, int]:
+    """Decode a file to its end, without keeping anything, and return its width and height.
+
+    It must decode without a complaint: of damage in the middle, libvips only warns in some formats, and an uncompressed
+    file cannot show it. header_only: decode nothing. after_band: called after every few rows; may raise.
+    Raises: ImageError if the file is damaged or cannot be read.
+    """
+    with _steady(Path(path)) as file:
+        image = _opened(file, _loader(file, max_pixels=None), fail_on="warning")
+        region = libvips.pyvips().Region.new(image)
+        for top in range(0, 0 if header_only else image.height, _BAND_ROWS):
+            rows = min(_BAND_ROWS, image.height - top)
+            with _errors_in_one_line(file):
+                interruptible(functools.partial(region.fetch, 0, top, image.width, rows), stop=file.stop)
+            after_band()
+        file.check()
+        return int(image.width), int(image.height)
 
 
 class ImageReader:
@@ -119,15 +149,16 @@ class ImageReader:
     Any thread may read, one at a time.
     """
 
-    def __init__(self, path: Path, image: Any, loader: str) -> None:
+    def __init__(self, file: SteadyFile, image: Any, loader: str) -> None:
         orientation = libvips.get_field(image, "orientation") or 1
         self._decoded_whole = orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
-            image = _opened(path, loader, access="random")
-        with _errors_in_one_line(path):
+            image = _opened(file, loader, access="random")
+        with _errors_in_one_line(file):
             upright, converted = _converted(image.autorot())
-            self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4)
-        self.path = path
+            self.metadata = metadata_of(image, file.path, converted=converted, swapped=orientation > 4)
+        self.path = file.path
+        self._file = file
         self.width: int = upright.width
         self.height: int = upright.height
         self.channels: int = upright.bands
@@ -147,6 +178,19 @@ class ImageReader:
     def close(self) -> None:
         """Release the file. Closing twice is harmless."""
         self._image = self._region = None
+        self._file.close()
+
+    def sha256(self) -> str:
+        """The sha256 of the file's bytes, in 64 hexadecimal digits. Raises: ImageError if they have changed."""
+        with _errors_in_one_line(self._file):
+            return self._file.sha256()
+
+    def check_unchanged(self) -> None:
+        """Raises: ImageError if the file has changed since it was opened, or another one has its name now.
+
+        Call it before you rely on rows that were read: their metadata, or the hash, might be another version's.
+        """
+        self._file.check()
 
     def read_rows(self, count: int) -> NDArray[Any]:
         """Read the next `count` rows, from top to bottom: count×width×channels of the dtype.
@@ -160,12 +204,14 @@ class ImageReader:
         rows = np.empty((count, self.width, self.channels), self.dtype)
         for start in range(0, count, _BAND_ROWS):
             band = rows[start : start + _BAND_ROWS]
-            with _errors_in_one_line(self.path):
+            with _errors_in_one_line(self._file):
                 if self._region is None:
                     if self._decoded_whole:
                         libvips.start_threads()
                     self._region = libvips.pyvips().Region.new(self._image)
-                data = self._region.fetch(0, self._row, self.width, len(band))
+                fetch = functools.partial(self._region.fetch, 0, self._row, self.width, len(band))
+                data = interruptible(fetch, stop=self._file.stop)
+            self._file.check()  # now: what is decoded whole would be drawn to its end, and then refused
             band[...] = np.frombuffer(data, self.dtype).reshape(band.shape)
             self._row += len(band)
             if self.dtype == np.float32:
@@ -174,36 +220,45 @@ class ImageReader:
 
 
 @contextlib.contextmanager
-def _errors_in_one_line(path: Path) -> Iterator[None]:
+def _errors_in_one_line(file: SteadyFile) -> Iterator[None]:
     """Turn errors of libvips and the system into an ImageError that begins with the path."""
     try:
         yield
-    except OSError as error:
-        raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ImageError(f"{path}: the file cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{file.path}: {_unreadable(error)}") from error
     except libvips.pyvips().Error as error:
-        raise ImageError(f"{path}: {_explained(libvips.reason(error))}") from error
+        file.check()  # what libvips says about a file that has changed is misleading
+        if file.error is not None:
+            raise ImageError(f"{file.path}: {_unreadable(file.error)}") from error
+        raise ImageError(f"{file.path}: {_explained(libvips.reason(error))}") from error
 
 
-def _loader(source: Path, max_pixels: int | None) -> str:
-    """The libvips loader for a file, by its content.
+def _unreadable(error: OSError | ValueError) -> str:
+    return f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
 
-    Raises: ImageError if it is not a regular file, is empty, or has an unsupported format.
-    """
-    with _errors_in_one_line(source):
-        try:
-            status = source.stat()
-        except FileNotFoundError:
-            raise ImageError(f"{source}: there is no such file") from None
+
+def _steady(source: Path) -> SteadyFile:
+    """Open a file. Raises: ImageError if it is not a regular file, or is empty."""
+    try:
+        status = source.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{source}: this is a directory; name the files in it")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{source}: this is not a regular file")
         if status.st_size == 0:
             raise ImageError(f"{source}: the file is empty")
-        with source.open("rb") as file:
-            head = file.read(formats.SNIFFED_BYTES)
+        return SteadyFile(source)
+    except FileNotFoundError:
+        raise ImageError(f"{source}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{source}: {_unreadable(error)}") from error
+
+
+def _loader(file: SteadyFile, max_pixels: int | None) -> str:
+    """The libvips loader for a file, by its content. Raises: ImageError if it has an unsupported format."""
+    source = file.path
+    with _errors_in_one_line(file):
+        head = file.head(formats.SNIFFED_BYTES)
     loader = formats.loader_of(head, name=source.name)
     if loader is None:
         foreign = formats.foreign_format(head, name=source.name)
@@ -217,18 +272,19 @@ def _loader(source: Path, max_pixels: int | None) -> str:
     if loader == "tiffload":
         page = tiff.first_page(source)
         _check_size(source, page.width, page.height, max_pixels)
+    if loader in _HELD_WHOLE and file.size > _MAX_HELD_BYTES:
+        raise ImageError(f"{source}: {file.size:,} bytes, far more than such pictures have; convert it to PNG or TIFF")
     return loader
 
 
-def _opened(source: Path, loader: str, *, access: str = "sequential") -> Any:
-    pyvips = libvips.pyvips()
-    with _errors_in_one_line(source):
+def _opened(file: SteadyFile, loader: str, *, access: str = "sequential", fail_on: str = "error") -> Any:
+    with _errors_in_one_line(file):
         if loader == "bmp":
-            return bmp.load(source)
-        # A Source, because vips would otherwise cache by file name, and read options out of a name like "a[1]".
-        opened = pyvips.Source.new_from_file(os.fsencode(source) if os.name == "posix" else str(source))
-        image = getattr(pyvips.Image, f"{loader}_source")(opened, access=access, fail_on="error")
-        return _with_missed_metadata(image, source, loader)
+            return bmp.load(file.path)
+        load = getattr(libvips.pyvips().Image, f"{loader}_source")
+        source = file.source_in_memory() if loader in _HELD_WHOLE else file.source()
+        opening = functools.partial(load, source, access=access, fail_on=fail_on)
+        return _with_missed_metadata(interruptible(opening, stop=file.stop), file.path, loader)
 
 
 def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:

@@ -21,6 +21,7 @@ from srflow_sdk._files.formats import Format, PathLike, check_writable, format_o
 from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk._files.provenance import Provenance, with_provenance
 from srflow_sdk._system import atomic
+from srflow_sdk._system.hashing import content_sha256
 from srflow_sdk.errors import ArgumentError, ImageError
 
 if TYPE_CHECKING:
@@ -210,6 +211,17 @@ class ImageWriter:
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
         self._finished = True
+
+    def content(self) -> tuple[int, str]:
+        """Length in bytes and sha256 of the finished file. Raises: ImageError if it cannot be read again."""
+        assert self._finished
+        try:
+            with os.fdopen(os.dup(self._descriptor), "rb") as file:
+                file.seek(0)
+                digest = content_sha256(file)
+                return file.tell(), digest
+        except OSError as error:
+            raise self._failed(error.strerror or str(error)) from error
 
     def _forget_resolution(self) -> None:
         """Remove the resolution that libvips writes in any case. Raises: OSError."""

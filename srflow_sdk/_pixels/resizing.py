@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._pixels import Floats
+from srflow_sdk.manifest import Reduction
 
 Kernel = Literal["bicubic", "lanczos"]
 """How pixels are weighted: cubic convolution with a = −1/2 (Keys, 1981), or Lanczos with three lobes."""
@@ -36,18 +37,25 @@ def lanczos(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(np.abs(distance) < lobes, np.sinc(distance) * np.sinc(distance / lobes), 0.0))
 
 
-_REACH: dict[Kernel, int] = {"bicubic": 2, "lanczos": 3}
-_KERNELS: dict[Kernel, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {"bicubic": bicubic, "lanczos": lanczos}
+def bilinear(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A triangle; 0 from 1 on."""
+    return np.asarray(np.maximum(1 - np.abs(distance), 0.0))
+
+
+_Weights = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
+_KERNELS: dict[str, _Weights] = {"bilinear": bilinear, "bicubic": bicubic, "lanczos": lanczos}
 
 
 class RowReducer:
     """Reduces a picture that comes in bands from the top down. Its rows do not depend on the bands, not even in a bit.
 
-    size: (height, width) of the picture. to: (height, width) of the result, at least 1 and at most `size`. Values are
+    size: (height, width) of the picture. to: (height, width) of the result, at least 1 and at most `size`. kernel: one
+    that outputs are reduced with, or one that networks were trained on. Values are
     neither clipped nor rounded. Memory: a few rows of the picture, however small `to` is.
     """
 
-    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel) -> None:
+    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel | Reduction) -> None:
         self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
         self._sums: deque[Floats] = deque()  # of rows of the result that have begun
         self._taken = self._begun = self._given = 0
@@ -86,7 +94,7 @@ class _Taps:
     weights: Floats
 
 
-def _taps(n: int, m: int, kernel: Kernel) -> _Taps:
+def _taps(n: int, m: int, kernel: Kernel | Reduction) -> _Taps:
     """The weights of n pixels in m; those beyond the edges are added to the pixels that they mirror."""
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5

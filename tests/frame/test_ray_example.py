@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_sdk import upscale_folder
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .bare_environment import ROOT
@@ -85,32 +89,38 @@ def test_what_is_wrong_for_every_file_is_one_line(address: str, tmp_path: Path) 
     command += ["--model", model, "--cpus", "1", "--tau", "7"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **ENVIRON})
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: tau is 7")
+    assert done.stderr.splitlines()[-1].startswith("error: tau is 7")
     assert "Traceback" not in done.stderr
 
 
-DIES_AT_FIRST = """
-import os, pathlib, signal, sys
-mark = pathlib.Path({mark!r})
-if not mark.exists():
-    mark.touch()
-    os.kill(os.getppid(), signal.SIGKILL)
-    sys.exit(1)
-assert "--resume" in sys.argv, "a part that is done again leaves alone what was done"
-from srflow_sdk.cli import upscale
-upscale()
-"""
+def test_a_folder_without_photos_is_one_line(address: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    command = [sys.executable, EXAMPLE, tmp_path / "photos", "-o", tmp_path / "out", "--address", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **ENVIRON})
+    assert done.returncode == 1
+    said, counted = done.stdout.splitlines()
+    assert "there are no images in this folder" in said
+    assert counted == "0 done, 0 skipped, 1 failed"
 
 
 def test_a_part_whose_worker_dies_is_done_again(
     address: str, example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_photos(tmp_path / "photos")
-    model = write_tiny_bundle(tmp_path / "tiny.srflow")
-    script = DIES_AT_FIRST.format(mark=str(tmp_path / "mark"))
-    monkeypatch.setattr(example, "SRFLOW_UPSCALE", [sys.executable, "-c", script])
+    model, mark, upscale = write_tiny_bundle(tmp_path / "tiny.srflow"), tmp_path / "mark", upscale_folder
+
+    def dies_at_first(*arguments: Any, **keywords: Any) -> Any:
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert keywords["resume"], "a part that is done again leaves alone what was done"
+        return upscale(*arguments, **keywords)
+
+    monkeypatch.setattr(example, "upscale_folder", dies_at_first)
     task = ray.remote(num_cpus=1, max_retries=0)(example.upscale_part)
-    options = [str(tmp_path / "photos"), "-o", f"{tmp_path / 'out'}/", "--recursive", "--model", str(model)]
-    (report,) = example.share_out(task, 1, options, resume=False)
-    assert sorted(file["status"] for file in report["files"]) == ["done", "done", "failed"]
-    assert (tmp_path / "mark").exists()
+    options = argparse.Namespace(
+        photos=tmp_path / "photos", output=tmp_path / "out", model=model, cpus=1, gpus=0, samples=1, tau=None, seed=0
+    )
+    (result,) = example.share_out(task, 1, options, resume=False)
+    assert sorted(file.status for file in result.files) == ["done", "done", "failed"]
+    assert mark.exists()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Encoding, FileResult, OutputSize, Upscaler, lr_psnr
+from srflow_sdk import Encoding, FileResult, FolderFile, FolderResult, OutputSize, Upscaler, lr_psnr, upscale_folder
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -57,6 +57,14 @@ def files(up: Upscaler, path: Path) -> None:
     assert_type(result.outputs[0].lr_psnr, float | None)
 
 
+def folders(up: Upscaler, path: Path) -> None:
+    heard: list[FolderFile] = []
+    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
+    assert_type(result, FolderResult)
+    assert_type(result.files[0].outputs[0].sha256, str | None)
+    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
+
+
 def opened() -> None:
     Upscaler(tile=None)
     Upscaler("model.srflow", tile=64, device="cpu", threads=2)
@@ -76,3 +84,5 @@ def refused(up: Upscaler, pil: Image.Image) -> None:
     up.encode(pil).mean(8, reduce="std")  # type: ignore[call-arg]
     Upscaler(device="tpu")  # type: ignore[arg-type]
     Upscaler(tile="none")  # type: ignore[arg-type]
+    upscale_folder("photos", "large", format="bmp")  # type: ignore[arg-type]
+    upscale_folder("photos", "large", tau="0.8")  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from srflow_training.cli import evaluate
 from srflow_training.evaluation import LevelTaus
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.training.test_vgg16 import SMALL, small_network, write_pth
 
 
@@ -183,3 +184,13 @@ def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
     assert wrong.output.startswith("error: ")
     assert wrong.output.count("\n") == 1
     assert "vgg16.pth" in wrong.output
+
+
+def test_tau_auto_is_measured_for_bundles_and_refused_for_checkpoints(photos, checkpoint, tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "tiny.srflow")
+    taus = [LevelTaus.parse(text) for text in ("auto", "0.8", "0")]
+    auto, fixed, smooth = evaluation.report(str(bundle), photos, taus)[-3:]
+    assert auto.method == "tau auto"
+    assert smooth.sample_difference == 0 < auto.sample_difference < fixed.sample_difference
+    with pytest.raises(ArgumentError, match="tau auto is a bundle's"):
+        evaluation.report(str(checkpoint), photos, taus)

@@ -148,7 +148,11 @@ def _report(figures: dict[str, float]) -> None:
 @click.option("--hr", type=click.Path(path_type=Path), required=True, help="Folder of HR photographs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write the figures to.")
 @click.option(
-    "--tau", "taus", multiple=True, metavar="TAU", help="Temperature: 0.8, or one per level: 0.9:0.8:0.7. Repeatable."
+    "--tau",
+    "taus",
+    multiple=True,
+    metavar="TAU",
+    help="Temperature: 0.8, auto (bundles), or one per level: 0.9:0.8:0.7. Repeatable.",
 )
 @click.option(
     "--vgg16",

@@ -28,20 +28,22 @@ _CROP = 256
 
 @dataclass(frozen=True)
 class LevelTaus:
-    """τ: one value for all levels of the flow, or one for each of levels 1 … L."""
+    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for bundles: no values."""
 
     values: tuple[float, ...]
 
     @classmethod
     def parse(cls, text: str) -> LevelTaus:
-        """Parse "0.8" or "0.9:0.8:0.7". Raises: ArgumentError if a value is not a number from 0 to 2."""
+        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number from 0 to 2."""
+        if text == "auto":
+            return cls(())
         try:
             values = tuple(float(part) for part in text.split(":"))
         except ValueError:
             values = ()
         if not values or not all(0 <= value <= MAX_TAU for value in values):
             raise ArgumentError(
-                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, or one for each level, e.g. 0.9:0.8:0.7"
+                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level (0.9:0.8:0.7), or auto"
             )
         return cls(values)
 
@@ -49,8 +51,13 @@ class LevelTaus:
         """τ of a level, counted from 1."""
         return self.values[0] if len(self.values) == 1 else self.values[level - 1]
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether every sample is the same."""
+        return bool(self.values) and not any(self.values)
+
     def __str__(self) -> str:
-        return ":".join(f"{value:g}" for value in self.values)
+        return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
 
 
 DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
@@ -76,7 +83,9 @@ class Subject:
 
     def check(self, tau: LevelTaus) -> None:
         """Check that the model takes these values. Raises: ArgumentError."""
-        if self.condition is None or len(tau.values) in (1, self.levels):
+        if not tau.values and (self.condition is None or self.encoder is not None):
+            raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
+        if self.condition is None or len(tau.values) in (0, 1, self.levels):
             return
         if self.encoder is None:
             raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
@@ -157,7 +166,12 @@ def open_subject(model: str | None) -> Subject:
 def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
     image: npt.NDArray[np.float32] = lr[0].permute(1, 2, 0).contiguous().numpy()
     encoding = upscaler.encode(image)
-    return lambda tau, seed: torch.from_numpy(encoding.sample(tau=tau.at(1), seed=seed)).permute(2, 0, 1)[None]
+
+    def sample(tau: LevelTaus, seed: int) -> Tensor:
+        picture = encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
+        return torch.from_numpy(picture).permute(2, 0, 1)[None]
+
+    return sample
 
 
 def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
@@ -210,7 +224,7 @@ def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str
         sample = subject.condition(lr)
         for tau in taus:
             image = sample(tau, 0)
-            images[f"tau {tau}"] = (image, sample(tau, 1) if any(tau.values) else image)
+            images[f"tau {tau}"] = (image, image if tau.is_zero else sample(tau, 1))
     return images
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._batch.planning import Job
-from srflow_sdk._batch.running import Settings
+from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import write_image
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from srflow_sdk._batch.finding import InputFile, find_inputs
 from srflow_sdk._batch.planning import (
+    MAX_SAMPLES,
     Naming,
     Shard,
-    check_open_files,
     check_pattern,
+    check_samples,
     check_targets,
     plan_outputs,
 )
@@ -178,7 +179,7 @@ def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("first", "second", "pattern", "fix"),
     [
-        ("A.jpg", "a.jpg", None, "rename one"),
+        ("A.jpg", "a.jpg", "{sample}.png", r"add \{stem\} to --name"),
         ("x/p/a.jpg", "y/p/a.jpg", None, "two directories"),
         ("a.jpg", "b.jpg", "{seed}.png", r"add \{stem\} to --name"),
     ],
@@ -190,28 +191,37 @@ def test_two_inputs_that_cannot_be_named_apart_are_refused(
         targets([first, second], tmp_path / "out", pattern=pattern)
 
 
-def test_names_that_some_disks_take_for_one_are_refused_everywhere(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"would both be written to .* on a disk that ignores case"):
-        targets(["A.jpg", "a.jpg"], tmp_path / "out")
-    tree(tmp_path / "out", "A_jpg.png", "a_jpg.png")
-    with pytest.raises(ArgumentError, match="would both be written"):
-        targets(["A.jpg", "a.jpg"], tmp_path / "out")
+def test_names_that_some_disks_take_for_one_are_told_apart_everywhere(tmp_path: Path) -> None:
+    planned = targets(["A.jpg", "a.jpg", "b.jpg"], tmp_path / "out")
+    names = [Path(path).name for path in planned]
+    assert names[2] == "b.png"
+    assert len({name.casefold() for name in names}) == 3
+    assert [name[: len("a_jpg_")] for name in names[:2]] == ["A_jpg_", "a_jpg_"]
+    assert sorted(targets(["b.jpg", "a.jpg", "A.jpg"], tmp_path / "out")) == sorted(planned)
+    tree(tmp_path / "out", *names)
+    assert targets(["A.jpg", "a.jpg", "b.jpg"], tmp_path / "out") == planned
 
 
 def test_more_samples_than_files_may_be_open_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
-
-    def check(samples: int, *inputs: str) -> None:
-        files = [named(path) for path in inputs]
-        check_open_files(plan_outputs(files, Path("out"), naming=Naming(samples=samples)))
-
-    check(240, "a.png")
-    check(120, "a.png", "b.png", "c.png")
+    check_samples(240, inputs=1)
+    check_samples(120, inputs=3)
     with pytest.raises(ArgumentError, match=r"may have only 1024 .* such as --samples 240,"):
-        check(241, "a.png")
+        check_samples(241, inputs=1)
     with pytest.raises(ArgumentError, match=r"such as --samples 120,"):
-        check(500, "a.png", "b.png", "c.png")
+        check_samples(500, inputs=3)
+
+
+@pytest.mark.parametrize("samples", [0, MAX_SAMPLES + 1])
+def test_a_senseless_number_of_samples_is_refused_whatever_the_system_allows(
+    samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    check_samples(MAX_SAMPLES, inputs=9)
+    with pytest.raises(ArgumentError, match=r"ask for 1 to 1000, then go on with --sample 1000"):
+        check_samples(samples, inputs=1)
 
 
 def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
@@ -269,7 +279,7 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
         check_targets(jobs, report=None if report is None else tmp_path / report)
 
     check("new/deep/big.png", "reports/r.json")
-    assert (tmp_path / "new" / "deep").is_dir()
+    assert not (tmp_path / "new").exists(), "nothing is created by looking"
     with pytest.raises(ArgumentError, match="the ending of the name sets the format"):
         check("big.bmp")
     with pytest.raises(ImageError, match=r"the directory .*file cannot be created"):

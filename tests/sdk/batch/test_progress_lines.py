@@ -10,9 +10,8 @@ import pytest
 
 from srflow_sdk._batch import progress_lines
 from srflow_sdk._batch.display import Display
-from srflow_sdk._batch.planning import Job
+from srflow_sdk._batch.jobs import FolderFile, Job
 from srflow_sdk._batch.progress_lines import ProgressLines
-from srflow_sdk._batch.running import JobResult
 from srflow_sdk._files import write_image
 
 from .conftest import job
@@ -68,7 +67,7 @@ def test_the_lines_follow_the_jobs(jobs: list[Job], monkeypatch: pytest.MonkeyPa
     with _Listening() as display, display.progress(jobs, max_pixels=10_000):
         display.progressed(1, 3, 6)
         assert display.next_line().startswith("[1/3] a.png tile 3/6, 15%, about ")  # of 12, 13 and 14 rows
-        display.finished(1, JobResult(job=jobs[0], status="skipped"))
+        display.finished(1, FolderFile(source=jobs[0].source, targets=jobs[0].targets, status="skipped"))
         assert display.next_line().startswith("[2/3] b.png, 18%, about ")
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._batch.planning import Job
+from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.report import batch_report, read_report, write_report
-from srflow_sdk._batch.running import JobResult, Settings, Summary, Watcher, run_jobs
+from srflow_sdk._batch.running import Watcher, run_jobs
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ImageError
 from srflow_sdk.upscaler import Upscaler
 
@@ -18,7 +19,7 @@ from ..tiny_bundle import hidden_files
 from .conftest import settings_with
 
 
-def run(jobs: list[Job], upscaler: Upscaler, **settings: Any) -> Summary:
+def run(jobs: list[Job], upscaler: Upscaler, **settings: Any) -> FolderResult:
     return run_jobs(jobs, upscaler, settings=settings_with(**settings))
 
 
@@ -39,13 +40,15 @@ def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Up
     skipped, failed, done = report["files"]
     assert (skipped["status"], skipped["outputs"]) == (
         "skipped",
-        [{"path": str(jobs[0].targets[0]), "sample": 0, "lr_psnr": None}],
+        [{"path": str(jobs[0].targets[0]), "sample": 0, "lr_psnr": None, "bytes": None, "sha256": None}],
     )
     assert (failed["status"], failed["source"], failed["outputs"]) == ("failed", str(jobs[1].source), [])
     assert str(jobs[1].source) in failed["error"]
     assert (done["status"], done["error"], done["size"]) == ("done", None, [16, 14])
     assert done["seconds"] > 0
     assert 0 < done["outputs"][0]["lr_psnr"] < 200
+    assert done["outputs"][0]["bytes"] == jobs[2].targets[0].stat().st_size
+    assert done["outputs"][0]["sha256"] == file_sha256(jobs[2].targets[0])
     assert not hidden_files(tmp_path)
 
 
@@ -55,11 +58,10 @@ def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Up
 def test_the_report_is_strict_json(
     jobs: list[Job], upscaler: Upscaler, measured: float | None, reported: float | None
 ) -> None:
-    result = run(jobs[:1], upscaler).results[0]
-    assert result.file is not None
-    output = dataclasses.replace(result.file.outputs[0], lr_psnr=measured)
-    result = dataclasses.replace(result, file=dataclasses.replace(result.file, outputs=(output,)))
-    summary = Summary(results=(result,), jobs=1, interrupted=False)
+    result = run(jobs[:1], upscaler).files[0]
+    output = dataclasses.replace(result.outputs[0], lr_psnr=measured)
+    result = dataclasses.replace(result, outputs=(output,))
+    summary = FolderResult(files=(result,), total=1)
     manifest = upscaler.bundle.manifest
     report = batch_report(summary, manifest=manifest, settings=Settings(), tile="auto", device="cpu")
     json.dumps(report, allow_nan=False)
@@ -122,7 +124,7 @@ def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
         ended: list[int] = []
 
         class Stopping(Watcher):
-            def finished(self, number: int, result: JobResult) -> None:
+            def finished(self, number: int, result: FolderFile) -> None:
                 ended.append(number)
 
         def check() -> None:

@@ -1,30 +1,28 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from srflow_sdk._batch.planning import Job
-from srflow_sdk._batch.running import JobResult, Settings, Summary, run_jobs
-from srflow_sdk._files import ImageWriter, read_image, read_provenance, write_image
+from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_sdk._batch.running import run_jobs
+from srflow_sdk._files import ImageWriter, read_image, write_image
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
 from srflow_sdk.upscaler import Upscaler
 
-from ..tiny_bundle import hidden_files, write_tiny_bundle
-from .conftest import job, settings_with
+from ..tiny_bundle import hidden_files
+from .conftest import settings_with
 
 
-def statuses(summary: Summary) -> list[str]:
-    return [result.status for result in summary.results]
+def statuses(summary: FolderResult) -> list[str]:
+    return [result.status for result in summary.files]
 
 
-def run(jobs: list[Job], upscaler: Any, **settings: Any) -> Summary:
+def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
     return run_jobs(jobs, upscaler, settings=settings_with(**settings))
 
 
@@ -33,6 +31,7 @@ class Failing:
 
     def __init__(self, upscaler: Upscaler, error: BaseException) -> None:
         self._upscaler = upscaler
+        self.bundle = upscaler.bundle
         self._error: BaseException | None = error
 
     def upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
@@ -51,8 +50,8 @@ class Recorder:
     def progressed(self, number: int, done: int, total: int) -> None:
         self.events.append((number, done, total))
 
-    def finished(self, number: int, result: JobResult) -> None:
-        assert all(target.exists() for target in result.job.targets)
+    def finished(self, number: int, result: FolderFile) -> None:
+        assert all(target.exists() for target in result.targets)
         self.events.append((number, result.status))
 
 
@@ -107,7 +106,7 @@ def test_what_one_file_cannot_does_not_stop_the_others(
 ) -> None:
     summary = run(jobs, Failing(upscaler, error))
     assert statuses(summary) == ["failed", "done", "done"]
-    line = summary.results[0].error
+    line = summary.files[0].error
     assert line is not None
     assert str(jobs[0].source) in line
     assert says in line
@@ -129,14 +128,14 @@ def _from_system(error: ImageError, number: int) -> ImageError:
 )
 def test_a_full_disk_ends_the_batch(jobs: list[Job], upscaler: Upscaler, error: Exception) -> None:
     summary = run(jobs * 4, Failing(upscaler, error))
-    assert (summary.disk_full, summary.interrupted, summary.jobs) == (True, False, 12)
+    assert (summary.disk_full, summary.interrupted, summary.total) == (True, False, 12)
     assert statuses(summary)[0] == "failed"
-    assert len(summary.results) <= 2, "the one that was being drawn may end"
+    assert len(summary.files) <= 2, "the one that was being drawn may end"
 
 
 def test_too_many_open_files_say_what_helps(jobs: list[Job], upscaler: Upscaler) -> None:
     summary = run(jobs, Failing(upscaler, OSError(errno.EMFILE, "Too many open files")))
-    assert str(summary.results[0].error).endswith("Too many open files; ask for fewer samples at a time")
+    assert str(summary.files[0].error).endswith("Too many open files; ask for fewer samples at a time")
     assert not summary.disk_full
 
 
@@ -150,99 +149,6 @@ def test_a_broken_file_leaves_nothing(jobs: list[Job], upscaler: Upscaler) -> No
     jobs[1].source.write_bytes(jobs[1].source.read_bytes()[:-200])
     assert statuses(run(jobs, upscaler)) == ["done", "failed", "done"]
     assert sorted(path.name for path in jobs[0].targets[0].parent.iterdir()) == ["a.png", "c.png"]
-
-
-# ---- resume
-
-
-def test_resume_leaves_alone_what_is_done(jobs: list[Job], upscaler: Upscaler) -> None:
-    run(jobs[:2], upscaler, seed=4)
-    before = [one.targets[0].stat().st_mtime_ns for one in jobs[:2]]
-    assert statuses(run(jobs, upscaler, seed=4, resume=True)) == ["skipped", "skipped", "done"]
-    assert [one.targets[0].stat().st_mtime_ns for one in jobs[:2]] == before
-
-
-def test_without_resume_everything_is_made_again(jobs: list[Job], upscaler: Upscaler) -> None:
-    run(jobs, upscaler)
-    assert statuses(run(jobs, upscaler)) == ["done"] * 3
-
-
-@pytest.mark.parametrize("change", [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}])
-def test_resume_makes_again_what_has_other_settings(
-    jobs: list[Job], upscaler: Upscaler, change: dict[str, Any]
-) -> None:
-    run(jobs[:1], upscaler)
-    assert statuses(run(jobs[:1], upscaler, **change, resume=True)) == ["done"]
-    assert statuses(run(jobs[:1], upscaler, **change, resume=True)) == ["skipped"]
-
-
-def test_resume_knows_the_models_own_tau(jobs: list[Job], upscaler: Upscaler) -> None:
-    run(jobs[:1], upscaler)
-    assert statuses(run(jobs[:1], upscaler, tau=0.8, resume=True)) == ["skipped"]
-
-
-def test_resume_makes_again_what_another_model_made(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
-    run(jobs[:1], upscaler)
-    with Upscaler(write_tiny_bundle(tmp_path / "other.srflow", gain=0.5), device="cpu", threads=1) as other:
-        assert statuses(run(jobs[:1], other, resume=True)) == ["done"]
-
-
-def test_resume_makes_again_what_has_another_source_now(jobs: list[Job], upscaler: Upscaler, photo: np.ndarray) -> None:
-    run(jobs[:1], upscaler)
-    write_image(jobs[0].source, photo[::-1][:12, :16])
-    assert statuses(run(jobs[:1], upscaler, resume=True)) == ["done"]
-
-
-def _without_provenance(target: Path) -> None:
-    write_image(target, read_image(target).pixels)
-
-
-def _truncated(target: Path) -> None:
-    target.write_bytes(b"\x89PNG")
-
-
-def _cut_short(target: Path) -> None:
-    """So that its header is there: a copy that was interrupted."""
-    target.write_bytes(target.read_bytes()[:-20])
-    assert read_provenance(target) is not None
-
-
-@pytest.mark.parametrize("spoil", [_without_provenance, _truncated, _cut_short, Path.unlink])
-def test_resume_is_not_fooled_by_mere_existence(
-    jobs: list[Job], upscaler: Upscaler, spoil: Callable[[Path], None]
-) -> None:
-    run(jobs[:1], upscaler)
-    spoil(jobs[0].targets[0])
-    assert statuses(run(jobs[:1], upscaler, resume=True)) == ["done"]
-    assert read_provenance(jobs[0].targets[0]) is not None
-
-
-def test_resume_wants_every_sample(jobs: list[Job], upscaler: Upscaler) -> None:
-    out = jobs[0].targets[0].parent
-    one = job(jobs[0].source, out / "s0.png", out / "s1.png")
-    run([one], upscaler)
-    assert statuses(run([one], upscaler, resume=True)) == ["skipped"]
-    assert statuses(run([job(one.source, *reversed(one.targets))], upscaler, resume=True)) == ["done"]
-    one.targets[1].unlink()
-    assert statuses(run([one], upscaler, resume=True)) == ["done"]
-
-
-def test_neither_the_tiles_nor_the_version_of_the_sdk_count_for_resume(
-    jobs: list[Job], upscaler: Upscaler, tiny_bundle: Path
-) -> None:
-    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled:
-        run(jobs[:1], tiled)
-    target = jobs[0].targets[0]
-    provenance = read_provenance(target)
-    assert provenance is not None
-    write_image(target, read_image(target).pixels, provenance=dataclasses.replace(provenance, sdk_version="0.0.1"))
-    assert statuses(run(jobs[:1], upscaler, resume=True)) == ["skipped"]
-
-
-def test_resume_of_a_source_that_is_gone_fails(jobs: list[Job], upscaler: Upscaler) -> None:
-    run(jobs, upscaler)
-    jobs[0].source.unlink()
-    assert statuses(run(jobs, upscaler, resume=True)) == ["failed", "skipped", "skipped"]
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -271,7 +177,7 @@ def test_an_interrupt_ends_the_batch_after_the_current_tile(
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled:
         summary = run_jobs(jobs, tiled, settings=Settings(), watcher=watcher, check=watcher.pressed)
     assert summary.interrupted
-    assert (statuses(summary), summary.jobs, summary.remaining) == (["done"], 3, 2)
+    assert (statuses(summary), summary.total, summary.remaining) == (["done"], 3, 2)
     assert [path.name for path in jobs[0].targets[0].parent.iterdir()] == ["a.png"]
 
 
@@ -285,4 +191,4 @@ def test_an_interrupt_in_the_last_tile_lets_the_files_be_finished(jobs: list[Job
     summary = run_jobs(jobs, upscaler, settings=Settings(), watcher=watcher, check=watcher.check)
     assert summary.interrupted
     assert statuses(summary)[0] == "done"
-    assert [job.targets[0].exists() for job in jobs] == [number < len(summary.results) for number in range(3)]
+    assert [job.targets[0].exists() for job in jobs] == [number < len(summary.files) for number in range(3)]

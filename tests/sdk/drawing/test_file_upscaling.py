@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,22 @@ def test_wrong_arguments_are_typed_errors(tiled: Upscaler, tmp_path: Path, argum
     write_image(tmp_path / "lr.png", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ArgumentError):
         tiled.upscale_file(**{"source": tmp_path / "lr.png", "targets": tmp_path / "sr.png", **arguments})
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".tif"])
+@pytest.mark.parametrize("truncate", [True, False])
+def test_a_source_that_changes_meanwhile_gives_one_error_and_no_output(
+    tiled: Upscaler, tmp_path: Path, suffix: str, truncate: bool
+) -> None:
+    source, target = tmp_path / f"lr{suffix}", tmp_path / "sr.png"
+    write_image(source, np.random.default_rng(0).integers(0, 256, (300, 20, 3), dtype=np.uint8))
+    target.write_bytes(b"older")
+
+    def change(done: int, total: int) -> None:
+        if done == (1 if truncate else total):
+            os.truncate(source, source.stat().st_size // 2) if truncate else source.write_bytes(b"another version")
+
+    with pytest.raises(ImageError, match=f"{source.name}: the file changed while it was read"):
+        tiled.upscale_file(source, target, progress=change)
+    assert target.read_bytes() == b"older"
+    assert names(tmp_path) == sorted([source.name, target.name])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
+from srflow_sdk.tiles import Tile, Window
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle
@@ -187,7 +188,8 @@ def test_tiles_never_grow_again_after_memory_ran_out(
     with small_device(monkeypatch, tiny_bundle, 26, encode_limit=850) as opened:
         opened.upscale(floats)  # 26 fails, 16 fits: a tile of 26 is divided into ones of 16, not given up
         assert opened._painter._largest_core == 16
-        opened._painter._shrink(60, MemoryError())
+        large = Window(top=0, left=0, height=60, width=60)
+        opened._painter.shrink(Tile(core=large, window=large), MemoryError())
         assert opened._painter._largest_core == 16
 
 

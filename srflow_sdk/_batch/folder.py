@@ -1,0 +1,201 @@
+"""The folder API: plans a batch, runs it on an :class:`Upscaler`, and returns what became of every file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from srflow_sdk._batch.jobs import FolderFile, FolderResult, Settings
+from srflow_sdk._batch.one_file import LOCAL
+from srflow_sdk._batch.plan import Format, Plan, make_folders, make_plan
+from srflow_sdk._batch.planning import Shard
+from srflow_sdk._batch.report import read_report, recorded_in, save_report
+from srflow_sdk._batch.running import Executor, Watcher, in_this_process
+from srflow_sdk._drawing.inputs import checked_path
+from srflow_sdk._drawing.requests import DrawOptions, Progress, takes_draw_keywords
+from srflow_sdk._drawing.temperature import is_map
+from srflow_sdk._files import MAX_PIXELS, PathLike, count_pixels
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk._drawing.requests import DrawKeywords
+
+
+@takes_draw_keywords
+def upscale_folder(
+    inputs: PathLike | Sequence[PathLike],
+    output: PathLike,
+    *,
+    upscaler: Upscaler | None = None,
+    samples: int = 1,
+    recursive: bool = False,
+    name: str | None = None,
+    format: Format | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
+    resume: bool = False,
+    overwrite: bool = True,
+    shard: tuple[int, int] | None = None,
+    report: PathLike | None = None,
+    max_pixels: int = MAX_PIXELS,
+    on_file: Callable[[FolderFile], None] | None = None,
+    **options: Unpack[DrawKeywords],
+) -> FolderResult:
+    """Upscale a folder of images, or several files and folders, into a directory: what `srflow-upscale` does.
+
+        result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
+        failed = [file.error for file in result.files if file.status == "failed"]
+
+    A file that fails is a result, not an exception, and does not stop the others; so is a folder without images. A full
+    disk ends the run (`result.disk_full`). `cancel`, once set, ends it before the next tile: finished files stay,
+    nothing of the others remains, and the result is marked `interrupted`. Ctrl-C does the same, and is raised on.
+
+    inputs: files and folders; of folders, the images whose formats are read, without hidden ones. output: a directory,
+    made if needed; it keeps the structure below each folder. upscaler: the model and device; None opens the embedded
+    model for this call. samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000. recursive:
+    take subfolders too. name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau},
+    {model}; None is "{stem}.png", for several samples "{stem}_s{sample}.png". format: of the outputs; None is PNG, or
+    what the name says. quality, lossless: as in :meth:`Upscaler.upscale_file`. resume: skip inputs whose outputs exist,
+    intact and made from them with these settings. overwrite: replace files that exist; False skips inputs with such an
+    output. shard: (i, n) takes only part i of n, for i from 1, by a hash of the names. report: a JSON file to write;
+    outputs' LR-PSNRs are measured then, and with `resume`, outputs are held to the lengths and hashes of the report
+    that was there. max_pixels: larger inputs fail. on_file: called in the calling thread as each input ends, in order;
+    an error that it raises ends the run.
+
+    The other keywords are those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and `progress(done,
+    total)` counts the pixels of all inputs. With the same inputs and settings the outputs are the same.
+
+    Raises: ArgumentError, BundleError, DeviceError, MissingExtraError, and ImageError if the output directory or the
+    report cannot be written: these concern all files.
+    """
+    draw = DrawOptions(**options)
+    if draw.tau is not None and is_map(draw.tau):
+        raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
+    given = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    paths = [checked_path("an input", path) for path in given]
+    if not paths:
+        raise ArgumentError("there are no inputs; name files and folders")
+    report_path = None if report is None else checked_path("report", report)
+    earlier = read_report(report_path) if report_path is not None and resume else None
+    for flag, value in {"recursive": recursive, "resume": resume, "overwrite": overwrite}.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise ArgumentError(f"{flag} is {value!r}; it must be True or False")
+    if on_file is not None and not callable(on_file):
+        raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
+    settings = Settings(
+        draw=dataclasses.replace(draw, progress=None, cancel=None),
+        report=report is not None,
+        max_pixels=max_pixels,
+        resume=resume,
+        overwrite=overwrite,
+        quality=quality,
+        lossless=lossless,
+        recorded=recorded_in(earlier),
+    )
+    with _opened(upscaler) as opened:
+        plan = make_plan(
+            paths,
+            os.fspath(checked_path("output", output)),
+            manifest=opened.bundle.manifest,
+            settings=settings,
+            samples=samples,
+            name=name,
+            format=format,
+            recursive=recursive,
+            shard=None if shard is None else _checked_shard(shard),
+            report=report_path,
+            directory=True,
+        )
+        make_folders(plan, LOCAL)
+        watcher = _Follower(plan, on_file, draw.progress)
+        result = run_plan(plan, in_this_process(opened), watcher=watcher, check=_stopper(draw.cancel))
+        if plan.report is not None:
+            save_report(plan.report, result, settings=settings, upscaler=opened, earlier=earlier)
+    if result.interrupted and not (draw.cancel is not None and draw.cancel.is_set()):
+        raise KeyboardInterrupt  # now that everything is in order
+    return result
+
+
+def run_plan(
+    plan: Plan,
+    execute: Executor,
+    *,
+    watcher: Watcher | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> FolderResult:
+    """Run a plan whose folders exist. watcher, check, errors: as for :func:`~srflow_sdk._batch.running.run_jobs`."""
+    result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
+    return dataclasses.replace(result, files=(*plan.refused, *result.files), total=plan.total, unread=dict(plan.unread))
+
+
+class _Follower:
+    """Passes on to a caller what happens; pixels are counted only if they are asked for."""
+
+    def __init__(self, plan: Plan, on_file: Callable[[FolderFile], None] | None, progress: Progress | None) -> None:
+        self._on_file = on_file
+        self._progress = progress
+        self._pixels = [
+            count_pixels(job.source, max_pixels=plan.settings.max_pixels) if progress is not None else 0
+            for job in plan.jobs
+        ]
+        self._reached = [0] * len(plan.jobs)
+        self._lock = threading.Lock()
+        for file in plan.refused:
+            self._tell(file)
+
+    def progressed(self, number: int, done: int, total: int) -> None:
+        self._reach(number, self._pixels[number - 1] * done // total)
+
+    def finished(self, number: int, file: FolderFile) -> None:
+        self._reach(number, self._pixels[number - 1])
+        self._tell(file)
+
+    def _reach(self, number: int, pixels: int) -> None:
+        if self._progress is not None:
+            with self._lock:
+                if pixels > self._reached[number - 1]:
+                    self._reached[number - 1] = pixels
+                    self._progress(sum(self._reached), sum(self._pixels))
+
+    def _tell(self, file: FolderFile) -> None:
+        if self._on_file is not None:
+            self._on_file(file)
+
+
+@contextlib.contextmanager
+def _opened(upscaler: Upscaler | None) -> Iterator[Upscaler]:
+    if upscaler is None:
+        with Upscaler() as own:
+            yield own
+    elif isinstance(upscaler, Upscaler):
+        upscaler._painter.check_open()  # or every file would fail
+        yield upscaler
+    else:
+        raise ArgumentError(f"upscaler is {upscaler!r}; it must be an Upscaler, or None for the embedded model")
+
+
+def _stopper(cancel: threading.Event | None) -> Callable[[], None]:
+    def check() -> None:
+        if cancel is not None and cancel.is_set():
+            raise KeyboardInterrupt  # what ends a batch
+
+    return check
+
+
+def _checked_shard(shard: tuple[int, int]) -> Shard:
+    try:
+        index, count = (int(number) for number in shard)
+    except (TypeError, ValueError):
+        index, count = 0, 0
+    if not 1 <= index <= count:
+        raise ArgumentError(f"shard is {shard!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)")
+    return Shard(index=index, count=count)

@@ -1,0 +1,114 @@
+"""What a batch is made of: its jobs, what to do with each, and what became of them. All of it can be pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from srflow_sdk._drawing.file_upscaling import FileOutput
+from srflow_sdk._drawing.output_size import reduced_to
+from srflow_sdk._drawing.requests import DrawOptions
+from srflow_sdk._files import MAX_PIXELS
+from srflow_sdk.manifest import Manifest
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One input file and the files of its samples, in order."""
+
+    source: Path
+    targets: tuple[Path, ...]
+    name: PurePosixPath
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a report says about a file that was written: its length in bytes and its sha256."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to do with every file, as in :meth:`Upscaler.upscale_file`.
+
+    draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
+    whose outputs all exist and were made from the same file with these settings. overwrite: replace files that exist;
+    otherwise inputs with such an output are skipped. quality, lossless: they do not count for `resume`. recorded: what
+    an earlier report says about outputs, by their paths; `resume` holds them to it.
+    """
+
+    draw: DrawOptions = field(default_factory=DrawOptions)
+    report: bool = False
+    max_pixels: int = MAX_PIXELS
+    resume: bool = False
+    overwrite: bool = True
+    quality: int | None = None
+    lossless: bool = False
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+    def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
+        """Width and height of the outputs of an input of this width and height.
+
+        Raises: ArgumentError, ImageError if the model does not enlarge so much.
+        """
+        width, height = size
+        draw, scale = self.draw, self.draw.scale_for(manifest, height=height, width=width)
+        reduced = reduced_to(
+            scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
+        )
+        return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFile:
+    """What became of one input.
+
+    source: the input; a folder if that could not be used. targets: the paths of its outputs, in the order of the
+    samples. status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed". error: one line, if it
+    failed. outputs, size (width and height of the input in pixels) and seconds: if it is done. disk_full: whether that
+    made it fail.
+    """
+
+    source: Path
+    targets: tuple[Path, ...]
+    status: Status
+    error: str | None = None
+    outputs: tuple[FileOutput, ...] = ()
+    size: tuple[int, int] | None = None
+    seconds: float | None = None
+    disk_full: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderResult:
+    """What became of a folder, or of several inputs.
+
+    files: in the order of the inputs, without those that were not reached. total: how many inputs there are.
+    interrupted: whether a signal or `cancel` ended the run. disk_full: whether a full disk ended it. unread: how many
+    images were left out because their formats are not read, by the formats' names.
+    """
+
+    files: tuple[FolderFile, ...]
+    total: int
+    interrupted: bool = False
+    disk_full: bool = False
+    unread: Mapping[str, int] = field(default_factory=dict)
+
+    def count(self, status: Status) -> int:
+        """How many inputs ended with this status."""
+        return sum(file.status == status for file in self.files)
+
+    @property
+    def remaining(self) -> int:
+        """How many inputs are neither done nor skipped."""
+        return self.total - self.count("done") - self.count("skipped")
+
+    def __str__(self) -> str:
+        """One line: "5 done, 2 skipped, 1 failed"."""
+        return ", ".join(f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))

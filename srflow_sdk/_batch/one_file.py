@@ -1,0 +1,116 @@
+"""Does one job, anywhere: what an executor calls in its threads, processes or machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from srflow_sdk._batch.jobs import FolderFile, Job, Settings
+from srflow_sdk._batch.resuming import is_done
+from srflow_sdk._batch.storage import LocalStorage, Storage, reading, writing
+from srflow_sdk._drawing.requests import Progress
+from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError
+from srflow_sdk.manifest import Manifest
+from srflow_sdk.upscaler import Upscaler
+
+_T = TypeVar("_T")
+
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+LOCAL = LocalStorage()
+"""The disks of this machine."""
+
+
+def upscale_one(
+    job: Job,
+    upscaler: Upscaler,
+    *,
+    settings: Settings,
+    storage: Storage = LOCAL,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> FolderFile:
+    """Upscale an input into its targets, or leave it alone if the settings say so. A failure is a result.
+
+    progress, cancel: as in :meth:`Upscaler.upscale`.
+    Raises: ArgumentError, MissingExtraError: these concern every file alike. CancelledError.
+    """
+    cancel = cancel or threading.Event()
+
+    def work() -> FolderFile:
+        if is_left_alone(job, upscaler.bundle.manifest, settings=settings, storage=storage, cancel=cancel):
+            return FolderFile(source=job.source, targets=job.targets, status="skipped")
+        with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
+            file = upscaler.upscale_file(
+                source,
+                targets,
+                report=settings.report,
+                max_pixels=settings.max_pixels,
+                quality=settings.quality,
+                lossless=settings.lossless,
+                **dataclasses.replace(settings.draw, progress=progress, cancel=cancel).keywords,
+            )
+        named = zip(file.outputs, job.targets, strict=True)
+        return FolderFile(
+            source=job.source,
+            targets=job.targets,
+            status="done",
+            outputs=tuple(dataclasses.replace(output, path=target) for output, target in named),
+            size=file.size,
+            seconds=file.seconds,
+        )
+
+    return attempted(job, work)
+
+
+def is_left_alone(
+    job: Job, manifest: Manifest, *, settings: Settings, storage: Storage, cancel: threading.Event
+) -> bool:
+    """Whether the settings say to skip a job. Raises: what :func:`is_done` raises."""
+    if not settings.overwrite and any(map(storage.exists, job.targets)):
+        return True
+    return settings.resume and is_done(job, manifest, settings=settings, storage=storage, cancel=cancel)
+
+
+def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
+    """What work() returns, or a failed result if it raises an error that concerns this job alone."""
+    try:
+        return work()
+    except (ArgumentError, MissingExtraError, CancelledError):
+        raise
+    except SRFlowError as error:
+        return _failed(job, str(error), cause=error)
+    except MemoryError as error:
+        why = "out of memory; ask for smaller tiles (--tile 64) or fewer samples at a time"
+        return _failed(job, why, cause=error)
+    except OSError as error:
+        return _failed(job, error.strerror or str(error), cause=error)
+
+
+def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = (), disk_full: bool = False) -> FolderFile:
+    """The result of an input that failed. reason: becomes one line, which names the input."""
+    line = " ".join(reason.split())
+    if str(source) not in line:
+        line = f"{source}: {line}"
+    return FolderFile(source=source, targets=targets, status="failed", error=line, disk_full=disk_full)
+
+
+def _failed(job: Job, reason: str, *, cause: BaseException) -> FolderFile:
+    codes = _error_numbers(cause)
+    if codes & {errno.EMFILE, errno.ENFILE}:
+        reason += "; ask for fewer samples at a time"
+    full = "the disk is full" in reason or bool(codes & _DISK_FULL)
+    return failure(job.source, reason, targets=job.targets, disk_full=full)
+
+
+def _error_numbers(error: BaseException | None) -> set[int | None]:
+    """The system error numbers of an error and of its causes."""
+    found: set[int | None] = set()
+    while error is not None:
+        if isinstance(error, OSError):
+            found.add(error.errno)
+        error = error.__cause__
+    return found

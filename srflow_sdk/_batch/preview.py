@@ -1,0 +1,120 @@
+"""What a batch would do, without doing it: `srflow-upscale --dry-run`."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from srflow_sdk._batch.estimating import Speed, about, how_much, measure_speed, seconds_for
+from srflow_sdk._batch.jobs import FolderFile, Job
+from srflow_sdk._batch.one_file import LOCAL, attempted, is_left_alone
+from srflow_sdk._batch.plan import Plan
+from srflow_sdk._files import check_writable, open_image
+from srflow_sdk.errors import ImageError
+from srflow_sdk.upscaler import Upscaler
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What would happen to an input. size, enlarged: its and its outputs' width and height, if it would be upscaled."""
+
+    job: Job
+    result: FolderFile | None = None
+    size: tuple[int, int] = (0, 0)
+    enlarged: tuple[int, int] = (0, 0)
+
+
+def preview(plan: Plan, upscaler: Upscaler, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """Lines that say what a run of the plan would do; the last one says how long it would take and what it needs.
+
+    Headers are read, and with `resume` outputs as a run would read them. If there is anything to do, a piece of the
+    first input is drawn to see how fast this machine is. Nothing is written, except to the temporary folder.
+    check: called between files; may raise.
+    """
+    seen: list[Preview] = []
+    for job in plan.jobs:
+        check()
+        seen.append(_looked_at(job, plan, upscaler))
+        yield _line(seen[-1])
+    yield _summary(plan, seen, upscaler)
+
+
+def fails(line: str) -> bool:
+    """Whether a line of :func:`preview` is about an input that would fail."""
+    return line.startswith("error: ")
+
+
+def _looked_at(job: Job, plan: Plan, upscaler: Upscaler) -> Preview:
+    def look() -> Preview:
+        settings, manifest = plan.settings, upscaler.bundle.manifest
+        if is_left_alone(job, manifest, settings=settings, storage=LOCAL, cancel=threading.Event()):
+            return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
+        with open_image(job.source, max_pixels=settings.max_pixels) as reader:
+            size = reader.width, reader.height
+            enlarged = settings.output_size(size, manifest)
+            for target in job.targets:
+                check_writable(target, channels=reader.channels, size=enlarged)
+        return Preview(job=job, size=size, enlarged=enlarged)
+
+    found = attempted(job, look)
+    return found if isinstance(found, Preview) else Preview(job=job, result=found)
+
+
+def _line(seen: Preview) -> str:
+    if seen.result is not None:
+        if seen.result.status == "failed":
+            return f"error: {seen.result.error}"
+        return f"{seen.job.source}: would be skipped"
+    targets = ", ".join(map(str, seen.job.targets))
+    replaced = ", replacing what is there" if any(map(LOCAL.exists, seen.job.targets)) else ""
+    return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.enlarged)}){replaced}"
+
+
+def _summary(plan: Plan, seen: list[Preview], upscaler: Upscaler) -> str:
+    todo = [one for one in seen if one.result is None]
+    statuses = [one.result.status for one in seen if one.result is not None]
+    counted = {"to skip": statuses.count("skipped"), "would fail": statuses.count("failed") + len(plan.refused)}
+    others = "".join(f", {count} {what}" for what, count in counted.items() if count)
+    pixels = sum(one.size[0] * one.size[1] for one in todo)
+    text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to upscale{others}"
+    speed = _speed(plan, todo, upscaler)
+    if speed is None:
+        return text
+    seconds, room = 0.0, 0.0
+    for one in todo:
+        samples = len(one.job.targets)
+        seconds += seconds_for(upscaler, speed, width=one.size[0], height=one.size[1], samples=samples)
+        room += samples * one.enlarged[0] * one.enlarged[1] * speed.bytes_per_pixel
+    free = shutil.disk_usage(_existing(todo[0].job.targets[0].parent)).free
+    enough = "" if room < free else ", which is not enough"
+    return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
+
+
+def _speed(plan: Plan, todo: list[Preview], upscaler: Upscaler) -> Speed | None:
+    """The speed, measured on the first input that is intact where it is read; None if there is none soon."""
+    for job in (one.job for one in todo[:_ATTEMPTS]):
+        with contextlib.suppress(ImageError):
+            return measure_speed(upscaler, job.source, job.targets[0], settings=plan.settings)
+    return None
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return place
+    return Path()
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"

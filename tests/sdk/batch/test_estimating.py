@@ -1,0 +1,90 @@
+"""How long a batch takes: said from what was measured, only if it is long, and once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srflow_sdk._batch.estimating import Forecast, Speed, about, how_much, measure_speed, seconds_for
+from srflow_sdk._batch.jobs import Settings
+from srflow_sdk._files import write_image
+from srflow_sdk.upscaler import Upscaler
+
+MEGAPIXEL = 1_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines(forecast: Forecast, clock: Clock, *steps: tuple[float, int, int, int]) -> list[str]:
+    """What is said at steps of (seconds since the step before, number, done, total)."""
+    said = []
+    for seconds, *step in steps:
+        clock.now += seconds
+        if (line := forecast.progressed(*step)) is not None:
+            said.append(line)
+    return said
+
+
+def test_a_long_run_says_so_once_after_its_first_tiles() -> None:
+    clock = Clock()
+    forecast = Forecast([2 * MEGAPIXEL, 10 * MEGAPIXEL], clock=clock)
+    said = lines(forecast, clock, (0.5, 1, 1, 200), (1.5, 1, 2, 200), (9, 1, 3, 200), (9, 2, 1, 9))
+    assert said == ["about 20 minutes for 2 files, 12 megapixels"]
+
+
+def test_a_run_of_less_than_a_minute_says_nothing() -> None:
+    clock = Clock()
+    assert lines(Forecast([MEGAPIXEL], clock=clock), clock, (2, 1, 5, 100), (30, 1, 6, 100)) == []
+
+
+def test_what_is_skipped_counts_neither_as_work_nor_as_time() -> None:
+    clock = Clock()
+    forecast = Forecast([8 * MEGAPIXEL, 2 * MEGAPIXEL], clock=clock)
+    clock.now += 500
+    forecast.left_out(1)
+    assert lines(forecast, clock, (2, 2, 1, 100)) == ["about 3 minutes for 1 file, 2 megapixels"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "about 1 second"),
+        (75, "about 75 seconds"),
+        (720, "about 12 minutes"),
+        (9000, "about 2.5 hours"),
+        (90_000, "about 25 hours"),
+    ],
+)
+def test_times_are_in_words(seconds: float, words: str) -> None:
+    assert about(seconds) == words
+
+
+def test_amounts_are_in_words() -> None:
+    assert how_much(44, 310_400_000) == "44 files, 310 megapixels"
+    assert how_much(1, 490_000) == "1 file, 0.49 megapixels"
+
+
+def test_the_speed_is_measured_on_a_piece_of_the_input(upscaler: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
+    write_image(tmp_path / "a.png", np.tile(photo, (4, 4, 1)))
+    before = sorted(tmp_path.iterdir())
+    speed = measure_speed(upscaler, tmp_path / "a.png", tmp_path / "out" / "a.png", settings=Settings())
+    assert speed.encode > 0
+    assert speed.sample > 0
+    assert 0.1 < speed.bytes_per_pixel < 4
+    assert sorted(tmp_path.iterdir()) == before, "nothing is written there"
+
+
+def test_halos_and_samples_take_their_time(tiny_bundle: Path) -> None:
+    speed = Speed(encode=2.0, sample=1.0, bytes_per_pixel=1.0)
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=None) as whole:
+        assert seconds_for(whole, speed, width=64, height=64, samples=3) == 64 * 64 * 5
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled:
+        assert seconds_for(tiled, speed, width=64, height=64, samples=3) > 64 * 64 * 5

@@ -1,0 +1,167 @@
+"""Files that change while they are read: an error, whatever has been decoded by then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk._files import open_image, read_image, write_image
+from srflow_sdk._files.steady import SteadyFile
+from srflow_sdk.errors import ImageError
+from tests.sdk.files.pictures import WRITTEN, noise
+
+CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
+
+TRUNCATES = """
+import os, sys
+from srflow_sdk._files import open_image
+from srflow_sdk.errors import ImageError
+
+for path in sys.argv[1:]:
+    try:
+        with open_image(path) as reader:
+            reader.read_rows(1)
+            os.truncate(path, os.path.getsize(path) // 3)
+            reader.read_rows(reader.height - 1)
+            reader.check_unchanged()
+    except ImageError as error:
+        print(error)
+"""
+
+
+def truncated_in_place(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def written_in_place(path: Path) -> None:
+    """With the same length, and a time that is certainly another."""
+    with path.open("r+b") as file:
+        file.write(file.read(1))
+    os.utime(path, ns=(0, 1))
+
+
+def replaced(path: Path) -> None:
+    """With all that can be seen but the inode."""
+    status = path.stat()
+    (path.parent / "new").write_bytes(path.read_bytes())
+    os.utime(path.parent / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (path.parent / "new").replace(path)
+
+
+CHANGES = (truncated_in_place, written_in_place, replaced, Path.unlink)
+
+
+def test_a_file_that_becomes_shorter_is_an_error_and_not_a_signal(tmp_path: Path) -> None:
+    paths = [tmp_path / f"a{suffix}" for suffix in (*WRITTEN, ".gif", ".bmp", ".png")]
+    for path in paths:
+        if path.suffix in WRITTEN:
+            write_image(path, noise(600, 600))
+        else:
+            Image.fromarray(noise(600, 600)).save(path)
+    done = subprocess.run(
+        [sys.executable, "-c", TRUNCATES, *map(str, paths)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines() == [f"{path}: {CHANGED}" for path in paths]
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_seen_even_if_all_was_read(tmp_path: Path, suffix: str, change: Callable[[Path], None]) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, noise(40, 40))
+    with open_image(path) as reader:
+        reader.read_rows(40)
+        reader.check_unchanged()
+        change(path)
+        with pytest.raises(ImageError, match=CHANGED):
+            reader.check_unchanged()
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_ends_the_reading_even_of_what_is_in_memory(
+    tmp_path: Path, suffix: str, change: Callable[[Path], None]
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, noise(40, 40))
+    with open_image(path) as reader:
+        reader.read_rows(1)
+        change(path)
+        with pytest.raises(ImageError, match=CHANGED):
+            reader.read_rows(1)
+
+
+def test_the_hash_is_that_of_the_file_that_was_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_image(path, noise(40, 40))
+    with open_image(path) as reader:
+        replaced(path)
+        with pytest.raises(ImageError, match=CHANGED):
+            reader.sha256()
+
+
+def test_a_file_may_be_read_again_after_it_was_opened(tmp_path: Path) -> None:
+    """Looking at a file changes the time of access, which does not count."""
+    path = tmp_path / "a.png"
+    write_image(path, noise(40, 40))
+    with open_image(path) as reader:
+        os.utime(path, ns=(1, path.stat().st_mtime_ns))
+        assert read_image(path).pixels.shape == (40, 40, 3)
+        reader.check_unchanged()
+
+
+def test_a_read_that_the_system_refuses_gives_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.tif"
+    write_image(path, noise(400, 400))
+
+    def failing(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with open_image(path) as reader:
+        reader.read_rows(1)
+        monkeypatch.setattr(SteadyFile, "_read_into", failing)
+        with pytest.raises(ImageError, match=r"a\.tif: the file cannot be read: Input/output error"):
+            reader.read_rows(399)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of Unix")
+def test_ctrl_c_ends_the_decoding_in_the_main_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that ran inside a handler of libvips would be printed and forgotten."""
+    path = tmp_path / "a.tif"
+    write_image(path, noise(600, 600))
+    read, main = SteadyFile._read_into, threading.main_thread()
+    pressed = threading.Event()
+
+    def pressing(file: SteadyFile, buffer: memoryview, at: int) -> int:
+        if reading and not pressed.is_set():
+            pressed.set()
+            assert main.ident is not None
+            signal.pthread_kill(main.ident, signal.SIGINT)
+        return read(file, buffer, at)
+
+    reading = False
+    monkeypatch.setattr(SteadyFile, "_read_into", pressing)
+    with open_image(path) as reader:
+        reading = True
+        with pytest.raises(KeyboardInterrupt):
+            list(map(reader.read_rows, [1] * 600))
+    assert pressed.is_set()
+
+
+def test_a_webp_that_claims_nothing_but_is_huge_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.webp"
+    write_image(path, np.zeros((4, 4, 3), np.uint8))
+    os.truncate(path, 3 << 30)  # sparse: it takes no room
+    with pytest.raises(ImageError, match="far more than such pictures have"):
+        read_image(path)

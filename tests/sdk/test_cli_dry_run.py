@@ -1,0 +1,100 @@
+"""srflow-upscale --dry-run: what would be done, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from srflow_sdk._files import write_image
+
+Run = Callable[..., Result]
+
+
+def everything(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_dry_run_says_what_would_be_made_and_writes_nothing(run: Run, folder: Path) -> None:
+    before = everything(folder)
+    result = run(".", "-o", "out", "--samples", "2", "--report", "r.json", "--dry-run")
+    first, second, last = result.stdout.splitlines()
+    assert first == "a.png (61×45) -> out/a_s0.png, out/a_s1.png (244×180)"
+    assert second.startswith("b.png (61×45) -> ")
+    assert last.startswith("dry run, nothing was written: 2 files, 0.0055 megapixels to upscale, 1 would fail; about ")
+    assert "of disk (" in last
+    assert result.stderr == "error: bad.png: this is not an image file in a supported format\n"
+    assert result.exit_code == 1
+    assert everything(folder) == before
+
+
+def test_a_dry_run_says_what_resume_would_skip_and_what_would_be_replaced(run: Run) -> None:
+    run("a.png", "b.png", "-o", "out")
+    Path("out", "b.png").write_bytes(b"broken")
+    result = run("a.png", "b.png", "-o", "out", "--resume", "--dry-run")
+    first, second, last = result.stdout.splitlines()
+    assert first == "a.png: would be skipped"
+    assert second == "b.png (61×45) -> out/b.png (244×180), replacing what is there"
+    assert "1 file, 0.0027 megapixels to upscale, 1 to skip; about 1 second" in last
+    assert result.exit_code == 0
+    assert Path("out", "b.png").read_bytes() == b"broken"
+    result = run("a.png", "b.png", "-o", "out", "--no-overwrite", "--dry-run")
+    assert result.stdout.splitlines()[-1] == (
+        "dry run, nothing was written: 0 files, 0 megapixels to upscale, 2 to skip"
+    )
+
+
+def test_an_input_that_is_damaged_behind_its_header_does_not_spoil_the_estimate(run: Run, photo: np.ndarray) -> None:
+    whole = Path("a.png").read_bytes()
+    Path("0.png").write_bytes(whole[:900] + bytes(200) + whole[1100:])
+    result = run("0.png", "a.png", "-o", "out", "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "2 files, 0.0055 megapixels to upscale; about 1 second" in result.stdout
+    result = run("0.png", "-o", "out", "--dry-run")
+    assert result.stdout.splitlines()[-1].endswith("1 file, 0.0027 megapixels to upscale")
+
+
+def test_a_dry_run_knows_the_sizes_that_were_asked_for(run: Run) -> None:
+    for size, expected in (
+        (("--scale", "2"), "122×90"),
+        (("--size", "183x"), "183×135"),
+        (("--max-size", "9999"), "244×180"),
+    ):
+        result = run("a.png", "-o", "out", *size, "--dry-run")
+        assert result.stdout.splitlines()[0] == f"a.png (61×45) -> out/a.png ({expected})"
+    result = run("a.png", "-o", "out", "--size", "9999x", "--dry-run")
+    assert result.exit_code == 1
+    assert "enlarges 4 times" in result.stderr
+
+
+def test_a_dry_run_finds_what_the_outputs_format_cannot_hold(run: Run, photo: np.ndarray) -> None:
+    write_image("alpha.png", np.dstack([photo, photo[..., 0]]))
+    result = run("alpha.png", "-o", "big.jpg", "--dry-run")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "alpha" in result.stderr
+    assert not Path("big.jpg").exists()
+
+
+def test_a_dry_run_says_that_the_disk_is_too_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk:
+        free = 10
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Disk)
+    result = run("a.png", "-o", "out/deep/a.png", "--dry-run")
+    assert result.stdout.rstrip().endswith("free, which is not enough)")
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(run: Run, folder: Path) -> None:
+    for arguments, says in (
+        (("a.png", "-o", "a.png"), "would overwrite the input"),
+        (("a.png", "-o", "bad.png/b.png"), "bad.png is not a directory"),
+        (("a.png", "-o", "-"), "--dry-run"),
+    ):
+        result = run(*arguments, "--dry-run")
+        assert result.exit_code in (1, 2)
+        assert says in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png", "bad.png"]
