@@ -225,6 +225,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
 @click.option("--config", type=click.Path(path_type=Path), help="Published YAML of the network.  [default: detect it]")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="The bundle's default tau.")
+@click.option("--auto-tau", is_flag=True, help="Scale it by each picture's texture, as --tau auto of srflow-upscale.")
 @click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels of context around tiles.  [default: measured]")
 @click.option(
     "--gate",
@@ -270,6 +271,7 @@ def main(
     config: Path | None,
     blocks: tuple[int, ...] | None,
     tau: float,
+    auto_tau: bool,
     halo: int | None,
     gate: Gate,
     name: str,
@@ -331,6 +333,7 @@ def main(
             config=config,
             stacked_blocks=blocks,
             default_tau=tau,
+            auto_tau=auto_tau,
             halo=halo,
             gate=gate,
             name=name,
