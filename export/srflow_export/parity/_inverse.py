@@ -14,6 +14,7 @@ from polygraphy.backend.base import BaseRunner
 from srflow_export.parity._measure import DIVERGED, psnr
 from srflow_export.parity._photos import photographs
 from srflow_export.parity._runners import graphs_runner, inverse_runner
+from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ExportError
 from srflow_training.model import SRFlow
@@ -23,6 +24,7 @@ _MAX_NATS, _MAX_NATS_IN_FLOAT32 = 1e-2, 1e-3
 """Largest difference of log densities from the network's, in nats for each value of the photograph."""
 
 Array = npt.NDArray[np.float32]
+_Pair = tuple[str, Array, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +57,16 @@ def prove_inverse(model: SRFlow, bundle: Bundle, *, min_db: float, rounded: bool
     """
     pairs = list(_pairs(bundle.manifest))
     references = [_reference(model, lr, hr) for _, lr, hr in pairs]
-    inverse = _outputs(inverse_runner(bundle, rounded=rounded), [{"hr": hr, "lr": lr} for _, lr, hr in pairs])
-    levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
-    back = _outputs(
-        graphs_runner(bundle, rounded=rounded),
-        [
-            {"lr": lr, "tau": np.ones(1, np.float32)} | {f"noise_{level}": out[f"latent_{level}"] for level in levels}
-            for (_, lr, _), out in zip(pairs, inverse, strict=True)
-        ],
-    )
     rows = []
-    for (name, _, hr), (latents, nats), out, decoded in zip(pairs, references, inverse, back, strict=True):
-        found = [out[f"latent_{level}"] for level in levels]
-        values = (*found, out["log_density"], decoded["sr"])
+    for (name, _, hr), (latents, nats), found in zip(
+        pairs, references, (_rounded if rounded else _as_it_is)(bundle, pairs), strict=True
+    ):
+        values = (*found.latents, found.log_density, found.back)
         row = InverseRow(
             photo=name,
-            latents_db=min(psnr(one, other, least_spread=0) for one, other in zip(found, latents, strict=True)),
-            nats=abs(float(out["log_density"].sum(dtype=np.float64)) - nats) / hr.size,
-            round_trip_db=psnr(decoded["sr"], hr, least_spread=1),
+            latents_db=min(psnr(one, other, least_spread=0) for one, other in zip(found.latents, latents, strict=True)),
+            nats=abs(float(found.log_density.sum(dtype=np.float64)) - nats) / hr.size,
+            round_trip_db=psnr(found.back, hr, least_spread=1),
             nonfinite=sum(int((~np.isfinite(value)).sum()) for value in values),
             diverged=any(not np.abs(latent).max() < DIVERGED for latent in latents),
         )
@@ -111,7 +105,36 @@ def _check(rows: Sequence[InverseRow], *, min_db: float, max_nats: float) -> Non
             )
 
 
-def _pairs(manifest: Manifest) -> Iterator[tuple[str, Array, Array]]:
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What a bundle's graphs make of a photograph. back: what its latents decode to."""
+
+    latents: list[Array]
+    log_density: Array
+    back: Array
+
+
+def _as_it_is(bundle: Bundle, pairs: Sequence[_Pair]) -> Iterator[_Found]:
+    with OnnxRuntimeBackend(bundle, device="cpu") as backend:
+        for _, lr, hr in pairs:
+            conditioning = backend.encode(lr)
+            latents, log_density = backend.invert(conditioning, hr)
+            back = backend.sample(conditioning, latents, 1.0)
+            yield _Found(latents=[latents[level] for level in sorted(latents)], log_density=log_density, back=back)
+
+
+def _rounded(bundle: Bundle, pairs: Sequence[_Pair]) -> Iterator[_Found]:
+    levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
+    inverse = _outputs(inverse_runner(bundle, rounded=True), [{"hr": hr, "lr": lr} for _, lr, hr in pairs])
+    noise = [{f"noise_{level}": found[f"latent_{level}"] for level in levels} for found in inverse]
+    tau = {"tau": np.ones(1, np.float32)}
+    feeds = [{"lr": lr, **drawn, **tau} for (_, lr, _), drawn in zip(pairs, noise, strict=True)]
+    for found, decoded in zip(inverse, _outputs(graphs_runner(bundle, rounded=True), feeds), strict=True):
+        latents = [found[f"latent_{level}"] for level in levels]
+        yield _Found(latents=latents, log_density=found["log_density"], back=decoded["sr"])
+
+
+def _pairs(manifest: Manifest) -> Iterator[_Pair]:
     """Name, LR and HR image of each photograph."""
     for photo in photographs(manifest.scale * manifest.size_multiple):
         hr = torch.from_numpy(photo.lr)
