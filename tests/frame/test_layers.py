@@ -25,6 +25,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"upscaler"},
     {"_batch", "_doctor"},
     {"_command_line"},
+    {"_file_options"},
     {"cli"},
     {"__main__"},
     {"__init__"},
