@@ -13,12 +13,22 @@ from .bare_environment import ROOT
 
 PACKAGE = "srflow_sdk"
 LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with everything in it
-    {"_system", "_version", "_device_names", "_lazy_names", "_psnr_bounds", "_plain_text", "errors"},
+    {
+        "_system",
+        "_version",
+        "_device_names",
+        "_lazy_names",
+        "_psnr_bounds",
+        "_bits",
+        "_plain_text",
+        "_portable_math",
+        "errors",
+    },
     {"_raising", "_graph_structure", "engine_records", "_images", "latents", "_machine"},
     {"tiles", "_files", "_engine_shapes"},
     {"manifest", "_pixels"},
-    {"bundle"},
-    {"_engine_commands"},
+    {"bundle", "_latents"},
+    {"_engine_commands", "picture_latents"},
     {"backends"},
     {"_drawing"},
     {"encoding"},
