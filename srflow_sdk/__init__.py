@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OutOfMemoryError,
         SRFlowError,
     )
+    from srflow_sdk.picture_latents import Latents
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
@@ -55,6 +56,7 @@ __all__ = [
     "FolderResult",
     "ImageError",
     "ImageFile",
+    "Latents",
     "Metadata",
     "MissingExtraError",
     "NonFiniteError",
@@ -78,6 +80,7 @@ _HOMES = {
     "FolderFile": "_batch.jobs",
     "FolderResult": "_batch.jobs",
     "ImageFile": "_files",
+    "Latents": "picture_latents",
     "Metadata": "_files",
     "OutputSize": "_drawing.output_size",
     "Provenance": "_files",

@@ -19,9 +19,8 @@ from srflow_sdk.errors import ArgumentError, SRFlowError
 if TYPE_CHECKING:
     from srflow_sdk._batch.display import Display
 
-FAILED = 1
-BY_SIGNAL = 128
-"""To this the signal's number is added, as shells count: 130 is Ctrl-C."""
+_FAILED = 1
+_BY_SIGNAL = 128  # to this the signal's number is added, as shells count: 130 is Ctrl-C
 
 _STANDARD_ERROR = 2
 _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -183,13 +182,13 @@ def exit_statuses() -> Iterator[None]:
         fail(str(error))
     except KeyboardInterrupt as error:
         say("interrupted")
-        sys.exit(BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
+        sys.exit(_BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
 
 
 def fail(message: str) -> NoReturn:
     """Say that the command failed, and why, and exit."""
     say(f"error: {' '.join(message.split())}")
-    sys.exit(FAILED)
+    sys.exit(_FAILED)
 
 
 def _occupy_standard_descriptors() -> None:

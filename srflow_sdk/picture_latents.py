@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk._bits import bits_per_dimension
 from srflow_sdk._latents import arrays, files
-from srflow_sdk._latents.arguments import checked_levels, checked_number, level_taus
+from srflow_sdk._latents.arguments import checked_levels, checked_number, checked_path, checked_real, level_taus
 from srflow_sdk._latents.blending import interpolate, mix
 from srflow_sdk._latents.draws import KINDS, Collection
 from srflow_sdk._latents.normalising import Normalisation, mean_and_deviation, normalise
@@ -74,9 +73,7 @@ class Latents:
             raise ArgumentError(f"model_sha256 is {model_sha256!r:.80}; it must be 64 hexadecimal digits")
         self._model_sha256 = model_sha256
         if log_likelihood is not None:
-            log_likelihood = float(log_likelihood)
-            if not math.isfinite(log_likelihood):
-                raise ArgumentError(f"log_likelihood is {log_likelihood}; it must be a finite number of nats, or None")
+            log_likelihood = checked_real("log_likelihood", log_likelihood)
         self._log_likelihood = log_likelihood
         checked = checked_levels(levels, height=height, width=width)
         if any(array.flags.writeable or not array.flags.c_contiguous for array in checked.values()):
@@ -202,8 +199,8 @@ class Latents:
         where: boolean H×W of the HR picture. At a level, a position is inside if any of its 2^level × 2^level pixels
             is; only those inside count, and only they change.
         seed: of the drawn M and S, 0 … 2^64 - 1.
-        enlarge: False never enlarges deviations: it takes min(1, S/s). Pictures that lost detail (JPEG, blur) have
-            latents that are too small, and enlarged ones would show it.
+        enlarge: False enlarges neither deviations nor means: it takes min(1, S/s), and of m and M the one nearer to 0.
+            Pictures that lost detail (JPEG, blur) have latents that are too small, and enlarged ones would show it.
 
         Collections with fewer than two latents stay as they are. Latents that are all equal become M.
 
@@ -246,9 +243,7 @@ class Latents:
         Raises: ArgumentError unless t is 0 … 1, and if the other latents are of another model or size.
         """
         self._check_fits(other)
-        if isinstance(t, bool) or not isinstance(t, (int, float, np.number)) or not 0 <= t <= 1:
-            raise ArgumentError(f"t is {t!r}; it must be a number from 0 to 1")
-        share = float(t)
+        share = checked_real("t", t, low=0, high=1)
         if share in (0, 1):
             return self if share == 0 else self._with(other._levels, log_likelihood=other._log_likelihood)
 
@@ -269,7 +264,7 @@ class Latents:
             model_sha256=self._model_sha256,
             log_likelihood=self._log_likelihood,
         )
-        files.write(Path(path), self._levels, described)
+        files.write(checked_path(path), self._levels, described)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, model: Bundle | _HasBundle | None = None) -> Self:
@@ -279,7 +274,8 @@ class Latents:
         Raises: ImageError for a file that is missing, damaged or holds something else; ArgumentError if the latents
         belong to another model.
         """
-        levels, described = files.read(Path(path))
+        bundle = None if model is None else _bundle_of(model)
+        levels, described = files.read(checked_path(path))
         try:
             latents = cls(
                 _frozen(levels),
@@ -290,13 +286,15 @@ class Latents:
             )
         except ArgumentError as error:
             raise ImageError(f"{os.fspath(path)} is not a file of latents: {error}; Latents.save writes one") from error
-        if model is not None:
-            bundle = model if isinstance(model, Bundle) else model.bundle
+        if bundle is not None:
             if bundle.model_sha256 != latents.model_sha256:
                 raise ArgumentError(
                     f"{os.fspath(path)} holds latents of the model {latents.model_sha256[:12]}…, and {bundle.path} is "
                     f"{bundle.model_sha256[:12]}…; open the model that they were made with, or invert the picture again"
                 )
+            channels = {entry.level: entry.channels for entry in bundle.manifest.latent_levels}
+            if channels != {level: len(array) for level, array in levels.items()}:
+                raise ImageError(f"{os.fspath(path)} is not a file of latents: its levels are not those of its model")
         return latents
 
     def __repr__(self) -> str:
@@ -327,8 +325,8 @@ class Latents:
             raise ArgumentError(f"other is {type(other).__name__}; it must be Latents, as Encoding.invert gives them")
         if other._model_sha256 != self._model_sha256:
             raise ArgumentError(
-                f"these latents are of the model {self._model_sha256[:12]}…, the others of {other._model_sha256[:12]}…; "
-                "invert both pictures with one model"
+                f"these latents are of the model {self._model_sha256[:12]}…, the others of "
+                f"{other._model_sha256[:12]}…; invert both pictures with one model"
             )
         shapes, others = ({level: array.shape for level, array in one._levels.items()} for one in (self, other))
         if (self._height, self._width) != (other._height, other._width) or shapes != others:
@@ -356,6 +354,13 @@ class Latents:
             model_sha256=self._model_sha256,
             log_likelihood=log_likelihood,
         )
+
+
+def _bundle_of(model: Bundle | _HasBundle) -> Bundle:
+    bundle = model if isinstance(model, Bundle) else getattr(model, "bundle", None)
+    if not isinstance(bundle, Bundle):
+        raise ArgumentError(f"model is {type(model).__name__}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
+    return bundle
 
 
 def _frozen(levels: Mapping[int, NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +25,33 @@ def checked_number(name: str, value: Any, *, low: int = 1, high: int = _MAX_SIDE
     return int(value)
 
 
+def checked_real(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number. Raises: ArgumentError."""
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and low <= number <= high:
+            return number
+    limits = f" from {low:g} to {high:g}" if math.isfinite(high) else ""
+    raise ArgumentError(f"{name} is {value!r}; it must be a finite number{limits}")
+
+
+def checked_path(path: object) -> Path:
+    """A file's path. Raises: ArgumentError."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(f"path is {type(path).__name__}; it must be a file's path: a str or a Path")
+    return Path(path)
+
+
 def level_taus(tau: object, levels: Iterable[int]) -> dict[int, float]:
     """The temperature of each level that has one. tau: a number, or numbers by level. Raises: ArgumentError."""
     known = list(levels)
     if not isinstance(tau, Mapping):
-        return dict.fromkeys(known, _checked_tau("tau", tau))
+        return dict.fromkeys(known, checked_real("tau", tau, low=0, high=MAX_TAU))
     if unknown := [level for level in tau if level not in known]:
         raise ArgumentError(f"tau names level {unknown[0]!r}; these latents have {', '.join(map(str, known))}")
-    return {int(level): _checked_tau(f"tau of level {level}", value) for level, value in tau.items()}
+    return {
+        int(level): checked_real(f"tau of level {level}", value, low=0, high=MAX_TAU) for level, value in tau.items()
+    }
 
 
 def checked_levels(
@@ -53,10 +74,3 @@ def checked_levels(
     if height > least[0] or width > least[1]:
         raise ArgumentError(f"the levels are of {least[0]}×{least[1]} pixels, less than the picture's {height}×{width}")
     return {int(level): levels[level] for level in sorted(levels)}
-
-
-def _checked_tau(name: str, tau: object) -> float:
-    number = isinstance(tau, (int, float, np.number)) and not isinstance(tau, (bool, np.complexfloating))
-    if not number or not math.isfinite(tau) or not 0 <= tau <= MAX_TAU:  # type: ignore[arg-type, operator]
-        raise ArgumentError(f"{name} is {tau!r}; it must be a number from 0 to {MAX_TAU:g}")
-    return float(tau)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ def shape_of(array: NDArray[np.float32]) -> Shape:
 
 def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """A view of the same values that cannot be written."""
-    view = array.view()
+    view: NDArray[np.float32] = array.view()
     view.flags.writeable = False
     return view
 
@@ -60,7 +61,8 @@ def row_chunks(array: NDArray[np.float32], rows: int) -> Iterator[slice]:
 
 def _zeros(shape: Shape) -> NDArray[np.float32]:
     with memory_errors_typed("for the latents; close other programs or take a smaller picture"):
-        return np.zeros(shape, np.float32)
+        zeros: NDArray[np.float32] = np.zeros(shape, np.float32)
+    return zeros
 
 
 def _mapped_zeros(shape: Shape) -> NDArray[np.float32]:
@@ -69,15 +71,26 @@ def _mapped_zeros(shape: Shape) -> NDArray[np.float32]:
         # The file has no name, or loses it at once: it is gone when the last array that maps it is, even after a crash.
         with tempfile.TemporaryFile(prefix="srflow-latents-") as file:
             # Without its room on the disk, writing to the mapping would kill the process.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
+            if not _reserved(file.fileno(), size):
                 for start in range(0, size, _ZEROS_BYTES):
                     file.write(bytes(min(_ZEROS_BYTES, size - start)))
                 file.flush()
-            return np.memmap(file, np.float32, "r+", shape=shape)
+            return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
     except OSError as error:
         where, why = tempfile.gettempdir(), error.strerror or error
         raise ImageError(
             f"the latents need {size / 1e9:.1f} GB in {where}: {why}; TMPDIR names another folder"
         ) from error
+
+
+def _reserved(descriptor: int, size: int) -> bool:
+    """Reserve zeros in an empty file without writing them; False if this system cannot. Raises: OSError."""
+    if not hasattr(os, "posix_fallocate"):
+        return False
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
+            return False
+        raise
+    return True

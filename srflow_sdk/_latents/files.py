@@ -73,6 +73,8 @@ def write(path: Path, levels: Levels, described: Described) -> None:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} cannot be written: there is no folder {path.parent}; make it first") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ImageError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
@@ -83,13 +85,13 @@ def read(path: Path) -> tuple[dict[int, NDArray[np.float32]], Described]:
         with open_regular(path) as file:
             try:
                 return _read(file)
-            except _Malformed as error:
+            except _MalformedError as error:
                 raise ImageError(f"{path} is not a file of latents: {error}; Latents.save writes one") from error
     except (OSError, ValueError) as error:
         raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """Why a file is refused."""
 
 
@@ -125,10 +127,10 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], Described]:
     size = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     if len(prefix) < 8:
-        raise _Malformed(f"it has only {len(prefix)} bytes")
+        raise _MalformedError(f"it has only {len(prefix)} bytes")
     (length,) = struct.unpack("<Q", prefix)
     if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-        raise _Malformed("it does not begin with the length of a safetensors header")
+        raise _MalformedError("it does not begin with the length of a safetensors header")
     header = _parsed(file.read(length))
     described = _described(header.pop("__metadata__", None))
     tensors = sorted((_tensor(name, entry) for name, entry in header.items()), key=lambda tensor: tensor.start)
@@ -136,7 +138,7 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], Described]:
     levels = allocate({tensor.level: tensor.shape for tensor in tensors})
     for chunk in _chunks(levels[tensor.level] for tensor in tensors):
         if file.readinto(chunk.view(np.uint8).data) != chunk.nbytes:  # type: ignore[attr-defined]
-            raise _Malformed("it ends too early")
+            raise _MalformedError("it ends too early")
         if sys.byteorder == "big":
             chunk.byteswap(inplace=True)
     return levels, described
@@ -146,7 +148,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            raise _Malformed("its header names something twice")
+            raise _MalformedError("its header names something twice")
         return result
 
     try:
@@ -154,15 +156,17 @@ def _parsed(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise _Malformed("its header is not JSON of safetensors")
+        raise _MalformedError("its header is not JSON of safetensors")
     return header
 
 
 def _described(metadata: object) -> Described:
     if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
-        raise _Malformed("it holds something else than latents")
+        raise _MalformedError("it holds something else than latents")
     if metadata.get("format_version") != _VERSION:
-        raise _Malformed(f"its format_version is {_shown(metadata.get('format_version'))}; this SDK reads {_VERSION}")
+        raise _MalformedError(
+            f"its format_version is {_shown(metadata.get('format_version'))}; this SDK reads {_VERSION}"
+        )
     likelihood = metadata.get("log_likelihood")
     return Described(
         height=_side(metadata, "height"),
@@ -175,28 +179,28 @@ def _described(metadata: object) -> Described:
 def _side(metadata: Mapping[str, object], name: str) -> int:
     value = metadata.get(name)
     if not isinstance(value, str) or not _SIZE.fullmatch(value):
-        raise _Malformed(f"its {name} is {_shown(value)}, not a number of pixels")
+        raise _MalformedError(f"its {name} is {_shown(value)}, not a number of pixels")
     return int(value)
 
 
 def _nats(value: object) -> float:
     number = float(value) if isinstance(value, str) and len(value) < 40 and _NUMBER.fullmatch(value) else math.nan
     if not math.isfinite(number):
-        raise _Malformed(f"its log_likelihood is {_shown(value)}, not a number of nats")
+        raise _MalformedError(f"its log_likelihood is {_shown(value)}, not a number of nats")
     return number
 
 
 def _tensor(name: str, entry: object) -> _Tensor:
     named = _TENSOR.fullmatch(name)
     if not named:
-        raise _Malformed(f"it has a tensor {_shown(name)}; they are level1, level2, …")
+        raise _MalformedError(f"it has a tensor {_shown(name)}; they are level1, level2, …")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"} or entry["dtype"] != "F32":
-        raise _Malformed(f"{name} is not a tensor of F32")
+        raise _MalformedError(f"{name} is not a tensor of F32")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not (_are_integers(shape, 3) and _are_integers(offsets, 2) and min(shape) > 0):
-        raise _Malformed(f"{name} has no shape C×h×w and place in the file")
+        raise _MalformedError(f"{name} has no shape C×h×w and place in the file")
     if offsets[1] - offsets[0] != 4 * math.prod(shape):
-        raise _Malformed(f"{name} has a place of another size than its shape")
+        raise _MalformedError(f"{name} has a place of another size than its shape")
     channels, height, width = shape
     return _Tensor(level=int(named[1]), shape=(channels, height, width), start=offsets[0], end=offsets[1])
 
@@ -206,10 +210,10 @@ def _check_layout(tensors: list[_Tensor], size: int) -> None:
     end = 0
     for tensor in tensors:
         if tensor.start != end:
-            raise _Malformed(f"level{tensor.level} overlaps another tensor or leaves a gap")
+            raise _MalformedError(f"level{tensor.level} overlaps another tensor or leaves a gap")
         end = tensor.end
     if end != size:
-        raise _Malformed(f"its tensors need {end} bytes and it has {size}; perhaps it is cut off")
+        raise _MalformedError(f"its tensors need {end} bytes and it has {size}; perhaps it is cut off")
 
 
 def _are_integers(value: object, count: int) -> bool:

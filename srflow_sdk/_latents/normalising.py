@@ -24,7 +24,7 @@ _EQUAL = (
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """tau: temperature. enlarge: whether the deviation may grow. seed: of the drawn statistics."""
+    """tau: temperature. enlarge: whether deviations and means may grow. seed: of the drawn statistics."""
 
     tau: float
     seed: int
@@ -89,7 +89,7 @@ def _over_positions(
     mean, deviation, size = mean_and_deviation(source, inside, level=level, whole_level=whole_level)
     drawn = true_statistics(how.seed, level, over, size=size, count=1 if whole_level else channels)
     scale = _scale(mean, deviation, drawn.deviation, how)[:, None, None]
-    shift, mean = (how.tau * drawn.mean)[:, None, None], mean[:, None, None]
+    shift, mean = _shift(mean, drawn.mean, how)[:, None, None], mean[:, None, None]
     columns = inside.shape[1]
     for rows in row_chunks(source, len(inside)):
         values = (np.where(inside[rows], source[:, rows, :columns], 0.0).astype(np.float64) - mean) * scale + shift
@@ -119,7 +119,7 @@ def _over_channels(
         deviation = np.sqrt(np.square(values - mean).sum(axis=0) / (channels - 1))
         drawn = true_statistics(how.seed, level, "local", size=channels, first=rows.start * columns, count=mean.size)
         scale = _scale(mean, deviation, drawn.deviation.reshape(mean.shape), how)
-        values = (values - mean) * scale + how.tau * drawn.mean.reshape(mean.shape)
+        values = (values - mean) * scale + _shift(mean, drawn.mean.reshape(mean.shape), how)
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])
 
 
@@ -130,6 +130,12 @@ def _scale(
     equal = deviation <= _EQUAL * np.abs(mean)
     scale = np.where(equal, 0.0, how.tau * drawn / np.where(equal, 1.0, deviation))
     return scale if how.enlarge else np.minimum(scale, 1.0)
+
+
+def _shift(mean: NDArray[np.float64], drawn: NDArray[np.float64], how: Normalisation) -> NDArray[np.float64]:
+    """The new mean."""
+    shift = how.tau * drawn
+    return shift if how.enlarge else np.where(np.abs(mean) < np.abs(shift), mean, shift)
 
 
 def _sums(

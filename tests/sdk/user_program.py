@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Encoding, FileResult, FolderFile, FolderResult, OutputSize, Upscaler, lr_psnr, upscale_folder
+from srflow_sdk import Bundle, Encoding, FileResult, Latents, OutputSize, Upscaler, lr_psnr
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -57,12 +57,15 @@ def files(up: Upscaler, path: Path) -> None:
     assert_type(result.outputs[0].lr_psnr, float | None)
 
 
-def folders(up: Upscaler, path: Path) -> None:
-    heard: list[FolderFile] = []
-    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
-    assert_type(result, FolderResult)
-    assert_type(result.files[0].outputs[0].sha256, str | None)
-    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
+def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    one = Latents({1: array}, height=90, width=70, model_sha256=bundle.model_sha256, log_likelihood=3.5)
+    assert_type(one.levels[1], NDArray[np.float32])
+    assert_type(one.bits_per_dimension, float | None)
+    assert_type(one.scaled({1: 0.5}).normalised(0.9, over="local", where=mask, enlarge=False), Latents)
+    assert_type(one.mixed(one, mask).interpolated(one, 0.5).with_log_likelihood(0), Latents)
+    one.save("a.safetensors")
+    assert_type(Latents.load(Path("a.safetensors"), model=up), Latents)
+    Latents.load("a.safetensors", model=bundle)
 
 
 def opened() -> None:
@@ -82,6 +85,7 @@ def refused(up: Upscaler, pil: Image.Image) -> None:
     up.upscale(3)  # type: ignore[call-overload]
     up.upscale(pil, samples=8)  # type: ignore[call-overload]
     up.encode(pil).mean(8, reduce="std")  # type: ignore[call-arg]
+    Latents.load("a.safetensors", model="x4-small")  # type: ignore[arg-type]
     Upscaler(device="tpu")  # type: ignore[arg-type]
     Upscaler(tile="none")  # type: ignore[arg-type]
     upscale_folder("photos", "large", format="bmp")  # type: ignore[arg-type]

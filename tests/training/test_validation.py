@@ -19,6 +19,7 @@ from tests.training.runs import trainer
 
 FLOW_FIGURES = {
     "validation/nll",
+    "validation/bits_per_dimension",
     "validation/psnr_tau0",
     "validation/y_psnr_tau0",
     "validation/ssim_tau0",
@@ -79,6 +80,7 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
     with torch.no_grad():
         nats = [float(flow.encode(hr, lr)[1]) / hr.numel() for hr, lr in pairs]
     assert found["validation/nll"] == mean(-value / math.log(2) for value in nats)
+    assert found["validation/bits_per_dimension"] == mean(8 - value / math.log(2) for value in nats)
     assert found["validation/psnr_bicubic"] == mean(
         figures.psnr(enlarge_bicubic(lr, 4), hr, border=4) for hr, lr in pairs
     )

@@ -22,6 +22,7 @@ from srflow_training.data._folders import report_skipped
 from srflow_training.data._images import size_of
 from srflow_training.figures import (
     bits_per_dimension,
+    bits_per_dimension_loss,
     gmsd,
     haarpsi,
     lr_psnr,
@@ -87,7 +88,8 @@ class Validation:
     def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
         """Measure figures by name: means over the crops, except for the total number of values that are not finite.
 
-        An SRFlow: its negative log-likelihood of the clean crops in bits per dimension, PSNR (RGB, Y) and SSIM at
+        An SRFlow: its negative log-likelihood of the clean crops in bits per value in [0, 1] (nll) and for 8-bit
+        levels (bits_per_dimension, 8 more), PSNR (RGB, Y) and SSIM at
         τ = 0, the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See
         :mod:`srflow_training.figures`.
         LR-PSNR is measured against the clean reduction of HR: against a damaged LR image, samples that reproduce its
@@ -118,9 +120,10 @@ class Validation:
             row["validation/ssim"] = ssim(image, hr, border=self.scale)
             return row
         flow = _ConditionedFlow(model, lr)
-        mean, sample = flow.sample(0.0), flow.sample(0.8)
+        nats, mean, sample = flow.log_likelihood(hr), flow.sample(0.0), flow.sample(0.8)
         return row | {
-            "validation/nll": flow.bits_per_dimension(hr),
+            "validation/nll": float(bits_per_dimension_loss(nats, hr)),
+            "validation/bits_per_dimension": bits_per_dimension(nats, hr),
             "validation/psnr_tau0": psnr(mean, hr, border=self.scale),
             "validation/y_psnr_tau0": y_psnr(mean, hr, border=self.scale),
             "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
@@ -168,10 +171,9 @@ class _ConditionedFlow:
         latents = {level: (tau * values).to(self.device) for level, values in noise.items()}
         return self.model.decode_conditioned(self.condition, latents).cpu()
 
-    def bits_per_dimension(self, hr: Tensor) -> float:
-        """Negative log-likelihood of hr, 1×3×H×W, in bits per value."""
-        nats = self.model.encode_conditioned(hr.to(self.device), self.condition)[1]
-        return bits_per_dimension(nats, hr)
+    def log_likelihood(self, hr: Tensor) -> Tensor:
+        """Log-density of hr, 1×3×H×W, in nats: [1] in float64."""
+        return self.model.encode_conditioned(hr.to(self.device), self.condition)[1].double()
 
 
 @contextmanager

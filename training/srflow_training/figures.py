@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srflow_sdk import _bits
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
 from srflow_training._vgg16 import VGG16Features
@@ -61,13 +62,20 @@ def mean_absolute_error_loss(image: Tensor, reference: Tensor) -> Tensor:
 
 
 def bits_per_dimension_loss(nats: Tensor, image: Tensor) -> Tensor:
-    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W."""
+    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W in [0, 1].
+
+    The figure `nll`. log2 256 is not added, unlike in :func:`bits_per_dimension`, so it is negative for most images.
+    """
     return -nats.mean() / (math.log(2) * image[0].numel())
 
 
 def bits_per_dimension(nats: Tensor, image: Tensor) -> float:
-    """Negative log-likelihood, [N] in nats, in bits per pixel and channel of the image."""
-    return float(bits_per_dimension_loss(nats.double(), image))
+    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W, for 8-bit levels.
+
+    The runtime's figure: :attr:`srflow_sdk.Latents.bits_per_dimension`.
+    """
+    height, width = image.shape[2:]
+    return _bits.bits_per_dimension(float(nats.double().mean()), height=height, width=width)
 
 
 # Perception

@@ -1,0 +1,198 @@
+"""What a batch does to each of its files. A plan holds it, so all of it can be pickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
+from srflow_sdk._drawing.output_size import OutputSize, named_scale, reduced_to
+from srflow_sdk._drawing.requests import DrawOptions, Progress
+from srflow_sdk._drawing.temperature import AUTO
+from srflow_sdk._files import Provenance
+from srflow_sdk._files.provenance import UPSCALE
+from srflow_sdk._pixels.resizing import Kernel
+from srflow_sdk.manifest import Manifest
+
+if TYPE_CHECKING:
+    from srflow_sdk._batch.jobs import Settings
+    from srflow_sdk.upscaler import Upscaler
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+class Operation(Protocol):
+    """What is done to an input. Sizes are width and height in pixels."""
+
+    @property
+    def name(self) -> str:
+        """What is done, as provenance calls it, such as "upscale"."""
+
+    @property
+    def command(self) -> str:
+        """The command that does it."""
+
+    @property
+    def sample(self) -> int:
+        """Number of the first sample."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of all samples."""
+
+    def tau_number(self, manifest: Manifest) -> float:
+        """The temperature for file names."""
+
+    def named_scale(self, manifest: Manifest) -> float | None:
+        """How many times larger outputs are; None if that differs from one input to the next."""
+
+    def network_size(self, size: Size, manifest: Manifest) -> Size:
+        """Size of the LR image of an input."""
+
+    def output_size(self, size: Size, manifest: Manifest) -> Size:
+        """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
+
+    def recorded(self, recipe: Provenance) -> Operation:
+        """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
+
+    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        """What sample `number` of an input of this size would say about how it was made, but for names and tiles."""
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        """The settings, as JSON values, for a report."""
+
+    def on_file(
+        self,
+        upscaler: Upscaler,
+        source: Path,
+        targets: Sequence[Path],
+        *,
+        settings: Settings,
+        progress: Progress | None,
+        cancel: threading.Event,
+    ) -> FileResult:
+        """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
+
+    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+        """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscaling:
+    """Enlarging, as in :meth:`Upscaler.upscale_file`.
+
+    draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
+    """
+
+    draw: DrawOptions = field(default_factory=DrawOptions)
+
+    name = UPSCALE
+    command = "srflow-upscale"
+
+    @property
+    def sample(self) -> int:
+        return self.draw.sample
+
+    @property
+    def seed(self) -> int:
+        return self.draw.seed
+
+    def tau_number(self, manifest: Manifest) -> float:
+        return self.draw.tau_number(manifest)
+
+    def named_scale(self, manifest: Manifest) -> float | None:
+        return named_scale(self.draw.scale, manifest)
+
+    def network_size(self, size: Size, manifest: Manifest) -> Size:
+        return size
+
+    def output_size(self, size: Size, manifest: Manifest) -> Size:
+        width, height = size
+        draw, scale = self.draw, self.draw.scale_for(manifest, height=height, width=width)
+        reduced = reduced_to(
+            scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
+        )
+        return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
+
+    def check(self, manifest: Manifest) -> None:
+        pass  # every model upscales
+
+    def recorded(self, recipe: Provenance) -> Upscaling:
+        return Upscaling(
+            draw=DrawOptions(
+                tau=recipe.tau if recipe.auto_tau is None else AUTO,
+                seed=recipe.seed,
+                sample=recipe.sample,
+                consistent=recipe.consistent,
+                scale=recipe.scale,
+                reduction=cast("Kernel", recipe.reduction or "bicubic"),
+                linear_light=recipe.linear_light,
+            )
+        )
+
+    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        return provenance_of(
+            manifest,
+            self.draw,
+            tau=self.draw.tau_number(manifest),
+            sample=number,
+            source=Path(),
+            source_sha256=source_sha256,
+            tile=None,
+            scale=self.draw.scale_for(manifest, height=size[1], width=size[0]),
+        )
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        draw = self.draw
+        scale = draw.scale
+        return {
+            "tau": draw.tau_number(manifest),
+            "auto_tau": draw.auto_tau(manifest),
+            "seed": draw.seed,
+            "sample": draw.sample,
+            "consistent": draw.consistent,
+            "scale": dataclasses.asdict(scale) if isinstance(scale, OutputSize) else named_scale(scale, manifest),
+            "reduction": draw.reduction,
+            "linear_light": draw.linear_light,
+        }
+
+    def on_file(
+        self,
+        upscaler: Upscaler,
+        source: Path,
+        targets: Sequence[Path],
+        *,
+        settings: Settings,
+        progress: Progress | None,
+        cancel: threading.Event,
+    ) -> FileResult:
+        return upscaler.upscale_file(
+            source,
+            targets,
+            report=settings.report,
+            max_pixels=settings.max_pixels,
+            quality=settings.quality,
+            lossless=settings.lossless,
+            **dataclasses.replace(self.draw, progress=progress, cancel=cancel).keywords,
+        )
+
+    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+        draw = self.draw
+        if isinstance(draw.scale, OutputSize):  # it is the whole input's, and reducing takes little of the time
+            draw = dataclasses.replace(draw, scale=None)
+        begun = time.monotonic()
+        encoding = upscaler.encode(piece)
+        encoded = time.monotonic()
+        answer: NDArray[Any] = encoding.sample(**draw.keywords)
+        return answer, encoded - begun, time.monotonic() - encoded

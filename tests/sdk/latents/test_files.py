@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from safetensors import safe_open
+
+from srflow_sdk import ArgumentError, Bundle, ImageError, Latents, Upscaler
+from srflow_sdk._system import atomic
+from tests.sdk.tiny_bundle import LEVELS
+
+from .pictures import MODEL, normal_latents
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "a.safetensors"
+    normal_latents(log_likelihood=-1234.5678901234567).save(path)
+    return path
+
+
+def parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def write(path: Path, header: object, data: bytes) -> None:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def test_what_was_saved_is_loaded_bit_for_bit(saved: Path) -> None:
+    latents, loaded = normal_latents(log_likelihood=-1234.5678901234567), Latents.load(str(saved))
+    for level, array in latents.levels.items():
+        np.testing.assert_array_equal(loaded.levels[level].view(np.uint32), array.view(np.uint32))
+    assert list(loaded.levels) == [1, 2, 3]
+    assert (loaded.height, loaded.width, loaded.model_sha256) == (90, 70, MODEL)
+    assert loaded.log_likelihood == latents.log_likelihood
+    latents.scaled(0.5).save(saved)
+    assert Latents.load(saved).log_likelihood is None
+
+
+def test_values_that_are_not_finite_are_kept(tmp_path: Path) -> None:
+    array = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32).reshape(4, 1, 1)
+    Latents({1: array}, height=1, width=2, model_sha256=MODEL).save(tmp_path / "a")
+    np.testing.assert_array_equal(Latents.load(tmp_path / "a").levels[1].view(np.uint32), array.view(np.uint32))
+
+
+def test_the_safetensors_package_reads_the_file(saved: Path) -> None:
+    arrays = safetensors.numpy.load_file(saved)
+    assert sorted(arrays) == ["level1", "level2", "level3"]
+    for level, array in normal_latents().levels.items():
+        np.testing.assert_array_equal(arrays[f"level{level}"], array)
+    with safe_open(saved, "numpy") as file:
+        assert file.metadata() == {
+            "format": "srflow-latents",
+            "format_version": "1",
+            "model_sha256": MODEL,
+            "height": "90",
+            "width": "70",
+            "log_likelihood": "-1234.5678901234567",
+        }
+
+
+def test_files_of_the_safetensors_package_are_read(saved: Path, tmp_path: Path) -> None:
+    arrays = safetensors.numpy.load_file(saved)
+    with safe_open(saved, "numpy") as file:
+        metadata = file.metadata()
+    other = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file(dict(reversed(arrays.items())), other, metadata)
+    loaded = Latents.load(other)
+    assert list(loaded.levels) == [1, 2, 3]
+    for level, array in loaded.levels.items():
+        np.testing.assert_array_equal(array, arrays[f"level{level}"])
+
+
+def test_a_failed_save_leaves_the_older_file_and_nothing_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic, "publish", full)
+    with pytest.raises(ImageError, match=r"a\.safetensors cannot be written: No space left on device$"):
+        normal_latents(seed=1).save(saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    latents = normal_latents()
+    with pytest.raises(ImageError, match=r"b/a cannot be written: there is no folder .*/b; make it first$"):
+        latents.save(tmp_path / "b" / "a")
+    with pytest.raises(ImageError, match="cannot be written"):
+        latents.save(tmp_path)
+    with pytest.raises(ArgumentError, match=r"^path is int; it must be a file's path"):
+        latents.save(3)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_accepts_its_own_latents_only(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    entries = bundle.manifest.latent_levels
+    sizes = {"height": 60, "width": 60, "padded_height": 64, "padded_width": 64}
+    mine = Latents.zeros(entries, **sizes, model_sha256=bundle.model_sha256)
+    mine.save(tmp_path / "mine")
+    assert set(Latents.load(tmp_path / "mine", model=bundle).levels) == set(LEVELS)
+    with Upscaler(tiny_bundle) as upscaler:
+        Latents.load(tmp_path / "mine", model=upscaler)
+    Latents.zeros(entries, **sizes, model_sha256=MODEL).save(tmp_path / "other")
+    with pytest.raises(ArgumentError, match=r"other holds latents of the model 0123\w+…, and .*tiny\.srflow is \w+…; "):
+        Latents.load(tmp_path / "other", model=bundle)
+    Latents.zeros(entries[:-1], **sizes, model_sha256=bundle.model_sha256).save(tmp_path / "less")
+    with pytest.raises(ImageError, match="less is not a file of latents: its levels are not those of its model"):
+        Latents.load(tmp_path / "less", model=bundle)
+    with pytest.raises(ArgumentError, match=r"^model is str; it must be a Bundle"):
+        Latents.load(tmp_path / "mine", model=str(tiny_bundle))  # type: ignore[arg-type]
+
+
+Change = Callable[[dict[str, Any]], object]
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "no metadata": (lambda h: h.pop("__metadata__"), "something else than latents"),
+    "another format": (lambda h: h["__metadata__"].update(format="pt"), "something else than latents"),
+    "a newer version": (
+        lambda h: h["__metadata__"].update(format_version="2"),
+        "format_version is '2'; this SDK reads 1",
+    ),
+    "no version": (lambda h: h["__metadata__"].pop("format_version"), "format_version is None"),
+    "no height": (lambda h: h["__metadata__"].pop("height"), "height is None, not a number of pixels"),
+    "a number for text": (lambda h: h["__metadata__"].update(height=90), "height is 90, not"),
+    "a strange width": (lambda h: h["__metadata__"].update(width="7\n0\x1b[31m" * 50), r"width is '7\\n0\\x1b.*…, not"),
+    "a large height": (lambda h: h["__metadata__"].update(height="97"), "less than the picture's 97×70"),
+    "NaN nats": (lambda h: h["__metadata__"].update(log_likelihood="nan"), "log_likelihood is 'nan', not"),
+    "infinite nats": (lambda h: h["__metadata__"].update(log_likelihood="1e999"), "log_likelihood is '1e999', not"),
+    "no model": (lambda h: h["__metadata__"].pop("model_sha256"), "model_sha256 is 'None'; it must be 64"),
+    "no tensors": (lambda h: [h.pop(f"level{level}") for level in (1, 2, 3)], "need 0 bytes and it has"),
+    "a missing level": (lambda h: h.pop("level3"), "its tensors need .* bytes and it has"),
+    "a missing first level": (lambda h: h.pop("level1"), "level2 overlaps another tensor or leaves a gap"),
+    "another name": (lambda h: h.update(weight=h.pop("level3")), "it has a tensor 'weight'; they are level1"),
+    "level 0": (lambda h: h.update(level0=h.pop("level1")), "it has a tensor 'level0'"),
+    "level 17": (lambda h: h.update(level17=h.pop("level3")), "a level is 17"),
+    "levels exchanged": (lambda h: h.update(level1=h["level2"], level2=h["level1"]), "different sizes"),
+    "another dtype": (lambda h: h["level1"].update(dtype="F16"), "level1 is not a tensor of F32"),
+    "no entry": (lambda h: h.update(level1=[1]), "level1 is not a tensor of F32"),
+    "more in an entry": (lambda h: h["level1"].update(more=1), "level1 is not a tensor of F32"),
+    "a flat shape": (lambda h: h["level1"].update(shape=[6 * 48 * 36]), "level1 has no shape"),
+    "an empty shape": (lambda h: h["level1"].update(shape=[0, 48, 36]), "level1 has no shape"),
+    "a negative shape": (lambda h: h["level1"].update(shape=[-6, -48, 36]), "level1 has no shape"),
+    "a huge shape": (lambda h: h["level1"].update(shape=[6, 1 << 40, 1 << 40]), "place of another size"),
+    "a shape of truths": (lambda h: h["level1"].update(shape=[True, 48, 36]), "level1 has no shape"),
+    "a fractional shape": (lambda h: h["level1"].update(shape=[6.0, 48, 36]), "level1 has no shape"),
+    "a place outside": (
+        lambda h: h["level3"].update(data_offsets=[1 << 60, (1 << 60) + 4 * 48 * 12 * 9]),
+        "level3 overlaps another tensor or leaves a gap",
+    ),
+    "overlapping places": (
+        lambda h: h["level2"].update(data_offsets=[0, 4 * 12 * 24 * 18]),
+        "overlaps another tensor or leaves a gap",
+    ),
+    "a place that ends first": (lambda h: h["level1"].update(data_offsets=[8, 0]), "place of another size"),
+    "a place of texts": (lambda h: h["level1"].update(data_offsets=["0", "8"]), "level1 has no shape"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_header_that_lies_gives_one_line(saved: Path, name: str) -> None:
+    change, message = HOSTILE[name]
+    header, data = parts(saved)
+    change(header)
+    write(saved, header, data)
+    with pytest.raises(ImageError, match=f"a.safetensors is not a file of latents: .*{message}") as caught:
+        Latents.load(saved)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300 + len(str(saved))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it has only 0 bytes"),
+        (b"\x10\0\0", "it has only 3 bytes"),
+        (b"\xff" * 8 + b"{}", "does not begin with the length"),
+        (struct.pack("<Q", 1 << 20) + b" " * (1 << 20), "does not begin with the length"),
+        (struct.pack("<Q", 50) + b"{}", "does not begin with the length"),
+        (struct.pack("<Q", 2) + b"[]", "not JSON of safetensors"),
+        (struct.pack("<Q", 4) + b"\xff\xfe\xff\xfe", "not JSON of safetensors"),
+        (struct.pack("<Q", 60_000) + b"[" * 60_000, "not JSON of safetensors"),
+        (struct.pack("<Q", 9_010) + b'{"a":' + b"9" * 9_004 + b"}", "(not JSON of safetensors|something else)"),
+        (struct.pack("<Q", 13) + b'{"a":1,"a":2}', "its header names something twice"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "does not begin with the length"),
+    ],
+)
+def test_other_files_give_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageError, match=rf"a\.png is not a file of latents: .*{message}.*; Latents\.save writes one$"):
+        Latents.load(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("change", [-1, -4, -30_000, 1, 4])
+def test_a_file_that_is_cut_off_or_goes_on_is_refused(saved: Path, change: int) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[:change] if change < 0 else content + bytes(change))
+    with pytest.raises(ImageError, match=r"its tensors need .* bytes and it has"):
+        Latents.load(saved)
+
+
+def test_links_are_followed_and_what_is_no_file_is_refused_at_once(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(saved)
+    assert Latents.load(tmp_path / "link").height == 90
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, why in (("fifo", "not a regular file"), ("loop", "."), ("none", "No such file"), ("", "not a regular")):
+        with pytest.raises(ImageError, match=f"cannot be read: .*{why}"):
+            Latents.load(tmp_path / name)

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from srflow_sdk import ArgumentError, Latents, NonFiniteError
+from srflow_sdk._latents import arrays
+from srflow_sdk._latents.draws import true_statistics
+from srflow_sdk._latents.positions import mask_positions
+
+from .pictures import LEVELS, MODEL, changed_by, normal_latents
+
+HEIGHT, WIDTH = 90, 70
+OVER = ["spatial", "local", "global"]
+
+
+def real(latents: Latents, level: int) -> np.ndarray:
+    """A level without its padding, in float64."""
+    step = 1 << level
+    return latents.levels[level][:, : -(-HEIGHT // step), : -(-WIDTH // step)].astype(np.float64)
+
+
+def unlikely() -> Latents:
+    """Latents with another mean and deviation in every channel, and large ones in the padding."""
+    rng = np.random.default_rng(5)
+
+    def change(level: int, array: np.ndarray) -> np.ndarray:
+        channels = len(array)
+        array *= rng.uniform(0.2, 4, (channels, 1, 1))
+        array += rng.uniform(-2, 2, (channels, 1, 1))
+        array[:, -(-HEIGHT >> level) :] = 1000
+        return array
+
+    return changed_by(normal_latents(height=HEIGHT, width=WIDTH), change)
+
+
+@pytest.mark.parametrize("tau", [0.4, 1.0, 2.0])
+def test_spatial_gives_every_channel_the_drawn_mean_and_deviation(tau: float) -> None:
+    result = unlikely().normalised(tau, over="spatial", seed=9)
+    for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
+        values = real(result, level).reshape(channels, -1)
+        drawn = true_statistics(9, level, "spatial", size=values.shape[1], count=channels)
+        np.testing.assert_allclose(values.mean(axis=1), tau * drawn.mean, atol=1e-6)
+        np.testing.assert_allclose(values.std(axis=1, ddof=1), tau * drawn.deviation, rtol=1e-5)
+
+
+def test_local_gives_every_position_the_drawn_mean_and_deviation() -> None:
+    result = unlikely().normalised(0.8, over="local", seed=9)
+    for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
+        values = real(result, level).reshape(channels, -1)
+        drawn = true_statistics(9, level, "local", size=channels, count=values.shape[1])
+        np.testing.assert_allclose(values.mean(axis=0), 0.8 * drawn.mean, atol=1e-6)
+        np.testing.assert_allclose(values.std(axis=0, ddof=1), 0.8 * drawn.deviation, rtol=1e-4)
+
+
+def test_global_gives_every_level_the_drawn_mean_and_deviation() -> None:
+    result = unlikely().normalised(0.8, over="global", seed=9)
+    for entry in LEVELS:
+        values = real(result, entry.level)
+        drawn = true_statistics(9, entry.level, "global", size=values.size)
+        assert values.mean() == pytest.approx(0.8 * drawn.mean[0], abs=1e-6)
+        assert values.std(ddof=1) == pytest.approx(0.8 * drawn.deviation[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_only_the_mean_and_the_scale_of_a_collection_change(over: str) -> None:
+    before, after = unlikely(), unlikely().normalised(0.9, over=over)
+    axes = {"spatial": (1, 2), "local": (0,), "global": (0, 1, 2)}[over]
+
+    def standard(values: np.ndarray) -> np.ndarray:
+        return (values - values.mean(axis=axes, keepdims=True)) / values.std(axis=axes, keepdims=True)
+
+    for level in before.levels:
+        np.testing.assert_allclose(standard(real(after, level)), standard(real(before, level)), atol=2e-5)
+
+
+@pytest.mark.parametrize("over", ["spatial", "global"])
+def test_true_samples_stay_nearly_as_they_are(over: str) -> None:
+    latents = normal_latents(height=HEIGHT, width=WIDTH)
+    result = latents.normalised(1.0, over=over)
+    for level in latents.levels:
+        assert np.abs(real(result, level) - real(latents, level)).std() < 0.2
+        assert np.corrcoef(real(result, level).ravel(), real(latents, level).ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_padding_neither_counts_nor_changes(over: str) -> None:
+    latents = unlikely()
+    other = changed_by(latents, lambda level, array: np.where(array == 1000, -7, array))
+    one, two = latents.normalised(0.7, over=over), other.normalised(0.7, over=over)
+    for level in latents.levels:
+        np.testing.assert_array_equal(real(one, level), real(two, level))
+        rows = -(-HEIGHT >> level)
+        np.testing.assert_array_equal(one.levels[level][:, rows:], latents.levels[level][:, rows:])
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_only_what_is_inside_where_counts_and_changes(over: str) -> None:
+    where = np.zeros((HEIGHT, WIDTH), bool)
+    where[21:60, 13:14] = where[70:, 30:] = True
+    latents = unlikely()
+
+    def outside_moved(level: int, array: np.ndarray) -> np.ndarray:
+        inside = mask_positions(where, level)
+        array[:, : inside.shape[0], : inside.shape[1]][:, ~inside] += 50
+        return array
+
+    one = latents.normalised(0.7, over=over, where=where)
+    two = changed_by(latents, outside_moved).normalised(0.7, over=over, where=where)
+    for level in latents.levels:
+        inside = mask_positions(where, level)
+        before, after = real(latents, level), real(one, level)
+        np.testing.assert_array_equal(after[:, ~inside], before[:, ~inside])
+        assert (after[:, inside] != before[:, inside]).mean() > 0.99
+        np.testing.assert_array_equal(after[:, inside], real(two, level)[:, inside])
+
+
+@pytest.mark.parametrize("over", ["spatial", "global"])
+def test_the_number_of_positions_inside_is_what_is_drawn_for(over: str) -> None:
+    where = np.zeros((HEIGHT, WIDTH), bool)
+    where[8:24, 16:40] = True
+    result = unlikely().normalised(1, over=over, where=where, seed=4)
+    values = result.levels[3][:, 1:3, 2:5].astype(np.float64).reshape(48, 6)
+    if over == "global":
+        drawn = true_statistics(4, 3, "global", size=48 * 6)
+        assert values.std(ddof=1) == pytest.approx(drawn.deviation[0], rel=1e-5)
+    else:
+        drawn = true_statistics(4, 3, "spatial", size=6, count=48)
+        np.testing.assert_allclose(values.std(axis=1, ddof=1), drawn.deviation, rtol=1e-4)
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_result_does_not_depend_on_how_rows_are_cut(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = np.random.default_rng(1).random((HEIGHT, WIDTH)) < 0.05
+    expected = unlikely().normalised(0.9, over=over, where=where)
+    for chunk in (1, 3000):
+        monkeypatch.setattr(arrays, "_CHUNK", chunk)
+        result = unlikely().normalised(0.9, over=over, where=where)
+        for level, array in expected.levels.items():
+            np.testing.assert_array_equal(result.levels[level], array)
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_without_enlarging_small_latents_stay_small(over: str) -> None:
+    small = normal_latents(height=HEIGHT, width=WIDTH).scaled(0.01)
+    for level in small.levels:
+        kept = real(small.normalised(0.9, over=over, enlarge=False), level)
+        assert np.abs(kept).max() < 0.06
+        axis = 0 if over == "local" else 2
+        np.testing.assert_allclose(np.diff(kept, axis=axis), np.diff(real(small, level), axis=axis), atol=1e-6)
+        assert real(small.normalised(0.9, over=over), level).std() > 0.8
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_without_enlarging_large_latents_are_normalised_as_usual(over: str) -> None:
+    large = changed_by(normal_latents(height=HEIGHT, width=WIDTH), lambda level, array: array * 8 + 20)
+    one, other = (large.normalised(0.9, over=over, enlarge=enlarge) for enlarge in (True, False))
+    for level in large.levels:
+        np.testing.assert_array_equal(real(one, level), real(other, level))
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_seeds_differ_and_one_seed_repeats_itself(over: str) -> None:
+    latents = unlikely()
+    one, again, other = (latents.normalised(0.9, over=over, seed=seed) for seed in (1, 1, 2))
+    for level in latents.levels:
+        np.testing.assert_array_equal(one.levels[level], again.levels[level])
+        assert (real(one, level) != real(other, level)).mean() > 0.9
+
+
+def test_levels_without_a_tau_stay_as_they_are() -> None:
+    latents = unlikely()
+    result = latents.normalised({2: 0.5}, over="global")
+    assert 0.45 < real(result, 2).std() < 0.55
+    for level in (1, 3):
+        np.testing.assert_array_equal(result.levels[level], latents.levels[level])
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_tau_zero_gives_zero(over: str) -> None:
+    result = unlikely().normalised(0, over=over)
+    assert all((real(result, level) == 0).all() for level in result.levels)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1000.3])
+def test_equal_latents_become_the_drawn_mean(value: float) -> None:
+    flat = changed_by(normal_latents(height=HEIGHT, width=WIDTH), lambda level, array: np.full_like(array, value))
+    for over in ("spatial", "global", "local"):
+        result = real(flat.normalised(1.0, over=over, seed=2), 1)
+        drawn = true_statistics(2, 1, over, size={"spatial": 45 * 35, "global": 6 * 45 * 35, "local": 6}[over])
+        np.testing.assert_array_equal(result[0, 0, 0], np.float32(drawn.mean[0]))
+        assert (result[:, 0, 0] == result[0, 0, 0]).all() == (over != "spatial")
+        assert (result[0] == result[0, 0, 0]).all() == (over != "local")
+
+
+def test_a_single_latent_stays_as_it_is() -> None:
+    latents = Latents({1: np.full((1, 1, 1), 7, np.float32)}, height=2, width=2, model_sha256=MODEL)
+    for over in ("spatial", "local", "global"):
+        assert latents.normalised(0.5, over=over).levels[1].item() == 7
+    nothing = np.zeros((HEIGHT, WIDTH), bool)
+    for over in ("spatial", "local", "global"):
+        result = unlikely().normalised(0.5, over=over, where=nothing)
+        np.testing.assert_array_equal(result.levels[2], unlikely().levels[2])
+
+
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize("values", [(np.nan, 0), (np.inf, 0), (np.inf, -np.inf)])
+@pytest.mark.filterwarnings("error")
+def test_latents_that_are_not_finite_are_refused_if_they_count(over: str, values: tuple[float, float]) -> None:
+    def damaged(level: int, array: np.ndarray) -> np.ndarray:
+        if level == 2:
+            array[0:2, 5, 6] = values
+        return array
+
+    latents = changed_by(normal_latents(height=HEIGHT, width=WIDTH), damaged)
+    with pytest.raises(NonFiniteError, match=r"^the latents of level 2 hold NaN or infinite values"):
+        latents.normalised(0.9, over=over)
+    where = np.zeros((HEIGHT, WIDTH), bool)
+    where[40:] = True
+    assert np.isfinite(latents.normalised(0.9, over=over, where=where).levels[2][:, 10:]).all()
+    latents.normalised({1: 0.9, 3: 0.9}, over=over)
+
+
+def test_odd_arguments_are_refused_in_one_line() -> None:
+    latents = normal_latents(height=HEIGHT, width=WIDTH)
+    cases = [
+        ({"tau": 2.1}, r"^tau is 2\.1; it must be a finite number from 0 to 2$"),
+        ({"tau": float("nan")}, "^tau is nan"),
+        ({"tau": "0.9"}, "^tau is '0.9'"),
+        ({"tau": {1: -1}}, r"^tau of level 1 is -1"),
+        ({"tau": {4: 1}}, r"^tau names level 4; these latents have 1, 2, 3$"),
+        ({"tau": 1, "over": "channel"}, r"^over is 'channel'; it must be 'spatial', 'local', 'global'$"),
+        ({"tau": 1, "seed": -1}, "^seed is -1"),
+        ({"tau": 1, "seed": 0.5}, "^seed is 0.5"),
+        ({"tau": 1, "where": np.ones((70, 90), bool)}, r"^where is 70×90; it must .* 90×70$"),
+        ({"tau": 1, "where": np.ones((90, 70), np.uint8)}, r"^where has values of type uint8; .* where > 127$"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(ArgumentError, match=message):
+            latents.normalised(**arguments)
