@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk._files import Provenance, read_provenance
+from srflow_sdk._files.provenance import TRANSFER
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -24,6 +25,10 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
         raise ImageError(
             f"{output} does not say how it was made: it is not an output of {operation.command}, or another program "
             "dropped that when it saved the file"
+        )
+    if recipe.operation == TRANSFER:
+        raise ImageError(
+            f"{output} was made by srflow-transfer from several pictures; run that again with the ones it was made from"
         )
     if recipe.operation != operation.name:
         raise ImageError(

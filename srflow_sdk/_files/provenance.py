@@ -22,6 +22,9 @@ NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 UPSCALE = "upscale"
 """The operation of pictures that do not name theirs."""
 
+TRANSFER = "transfer"
+"""Of pictures into which content was put; their `source` is the target, and `settings` names the other inputs."""
+
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
@@ -38,8 +41,8 @@ class Provenance:
     source: the source's file name without folders. source_sha256: sha256 of its bytes.
     scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale. reduction: the
     kernel, "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of values.
-    operation: what was done, "upscale" or "restore". settings: of an operation other than "upscale", what it needs
-    besides the fields above, in its own words.
+    operation: what was done, "upscale", "restore" or "transfer". settings: of an operation other than "upscale", what
+    it needs besides the fields above, in its own words.
     """
 
     model: str

@@ -32,11 +32,12 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"backends"},
     {"_drawing"},
     {"encoding"},
+    {"_transferring"},
     {"upscaler"},
     {"_batch", "_doctor"},
     {"_command_line"},
     {"_file_options"},
-    {"cli"},
+    {"cli", "_transfer_command"},
     {"__main__"},
     {"__init__"},
 ]

@@ -30,6 +30,13 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
     assert_type(lr_psnr(path, u8), float)
 
 
+def transferred(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], mask: NDArray[np.bool_], path: Path) -> None:
+    assert_type(up.transfer(pil, path, mask), Image.Image)
+    assert_type(up.transfer(u8, pil, "mask.png", lr=u8, blend="none", tau={1: 0.8}, seed=2), NDArray[np.uint8])
+    assert_type(up.transfer(path, path, path), Image.Image)
+    assert_type(up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path, quality=None), FileResult)
+
+
 def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
     assert_type(up.upscale(tensor, tau=0.5), NDArray[Any])
     up.encode(tensor).samples(2)
