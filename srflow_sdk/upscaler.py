@@ -278,7 +278,7 @@ class Upscaler:
         tau: temperature of the normalised latents, 0 … 2, or by level; levels that are not named stay as they are. None
         is 0.8 on the finest level alone for "gradient", which keeps the content sharp, and 0.9 on all levels for
         "none", as published. seed: of the statistics that normalising draws.
-        progress, cancel: as in :meth:`upscale`; the tiles of both passes count.
+        progress, cancel: as in :meth:`upscale`; tiles count when encoded, inverted and decoded.
 
         Raises: BundleError if the bundle has no inverter, ImageError also for sizes that differ, and the errors of
         :meth:`upscale`.

@@ -72,9 +72,10 @@ def _drawn(
     conversion = conversion_for(target.kind.icc_profile, channels=target.kind.colours)
     before, content = target.colours(rows, columns), inputs.source.colours_for(target.kind, rows, columns)
     if options.blend == "gradient":
-        pasted = np.clip(blended(before, content, mask), np.float32(0), np.float32(1))
-    else:
-        pasted = np.where(mask[..., None], content, before)
+        # Invisible colours of the target are none that the content could fit.
+        hidden = target.pixels[rows, columns, -1] == 0 if target.kind.has_alpha else np.zeros_like(mask)
+        content = np.clip(blended(before, content, mask | hidden), np.float32(0), np.float32(1))
+    pasted = np.where(mask[..., None], content, before)
 
     def seen(colours: Floats) -> Floats:
         srgb = colours if conversion is None else conversion.to_srgb(colours)
@@ -85,10 +86,12 @@ def _drawn(
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
     encoding: Encoding[Any] = Encoding(lr, kind, painter, memory_budget=_BUDGET_BYTES)
-    count = None if options.progress is None else _TwoPasses(options.progress, second=encoding.tiles)
-    latents = encoding.invert(seen(pasted), progress=None if count is None else count.first, cancel=options.cancel)
+    count = None
+    if options.progress is not None:
+        count = _Passes(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)
+    latents = encoding.invert(seen(pasted), progress=None if count is None else count.inverted, cancel=options.cancel)
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
-    decoded = encoding.decode(latents, progress=None if count is None else count.rest, cancel=options.cancel)
+    decoded = encoding.decode(latents, progress=None if count is None else count.drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : target.kind.colours]
     tile = painter.core(*(-(-side // manifest.size_multiple) * manifest.size_multiple for side in lr.shape[:2]))
     if conversion is None:
@@ -162,16 +165,20 @@ def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 @dataclass
-class _TwoPasses:
-    """One count of tiles for two passes. second: tiles of the second pass."""
+class _Passes:
+    """One count of tiles for encoding, inverting and decoding.
+
+    encoded: tiles that are encoded before the others are counted. decoded: tiles of the last pass.
+    """
 
     tell: Progress
-    second: int
+    encoded: int
+    decoded: int
     total: int = 0
 
-    def first(self, done: int, total: int) -> None:
-        self.total = total + self.second
-        self.tell(done, self.total)
+    def inverted(self, done: int, total: int) -> None:
+        self.total = self.encoded + total + self.decoded
+        self.tell(self.encoded + done, self.total)
 
-    def rest(self, done: int, total: int) -> None:
+    def drawn(self, done: int, total: int) -> None:
         self.tell(self.total - total + done, self.total)

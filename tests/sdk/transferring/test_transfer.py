@@ -104,7 +104,7 @@ def test_only_the_surroundings_of_the_mask_are_computed(flow_bundle: Path) -> No
     told: list[tuple[int, int]] = []
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=64) as tiled:
         result = tiled.transfer(target, target + 50, mask, progress=lambda *counts: told.append(counts))
-    assert told == [(1, 2), (2, 2)]  # the whole picture has 16 tiles
+    assert told == [(2, 3), (3, 3)]  # encoded, inverted, decoded; the whole picture has 16 tiles
     assert np.array_equal(result[:400], target[:400])
 
 
@@ -185,6 +185,17 @@ def test_what_is_transparent_in_the_source_is_left_out(flow: Upscaler, pictures:
     cut_out = np.dstack([pictures.source, np.where(pictures.mask, 255, 0).astype(np.uint8)])
     expected = flow.transfer(pictures.target, pictures.source, pictures.mask)
     assert np.array_equal(flow.transfer(pictures.target, cut_out, np.ones_like(pictures.mask)), expected)
+
+
+def test_content_does_not_fit_the_invisible_colours_of_the_target(flow: Upscaler, pictures: Pictures) -> None:
+    alpha = np.full((108, 96, 1), 255, np.uint8)
+    alpha[:, 40:] = 0  # through the mask
+    target = np.dstack([pictures.target, alpha])
+    target[:, 40:, :3] = 0
+    lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(np.uint8)
+    result = flow.transfer(target, lighter, pictures.mask, tau={})
+    change = np.abs(result[..., :3].astype(int) - pictures.target)[pictures.mask & (alpha[..., 0] > 0)]
+    assert change.max() <= 1
 
 
 def test_an_empty_mask_gives_the_target_and_a_warning(
