@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._choosing import best_of
 from srflow_sdk._drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk._drawing.inputs import EncodedImage, checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.reducing import reduced_image
-from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
+from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords, takes_keywords_of
+from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._files import MAX_PIXELS, PathLike
 from srflow_sdk._images import InMemoryImage, Tensor
 from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._restoring import restore_file, restore_pixels
 from srflow_sdk.backends import Device, open_backend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.encoding import Encoding, ImageT
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.tiles import TileSize, check_tile
 
@@ -31,9 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from srflow_sdk._drawing.requests import DrawKeywords, Progress
-
-ENCODING_BUDGET_BYTES = 1 << 30
-"""Bytes of conditioning that :meth:`Upscaler.encode` keeps by default."""
+    from srflow_sdk._drawing.restoring import RestoreKeywords
 
 
 class Upscaler:
@@ -208,6 +209,111 @@ class Upscaler:
         if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
             raise ArgumentError(f"memory_budget is {memory_budget!r}; it must be a number of bytes, at least 0")
         return self._encoding(image, memory_budget=int(memory_budget), copied=True)
+
+    @overload
+    def best_of(
+        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> ImageT: ...
+    @overload
+    def best_of(
+        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> Image.Image: ...
+    @overload
+    def best_of(
+        self, image: Tensor, score: Callable[[NDArray[Any]], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> NDArray[Any]: ...
+    @takes_draw_keywords
+    def best_of(
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        score: Callable[[Any], float],
+        n: int,
+        **options: Unpack[DrawKeywords],
+    ) -> InMemoryImage:
+        """Draw `n` samples and return the one that `score` likes best.
+
+            sharpest = upscaler.best_of(photo, lambda picture: np.asarray(picture, float).std(), 10)
+
+        image: as in :meth:`upscale`; the answer is of its kind. score: called with each picture, of that kind, in the
+        order of the samples; returns a number, higher is better. It must not change the picture. n: 1 to 2^20; they are
+        the samples `sample` … `sample + n - 1`. Of equal scores the first sample wins, so a score that gives equal
+        pictures equal numbers makes the same choice in every run. The other keywords are those of :meth:`upscale`;
+        progress counts the tiles of all samples. Two pictures are held at a time, whatever `n` is.
+
+        Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.
+        """
+        draw = DrawOptions(**options)
+        if not callable(score):
+            raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
+        encoding = self._encoding(image, memory_budget=ENCODING_BUDGET_BYTES)
+        best: InMemoryImage = best_of(encoding, score, n, draw)
+        return best
+
+    @overload
+    def restore(self, image: ImageT, **options: Unpack[RestoreKeywords]) -> ImageT: ...
+    @overload
+    def restore(self, image: EncodedImage, **options: Unpack[RestoreKeywords]) -> Image.Image: ...
+    @overload
+    def restore(self, image: Tensor, **options: Unpack[RestoreKeywords]) -> NDArray[Any]: ...
+    @takes_keywords_of(RestoreOptions)
+    def restore(
+        self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[RestoreKeywords]
+    ) -> InMemoryImage:
+        """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
+
+        image: as in :meth:`upscale`. It is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its
+        latents are made smaller where they are too large, and decoded. Alpha stays as it is. A picture whose latents
+        are not too large comes back as it was, to rounding: blur and the blocks of a JPEG do not go away.
+        tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
+        as they are. Smaller is smoother. None is what was measured as best: over channels 1.1, 1.25 and 1.3 on levels
+        1, 2 and the others, at positions 1.
+        over: which latents count together: "spatial", a channel at all positions, against noise; "local", all channels
+        at one position, against dots and scratches; "global", a level. "auto" is "local" if the latents of level 1 are
+        large and a few of them far larger than the others (root mean square above 1, kurtosis above 6), otherwise
+        "spatial".
+        enlarge: normalise as the publication does instead (:meth:`Latents.normalised`): latents that are too small are
+        enlarged, too. It harms most pictures. seed: of what that draws at random; without it nothing is random.
+        progress, cancel: as in :meth:`upscale`; the tiles of both passes count.
+
+        Memory holds two pictures and the latents, which are as large as the picture in float32 and lie in temporary
+        files beyond 256 MB.
+
+        Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
+        """
+        chosen = RestoreOptions(**options)
+        with memory_errors_typed("for the image; use a smaller one"):
+            pixels, kind = loaded(image)
+        return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen))
+
+    @takes_keywords_of(RestoreOptions)
+    def restore_file(
+        self,
+        source: PathLike,
+        target: PathLike,
+        *,
+        report: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        **options: Unpack[RestoreKeywords],
+    ) -> FileResult:
+        """Restore an image file into another of its size, with its profile, metadata, resolution and alpha.
+
+        source, target, max_pixels, quality, lossless: as in :meth:`upscale_file`. report: hash the output. The other
+        keywords are those of :meth:`restore`. A record of how it was made is added (:func:`read_provenance`).
+
+        Raises: the errors of :meth:`restore`, and ImageError for files that cannot be read or written.
+        """
+        return restore_file(
+            checked_path("source", source),
+            checked_path("target", target),
+            self._painter,
+            RestoreOptions(**options),
+            report=report,
+            max_pixels=max_pixels,
+            quality=quality,
+            lossless=lossless,
+        )
 
     def log_likelihood(
         self,

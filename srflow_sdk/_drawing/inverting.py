@@ -85,7 +85,10 @@ def invert(
     progress: Progress | None,
     cancel: threading.Event | None,
 ) -> Latents:
-    """The latents of an HR image. kept: conditioning that was kept. Raises: as :func:`srflow_sdk._drawing.passes.draw`."""
+    """The latents of an HR image. kept: conditioning that was kept.
+
+    Raises: as :func:`srflow_sdk._drawing.passes.draw`.
+    """
     manifest = painter.manifest
     scale, height, width = manifest.scale, lr.padded_height, lr.padded_width
     levels = arrays.allocate(

@@ -1,7 +1,7 @@
 """The public API as text, a line for each name: `python -m tests.frame.public_api` rewrites public_api.txt.
 
 Public are the names in srflow_sdk that can be reached without a leading underscore, the names of srflow_training's
-root, and the five commands with their options.
+root, and the six commands with their options.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def commands() -> dict[str, click.Command]:
     training_commands = importlib.import_module("srflow_training.cli")
     return {
         "srflow-upscale": sdk_commands.upscale,
+        "srflow-restore": sdk_commands.restore,
         "srflow-doctor": sdk_commands.doctor,
         "srflow-export": export_commands.main,
         "srflow-train": training_commands.train,

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Bundle, Encoding, FileResult, Latents, OutputSize, Upscaler, lr_psnr
+from srflow_sdk import (
+    Bundle,
+    Encoding,
+    FileResult,
+    FolderFile,
+    FolderResult,
+    Latents,
+    OutputSize,
+    Upscaler,
+    lr_psnr,
+    upscale_folder,
+)
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -55,6 +66,24 @@ def files(up: Upscaler, path: Path) -> None:
     result = up.upscale_file(path, ["a.png", path], tau=0.5, report=True, progress=lambda done, total: None)
     assert_type(result, FileResult)
     assert_type(result.outputs[0].lr_psnr, float | None)
+
+
+def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
+    assert_type(up.restore(pil, tau=0.9, over="local"), Image.Image)
+    assert_type(up.restore(u8, tau={1: 0.9}, enlarge=True, seed=3), NDArray[np.uint8])
+    assert_type(up.restore(path), Image.Image)
+    assert_type(up.restore_file(path, "clean.png", quality=90, over="spatial"), FileResult)
+    assert_type(up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
+    assert_type(up.best_of(path, lambda picture: picture.width, 4), Image.Image)
+    up.restore(pil, over="everywhere")  # type: ignore[call-overload]
+
+
+def folders(up: Upscaler, path: Path) -> None:
+    heard: list[FolderFile] = []
+    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
+    assert_type(result, FolderResult)
+    assert_type(result.files[0].outputs[0].sha256, str | None)
+    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
 
 
 def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
