@@ -3,6 +3,7 @@
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/restoration.py data/unseen
     python benchmarks/restoration.py --time
+    python benchmarks/restoration.py data/unseen --sheet restored.png
 
 Every photograph is taken as it is and at half its size (Pillow's bicubic), cut to multiples of the scale. The figures
 are RGB PSNR in dB over all pixels, in 8 bits, averaged over the pictures:
@@ -13,6 +14,9 @@ published    its latents normalised as the publication does (spatial, temperatur
 no larger    the same, but latents are never enlarged
 restored     Upscaler.restore, which is srflow-restore, by default
 worse        of how many pictures the restored one is worse than the degraded one, by more than 0.01 dB
+
+--sheet draws the middle of the folder's chelsea.png, or of its first photograph: itself, damaged and restored, in a row
+for each of SHEET.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ COLUMNS = ("degraded", "upscaled", "published", "no larger", "restored")
 TAU = 0.9
 SAME = 0.01  # dB
 SIDE = 1024
+SHEET = ("noise 20", "salt and pepper 2 %", "JPEG quality 30")
+SHEET_SIDE = 256
 
 
 def noise(sigma: float) -> Damage:
@@ -89,14 +95,13 @@ def bicubic(picture: Picture, random: np.random.Generator) -> Picture:
 
 
 DAMAGES: dict[str, Damage] = {
+    "noise 2": noise(2),
     "noise 5": noise(5),
     "noise 10": noise(10),
     "noise 20": noise(20),
     "noise 30": noise(30),
     "salt and pepper 2 %": dots(0.02),
-    "salt and pepper 10 %": dots(0.1),
     "JPEG quality 30": jpeg(30),
-    "JPEG quality 10": jpeg(10),
     "blur 1.5": blur(1.5),
     "bicubic ×2": bicubic,
     "none": lambda picture, random: picture,
@@ -154,6 +159,25 @@ def table(folder: Path, upscaler: Upscaler) -> None:
         print(f"| {name} | {means} | {worse} |", flush=True)
 
 
+def sheet(folder: Path, upscaler: Upscaler, target: Path) -> None:
+    """Write rows of a photograph, damaged and restored."""
+    paths = sorted(folder.glob("*.png"), key=lambda path: (path.name != "chelsea.png", path.name))
+    photo = cut(np.asarray(Image.open(paths[0]).convert("RGB")), upscaler.scale)
+    top, left = (photo.shape[0] - SHEET_SIDE) // 2, (photo.shape[1] - SHEET_SIDE) // 2
+    rows = []
+    for name in SHEET:
+        damaged = DAMAGES[name](photo, np.random.default_rng(0))
+        row = np.concatenate(
+            [
+                version[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
+                for version in (photo, damaged, upscaler.restore(damaged))
+            ],
+            axis=1,
+        )
+        rows.append(row)
+    Image.fromarray(np.concatenate(rows)).save(target)
+
+
 def price(upscaler: Upscaler) -> None:
     """Print how long restoring takes beside upscaling to the same size."""
     random = np.random.default_rng(0)
@@ -180,11 +204,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]")
     parser.add_argument("--model", type=Path, help="a bundle with an inverter  [default: the embedded model]")
     parser.add_argument("--threads", type=int, help="CPU threads  [default: one per core]")
+    parser.add_argument("--sheet", type=Path, help="draw a contact sheet instead")
     parser.add_argument("--time", action="store_true", help="measure the price instead")
     arguments = parser.parse_args()
     with Upscaler(arguments.model, threads=arguments.threads) as upscaler:
         if arguments.time:
             price(upscaler)
+        elif arguments.sheet is not None:
+            sheet(arguments.folder, upscaler, arguments.sheet)
         else:
             table(arguments.folder, upscaler)
 

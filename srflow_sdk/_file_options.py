@@ -107,6 +107,7 @@ def _collected(
         chosen = choices(**{field: keywords.pop(field) for field in fields})
         command(*arguments, **keywords, **{name: chosen})
 
+    wrapped: _Command = with_choices
     for option in reversed(options):  # decorators apply from the last to the first
-        with_choices = option(with_choices)
-    return with_choices
+        wrapped = option(wrapped)
+    return wrapped

@@ -34,10 +34,12 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         small = reduced_image(pixels, painter.manifest)
         encoding: Encoding[Any] = Encoding(small, kind, painter, memory_budget=ENCODING_BUDGET_BYTES)
-        progress = None if options.progress is None else _TwoPasses(options.progress, second=encoding.tiles)
-        latents = encoding.invert(kind.wrapped(pixels), progress=progress and progress.first, cancel=options.cancel)
+        passes = None if options.progress is None else _TwoPasses(options.progress, second=encoding.tiles)
+        latents = encoding.invert(
+            kind.wrapped(pixels), progress=None if passes is None else passes.first, cancel=options.cancel
+        )
         latents = options.restored(latents)
-        restored = encoding._decoded(latents, progress=progress and progress.rest, cancel=options.cancel)
+        restored = encoding._decoded(latents, progress=None if passes is None else passes.rest, cancel=options.cancel)
         if kind.has_alpha:
             restored[..., -1] = pixels[..., -1]
         return restored

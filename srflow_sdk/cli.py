@@ -19,7 +19,7 @@ except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
 
 if TYPE_CHECKING:
-    from srflow_sdk._file_options import FileChoices, MachineChoices
+    from srflow_sdk._batch.choices import FileChoices, MachineChoices
 
 _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 

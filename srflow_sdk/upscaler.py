@@ -265,12 +265,12 @@ class Upscaler:
         latents are made smaller where they are too large, and decoded. Alpha stays as it is. A picture whose latents
         are not too large comes back as it was, to rounding: blur and the blocks of a JPEG do not go away.
         tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
-        as they are. Smaller is smoother. None is what was measured as best: over channels 1.1, 1.25 and 1.3 on levels
-        1, 2 and the others, at positions 1.
+        as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the finest
+        level and 1.7 - r/6, from 0.7 to 1.4, on the others, where r is the root mean square of the finest.
         over: which latents count together: "spatial", a channel at all positions, against noise; "local", all channels
         at one position, against dots and scratches; "global", a level. "auto" is "local" if the latents of level 1 are
-        large and a few of them far larger than the others (root mean square above 1, kurtosis above 6), otherwise
-        "spatial".
+        large and a few of them far larger than their neighbours (root mean square above 1, kurtosis within 8×8
+        positions above 4.5), otherwise "spatial".
         enlarge: normalise as the publication does instead (:meth:`Latents.normalised`): latents that are too small are
         enlarged, too. It harms most pictures. seed: of what that draws at random; without it nothing is random.
         progress, cancel: as in :meth:`upscale`; the tiles of both passes count.

@@ -107,7 +107,23 @@ def test_tails_tell_noise_from_dots() -> None:
     assert tails(noisy, 1) == pytest.approx((2, 3), rel=0.1)
     size, kurtosis = tails(_dotted(), 1)
     assert size > 1
-    assert kurtosis > 20
+    assert kurtosis > 10
+
+
+def test_noise_that_is_stronger_in_one_half_is_not_taken_for_dots() -> None:
+    def uneven(level: int, array: np.ndarray) -> np.ndarray:
+        array[:, :, : array.shape[2] // 4] *= 6
+        return array
+
+    latents = changed_by(normal_latents(), uneven)
+    assert tails(latents, 1)[1] < 4
+    values = latents.levels[1].astype(np.float64)
+    assert (values**4).mean() / (values**2).mean() ** 2 > 8, "or this picture tells nothing"
+
+
+def test_a_picture_smaller_than_a_place_is_never_taken_for_dotted() -> None:
+    small = changed_by(normal_latents(height=12, width=12), lambda _, array: array * np.float32(3))
+    assert tails(small, 1)[1] == 0
 
 
 def test_dots_are_limited_where_they_are_and_noise_everywhere() -> None:
@@ -118,6 +134,14 @@ def test_dots_are_limited_where_they_are_and_noise_everywhere() -> None:
         assert all(np.array_equal(auto.levels[level], chosen.levels[level]) for level in TAUS)
     untouched = RestoreOptions().restored(dotted).levels[1][:, 1]
     np.testing.assert_array_equal(untouched, dotted.levels[1][:, 1])
+
+
+@pytest.mark.parametrize(("noise", "coarse"), [(1.5, 1.4), (3, 1.2), (4.8, 0.9), (12, 0.7)])
+def test_the_more_noise_the_smaller_the_coarse_levels(noise: float, coarse: float) -> None:
+    latents = changed_by(normal_latents(), lambda level, array: array * np.float32(noise if level == 1 else 5))
+    found = RestoreOptions().restored(latents).levels
+    assert root_mean_square(found[1][:, :ROWS, :COLUMNS], (0, 1, 2)) == pytest.approx(1.1, rel=1e-5)
+    assert root_mean_square(found[2][:, :23, :18], (0, 1, 2)) == pytest.approx(coarse, rel=0.02)
 
 
 def test_enlarging_is_the_normalisation_of_the_publication() -> None:
