@@ -17,6 +17,8 @@ try:
     from srflow_sdk.errors import ArgumentError
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
+except MemoryError:
+    sys.exit("error: there is not enough memory or address space to begin: raise the limit (ulimit -v unlimited)")
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.choices import FileChoices, MachineChoices

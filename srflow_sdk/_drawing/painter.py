@@ -117,7 +117,7 @@ class Painter:
         )
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
-        """Encode a window, float32 3×h×w. One that is too small for the backend gets its last row and column repeated.
+        """Encode a window, float32 3×h×w; in one smaller than the backend takes, the last row and column are repeated.
 
         backend: None is the painter's own. Raises: DeviceError, OutOfMemoryError.
         """

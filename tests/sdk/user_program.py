@@ -13,6 +13,8 @@ from PIL import Image
 from typing_extensions import assert_type
 
 from srflow_sdk import (
+    AsyncEncoding,
+    AsyncUpscaler,
     Bundle,
     Encoding,
     FileResult,
@@ -47,6 +49,19 @@ def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
     assert_type(lr_psnr(tensor, tensor), float)
 
 
+async def awaited(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
+    async with AsyncUpscaler(at_once=1) as up:
+        assert_type(await up.upscale(pil, tau=0.5), Image.Image)
+        assert_type(await up.upscale(u8, progress=lambda done, total: None), NDArray[np.uint8])
+        assert_type(await up.upscale(path.read_bytes()), Image.Image)
+        assert_type(await up.upscale_file(path, "large.png", quality=80, seed=1), FileResult)
+        encoding: AsyncEncoding[Image.Image] = await up.encode(pil)
+        assert_type(await encoding.sample(tau=0.5), Image.Image)
+        assert_type(await encoding.samples(3), list[Image.Image])
+        assert_type(await (await up.encode(u8, memory_budget=0)).mean(2), NDArray[np.uint8])
+        assert_type(await encoding.std(2), NDArray[np.float32])
+
+
 def encoded(up: Upscaler, pil: Image.Image, u16: NDArray[np.uint16], count: int) -> None:
     encoding: Encoding[Image.Image] = up.encode(pil)
     assert_type(encoding.sample(tau=0.5), Image.Image)
@@ -78,14 +93,6 @@ def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) 
     up.restore(pil, over="everywhere")  # type: ignore[call-overload]
 
 
-def folders(up: Upscaler, path: Path) -> None:
-    heard: list[FolderFile] = []
-    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
-    assert_type(result, FolderResult)
-    assert_type(result.files[0].outputs[0].sha256, str | None)
-    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
-
-
 def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
     one = Latents({1: array}, height=90, width=70, model_sha256=bundle.model_sha256, log_likelihood=3.5)
     assert_type(one.levels[1], NDArray[np.float32])
@@ -95,6 +102,14 @@ def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDAr
     one.save("a.safetensors")
     assert_type(Latents.load(Path("a.safetensors"), model=up), Latents)
     Latents.load("a.safetensors", model=bundle)
+
+
+def folders(up: Upscaler, path: Path) -> None:
+    heard: list[FolderFile] = []
+    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
+    assert_type(result, FolderResult)
+    assert_type(result.files[0].outputs[0].sha256, str | None)
+    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
 
 
 def opened() -> None:
