@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+FAULTS_ARGS ?=
 
 python := $(VENV)/bin/python
 stamps := $(VENV)/.srflow
@@ -26,6 +27,15 @@ demo: $(plain) ## install (no torch) and upscale a photo into demo/
 .PHONY: test
 test: lint ## install the developers' tools, then run lint, type checks and tests
 	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: test-slow
+test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them
+	OMP_NUM_THREADS=1 $(python) -m pytest -m slow -n auto --dist load $(PYTEST_ARGS)
+
+# For example: make faults FAULTS_ARGS="--only bundles --only pictures --count 5000 --seed 7"
+.PHONY: faults
+faults: $(dev) ## kill, starve and feed broken files to the commands (about ten minutes); fails if anything is lost
+	OMP_NUM_THREADS=1 $(python) -m tests.faults $(FAULTS_ARGS)
 
 # Far too short for a useful model: it shows that every step works, on photographs that come with scikit-image.
 smoke := train-smoke

@@ -77,20 +77,20 @@ def main() -> None:
     source = random_graphs(arguments.precision) if arguments.model is None else bundle_graphs(arguments.model)
     sets = [tuple(arguments.sm), *([(sm,) for sm in arguments.sm] if len(arguments.sm) > 1 else [])]
     with source as (folder, manifest):
-        encoder, sampler = graphs_of(manifest, arguments.precision)
+        graphs = graphs_of(manifest, arguments.precision)
         print(f"{manifest.name}, {arguments.precision}, {os.cpu_count()} CPUs; graphs: ", end="")
-        print(", ".join(f"{name} {(folder / name).stat().st_size / 1e6:.1f} MB" for name in (encoder, sampler)))
+        print(", ".join(f"{name} {(folder / name).stat().st_size / 1e6:.1f} MB" for name in graphs))
         uncached = BuilderOptions(use_cache=False)
         for sms in sets:
             request = EngineRequest(runtime="tensorrt_rtx", precision=arguments.precision, sms=sms, builder=uncached)
             started = time.perf_counter()
-            record = build_engines(folder, manifest, request, encoder=encoder, sampler=sampler)
+            record = build_engines(folder, manifest, request, graphs=graphs)
             seconds = time.perf_counter() - started
-            sizes = [(folder / name).stat().st_size / 1e6 for name in (record.encoder, record.sampler)]
+            sizes = {name.split(".")[-2]: (folder / name).stat().st_size / 1e6 for name in record.files}
             named = " ".join(map(str, sms))
             largest = "×".join(map(str, record.profile.max))
-            sized = f"encoder {sizes[0]:.1f} MB, sampler {sizes[1]:.1f} MB, for LR images up to {largest}"
-            print(f"SM {named:<10} {seconds:5.1f} s, {sized}", flush=True)
+            sized = ", ".join(f"{part} {size:.1f} MB" for part, size in sizes.items())
+            print(f"SM {named:<10} {seconds:5.1f} s, {sized}, for LR images up to {largest}", flush=True)
     print(f"{record.runtime} {record.version}")
 
 

@@ -20,7 +20,7 @@ import onnx
 import onnxruntime
 
 from srflow_sdk import Bundle
-from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
 
 _CAST = "InsertedPrecisionFreeCast_"  # what ONNX Runtime computes in float32 for want of half-precision kernels
 _SIDE = 64  # LR pixels: a multiple of every network's size multiple
@@ -62,7 +62,7 @@ def _with_sizes(proto: onnx.ModelProto, *, scale: int) -> onnx.ModelProto:
         dimensions[0].dim_value = 1
         if len(dimensions) == 4:
             level = re.search(r"level(\d+)", value.name)
-            side = scale * _SIDE >> int(level[1]) if level else _SIDE
+            side = scale * _SIDE >> int(level[1]) if level else {"hr": scale * _SIDE}.get(value.name, _SIDE)
             dimensions[2].dim_value = dimensions[3].dim_value = side
     for value in sized.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -87,7 +87,8 @@ def main() -> None:
     parser.add_argument("paths", nargs="*", type=Path)
     files: list[Path] = []
     for path in parser.parse_args().paths or [Bundle.embedded().path]:
-        files += [path / name for name in REQUIRED_FILES] if path.is_dir() else [path]
+        names = [name for name in (*REQUIRED_FILES, INVERTER) if (path / name).is_file()]
+        files += [path / name for name in names] if path.is_dir() else [path]
     print(f"{'multiply-adds':>13} {'nodes':>6} {'Conv':>5} {'layout':>6}")
     for file in files:
         proto = onnx.load(file)

@@ -22,14 +22,14 @@ _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 def inputs(session: ort.InferenceSession, *, size: int, batch: int) -> dict[str, np.ndarray]:
-    """Random inputs of an encoder or sampler for an LR image of size×size pixels."""
+    """Random inputs of an encoder, sampler or inverter for an LR image of size×size pixels."""
     random = np.random.default_rng(0)
     scale = int(session.get_modelmeta().custom_metadata_map["srflow.scale"])
     feed = {}
     for each in session.get_inputs():
         level = re.search(r"level(\d+)", each.name)
-        side = size if level is None else scale * size >> int(level[1])
-        count = batch if each.name.startswith("noise") else 1
+        side = scale * size >> int(level[1]) if level else scale * size if each.name == "hr" else size
+        count = batch if each.name == "hr" or each.name.startswith("noise") else 1
         shape = (1,) if each.name == "tau" else (count, each.shape[1], side, side)
         feed[each.name] = (random.standard_normal(shape, np.float32) * 0.3).astype(_TYPES[each.type])
     return feed

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from srflow_sdk._drawing.measuring import lr_psnr
     from srflow_sdk._drawing.output_size import OutputSize
     from srflow_sdk._files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
+    from srflow_sdk.async_upscaler import AsyncEncoding, AsyncUpscaler
     from srflow_sdk.bundle import Bundle
     from srflow_sdk.encoding import Encoding
     from srflow_sdk.errors import (
@@ -43,6 +44,8 @@ __version__: str
 
 __all__ = [
     "ArgumentError",
+    "AsyncEncoding",
+    "AsyncUpscaler",
     "Bundle",
     "BundleError",
     "CancelledError",
@@ -73,6 +76,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncEncoding": "async_upscaler",
+    "AsyncUpscaler": "async_upscaler",
     "Bundle": "bundle",
     "Encoding": "encoding",
     "FileOutput": "_drawing.file_upscaling",

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from srflow_sdk._machine.memory import check_address_space
+from srflow_sdk._raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.errors import ArgumentError, SRFlowError
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 _FAILED = 1
 _BY_SIGNAL = 128  # to this the signal's number is added, as shells count: 130 is Ctrl-C
 
+_ADDRESS_SPACE = 300_000_000  # to import numpy, Pillow and ONNX Runtime
 _STANDARD_ERROR = 2
 _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
@@ -171,15 +175,25 @@ class ShardParameter(click.ParamType[Any]):
 
 @contextlib.contextmanager
 def exit_statuses() -> Iterator[None]:
-    """Turn the SDK's errors and Ctrl-C into one line and an exit status."""
+    """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
     try:
-        yield
+        with raised_interrupts(*STOPPING):  # for what is in temporary folders
+            check_address_space(_ADDRESS_SPACE, "this command")
+            yield
     except ArgumentError as error:
         from srflow_sdk._batch.display import printable
 
         raise click.UsageError(printable(str(error))) from error
     except SRFlowError as error:
         fail(str(error))
+    except (ImportError, MemoryError, RuntimeError) as error:
+        if is_lack_of_threads(error):
+            fail(lack_of_threads(error))
+        if not is_lack_of_memory(error):
+            raise
+        lines = str(error).strip().splitlines()  # numpy's fill a page
+        reason = f" ({lines[-1].strip()[:200]})" if lines else ""
+        fail(f"there is not enough memory or address space to begin{reason}: raise the limit (ulimit -v unlimited)")
     except KeyboardInterrupt as error:
         say("interrupted")
         sys.exit(_BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
@@ -201,7 +215,12 @@ def _occupy_standard_descriptors() -> None:
 
 def say(line: str) -> None:
     """Print a line on standard error."""
-    display().say(line)
+    try:
+        shown = display()
+    except (ImportError, MemoryError):  # there is no room to load what it needs
+        click.echo(line, err=True)
+        return
+    shown.say(line)
 
 
 def display(*, quiet: bool = False) -> Display:

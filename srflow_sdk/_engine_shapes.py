@@ -28,11 +28,11 @@ class InputShapes:
 def input_shapes(
     inputs: Iterable[tuple[str, Sequence[int | str | None]]], profile: LrProfile, *, scale: int, graph: str
 ) -> dict[str, InputShapes]:
-    """The shapes of every input of an encoder or a sampler, by input name, for these LR sizes and a batch of one.
+    """The shapes of every input of a bundle's graphs, by input name, for these LR sizes and a batch of one.
 
     inputs: name and dimensions; dimensions that are not numbers are dynamic. graph: its file, for errors.
-    Height and width follow from the input's name: `lr` has LR size, `level{ℓ}_…` and `noise_level{ℓ}` have HR/2^ℓ. The
-    batch is 1 because the runtime draws one sample at a time.
+    Height and width follow from the input's name: `lr` has LR size, `hr` HR size, and `level{ℓ}_…` and `noise_level{ℓ}`
+    have HR/2^ℓ. The batch is 1 because the runtime draws one sample at a time.
     Raises: BundleError for any other input, and for one without a fixed number of channels.
     """
     return {
@@ -59,10 +59,12 @@ def _shape(
     level = _LEVEL.fullmatch(name)
     if isinstance(channels, int) and name == "lr":
         return (1, channels, *size)
+    if isinstance(channels, int) and name == "hr":
+        return (1, channels, *(scale * side for side in size))
     if isinstance(channels, int) and level:
         height, width = (scale * side >> int(level.group(1)) for side in size)
         return (1, channels, height, width)
     raise BundleError(
-        f"{graph}: the input {name} is not one that srflow-export gives an encoder or a sampler, so its sizes are "
-        "unknown; export the checkpoint again with srflow-export"
+        f"{graph}: the input {name} is not one that srflow-export gives its graphs, so its sizes are unknown; "
+        "export the checkpoint again with srflow-export"
     )

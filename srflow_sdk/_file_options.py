@@ -35,7 +35,6 @@ QUALITY = click.option(
 LOSSLESS = click.option(
     "--lossless", is_flag=True, help="Keep every visible pixel of WebP and AVIF, as PNG and TIFF do."
 )
-SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same picture.")
 
 _FILES = (
     click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones."),
@@ -51,7 +50,12 @@ _FILES = (
     click.option(
         "--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine."
     ),
-    click.option("--report", metavar="FILE.json", type=click.Path(path_type=Path), help="Write a report, with PSNRs."),
+    click.option(
+        "--report",
+        metavar="FILE.json",
+        type=click.Path(path_type=Path),
+        help="Write a report, with PSNRs if enlarged.",
+    ),
     click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again."),
 )
 _MACHINE = (
@@ -61,7 +65,7 @@ _MACHINE = (
         metavar="auto|N|none",
         default="auto",
         show_default=True,
-        help="Side of a tile in input pixels; smaller tiles need less memory.",
+        help="Side of a tile in pixels that the network sees; smaller tiles need less memory.",
     ),
     click.option(
         "--max-pixels", type=CountParameter(), default="100M", show_default=True, help="Refuse larger inputs."
@@ -76,6 +80,11 @@ _MACHINE = (
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]"),
     click.option("--quiet", is_flag=True, help="Print only warnings and errors."),
 )
+
+
+def seed(text: str) -> Callable[[_Command], _Command]:
+    """The option --seed. text: its help."""
+    return click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help=text)
 
 
 def file_options(command: _Command) -> _Command:
@@ -98,6 +107,7 @@ def _collected(
         chosen = choices(**{field: keywords.pop(field) for field in fields})
         command(*arguments, **keywords, **{name: chosen})
 
+    wrapped: _Command = with_choices
     for option in reversed(options):  # decorators apply from the last to the first
-        with_choices = option(with_choices)
-    return with_choices
+        wrapped = option(wrapped)
+    return wrapped

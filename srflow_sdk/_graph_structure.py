@@ -2,17 +2,22 @@
 
 A small, strict reader of protobuf, since the runtime does not depend on the onnx package: it refuses every field that
 srflow-export does not write, and so subgraphs (Loop, Scan, If), sequences, sparse tensors and external data. Weights
-are skipped. Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
+are skipped, but for their shapes. Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from srflow_sdk._graph_sizes import MAX_CONTENT, Function, Node, Reference, Value
 from srflow_sdk.errors import BundleError
 
 # fmt: off
@@ -34,6 +39,9 @@ MAX_NODES = 50_000
 _MAX_FIELDS = 1_000_000  # bounds the time that reading takes
 _MAX_DIMENSIONS = 8
 _DOMAIN = b"srflow"
+_MAX_CONTENT_BYTES = 8 * MAX_CONTENT
+_CONTENT_KINDS: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64}
+_ATTRIBUTE_FIELDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8}  # where an attribute of each type has its value
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -68,9 +76,18 @@ _REFUSED = {
 
 @dataclass(frozen=True, kw_only=True)
 class GraphStructure:
-    """What a graph consists of. ops: how often each operator occurs once functions are expanded."""
+    """What a graph consists of.
+
+    ops: how often each operator occurs once functions are expanded. inputs, outputs: their names. weights: by name,
+    small ones with their content. nodes, functions: what computes the outputs.
+    """
 
     ops: Counter[str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: dict[str, Value]
+    nodes: tuple[Node, ...]
+    functions: dict[str, Function]
 
 
 def read_graph(path: Path) -> GraphStructure:
@@ -83,12 +100,13 @@ def read_graph(path: Path) -> GraphStructure:
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except IndexError as error:  # the file ends in the middle of a number
-        raise _refused(path, "it is cut off") from error
+        raise refusal(path, "it is cut off") from error
     except _OddGraphError as error:
-        raise _refused(path, str(error)) from error
+        raise refusal(path, str(error)) from error
 
 
-def _refused(path: Path, reason: str) -> BundleError:
+def refusal(path: Path, reason: str) -> BundleError:
+    """The error for a graph that must not be run."""
     return BundleError(
         f"{path} is not a graph that srflow-export writes, so it is not run: {reason}; fetch or export the bundle "
         "again, or pip install -U srflow-sdk"
@@ -105,7 +123,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._left = _MAX_FIELDS
-        self._known_attributes: set[bytes] = set()  # most convolutions have the same ones
+        self._known_attributes: dict[bytes, tuple[str, Any]] = {}  # most convolutions have the same ones
 
     def model(self) -> GraphStructure:
         graphs, functions = [], {}
@@ -113,97 +131,173 @@ class _Reader:
             if key >> 3 == 7:
                 graphs.append((begin, end))
             elif key >> 3 == 25:
-                name, ops = self._function(begin, end)
+                name, function = self._function(begin, end)
                 if name in functions:
                     raise _OddGraphError(f"it has two functions {name}")
-                functions[name] = ops
+                functions[name] = function
         if len(graphs) != 1:
             raise _OddGraphError(f"it has {len(graphs)} graphs instead of one")
-        ops = self._graph(*graphs[0])
+        structure = self._graph(*graphs[0], functions=functions)
+        if (nodes := structure.ops.total()) > MAX_NODES:
+            raise _OddGraphError(f"it has {nodes} nodes, more than {MAX_NODES}")
+        return structure
+
+    def _graph(self, begin: int, end: int, *, functions: dict[str, Function]) -> GraphStructure:
+        nodes: list[Node] = []
+        weights: dict[str, Value] = {}
+        values: dict[int, list[str]] = {11: [], 12: [], 13: []}
+        for key, start, stop in self._fields("a graph", _GRAPH, begin, end):
+            number = key >> 3
+            if number == 1:
+                nodes.append(self._node(start, stop, callable_functions=ALLOWED_FUNCTIONS))
+            elif number == 5:
+                name, value = self._tensor(start, stop)
+                weights[name] = value
+            elif number in values:
+                values[number].append(self._value(start, stop))
+        ops = Counter(node.op for node in nodes)
         for name in ALLOWED_FUNCTIONS & set(ops):
             calls = ops.pop(name)
             if name not in functions:
                 raise _OddGraphError(f"it uses the function {name} but does not define it")
-            for op, count in functions[name].items():
+            for op, count in Counter(node.op for node in functions[name].nodes).items():
                 ops[op] += calls * count
-        if (nodes := ops.total()) > MAX_NODES:
-            raise _OddGraphError(f"it has {nodes} nodes, more than {MAX_NODES}")
-        return GraphStructure(ops=ops)
+        inputs = tuple(name for name in values[11] if name not in weights)
+        return GraphStructure(
+            ops=ops, inputs=inputs, outputs=tuple(values[12]), weights=weights, nodes=tuple(nodes), functions=functions
+        )
 
-    def _graph(self, begin: int, end: int) -> Counter[str]:
-        ops: Counter[str] = Counter()
-        for key, start, stop in self._fields("a graph", _GRAPH, begin, end):
-            number = key >> 3
-            if number == 1:
-                ops[self._node(start, stop, callable_functions=ALLOWED_FUNCTIONS)] += 1
-            elif number == 5:
-                self._tensor(start, stop)
-            elif number in (11, 12, 13):
-                self._value(start, stop)
-        return ops
-
-    def _function(self, begin: int, end: int) -> tuple[str, Counter[str]]:
-        """A function's name and operators. It may not call functions, so that expansion cannot explode."""
+    def _function(self, begin: int, end: int) -> tuple[str, Function]:
+        """A function by its name. It may not call functions, so that expansion cannot explode."""
         name = domain = b""
-        ops: Counter[str] = Counter()
+        inputs: list[str] = []
+        outputs: list[str] = []
+        nodes: list[Node] = []
+        defaults: dict[str, Any] = {}
         for key, start, stop in self._fields("a function", _FUNCTION, begin, end):
             number = key >> 3
             if number == 1:
                 name = self._data[start:stop]
+            elif number in (4, 5):
+                (inputs if number == 4 else outputs).append(_name(self._data[start:stop]))
             elif number == 7:
-                ops[self._node(start, stop, callable_functions=frozenset())] += 1
+                nodes.append(self._node(start, stop, callable_functions=frozenset()))
             elif number == 10:
                 domain = self._data[start:stop]
             elif number == 11:
-                self._attribute(start, stop)
+                attribute, value = self._attribute(start, stop)
+                defaults[attribute] = value
             elif number == 12:
                 self._value(start, stop)
         if domain != _DOMAIN or _text(name) not in ALLOWED_FUNCTIONS:
             raise _OddGraphError(f"it has a function {_qualified(domain, name)}")
-        return _text(name), ops
+        function = Function(inputs=tuple(inputs), outputs=tuple(outputs), nodes=tuple(nodes), defaults=defaults)
+        return _text(name), function
 
-    def _node(self, begin: int, end: int, *, callable_functions: frozenset[str]) -> str:
-        """The node's operator."""
+    def _node(self, begin: int, end: int, *, callable_functions: frozenset[str]) -> Node:
         name = domain = b""
+        inputs: list[str] = []
+        outputs: list[str] = []
+        attributes: dict[str, Any] = {}
         for key, start, stop in self._fields("a node", _NODE, begin, end):
             number = key >> 3
-            if number == 4:
+            if number in (1, 2):
+                (inputs if number == 1 else outputs).append(_name(self._data[start:stop]))
+            elif number == 4:
                 name = self._data[start:stop]
             elif number == 5:
-                self._attribute(start, stop)
+                attribute, value = self._attribute(start, stop)
+                if attribute in attributes:
+                    raise _OddGraphError("a node has an attribute twice")
+                attributes[attribute] = value
             elif number == 7:
                 domain = self._data[start:stop]
         allowed = {b"": ALLOWED_OPS, b"ai.onnx": ALLOWED_OPS, _DOMAIN: callable_functions}.get(domain, frozenset())
         op = _text(name)
         if op not in allowed:
             raise _OddGraphError(f"it uses the operator {_qualified(domain, name)}")
-        return op
+        return Node(op=op, inputs=tuple(inputs), outputs=tuple(outputs), attributes=attributes)
 
-    def _attribute(self, begin: int, end: int) -> None:
+    def _attribute(self, begin: int, end: int) -> tuple[str, Any]:
+        """An attribute's name and its value: a number, a list, a text, a tensor, or the caller's."""
         content = self._data[begin:end]
         if content in self._known_attributes:
-            return
+            return self._known_attributes[content]
+        found: dict[int, Any] = {7: [], 8: []}
         for key, start, stop in self._fields("an attribute", _ATTRIBUTE, begin, end):
-            if key >> 3 == 5:
-                self._tensor(start, stop)
+            number, data = key >> 3, self._data[start:stop]
+            if number == 2:
+                found[2] = struct.unpack("<f", self._data[start : start + 4])[0]
+            elif number in (3, 20):
+                found[number] = _signed(start)
+            elif number in (4, 21):
+                found[number] = _text(data)
+            elif number == 5:
+                found[5] = self._tensor(start, stop)[1]
+            elif number == 7:
+                found[7] += struct.unpack(f"<{len(data) // 4}f", data[: len(data) // 4 * 4])
+            elif number == 8:
+                found[8] += [_signed(start)] if key & 7 == _VARINT else self._varints(start, stop)
+            elif number == 1:
+                found[1] = _name(data)
+        value = Reference(found[21]) if 21 in found else found.get(_ATTRIBUTE_FIELDS.get(found.get(20, 0), 0))
+        attribute = found.get(1, ""), value
         if len(content) < 256:
-            self._known_attributes.add(content)
+            self._known_attributes[content] = attribute
+        return attribute
 
-    def _tensor(self, begin: int, end: int) -> None:
-        dims = [start for key, start, _ in self._fields("a tensor", _TENSOR, begin, end) if key >> 3 == 1]
-        if len(dims) > _MAX_DIMENSIONS or math.prod(dims) > end - begin:  # a value takes at least a byte
+    def _tensor(self, begin: int, end: int) -> tuple[str, Value]:
+        """A tensor's name and shape, and its content if it is small and of a kind that sizes may depend on."""
+        dims: list[int] = []
+        found: dict[int, Any] = {7: []}
+        for key, start, stop in self._fields("a tensor", _TENSOR, begin, end):
+            number = key >> 3
+            if number == 1:
+                dims.append(start)
+            elif number == 7:
+                found[7] += [_signed(start)] if key & 7 == _VARINT else self._varints(start, stop)
+            elif number == 2:
+                found[2] = start
+            elif number in (4, 8, 9):
+                found[number] = self._data[start:stop] if stop - start <= _MAX_CONTENT_BYTES else None
+        size = math.prod(dims)
+        if len(dims) > _MAX_DIMENSIONS or size > end - begin:  # a value takes at least a byte
             raise _OddGraphError(
                 f"a tensor of {'×'.join(map(str, dims[:8]))} values is too large for its {end - begin} bytes"
             )
+        kind = _CONTENT_KINDS.get(found.get(2, 0))
+        content = None
+        if kind is not None and size <= MAX_CONTENT:
+            raw = found.get(9, b"") or (found.get(4, b"") if kind == np.float32 else b"")
+            numbers = np.frombuffer(raw, kind) if raw else np.array(found[7] if kind == np.int64 else [], kind)
+            content = numbers.reshape(dims) if numbers.size == size else None
+        name = _name(found.get(8, b"") or b"")
+        return name, Value(shape=tuple(dims), content=content)
 
-    def _value(self, begin: int, end: int) -> None:
+    def _value(self, begin: int, end: int) -> str:
+        """The name of a graph's input or output."""
+        name = ""
         for key, start, stop in self._fields("a value", _VALUE, begin, end):
-            if key >> 3 == 2:
+            if key >> 3 == 1:
+                name = _name(self._data[start:stop])
+            elif key >> 3 == 2:
                 for _ in self._fields("a type", _TYPE, start, stop):
                     pass
+        return name
+
+    def _varints(self, begin: int, end: int) -> list[int]:
+        """The numbers of a packed field, with their signs."""
+        numbers, at = [], begin
+        while at < end:
+            value, at = self._varint(at)
+            numbers.append(_signed(value))
+            self._left -= 1
+        if at > end or self._left < 0:
+            raise _OddGraphError("it is cut off, or not ONNX")
+        return numbers
 
     def _fields(self, what: str, allowed: frozenset[int], begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """A message's fields: key, and where its content begins and ends, or a number and 0."""
+        """A message's fields: key, and where its content begins and ends, or a number and 0; of a float its begin."""
         data, at = self._data, begin
         while at < end:
             self._left -= 1
@@ -220,7 +314,7 @@ class _Reader:
             elif kind == _VARINT:
                 value, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
             else:
-                at += 4 if kind == _FIXED32 else 8
+                value, at = at, at + (4 if kind == _FIXED32 else 8)
             if at > end:
                 raise _OddGraphError("it is cut off, or not ONNX")
             yield key, value, content
@@ -235,6 +329,16 @@ class _Reader:
             if byte < 128:
                 return value, at
         raise _OddGraphError("it is not ONNX")
+
+
+def _signed(number: int) -> int:
+    """A number of 64 bits with its sign."""
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _name(name: bytes) -> str:
+    """The name of a value or attribute; every byte counts."""
+    return name.decode("latin-1")
 
 
 def _text(name: bytes) -> str:

@@ -4,29 +4,70 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator
 from types import ModuleType
 
-from srflow_sdk.errors import MissingExtraError, OutOfMemoryError
+from srflow_sdk.errors import DeviceError, MissingExtraError, OutOfMemoryError
+
+_UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+
+
+_THREADS = 16
+"""About how many threads upscaling a file has at a time, besides those of libvips and of the network's operators."""
 
 
 @contextlib.contextmanager
 def memory_errors_typed(what: str) -> Iterator[None]:
-    """Turn a MemoryError in the block into an OutOfMemoryError: "memory ran out {what}"."""
+    """Turn a MemoryError in the block into an OutOfMemoryError: "memory ran out {what}".
+
+    A thread that cannot be started becomes a DeviceError.
+    """
     try:
         yield
     except MemoryError as error:
         raise OutOfMemoryError(f"memory ran out {what}") from error
+    except RuntimeError as error:
+        if not is_lack_of_threads(error):
+            raise
+        raise DeviceError(lack_of_threads(error)) from error
+
+
+def is_lack_of_threads(error: BaseException) -> bool:
+    """Whether the system refused to start a thread: Python has no error of its own for this."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
+def lack_of_threads(error: BaseException) -> str:
+    """What to say then, in one line."""
+    needed = _THREADS + 2 * (os.cpu_count() or 1)
+    return (
+        f"the system starts no more threads for this process ({error}), which needs about {needed}, and 0.1 GB of "
+        "address space for each: raise its limits (ulimit -u, ulimit -v, a container's pids.max)"
+    )
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether a library could not be loaded because there was no memory or address space to map it."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _UNMAPPED)
 
 
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import and return a module that an extra installs.
 
-    Raises: MissingExtraError, one line with the pip command, if it is not installed.
+    Raises: MissingExtraError, one line with the pip command, if it is not installed; OutOfMemoryError if there is no
+    room to load it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f'{error.name or module} is not installed, but it is needed here: pip install "srflow-sdk[{extra}]"'
+        ) from error
+    except (ImportError, OSError, MemoryError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"{module} cannot be loaded, because there is not enough memory or address space ({error}): close other "
+            "programs, or raise the limit (ulimit -v unlimited)"
         ) from error

@@ -63,7 +63,7 @@ class LevelsTauParameter(click.ParamType[Any]):
     metavar="T|LEVEL=T,…",
     help="Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; none 0.9]",
 )
-@_file_options.SEED
+@_file_options.seed("Of what normalising draws: same seed, same picture.")
 @_file_options.MODEL
 @_file_options.QUALITY
 @_file_options.LOSSLESS

@@ -17,9 +17,11 @@ try:
     from srflow_sdk.errors import ArgumentError
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
+except MemoryError:
+    sys.exit("error: there is not enough memory or address space to begin: raise the limit (ulimit -v unlimited)")
 
 if TYPE_CHECKING:
-    from srflow_sdk._file_options import FileChoices, MachineChoices
+    from srflow_sdk._batch.choices import FileChoices, MachineChoices
 
 _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 
@@ -34,7 +36,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
     metavar="auto|T",
     help="Temperature: 0 is smooth, larger is sharper; auto: less on text and flat areas.  [default: the model's]",
 )
-@_file_options.SEED
+@_file_options.seed("Same seed, same picture.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
 @click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
 @click.option(
@@ -113,6 +115,75 @@ def upscale(
             machine=machine,
             display=display,
             samples=samples,
+        )
+
+
+@click.command(cls=Command, context_settings=SETTINGS)
+@_file_options.INPUTS
+@_file_options.OUTPUT
+@_file_options.MODEL
+@click.option(
+    "--tau", type=float, metavar="T", help="How large latents may be: smaller is smoother.  [default: as measured]"
+)
+@click.option(
+    "--over",
+    type=click.Choice(("auto", "spatial", "local", "global")),
+    default="auto",
+    show_default=True,
+    help="spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.",
+)
+@click.option("--enlarge", is_flag=True, help="Enlarge small latents, too, as the publication does: rarely better.")
+@_file_options.seed("Of --enlarge: same seed, same picture.")
+@_file_options.file_options
+@_file_options.machine_options
+@click.version_option(__version__, prog_name="srflow-restore")
+@click.pass_context
+def restore(
+    context: click.Context,
+    inputs: tuple[str, ...],
+    output: str,
+    model: Path | None,
+    tau: float | None,
+    over: Any,
+    enlarge: bool,
+    seed: int,
+    files: FileChoices,
+    machine: MachineChoices,
+) -> None:
+    """Remove noise, dots and scratches from photos, and from folders of them. Their size stays.
+
+    The noise of a camera goes, and so do salt and pepper. Blur and the blocks of a JPEG stay, and a photo without noise
+    comes back as it was. The model must have an inverter.
+
+    For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
+    a directory, made if needed, where photo.jpg becomes photo.png; --name takes {stem}, {ending}, {seed}, {tau},
+    {model}. Outputs replace existing files, but never inputs. For one picture, INPUT may be - for standard input, and
+    OUT - for standard output.
+
+    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
+    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+
+    \b
+    Examples:
+      srflow-restore noisy.jpg -o clean.png
+      srflow-restore noisy.jpg -o clean.png --tau 0.9      smoother
+      srflow-restore scan.png -o clean.png --over local    dots, dust and scratches
+      srflow-restore photos -o clean --recursive --resume
+      srflow-restore --from-output clean.png -o again.png
+    """
+    _check_inputs(context, inputs, files)
+    with exit_statuses(), _command_line.display(quiet=machine.quiet) as display:
+        from srflow_sdk._batch.command import run_command
+        from srflow_sdk._batch.operations import Restoring
+        from srflow_sdk._drawing.restoring import RestoreOptions
+
+        if files.from_output is not None:
+            _refuse_chosen(context, "tau", "over", "enlarge", "seed")
+        options = RestoreOptions(tau=tau, over=over, enlarge=enlarge, seed=seed)
+        run_command(
+            Restoring(options=options), inputs, output, model=model, files=files, machine=machine, display=display
         )
 
 

@@ -49,7 +49,7 @@ class LrProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRecord:
-    """A pair of engines, the encoder's and the sampler's.
+    """The engines of a bundle's encoder and sampler, and of its inverter if it has one.
 
     :func:`read_engine_record` checks what the fields promise; the constructor checks nothing.
     """
@@ -80,11 +80,20 @@ class EngineRecord:
 
     graphs: Mapping[str, str]
     """sha256 of the graph that each was built from, by file name: {"encoder.onnx": …, "sampler.onnx": …}, or the
-    float32 graphs' names. A different hash in the bundle means that the graph was exported again since."""
+    float32 graphs' names, and "inverter.onnx" with an inverter. A different hash in the bundle means that the graph was
+    exported again since."""
+
+    inverter: str = ""
+    """The inverter's file in the bundle; empty if there is none, as in older bundles."""
 
     checked: EngineCheck = "network"
     """How the build verified that they compute in this precision: "engine" with their own inspector; "network" only by
     how the library read the graph, as on a machine without a GPU that can load them."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the engines' files in the bundle."""
+        return (self.encoder, self.sampler, self.inverter) if self.inverter else (self.encoder, self.sampler)
 
 
 def read_engine_record(raw: Any) -> EngineRecord:
@@ -99,6 +108,7 @@ def read_engine_record(raw: Any) -> EngineRecord:
     if raw["precision"] not in get_args(EnginePrecision):
         raise ValueError(f"precision {raw['precision']!r} is not one that engines have")
     texts = {name: raw[name] for name in ("version", "gpu", "encoder", "sampler")}
+    texts["inverter"] = raw.get("inverter", "")
     capabilities, graphs = raw["compute_capabilities"], raw["graphs"]
     if not isinstance(capabilities, list) or not isinstance(graphs, dict):
         raise TypeError("compute_capabilities or graphs has the wrong type")
@@ -107,8 +117,9 @@ def read_engine_record(raw: Any) -> EngineRecord:
     if odd := [capability for capability in capabilities if not _CAPABILITY.fullmatch(capability)]:
         raise ValueError(f"{odd[0]!r} is not a compute capability")
     # Without a graph's hash, nothing would show that it was exported again since.
-    if sorted(name.partition(".")[0] for name in graphs) != ["encoder", "sampler"]:
-        raise ValueError("graphs are not those of an encoder and a sampler")
+    wanted = ["encoder", "inverter", "sampler"] if texts["inverter"] else ["encoder", "sampler"]
+    if sorted(name.partition(".")[0] for name in graphs) != wanted:
+        raise ValueError(f"graphs are not those of {', '.join(wanted)}")
     profile = LrProfile(**{name: _size(raw["profile"][name]) for name in ("min", "opt", "max")})
     return EngineRecord(
         runtime=raw["runtime"],

@@ -20,15 +20,21 @@ from __future__ import annotations
 
 import re
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BEGINNING, _END = 1500, 500  # characters of a message: files that others wrote may hold endless names and values
+
 
 class SRFlowError(Exception):
     """Base class of every error that the SDK raises on purpose.
 
-    To show one to a user, print it: the message is always one line.
+    To show one to a user, print it: the message is always one line of at most some 2,000 characters,
+    without control characters.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(re.sub(r"\s*\n\s*", " ", message))
+        line = re.sub(r"\s*\n\s*", " ", message)
+        line = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line)
+        super().__init__(line if len(line) <= _BEGINNING + _END else f"{line[:_BEGINNING]} … {line[-_END:]}")
 
 
 class ArgumentError(SRFlowError, ValueError):

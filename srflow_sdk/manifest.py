@@ -299,7 +299,7 @@ def _check_values(manifest: Manifest) -> None:
             raise _bad(f"{name!r} is not a plain file name")
         if not _SHA256.fullmatch(record["sha256"]) or record["bytes"] < 0:
             raise _bad(f"the size or sha256 of {name} is malformed")
-    needed = [*REQUIRED_FILES, *(name for engine in manifest.engines for name in (engine.encoder, engine.sampler))]
+    needed = [*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)]
     for name in needed:
         if name not in manifest.files:
             raise _bad(f"it does not list {name}")

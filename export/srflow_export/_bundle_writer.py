@@ -100,7 +100,7 @@ def staged_bundle(target: str | os.PathLike[str]) -> Iterator[BundleStage]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BundleError(f"{final}: the disk is full; free some space and export again") from error
-        raise
+        raise BundleError(f"{final}: the bundle cannot be written: {error}") from error
     finally:
         shutil.rmtree(path, ignore_errors=True)
         if lock is not None:

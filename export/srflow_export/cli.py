@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
+from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from srflow_export.engines import BuilderOptions, EngineRequest
     from srflow_export.exporter import Gate
 
+_ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
@@ -223,6 +225,7 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
 @click.option("--config", type=click.Path(path_type=Path), help="Published YAML of the network.  [default: detect it]")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="The bundle's default tau.")
+@click.option("--auto-tau", is_flag=True, help="Scale it by each picture's texture, as --tau auto of srflow-upscale.")
 @click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels of context around tiles.  [default: measured]")
 @click.option(
     "--gate",
@@ -268,6 +271,7 @@ def main(
     config: Path | None,
     blocks: tuple[int, ...] | None,
     tau: float,
+    auto_tau: bool,
     halo: int | None,
     gate: Gate,
     name: str,
@@ -299,6 +303,7 @@ def main(
     ckpt = ckpt or checkpoint
     context.with_resource(raised_interrupts(*STOPPING))
     try:
+        check_address_space(_ADDRESS_SPACE, "srflow-export")
         for module in _ENGINE_MODULES if engines_for is not None else _MODULES:
             require_extra(module, "export")
         if checkpoint_of is not None and output is not None:
@@ -328,6 +333,7 @@ def main(
             config=config,
             stacked_blocks=blocks,
             default_tau=tau,
+            auto_tau=auto_tau,
             halo=halo,
             gate=gate,
             name=name,
@@ -338,6 +344,9 @@ def main(
         click.echo(f"wrote {target}")
         _add_engines(target, requests)
     except SRFlowError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt as stop:

@@ -18,6 +18,7 @@ from srflow_export._locks import bundle_lock
 from srflow_export._progress import Progress
 from srflow_export._quantisation import quantised_encoder
 from srflow_export.halo import HaloRow, measured_halo
+from srflow_export.inverter_halo import measured_inverter_halo
 from srflow_export.parity import inverse_table, min_psnr_db, prove, prove_inverse
 from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk._system.hashing import file_sha256
@@ -44,8 +45,10 @@ class ExportOptions:
     large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic stays float32).
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
     config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses if no tau is given. halo: LR pixels of context around a tile; None measures it,
-    see :func:`srflow_export.halo.measured_halo`. gate: how much of the photographs is compared.
+    default_tau: what the runtime uses if no tau is given; auto_tau: scaled by the picture's texture, as ``tau="auto"``.
+    halo: LR pixels of context around a tile; None measures it, see :func:`srflow_export.halo.measured_halo`, and the
+    inverter's own, see :func:`srflow_export.inverter_halo.measured_inverter_halo`.
+    gate: how much of the photographs is compared.
     name, licence, training_data: for the manifest.
     """
 
@@ -57,6 +60,7 @@ class ExportOptions:
     config: Path | None = None
     stacked_blocks: tuple[int, ...] | None = None
     default_tau: float = 0.8
+    auto_tau: bool = False
     halo: int | None = None
     gate: Gate = "quick"
     name: str = ""
@@ -104,6 +108,8 @@ def export_checkpoint(
             staged = dataclasses.replace(staged, manifest=manifest)
         if options.halo is None:
             manifest = _with_measured_halo(staged, say=say)
+        if INVERTER in manifest.files:
+            manifest = _with_inverter_halo(dataclasses.replace(staged, manifest=manifest), options.halo, say=say)
         manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
         with bundle_lock(target, say=say):  # else a process adding engines to the old bundle would put it back
             return stage.commit(manifest)
@@ -141,6 +147,27 @@ def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _
     record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
     provenance = {**bundle.manifest.provenance, "halo": record}
     return dataclasses.replace(bundle.manifest, halo=row.halo, provenance=provenance)
+
+
+def _with_inverter_halo(bundle: Bundle, given: int | None, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
+    """The bundle's manifest with the inverter's halo: the given one, or the measured one, with its measurement."""
+    if given is not None:
+        return dataclasses.replace(bundle.manifest, inverter_halo=given)
+    row, smaller = measured_inverter_halo(bundle, say=say)
+    say(
+        f"inverter's halo {row.halo}: latents of tiles differ from untiled ones by at most {row.max_latent:.1g}, the "
+        f"log density by {row.mean_nats:.1g} nats a value"
+    )
+    if not row.is_enough:
+        _logger.warning(
+            "latents of tiles differ from those of the untiled picture by up to %.1g with a halo of %d LR pixels, and "
+            "a wider one does not help: use tile=None where that is too much",
+            row.max_latent,
+            row.halo,
+        )
+    record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
+    provenance = {**bundle.manifest.provenance, "inverter_halo": record}
+    return dataclasses.replace(bundle.manifest, inverter_halo=row.halo, provenance=provenance)
 
 
 def _onnx_files(
@@ -207,6 +234,7 @@ def _manifest(
         size_multiple=config.size_multiple,
         latent_levels=graphs.latent_levels(config),
         default_tau=options.default_tau,
+        auto_tau=options.auto_tau,
         halo=0 if options.halo is None else options.halo,
         conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[options.precision]),
         precision=options.precision,

@@ -136,6 +136,22 @@ def store_weights_in_half(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend(casts + nodes)
 
 
+def compute_in_float32(proto: onnx.ModelProto) -> None:
+    """Turn all half precision of a graph into float32: inputs, outputs, weights and casts; rounded weights stay so."""
+    graph, halves = proto.graph, (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type in halves:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    constants = [attribute.t for node in graph.node for attribute in node.attribute if attribute.HasField("t")]
+    for tensor in (*graph.initializer, *constants):
+        if tensor.data_type in halves:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in halves:
+                attribute.i = onnx.TensorProto.FLOAT
+
+
 def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     """Check and serialise a graph, with metadata_props. Raises: onnx.checker.ValidationError if it is not valid."""
     onnx.helper.set_model_props(proto, dict(metadata))

@@ -67,7 +67,7 @@ def run_command(
             source = find_source(files.from_output, recipe, pipes.inputs)
             operation, tile = operation.recorded(recipe), recipe.tile
             pipes = dataclasses.replace(pipes, inputs=(source,))
-        operation.check(bundle.manifest)
+        operation.check(bundle)
         earlier = read_report(files.report) if files.report is not None and files.resume else None
         settings = Settings(
             operation=operation,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from srflow_sdk._batch.operations import Operation, Upscaling
+from srflow_sdk._batch.operations import Operation, Upscaling, WritingKeywords
 from srflow_sdk._drawing.file_upscaling import FileOutput
 from srflow_sdk._files import MAX_PIXELS
 
@@ -49,6 +49,16 @@ class Settings:
     quality: int | None = None
     lossless: bool = False
     recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+    @property
+    def writing(self) -> WritingKeywords:
+        """How files are read and written."""
+        return {
+            "report": self.report,
+            "max_pixels": self.max_pixels,
+            "quality": self.quality,
+            "lossless": self.lossless,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ def do_one(
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
             file = settings.operation.on_file(
-                upscaler, source, targets, settings=settings, progress=progress, cancel=cancel
+                upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
             )
         named = zip(file.outputs, job.targets, strict=True)
         return FolderFile(

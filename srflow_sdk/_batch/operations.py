@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk._drawing.output_size import OutputSize, named_scale, reduced_to
+from srflow_sdk._drawing.painter import check_inverts
 from srflow_sdk._drawing.requests import DrawOptions, Progress
+from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._drawing.temperature import AUTO
 from srflow_sdk._files import Provenance
 from srflow_sdk._files.provenance import UPSCALE
 from srflow_sdk._pixels.resizing import Kernel
+from srflow_sdk._restoring import RESTORE, restored_provenance
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.manifest import Manifest
 
 if TYPE_CHECKING:
-    from srflow_sdk._batch.jobs import Settings
     from srflow_sdk.upscaler import Upscaler
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+
+
+class WritingKeywords(TypedDict):
+    """How files are read and written, as keywords of :meth:`Upscaler.upscale_file`."""
+
+    report: bool
+    max_pixels: int
+    quality: int | None
+    lossless: bool
 
 
 class Operation(Protocol):
@@ -48,8 +61,8 @@ class Operation(Protocol):
     def seed(self) -> int:
         """Seed of all samples."""
 
-    def tau_number(self, manifest: Manifest) -> float:
-        """The temperature for file names."""
+    def tau_number(self, manifest: Manifest) -> float | None:
+        """The temperature for file names; None if it is not one number."""
 
     def named_scale(self, manifest: Manifest) -> float | None:
         """How many times larger outputs are; None if that differs from one input to the next."""
@@ -60,7 +73,7 @@ class Operation(Protocol):
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, bundle: Bundle) -> None:
         """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
 
     def recorded(self, recipe: Provenance) -> Operation:
@@ -78,7 +91,7 @@ class Operation(Protocol):
         source: Path,
         targets: Sequence[Path],
         *,
-        settings: Settings,
+        writing: WritingKeywords,
         progress: Progress | None,
         cancel: threading.Event,
     ) -> FileResult:
@@ -125,7 +138,7 @@ class Upscaling:
         )
         return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, bundle: Bundle) -> None:
         pass  # every model upscales
 
     def recorded(self, recipe: Provenance) -> Upscaling:
@@ -173,17 +186,14 @@ class Upscaling:
         source: Path,
         targets: Sequence[Path],
         *,
-        settings: Settings,
+        writing: WritingKeywords,
         progress: Progress | None,
         cancel: threading.Event,
     ) -> FileResult:
         return upscaler.upscale_file(
             source,
             targets,
-            report=settings.report,
-            max_pixels=settings.max_pixels,
-            quality=settings.quality,
-            lossless=settings.lossless,
+            **writing,
             **dataclasses.replace(self.draw, progress=progress, cancel=cancel).keywords,
         )
 
@@ -196,3 +206,65 @@ class Upscaling:
         encoded = time.monotonic()
         answer: NDArray[Any] = encoding.sample(**draw.keywords)
         return answer, encoded - begun, time.monotonic() - encoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoring:
+    """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
+
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+
+    name = RESTORE
+    command = "srflow-restore"
+    sample = 0
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed
+
+    def tau_number(self, manifest: Manifest) -> float | None:
+        return self.options.number
+
+    def named_scale(self, manifest: Manifest) -> float | None:
+        return 1
+
+    def network_size(self, size: Size, manifest: Manifest) -> Size:
+        return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
+
+    def output_size(self, size: Size, manifest: Manifest) -> Size:
+        return size
+
+    def check(self, bundle: Bundle) -> None:
+        check_inverts(bundle)
+
+    def recorded(self, recipe: Provenance) -> Restoring:
+        return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))
+
+    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        return restored_provenance(manifest, self.options, source=Path(), source_sha256=source_sha256, tile=None)
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
+
+    def on_file(
+        self,
+        upscaler: Upscaler,
+        source: Path,
+        targets: Sequence[Path],
+        *,
+        writing: WritingKeywords,
+        progress: Progress | None,
+        cancel: threading.Event,
+    ) -> FileResult:
+        (target,) = targets
+        return upscaler.restore_file(
+            source,
+            target,
+            **writing,
+            **dataclasses.replace(self.options, progress=progress, cancel=cancel).keywords,
+        )
+
+    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+        begun = time.monotonic()
+        answer: NDArray[Any] = upscaler.restore(piece, **self.options.keywords)
+        return answer, time.monotonic() - begun, 0.0

@@ -18,7 +18,10 @@ from srflow_sdk.upscaler import Upscaler
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
 
-_HOW = ("model", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light")
+_HOW = (
+    *("model", "operation", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light"),
+    *("over", "enlarge", "scheme", "statistics"),
+)
 _EXACT = 200.0  # JSON has no infinity
 
 

@@ -85,12 +85,9 @@ def invert(
     progress: Progress | None,
     cancel: threading.Event | None,
 ) -> Latents:
-    """The latents of an HR image. kept: conditioning that was kept. Raises: as :func:`srflow_sdk._drawing.passes.draw`."""
+    """The latents of an HR image. kept: conditioning that was kept. Raises: as drawing does."""
     manifest = painter.manifest
-    scale, height, width = manifest.scale, lr.padded_height, lr.padded_width
-    levels = arrays.allocate(
-        {e.level: (e.channels, height * scale >> e.level, width * scale >> e.level) for e in manifest.latent_levels}
-    )
+    scale, levels = manifest.scale, arrays.allocate(level_shapes(manifest, lr))
     inverter = _TileInverter(painter, cancel)
     told = TileCount(progress, tiles=len(tiles), samples=1)
     of_rows, of_columns = hr.weights(lr)
@@ -125,6 +122,12 @@ def inverting_tiles(painter: Painter, lr: LowResolution, tiles: Sequence[Tile]) 
     return painter.plan(lr.padded_height, lr.padded_width, core, halo=manifest.inverter_halo)
 
 
+def level_shapes(manifest: Manifest, lr: LowResolution) -> dict[int, tuple[int, int, int]]:
+    """The shapes of the latents of an LR image with its padding, by level."""
+    height, width = lr.padded_height * manifest.scale, lr.padded_width * manifest.scale
+    return {e.level: (e.channels, height >> e.level, width >> e.level) for e in manifest.latent_levels}
+
+
 def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> None:
     """Raises: ArgumentError unless they are of this model and of a picture of this LR image's size."""
     if latents.model_sha256 != manifest.digest:
@@ -133,7 +136,8 @@ def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> No
             f"{manifest.digest[:12]}…): decode them with the bundle that made them"
         )
     size = tuple(-(-side // manifest.scale) for side in (latents.height, latents.width))
-    if size != (lr.height, lr.width):
+    shapes = level_shapes(manifest, lr)
+    if size != (lr.height, lr.width) or {level: array.shape for level, array in latents.levels.items()} != shapes:
         raise ArgumentError(
             f"the latents are of a picture of {latents.width}×{latents.height}, which does not belong to an image of "
             f"{lr.width}×{lr.height}: decode them with the encoding that made them"

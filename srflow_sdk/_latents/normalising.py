@@ -2,12 +2,11 @@
 
 The publication's sections 4.3 and 4.5. A collection of N latents z with mean m and standard deviation s (over N - 1)
 becomes (S/s)·(z - m) + M, with M and S drawn as :mod:`srflow_sdk._latents.draws` says, times the temperature. Sums are
-in float64, row by row and exactly added, so that they do not depend on how the rows are cut into chunks.
+in float64, of rows and then of those, so that they do not depend on how the rows are cut into chunks.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +15,6 @@ from numpy.typing import NDArray
 from srflow_sdk._latents.arrays import row_chunks
 from srflow_sdk._latents.draws import Collection, true_statistics
 from srflow_sdk.errors import NonFiniteError
-
-_EQUAL = (
-    1e-13  # deviation / mean of numbers that are all equal: float64's rounding; one float32 step among 10^9 is more
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +122,7 @@ def _scale(
     mean: NDArray[np.float64], deviation: NDArray[np.float64], drawn: NDArray[np.float64], how: Normalisation
 ) -> NDArray[np.float64]:
     """What deviations from the mean are multiplied by: 0 where all numbers are equal, which have none."""
-    equal = deviation <= _EQUAL * np.abs(mean)
+    equal = deviation == 0
     scale = np.where(equal, 0.0, how.tau * drawn / np.where(equal, 1.0, deviation))
     return scale if how.enlarge else np.minimum(scale, 1.0)
 
@@ -154,6 +149,6 @@ def _sums(
             values = np.where(inside[rows], np.square(values - minus[:, None, None]), 0.0)
         with np.errstate(invalid="ignore"):  # infinity - infinity
             by_row[:, rows] = values.sum(axis=2)
-    if not np.isfinite(by_row).all():
-        return np.full(1 if whole_level else len(source), np.nan)
-    return np.array([math.fsum(by_row.ravel())] if whole_level else [math.fsum(row) for row in by_row])
+    with np.errstate(invalid="ignore"):
+        sums = by_row.sum(axis=1)
+        return np.asarray([sums.sum()] if whole_level else sums, np.float64)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from srflow_sdk.errors import DeviceError
+
 _NO_LIMIT = sys.maxsize
 
 
@@ -27,6 +29,20 @@ def available_under(root: Path) -> int:
 
     free = min(psutil.virtual_memory().available, _left_by_address_space(), _left_by_control_groups(root))
     return max(free, 0)
+
+
+def check_address_space(needed: int, what: str) -> None:
+    """Refuse to begin where RLIMIT_AS (ulimit -v) leaves fewer than `needed` bytes of address space.
+
+    Native libraries that find none in the middle of their work end the process: with a signal, not an error.
+    what: what needs it, for the message. Raises: DeviceError.
+    """
+    left = _left_by_address_space()
+    if left < needed:
+        raise DeviceError(
+            f"{what} needs {needed / 1e9:.2f} GB of address space, but the limit on this process leaves "
+            f"{max(left, 0) / 1e9:.2f} GB: raise it (ulimit -v unlimited)"
+        )
 
 
 def gpu_free_memory(device: int = 0) -> int | None:

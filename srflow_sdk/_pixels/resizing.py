@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._pixels import Floats
-from srflow_sdk.manifest import Reduction
 
 Kernel = Literal["bicubic", "lanczos"]
 """How pixels are weighted: cubic convolution with a = −1/2 (Keys, 1981), or Lanczos with three lobes."""
@@ -55,7 +54,7 @@ class RowReducer:
     neither clipped nor rounded. Memory: a few rows of the picture, however small `to` is.
     """
 
-    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel | Reduction) -> None:
+    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel | Literal["bilinear"]) -> None:
         self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
         self._sums: deque[Floats] = deque()  # of rows of the result that have begun
         self._taken = self._begun = self._given = 0
@@ -94,7 +93,7 @@ class _Taps:
     weights: Floats
 
 
-def _taps(n: int, m: int, kernel: Kernel | Reduction) -> _Taps:
+def _taps(n: int, m: int, kernel: Kernel | Literal["bilinear"]) -> _Taps:
     """The weights of n pixels in m; those beyond the edges are added to the pixels that they mirror."""
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5

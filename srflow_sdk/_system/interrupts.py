@@ -30,7 +30,7 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
     An interrupt that arrives while libvips calls back into Python would be printed and lost, and the work would go on.
     A second signal raises KeyboardInterrupt in the main thread at once, whatever it waits for. Signals that are ignored
     or already handled are left alone, and outside the main thread all signals are, because Python cannot set handlers
-    there.
+    there. Those that :func:`raised_interrupts` handles are taken over.
     """
     interrupts = Interrupts()
 
@@ -43,8 +43,9 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
         if threading.current_thread() is threading.main_thread():
             for number in signals or (signal.SIGINT,):
                 default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-                if signal.getsignal(number) is default:
-                    stack.callback(signal.signal, number, default)
+                before = signal.getsignal(number)
+                if before in (default, _raise_interrupt):
+                    stack.callback(signal.signal, number, before)
                     signal.signal(number, remember)
         yield interrupts
     interrupts()
@@ -56,14 +57,14 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
 
     Signals that are ignored or already handled are left alone, and outside the main thread all signals are.
     """
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt(number)
-
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             for number in signals:
                 if signal.getsignal(number) is signal.SIG_DFL:
                     stack.callback(signal.signal, number, signal.SIG_DFL)
-                    signal.signal(number, interrupt)
+                    signal.signal(number, _raise_interrupt)
         yield
+
+
+def _raise_interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt(number)

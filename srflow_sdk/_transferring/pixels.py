@@ -22,15 +22,13 @@ from srflow_sdk._pixels.colour import conversion_for
 from srflow_sdk._pixels.membrane import blended
 from srflow_sdk._transferring.inputs import Inputs
 from srflow_sdk._transferring.options import TransferOptions
-from srflow_sdk.encoding import Encoding
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.manifest import Manifest
 
 _log = logging.getLogger(__name__)
 
 REACH = 6
 """How far, in pixels, content fades into the target outside of the mask. From benchmarks/transfer.py --reach."""
-
-_BUDGET_BYTES = 1 << 30  # of conditioning, which inverting and decoding share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +83,7 @@ def _drawn(
 
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
-    encoding: Encoding[Any] = Encoding(lr, kind, painter, memory_budget=_BUDGET_BYTES)
+    encoding: Encoding[Any] = Encoding(lr, kind, painter, memory_budget=ENCODING_BUDGET_BYTES)
     count = None
     if options.progress is not None:
         count = _Passes(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._graph_structure import read_graph
+from srflow_sdk._graph_sizes import Shape, SizeError, Value, cost_of
+from srflow_sdk._graph_structure import GraphStructure, read_graph, refusal
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError
 from srflow_sdk.manifest import Manifest
 
+_Names = Sequence[str]
+_SIDE = 256  # of the LR image for which the cost of a run is computed: what grows faster than the image shows
+# The largest networks of srflow-train hold 3 times as much and need 2e8; a tiny one unshuffled by 4 holds 16 times.
+_MAX_HELD, _MAX_WORK = 32, 1_000_000_000
 _FLOAT = "tensor(float)"
 _CONDITIONING = {"fp16": ("tensor(float16)", 2), "bf16": ("tensor(bfloat16)", 2)}  # type and bytes of a value
 _LEVEL = re.compile(r"level([0-9]{1,2})_[a-z0-9_]+", re.ASCII)
@@ -22,25 +29,74 @@ _FIX = "fetch or export the bundle again"
 
 def check_structure(bundle: Bundle, graphs: tuple[str, str]) -> None:
     """Check the files of an encoder and a sampler before a runtime loads them. Raises: BundleError."""
-    encoder, _ = (read_graph(bundle.file(name)) for name in graphs)
+    encoder, sampler = (read_graph(bundle.file(name)) for name in graphs)
     precision = bundle.manifest.precision
     quantised = precision == "int8" and graphs != bundle.manifest.float32_graphs
     if quantised != (encoder.ops["QuantizeLinear"] > 0):
         found = "is not" if quantised else "is"
         raise BundleError(f"{bundle.path}: precision is {precision}, but {graphs[0]} {found} quantised; {_FIX}")
+    _check_fit(bundle, (encoder.inputs, encoder.outputs), (sampler.inputs, sampler.outputs))
+    manifest = bundle.manifest
+    side = manifest.size_multiple * math.ceil(_SIDE / manifest.size_multiple)
+    lr = {"lr": (1, 3, side, side)}
+    made = _check_cost(bundle.file(graphs[0]), encoder, lr, side=side)
+    # Its sides as they must be, which what it returns is held to later: the sampler is not to blame for others.
+    conditioning = {
+        name: (1, shape[1], *2 * (manifest.scale * side >> _level(name),)) if len(shape) == 4 else shape
+        for name, shape in made.items()
+    }
+    noise = {
+        f"noise_level{entry.level}": (1, entry.channels, *2 * (manifest.scale * side >> entry.level,))
+        for entry in manifest.latent_levels
+    }
+    _check_cost(bundle.file(graphs[1]), sampler, {**conditioning, **noise, "tau": (1,)}, side=side)
+
+
+def check_inverter_structure(bundle: Bundle, name: str, encoder: Any) -> None:
+    """Check an inverter's file before a runtime loads it. encoder: its encoder's session. Raises: BundleError."""
+    manifest = bundle.manifest
+    side = manifest.size_multiple * math.ceil(_SIDE / manifest.size_multiple)
+    inputs = {
+        value.name: (1, value.shape[1], *2 * (manifest.scale * side >> _level(value.name),))
+        for value in encoder.get_outputs()
+    }
+    hr = (1, 3, *2 * (manifest.scale * side,))
+    inverter = read_graph(bundle.file(name))
+    if {*inverter.inputs} != {*inputs, "hr"}:
+        raise BundleError(f"{bundle.path}: {name} does not fit the encoder; {_FIX}")
+    _check_cost(bundle.file(name), inverter, {**inputs, "hr": hr}, side=side)
+
+
+def _check_fit(bundle: Bundle, encoder: tuple[_Names, _Names], sampler: tuple[_Names, _Names]) -> None:
+    """Check the names of what two graphs take and give."""
+    wanted = {*encoder[1], "tau", *(f"noise_level{entry.level}" for entry in bundle.manifest.latent_levels)}
+    if [*encoder[0]] != ["lr"] or wanted != {*sampler[0]} or [*sampler[1]] != ["sr"]:
+        odd = ", ".join(sorted(wanted ^ {*sampler[0]})) or "lr or sr"
+        raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")
+
+
+def _check_cost(path: Path, graph: GraphStructure, inputs: Mapping[str, Shape], *, side: int) -> dict[str, Shape]:
+    """Check what a run would take for an LR image of side×side pixels, and return the shapes of its results."""
+    values = {**graph.weights, **{name: Value(shape=shape) for name, shape in inputs.items()}}
+    try:
+        cost = cost_of(graph.nodes, graph.functions, values, graph.outputs)
+    except SizeError as error:
+        raise refusal(path, f"at the sizes that the manifest names, {error}") from error
+    given = sum(math.prod(shape) for shape in (*inputs.values(), *cost.shapes.values()))
+    if cost.numbers > _MAX_HELD * given:
+        raise refusal(path, f"it would hold {cost.numbers / given:.0f} times as much as it takes and gives")
+    if cost.work > _MAX_WORK * side**2:
+        raise refusal(path, f"it would need {cost.work / side**2:.0e} multiplications for each pixel")
+    return cost.shapes
 
 
 def check_declared(bundle: Bundle, graphs: tuple[str, str], encoder: Any, sampler: Any) -> None:
     """Check that the sessions of two graphs fit each other and the manifest. Raises: BundleError, naming the field."""
     manifest = bundle.manifest
     conditioning = {output.name: output for output in encoder.get_outputs()}
-    wanted = {*conditioning, "tau", *(f"noise_level{entry.level}" for entry in manifest.latent_levels)}
     found = {value.name: value for value in sampler.get_inputs()}
     results = {value.name: value for value in sampler.get_outputs()}
-    lr_only = [value.name for value in encoder.get_inputs()] == ["lr"]
-    if not lr_only or wanted != {*found} or [*results] != ["sr"]:
-        odd = ", ".join(sorted(wanted ^ {*found})) or "lr or sr"
-        raise BundleError(f"{bundle.path}: encoder and sampler do not fit together ({odd}); export the bundle again")
+    _check_fit(bundle, ([value.name for value in encoder.get_inputs()], [*conditioning]), ([*found], [*results]))
 
     def hold(graph: str, value: Any, kind: str, shape: tuple[int | None, ...], field: str) -> None:
         if value.type != kind or not _fits(value.shape, shape):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._graph_structure import read_graph
+from srflow_sdk._raising import lack_of_threads
 from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import (
@@ -25,6 +25,7 @@ from srflow_sdk.backends._declared import (
     check_declared,
     check_inverted,
     check_inverter,
+    check_inverter_structure,
     check_structure,
 )
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
@@ -180,13 +181,15 @@ class OnnxRuntimeBackend(Backend):
         encoder = _still_open(self._encoder)
         with self._loading:
             if self._inverter is None:
-                read_graph(self._bundle.file(INVERTER))
+                check_inverter_structure(self._bundle, INVERTER, encoder)
                 inverter = self._session(INVERTER)
                 check_inverter(self._bundle, INVERTER, encoder, inverter)
                 self._inverter = inverter
             return self._inverter
 
     def _run(self, session: Any, binding: Any, what: str) -> None:
+        if is_cancelled():  # short runs would end before anybody looked
+            raise CancelledError("cancelled by the caller")
         options = onnxruntime().RunOptions()
         if self._scarce:
             # The arenas keep what they once took, and leave nothing for others when memory is short.
@@ -230,6 +233,13 @@ class OnnxRuntimeBackend(Backend):
                 stop=lambda: _cancel_loading(options),
             )
         except Exception as error:  # ORT's exceptions have no common base but Exception
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemoryError(
+                    f"{path}: memory or address space ran out while the graph was loaded ({one_line(error)}); close "
+                    "other programs, or raise the limit (ulimit -v unlimited)"
+                ) from error
+            if "pthread_create" in str(error):
+                raise DeviceError(lack_of_threads(error)) from error
             if provider.provider != CPU:
                 raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.fix}") from error
             raise BundleError(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._declared import check_inverted
 from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.backends._tensorrt_engines.device_memory import DeviceMemory, aligned
 from srflow_sdk.backends._tensorrt_engines.execution import Engine, EngineLog, GpuLane, GraphSwitch, Shape
@@ -128,20 +129,34 @@ class TensorRTBackend(Backend):
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
         session = _still_open(self._session)
-        if not isinstance(conditioning, TensorRTConditioning):
-            raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
-        if any(image.memory is not session.memory for image in conditioning.images):
-            raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
         batch = {f"noise_level{level}": np.ascontiguousarray(array, np.float32) for level, array in noise.items()}
         count = len(next(iter(batch.values())))
-        if len(conditioning.images) not in (1, count):
-            raise DeviceError(f"conditioning of {len(conditioning.images)} images does not fit noise for {count}")
         drawn = []
-        for index in range(count):
+        for index, image in enumerate(_images(conditioning, session, count, "noise for")):
             uploads = {name: array[index : index + 1] for name, array in batch.items()}
-            image = conditioning.images[index if len(conditioning.images) > 1 else 0]
             drawn.append(session.sample(image, {**uploads, "tau": np.array([tau], np.float32)}, self.device))
         return drawn[0] if count == 1 else np.concatenate(drawn)
+
+    @property
+    def can_invert(self) -> bool:
+        session = self._session
+        return session is not None and session.selection.record.inverter != ""
+
+    def invert_impl(
+        self, conditioning: Conditioning, hr: NDArray[np.float32]
+    ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
+        session = _still_open(self._session)
+        pictures = np.ascontiguousarray(hr, np.float32)
+        names = {f"latent_level{entry.level}": entry.level for entry in self._bundle.manifest.latent_levels}
+        what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
+        found = [
+            session.invert(image, pictures[index : index + 1], [*names, "log_density"], what)
+            for index, image in enumerate(_images(conditioning, session, len(pictures), "pictures:"))
+        ]
+        joined = {name: np.concatenate([each[name] for each in found]) for name in (*names, "log_density")}
+        latents = {level: joined[name] for name, level in names.items()}
+        check_inverted(latents, joined["log_density"], pictures, scale=self._bundle.manifest.scale)
+        return latents, joined["log_density"]
 
 
 class _Session:
@@ -153,24 +168,17 @@ class _Session:
         record = selection.record
         gpu_name = "".join(character if character.isalnum() else "-" for character in selection.gpu.name)
         self._kernels = KernelCache(f"{bundle.model_sha256[:32]}-{gpu_name}")
+        self._bundle = bundle
         with gpu.current():
-            log = EngineLog(selection.library)
-            runtime = selection.library.Runtime(log.logger)
-
-            def load(name: str) -> Engine:
-                path = bundle.file(name)
-                engine = runtime.deserialize_cuda_engine(path.read_bytes())
-                if engine is None:
-                    failure = log.failure(f"{path} cannot be loaded")
-                    raise type(failure)(f"{failure}; build it again: {selection.rebuild}")
-                own_graphs = record.runtime == "tensorrt_rtx"
-                return Engine(selection.library, engine, log=log, kernels=self._kernels, own_graphs=own_graphs)
-
-            self._encoder, self._sampler = load(record.encoder), load(record.sampler)
+            self._log = EngineLog(selection.library)
+            self._runtime = selection.library.Runtime(self._log.logger)
+            self._encoder, self._sampler = self._load(record.encoder), self._load(record.sampler)
             _check_pair(bundle, record, self._encoder, self._sampler)
             self.memory = DeviceMemory(gpu, kept=_LANES)
+        self._inverter: Engine | None = None
         self._graphs = GraphSwitch()
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._turns = threading.BoundedSemaphore(_LANES)
         self._idle: list[GpuLane] = []
         self._busy = 0
@@ -200,6 +208,35 @@ class _Session:
                 return binding.run(uploads=uploads, bound=image.addresses, downloads=["sr"])["sr"]
 
         return self._run(f"sampling on {device}", work)
+
+    def invert(
+        self, image: _EncodedImage, hr: NDArray[np.float32], names: Sequence[str], what: str
+    ) -> dict[str, NDArray[np.float32]]:
+        """These outputs of the inverter for one picture, float32 1×3×sh×sw."""
+
+        def work(lane: GpuLane) -> dict[str, NDArray[np.float32]]:
+            with lane.binding(self._loaded_inverter(), {**image.shapes, "hr": hr.shape}) as binding:
+                return binding.run(uploads={"hr": hr}, bound=image.addresses, downloads=names)
+
+        return self._run(what, work)
+
+    def _loaded_inverter(self) -> Engine:
+        """The inverter's engine, which is loaded when it is first needed: most programs never do."""
+        with self._loading:
+            if self._inverter is None:
+                inverter = self._load(self.selection.record.inverter)
+                _check_inverter(self._bundle, self.selection.record, self._encoder, inverter)
+                self._inverter = inverter
+            return self._inverter
+
+    def _load(self, name: str) -> Engine:
+        path, library = self._bundle.file(name), self.selection.library
+        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            failure = self._log.failure(f"{path} cannot be loaded")
+            raise type(failure)(f"{failure}; build it again: {self.selection.rebuild}")
+        own_graphs = self.selection.record.runtime == "tensorrt_rtx"
+        return Engine(library, engine, log=self._log, kernels=self._kernels, own_graphs=own_graphs)
 
     def close(self) -> None:
         """Release everything, at once or after the calls that are still running."""
@@ -289,6 +326,29 @@ def _check_pair(bundle: Bundle, record: EngineRecord, encoder: Engine, sampler: 
             f"{bundle.file(record.encoder)} takes LR images of {_sizes(taken)} (smallest, optimal, largest), not the "
             f"manifest's {_sizes(recorded)}; export the bundle again"
         )
+
+
+def _check_inverter(bundle: Bundle, record: EngineRecord, encoder: Engine, inverter: Engine) -> None:
+    """Check that an inverter's engine fits the manifest, its record and the encoder."""
+    dtype = _CONDITIONING_TYPES.get(record.precision, "float32")
+    inverter.check(
+        inputs={**dict.fromkeys(encoder.outputs, dtype), "hr": "float32"},
+        outputs={f"latent_level{entry.level}": "float32" for entry in bundle.manifest.latent_levels}
+        | {"log_density": "float32"},
+        where=str(bundle.file(record.inverter)),
+    )
+
+
+def _images(conditioning: Conditioning, session: _Session, count: int, what: str) -> list[_EncodedImage]:
+    """One image's conditioning for each of `count`. Raises: DeviceError if it is of another session or batch."""
+    if not isinstance(conditioning, TensorRTConditioning):
+        raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
+    images = conditioning.images
+    if any(image.memory is not session.memory for image in images):
+        raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
+    if len(images) not in (1, count):
+        raise DeviceError(f"conditioning of {len(images)} images does not fit {what} {count}")
+    return images if len(images) == count else images * count
 
 
 def _still_open(session: _Session | None) -> _Session:

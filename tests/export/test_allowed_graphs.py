@@ -1,9 +1,12 @@
 """The runtime's allow-list holds what this exporter writes, and nothing else."""
 
+import math
 from pathlib import Path
 
 from srflow_export import onnx_models
 from srflow_export._quantisation import quantised_encoder
+from srflow_export.graphs import latent_levels
+from srflow_sdk._graph_sizes import Value, cost_of
 from srflow_sdk._graph_structure import ALLOWED_FUNCTIONS, ALLOWED_OPS, MAX_NODES, read_graph
 from tests.networks import random_srflow, tiny_config
 
@@ -46,6 +49,26 @@ def test_every_graph_of_every_variant_and_precision_is_allowed_and_no_operator_m
     functions = {function.name for graph in graphs for function in graph.functions}
     assert used == ALLOWED_OPS - FORMER
     assert functions == ALLOWED_FUNCTIONS
+
+
+def test_every_graph_takes_far_less_than_is_allowed_and_gives_a_picture_of_its_scale(tmp_path):
+    side = 96
+    for fields in (*VARIANTS, *OTHERS):
+        model = random_srflow(tiny_config(**fields))
+        scale = model.config.scale
+        encoder = read(tmp_path, onnx_models.encoder_model(model))
+        cost = cost_of(encoder.nodes, {}, {**encoder.weights, "lr": Value(shape=(1, 3, side, side))}, encoder.outputs)
+        given = sum(math.prod(shape) for shape in cost.shapes.values())
+        assert cost.numbers < 20 * given
+        for plugins in (False, True):
+            sampler = read(tmp_path, onnx_models.sampler_model(model, flow_nodes=plugins))
+            inputs = {**cost.shapes, "tau": (1,)}
+            for entry in latent_levels(model.config):
+                inputs[f"noise_level{entry.level}"] = (1, entry.channels, *2 * (scale * side >> entry.level,))
+            values = {**sampler.weights, **{name: Value(shape=shape) for name, shape in inputs.items()}}
+            drawn = cost_of(sampler.nodes, sampler.functions, values, sampler.outputs)
+            assert drawn.shapes == {"sr": (1, 3, scale * side, scale * side)}
+            assert drawn.numbers < 2 * sum(map(math.prod, inputs.values()))
 
 
 def test_a_full_size_graph_has_far_fewer_nodes_than_allowed(tmp_path):

@@ -23,6 +23,23 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "model.srflow"
 
 
+def test_a_file_over_a_limit_is_one_line_and_leaves_the_older_bundle(target: Path) -> None:
+    resource = pytest.importorskip("resource")
+    write_stub_bundle(target, b"one")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with (
+            pytest.raises(BundleError, match=r"model\.srflow: the bundle cannot be written: .*File too large"),
+            staged_bundle(target) as stage,
+        ):
+            (stage.path / "encoder.onnx").write_bytes(bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (target / "encoder.onnx").read_bytes() == b"encoderone"
+    assert hidden_files(target.parent) == []
+
+
 def test_a_commit_replaces_the_older_bundle(target: Path) -> None:
     write_stub_bundle(target, b"one")
     (target / "old-notes.txt").write_text("goes with the old bundle")

@@ -39,14 +39,14 @@ def sampler_multiply_adds(config: SRFlowConfig) -> int:
 def test_graphs_compute_no_more_than_they_must(scale, encoder_nodes, sampler_nodes):
     config = tiny_config(scale=scale)
     model = random_srflow(config)
-    encoder, sampler = (
-        counts(graph(model), scale=scale) for graph in (onnx_models.encoder_model, onnx_models.sampler_model)
-    )
+    graphs = (onnx_models.encoder_model, onnx_models.sampler_model, onnx_models.inverter_model)
+    encoder, sampler, inverter = (counts(graph(model), scale=scale) for graph in graphs)
     assert encoder.multiply_adds == encoder_multiply_adds(config)
     assert sampler.multiply_adds == sampler_multiply_adds(config)
     assert encoder.nodes.total() <= encoder_nodes
     assert sampler.nodes.total() <= sampler_nodes
-    assert not (encoder.nodes | sampler.nodes)["Transpose"]
+    assert inverter.multiply_adds == sampler_multiply_adds(config)  # the same steps the other way
+    assert not (encoder.nodes | sampler.nodes | inverter.nodes)["Transpose"]
 
 
 def test_a_full_size_network_has_four_fifths_of_the_multiply_adds_of_convolutions_on_enlarged_features():

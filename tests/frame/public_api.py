@@ -39,6 +39,7 @@ def commands() -> dict[str, click.Command]:
     return {
         "srflow-upscale": sdk_commands.upscale,
         "srflow-transfer": transfer,
+        "srflow-restore": sdk_commands.restore,
         "srflow-doctor": sdk_commands.doctor,
         "srflow-export": export_commands.main,
         "srflow-train": training_commands.train,

@@ -27,7 +27,8 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"srflow_sdk", "srflow_training", "srflow_export"}
     presets = {f"srflow_training/presets/{path.name}" for path in ROOT.glob("training/srflow_training/presets/*.yaml")}
-    model = {f"srflow_sdk/models/x4-small.srflow/{file}" for file in ("manifest.json", "encoder.onnx", "sampler.onnx")}
+    files = ("manifest.json", "encoder.onnx", "sampler.onnx", "inverter.onnx")
+    model = {f"srflow_sdk/models/x4-small.srflow/{file}" for file in files}
     photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
     markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_training", "srflow_export")}
     data = {name for name in names if not name.endswith(".py")}

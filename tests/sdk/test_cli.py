@@ -180,7 +180,9 @@ def test_the_package_runs_as_a_command(module: str) -> None:
 def test_samples_that_need_too_many_open_files_are_refused_before_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pytest.importorskip("resource"), "getrlimit", lambda _: (1024, 1024))
+    resource = pytest.importorskip("resource")
+    free, files = resource.RLIM_INFINITY, resource.RLIMIT_NOFILE
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1024) if which == files else (free, free))
     result = run("a.png", "-o", "out", "--samples", "500")
     assert result.exit_code == 2
     assert "ask for fewer" in result.stderr

@@ -36,9 +36,21 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert read_engine_record(raw(graphs=float32)).graphs == float32
 
 
+def test_records_from_before_inverters_are_read_and_those_with_one_name_it() -> None:
+    older = raw()
+    del older["inverter"]
+    assert read_engine_record(older) == RECORD
+    assert RECORD.files == ("engines/encoder.engine", "engines/sampler.engine")
+    inverter = raw(inverter="engines/inverter.engine", graphs={**RECORD.graphs, "inverter.onnx": "2" * 64})
+    assert read_engine_record(inverter).files == (*RECORD.files, "engines/inverter.engine")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"inverter": "engines/inverter.engine"}, "not those of encoder, inverter, sampler"),
+        ({"graphs": {**RECORD.graphs, "inverter.onnx": "2" * 64}}, "not those of encoder, sampler"),
+        ({"inverter": None}, "not text"),
         ({"graphs": {}}, "graphs"),
         ({"graphs": {"encoder.onnx": "0"}}, "graphs"),
         ({"graphs": {"encoder.onnx": "0", "encoder.fp32.onnx": "0"}}, "graphs"),

@@ -23,10 +23,10 @@ def test_dimensions_that_vary_may_have_any_name_or_none() -> None:
 
 
 def test_a_bound_of_all_inputs_is_one_text() -> None:
-    inputs = [("noise_level3", ["n", 48, "h3", "w3"]), ("tau", ["m"])]
+    inputs = [("noise_level3", ["n", 48, "h3", "w3"]), ("tau", ["m"]), ("hr", ["n", 3, "H", "W"])]
     shapes = input_shapes(inputs, PROFILE, scale=4, graph="g.onnx")
-    assert shapes_text(shapes, "min") == "noise_level3:1x48x8x10,tau:1"
-    assert shapes_text(shapes, "max") == "noise_level3:1x48x128x150,tau:1"
+    assert shapes_text(shapes, "min") == "noise_level3:1x48x8x10,tau:1,hr:1x3x64x80"
+    assert shapes_text(shapes, "max") == "noise_level3:1x48x128x150,tau:1,hr:1x3x1024x1200"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,18 @@ def test_the_tree_at_the_top_of_the_module_is_the_hierarchy() -> None:
     assert set(drawn) == kinds
 
 
+def test_a_message_is_one_line_that_a_terminal_can_show() -> None:
+    message = str(errors.BundleError("a\n  b \x1b[31mred\x9b \u2028 é ×"))
+    assert message == "a b �[31mred� � é ×"
+
+
+def test_an_endless_message_keeps_its_beginning_and_its_fix() -> None:
+    message = str(errors.ImageError(f"{'a' * 50_000}; use another"))
+    assert message.startswith("aaa")
+    assert message.endswith("a; use another")
+    assert len(message) < 2100
+
+
 def test_a_module_that_is_there_is_returned() -> None:
     assert _raising.require_extra("json", "train") is json
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import math
 import os
@@ -233,7 +234,25 @@ def test_mapped_latents_equal_those_in_memory(monkeypatch: pytest.MonkeyPatch, t
     assert_equal(Latents.load(tmp_path / "a.safetensors"), expected)
 
 
-def test_a_folder_without_room_is_named(mapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system never reserves room")
+@pytest.mark.parametrize(("reason", "works"), [(errno.EOPNOTSUPP, True), (errno.ENOSPC, False)])
+def test_room_is_reserved_or_written_before_it_is_mapped(
+    mapped: Path, monkeypatch: pytest.MonkeyPatch, reason: int, *, works: bool
+) -> None:
+    def refused(*_: int) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    if works:
+        levels = normal_latents(height=80, width=160).levels
+        for level, array in normal_arrays(padded_height=80, padded_width=160).items():
+            np.testing.assert_array_equal(levels[level], array)
+    else:
+        with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*: No space left on device; TMPDIR names"):
+            normal_latents(height=80, width=160)
+
+
+def test_a_folder_that_is_missing_is_named(mapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(mapped / "missing"))
     with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*missing: No such file.*; TMPDIR names"):
         normal_latents(height=80, width=160)

@@ -12,7 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import assert_type
 
-from srflow_sdk import Bundle, Encoding, FileResult, Latents, OutputSize, Upscaler, lr_psnr
+from srflow_sdk import (
+    AsyncEncoding,
+    AsyncUpscaler,
+    Bundle,
+    Encoding,
+    FileResult,
+    FolderFile,
+    FolderResult,
+    Latents,
+    OutputSize,
+    Upscaler,
+    lr_psnr,
+    upscale_folder,
+)
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -43,6 +56,19 @@ def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
     assert_type(lr_psnr(tensor, tensor), float)
 
 
+async def awaited(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
+    async with AsyncUpscaler(at_once=1) as up:
+        assert_type(await up.upscale(pil, tau=0.5), Image.Image)
+        assert_type(await up.upscale(u8, progress=lambda done, total: None), NDArray[np.uint8])
+        assert_type(await up.upscale(path.read_bytes()), Image.Image)
+        assert_type(await up.upscale_file(path, "large.png", quality=80, seed=1), FileResult)
+        encoding: AsyncEncoding[Image.Image] = await up.encode(pil)
+        assert_type(await encoding.sample(tau=0.5), Image.Image)
+        assert_type(await encoding.samples(3), list[Image.Image])
+        assert_type(await (await up.encode(u8, memory_budget=0)).mean(2), NDArray[np.uint8])
+        assert_type(await encoding.std(2), NDArray[np.float32])
+
+
 def encoded(up: Upscaler, pil: Image.Image, u16: NDArray[np.uint16], count: int) -> None:
     encoding: Encoding[Image.Image] = up.encode(pil)
     assert_type(encoding.sample(tau=0.5), Image.Image)
@@ -64,6 +90,16 @@ def files(up: Upscaler, path: Path) -> None:
     assert_type(result.outputs[0].lr_psnr, float | None)
 
 
+def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
+    assert_type(up.restore(pil, tau=0.9, over="local"), Image.Image)
+    assert_type(up.restore(u8, tau={1: 0.9}, enlarge=True, seed=3), NDArray[np.uint8])
+    assert_type(up.restore(path), Image.Image)
+    assert_type(up.restore_file(path, "clean.png", quality=90, over="spatial"), FileResult)
+    assert_type(up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
+    assert_type(up.best_of(path, lambda picture: picture.width, 4), Image.Image)
+    up.restore(pil, over="everywhere")  # type: ignore[call-overload]
+
+
 def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
     one = Latents({1: array}, height=90, width=70, model_sha256=bundle.model_sha256, log_likelihood=3.5)
     assert_type(one.levels[1], NDArray[np.float32])
@@ -73,6 +109,14 @@ def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDAr
     one.save("a.safetensors")
     assert_type(Latents.load(Path("a.safetensors"), model=up), Latents)
     Latents.load("a.safetensors", model=bundle)
+
+
+def folders(up: Upscaler, path: Path) -> None:
+    heard: list[FolderFile] = []
+    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
+    assert_type(result, FolderResult)
+    assert_type(result.files[0].outputs[0].sha256, str | None)
+    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
 
 
 def opened() -> None:

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import safetensors.torch
@@ -206,6 +207,21 @@ def test_nothing_in_a_hostile_file_is_executed(tmp_path, how):
     with pytest.raises(CheckpointError, match="executed"):
         load_checkpoint(path)
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [b"\x80\x02X\x05\x00", b"\x80\x7fN.", b"\x80\x02cco\x11llections\nOrderedDict\n.", b"\x80\x02J\x00."],
+    ids=["cut off", "another protocol", "a name with a control character", "half a number"],
+)
+def test_odd_pickles_are_refused_in_one_line_and_torch_prints_nothing(tmp_path, recwarn, pickled):
+    with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:
+        for name, content in (("m/data.pkl", pickled), ("m/version", b"3\n"), ("m/byteorder", b"little")):
+            archive.writestr(name, content)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "m.pth")
+    assert str(caught.value).isprintable()
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

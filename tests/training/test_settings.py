@@ -78,6 +78,16 @@ def test_a_base_that_cannot_be_is_refused(tmp_path, base, message):
         load_settings(str(tmp_path / "run.yaml"))
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "\\uD800", "\\0"])
+def test_names_that_no_file_can_have_are_refused_in_a_short_line(tmp_path, name):
+    (tmp_path / "run.yaml").write_text(f'base: "{name}"\n')
+    with pytest.raises(ArgumentError, match=r"base: no configuration|cannot be read as YAML") as caught:
+        load_settings(str(tmp_path / "run.yaml"))
+    assert len(str(caught.value)) < 2500
+    with pytest.raises(ArgumentError, match="no configuration"):
+        load_settings(name)
+
+
 def test_a_base_that_comes_back_by_another_path_is_refused(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "self.yaml").write_text("base: ../sub/self.yaml\n")

@@ -40,6 +40,14 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(text, where=str(path))
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file of this name; not if no file can have it: too long, or not Unicode."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 class _Loader(yaml.SafeLoader):
     """Aliases can make a short file describe gigabytes ("billion laughs")."""
 

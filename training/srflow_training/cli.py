@@ -12,13 +12,17 @@ from typing import Any
 
 import click
 
+from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 
+_ADDRESS_SPACE = 2_000_000_000  # for torch's libraries, threads and a small network
+
 
 def _require_all() -> Any:
-    """Check that the [train] extra is installed; return torch. Raises: MissingExtraError."""
+    """Check that the [train] extra is installed; return torch. Raises: MissingExtraError, DeviceError."""
+    check_address_space(_ADDRESS_SPACE, "training")
     for module in ("safetensors", "yaml", "piq", "pydantic"):
         require_extra(module, "train")
     return require_extra("torch", "train")

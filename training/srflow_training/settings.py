@@ -33,7 +33,7 @@ from srflow_training._section import (
     Section,
     Share,
 )
-from srflow_training._yaml import parse_yaml, read_yaml
+from srflow_training._yaml import is_there, parse_yaml, read_yaml
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
@@ -340,7 +340,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
     if config in preset_names():
         text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
         raw = parse_yaml(text, where=config)
-    elif Path(config).exists():
+    elif is_there(Path(config)):
         raw = read_yaml(Path(config))
     else:
         where = f"{heirs[-1]}: base: " if heirs else ""
@@ -355,7 +355,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
         raise ArgumentError(f"{config}: base is {base!r}; the name of a preset or a YAML file was expected")
     if base not in preset_names():
         base = str(Path(config).parent / base)
-    if any(_same_source(base, other) for other in (*heirs, config)):
+    if is_there(Path(base)) and any(_same_source(base, other) for other in (*heirs, config)):
         raise ArgumentError(f"{config}: base {base} is based on this file itself: name another base")
     merged = _read_sections(base, heirs=(*heirs, config))
     for name, section in raw.items():

@@ -39,17 +39,15 @@ def add_engines(
     with bundle_lock(target, say=say), staged_bundle(target) as stage:
         bundle = Bundle.open(target)
         manifest = bundle.manifest
-        encoder, sampler = graphs_of(manifest, request.precision)
-        engines = {name for record in manifest.engines for name in (record.encoder, record.sampler)}
+        engines = {name for record in manifest.engines for name in record.files}
         for name in manifest.files.keys() - engines:
             _copy(bundle, name, stage.path)
         elsewhere = command_of(request, bundle=target)
-        record = build_engines(
-            stage.path, manifest, request, encoder=encoder, sampler=sampler, elsewhere=elsewhere, say=say
-        )
+        graphs = graphs_of(manifest, request.precision)
+        record = build_engines(stage.path, manifest, request, graphs=graphs, elsewhere=elsewhere, say=say)
         kept = [other for other in manifest.engines if not _replaces(record, other)]
         for other in kept:
-            for name in (other.encoder, other.sampler):
+            for name in other.files:
                 _copy(bundle, name, stage.path)
         return stage.commit(dataclasses.replace(manifest, engines=(record, *kept), files={}))
 

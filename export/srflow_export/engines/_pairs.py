@@ -1,9 +1,9 @@
-"""Build a pair of engines from a bundle's graphs, with a record for the manifest."""
+"""Build engines from a bundle's graphs, with a record for the manifest."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ from srflow_export.engines._request import EngineRequest, check_request, command
 from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk.engine_records import EnginePrecision, EngineRecord
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.manifest import REQUIRED_FILES, Manifest
+from srflow_sdk.manifest import INVERTER, REQUIRED_FILES, Manifest
 
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
 
 
-def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, str]:
-    """File names of a bundle's encoder and sampler in this precision. Raises: ArgumentError if it has none."""
+def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:
+    """File names of a bundle's encoder and sampler in this precision, and of its inverter if it has one in it.
+
+    Raises: ArgumentError if it has no graphs in this precision.
+    """
     if manifest.precision == precision:
-        return REQUIRED_FILES
+        return (*REQUIRED_FILES, INVERTER) if INVERTER in manifest.files else REQUIRED_FILES
     if precision == "fp32" and manifest.float32_graphs is not None:
         return manifest.float32_graphs
     raise ArgumentError(
@@ -39,17 +42,17 @@ def build_engines(
     manifest: Manifest,
     request: EngineRequest,
     *,
-    encoder: str = "encoder.onnx",
-    sampler: str = "sampler.onnx",
+    graphs: Sequence[str] = REQUIRED_FILES,
     elsewhere: str = "",
     say: Callable[[str], None] = lambda _: None,
     library: Library | None = None,
 ) -> EngineRecord:
-    """Build a pair of engines from two graphs of a bundle's folder, and write them under its `engines/`.
+    """Build engines from the graphs in a bundle's folder, and write them under its `engines/`.
 
-    manifest: its scale, size multiple and halo give the shapes. encoder, sampler: file names of graphs in the request's
-    precision. elsewhere: the command that builds the engines on another machine, for errors. library: None loads the
-    request's. The files are exactly what the library built; the record says what they are for.
+    manifest: its scale, size multiple and halo give the shapes. graphs: file names of an encoder, a sampler and perhaps
+    an inverter in the request's precision, in this order. elsewhere: the command that builds the engines on another
+    machine, for errors. library: None loads the request's. The files are exactly what the library built; the record
+    says what they are for.
 
     Raises: ArgumentError for an impossible request; MissingExtraError or ExportError, see
     :func:`~srflow_export.engines._library.load_library` and :func:`~srflow_export.engines._builder.build_engine`;
@@ -63,15 +66,16 @@ def build_engines(
         library = load_library(request.runtime, elsewhere=elsewhere or command_of(request))
     sms = tuple(sorted(set(request.sms)))
     check_sms(library.module, sms)
-    graphs = [read_graph(folder / name, precision=request.precision) for name in (encoder, sampler)]
+    read = [read_graph(folder / name, precision=request.precision) for name in graphs]
     checked: list[bool] = []
-    names = []
-    for graph, part in zip(graphs, ("encoder", "sampler"), strict=True):
+    names: dict[str, str] = {}
+    for graph in read:
+        part = graph.name.partition(".")[0]
         engine, is_checked = _engine(
             graph, manifest, dataclasses.replace(request, sms=sms, profile=profile), library, say
         )
         checked.append(is_checked)
-        names.append(_write(folder, f"{_stem(library, sms, request.precision)}.{part}.engine", engine))
+        names[part] = _write(folder, f"{_stem(library, sms, request.precision)}.{part}.engine", engine)
     return EngineRecord(
         runtime=request.runtime,
         version=library.version,
@@ -79,10 +83,9 @@ def build_engines(
         compute_capabilities=tuple(f"{sm // 10}.{sm % 10}" for sm in sms) or _own_capability(library),
         gpu=library.gpu.name if library.gpu else "",
         profile=profile,
-        encoder=names[0],
-        sampler=names[1],
-        graphs={graph.name: graph.sha256 for graph in graphs},
+        graphs={graph.name: graph.sha256 for graph in read},
         checked="engine" if all(checked) else "network",
+        **names,
     )
 
 
@@ -135,7 +138,7 @@ def _write(folder: Path, name: str, engine: bytes) -> str:
     path = folder / "engines" / name
     if path.exists():
         raise ArgumentError(
-            f"engines/{name} already exists: a bundle has one pair for each library, precision and set of GPUs"
+            f"engines/{name} already exists: a bundle has one set for each library, precision and set of GPUs"
         )
     try:
         path.parent.mkdir(exist_ok=True)

@@ -31,10 +31,15 @@ def rtx():
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """A folder with encoder.onnx and sampler.onnx in half precision."""
+    """A folder with encoder.onnx, sampler.onnx and inverter.onnx in half precision."""
     folder = tmp_path_factory.mktemp("exported")
     model = random_srflow(tiny_config(steps=1))
-    for name, export in (("encoder", onnx_models.encoder_model), ("sampler", onnx_models.sampler_model)):
+    exports = {
+        "encoder": onnx_models.encoder_model,
+        "sampler": onnx_models.sampler_model,
+        "inverter": onnx_models.inverter_model,
+    }
+    for name, export in exports.items():
         (folder / f"{name}.onnx").write_bytes(onnx_models.finished(export(model, "fp16"), {}))
     return folder
 

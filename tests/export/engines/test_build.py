@@ -57,6 +57,18 @@ def test_a_pair_of_engines_for_two_gpus_is_written_and_recorded(rtx, folder, man
     assert [line.partition(":")[0] for line in lines if "built in" in line] == ["encoder.onnx", "sampler.onnx"]
 
 
+def test_a_bundle_with_an_inverter_gets_an_engine_of_it_too(rtx, folder, manifest):
+    graphs = graphs_of(dataclasses.replace(manifest, files={"inverter.onnx": {}}), "fp16")
+    assert graphs == ("encoder.onnx", "sampler.onnx", "inverter.onnx")
+    lines = []
+    record = build_engines(folder, manifest, REQUEST, graphs=graphs, say=lines.append)
+    assert record.inverter == NAME.format(rtx.__version__, "inverter")
+    assert record.files == (record.encoder, record.sampler, record.inverter)
+    assert record.graphs["inverter.onnx"] == file_sha256(folder / "inverter.onnx")
+    assert (folder / record.inverter).stat().st_size > 100_000
+    assert [line.partition(":")[0] for line in lines if "built in" in line] == list(graphs)
+
+
 def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, manifest, monkeypatch, tmp_path):
     builds = []
 
@@ -111,8 +123,10 @@ def test_graphs_of_another_precision_are_refused(rtx, folder, manifest):
 
 
 def test_the_bundles_graphs_of_a_precision_are_found():
-    half = tiny_manifest(precision="fp16", files={"encoder.fp32.onnx": {}, "sampler.fp32.onnx": {}})
-    assert graphs_of(half, "fp16") == ("encoder.onnx", "sampler.onnx")
+    half = tiny_manifest(
+        precision="fp16", files={"encoder.fp32.onnx": {}, "sampler.fp32.onnx": {}, "inverter.onnx": {}}
+    )
+    assert graphs_of(half, "fp16") == ("encoder.onnx", "sampler.onnx", "inverter.onnx")
     assert graphs_of(half, "fp32") == ("encoder.fp32.onnx", "sampler.fp32.onnx")
     with pytest.raises(ArgumentError, match="--precision fp16"):
         graphs_of(tiny_manifest(), "fp16")

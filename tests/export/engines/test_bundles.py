@@ -54,6 +54,20 @@ def test_engines_are_added_and_replaced_for_the_same_gpus_only(rtx, bundle):
     )
 
 
+def test_the_inverters_engine_is_added_kept_and_replaced_with_the_others(rtx, exported, manifest, tmp_path):
+    with staged_bundle(tmp_path / "tiny.srflow") as stage:
+        for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx"):
+            (stage.path / name).write_bytes((exported / name).read_bytes())
+        stage.commit(manifest)
+    for sm in (89, 120, 89):
+        after = add_engines(tmp_path / "tiny.srflow", dataclasses.replace(REQUEST, sms=(sm,)))
+    assert [record.compute_capabilities for record in after.engines] == [("8.9",), ("12.0",)]
+    assert all(record.inverter in after.files for record in after.engines)
+    assert len(Bundle.open(tmp_path / "tiny.srflow").manifest.files) == 3 + 6
+    commands = trtexec_commands(tmp_path / "tiny.srflow", after, dataclasses.replace(REQUEST, runtime="tensorrt"))
+    assert "--saveEngine=inverter.engine" in shlex.split(commands[2])
+
+
 def test_a_failed_build_leaves_the_bundle_as_it_was(rtx, bundle, monkeypatch):
     before = Bundle.open(bundle).manifest
 

@@ -7,6 +7,7 @@ libraries leave undefined fails here; what they refuse, they refuse here with a 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import types
 from pathlib import Path
@@ -291,15 +292,16 @@ def write_engine_bundle(
     *,
     engines: int = 1,
     half: bool = False,
-    spoil: Any = lambda encoder, sampler: (encoder, sampler),
+    spoil: Any = lambda *engines: engines,
     **record: Any,
 ) -> Bundle:
-    """The tiny bundle with engines of its graphs.
+    """The tiny bundle, or another one of the same levels, with engines of its graphs, its inverter's among them.
 
     half: conditioning in float16. engines: how many pairs. spoil: what to put in place of the engines' bytes.
     record: fields to override.
     """
-    graphs = {name: (tiny / name).read_bytes() for name in ("encoder.onnx", "sampler.onnx")}
+    names = [name for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx") if (tiny / name).exists()]
+    graphs = {name: (tiny / name).read_bytes() for name in names}
     if half:
         graphs = {name: _halved(content) for name, content in graphs.items()}
     profile: LrProfile = record.get("profile", PROFILE)
@@ -308,8 +310,9 @@ def write_engine_bundle(
             (stage.path / name).write_bytes(content)
         (stage.path / "engines").mkdir()
         built = spoil(*(_engine(content, profile) for content in graphs.values()))
-        for name, content in zip(("encoder", "sampler"), built, strict=True):
-            (stage.path / "engines" / f"{name}.plan").write_bytes(content)
+        plans = {name.removesuffix(".onnx"): f"engines/{name.removesuffix('.onnx')}.plan" for name in graphs}
+        for plan, content in zip(plans.values(), built, strict=True):
+            (stage.path / plan).write_bytes(content)
         fields: dict[str, Any] = {
             "runtime": "tensorrt",
             "version": VERSION[record.get("runtime", "tensorrt")],
@@ -317,8 +320,7 @@ def write_engine_bundle(
             "compute_capabilities": ("8.9",),
             "gpu": "",
             "profile": profile,
-            "encoder": "engines/encoder.plan",
-            "sampler": "engines/sampler.plan",
+            **plans,
             "graphs": {name: file_sha256(stage.path / name) for name in graphs},
         }
         stage.commit(tiny_manifest(engines=(EngineRecord(**{**fields, **record}),) * engines))
@@ -330,8 +332,8 @@ def _engine(graph: bytes, profile: LrProfile) -> bytes:
     shapes = {}
     for value in onnx.load_from_string(graph).graph.input:
         channels = value.type.tensor_type.shape.dim[1].dim_value if value.name != "tau" else 0
-        level = int(value.name.removeprefix("noise_level")) if value.name.startswith("noise") else None
-        scale = 1.0 if level is None else SCALE / 2**level
+        found = re.match(r"(?:noise_)?level(\d+)", value.name)
+        scale = SCALE / 2 ** int(found[1]) if found else {"lr": 1, "hr": SCALE}.get(value.name, 0)
         shapes[value.name] = [
             [1, channels, *(int(side * scale) for side in size)] if channels else [1]
             for size in (profile.min, profile.opt, profile.max)

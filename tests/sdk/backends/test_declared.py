@@ -58,7 +58,7 @@ def result_of(op: str, *constants: Any, kind: int = TensorProto.FLOAT, shape: An
 
 
 DECLARED = {
-    "no dimensions": (result_of("Reshape", np.int64([]), shape=[]), "of no dimensions"),
+    "two dimensions": (result_of("Reshape", np.int64([-1, 3]), shape=["n", 3]), "of ?×3,"),
     "three dimensions": (result_of("Squeeze", [0], shape=[3, "H", "W"]), "of 3×?×?"),
     "int64": (result_of("Cast", kind=TensorProto.INT64, to=TensorProto.INT64), "as tensor(int64)"),
     "six channels": (result_of("Concat", axis=1, shape=["n", 6, "H", "W"]), "of ?×6×?×?"),
@@ -117,6 +117,16 @@ def test_conditioning_of_another_size_is_refused(bundle) -> None:
         upscaler.upscale(IMAGE)
 
 
+def test_conditioning_without_sides_is_refused(bundle) -> None:
+    def flatten(graph: onnx.GraphProto) -> None:
+        graph.node[-1].output[0] = "square"
+        graph.initializer.append(numpy_helper.from_array(np.int64([-1]), "line"))
+        graph.node.append(helper.make_node("Reshape", ["square", "line"], ["level2_base"]))
+
+    with pytest.raises(BundleError, match="export the bundle again"):
+        Upscaler(bundle(encoder=flatten), device="cpu")
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 def test_a_precision_that_is_not_the_graphs_is_refused(bundle, precision: Precision) -> None:
     with pytest.raises(BundleError, match=f"precision (is )?{precision}"):
@@ -145,7 +155,7 @@ def test_latents_of_other_channels_are_refused(bundle) -> None:
     levels = tuple(
         type(entry)(level=entry.level, channels=entry.channels + 1) for entry in tiny_manifest().latent_levels
     )
-    with pytest.raises(BundleError, match=r"noise_level1 .*latent_levels needs"):
+    with pytest.raises(BundleError, match=r"at the sizes that the manifest names, the channels of a Conv"):
         Upscaler(bundle(latent_levels=levels), device="cpu")
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError
+from srflow_training import save_checkpoint
+from tests.networks import random_srflow, tiny_config
 
 from .engine_machine import EngineMachine, noise
 from .fake_tensorrt import write_engine_bundle
@@ -282,3 +285,61 @@ def test_a_gpu_of_another_model_is_said_in_one_line(
     with TensorRTBackend(bundle):
         (record,) = caplog.records
     assert "tuned on NVIDIA L4; on this NVIDIA GeForce RTX 4090" in record.getMessage()
+
+
+@pytest.fixture(scope="module")
+def inverting(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A real export, with an inverter."""
+    folder = tmp_path_factory.mktemp("inverting")
+    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
+    export_checkpoint(folder / "tiny.safetensors", folder / "tiny.srflow", ExportOptions(halo=8))
+    return Bundle.open(folder / "tiny.srflow")
+
+
+@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
+def test_an_inverters_engine_gives_what_its_graph_gives(
+    machine: EngineMachine, inverting: Bundle, tmp_path: Path, runtime: Any
+) -> None:
+    machine.install(runtime)
+    bundle = write_engine_bundle(inverting.path, tmp_path / "b.srflow", runtime=runtime)
+    draws = np.random.default_rng(5)
+    lr, hr = draws.random((2, 3, 24, 30), np.float32), draws.random((2, 3, 96, 120), np.float32)
+    with TensorRTBackend(bundle) as backend, OnnxRuntimeBackend(inverting, threads=1) as graphs:
+        assert backend.can_invert
+        for images in (lr, lr[:1]):  # an image for each picture, and one for both
+            latents, density = backend.invert(backend.encode(images), hr)
+            expected, nats = graphs.invert(graphs.encode(images), hr)
+            assert list(latents) == list(expected)
+            for level, latent in latents.items():
+                np.testing.assert_allclose(latent, expected[level], atol=1e-4)
+            np.testing.assert_allclose(density, nats, rtol=1e-5)
+        with pytest.raises(DeviceError, match="2 images does not fit pictures: 1"):
+            backend.invert(backend.encode(lr), hr[:1])
+        with pytest.raises(DeviceError, match="OrtConditioning belongs to another backend"):
+            backend.invert(graphs.encode(lr), hr)
+    assert machine.gpu.used == 0
+
+
+def test_engines_without_an_inverter_still_draw(machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray) -> None:
+    with TensorRTBackend(engine_bundle) as backend:
+        assert not backend.can_invert
+        conditioning = backend.encode(lr)
+        with pytest.raises(DeviceError, match="has no inverter"):
+            backend.invert(conditioning, np.zeros((1, 3, 96, 120), np.float32))
+        assert backend.sample(conditioning, noise(1), 0.7).shape == (1, 3, 96, 120)
+
+
+def test_an_inverters_engine_is_loaded_when_it_is_needed_and_refused_if_it_is_another_graphs(
+    machine: EngineMachine, inverting: Bundle, tmp_path: Path
+) -> None:
+    bundle = write_engine_bundle(
+        inverting.path, tmp_path / "b.srflow", spoil=lambda encoder, sampler, _: (encoder, sampler, sampler)
+    )
+    lr, hr = np.zeros((1, 3, 24, 30), np.float32), np.zeros((1, 3, 96, 120), np.float32)
+    with TensorRTBackend(bundle) as backend:
+        conditioning = backend.encode(lr)
+        with pytest.raises(
+            BundleError, match=r"inverter\.plan is not an engine of this bundle's graphs: .*hr is missing"
+        ):
+            backend.invert(conditioning, hr)
+        assert backend.sample(conditioning, noise(1), 0.7).shape == hr.shape

@@ -112,6 +112,21 @@ def test_the_format_names_the_files_of_a_directory(run: Run) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_model_is_loaded_leaves_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def load(*arguments: object, **options: object) -> None:
+        assert list(Path("temporary").iterdir())
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("srflow_sdk.upscaler.open_backend", load)
+    result = run("-", "-o", "-", input=Path("a.png").read_bytes())
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (128 + number, b"", "interrupted\n")
+    assert not list(Path("temporary").iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_standard_input_is_read_leaves_nothing(run: Run, number: signal.Signals) -> None:
     class Interrupted(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:

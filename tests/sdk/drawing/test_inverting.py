@@ -154,6 +154,9 @@ def test_latents_of_another_model_or_size_are_refused(flow: Upscaler, hr: np.nda
     smaller = flow.encode(lr_of(hr[:40], flow)).invert(hr[:40])
     with pytest.raises(ArgumentError, match="a picture of 80×40"):
         encoding.decode(smaller)
+    levels = {level: array for level, array in encoding.invert(hr).levels.items() if level != 2}
+    with pytest.raises(ArgumentError, match="a picture of 80×96"):
+        encoding.decode(Latents(levels, height=96, width=80, model_sha256=flow.bundle.model_sha256))
 
 
 def test_a_bundle_without_an_inverter_upscales_and_says_what_is_missing(hr: np.ndarray, tmp_path: Path) -> None:

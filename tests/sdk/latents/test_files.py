@@ -70,6 +70,12 @@ def test_the_safetensors_package_reads_the_file(saved: Path) -> None:
         }
 
 
+@pytest.mark.parametrize("nats", [None, 1.0, 12.5, 123.25])
+def test_values_are_aligned_as_the_format_wants(saved: Path, nats: float | None) -> None:
+    normal_latents(log_likelihood=nats).save(saved)
+    assert struct.unpack("<Q", saved.read_bytes()[:8])[0] % 8 == 0
+
+
 def test_files_of_the_safetensors_package_are_read(saved: Path, tmp_path: Path) -> None:
     arrays = safetensors.numpy.load_file(saved)
     with safe_open(saved, "numpy") as file:

@@ -1,0 +1,109 @@
+"""A full disk, and a limit on the size of files: at any moment of an export, a folder, a single file, a training run.
+
+A limit on the size of a file (RLIMIT_FSIZE) works everywhere. A really full disk is a tmpfs of a few kilobytes, where
+this process may mount one (root, or a user namespace of its own); otherwise only the limits are tried.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from srflow_sdk import Bundle, read_image
+from srflow_sdk.errors import SRFlowError
+from srflow_training import load_checkpoint, save_checkpoint
+from tests.faults.attempts import Attempt
+from tests.faults.commands import Ended, hidden_files, loss_of, run_command
+from tests.faults.kills import TRAINING_OPTIONS
+from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+_KINDS = ("png", "jpg", "webp", "tif", "folder", "folder", "export", "training")
+_LARGEST = {"png": 900, "jpg": 300, "webp": 200, "tif": 900, "folder": 3000, "export": 320, "training": 1500}
+
+
+def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
+    """Let each command write into too little room, of a random size in kilobytes."""
+    chance = random.Random(seed)
+    save_checkpoint(folder / "m.safetensors", random_srflow(tiny_config(steps=1)))
+    write_tiny_bundle(folder / "tiny.srflow")
+    (folder / "photos").mkdir()
+    for number in range(4):
+        noise = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "photos" / f"{number}.png")
+    disks = _can_mount(folder)
+    for number in range(count):
+        kind = _KINDS[number % len(_KINDS)]
+        kilobytes = chance.randrange(4, _LARGEST[kind])
+        on_disk = disks and chance.random() < 0.6
+        out = folder / f"out-{number}"
+        out.mkdir()
+        if on_disk:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", out], check=True)
+        try:
+            ended = _run(kind, folder, out, limit=None if on_disk else kilobytes * 1024)
+            loss = loss_of(ended) or _damage(out) or (ended.status == 0 and _incomplete(kind, out)) or None
+        finally:
+            if on_disk:
+                subprocess.run(["umount", "-l", out], check=True)  # libvips still has read pictures open
+        where = "a disk" if on_disk else "files"
+        yield Attempt(what=f"attempt {number}, {kind} on {where} of {kilobytes} KB", loss=loss)
+        if loss is None:
+            shutil.rmtree(out)
+
+
+def _can_mount(folder: Path) -> bool:
+    """Whether this process may mount a tmpfs."""
+    probe = folder / "probe"
+    probe.mkdir()
+    mounted = (
+        shutil.which("mount") is not None
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "none", probe], capture_output=True, check=False
+        ).returncode
+    )
+    if mounted:
+        subprocess.run(["umount", probe], check=True)
+    return mounted
+
+
+def _run(kind: str, folder: Path, out: Path, *, limit: int | None) -> Ended:
+    limits = {} if limit is None else {resource.RLIMIT_FSIZE: limit}
+    model = ["--model", "tiny.srflow", "--device", "cpu", "--threads", "1"]
+    program, arguments = {
+        "folder": ("srflow-upscale", ["photos", "-o", out / "large", "--report", out / "report.json", *model]),
+        "export": ("srflow-export", ["m.safetensors", "-o", out / "m.srflow", "--gate", "quick"]),
+        "training": ("srflow-train", ["--config", "x4-small", "--data", "photos", "--out", out, *TRAINING_OPTIONS]),
+    }.get(kind, ("srflow-upscale", ["photos/0.png", "-o", out / f"a.{kind}", *model]))
+    return run_command(program, arguments, folder=folder, limits=limits)
+
+
+def _damage(out: Path) -> str | None:
+    """What is visible but not whole, or hidden and left behind."""
+    if left := hidden_files(out):
+        return f"left behind: {', '.join(left)}"
+    for path in (path for path in out.rglob("*") if path.is_file()):
+        try:
+            if path.suffix in (".png", ".jpg", ".webp", ".tif"):
+                read_image(path)
+            elif path.suffix == ".safetensors":
+                load_checkpoint(path)
+            elif path.name == "manifest.json":
+                Bundle.open(path.parent)
+        except SRFlowError as error:
+            return f"visible but not whole: {error}"
+    return None
+
+
+def _incomplete(kind: str, out: Path) -> str | None:
+    """What is missing although the command said that it succeeded."""
+    wanted = {"folder": "large/3.png", "export": "m.srflow/manifest.json", "training": "model.safetensors"}
+    missing = not (out / wanted.get(kind, f"a.{kind}")).exists()
+    return "it said that it succeeded, but its result is missing" if missing else None

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk import AsyncUpscaler, CancelledError, Upscaler, read_image, write_image
+from srflow_sdk._system.interruptible import is_cancelled
+from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
+
+Body = Callable[[AsyncUpscaler], Coroutine[Any, Any, Any]]
+LARGE = np.zeros((700, 700, 3), np.uint8)  # in one tile, half a minute of the embedded model's time
+
+
+def run(body: Body, bundle: Path | None, **options: Any) -> Any:
+    """Run body(upscaler) in an event loop, and check that no thread of the SDK is left."""
+
+    async def main() -> Any:
+        async with AsyncUpscaler(bundle, device="cpu", threads=1, **options) as upscaler:
+            return await body(upscaler)
+
+    result = asyncio.run(main())
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow-async")] == []
+    return result
+
+
+def test_every_method_gives_what_upscaler_gives(
+    tiny_bundle: Path, upscaler: Upscaler, photo: np.ndarray, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "photo.png", photo)
+
+    async def body(up: AsyncUpscaler) -> None:
+        assert (up.scale, up.device, up.bundle.path) == (4, "cpu", tiny_bundle)
+        assert np.array_equal(await up.upscale(photo, seed=3, tau=0.5), upscaler.upscale(photo, seed=3, tau=0.5))
+        assert (await up.upscale(str(tmp_path / "photo.png"))).size == (244, 180)
+        done = await up.upscale_file(tmp_path / "photo.png", tmp_path / "large.png", report=True, seed=3, tau=0.5)
+        assert done.outputs[0].lr_psnr is not None
+        assert np.array_equal(read_image(tmp_path / "large.png").pixels, upscaler.upscale(photo, seed=3, tau=0.5))
+        mine, theirs = await up.encode(photo), upscaler.encode(photo)
+        assert (mine.tiles, mine.kept_tiles, mine.nbytes) == (theirs.tiles, theirs.kept_tiles, theirs.nbytes)
+        assert np.array_equal(await mine.sample(seed=1), theirs.sample(seed=1))
+        pairs = zip(await mine.samples(2), theirs.samples(2), strict=True)
+        assert all(np.array_equal(one, other) for one, other in pairs)
+        assert np.array_equal(await mine.mean(2), theirs.mean(2))
+        assert np.array_equal(await mine.std(2), theirs.std(2))
+
+    run(body, tiny_bundle)
+
+
+def test_errors_are_those_of_upscaler(tiny_bundle: Path, photo: np.ndarray, tmp_path: Path) -> None:
+    async def body(up: AsyncUpscaler) -> None:
+        with pytest.raises(ArgumentError, match="tau is 7"):
+            await up.upscale(photo, tau=7)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+            await up.upscale(photo, colour=1)  # type: ignore[call-overload]
+        with pytest.raises(ImageError, match="absent"):
+            await up.upscale("absent.png")
+
+    run(body, tiny_bundle)
+    with pytest.raises(BundleError, match="there is no such bundle"):
+        run(body, tmp_path / "absent.srflow")
+    with pytest.raises(ArgumentError, match="at_once is 0"):
+        AsyncUpscaler(tiny_bundle, at_once=0)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow-async")]
+
+
+def test_before_and_after_its_block_it_says_so(tiny_bundle: Path, photo: np.ndarray) -> None:
+    async def main() -> None:
+        up = AsyncUpscaler(tiny_bundle, device="cpu")
+        with pytest.raises(DeviceError, match="async with AsyncUpscaler"):
+            await up.upscale(photo)
+        async with up:
+            encoding = await up.encode(photo)
+        for call in (up.upscale(photo), encoding.sample()):
+            with pytest.raises(DeviceError, match="the upscaler is closed"):
+                await call
+        await up.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_task_ends_the_work_and_the_loop_never_waits() -> None:
+    async def body(up: AsyncUpscaler) -> tuple[float, float]:
+        await up.upscale(LARGE[:16, :16])  # nothing is loaded later
+        drawing = asyncio.create_task(up.upscale(LARGE))
+        longest = 0.0
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.7:  # the network is in the middle of its only tile
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        cancelled = time.monotonic()
+        drawing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await drawing
+        ended = time.monotonic() - cancelled
+        await up.upscale(LARGE[:16, :16])  # its turn is free again
+        return longest, ended
+
+    longest, ended = run(body, None, tile=None, at_once=1)
+    assert longest < 5  # 0.03 s on an idle machine; the picture takes half a minute
+    assert ended < 5  # 0.1 s
+
+
+def test_a_timeout_leaves_no_file(tmp_path: Path) -> None:
+    write_image(tmp_path / "photo.png", LARGE)
+
+    async def body(up: AsyncUpscaler) -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(up.upscale_file(tmp_path / "photo.png", tmp_path / "large.png"), 0.7)
+        assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+    run(body, None)
+
+
+def test_encoding_is_cancelled_between_small_tiles(tiny_bundle: Path) -> None:
+    async def body(up: AsyncUpscaler) -> None:
+        encode = up._opened._painter.encode
+        tiles = 0
+
+        def counted(lr: Any) -> Any:
+            nonlocal tiles
+            tiles += 1
+            if tiles == 3:
+                loop.call_soon_threadsafe(task.cancel)
+                deadline = time.monotonic() + 60
+                while not is_cancelled() and time.monotonic() < deadline:
+                    threading.Event().wait(0.01)
+            return encode(lr)
+
+        up._opened._painter.encode = counted  # type: ignore[method-assign]
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(up.encode(LARGE))
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert tiles == 3
+
+    run(body, tiny_bundle, tile=32)
+
+
+def test_progress_is_told_in_the_loop_and_before_the_picture_is_there(tiny_bundle: Path, photo: np.ndarray) -> None:
+    async def body(up: AsyncUpscaler) -> list[tuple[int, int]]:
+        told: list[tuple[int, int]] = []
+
+        def progress(done: int, total: int) -> None:
+            assert asyncio.get_running_loop() is not None
+            assert threading.current_thread() is threading.main_thread()
+            told.append((done, total))
+
+        await up.upscale(photo, progress=progress)
+        return told
+
+    told = run(body, tiny_bundle, tile=16)
+    assert len(told) == 12
+    assert told == [(number, 12) for number in range(1, 13)]
+
+
+def test_an_error_of_progress_ends_the_call(tiny_bundle: Path, photo: np.ndarray) -> None:
+    class OddError(Exception):
+        pass
+
+    def progress(done: int, total: int) -> None:
+        raise OddError(done)
+
+    async def body(up: AsyncUpscaler) -> None:
+        with pytest.raises(OddError, match="1"):
+            await up.upscale(photo, progress=progress)
+
+    run(body, tiny_bundle, tile=16)
+
+
+def test_the_callers_event_cancels_too(tiny_bundle: Path, photo: np.ndarray) -> None:
+    event = threading.Event()
+
+    async def body(up: AsyncUpscaler) -> None:
+        with pytest.raises(CancelledError):
+            await up.upscale(photo, cancel=event, progress=lambda done, total: event.set())
+        with pytest.raises(CancelledError):
+            await up.upscale(photo, cancel=event)
+
+    run(body, tiny_bundle, tile=16)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_no_more_calls_run_at_a_time_than_allowed(tiny_bundle: Path, photo: np.ndarray, at_once: int) -> None:
+    async def body(up: AsyncUpscaler) -> int:
+        meeting = threading.Barrier(at_once)  # nobody passes unless so many run at a time
+        lock = threading.Lock()
+        running = most = 0
+        upscale = up._opened.upscale
+
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            meeting.wait(60)
+            try:
+                return upscale(*arguments, **keywords)
+            finally:
+                with lock:
+                    running -= 1
+
+        up._opened.upscale = counted  # type: ignore[method-assign]
+        await asyncio.gather(*(up.upscale(photo) for _ in range(6)))
+        return most
+
+    assert run(body, tiny_bundle, at_once=at_once) == at_once
+
+
+def test_leaving_the_block_cancels_what_runs_and_what_waits() -> None:
+    async def main() -> list[BaseException]:
+        async with AsyncUpscaler(device="cpu", threads=1, tile=None, at_once=1) as up:
+            calls = [asyncio.create_task(up.upscale(LARGE)) for _ in range(2)]
+            await asyncio.sleep(0.5)
+        return [call.exception() or AssertionError() for call in (await asyncio.wait(calls))[0]]
+
+    begun = time.monotonic()
+    errors = asyncio.run(main())
+    assert sorted(type(error).__name__ for error in errors) == ["CancelledError", "DeviceError"]
+    assert time.monotonic() - begun < 20  # each picture would take half a minute
