@@ -41,7 +41,7 @@ Damage = Callable[[Picture, np.random.Generator], Picture]
 COLUMNS = ("degraded", "upscaled", "published", "no larger", "restored")
 TAU = 0.9
 SAME = 0.01  # dB
-SIDE = 1024
+SIDE = 512
 SHEET = ("noise 20", "salt and pepper 2 %", "JPEG quality 30")
 SHEET_SIDE = 256
 

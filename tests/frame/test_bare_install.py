@@ -93,7 +93,16 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
 
 
 @pytest.mark.parametrize(
-    "command", ["srflow-upscale", "srflow-transfer", "srflow-doctor", "srflow-export", "srflow-train", "srflow-eval"]
+    "command",
+    [
+        "srflow-upscale",
+        "srflow-restore",
+        "srflow-transfer",
+        "srflow-doctor",
+        "srflow-export",
+        "srflow-train",
+        "srflow-eval",
+    ],
 )
 def test_help_and_version_need_no_extra(bare: BareEnvironment, command: str) -> None:
     done = bare.run(command, "--help")
