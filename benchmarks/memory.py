@@ -1,7 +1,7 @@
 """Peak memory of srflow-upscale's work on a file, beyond the loaded model, for a small photograph and a large one.
 
     python benchmarks/memory.py [--megapixels 1 12] [--model BUNDLE] [--format png] [--threads 2] [--samples 0]
-                                [--scale 2]
+                                [--scale 2] [--restore]
 
 Each photograph (a JPEG with that many megapixels, made of mirrored copies of --photo) is upscaled by
 Upscaler.upscale_file in a separate process, after the model was loaded and has upscaled 32×32 pixels. It prints the
@@ -12,7 +12,7 @@ quick look.
 
 --samples 8 draws that many pictures in memory instead, with Upscaler.encode(…).samples(8), and does not count the
 pictures. What remains is the conditioning that an Encoding keeps, at most 1 GiB, and a tile. --scale 2 writes a smaller
-file instead of one of the model's scale.
+file instead of one of the model's scale. --restore restores the photograph instead, with Upscaler.restore_file.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def resident(field: str) -> int:
 
 
 def measure(
-    source: Path, target: Path, model: Path | None, *, threads: int, samples: int, scale: float | None
+    source: Path, target: Path, model: Path | None, *, threads: int, samples: int, scale: float | None, restore: bool
 ) -> dict[str, Any]:
-    """Upscale one file, or draw samples of it, and return what it took."""
+    """Upscale or restore one file, or draw samples of it, and return what it took."""
     from srflow_sdk import Upscaler
 
     with Upscaler(model, device="cpu", threads=threads) as upscaler:
@@ -69,6 +69,8 @@ def measure(
             with Image.open(source) as photo:
                 pictures = samples * photo.width * photo.height * 3 * upscaler.scale**2
                 upscaler.encode(photo).samples(samples)
+        elif restore:
+            upscaler.restore_file(source, target)
         else:
             upscaler.upscale_file(source, target, scale=scale)
         seconds = time.perf_counter() - started
@@ -85,12 +87,18 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, default=CAT)
     parser.add_argument("--samples", type=int, default=0, help="draw this many samples in memory instead of a file")
     parser.add_argument("--scale", type=float, help="of the file  [the model's]")
+    parser.add_argument("--restore", action="store_true", help="restore the photographs instead")
     parser.add_argument("--measure", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.samples and options.scale is not None:
         parser.error("--samples draws pictures of the model's scale; leave out --scale")
     if options.measure is not None:
-        chosen = {"threads": options.threads, "samples": options.samples, "scale": options.scale}
+        chosen = {
+            "threads": options.threads,
+            "samples": options.samples,
+            "scale": options.scale,
+            "restore": options.restore,
+        }
         print(json.dumps(measure(*options.measure, options.model, **chosen)))
         return
     peaks = []
@@ -101,6 +109,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--threads", str(options.threads), "--samples", str(options.samples)]
             command += [] if options.model is None else ["--model", str(options.model)]
             command += [] if options.scale is None else ["--scale", str(options.scale)]
+            command += ["--restore"] if options.restore else []
             command += ["--measure", str(source), str(target)]
             found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
             with Image.open(source) as small:

@@ -22,9 +22,8 @@ from srflow_sdk.errors import ArgumentError, SRFlowError
 if TYPE_CHECKING:
     from srflow_sdk._batch.display import Display
 
-FAILED = 1
-BY_SIGNAL = 128
-"""To this the signal's number is added, as shells count: 130 is Ctrl-C."""
+_FAILED = 1
+_BY_SIGNAL = 128  # to this the signal's number is added, as shells count: 130 is Ctrl-C
 
 _ADDRESS_SPACE = 300_000_000  # to import numpy, Pillow and ONNX Runtime
 _STANDARD_ERROR = 2
@@ -197,13 +196,13 @@ def exit_statuses() -> Iterator[None]:
         fail(f"there is not enough memory or address space to begin{reason}: raise the limit (ulimit -v unlimited)")
     except KeyboardInterrupt as error:
         say("interrupted")
-        sys.exit(BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
+        sys.exit(_BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
 
 
 def fail(message: str) -> NoReturn:
     """Say that the command failed, and why, and exit."""
     say(f"error: {' '.join(message.split())}")
-    sys.exit(FAILED)
+    sys.exit(_FAILED)
 
 
 def _occupy_standard_descriptors() -> None:

@@ -24,10 +24,10 @@ from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Device
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.encoding import Encoding, ImageT
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.tiles import TileSize
-from srflow_sdk.upscaler import ENCODING_BUDGET_BYTES, Upscaler
+from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from types import TracebackType

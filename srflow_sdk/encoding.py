@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])
 
+ENCODING_BUDGET_BYTES = 1 << 30
+"""Bytes of conditioning that are kept by default; tiles beyond it are encoded again for every draw."""
+
 
 class Encoding(Generic[ImageT]):
     """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See :meth:`Upscaler.encode`.
@@ -163,12 +166,19 @@ class Encoding(Generic[ImageT]):
 
         Raises: ArgumentError for latents of another model or size, and as :meth:`sample`.
         """
+        pixels = self._decoded(latents, consistent=consistent, progress=progress, cancel=cancel)
+        return cast("ImageT", self._kind.wrapped(pixels))
+
+    def _decoded(
+        self, latents: Latents, *, consistent: bool = False, progress: Progress | None, cancel: threading.Event | None
+    ) -> NDArray[Any]:
+        """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
         lr, manifest = self._lr, self._painter.manifest
         check_latents(latents, manifest, lr)
         options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
         request = make_request(options, manifest, height=lr.height, width=lr.width)
         pixels = self._painted(dataclasses.replace(request, latents=latents))[0]
-        return cast("ImageT", self._kind.wrapped(pixels[: latents.height, : latents.width]))
+        return pixels[: latents.height, : latents.width]
 
     def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
         drawn = self._drawn(options, n=n, reduce=reduce)

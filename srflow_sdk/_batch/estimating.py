@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._batch.jobs import Settings
-from srflow_sdk._drawing.output_size import OutputSize
 from srflow_sdk._files import open_image, write_image
 from srflow_sdk.tiles import padded_size
 from srflow_sdk.upscaler import Upscaler
@@ -24,6 +22,7 @@ WORTH_SAYING_S = 60.0
 
 _SIDES = (32, 64)  # of the pictures that are drawn to measure: 0.4 s in all with the embedded model on a CPU
 _ENOUGH_S = 0.3  # a larger picture is not drawn if the smaller one took this long
+_UNIT = 1 << 10  # a side that every scale divides well enough
 _SEARCHED_PIXELS = 20_000_000  # of a larger input, the top is taken instead of the middle
 _FIRST_AFTER_S = 1.0
 _MEGA = 1e6
@@ -46,36 +45,31 @@ def measure_speed(upscaler: Upscaler, source: Path, target: Path, *, settings: S
 
     Raises: ImageError if the input cannot be read; the errors of :meth:`Upscaler.encode` and of :func:`write_image`.
     """
-    multiple = upscaler.bundle.manifest.size_multiple
-    draw = settings.draw
-    if isinstance(draw.scale, OutputSize):  # it is the whole input's, and reducing takes little of the time
-        draw = dataclasses.replace(draw, scale=None)
+    operation, manifest = settings.operation, upscaler.bundle.manifest
+    multiple, enlarged = manifest.size_multiple, operation.network_size((_UNIT, _UNIT), manifest)[0]
     took, speed = 0.0, Speed(encode=0, sample=0, bytes_per_pixel=0)
     for side in _SIDES:
         if took > _ENOUGH_S:
             break
-        piece = _piece(source, side, max_pixels=settings.max_pixels)
-        pixels = padded_size(piece.shape[0], multiple) * padded_size(piece.shape[1], multiple)
-        begun = time.monotonic()
-        encoding = upscaler.encode(piece)
-        encoded = time.monotonic()
-        answer = encoding.sample(**draw.keywords)
-        drawn = time.monotonic()
-        took = drawn - begun
+        piece = _piece(source, side * _UNIT // enlarged, max_pixels=settings.max_pixels)
+        width, height = operation.network_size((piece.shape[1], piece.shape[0]), manifest)
+        pixels = padded_size(height, multiple) * padded_size(width, multiple)
+        answer, encoding, sampling = operation.timed(upscaler, piece)
+        took = encoding + sampling
         with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
             written = Path(folder) / target.name
             write_image(written, answer, quality=settings.quality, lossless=settings.lossless)
             size = written.stat().st_size
         speed = Speed(
-            encode=(encoded - begun) / pixels,
-            sample=(drawn - encoded) / pixels,
+            encode=encoding / pixels,
+            sample=sampling / pixels,
             bytes_per_pixel=size / (answer.shape[0] * answer.shape[1]),
         )
     return speed
 
 
 def seconds_for(upscaler: Upscaler, speed: Speed, *, width: int, height: int, samples: int) -> float:
-    """How long an input of this size will take: what its tiles' windows hold, with their halos."""
+    """How long an LR image of this size will take: what its tiles' windows hold, with their halos."""
     painter = upscaler._painter
     multiple = upscaler.bundle.manifest.size_multiple
     size = padded_size(height, multiple), padded_size(width, multiple)

@@ -13,6 +13,7 @@ import numpy as np
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Settings
 from srflow_sdk._batch.one_file import LOCAL
+from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.plan import Format, Plan, make_folders, make_plan
 from srflow_sdk._batch.planning import Shard
 from srflow_sdk._batch.report import read_report, recorded_in, save_report
@@ -92,7 +93,7 @@ def upscale_folder(
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
     settings = Settings(
-        draw=dataclasses.replace(draw, progress=None, cancel=None),
+        operation=Upscaling(draw=dataclasses.replace(draw, progress=None, cancel=None)),
         report=report is not None,
         max_pixels=max_pixels,
         resume=resume,

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from srflow_sdk._batch.operations import Operation, Upscaling, WritingKeywords
 from srflow_sdk._drawing.file_upscaling import FileOutput
-from srflow_sdk._drawing.output_size import reduced_to
-from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import MAX_PIXELS
-from srflow_sdk.manifest import Manifest
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -35,15 +33,15 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to do with every file, as in :meth:`Upscaler.upscale_file`.
+    """What to do with every file.
 
-    draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run. resume: skip inputs
-    whose outputs all exist and were made from the same file with these settings. overwrite: replace files that exist;
-    otherwise inputs with such an output are skipped. quality, lossless: they do not count for `resume`. recorded: what
-    an earlier report says about outputs, by their paths; `resume` holds them to it.
+    report, max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`; the last two do not count for `resume`.
+    resume: skip inputs whose outputs all exist and were made from the same file with these settings. overwrite: replace
+    files that exist; otherwise inputs with such an output are skipped. recorded: what an earlier report says about
+    outputs, by their paths; `resume` holds them to it.
     """
 
-    draw: DrawOptions = field(default_factory=DrawOptions)
+    operation: Operation = field(default_factory=Upscaling)
     report: bool = False
     max_pixels: int = MAX_PIXELS
     resume: bool = False
@@ -52,17 +50,15 @@ class Settings:
     lossless: bool = False
     recorded: Mapping[str, Recorded] = field(default_factory=dict)
 
-    def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
-        """Width and height of the outputs of an input of this width and height.
-
-        Raises: ArgumentError, ImageError if the model does not enlarge so much.
-        """
-        width, height = size
-        draw, scale = self.draw, self.draw.scale_for(manifest, height=height, width=width)
-        reduced = reduced_to(
-            scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
-        )
-        return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
+    @property
+    def writing(self) -> WritingKeywords:
+        """How files are read and written."""
+        return {
+            "report": self.report,
+            "max_pixels": self.max_pixels,
+            "quality": self.quality,
+            "lossless": self.lossless,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ LOCAL = LocalStorage()
 """The disks of this machine."""
 
 
-def upscale_one(
+def do_one(
     job: Job,
     upscaler: Upscaler,
     *,
@@ -33,7 +33,7 @@ def upscale_one(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> FolderFile:
-    """Upscale an input into its targets, or leave it alone if the settings say so. A failure is a result.
+    """Make an input's targets, or leave it alone if the settings say so. A failure is a result.
 
     progress, cancel: as in :meth:`Upscaler.upscale`.
     Raises: ArgumentError, MissingExtraError: these concern every file alike. CancelledError.
@@ -44,14 +44,8 @@ def upscale_one(
         if is_left_alone(job, upscaler.bundle.manifest, settings=settings, storage=storage, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
-            file = upscaler.upscale_file(
-                source,
-                targets,
-                report=settings.report,
-                max_pixels=settings.max_pixels,
-                quality=settings.quality,
-                lossless=settings.lossless,
-                **dataclasses.replace(settings.draw, progress=progress, cancel=cancel).keywords,
+            file = settings.operation.on_file(
+                upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
             )
         named = zip(file.outputs, job.targets, strict=True)
         return FolderFile(

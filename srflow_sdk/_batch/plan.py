@@ -22,7 +22,6 @@ from srflow_sdk._batch.planning import (
     plan_outputs,
 )
 from srflow_sdk._batch.storage import Storage
-from srflow_sdk._drawing.output_size import named_scale
 from srflow_sdk._files.formats import save_options
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -82,15 +81,16 @@ def make_plan(
     check_samples(samples, inputs=1)
     if name is not None:
         check_pattern(name, samples=samples)
+    operation = settings.operation
     naming = Naming(
         pattern=name,
         ending=f".{format or FORMATS[0]}",
-        sample=settings.draw.sample,
+        sample=operation.sample,
         samples=samples,
-        seed=settings.draw.seed,
-        tau=settings.draw.tau_number(manifest),
+        seed=operation.seed,
+        tau=operation.tau_number(manifest),
         model=manifest.name,
-        scale=named_scale(settings.draw.scale, manifest),
+        scale=operation.named_scale(manifest),
     )
     unread, refused, out = Counter[str](), list[FolderFile](), Path(output)
     files = find_inputs(

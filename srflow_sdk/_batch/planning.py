@@ -41,9 +41,9 @@ class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
     pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
-    sample. scale: None if it differs from one input to the next.
+    sample. scale: None if it differs from one input to the next. tau: None if it is not one number.
 
-    Raises: ArgumentError for a pattern with {scale} in that case.
+    Raises: ArgumentError for a pattern with {scale} or {tau} in that case.
     """
 
     pattern: str | None = None
@@ -51,12 +51,15 @@ class Naming:
     sample: int = 0
     samples: int = 1
     seed: int = 0
-    tau: float = 0.0
+    tau: float | None = 0.0
     model: str = "model"
     scale: float | None = 4.0
 
     def __post_init__(self) -> None:
-        if self.scale is None and any(field == "scale" for _, field, _, _ in Formatter().parse(self.pattern or "")):
+        named = {field for _, field, _, _ in Formatter().parse(self.pattern or "")}
+        if self.tau is None and "tau" in named:
+            raise ArgumentError(f"--name {self.pattern}: {{tau}} is not one number by default; choose it with --tau")
+        if self.scale is None and "scale" in named:
             raise ArgumentError(
                 f"--name {self.pattern}: {{scale}} differs from picture to picture with --size and --max-size; "
                 "leave it out, or use --scale"

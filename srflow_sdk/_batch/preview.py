@@ -1,4 +1,4 @@
-"""What a batch would do, without doing it: `srflow-upscale --dry-run`."""
+"""What a batch would do, without doing it: `--dry-run`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What would happen to an input. size, enlarged: its and its outputs' width and height, if it would be upscaled."""
+    """What would happen to an input. size, made: its and its outputs' width and height, if there would be any."""
 
     job: Job
     result: FolderFile | None = None
     size: tuple[int, int] = (0, 0)
-    enlarged: tuple[int, int] = (0, 0)
+    made: tuple[int, int] = (0, 0)
 
 
 def preview(plan: Plan, upscaler: Upscaler, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
@@ -57,10 +57,10 @@ def _looked_at(job: Job, plan: Plan, upscaler: Upscaler) -> Preview:
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
         with open_image(job.source, max_pixels=settings.max_pixels) as reader:
             size = reader.width, reader.height
-            enlarged = settings.output_size(size, manifest)
+            made = settings.operation.output_size(size, manifest)
             for target in job.targets:
-                check_writable(target, channels=reader.channels, size=enlarged)
-        return Preview(job=job, size=size, enlarged=enlarged)
+                check_writable(target, channels=reader.channels, size=made)
+        return Preview(job=job, size=size, made=made)
 
     found = attempted(job, look)
     return found if isinstance(found, Preview) else Preview(job=job, result=found)
@@ -73,7 +73,7 @@ def _line(seen: Preview) -> str:
         return f"{seen.job.source}: would be skipped"
     targets = ", ".join(map(str, seen.job.targets))
     replaced = ", replacing what is there" if any(map(LOCAL.exists, seen.job.targets)) else ""
-    return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.enlarged)}){replaced}"
+    return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
 
 
 def _summary(plan: Plan, seen: list[Preview], upscaler: Upscaler) -> str:
@@ -81,16 +81,18 @@ def _summary(plan: Plan, seen: list[Preview], upscaler: Upscaler) -> str:
     statuses = [one.result.status for one in seen if one.result is not None]
     counted = {"to skip": statuses.count("skipped"), "would fail": statuses.count("failed") + len(plan.refused)}
     others = "".join(f", {count} {what}" for what, count in counted.items() if count)
+    operation, manifest = plan.settings.operation, upscaler.bundle.manifest
     pixels = sum(one.size[0] * one.size[1] for one in todo)
-    text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to upscale{others}"
+    text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to {operation.name}{others}"
     speed = _speed(plan, todo, upscaler)
     if speed is None:
         return text
     seconds, room = 0.0, 0.0
     for one in todo:
         samples = len(one.job.targets)
-        seconds += seconds_for(upscaler, speed, width=one.size[0], height=one.size[1], samples=samples)
-        room += samples * one.enlarged[0] * one.enlarged[1] * speed.bytes_per_pixel
+        width, height = operation.network_size(one.size, manifest)
+        seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
+        room += samples * one.made[0] * one.made[1] * speed.bytes_per_pixel
     free = shutil.disk_usage(_existing(todo[0].job.targets[0].parent)).free
     enough = "" if room < free else ", which is not enough"
     return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import cast
 
+from srflow_sdk._batch.operations import Operation
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
-from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._drawing.temperature import AUTO
 from srflow_sdk._files import Provenance, read_provenance
-from srflow_sdk._pixels.resizing import Kernel
+from srflow_sdk._files.provenance import TRANSFER
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.latents import LATENT_SCHEME
 
 
-def read_recipe(output: Path, bundle: Bundle) -> Provenance:
-    """Read how an output was made.
+def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Provenance:
+    """Read how an output was made. operation: the one that is asked for; only its kind counts.
 
     Raises: ImageError, one line, if it does not say, or this model or SDK version cannot make it again.
     """
     recipe = read_provenance(output)
     if recipe is None:
         raise ImageError(
-            f"{output} does not say how it was made: it is not an output of srflow-upscale, or another program dropped "
-            "that when it saved the file"
+            f"{output} does not say how it was made: it is not an output of {operation.command}, or another program "
+            "dropped that when it saved the file"
         )
-    if recipe.tau is None:
+    if recipe.operation == TRANSFER:
+        raise ImageError(
+            f"{output} was made by srflow-transfer from several pictures; run that again with the ones it was made from"
+        )
+    if recipe.operation != operation.name:
+        raise ImageError(
+            f"{output} was not made by {operation.command} but by srflow-{recipe.operation}; make it again with "
+            f"srflow-{recipe.operation} --from-output"
+        )
+    if recipe.tau is None and recipe.settings is None:
         raise ImageError(f"{output} was made with a map of temperatures, which its file does not contain")
     if recipe.model_sha256 != bundle.model_sha256:
         manifest = bundle.manifest
@@ -47,19 +54,6 @@ def read_recipe(output: Path, bundle: Bundle) -> Provenance:
             f"make it again with srflow-sdk {recipe.sdk_version}"
         )
     return recipe
-
-
-def options_of(recipe: Provenance) -> DrawOptions:
-    """The options that an output was made with. Raises: ArgumentError if nothing can be made with them."""
-    return DrawOptions(
-        tau=recipe.tau if recipe.auto_tau is None else AUTO,
-        seed=recipe.seed,
-        sample=recipe.sample,
-        consistent=recipe.consistent,
-        scale=recipe.scale,
-        reduction=cast("Kernel", recipe.reduction or "bicubic"),
-        linear_light=recipe.linear_light,
-    )
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:

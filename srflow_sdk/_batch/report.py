@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
-from srflow_sdk._drawing.output_size import OutputSize, named_scale
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
@@ -20,7 +18,10 @@ from srflow_sdk.upscaler import Upscaler
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
 
-_HOW = ("model", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light")
+_HOW = (
+    *("model", "operation", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light"),
+    *("over", "enlarge", "scheme", "statistics"),
+)
 _EXACT = 200.0  # JSON has no infinity
 
 
@@ -40,19 +41,11 @@ def batch_report(
     interrupt are not listed. earlier: the report that this one replaces; it supplies the measurements of files that are
     skipped now, and its entries for files that were not reached stay under `earlier`.
     """
-    draw = settings.draw
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
         "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
         "settings": {
-            "tau": draw.tau_number(manifest),
-            "auto_tau": draw.auto_tau(manifest),
-            "seed": draw.seed,
-            "sample": draw.sample,
-            "consistent": draw.consistent,
-            "scale": _scale(draw.scale, manifest),
-            "reduction": draw.reduction,
-            "linear_light": draw.linear_light,
+            **settings.operation.described(manifest),
             "max_pixels": settings.max_pixels,
             "resume": settings.resume,
             "overwrite": settings.overwrite,
@@ -69,7 +62,7 @@ def batch_report(
             "failed": result.count("failed"),
             "interrupted": result.interrupted,
         },
-        "files": [_file(file, first=draw.sample) for file in result.files],
+        "files": [_file(file, first=settings.operation.sample) for file in result.files],
     }
     if earlier is not None:
         rest = _carry_over(earlier, report)
@@ -127,11 +120,6 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
         write_atomically(path, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
-
-
-def _scale(scale: float | OutputSize | None, manifest: Manifest) -> Any:
-    """A number, or the size in pixels that was asked for."""
-    return dataclasses.asdict(scale) if isinstance(scale, OutputSize) else named_scale(scale, manifest)
 
 
 def _file(file: FolderFile, *, first: int) -> dict[str, Any]:

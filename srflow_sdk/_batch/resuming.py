@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from srflow_sdk._batch.jobs import Job, Settings
+from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.storage import Storage, reading
-from srflow_sdk._drawing.file_upscaling import provenance_of
 from srflow_sdk._files import Provenance, decoded_size, is_whole, open_image, read_provenance
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import CancelledError, ImageError
@@ -25,6 +25,7 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
 
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
+    operation = settings.operation
     if not all(map(storage.exists, job.targets)):
         return False
     with reading(storage, job.source) as source:
@@ -33,14 +34,13 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
             return False
         with open_image(source, max_pixels=sys.maxsize) as reader:
             width, height = reader.width, reader.height
-            scale = settings.draw.scale_for(manifest, height=height, width=width)
             wanted = (
-                _is_wanted(made, number, manifest, settings, scale=scale)
-                for number, made in enumerate(found, start=settings.draw.sample)
+                _is_wanted(made, number, manifest, operation, size=(width, height))
+                for number, made in enumerate(found, start=operation.sample)
             )
             if not all(wanted) or {made.source_sha256 for made in found} != {reader.sha256()}:
                 return False
-    size = settings.output_size((width, height), manifest)
+    size = operation.output_size((width, height), manifest)
     for target in job.targets:
         with reading(storage, target) as output:
             if not _is_intact(output, str(target), size, settings=settings, cancel=cancel):
@@ -48,18 +48,10 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
     return True
 
 
-def _is_wanted(found: Provenance, number: int, manifest: Manifest, settings: Settings, *, scale: float | None) -> bool:
-    draw = settings.draw
-    wanted = provenance_of(
-        manifest,
-        draw,
-        tau=draw.tau_number(manifest),
-        sample=number,
-        source=Path(),
-        source_sha256=found.source_sha256,
-        tile=None,
-        scale=scale,
-    )
+def _is_wanted(
+    found: Provenance, number: int, manifest: Manifest, operation: Operation, *, size: tuple[int, int]
+) -> bool:
+    wanted = operation.provenance(manifest, size=size, number=number, source_sha256=found.source_sha256)
     return _what_matters(found) == _what_matters(wanted)
 
 

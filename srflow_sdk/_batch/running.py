@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_sdk._batch.one_file import LOCAL, upscale_one
+from srflow_sdk._batch.one_file import LOCAL, do_one
 from srflow_sdk._batch.storage import Storage
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.upscaler import Upscaler
@@ -32,7 +32,7 @@ class Watcher(Protocol):
 
 
 class Executor(Protocol):
-    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_sdk._batch.one_file.upscale_one`."""
+    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_sdk._batch.one_file.do_one`."""
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
@@ -54,7 +54,7 @@ def run_jobs(
     check: Callable[[], None] = lambda: None,
     storage: Storage = LOCAL,
 ) -> FolderResult:
-    """Upscale every input; failures are part of the result.
+    """Do every job; failures are part of the result.
 
     check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
     raises ends the batch: finished files stay, and nothing remains of the current one. A full disk ends it too, because
@@ -138,7 +138,7 @@ class _Work:
 
     def run(self, upscaler: Upscaler) -> FolderFile:
         try:
-            return upscale_one(
+            return do_one(
                 self.job,
                 upscaler,
                 settings=self.settings,

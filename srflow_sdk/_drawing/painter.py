@@ -32,6 +32,15 @@ from srflow_sdk.tiles import (
 _log = logging.getLogger(__name__)
 
 
+def check_inverts(bundle: Bundle) -> None:
+    """Raises: BundleError if the bundle has no inverter."""
+    if INVERTER not in bundle.manifest.files:
+        raise BundleError(
+            f"{bundle.path} has no {INVERTER}, which this needs: export its checkpoint again with a newer "
+            "srflow-export, without --no-inverter"
+        )
+
+
 class Painter:
     """Computes tiles with one bundle on one backend, for all images and threads of an Upscaler.
 
@@ -272,11 +281,7 @@ class Painter:
         """The backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
         if self._backend.can_invert:
             return self._backend
-        if INVERTER not in self.manifest.files:
-            raise BundleError(
-                f"{self._bundle.path} has no {INVERTER}, which this needs: export its checkpoint again with a newer "
-                "srflow-export, without --no-inverter"
-            )
+        check_inverts(self._bundle)
         with self._lock:
             if self._inverting is None and not self._closed:
                 backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=REQUIRED_FILES)

@@ -110,15 +110,25 @@ class DrawOptions:
 
 
 def takes_draw_keywords(method: _MethodT) -> _MethodT:
+    """:func:`takes_keywords_of` drawing's options."""
+    return takes_keywords_of(DrawOptions)(method)
+
+
+def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
     """Let help() and inspect.signature show the keywords themselves where the code says ``**options``.
 
-    The method raises TypeError for others, as Python does, with its name and the keywords that there are.
+    options: the dataclass that they are fields of. The method raises TypeError for others, as Python does, with its
+    name and the keywords that there are.
     """
+    return functools.partial(_with_keywords, options=options)
+
+
+def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:
     signature = inspect.signature(method)
     named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     drawn = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-        for field in fields(DrawOptions)
+        for field in fields(options)
     ]
     known = [parameter.name for parameter in [*named, *drawn] if parameter.kind is parameter.KEYWORD_ONLY]
     by_name = {*known, *(parameter.name for parameter in named)}
@@ -180,11 +190,7 @@ def make_request(
 
     Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it.
     """
-    _check_whole("n", n, least=2 if reduce else 1)
-    if n > _MAX_SAMPLES:
-        raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
-    if (int(options.sample) + int(n) - 1) >> 64:
-        raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
+    check_count(n, first=options.sample, least=2 if reduce else 1)
     if reduce == "std" and options.consistent:
         raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
     return Request(
@@ -208,6 +214,16 @@ def make_request(
     )
 
 
-def _check_whole(name: str, value: object, *, least: int) -> None:
+def check_count(n: object, *, first: int, least: int = 1) -> None:
+    """Raises: ArgumentError unless `n` samples can be drawn, from number `first` on."""
+    number = _check_whole("n", n, least=least)
+    if number > _MAX_SAMPLES:
+        raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
+    if (int(first) + number - 1) >> 64:
+        raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
+
+
+def _check_whole(name: str, value: object, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ArgumentError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+    return int(value)

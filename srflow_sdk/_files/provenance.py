@@ -19,6 +19,12 @@ _LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
+UPSCALE = "upscale"
+"""The operation of pictures that do not name theirs."""
+
+TRANSFER = "transfer"
+"""Of pictures into which content was put; their `source` is the target, and `settings` names the other inputs."""
+
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
@@ -35,6 +41,8 @@ class Provenance:
     source: the source's file name without folders. source_sha256: sha256 of its bytes.
     scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale. reduction: the
     kernel, "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of values.
+    operation: what was done, "upscale", "restore" or "transfer". settings: of an operation other than "upscale", what
+    it needs besides the fields above, in its own words.
     """
 
     model: str
@@ -52,6 +60,8 @@ class Provenance:
     scale: float | None = None
     reduction: str | None = None
     linear_light: bool = False
+    operation: str = UPSCALE
+    settings: str | None = None
 
 
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
@@ -126,6 +136,9 @@ def _properties(provenance: Provenance) -> dict[str, str]:
         properties["scale"] = repr(float(provenance.scale))
         properties["reduction"] = _quoted(str(provenance.reduction))
         properties["linear_light"] = str(bool(provenance.linear_light))
+    if provenance.operation != UPSCALE:
+        properties["operation"] = _quoted(provenance.operation)
+        properties["settings"] = _quoted(provenance.settings or "")
     return properties
 
 
@@ -139,6 +152,7 @@ def _from_attributes(description: minidom.Element) -> Provenance:
 
     tau, tile = take("tau"), take("tile")
     reduced = description.hasAttributeNS(NAMESPACE, "scale")
+    operation = description.getAttributeNS(NAMESPACE, "operation") or UPSCALE
     return Provenance(
         model=_unquoted(take("model")),
         model_sha256=_unquoted(take("model_sha256")),
@@ -155,6 +169,8 @@ def _from_attributes(description: minidom.Element) -> Provenance:
         scale=_finite(take("scale")) if reduced else None,
         reduction=_unquoted(take("reduction")) if reduced else None,
         linear_light=reduced and _boolean(take("linear_light")),
+        operation=_unquoted(operation),
+        settings=None if operation == UPSCALE else _unquoted(take("settings")) or None,
     )
 
 

@@ -1,7 +1,7 @@
 """The public API as text, a line for each name: `python -m tests.frame.public_api` rewrites public_api.txt.
 
 Public are the names in srflow_sdk that can be reached without a leading underscore, the names of srflow_training's
-root, and the five commands with their options.
+root, and the commands with their options.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import click
 import srflow_sdk
 import srflow_training
 from srflow_sdk import cli as sdk_commands
+from srflow_sdk._transfer_command import transfer
 
 SNAPSHOT = Path(__file__).with_suffix(".txt")
 
@@ -37,6 +38,8 @@ def commands() -> dict[str, click.Command]:
     training_commands = importlib.import_module("srflow_training.cli")
     return {
         "srflow-upscale": sdk_commands.upscale,
+        "srflow-transfer": transfer,
+        "srflow-restore": sdk_commands.restore,
         "srflow-doctor": sdk_commands.doctor,
         "srflow-export": export_commands.main,
         "srflow-train": training_commands.train,

@@ -92,7 +92,18 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["srflow-upscale", "srflow-doctor", "srflow-export", "srflow-train", "srflow-eval"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "srflow-upscale",
+        "srflow-restore",
+        "srflow-transfer",
+        "srflow-doctor",
+        "srflow-export",
+        "srflow-train",
+        "srflow-eval",
+    ],
+)
 def test_help_and_version_need_no_extra(bare: BareEnvironment, command: str) -> None:
     done = bare.run(command, "--help")
     assert done.returncode == 0, done.stderr

@@ -43,6 +43,13 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
     assert_type(lr_psnr(path, u8), float)
 
 
+def transferred(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], mask: NDArray[np.bool_], path: Path) -> None:
+    assert_type(up.transfer(pil, path, mask), Image.Image)
+    assert_type(up.transfer(u8, pil, "mask.png", lr=u8, blend="none", tau={1: 0.8}, seed=2), NDArray[np.uint8])
+    assert_type(up.transfer(path, path, path), Image.Image)
+    assert_type(up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path, quality=None), FileResult)
+
+
 def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
     assert_type(up.upscale(tensor, tau=0.5), NDArray[Any])
     up.encode(tensor).samples(2)
@@ -81,6 +88,16 @@ def files(up: Upscaler, path: Path) -> None:
     result = up.upscale_file(path, ["a.png", path], tau=0.5, report=True, progress=lambda done, total: None)
     assert_type(result, FileResult)
     assert_type(result.outputs[0].lr_psnr, float | None)
+
+
+def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
+    assert_type(up.restore(pil, tau=0.9, over="local"), Image.Image)
+    assert_type(up.restore(u8, tau={1: 0.9}, enlarge=True, seed=3), NDArray[np.uint8])
+    assert_type(up.restore(path), Image.Image)
+    assert_type(up.restore_file(path, "clean.png", quality=90, over="spatial"), FileResult)
+    assert_type(up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
+    assert_type(up.best_of(path, lambda picture: picture.width, 4), Image.Image)
+    up.restore(pil, over="everywhere")  # type: ignore[call-overload]
 
 
 def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:

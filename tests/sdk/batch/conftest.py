@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk._batch.jobs import Job, Settings
+from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import write_image
 
@@ -28,7 +29,7 @@ def job(source: Path, *targets: Path) -> Job:
 
 
 def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) -> Settings:
-    return Settings(draw=DrawOptions(**draw), resume=resume, report=report)
+    return Settings(operation=Upscaling(draw=DrawOptions(**draw)), resume=resume, report=report)
 
 
 def tree(folder: Path, *names: str) -> Path:

@@ -17,7 +17,7 @@ import pytest
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
 from srflow_sdk._batch.folder import run_plan
 from srflow_sdk._batch.jobs import Job, Settings
-from srflow_sdk._batch.one_file import LOCAL, upscale_one
+from srflow_sdk._batch.one_file import LOCAL, do_one
 from srflow_sdk._batch.plan import make_folders, make_plan
 from srflow_sdk._files import read_image, write_image
 from srflow_sdk.errors import ArgumentError, DeviceError, ImageError
@@ -71,7 +71,7 @@ def test_another_executor_gives_the_same(photos: Path, out: Path, upscaler: Upsc
     def worker(work: bytes) -> bytes:
         job, settings = pickle.loads(work)
         with Upscaler(upscaler.bundle, device="cpu", threads=1) as own:
-            return pickle.dumps(upscale_one(job, own, settings=settings))
+            return pickle.dumps(do_one(job, own, settings=settings))
 
     def execute(jobs: Sequence[Job], *, settings: Settings, **_: Any) -> FolderResult:
         with ThreadPoolExecutor(2) as pool:

@@ -1,0 +1,220 @@
+"""What restoring gains on photographs that the model never saw, by kind of damage; or what it costs.
+
+    python benchmarks/unseen_photos.py data/unseen
+    python benchmarks/restoration.py data/unseen
+    python benchmarks/restoration.py --time
+    python benchmarks/restoration.py data/unseen --sheet restored.png
+
+Every photograph is taken as it is and at half its size (Pillow's bicubic), cut to multiples of the scale. The figures
+are RGB PSNR in dB over all pixels, in 8 bits, averaged over the pictures:
+
+degraded     the damaged picture
+upscaled     its reduction, super-resolved at temperature 0: what that alone gives
+published    its latents normalised as the publication does (spatial, temperature 0.9)
+no larger    the same, but latents are never enlarged
+restored     Upscaler.restore, which is srflow-restore, by default
+worse        of how many pictures the restored one is worse than the degraded one, by more than 0.01 dB
+
+--sheet draws the middle of the folder's chelsea.png, or of its first photograph: itself, damaged and restored, in a row
+for each of SHEET.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from srflow_sdk import Upscaler
+from srflow_training.resampling import reduce_bicubic
+
+Picture = NDArray[np.uint8]
+Damage = Callable[[Picture, np.random.Generator], Picture]
+
+COLUMNS = ("degraded", "upscaled", "published", "no larger", "restored")
+TAU = 0.9
+SAME = 0.01  # dB
+SIDE = 512
+SHEET = ("noise 20", "salt and pepper 2 %", "JPEG quality 30")
+SHEET_SIDE = 256
+
+
+def noise(sigma: float) -> Damage:
+    """Gaussian noise, of 255, clipped and rounded to 8 bits."""
+    return lambda picture, random: np.clip(np.rint(picture + random.normal(0, sigma, picture.shape)), 0, 255).astype(
+        np.uint8
+    )
+
+
+def jpeg(quality: int) -> Damage:
+    """Pillow's JPEG."""
+
+    def saved(picture: Picture, random: np.random.Generator) -> Picture:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file).convert("RGB"))
+
+    return saved
+
+
+def dots(share: float) -> Damage:
+    """Black and white pixels, in this share of all."""
+
+    def scattered(picture: Picture, random: np.random.Generator) -> Picture:
+        place = random.random(picture.shape[:2])
+        damaged = picture.copy()
+        damaged[place < share / 2] = 0
+        damaged[place > 1 - share / 2] = 255
+        return damaged
+
+    return scattered
+
+
+def blur(radius: float) -> Damage:
+    """Gaussian blur; its standard deviation in pixels."""
+    return lambda picture, random: np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def halved(picture: Picture) -> Picture:
+    """The picture at half its size."""
+    height, width = picture.shape[:2]
+    return np.asarray(Image.fromarray(picture).resize((width // 2, height // 2), Image.Resampling.BICUBIC))
+
+
+def bicubic(picture: Picture, random: np.random.Generator) -> Picture:
+    """Reduced to half its size, and enlarged again."""
+    height, width = picture.shape[:2]
+    return np.asarray(Image.fromarray(halved(picture)).resize((width, height), Image.Resampling.BICUBIC))
+
+
+DAMAGES: dict[str, Damage] = {
+    "noise 2": noise(2),
+    "noise 5": noise(5),
+    "noise 10": noise(10),
+    "noise 20": noise(20),
+    "noise 30": noise(30),
+    "salt and pepper 2 %": dots(0.02),
+    "JPEG quality 30": jpeg(30),
+    "blur 1.5": blur(1.5),
+    "bicubic ×2": bicubic,
+    "none": lambda picture, random: picture,
+}
+
+
+def cut(picture: Picture, scale: int) -> Picture:
+    """The picture without the rows and columns beyond multiples of the scale."""
+    return picture[: picture.shape[0] // scale * scale, : picture.shape[1] // scale * scale]
+
+
+def psnr(one: Picture, other: Picture) -> float:
+    """RGB PSNR in dB; infinite if they are equal."""
+    error = np.mean(np.square(one.astype(np.float64) - other))
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def reduced(picture: Picture, scale: int) -> Picture:
+    """The LR image of a picture whose sides are multiples of the scale, as the network's training made them."""
+    image = torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255))
+    small = reduce_bicubic(image, scale)[0].numpy().transpose(1, 2, 0)
+    return np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
+
+
+def measured(picture: Picture, damaged: Picture, upscaler: Upscaler) -> list[float]:
+    """The PSNR of each column."""
+    encoding = upscaler.encode(reduced(damaged, upscaler.scale))
+    latents = encoding.invert(damaged)
+    answers = (
+        damaged,
+        encoding.sample(tau=0),
+        encoding.decode(latents.normalised(TAU)),
+        encoding.decode(latents.normalised(TAU, enlarge=False)),
+        upscaler.restore(damaged),
+    )
+    return [psnr(answer, picture) for answer in answers]
+
+
+def table(folder: Path, upscaler: Upscaler) -> None:
+    """Print a row for each damage."""
+    photos = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
+    pictures = [cut(version, upscaler.scale) for photo in photos for version in (photo, halved(photo))]
+    if not pictures:
+        raise SystemExit(f"there are no PNGs in {folder}; write some with benchmarks/unseen_photos.py")
+    print(f"{len(pictures)} pictures, model {upscaler.bundle.manifest.name}")
+    print("| | " + " | ".join((*COLUMNS, "worse")) + " |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
+    for name, damage in DAMAGES.items():
+        rows = []
+        for number, picture in enumerate(pictures):
+            damaged = damage(picture, np.random.default_rng(number))
+            rows.append(measured(picture, damaged, upscaler))
+        worse = sum(row[-1] < row[0] - SAME for row in rows)
+        means = " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0))
+        print(f"| {name} | {means} | {worse} |", flush=True)
+
+
+def sheet(folder: Path, upscaler: Upscaler, target: Path) -> None:
+    """Write rows of a photograph, damaged and restored."""
+    paths = sorted(folder.glob("*.png"), key=lambda path: (path.name != "chelsea.png", path.name))
+    photo = cut(np.asarray(Image.open(paths[0]).convert("RGB")), upscaler.scale)
+    top, left = (photo.shape[0] - SHEET_SIDE) // 2, (photo.shape[1] - SHEET_SIDE) // 2
+    rows = []
+    for name in SHEET:
+        damaged = DAMAGES[name](photo, np.random.default_rng(0))
+        row = np.concatenate(
+            [
+                version[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
+                for version in (photo, damaged, upscaler.restore(damaged))
+            ],
+            axis=1,
+        )
+        rows.append(row)
+    Image.fromarray(np.concatenate(rows)).save(target)
+
+
+def price(upscaler: Upscaler) -> None:
+    """Print how long restoring takes beside upscaling to the same size."""
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    small = reduced(picture, upscaler.scale)
+    upscaler.restore(picture[:256, :256])  # the sessions are open now
+    took = {}
+    for name, call in {
+        "upscale": lambda: upscaler.upscale(small),
+        "restore": lambda: upscaler.restore(picture),
+    }.items():
+        times = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begun)
+        took[name] = min(times)
+        print(f"{name}: {took[name]:.2f} s for {SIDE}×{SIDE}")
+    print(f"restoring takes {took['restore'] / took['upscale']:.2f} times as long")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]")
+    parser.add_argument("--model", type=Path, help="a bundle with an inverter  [default: the embedded model]")
+    parser.add_argument("--threads", type=int, help="CPU threads  [default: one per core]")
+    parser.add_argument("--sheet", type=Path, help="draw a contact sheet instead")
+    parser.add_argument("--time", action="store_true", help="measure the price instead")
+    arguments = parser.parse_args()
+    with Upscaler(arguments.model, threads=arguments.threads) as upscaler:
+        if arguments.time:
+            price(upscaler)
+        elif arguments.sheet is not None:
+            sheet(arguments.folder, upscaler, arguments.sheet)
+        else:
+            table(arguments.folder, upscaler)
+
+
+if __name__ == "__main__":
+    main()

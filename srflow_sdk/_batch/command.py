@@ -1,0 +1,162 @@
+"""What srflow-upscale and srflow-restore do with their files once the operation is known."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srflow_sdk._batch.display import Display
+from srflow_sdk._batch.finding import say_unread
+from srflow_sdk._batch.folder import run_plan
+from srflow_sdk._batch.jobs import FolderResult, Settings
+from srflow_sdk._batch.one_file import LOCAL
+from srflow_sdk._batch.operations import Operation
+from srflow_sdk._batch.pipes import Pipes, open_pipes
+from srflow_sdk._batch.plan import Plan, make_folders, make_plan
+from srflow_sdk._batch.preview import fails, preview
+from srflow_sdk._batch.remake import find_source, read_recipe
+from srflow_sdk._batch.report import read_report, recorded_in, save_report
+from srflow_sdk._batch.running import in_this_process
+from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from srflow_sdk._batch.choices import FileChoices, MachineChoices
+    from srflow_sdk._batch.planning import Shard
+
+FAILED = 1
+BY_SIGNAL = 128
+"""To this the signal's number is added, as shells count: 130 is Ctrl-C."""
+
+
+def run_command(
+    operation: Operation,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    model: Path | None,
+    files: FileChoices,
+    machine: MachineChoices,
+    display: Display,
+    samples: int = 1,
+) -> None:
+    """Do the operation to every input. Exits with a status other than 0 if something failed.
+
+    operation: with `files.from_output` it is replaced by the one that this picture was made with.
+    Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
+    """
+    with contextlib.ExitStack() as stack:
+        pipes = stack.enter_context(open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels))
+        display.in_words = pipes.in_words
+        display.shows_names &= pipes.target is None
+        one_picture = samples == 1 and files.name is None and files.shard is None and not files.dry_run
+        if pipes.target is not None and not one_picture:
+            raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
+        pipes.check()
+        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        tile = machine.tile
+        if files.from_output is not None:
+            recipe = read_recipe(files.from_output, bundle, operation=operation)
+            source = find_source(files.from_output, recipe, pipes.inputs)
+            operation, tile = operation.recorded(recipe), recipe.tile
+            pipes = dataclasses.replace(pipes, inputs=(source,))
+        operation.check(bundle)
+        earlier = read_report(files.report) if files.report is not None and files.resume else None
+        settings = Settings(
+            operation=operation,
+            report=files.report is not None,
+            max_pixels=machine.max_pixels,
+            resume=files.resume,
+            overwrite=not files.no_overwrite,
+            quality=files.quality,
+            lossless=files.lossless,
+            recorded=recorded_in(earlier),
+        )
+        plan = make_plan(
+            pipes.inputs,
+            pipes.output,
+            manifest=bundle.manifest,
+            settings=settings,
+            samples=samples,
+            name=files.name,
+            format=files.format,
+            recursive=files.recursive,
+            shard=files.shard,
+            report=files.report,
+            keep=[] if files.from_output is None else [files.from_output],
+        )
+        _say_what_is_wrong(plan, display, files.shard)
+        with Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads) as upscaler:
+            if files.dry_run:
+                _show(plan, upscaler, display)
+                return
+            result = _run(plan, upscaler, display, pipes=pipes, earlier=earlier)
+        if result.count("failed") or display.names_lost:
+            sys.exit(FAILED)
+        pipes.send()
+
+
+def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
+    """Print what the plan leaves out; the command ends here if nothing is left."""
+    for file in plan.refused:
+        display.say(f"error: {file.error}")
+    if (line := say_unread(plan.unread)) is not None:
+        display.say(f"warning: {line}")
+    if not plan.all_jobs:
+        sys.exit(FAILED)
+    if shard is not None and not plan.jobs:
+        display.tell(f"none of the {plan.all_jobs} inputs is in part {shard.index}/{shard.count}: nothing to do")
+
+
+def _show(plan: Plan, upscaler: Upscaler, display: Display) -> None:
+    failed = bool(plan.refused)
+    with raised_interrupts(*STOPPING):
+        for line in preview(plan, upscaler):
+            if fails(line):
+                failed = True
+                display.say(line)
+            else:
+                display.answer(line)
+    if failed:
+        sys.exit(FAILED)
+
+
+def _run(
+    plan: Plan, upscaler: Upscaler, display: Display, *, pipes: Pipes, earlier: dict[str, Any] | None
+) -> FolderResult:
+    """Run the plan, and print and report what became of it."""
+    make_folders(plan, LOCAL)
+    with deferred_interrupts(*STOPPING) as interrupts:
+        with display.progress(plan.jobs, max_pixels=plan.settings.max_pixels, check=interrupts):
+            result = run_plan(plan, in_this_process(upscaler), watcher=display, check=interrupts)
+        advice = _how_to_continue(result)
+        if advice is not None:
+            display.say(advice)
+        if plan.report is not None:
+            given = pipes.as_given(result)
+            save_report(plan.report, given, settings=plan.settings, upscaler=upscaler, earlier=earlier)
+        if result.interrupted:
+            sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
+    if advice is None and (result.total > 1 or result.count("skipped")):
+        display.tell(str(result))
+    return result
+
+
+def _how_to_continue(result: FolderResult) -> str | None:
+    """What to tell the user about a batch that did not finish. A picture begins again, so one alone has no --resume."""
+    done = f"{result.total - result.remaining} of {result.total} done"
+    if result.interrupted and result.total == 1:
+        return "interrupted: nothing of the picture is kept; the same command begins it again"
+    if result.interrupted:
+        return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
+    if result.disk_full:
+        again = "" if result.total == 1 else " with --resume"
+        return f"stopped because the disk is full: {done}; free space, then run the same command{again}"
+    return None

@@ -1,0 +1,270 @@
+"""What a batch does to each of its files. A plan holds it, so all of it can be pickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
+
+from numpy.typing import NDArray
+
+from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
+from srflow_sdk._drawing.output_size import OutputSize, named_scale, reduced_to
+from srflow_sdk._drawing.painter import check_inverts
+from srflow_sdk._drawing.requests import DrawOptions, Progress
+from srflow_sdk._drawing.restoring import RestoreOptions
+from srflow_sdk._drawing.temperature import AUTO
+from srflow_sdk._files import Provenance
+from srflow_sdk._files.provenance import UPSCALE
+from srflow_sdk._pixels.resizing import Kernel
+from srflow_sdk._restoring import RESTORE, restored_provenance
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.manifest import Manifest
+
+if TYPE_CHECKING:
+    from srflow_sdk.upscaler import Upscaler
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+class WritingKeywords(TypedDict):
+    """How files are read and written, as keywords of :meth:`Upscaler.upscale_file`."""
+
+    report: bool
+    max_pixels: int
+    quality: int | None
+    lossless: bool
+
+
+class Operation(Protocol):
+    """What is done to an input. Sizes are width and height in pixels."""
+
+    @property
+    def name(self) -> str:
+        """What is done, as provenance calls it, such as "upscale"."""
+
+    @property
+    def command(self) -> str:
+        """The command that does it."""
+
+    @property
+    def sample(self) -> int:
+        """Number of the first sample."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of all samples."""
+
+    def tau_number(self, manifest: Manifest) -> float | None:
+        """The temperature for file names; None if it is not one number."""
+
+    def named_scale(self, manifest: Manifest) -> float | None:
+        """How many times larger outputs are; None if that differs from one input to the next."""
+
+    def network_size(self, size: Size, manifest: Manifest) -> Size:
+        """Size of the LR image of an input."""
+
+    def output_size(self, size: Size, manifest: Manifest) -> Size:
+        """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
+
+    def recorded(self, recipe: Provenance) -> Operation:
+        """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
+
+    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        """What sample `number` of an input of this size would say about how it was made, but for names and tiles."""
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        """The settings, as JSON values, for a report."""
+
+    def on_file(
+        self,
+        upscaler: Upscaler,
+        source: Path,
+        targets: Sequence[Path],
+        *,
+        writing: WritingKeywords,
+        progress: Progress | None,
+        cancel: threading.Event,
+    ) -> FileResult:
+        """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
+
+    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+        """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscaling:
+    """Enlarging, as in :meth:`Upscaler.upscale_file`.
+
+    draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
+    """
+
+    draw: DrawOptions = field(default_factory=DrawOptions)
+
+    name = UPSCALE
+    command = "srflow-upscale"
+
+    @property
+    def sample(self) -> int:
+        return self.draw.sample
+
+    @property
+    def seed(self) -> int:
+        return self.draw.seed
+
+    def tau_number(self, manifest: Manifest) -> float:
+        return self.draw.tau_number(manifest)
+
+    def named_scale(self, manifest: Manifest) -> float | None:
+        return named_scale(self.draw.scale, manifest)
+
+    def network_size(self, size: Size, manifest: Manifest) -> Size:
+        return size
+
+    def output_size(self, size: Size, manifest: Manifest) -> Size:
+        width, height = size
+        draw, scale = self.draw, self.draw.scale_for(manifest, height=height, width=width)
+        reduced = reduced_to(
+            scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
+        )
+        return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
+
+    def check(self, bundle: Bundle) -> None:
+        pass  # every model upscales
+
+    def recorded(self, recipe: Provenance) -> Upscaling:
+        return Upscaling(
+            draw=DrawOptions(
+                tau=recipe.tau if recipe.auto_tau is None else AUTO,
+                seed=recipe.seed,
+                sample=recipe.sample,
+                consistent=recipe.consistent,
+                scale=recipe.scale,
+                reduction=cast("Kernel", recipe.reduction or "bicubic"),
+                linear_light=recipe.linear_light,
+            )
+        )
+
+    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        return provenance_of(
+            manifest,
+            self.draw,
+            tau=self.draw.tau_number(manifest),
+            sample=number,
+            source=Path(),
+            source_sha256=source_sha256,
+            tile=None,
+            scale=self.draw.scale_for(manifest, height=size[1], width=size[0]),
+        )
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        draw = self.draw
+        scale = draw.scale
+        return {
+            "tau": draw.tau_number(manifest),
+            "auto_tau": draw.auto_tau(manifest),
+            "seed": draw.seed,
+            "sample": draw.sample,
+            "consistent": draw.consistent,
+            "scale": dataclasses.asdict(scale) if isinstance(scale, OutputSize) else named_scale(scale, manifest),
+            "reduction": draw.reduction,
+            "linear_light": draw.linear_light,
+        }
+
+    def on_file(
+        self,
+        upscaler: Upscaler,
+        source: Path,
+        targets: Sequence[Path],
+        *,
+        writing: WritingKeywords,
+        progress: Progress | None,
+        cancel: threading.Event,
+    ) -> FileResult:
+        return upscaler.upscale_file(
+            source,
+            targets,
+            **writing,
+            **dataclasses.replace(self.draw, progress=progress, cancel=cancel).keywords,
+        )
+
+    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+        draw = self.draw
+        if isinstance(draw.scale, OutputSize):  # it is the whole input's, and reducing takes little of the time
+            draw = dataclasses.replace(draw, scale=None)
+        begun = time.monotonic()
+        encoding = upscaler.encode(piece)
+        encoded = time.monotonic()
+        answer: NDArray[Any] = encoding.sample(**draw.keywords)
+        return answer, encoded - begun, time.monotonic() - encoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoring:
+    """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
+
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+
+    name = RESTORE
+    command = "srflow-restore"
+    sample = 0
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed
+
+    def tau_number(self, manifest: Manifest) -> float | None:
+        return self.options.number
+
+    def named_scale(self, manifest: Manifest) -> float | None:
+        return 1
+
+    def network_size(self, size: Size, manifest: Manifest) -> Size:
+        return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
+
+    def output_size(self, size: Size, manifest: Manifest) -> Size:
+        return size
+
+    def check(self, bundle: Bundle) -> None:
+        check_inverts(bundle)
+
+    def recorded(self, recipe: Provenance) -> Restoring:
+        return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))
+
+    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        return restored_provenance(manifest, self.options, source=Path(), source_sha256=source_sha256, tile=None)
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
+
+    def on_file(
+        self,
+        upscaler: Upscaler,
+        source: Path,
+        targets: Sequence[Path],
+        *,
+        writing: WritingKeywords,
+        progress: Progress | None,
+        cancel: threading.Event,
+    ) -> FileResult:
+        (target,) = targets
+        return upscaler.restore_file(
+            source,
+            target,
+            **writing,
+            **dataclasses.replace(self.options, progress=progress, cancel=cancel).keywords,
+        )
+
+    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+        begun = time.monotonic()
+        answer: NDArray[Any] = upscaler.restore(piece, **self.options.keywords)
+        return answer, time.monotonic() - begun, 0.0

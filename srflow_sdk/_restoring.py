@@ -1,0 +1,129 @@
+"""Restores pictures: reduce, encode, invert, make the latents as small as true ones, decode."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
+from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk._drawing.requests import Progress
+from srflow_sdk._drawing.restoring import RestoreOptions
+from srflow_sdk._files import ImageWriter, Provenance, check_writable, open_image
+from srflow_sdk._images import ImageKind
+from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._version import __version__
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.manifest import Manifest
+from srflow_sdk.tiles import padded_size
+
+RESTORE = "restore"
+"""What provenance calls it."""
+
+
+def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions) -> NDArray[Any]:
+    """A restored picture, H×W×C, of the same kind. Alpha is the picture's own. Raises: as :meth:`Upscaler.restore`."""
+    options.check(painter.manifest)
+    painter.inverting_backend()  # before any work
+    with memory_errors_typed("for the image and its latents; use a smaller image"):
+        small = reduced_image(pixels, painter.manifest)
+        encoding: Encoding[Any] = Encoding(small, kind, painter, memory_budget=ENCODING_BUDGET_BYTES)
+        passes = None if options.progress is None else _TwoPasses(options.progress, second=encoding.tiles)
+        latents = encoding.invert(
+            kind.wrapped(pixels), progress=None if passes is None else passes.first, cancel=options.cancel
+        )
+        latents = options.restored(latents)
+        restored = encoding._decoded(latents, progress=None if passes is None else passes.rest, cancel=options.cancel)
+        if kind.has_alpha:
+            restored[..., -1] = pixels[..., -1]
+        return restored
+
+
+def restore_file(
+    source: Path,
+    target: Path,
+    painter: Painter,
+    options: RestoreOptions,
+    *,
+    report: bool,
+    max_pixels: int,
+    quality: int | None,
+    lossless: bool,
+) -> FileResult:
+    """Do the work of :meth:`Upscaler.restore_file`."""
+    started = time.monotonic()
+    if source.resolve() == target.resolve():
+        raise ArgumentError(f"{source} would be overwritten by its own restoration; name another target")
+    manifest = painter.manifest
+    with (
+        memory_errors_typed(f"while restoring {source}; use a smaller picture"),
+        open_image(source, max_pixels=max_pixels) as reader,
+    ):
+        size = reader.width, reader.height
+        check_writable(target, channels=reader.channels, size=size)
+        step = manifest.scale * manifest.size_multiple
+        small = [padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)]
+        provenance = restored_provenance(
+            manifest, options, source=source, source_sha256=reader.sha256(), tile=painter.core(small[0], small[1])
+        )
+        with ImageWriter(
+            target,
+            width=reader.width,
+            height=reader.height,
+            channels=reader.channels,
+            dtype=reader.dtype,
+            metadata=reader.metadata,
+            provenance=provenance,
+            quality=quality,
+            lossless=lossless,
+        ) as writer:
+            kind = ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile)
+            writer.write_rows(restore_pixels(reader.read_rows(reader.height), kind, painter, options))
+            writer.finish()
+            length, sha256 = writer.content() if report else (None, None)
+            reader.check_unchanged()
+    output = FileOutput(path=target, provenance=provenance, lr_psnr=None, size_bytes=length, sha256=sha256)
+    return FileResult(source=source, size=size, outputs=(output,), seconds=time.monotonic() - started)
+
+
+def restored_provenance(
+    manifest: Manifest, options: RestoreOptions, *, source: Path, source_sha256: str, tile: int | None
+) -> Provenance:
+    """What a restored picture's metadata says about how it was made."""
+    return Provenance(
+        model=manifest.name,
+        model_sha256=manifest.digest,
+        tau=options.number,
+        seed=int(options.seed),
+        sample=0,
+        latent_scheme=manifest.latent_scheme,
+        sdk_version=__version__,
+        tile=tile,
+        consistent=False,
+        source=source.name,
+        source_sha256=source_sha256,
+        operation=RESTORE,
+        settings=options.recorded(),
+    )
+
+
+@dataclass
+class _TwoPasses:
+    """One count of tiles for two passes. second: tiles of the second pass."""
+
+    tell: Progress
+    second: int
+    total: int = 0
+
+    def first(self, done: int, total: int) -> None:
+        self.total = total + self.second
+        self.tell(done, self.total)
+
+    def rest(self, done: int, total: int) -> None:
+        self.tell(self.total - total + done, self.total)

@@ -1,0 +1,143 @@
+"""The command srflow-transfer: part of one picture put into another."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from pathlib import Path, PurePosixPath
+    from typing import TYPE_CHECKING, Any
+
+    import click
+
+    from srflow_sdk import _command_line, _file_options
+    from srflow_sdk._command_line import Command, exit_statuses
+    from srflow_sdk._file_options import SETTINGS
+    from srflow_sdk._version import __version__
+except KeyboardInterrupt:  # there is no command yet that could catch it
+    sys.exit(130)
+
+if TYPE_CHECKING:
+    from srflow_sdk._batch.choices import MachineChoices
+
+_FILE = click.Path(path_type=Path)
+
+
+class LevelsTauParameter(click.ParamType[Any]):
+    """A number, or numbers by level: `1=0.8,2=0.9`."""
+
+    name = "T|LEVEL=T,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            if "=" not in value:
+                return float(value)
+            pairs = [part.split("=") for part in value.split(",")]
+            taus = {int(level): float(tau) for level, tau in pairs}
+        except ValueError:
+            taus, pairs = {}, [[]]
+        if len(taus) == len(pairs):
+            return taus
+        example = "numbers by level, such as 1=0.8,2=0.5"
+        return self.fail(f"{value!r} is neither a number from 0 to 2 nor {example}", param, ctx)
+
+
+@click.command(cls=Command, context_settings=SETTINGS)
+@click.argument("target", type=_FILE)
+@click.argument("source", type=_FILE)
+@click.argument("mask", type=_FILE)
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", type=_FILE, help="File to write; its ending is its format."
+)
+@click.option("--lr", type=_FILE, metavar="FILE", help="The true LR image of TARGET, if TARGET was upscaled from one.")
+@click.option(
+    "--blend",
+    type=click.Choice(["gradient", "none"]),
+    default="gradient",
+    show_default=True,
+    help="gradient: fit brightness and colour first; none: as published, for pictures that agree at LR size.",
+)
+@click.option(
+    "--tau",
+    type=LevelsTauParameter(),
+    metavar="T|LEVEL=T,…",
+    help="Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; none 0.9]",
+)
+@_file_options.seed("Of what normalising draws: same seed, same picture.")
+@_file_options.MODEL
+@_file_options.QUALITY
+@_file_options.LOSSLESS
+@_file_options.machine_options
+@click.version_option(__version__, prog_name="srflow-transfer")
+def transfer(
+    target: Path,
+    source: Path,
+    mask: Path,
+    output: Path,
+    lr: Path | None,
+    blend: Any,
+    tau: Any,
+    seed: int,
+    model: Path | None,
+    quality: int | None,
+    lossless: bool,
+    machine: MachineChoices,
+) -> None:
+    """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
+
+    All three have the same size, so move and scale the content in SOURCE to where it is to appear. MASK is white where
+    SOURCE is to show (128 of 255 or more), in any shape; what is transparent in SOURCE is left out. OUT equals TARGET
+    beyond 6 pixels outside of the mask, and keeps TARGET's colour profile, alpha and metadata. PNG, JPEG, WebP, TIFF,
+    GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+
+    \b
+    Examples:
+      srflow-transfer portrait.png other.png mask.png -o both.png
+      srflow-transfer upscaled.png photo.png mask.png -o best.png --lr small.png --blend none
+      srflow-transfer portrait.png other.png mask.png -o both.png --tau 1=0.9,2=0.9
+    """
+    with exit_statuses(), _command_line.display(quiet=machine.quiet) as display:
+        from srflow_sdk._batch.command import FAILED
+        from srflow_sdk._batch.jobs import FolderFile, Job
+        from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
+        from srflow_sdk._transferring.options import TransferOptions
+        from srflow_sdk.bundle import Bundle
+        from srflow_sdk.upscaler import Upscaler
+
+        TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
+        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        job = Job(source=target, targets=(output,), name=PurePosixPath(target.name))
+        with (
+            Upscaler(bundle, device=machine.device, tile=machine.tile, threads=machine.threads) as upscaler,
+            deferred_interrupts(*STOPPING) as interrupts,
+            display.progress([job], max_pixels=machine.max_pixels, check=interrupts),
+        ):
+
+            def progressed(done: int, total: int) -> None:
+                interrupts()
+                display.progressed(1, done, total)
+
+            output.parent.mkdir(parents=True, exist_ok=True)
+            upscaler.transfer_file(
+                target,
+                source,
+                mask,
+                output,
+                lr=lr,
+                blend=blend,
+                tau=tau,
+                seed=seed,
+                progress=progressed,
+                max_pixels=machine.max_pixels,
+                quality=quality,
+                lossless=lossless,
+            )
+            display.finished(1, FolderFile(source=target, targets=(output,), status="done"))
+        if display.names_lost:
+            sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    transfer()

@@ -1,0 +1,97 @@
+"""Transfers content between image files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+
+from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
+from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._files import Metadata, Provenance, check_writable, open_image, write_image
+from srflow_sdk._files.formats import save_options
+from srflow_sdk._files.provenance import TRANSFER
+from srflow_sdk._images import ImageKind
+from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._transferring.inputs import Inputs, Picture, mask_in
+from srflow_sdk._transferring.options import TransferOptions
+from srflow_sdk._transferring.pixels import transferred
+from srflow_sdk._version import __version__
+from srflow_sdk.errors import ArgumentError
+
+
+def transfer_file(
+    painter: Painter,
+    target: Path,
+    source: Path,
+    mask: Path,
+    output: Path,
+    *,
+    lr: Path | None,
+    options: TransferOptions,
+    max_pixels: int,
+    quality: int | None,
+    lossless: bool,
+) -> FileResult:
+    """Do the work of :meth:`Upscaler.transfer_file`."""
+    started = time.monotonic()
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
+        raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
+    paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
+    for what, path in paths.items():
+        if path.resolve() == output.resolve():
+            raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
+    save_options(output, quality=quality, lossless=lossless)  # what cannot be written is said before any work
+    manifest = painter.manifest
+    with memory_errors_typed(f"while transferring into {target}; use smaller pictures"):
+        read = {what: _File.read(path, max_pixels=max_pixels) for what, path in paths.items()}
+        goal, of = read["target"], {what: file.picture for what, file in read.items()}
+        size = goal.picture.width, goal.picture.height
+        check_writable(output, channels=goal.picture.kind.channels, size=size)
+        inputs = Inputs.of(goal.picture, of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
+        result = transferred(inputs, painter, options)
+        others = {what: {"name": paths[what].name, "sha256": read[what].sha256} for what in paths if what != "target"}
+        provenance = Provenance(
+            model=manifest.name,
+            model_sha256=manifest.digest,
+            tau=options.number(manifest),
+            seed=int(options.seed),
+            sample=0,
+            latent_scheme=manifest.latent_scheme,
+            sdk_version=__version__,
+            tile=result.tile,
+            consistent=False,
+            source=target.name,
+            source_sha256=goal.sha256,
+            operation=TRANSFER,
+            settings=options.recorded(manifest, {"lr": None, **others}),
+        )
+        write_image(
+            output,
+            result.pixels,
+            metadata=goal.metadata,
+            provenance=provenance,
+            quality=quality,
+            lossless=lossless,
+        )
+    made = FileOutput(path=output, provenance=provenance, lr_psnr=None)
+    return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    picture: Picture
+    metadata: Metadata
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path, *, max_pixels: int) -> _File:
+        """Raises: ImageError."""
+        with open_image(path, max_pixels=max_pixels) as reader:
+            pixels = reader.read_rows(reader.height)
+            digest = reader.sha256()
+            reader.check_unchanged()
+        profile = reader.metadata.icc_profile
+        kind = ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=profile)
+        return cls(picture=Picture(pixels=pixels, kind=kind), metadata=reader.metadata, sha256=digest)

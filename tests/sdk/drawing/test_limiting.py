@@ -1,0 +1,199 @@
+"""Limiting: latents that are too large become as large as true ones, and others stay to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from srflow_sdk._drawing.limiting import limited, tails
+from srflow_sdk._drawing.restoring import RESTORE_SCHEME, RestoreOptions
+from srflow_sdk._latents import arrays
+from srflow_sdk._latents.draws import Collection
+from srflow_sdk.errors import ArgumentError, NonFiniteError
+from srflow_sdk.picture_latents import Latents
+
+from ..latents.pictures import changed_by, normal_latents
+
+TAUS = {1: 0.9, 2: 0.9, 3: 0.9}
+ROWS, COLUMNS = 45, 35  # of level 1 that hold pixels of 90×70; padding has one more of each
+
+
+def root_mean_square(values: np.ndarray, axis: tuple[int, ...] | int) -> np.ndarray:
+    return np.sqrt(np.square(values.astype(np.float64)).mean(axis=axis))
+
+
+@pytest.mark.parametrize("over", ["spatial", "local", "global"])
+def test_latents_that_are_small_enough_stay_to_the_bit(over: Collection) -> None:
+    latents = changed_by(normal_latents(), lambda _, array: array.clip(-0.8, 0.8) + 0.05)
+    kept = limited(latents, TAUS, over=over)
+    assert all(np.array_equal(kept.levels[level], latents.levels[level]) for level in TAUS)
+
+
+def test_a_channel_that_is_too_large_gets_the_size_asked_for_and_the_others_stay() -> None:
+    def loud(level: int, array: np.ndarray) -> np.ndarray:
+        array *= 0.5
+        array[2] = array[2] * 6 + 1
+        return array
+
+    latents = changed_by(normal_latents(), loud)
+    found = limited(latents, TAUS, over="spatial").levels[1]
+    assert root_mean_square(found[2, :ROWS, :COLUMNS], (0, 1)) == pytest.approx(0.9, rel=1e-6)
+    others = [0, 1, 3, 4, 5]
+    np.testing.assert_array_equal(found[others], latents.levels[1][others])
+
+
+def test_padding_does_not_count() -> None:
+    def padded_with_millions(level: int, array: np.ndarray) -> np.ndarray:
+        array *= 0.5
+        array[:, -(-90 >> level) :] = 1e6
+        array[:, :, -(-70 >> level) :] = 1e6
+        return array
+
+    latents = changed_by(normal_latents(), padded_with_millions)
+    found = limited(latents, TAUS, over="spatial").levels[1]
+    np.testing.assert_array_equal(found[:, :ROWS, :COLUMNS], latents.levels[1][:, :ROWS, :COLUMNS])
+
+
+def test_a_position_that_is_too_large_gets_the_size_asked_for_and_its_neighbours_stay() -> None:
+    def dotted(level: int, array: np.ndarray) -> np.ndarray:
+        array = array.clip(-0.8, 0.8)
+        array[:, 3, 5] = 40
+        return array
+
+    latents = changed_by(normal_latents(), dotted)
+    found = limited(latents, TAUS, over="local").levels[1]
+    assert root_mean_square(found[:, 3, 5], 0) == pytest.approx(0.9, rel=1e-6)
+    np.testing.assert_array_equal(found[:, :3], latents.levels[1][:, :3])
+
+
+def test_a_level_shrinks_as_a_whole_over_global() -> None:
+    latents = changed_by(normal_latents(), lambda _, array: array * np.float32(3))
+    found = limited(latents, TAUS, over="global").levels[1]
+    assert root_mean_square(found[:, :ROWS, :COLUMNS], (0, 1, 2)) == pytest.approx(0.9, rel=1e-6)
+    ratio = found / latents.levels[1]
+    assert np.ptp(ratio) < 1e-6
+
+
+def test_levels_without_a_temperature_stay() -> None:
+    latents = changed_by(normal_latents(), lambda _, array: array * np.float32(3))
+    found = limited(latents, {2: 0.9}, over="spatial")
+    np.testing.assert_array_equal(found.levels[1], latents.levels[1])
+    assert not np.array_equal(found.levels[2], latents.levels[2])
+
+
+@pytest.mark.parametrize("over", ["spatial", "local"])
+def test_the_answer_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch, over: Collection) -> None:
+    latents = changed_by(normal_latents(), lambda _, array: array * np.float32(3))
+    whole = limited(latents, TAUS, over=over)
+    monkeypatch.setattr(arrays, "_CHUNK", 700)
+    parts = limited(latents, TAUS, over=over)
+    assert all(np.array_equal(parts.levels[level], whole.levels[level]) for level in TAUS)
+
+
+def test_infinite_latents_are_an_error_that_names_the_level() -> None:
+    latents = changed_by(normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1))
+    with pytest.raises(NonFiniteError, match="level 2"):
+        limited(latents, TAUS, over="spatial")
+
+
+def test_zeros_stay_zeros() -> None:
+    latents = changed_by(normal_latents(), lambda _, array: array * 0)
+    assert not limited(latents, TAUS, over="spatial").levels[1].any()
+    assert tails(latents, 1) == (0, 0)
+
+
+def test_tails_tell_noise_from_dots() -> None:
+    noisy = changed_by(normal_latents(), lambda _, array: array * np.float32(2))
+    assert tails(noisy, 1) == pytest.approx((2, 3), rel=0.1)
+    size, kurtosis = tails(_dotted(), 1)
+    assert size > 1
+    assert kurtosis > 10
+
+
+def test_noise_that_is_stronger_in_one_half_is_not_taken_for_dots() -> None:
+    def uneven(level: int, array: np.ndarray) -> np.ndarray:
+        array[:, :, : array.shape[2] // 4] *= 6
+        return array
+
+    latents = changed_by(normal_latents(), uneven)
+    assert tails(latents, 1)[1] < 4
+    values = latents.levels[1].astype(np.float64)
+    assert (values**4).mean() / (values**2).mean() ** 2 > 8, "or this picture tells nothing"
+
+
+def test_a_picture_smaller_than_a_place_is_never_taken_for_dotted() -> None:
+    small = changed_by(normal_latents(height=12, width=12), lambda _, array: array * np.float32(3))
+    assert tails(small, 1)[1] == 0
+
+
+def test_dots_are_limited_where_they_are_and_noise_everywhere() -> None:
+    dotted = _dotted()
+    for latents, over in ((dotted, "local"), (changed_by(normal_latents(), lambda _, a: a * 2), "spatial")):
+        auto = RestoreOptions().restored(latents)
+        chosen = RestoreOptions(over=over).restored(latents)
+        assert all(np.array_equal(auto.levels[level], chosen.levels[level]) for level in TAUS)
+    untouched = RestoreOptions().restored(dotted).levels[1][:, 1]
+    np.testing.assert_array_equal(untouched, dotted.levels[1][:, 1])
+
+
+@pytest.mark.parametrize(("noise", "coarse"), [(1.5, 1.4), (3, 1.2), (4.8, 0.9), (12, 0.7)])
+def test_the_more_noise_the_smaller_the_coarse_levels(noise: float, coarse: float) -> None:
+    latents = changed_by(normal_latents(), lambda level, array: array * np.float32(noise if level == 1 else 5))
+    found = RestoreOptions().restored(latents).levels
+    assert root_mean_square(found[1][:, :ROWS, :COLUMNS], (0, 1, 2)) == pytest.approx(1.1, rel=1e-5)
+    assert root_mean_square(found[2][:, :23, :18], (0, 1, 2)) == pytest.approx(coarse, rel=0.02)
+
+
+def test_enlarging_is_the_normalisation_of_the_publication() -> None:
+    latents = changed_by(normal_latents(), lambda _, array: array * np.float32(0.3))
+    found = RestoreOptions(tau=0.9, over="spatial", enlarge=True, seed=7).restored(latents)
+    wanted = latents.normalised(0.9, over="spatial", seed=7)
+    assert all(np.array_equal(found.levels[level], wanted.levels[level]) for level in TAUS)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"tau": 3}, "tau is 3"),
+        ({"tau": float("nan")}, "tau is nan"),
+        ({"tau": "auto"}, "tau is 'auto'"),
+        ({"over": "everything"}, "over is 'everything'"),
+        ({"enlarge": "yes"}, "enlarge is 'yes'"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], wrong: str) -> None:
+    with pytest.raises(ArgumentError, match=wrong):
+        RestoreOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RestoreOptions(),
+        RestoreOptions(tau=0.3, over="local", seed=2**64 - 1),
+        RestoreOptions(tau={1: 0.1, 3: 0.2}, over="global", enlarge=True),
+    ],
+)
+def test_what_is_recorded_gives_the_same_options(options: RestoreOptions) -> None:
+    assert RestoreOptions.from_record(options.recorded(), seed=options.seed) == options
+
+
+def test_records_of_another_version_and_damaged_ones_are_refused() -> None:
+    newer = RestoreOptions().recorded().replace(f'"scheme": {RESTORE_SCHEME}', '"scheme": 99')
+    with pytest.raises(ArgumentError, match=r"version 99\.1"):
+        RestoreOptions.from_record(newer, seed=0)
+    for damaged in ("", "[]", "{}", "null"):
+        with pytest.raises(ArgumentError, match="damaged"):
+            RestoreOptions.from_record(damaged, seed=0)
+
+
+def _dotted() -> Latents:
+    """Small latents, a few positions of which are far too large."""
+
+    def change(level: int, array: np.ndarray) -> np.ndarray:
+        array = array.clip(-0.8, 0.8)
+        array[:, ::7, ::9] = 12
+        return array
+
+    return changed_by(normal_latents(), change)

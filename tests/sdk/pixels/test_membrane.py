@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from srflow_sdk._pixels.membrane import blended, harmonic
+
+STEP = 1 / 255
+
+
+def harmonic_function(height: int, width: int) -> np.ndarray:
+    """Harmonic on the grid, too: the second differences of x² - y² and x·y cancel."""
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    result: np.ndarray = 0.5 + 0.4 * (x**2 - y**2) - 0.3 * x * y
+    return result
+
+
+def masks(height: int, width: int) -> dict[str, np.ndarray]:
+    y, x = np.mgrid[0:height, 0:width]
+    rng = np.random.default_rng(0)
+    return {
+        "disc": np.hypot(y - height / 2, x - width / 2) < min(height, width) / 3,
+        "ring": np.abs(np.hypot(y - height / 2, x - width / 2) - min(height, width) / 3) < 4,
+        "parts": ((y // 9) % 2 == 1) & ((x // 13) % 2 == 1) & (y < height - 1) & (x < width - 1),
+        "line": (y == height // 2) & (x > 2) & (x < width - 3),
+        "pixel": (y == 3) & (x == 5),
+        "specks": (rng.random((height, width)) < 0.4) & (y > 0) & (x > 0) & (y < height - 1) & (x < width - 1),
+    }
+
+
+@pytest.mark.parametrize("size", [(96, 96), (75, 131)])
+@pytest.mark.parametrize("name", list(masks(9, 9)))
+def test_a_harmonic_function_is_found_again_from_its_border(size: tuple[int, int], name: str) -> None:
+    exact, mask = harmonic_function(*size), masks(*size)[name]
+    found = harmonic(np.where(mask, 7.0, exact), mask)
+    assert np.abs(found - exact).max() < 0.05 * STEP
+    assert np.array_equal(found[~mask], exact[~mask])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_each_value_is_the_mean_of_the_neighbours_that_exist(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.random((70, 53))
+    unknown = np.zeros(values.shape, bool)
+    unknown[:40, 20:] = True  # touches two borders and a corner
+    unknown[60:, :7] = True
+    found = np.pad(harmonic(values, unknown), 1, constant_values=np.nan)
+    around = np.stack([found[:-2, 1:-1], found[2:, 1:-1], found[1:-1, :-2], found[1:-1, 2:]])
+    assert np.abs(np.nanmean(around, axis=0) - found[1:-1, 1:-1])[unknown].max() < 2e-5
+    assert np.ptp(found[1:-1, 1:-1][unknown]) > 0.1
+
+
+def test_without_a_border_there_is_no_correction() -> None:
+    assert not harmonic(np.ones((20, 30)), np.ones((20, 30), bool)).any()
+    source = np.random.default_rng(0).random((20, 30, 3), np.float32)
+    assert np.array_equal(blended(np.zeros_like(source), source, np.ones((20, 30), bool)), source)
+
+
+def test_content_that_differs_by_a_constant_arrives_without_a_step() -> None:
+    target = np.random.default_rng(0).random((60, 80, 3), np.float32) / 2
+    mask = masks(60, 80)["disc"]
+    mask[:30, :20] = True  # up to the border
+    result = blended(target, target + np.float32([0.3, 0.2, -0.1]), mask)
+    assert np.abs(result - target).max() < 0.05 * STEP
+    assert np.array_equal(result[~mask], target[~mask])
+
+
+def test_content_keeps_its_gradients() -> None:
+    mask = masks(60, 80)["disc"]
+    source = np.zeros((60, 80, 1), np.float32)
+    source[25:35, 35:45] = 0.5
+    result = blended(np.full_like(source, 0.2), source, mask)
+    assert np.allclose(result[mask], 0.2 + source[mask], atol=0.05 * STEP)
+
+
+def test_an_empty_mask_changes_nothing() -> None:
+    target = np.random.default_rng(0).random((9, 9, 3), np.float32)
+    assert np.array_equal(blended(target, 1 - target, np.zeros((9, 9), bool)), target)

@@ -1,0 +1,199 @@
+"""Upscaler.restore and best_of."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk import Upscaler
+from srflow_sdk._drawing.limiting import limited
+from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
+
+from .flow_bundle import write_flow_bundle
+
+KINDS = {
+    "uint8": lambda picture: picture,
+    "uint16": lambda picture: picture.astype(np.uint16) * 257,
+    "float32": lambda picture: picture / np.float32(255),
+    "float64": lambda picture: picture / 255,
+    "gray": lambda picture: picture[..., 0],
+    "PIL": Image.fromarray,
+    "PIL gray": lambda picture: Image.fromarray(picture[..., 0]),
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
+
+
+@pytest.fixture(scope="module")
+def flow(bundle: Path) -> Upscaler:
+    return Upscaler(bundle, device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> np.ndarray:
+    """A uint8 picture with noise and sides that are no multiple of anything, 71×58×3."""
+    y, x = np.mgrid[0:71, 0:58]
+    waves = np.stack([np.sin(x / 5 + shift) * np.cos(y / 3 - shift) for shift in (0, 1, 2)], -1)
+    noise = np.random.default_rng(0).normal(0, 20, waves.shape)
+    return np.clip(np.rint(127.5 + 70 * waves + noise), 0, 255).astype(np.uint8)
+
+
+def test_restoring_is_reducing_inverting_limiting_and_decoding(flow: Upscaler, noisy: np.ndarray) -> None:
+    encoding = flow.encode(reduced_image(noisy, flow.bundle.manifest))
+    latents = encoding.invert(noisy)
+    taus = dict.fromkeys(latents.levels, 0.4)
+    wanted = encoding.decode(limited(latents, taus, over="spatial"))
+    restored = flow.restore(noisy, tau=0.4, over="spatial")
+    np.testing.assert_array_equal(restored, wanted)
+    assert np.abs(restored.astype(int) - noisy).max() > 10
+
+
+def test_at_temperature_0_it_is_the_super_resolved_reduction(flow: Upscaler, noisy: np.ndarray) -> None:
+    upscaled = flow.upscale(reduced_image(noisy, flow.bundle.manifest), tau=0)[:71, :58]
+    np.testing.assert_allclose(flow.restore(noisy, tau=0, over="spatial").astype(int), upscaled, atol=1)
+
+
+def test_a_picture_with_small_latents_comes_back_as_it_was(flow: Upscaler, noisy: np.ndarray) -> None:
+    smooth = np.full_like(noisy, 128) + np.arange(58, dtype=np.uint8)[:, None]
+    np.testing.assert_array_equal(flow.restore(smooth, tau=2, over="local"), smooth)
+    assert not np.array_equal(flow.restore(smooth, tau=0.1, over="local"), smooth)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_answer_has_the_kind_and_size_of_the_picture(flow: Upscaler, noisy: np.ndarray, kind: str) -> None:
+    image: Any = KINDS[kind](noisy)
+    restored: Any = flow.restore(image, tau=0.5)
+    assert type(restored) is type(image)
+    assert np.asarray(restored).shape == np.asarray(image).shape
+    assert np.asarray(restored).dtype == np.asarray(image).dtype
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_stays_as_it_is(flow: Upscaler, noisy: np.ndarray, mode: str) -> None:
+    alpha = np.random.default_rng(1).integers(0, 256, noisy.shape[:2], np.uint8)
+    image = np.dstack([noisy if mode == "RGBA" else noisy[..., :1], alpha])
+    restored = flow.restore(image, tau=0)
+    np.testing.assert_array_equal(restored[..., -1], alpha)
+    assert not np.array_equal(restored[..., 0], image[..., 0])
+
+
+def test_it_does_not_depend_on_the_tiles(bundle: Path, flow: Upscaler, noisy: np.ndarray) -> None:
+    image = noisy / np.float32(255)
+    with Upscaler(bundle, device="cpu", threads=1, tile=16) as tiled:
+        np.testing.assert_allclose(tiled.restore(image, tau=0.4), flow.restore(image, tau=0.4), atol=1e-3)
+
+
+def test_progress_counts_the_tiles_of_both_passes(bundle: Path, noisy: np.ndarray) -> None:
+    told: list[tuple[int, int]] = []
+    with Upscaler(bundle, device="cpu", threads=1, tile=16) as tiled:
+        tiled.restore(noisy, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]  # two tiles, twice
+
+
+def test_it_can_be_cancelled_in_either_pass(bundle: Path, noisy: np.ndarray) -> None:
+    with Upscaler(bundle, device="cpu", threads=1, tile=16) as tiled:
+        for last in (1, 3):
+            cancel = threading.Event()
+
+            def stop(done: int, total: int, last: int = last, cancel: threading.Event = cancel) -> None:
+                assert done <= last
+                if done == last:
+                    cancel.set()
+
+            with pytest.raises(CancelledError):
+                tiled.restore(noisy, progress=stop, cancel=cancel)
+
+
+def test_a_bundle_without_an_inverter_is_refused_before_any_work(
+    tmp_path: Path, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srflow_sdk._drawing.painter.Painter.encode", lambda *_, **__: pytest.fail("it went to work"))
+    with (
+        Upscaler(write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu") as old,
+        pytest.raises(BundleError, match=r"has no inverter\.onnx.*export"),
+    ):
+        old.restore(noisy)
+
+
+def test_levels_that_the_model_does_not_have_are_refused(flow: Upscaler, noisy: np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match="level 7"):
+        flow.restore(noisy, tau={7: 0.5})
+
+
+def test_unknown_keywords_are_named_with_those_that_there_are(flow: Upscaler, noisy: np.ndarray) -> None:
+    with pytest.raises(TypeError, match=r"'temperature'.*tau, over, enlarge, seed, progress, cancel"):
+        flow.restore(noisy, temperature=1)  # type: ignore[call-overload]
+
+
+def test_best_of_is_the_sample_with_the_highest_score(flow: Upscaler, noisy: np.ndarray) -> None:
+    small = noisy[:20, :24]
+    samples = flow.encode(small).samples(5, tau=1.5, sample=3)
+    wanted = max(samples, key=lambda picture: picture.std())
+    np.testing.assert_array_equal(flow.best_of(small, lambda picture: picture.std(), 5, tau=1.5, sample=3), wanted)
+
+
+def test_of_equal_scores_the_first_sample_wins(flow: Upscaler, noisy: np.ndarray) -> None:
+    small = noisy[:20, :24]
+    first = flow.upscale(small, tau=1)
+    np.testing.assert_array_equal(flow.best_of(small, lambda _: 1, 3, tau=1), first)
+    np.testing.assert_array_equal(flow.best_of(small, lambda _: -np.inf, 3, tau=1), first)
+
+
+def test_best_of_gives_the_score_pictures_of_the_images_kind(flow: Upscaler, noisy: np.ndarray) -> None:
+    seen: list[Any] = []
+    best = flow.best_of(Image.fromarray(noisy[:20, :24]), lambda picture: len(seen.append(picture) or seen), 3)
+    assert [picture.size for picture in seen] == [(96, 80)] * 3
+    assert best is seen[-1]
+
+
+def test_best_of_holds_two_pictures_at_most(flow: Upscaler, noisy: np.ndarray) -> None:
+    drawn: list[weakref.ref[Any]] = []
+    held = []
+
+    def score(picture: np.ndarray) -> float:
+        drawn.append(weakref.ref(picture))
+        held.append(sum(reference() is not None for reference in drawn))
+        return len(held)
+
+    flow.best_of(noisy[:20, :24], score, 6)
+    assert max(held) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), "high", None])
+def test_scores_that_are_no_numbers_are_refused(flow: Upscaler, noisy: np.ndarray, value: Any) -> None:
+    scores = itertools.chain([1.0], itertools.repeat(value))
+    with pytest.raises(ArgumentError, match=r"score returned .* for sample 1"):
+        flow.best_of(noisy[:20, :24], lambda _: next(scores), 3)
+
+
+def test_an_error_of_the_score_ends_the_call(flow: Upscaler, noisy: np.ndarray) -> None:
+    def fail(picture: np.ndarray) -> float:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        flow.best_of(noisy[:20, :24], fail, 3)
+
+
+@pytest.mark.parametrize(("n", "options"), [(0, {}), (2.5, {}), (2, {"sample": 2**64 - 1})])
+def test_best_of_refuses_numbers_of_samples_that_there_are_not(
+    flow: Upscaler, noisy: np.ndarray, n: Any, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ArgumentError, match=r"sample|n is"):
+        flow.best_of(noisy[:20, :24], lambda _: 0, n, **options)
+
+
+def test_progress_of_best_of_counts_all_samples(flow: Upscaler, noisy: np.ndarray) -> None:
+    told: list[tuple[int, int]] = []
+    flow.best_of(noisy[:20, :24], lambda _: 0, 3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]

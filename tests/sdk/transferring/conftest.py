@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srflow_sdk.upscaler import Upscaler
+
+from ..flow_bundle import write_flow_bundle
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A target and a source, uint8 108×96×3, and a mask of two parts, one at the border."""
+
+    target: np.ndarray
+    source: np.ndarray
+    mask: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
+
+
+@pytest.fixture(scope="session")
+def flow(flow_bundle: Path) -> Iterator[Upscaler]:
+    with Upscaler(flow_bundle, device="cpu", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pictures() -> Pictures:
+    y, x = np.mgrid[0:108, 0:96]
+    rng = np.random.default_rng(0)
+    waves = np.stack([np.sin(x / 9 + shift) * np.cos(y / 7 - shift) for shift in (0, 1, 2)], -1)
+    target = np.clip(np.rint(150 + 50 * waves + rng.normal(0, 4, waves.shape)), 0, 255).astype(np.uint8)
+    source = np.clip(np.rint(90 + 60 * waves[::-1, ::-1] + rng.normal(0, 4, waves.shape)), 0, 255).astype(np.uint8)
+    mask = np.hypot(y - 40, x - 40) < 18
+    mask[90:, 70:] = True
+    return Pictures(target, source, mask)

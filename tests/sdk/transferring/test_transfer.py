@@ -1,0 +1,253 @@
+"""Upscaler.transfer."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk._pixels.colour import conversion_for
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError
+from srflow_sdk.upscaler import Upscaler
+
+from ..flow_bundle import write_flow_bundle
+from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
+from .conftest import Pictures
+
+ADOBE = matrix_profile(ADOBE_RGB, gamma_curve(563 / 256))
+
+
+def near(mask: np.ndarray, reach: int = 6) -> np.ndarray:
+    """Pixels within `reach` steps of the mask."""
+    y, x = np.nonzero(mask)
+    rows, columns = np.indices(mask.shape)
+    steps = np.abs(rows[..., None] - y) + np.abs(columns[..., None] - x)
+    result: np.ndarray = steps.min(axis=-1) <= reach
+    return result
+
+
+@pytest.mark.parametrize("blend", ["gradient", "none"])
+def test_only_the_mask_and_its_edge_change(flow: Upscaler, pictures: Pictures, blend: Any) -> None:
+    result = flow.transfer(pictures.target, pictures.source, pictures.mask, blend=blend)
+    far = ~near(pictures.mask)
+    assert np.array_equal(result[far], pictures.target[far])
+    assert np.abs(result.astype(int) - pictures.target)[pictures.mask].mean() > 5
+
+
+def test_without_normalising_the_content_arrives_as_it_was_blended(flow: Upscaler, pictures: Pictures) -> None:
+    lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(np.uint8)  # the blend takes the 30 off again
+    result = flow.transfer(pictures.target, lighter, pictures.mask, tau={})
+    assert np.abs(result.astype(int) - pictures.target).max() <= 1
+
+
+def test_the_target_s_own_content_without_a_blend_comes_back(flow: Upscaler, pictures: Pictures) -> None:
+    result = flow.transfer(pictures.target, pictures.target, pictures.mask, blend="none", tau={})
+    assert np.abs(result.astype(int) - pictures.target).max() <= 1
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_content_is_what_the_public_methods_make_of_a_paste(
+    flow: Upscaler, pictures: Pictures, everywhere: bool
+) -> None:
+    mask = pictures.mask | everywhere
+    target, source = (picture.astype(np.float32) / 255 for picture in (pictures.target, pictures.source))
+    encoding = flow.encode(reduced_image(target, flow.bundle.manifest))
+    latents = encoding.invert(np.where(mask[..., None], source, target))
+    expected = encoding.decode(latents.normalised(0.9, over="local", where=mask, seed=3))
+    result = flow.transfer(target, source, mask, blend="none", tau=0.9, seed=3)
+    np.testing.assert_allclose(result[mask], expected[mask], atol=1e-5)
+
+
+def test_the_default_temperatures_are_those_of_the_docstring(flow: Upscaler, pictures: Pictures) -> None:
+    for blend, tau in (("gradient", {1: 0.8}), ("none", 0.9)):
+        arguments: Any = (pictures.target, pictures.source, pictures.mask)
+        default = flow.transfer(*arguments, blend=blend)
+        assert np.array_equal(default, flow.transfer(*arguments, blend=blend, tau=tau))
+        assert not np.array_equal(default, flow.transfer(*arguments, blend=blend, tau=0.3))
+
+
+def test_the_seed_selects_the_answer(flow: Upscaler, pictures: Pictures) -> None:
+    arguments = (pictures.target, pictures.source, pictures.mask)
+    first, again, other = (flow.transfer(*arguments, tau=0.9, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_true_lr_image_decides_what_the_plain_way_shows(flow: Upscaler, pictures: Pictures) -> None:
+    arguments = (pictures.target, pictures.source, pictures.mask)
+    lr = reduced_image(pictures.target, flow.bundle.manifest)
+    reduced = flow.transfer(*arguments, blend="none")
+    assert np.abs(flow.transfer(*arguments, lr, blend="none").astype(int) - reduced).max() <= 1
+    everywhere = np.ones_like(pictures.mask)
+    encoding = flow.encode(lr // 2 / np.float32(255))
+    latents = encoding.invert(pictures.source).normalised(0.5, over="local")
+    other = flow.transfer(pictures.target, pictures.source, everywhere, lr // 2, blend="none", tau=0.5)
+    np.testing.assert_allclose(other, encoding.decode(latents) * 255, atol=1)
+
+
+def test_tiles_change_nothing(flow: Upscaler, flow_bundle: Path, pictures: Pictures) -> None:
+    arguments = (pictures.target, pictures.source, pictures.mask)
+    with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
+        assert np.abs(tiled.transfer(*arguments).astype(int) - flow.transfer(*arguments)).max() <= 1
+
+
+def test_only_the_surroundings_of_the_mask_are_computed(flow_bundle: Path) -> None:
+    target = np.full((800, 800, 3), 120, np.uint8)
+    mask = np.zeros((800, 800), bool)
+    mask[500:510, 400:410] = True
+    told: list[tuple[int, int]] = []
+    with Upscaler(flow_bundle, device="cpu", threads=1, tile=64) as tiled:
+        result = tiled.transfer(target, target + 50, mask, progress=lambda *counts: told.append(counts))
+    assert told == [(2, 3), (3, 3)]  # encoded, inverted, decoded; the whole picture has 16 tiles
+    assert np.array_equal(result[:400], target[:400])
+
+
+KINDS: dict[str, Any] = {
+    "uint16": lambda rgb: rgb.astype(np.uint16) * 257,
+    "float32": lambda rgb: rgb / np.float32(255),
+    "float64": lambda rgb: rgb / 255.0,
+    "gray": lambda rgb: rgb[..., 0],
+    "gray and alpha": lambda rgb: np.dstack([rgb[..., 0], rgb[..., 1]]),
+    "alpha": lambda rgb: np.dstack([rgb, rgb[..., 0]]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_answer_is_of_the_targets_kind(flow: Upscaler, pictures: Pictures, kind: str) -> None:
+    target = KINDS[kind](pictures.target)
+    result = flow.transfer(target, pictures.source, pictures.mask)
+    assert (result.shape, result.dtype) == (target.shape, target.dtype)
+    far = ~near(pictures.mask)
+    assert np.array_equal(result[far], target[far].astype(np.float32) if kind == "float64" else target[far])
+    assert not np.array_equal(result, target)
+    if "alpha" in kind:
+        assert np.array_equal(result[..., -1], target[..., -1])
+
+
+def test_sources_of_other_kinds_give_the_same_content(flow: Upscaler, pictures: Pictures) -> None:
+    gray = np.repeat(pictures.source[..., :1], 3, axis=2)
+    expected = flow.transfer(pictures.target, gray, pictures.mask).astype(int)
+    for source in (gray[..., 0], gray.astype(np.uint16) * 257, Image.fromarray(gray[..., 0])):
+        assert np.abs(flow.transfer(pictures.target, source, pictures.mask) - expected).max() <= 1
+
+
+def test_a_target_keeps_its_colour_profile_and_its_colours_beyond_srgb(flow: Upscaler, pictures: Pictures) -> None:
+    vivid = pictures.target.copy()
+    vivid[..., 0] = 10  # greens and blues that sRGB does not have
+    target, source = Image.fromarray(vivid), Image.fromarray(vivid)
+    target.info["icc_profile"] = source.info["icc_profile"] = ADOBE
+    result = flow.transfer(target, source, pictures.mask, tau={})  # the target's own content
+    assert result.info["icc_profile"] == ADOBE
+    assert np.abs(np.asarray(result).astype(int) - vivid).max() <= 1
+
+
+def test_a_source_is_converted_to_the_targets_profile(flow: Upscaler) -> None:
+    red = np.full((48, 48, 3), (180, 100, 100), np.uint8)
+    target = Image.fromarray(red)
+    target.info["icc_profile"] = ADOBE
+    result = np.asarray(flow.transfer(target, red, np.ones((48, 48), bool), tau={}))
+    assert result[24, 24, 0] < 170, "sRGB's red is a smaller number in a wider profile"
+    adobe = conversion_for(ADOBE, channels=3)
+    assert adobe is not None
+    assert np.abs(adobe.to_srgb(result) * 255 - red).max() < 1.5
+
+
+@pytest.mark.parametrize(
+    "form", ["uint8", "uint8 H×W×1", "bool H×W×1", "L", "1", "RGB", "LA", "float", "uint16", "path"]
+)
+def test_masks_of_any_form_select_the_same(flow: Upscaler, pictures: Pictures, tmp_path: Path, form: str) -> None:
+    inside = pictures.mask
+    light = np.where(inside, 128, 127).astype(np.uint8)  # just inside and just outside
+    Image.fromarray(light).save(tmp_path / "mask.png")
+    forms: dict[str, Any] = {
+        "uint8": light,
+        "uint8 H×W×1": light[..., None],
+        "bool H×W×1": inside[..., None],
+        "L": Image.fromarray(light),
+        "1": Image.fromarray(inside),
+        "RGB": Image.fromarray(np.repeat(np.where(inside, 255, 0).astype(np.uint8)[..., None], 3, axis=2)),
+        "LA": Image.fromarray(np.dstack([np.full_like(light, 255), np.where(inside, 255, 0).astype(np.uint8)])),
+        "float": np.where(inside, 0.5, 0.49),
+        "uint16": np.where(inside, 32768, 32767).astype(np.uint16),
+        "path": tmp_path / "mask.png",
+    }
+    expected = flow.transfer(pictures.target, pictures.source, inside)
+    assert np.array_equal(flow.transfer(pictures.target, pictures.source, forms[form]), expected)
+
+
+def test_what_is_transparent_in_the_source_is_left_out(flow: Upscaler, pictures: Pictures) -> None:
+    cut_out = np.dstack([pictures.source, np.where(pictures.mask, 255, 0).astype(np.uint8)])
+    expected = flow.transfer(pictures.target, pictures.source, pictures.mask)
+    assert np.array_equal(flow.transfer(pictures.target, cut_out, np.ones_like(pictures.mask)), expected)
+
+
+def test_content_does_not_fit_the_invisible_colours_of_the_target(flow: Upscaler, pictures: Pictures) -> None:
+    alpha = np.full((108, 96, 1), 255, np.uint8)
+    alpha[:, 40:] = 0  # through the mask
+    target = np.dstack([pictures.target, alpha])
+    target[:, 40:, :3] = 0
+    lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(np.uint8)
+    result = flow.transfer(target, lighter, pictures.mask, tau={})
+    change = np.abs(result[..., :3].astype(int) - pictures.target)[pictures.mask & (alpha[..., 0] > 0)]
+    assert change.max() <= 1
+
+
+def test_an_empty_mask_gives_the_target_and_a_warning(
+    flow: Upscaler, pictures: Pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = flow.transfer(pictures.target, pictures.source, np.zeros_like(pictures.mask))
+    assert np.array_equal(result, pictures.target)
+    assert "the mask is empty" in caplog.text
+
+
+def test_a_full_mask_gives_the_source(flow: Upscaler, pictures: Pictures) -> None:
+    result = flow.transfer(pictures.target, pictures.source, np.ones_like(pictures.mask), tau={})
+    assert np.abs(result.astype(int) - pictures.source).max() <= 1
+
+
+def test_bytes_give_a_pil_image(flow: Upscaler, pictures: Pictures) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pictures.target).save(buffer, "PNG")
+    result = flow.transfer(buffer.getvalue(), pictures.source, pictures.mask)
+    assert isinstance(result, Image.Image)
+    assert np.array_equal(np.asarray(result), flow.transfer(pictures.target, pictures.source, pictures.mask))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"source": np.zeros((108, 90, 3), np.uint8)}, ImageError, "source has 90×108 pixels and the target 96×108"),
+        ({"mask": np.ones((108, 90), bool)}, ImageError, "mask has 90×108 pixels and the target 96×108"),
+        ({"mask": np.ones(108, bool)}, ImageError, "mask of bool is H×W"),
+        ({"lr": np.zeros((108, 96, 3), np.uint8)}, ImageError, "has one of 24×27 with this ×4 model"),
+        ({"blend": "poisson"}, ArgumentError, "it must be 'gradient' or 'none'"),
+        ({"tau": {9: 0.5}}, ArgumentError, "tau names level 9"),
+        ({"tau": 2.5}, ArgumentError, "tau is 2.5"),
+        ({"seed": -1}, ArgumentError, "seed is -1"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    flow: Upscaler, pictures: Pictures, change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    arguments = {"target": pictures.target, "source": pictures.source, "mask": pictures.mask, **change}
+    with pytest.raises(error, match=says):
+        flow.transfer(**arguments)
+
+
+def test_a_bundle_without_an_inverter_says_so(tmp_path: Path, pictures: Pictures) -> None:
+    bundle = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
+    with Upscaler(bundle, device="cpu", threads=1) as old, pytest.raises(BundleError, match=r"no inverter\.onnx"):
+        old.transfer(pictures.target, pictures.source, pictures.mask)
+
+
+def test_it_can_be_cancelled(flow: Upscaler, pictures: Pictures) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(CancelledError):
+        flow.transfer(pictures.target, pictures.source, pictures.mask, cancel=cancel)
