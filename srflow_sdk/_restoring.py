@@ -33,7 +33,9 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
     painter.inverting_backend()  # before any work
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         small = reduced_image(pixels, painter.manifest)
-        encoding: Encoding[Any] = Encoding(small, kind, painter, memory_budget=ENCODING_BUDGET_BYTES)
+        encoding: Encoding[Any] = Encoding(
+            small, kind, painter, memory_budget=ENCODING_BUDGET_BYTES, halo=_halo(painter.manifest)
+        )
         passes = None if options.progress is None else _TwoPasses(options.progress, second=encoding.tiles)
         latents = encoding.invert(
             kind.wrapped(pixels), progress=None if passes is None else passes.first, cancel=options.cancel
@@ -70,7 +72,11 @@ def restore_file(
         step = manifest.scale * manifest.size_multiple
         small = [padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)]
         provenance = restored_provenance(
-            manifest, options, source=source, source_sha256=reader.sha256(), tile=painter.core(small[0], small[1])
+            manifest,
+            options,
+            source=source,
+            source_sha256=reader.sha256(),
+            tile=painter.core(small[0], small[1], halo=_halo(manifest)),
         )
         with ImageWriter(
             target,
@@ -111,6 +117,11 @@ def restored_provenance(
         operation=RESTORE,
         settings=options.recorded(),
     )
+
+
+def _halo(manifest: Manifest) -> int:
+    """Enough for both passes, so that tiles are encoded once for both."""
+    return max(manifest.halo, manifest.inverter_halo)
 
 
 @dataclass

@@ -46,7 +46,9 @@ class Encoding(Generic[ImageT]):
     memory is released with the object.
     """
 
-    def __init__(self, pixels: NDArray[Any], kind: ImageKind, painter: Painter, *, memory_budget: int) -> None:
+    def __init__(
+        self, pixels: NDArray[Any], kind: ImageKind, painter: Painter, *, memory_budget: int, halo: int | None = None
+    ) -> None:
         self._kind = kind
         self._painter = painter
         height, width = pixels.shape[:2]
@@ -59,8 +61,9 @@ class Encoding(Generic[ImageT]):
             multiple=manifest.size_multiple,
             reach=manifest.halo,
         )
-        core = painter.core(self._lr.padded_height, self._lr.padded_width)
-        self._tiles = painter.plan(self._lr.padded_height, self._lr.padded_width, core)
+        self._halo = manifest.halo if halo is None else halo
+        size = self._lr.padded_height, self._lr.padded_width
+        self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
         self._kept: dict[Tile, Conditioning] = {}
         self._nbytes = 0
         for tile in self._tiles:
@@ -148,7 +151,7 @@ class Encoding(Generic[ImageT]):
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
             pixels, kind = loaded(hr)
             large = HighResolution.of(pixels, kind, lr, scale=manifest.scale, dequantised=dequantise)
-            tiles = inverting_tiles(painter, lr, self._tiles)
+            tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
             return invert(lr, large, painter, tiles, kept=self._kept, progress=progress, cancel=cancel)
 
     def decode(

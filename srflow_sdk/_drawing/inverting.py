@@ -113,10 +113,10 @@ def invert(
     )
 
 
-def inverting_tiles(painter: Painter, lr: LowResolution, tiles: Sequence[Tile]) -> Sequence[Tile]:
+def inverting_tiles(painter: Painter, lr: LowResolution, tiles: Sequence[Tile], *, halo: int) -> Sequence[Tile]:
     """The tiles of an inversion: those of drawing, whose conditioning may be kept, if their halo is enough."""
     manifest = painter.manifest
-    if manifest.inverter_halo <= manifest.halo:
+    if manifest.inverter_halo <= halo:
         return tiles
     core = painter.core(lr.padded_height, lr.padded_width, halo=manifest.inverter_halo)
     return painter.plan(lr.padded_height, lr.padded_width, core, halo=manifest.inverter_halo)

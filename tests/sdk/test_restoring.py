@@ -14,6 +14,7 @@ from PIL import Image
 
 from srflow_sdk import Upscaler
 from srflow_sdk._drawing.limiting import limited
+from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.reducing import reduced_image
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
 
@@ -99,6 +100,22 @@ def test_progress_counts_the_tiles_of_both_passes(bundle: Path, noisy: np.ndarra
     with Upscaler(bundle, device="cpu", threads=1, tile=16) as tiled:
         tiled.restore(noisy, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]  # two tiles, twice
+
+
+def test_a_tile_is_encoded_once_for_both_passes(noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+    encode = Painter.encode
+
+    def counted(painter: Painter, *arguments: Any) -> Any:
+        encoded.append(arguments)
+        return encode(painter, *arguments)
+
+    monkeypatch.setattr(Painter, "encode", counted)
+    with Upscaler(device="cpu", threads=1, tile=16) as embedded:
+        manifest = embedded.bundle.manifest
+        assert manifest.inverter_halo > manifest.halo, "or any model would do"
+        embedded.restore(noisy)
+    assert len(encoded) == 2  # LR 18×15
 
 
 def test_it_can_be_cancelled_in_either_pass(bundle: Path, noisy: np.ndarray) -> None:
