@@ -21,7 +21,6 @@ from memory import CAT, resident, write_photo
 from PIL import Image
 
 from srflow_sdk import Upscaler
-from srflow_sdk._drawing.reducing import reduced_image
 
 _T = TypeVar("_T")
 
@@ -49,12 +48,14 @@ def main() -> None:
         with Image.open(Path(folder) / "photo.jpg") as file:
             photo = np.asarray(file.convert("RGB"))
     with Upscaler(options.model, device="cpu", threads=options.threads) as upscaler:
+        height, width = (side // upscaler.scale for side in photo.shape[:2])
+        photo = photo[: height * upscaler.scale, : width * upscaler.scale]
         upscaler.encode(photo[:8, :8]).decode(
             upscaler.encode(photo[:8, :8]).invert(photo[:32, :32])
         )  # loads everything
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak: loading has its own
         before = resident("VmRSS")
-        small = reduced_image(photo, upscaler.bundle.manifest)
+        small = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
         print(f"{photo.shape[1]}×{photo.shape[0]}, reduced to {small.shape[1]}×{small.shape[0]}")
         encoding = upscaler.encode(small, memory_budget=0)
         _, beside = timed("one sample", lambda: encoding.sample(tau=0.8))

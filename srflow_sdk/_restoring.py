@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 
 from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
 from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._drawing.passes import PassCount
 from srflow_sdk._drawing.reducing import reduced_image
-from srflow_sdk._drawing.requests import Progress
 from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._files import ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk._images import ImageKind
@@ -36,12 +35,14 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
         encoding: Encoding[Any] = Encoding(
             small, kind, painter, memory_budget=ENCODING_BUDGET_BYTES, halo=_halo(painter.manifest)
         )
-        passes = None if options.progress is None else _TwoPasses(options.progress, second=encoding.tiles)
+        passes = None
+        if options.progress is not None:
+            passes = PassCount(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)
         latents = encoding.invert(
-            kind.wrapped(pixels), progress=None if passes is None else passes.first, cancel=options.cancel
+            kind.wrapped(pixels), progress=None if passes is None else passes.inverted, cancel=options.cancel
         )
         latents = options.restored(latents)
-        restored = encoding._decoded(latents, progress=None if passes is None else passes.rest, cancel=options.cancel)
+        restored = encoding._decoded(latents, progress=None if passes is None else passes.drawn, cancel=options.cancel)
         if kind.has_alpha:
             restored[..., -1] = pixels[..., -1]
         return restored
@@ -122,19 +123,3 @@ def restored_provenance(
 def _halo(manifest: Manifest) -> int:
     """Enough for both passes, so that tiles are encoded once for both."""
     return max(manifest.halo, manifest.inverter_halo)
-
-
-@dataclass
-class _TwoPasses:
-    """One count of tiles for two passes. second: tiles of the second pass."""
-
-    tell: Progress
-    second: int
-    total: int = 0
-
-    def first(self, done: int, total: int) -> None:
-        self.total = total + self.second
-        self.tell(done, self.total)
-
-    def rest(self, done: int, total: int) -> None:
-        self.tell(self.total - total + done, self.total)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,28 @@ class TileCount:
             self._told = done
             if self._tell is not None:
                 self._tell(done, self._total)
+
+
+@dataclass
+class PassCount:
+    """One count of tiles for a picture that is encoded, inverted and decoded.
+
+    tell: of the caller. encoded: tiles that are encoded before the others are counted. decoded: tiles of the last pass.
+    """
+
+    tell: Progress
+    encoded: int
+    decoded: int
+    total: int = 0
+
+    def inverted(self, done: int, total: int) -> None:
+        """Count tiles of the second pass."""
+        self.total = self.encoded + total + self.decoded
+        self.tell(self.encoded + done, self.total)
+
+    def drawn(self, done: int, total: int) -> None:
+        """Count tiles of the last pass."""
+        self.tell(self.total - total + done, self.total)
 
 
 class _Lane:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.painter import Painter
+from srflow_sdk._drawing.passes import PassCount
 from srflow_sdk._drawing.reducing import reduced_image
-from srflow_sdk._drawing.requests import Progress
 from srflow_sdk._images import ImageKind, from_unit, to_unit
 from srflow_sdk._pixels import Floats
 from srflow_sdk._pixels.colour import conversion_for
@@ -86,7 +86,7 @@ def _drawn(
     encoding: Encoding[Any] = Encoding(lr, kind, painter, memory_budget=ENCODING_BUDGET_BYTES)
     count = None
     if options.progress is not None:
-        count = _Passes(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)
+        count = PassCount(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)
     latents = encoding.invert(seen(pasted), progress=None if count is None else count.inverted, cancel=options.cancel)
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
     decoded = encoding.decode(latents, progress=None if count is None else count.drawn, cancel=options.cancel)
@@ -160,23 +160,3 @@ def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     grown[:, 1:] |= mask[:, :-1]
     grown[:, :-1] |= mask[:, 1:]
     return grown
-
-
-@dataclass
-class _Passes:
-    """One count of tiles for encoding, inverting and decoding.
-
-    encoded: tiles that are encoded before the others are counted. decoded: tiles of the last pass.
-    """
-
-    tell: Progress
-    encoded: int
-    decoded: int
-    total: int = 0
-
-    def inverted(self, done: int, total: int) -> None:
-        self.total = self.encoded + total + self.decoded
-        self.tell(self.encoded + done, self.total)
-
-    def drawn(self, done: int, total: int) -> None:
-        self.tell(self.total - total + done, self.total)

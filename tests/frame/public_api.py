@@ -80,10 +80,16 @@ def _names(module: ModuleType) -> dict[str, str | None]:
 
 def _of_value(path: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value):
-        bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
+        bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object and not _is_private(base))
         constructor = "" if issubclass(value, Exception) else _signature(value).removesuffix(" -> None")
         yield f"class {path}{constructor}{f': {bases}' if bases else ''}"
-        for name, member in sorted(vars(value).items()):
+        members = {
+            name: member
+            for base in reversed(value.__mro__)
+            if base is value or _is_private(base)
+            for name, member in vars(base).items()
+        }
+        for name, member in sorted(members.items()):
             if name.startswith("_"):
                 continue
             if isinstance(member, property):
@@ -94,6 +100,12 @@ def _of_value(path: str, value: Any) -> Iterator[str]:
         yield f"{path}{_signature(value)}"
     else:
         yield path
+
+
+def _is_private(base: type) -> bool:
+    """Whether it is a base class that is ours and not public: its methods are its heirs'."""
+    parts = base.__module__.split(".")
+    return parts[0].startswith("srflow_") and any(part.startswith("_") for part in parts)
 
 
 def _signature(value: Any) -> str:

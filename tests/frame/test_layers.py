@@ -36,6 +36,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"encoding"},
     {"_transferring"},
     {"_choosing", "_restoring"},
+    {"_flow_uses"},
     {"upscaler"},
     {"async_upscaler"},
     {"_batch", "_doctor"},
