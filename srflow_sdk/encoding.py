@@ -210,7 +210,15 @@ class Encoding(Generic[ImageT]):
                 request = dataclasses.replace(request, reduce=None)
                 writes = _Deviations(canvases[0], n).writes
             outputs = [
-                Finishing(lr, scale=scale, write=write, consistent=options.consistent, reduced=reduced, plain=plain)
+                Finishing(
+                    lr,
+                    scale=scale,
+                    kernel=self._painter.manifest.reduction,
+                    write=write,
+                    consistent=options.consistent,
+                    reduced=reduced,
+                    plain=plain,
+                )
                 for write in writes
             ]
             draw(lr, self._painter, self._tiles, request, outputs, kept=self._kept)

@@ -124,6 +124,7 @@ def upscale_file(
             Finishing(
                 lr,
                 scale=manifest.scale,
+                kernel=manifest.reduction,
                 write=writer.write_rows,
                 consistent=options.consistent,
                 measure=report,

@@ -15,11 +15,13 @@ from srflow_sdk._drawing.rows import RowBuffer
 from srflow_sdk._drawing.shrinking import Shrinking
 from srflow_sdk._images import from_unit, to_unit
 from srflow_sdk._pixels.consistency import CONTEXT, projected
+from srflow_sdk._pixels.resizing import LrKernel
 
 
 class Finishing:
     """Takes the rows of one output from the top down and passes them, finished, to `write`.
 
+    kernel: of the reduction that the model was trained on.
     write: called with h×W×channels of the image's dtype. consistent: change the rows so that their reduction is the LR
     image. measure: compare the reduction of the finished rows, of the model's size, with the LR image. reduced: the
     size to reduce them to at the end. plain: write values unchanged but for their size, as float32 without alpha.
@@ -30,6 +32,7 @@ class Finishing:
         lr: LowResolution,
         *,
         scale: int,
+        kernel: LrKernel,
         write: Callable[[NDArray[Any]], None],
         consistent: bool = False,
         measure: bool = False,
@@ -38,10 +41,11 @@ class Finishing:
     ) -> None:
         self._lr = lr
         self._scale = scale
+        self._kernel = kernel
         self._write = write
         self._plain = plain
         self._drawn = RowBuffer() if consistent else None
-        self._meter = LrPsnrMeter(lr, scale) if measure else None
+        self._meter = LrPsnrMeter(lr, scale, kernel) if measure else None
         self._shrinking = None if reduced is None else Shrinking(lr, scale=scale, to=reduced, own_profile=not plain)
         # LR rows that are projected and written.
         self._projected = self._done = 0
@@ -85,6 +89,7 @@ class Finishing:
             self._drawn.rows(top * scale, available * scale),
             self._lr.own_colours(top, available),
             scale,
+            kernel=self._kernel,
             top=top == 0,
             bottom=available == height,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from numpy.typing import NDArray
 
@@ -11,21 +11,29 @@ from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.rows import ArrayRows, RowBuffer
 from srflow_sdk._images import InMemoryImage, Tensor, to_unit
 from srflow_sdk._pixels.consistency import REDUCE_CONTEXT, LrPsnr, reduced
-from srflow_sdk.errors import ImageError
+from srflow_sdk._pixels.resizing import LrKernel
+from srflow_sdk.errors import ArgumentError, ImageError
 
 _BAND = 64  # LR rows that are compared at a time, so that no copy of a large answer is made
 
 
-def lr_psnr(answer: InMemoryImage | Tensor | EncodedImage, image: InMemoryImage | Tensor | EncodedImage) -> float:
-    """PSNR in dB between an image and the bicubic reduction (MATLAB's) of an answer to it.
+def lr_psnr(
+    answer: InMemoryImage | Tensor | EncodedImage,
+    image: InMemoryImage | Tensor | EncodedImage,
+    *,
+    reduction: LrKernel = "bicubic",
+) -> float:
+    """PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
 
     answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large. Both are
     compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count. Infinite if
     the two agree, NaN if nothing is visible. Below 40 dB an answer no longer reduces to its image: lower tau, or use
-    `consistent=True`.
+    `consistent=True`. reduction: "bicubic" or "bilinear", as the model was trained for (`bundle.manifest.reduction`).
 
     Raises: ImageError if one is not an image, or their sizes or colours do not match; ArgumentError.
     """
+    if reduction not in get_args(LrKernel):
+        raise ArgumentError(f"reduction is {reduction!r}; it must be {' or '.join(map(repr, get_args(LrKernel)))}")
     large, its_kind = loaded(answer)
     pixels, kind = loaded(image)
     height, width = pixels.shape[:2]
@@ -43,7 +51,7 @@ def lr_psnr(answer: InMemoryImage | Tensor | EncodedImage, image: InMemoryImage 
     lr = LowResolution(
         source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=1, reach=0, conversion=None
     )
-    meter = LrPsnrMeter(lr, scale)
+    meter = LrPsnrMeter(lr, scale, reduction)
     for top in range(0, height, _BAND):
         meter.push(large[top * scale : (top + _BAND) * scale, :, : kind.colours])
     return meter.db
@@ -52,9 +60,10 @@ def lr_psnr(answer: InMemoryImage | Tensor | EncodedImage, image: InMemoryImage 
 class LrPsnrMeter:
     """Takes the finished rows of an answer from the top down and compares their reduction with the LR image."""
 
-    def __init__(self, lr: LowResolution, scale: int) -> None:
+    def __init__(self, lr: LowResolution, scale: int, kernel: LrKernel) -> None:
         self._lr = lr
         self._scale = scale
+        self._kernel: LrKernel = kernel
         self._rows = RowBuffer()
         self._psnr = LrPsnr()
         self.needed_from = 0
@@ -75,7 +84,11 @@ class LrPsnrMeter:
             return
         top = max(self.needed_from - REDUCE_CONTEXT, 0)
         reduction = reduced(
-            to_unit(self._rows.rows(top * scale, available * scale)), scale, top=top == 0, bottom=available == height
+            to_unit(self._rows.rows(top * scale, available * scale)),
+            scale,
+            kernel=self._kernel,
+            top=top == 0,
+            bottom=available == height,
         )
         self._psnr.push(
             self._lr.own_colours(self.needed_from, ready),

@@ -1,9 +1,10 @@
-"""Consistency with the LR image: the bicubic reduction that SR benchmarks use, and pictures that reduce to the LR.
+"""Consistency with the LR image: the reduction that networks are trained on, and pictures that reduce to the LR.
 
-D reduces HR to LR as MATLAB's imresize does: bicubic (a = −0.5), antialiased, borders mirrored with the edge pixel
-repeated. On pictures extended infinitely in this way, D is a convolution followed by sampling, and its pseudo-inverse
-U = Dᵀ(DDᵀ)⁻¹ is a filter too; U makes the smallest change to HR that changes its reduction by a given LR picture. Both
-are separable. (DDᵀ)⁻¹ decays by about a factor of ten in two LR pixels, so U is short.
+D reduces HR to LR as MATLAB's imresize does: bicubic (a = −0.5), as SR benchmarks do, or bilinear; antialiased, with
+borders mirrored and the edge pixel repeated. On pictures extended infinitely in this way, D is a convolution followed
+by sampling, and its pseudo-inverse U = Dᵀ(DDᵀ)⁻¹ is a filter too; U makes the smallest change to HR that changes its
+reduction by a given LR picture. Both are separable. (DDᵀ)⁻¹ decays by about a factor of ten in two LR pixels, so U is
+short.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._pixels import Floats
-from srflow_sdk._pixels.resizing import bicubic
+from srflow_sdk._pixels.resizing import KERNELS, LrKernel
 from srflow_sdk.errors import ArgumentError
 
 REDUCE_CONTEXT = 2
@@ -32,8 +33,8 @@ _REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its largest 
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
 
 
-def reduced(hr: Floats, scale: int, *, top: bool = True, bottom: bool = True) -> Floats:
-    """D hr: bicubic reduction by an integer scale; not rounded, not clipped.
+def reduced(hr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True) -> Floats:
+    """D hr: reduction by an integer scale; not rounded, not clipped.
 
     hr: float32 sH×sW×C, any size from one LR pixel. scale: 2 … 16. top, bottom: whether the first and last rows are
     the picture's own; next to a cut the REDUCE_CONTEXT LR rows that depend on missing rows are NaN. Returns H×W×C.
@@ -41,12 +42,14 @@ def reduced(hr: Floats, scale: int, *, top: bool = True, bottom: bool = True) ->
     Raises: ArgumentError for a scale outside 2 … 16 or sides that are not whole multiples of it.
     """
     _check(hr, scale)
-    lr = _reduce(hr, scale)
+    lr = _reduce(hr, scale, kernel)
     _forget(lr, REDUCE_CONTEXT, top=top, bottom=bottom)
     return lr
 
 
-def projected(hr: Floats, lr: Floats, scale: int, *, top: bool = True, bottom: bool = True) -> Floats:
+def projected(
+    hr: Floats, lr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True
+) -> Floats:
     """The picture near hr, clipped to [0, 1], whose reduction is lr.
 
     hr: float32 sH×sW×C. lr: float32 H×W×C in [0, 1]. top, bottom: whether the first and last rows are the picture's
@@ -68,14 +71,14 @@ def projected(hr: Floats, lr: Floats, scale: int, *, top: bool = True, bottom: b
     previous = z = np.zeros_like(lr)
     result = hr
     for iteration in range(_ITERATIONS):
-        residual = lr - _reduce(result, scale)
+        residual = lr - _reduce(result, scale, kernel)
         if iteration == 1 and np.abs(residual).max() < _SETTLED:
             break  # nothing that mattered was clipped; rows elsewhere in the picture cannot change that here
         current = z + residual
         z = current + np.float32(iteration / (iteration + 3)) * (current - previous)
         np.clip(z, -_FARTHEST, _FARTHEST, out=z)
         previous = current
-        result = _enlarge(z, scale)
+        result = _enlarge(z, scale, kernel)
         result += hr
         np.clip(result, 0, 1, out=result)
     _forget(result, CONTEXT * scale, top=top, bottom=bottom)
@@ -159,25 +162,25 @@ def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
     return rows[np.minimum(positions, 2 * height - 1 - positions)]
 
 
-def _kernel(scale: int) -> NDArray[np.float64]:
+def _kernel(scale: int, kernel: LrKernel) -> NDArray[np.float64]:
     """Weights of the HR pixels −2·scale … 3·scale − 1 in LR pixel 0; the sum is 1."""
-    weights = bicubic((np.arange(-2 * scale, 3 * scale) - (scale - 1) / 2) / scale)
+    weights = KERNELS[kernel]((np.arange(-2 * scale, 3 * scale) - (scale - 1) / 2) / scale)
     return np.asarray(weights / weights.sum())
 
 
 @cache
-def _reduction(scale: int) -> _Filter:
-    return _filter(_kernel(scale)[None], takes=scale, start=-2 * scale)
+def _reduction(scale: int, kernel: LrKernel) -> _Filter:
+    return _filter(_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
 
 
 @cache
-def _pseudo_inverse(scale: int) -> _Filter:
+def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
     """U in one dimension. DDᵀ is a convolution of LR signals; on a long circle its inverse is a division."""
-    kernel = _kernel(scale)
+    weights = _kernel(scale, kernel)
     circle = 8 * _REACH
     shifted = np.zeros((circle, circle * scale))  # D on the circle
     for n in range(circle):
-        np.add.at(shifted[n], (np.arange(-2 * scale, 3 * scale) + n * scale) % (circle * scale), kernel)
+        np.add.at(shifted[n], (np.arange(-2 * scale, 3 * scale) + n * scale) % (circle * scale), weights)
     autocorrelation = shifted @ shifted[0]
     inverse = np.fft.ifft(1 / np.fft.fft(autocorrelation)).real
     response = (shifted.T @ inverse).reshape(circle, scale)  # of U to an impulse at LR pixel 0
@@ -186,17 +189,19 @@ def _pseudo_inverse(scale: int) -> _Filter:
     return _filter(taps, takes=1, start=-_REACH)
 
 
-def _reduce(hr: Floats, scale: int) -> Floats:
-    return _reduction(scale).across(_reduction(scale).down(hr))  # rows first: little is left to transpose
+def _reduce(hr: Floats, scale: int, kernel: LrKernel) -> Floats:
+    return _reduction(scale, kernel).across(
+        _reduction(scale, kernel).down(hr)
+    )  # rows first: little is left to transpose
 
 
-def _enlarge(lr: Floats, scale: int) -> Floats:
-    return _pseudo_inverse(scale).down(_pseudo_inverse(scale).across(lr))
+def _enlarge(lr: Floats, scale: int, kernel: LrKernel) -> Floats:
+    return _pseudo_inverse(scale, kernel).down(_pseudo_inverse(scale, kernel).across(lr))
 
 
 def _check(hr: Floats, scale: int) -> None:
     if not 2 <= scale <= 16:
-        raise ArgumentError(f"the scale is {scale}; for bicubic reduction it must be from 2 to 16")
+        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     if hr.ndim != 3 or not hr.size or hr.shape[0] % scale or hr.shape[1] % scale:
         raise ArgumentError(f"an HR picture must be sH×sW×C with the scale s = {scale}; its shape is {hr.shape}")
 

@@ -41,9 +41,12 @@ def bilinear(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.maximum(1 - np.abs(distance), 0.0))
 
 
+LrKernel = Literal["bicubic", "bilinear"]
+"""How the LR images that a network was trained on were made: :data:`srflow_sdk.manifest.Reduction`."""
+
 _Weights = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
-_KERNELS: dict[str, _Weights] = {"bilinear": bilinear, "bicubic": bicubic, "lanczos": lanczos}
+KERNELS: dict[str, _Weights] = {"bilinear": bilinear, "bicubic": bicubic, "lanczos": lanczos}
 
 
 class RowReducer:
@@ -54,7 +57,7 @@ class RowReducer:
     neither clipped nor rounded. Memory: a few rows of the picture, however small `to` is.
     """
 
-    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel | Literal["bilinear"]) -> None:
+    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel | LrKernel) -> None:
         self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
         self._sums: deque[Floats] = deque()  # of rows of the result that have begun
         self._taken = self._begun = self._given = 0
@@ -93,13 +96,13 @@ class _Taps:
     weights: Floats
 
 
-def _taps(n: int, m: int, kernel: Kernel | Literal["bilinear"]) -> _Taps:
+def _taps(n: int, m: int, kernel: Kernel | LrKernel) -> _Taps:
     """The weights of n pixels in m; those beyond the edges are added to the pixels that they mirror."""
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5
     reach = _REACH[kernel] * ratio
     position = np.floor(centre - reach).astype(np.intp)[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
-    weight = _KERNELS[kernel]((position - centre[:, None]) / ratio)
+    weight = KERNELS[kernel]((position - centre[:, None]) / ratio)
     weight /= weight.sum(axis=1, keepdims=True)
     mirrored = position % (2 * n)
     mirrored = np.minimum(mirrored, 2 * n - 1 - mirrored)

@@ -20,6 +20,7 @@ from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
+from ..tiny_bundle import write_tiny_bundle
 
 SCALE = 4
 
@@ -63,6 +64,19 @@ def test_the_mean_of_many_samples_holds_no_more_than_that_of_few(tiny_bundle: Pa
         encoding.mean(16)
         grown = psutil.Process().memory_info().rss - before
     assert grown < 60 << 20, "16 answers would be 134 MB"
+
+
+def test_consistency_and_its_measure_are_of_the_reduction_that_the_model_was_trained_on(
+    tmp_path: Path, noise: np.ndarray
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bilinear.srflow", reduction="bilinear")
+    write_image(tmp_path / "in.png", noise)
+    with Upscaler(bundle, device="cpu", threads=1) as opened:
+        answer = opened.upscale(noise, tau=0.3, consistent=True)
+        result = opened.upscale_file(tmp_path / "in.png", tmp_path / "out.png", tau=0.3, consistent=True, report=True)
+    exact = lr_psnr(answer, noise, reduction="bilinear")
+    assert exact > 55 > 40 > lr_psnr(answer, noise)
+    assert result.outputs[0].lr_psnr == pytest.approx(exact, abs=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

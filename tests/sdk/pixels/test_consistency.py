@@ -14,7 +14,7 @@ from PIL import Image
 
 from srflow_sdk._pixels.consistency import CONTEXT, REDUCE_CONTEXT, LrPsnr, projected, reduced
 from srflow_sdk.errors import ArgumentError
-from srflow_training.resampling import reduce_bicubic
+from srflow_training.resampling import REDUCTIONS, reduce_bicubic
 
 Floats = NDArray[np.float32]
 
@@ -100,6 +100,17 @@ def test_projection_reduces_to_the_lr_picture(height: int, width: int, scale: in
     result = projected(hr, lr, scale)
     assert result.dtype == np.float32
     np.testing.assert_allclose(reduced(result, scale), lr, atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_bilinear_reduction_is_the_trainers_and_pictures_are_projected_onto_it(scale: int) -> None:
+    hr = smooth_picture(12 * scale, 9 * scale, 3)
+    lr = smooth_picture(12, 9, 3, seed=1, low=0.35, high=0.65)
+    trained = REDUCTIONS["bilinear"](torch.from_numpy(hr).permute(2, 0, 1)[None].double(), scale)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(reduced(hr, scale, kernel="bilinear"), trained.numpy(), atol=1e-6)
+    assert np.abs(reduced(hr, scale) - trained.numpy()).max() > 1e-3
+    again = reduced(projected(hr, lr, scale, kernel="bilinear"), scale, kernel="bilinear")
+    np.testing.assert_allclose(again, lr, atol=1e-4)
 
 
 def test_projection_is_the_smallest_change_that_reduces_to_the_lr_picture() -> None:
