@@ -2,6 +2,7 @@
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/restoration.py data/unseen
+    python benchmarks/restoration.py data/kinds/small-text --damage none
     python benchmarks/restoration.py --time
     python benchmarks/restoration.py data/unseen --sheet restored.png
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +141,8 @@ def measured(picture: Picture, damaged: Picture, upscaler: Upscaler) -> list[flo
     return [psnr(answer, picture) for answer in answers]
 
 
-def table(folder: Path, upscaler: Upscaler) -> None:
-    """Print a row for each damage."""
+def table(folder: Path, upscaler: Upscaler, names: Sequence[str]) -> None:
+    """Print a row for each of these damages."""
     photos = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
     pictures = [cut(version, upscaler.scale) for photo in photos for version in (photo, halved(photo))]
     if not pictures:
@@ -149,8 +150,8 @@ def table(folder: Path, upscaler: Upscaler) -> None:
     print(f"{len(pictures)} pictures, model {upscaler.bundle.manifest.name}")
     print("| | " + " | ".join((*COLUMNS, "worse")) + " |")
     print("|---" * (len(COLUMNS) + 2) + "|")
-    for name, damage in DAMAGES.items():
-        rows = []
+    for name in names:
+        damage, rows = DAMAGES[name], []
         for number, picture in enumerate(pictures):
             damaged = damage(picture, np.random.default_rng(number))
             rows.append(measured(picture, damaged, upscaler))
@@ -204,6 +205,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]")
     parser.add_argument("--model", type=Path, help="a bundle with an inverter  [default: the embedded model]")
     parser.add_argument("--threads", type=int, help="CPU threads  [default: one per core]")
+    parser.add_argument("--damage", action="append", choices=list(DAMAGES), help="only this row; may be repeated")
     parser.add_argument("--sheet", type=Path, help="draw a contact sheet instead")
     parser.add_argument("--time", action="store_true", help="measure the price instead")
     arguments = parser.parse_args()
@@ -213,7 +215,7 @@ def main() -> None:
         elif arguments.sheet is not None:
             sheet(arguments.folder, upscaler, arguments.sheet)
         else:
-            table(arguments.folder, upscaler)
+            table(arguments.folder, upscaler, arguments.damage or list(DAMAGES))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from srflow_sdk._latents.positions import picture_positions
 from srflow_sdk.picture_latents import Latents
 
 _PLACE = 8  # positions a side
+_BINS, _LARGEST = 8192, 16.0
+_NORMAL_MEDIAN = 0.6744897501960817  # of the magnitude of standard normal numbers
 
 
 def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
@@ -58,6 +60,20 @@ def tails(latents: Latents, level: int) -> tuple[float, float]:
         squared[:, row] = np.square(squares.mean(axis=(1, 3))).sum(axis=1)
     sums, wholes = fourth.sum(axis=1), squared.sum(axis=1)
     return size, float(np.median(np.divide(sums, wholes, out=np.zeros_like(sums), where=wholes > 0)))
+
+
+def typical_size(latents: Latents, level: int) -> float:
+    """The median magnitude of a level's latents, divided by that of normal numbers: 1 for true latents, whatever a few
+    far larger ones are. To 1/512; at most 16.
+    """
+    source = latents.levels[level]
+    rows, columns = picture_positions(level, height=latents.height, width=latents.width)
+    counts = np.zeros(_BINS, np.int64)
+    for chunk in arrays.row_chunks(source, rows):
+        size = np.minimum(np.abs(source[:, chunk, :columns]) * (_BINS / _LARGEST), _BINS - 1)
+        counts += np.bincount(size.astype(np.int64).ravel(), minlength=_BINS)
+    median = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2)) + 0.5
+    return median * _LARGEST / _BINS / _NORMAL_MEDIAN
 
 
 def _limit(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Upscaler
 from srflow_sdk._drawing.limiting import limited
@@ -69,6 +70,48 @@ def test_a_picture_with_small_latents_comes_back_as_it_was(flow: Upscaler, noisy
     smooth = np.full_like(noisy, 128) + np.arange(58, dtype=np.uint8)[:, None]
     np.testing.assert_array_equal(flow.restore(smooth, tau=2, over="local"), smooth)
     assert not np.array_equal(flow.restore(smooth, tau=0.1, over="local"), smooth)
+
+
+def written(text: str, *, size: int, on: Image.Image, ink: str) -> np.ndarray:
+    page = on.copy()
+    for top in range(4, page.height, round(1.5 * size)):
+        ImageDraw.Draw(page).text((4, top), text, ink, ImageFont.load_default(size))
+    return np.asarray(page)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[Upscaler]:
+    with Upscaler(device="cpu", tile=None) as opened:
+        yield opened
+
+
+CAT = Image.open(Path(__file__).parents[2] / "examples" / "photos" / "cat.png").convert("RGB")
+CLEAN = {
+    "text": lambda: written("sphinx of black quartz", size=14, on=Image.new("RGB", (160, 128), "white"), ink="black"),
+    "terminal": lambda: written("judge my vow", size=11, on=Image.new("RGB", (160, 128), "#1e1e24"), ink="#dcdcdc"),
+    "caption": lambda: written("sphinx of black quartz", size=11, on=CAT.crop((0, 0, 160, 128)), ink="white"),
+    "photograph": lambda: np.asarray(CAT.crop((0, 0, 160, 128))),
+}
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_clean_pictures_come_back_as_they_were_text_and_captions_too(embedded: Upscaler, name: str) -> None:
+    picture = CLEAN[name]()
+    np.testing.assert_array_equal(embedded.restore(picture), picture)
+
+
+def error(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.mean((one.astype(float) - other) ** 2))
+
+
+def test_noise_and_dots_become_less(embedded: Upscaler) -> None:
+    photo, random = CLEAN["photograph"](), np.random.default_rng(0)
+    noisy = np.clip(np.rint(photo + random.normal(0, 10, photo.shape)), 0, 255).astype(np.uint8)
+    assert error(embedded.restore(noisy), photo) < 0.7 * error(noisy, photo)
+    dotted = photo.copy()
+    dotted[random.random(photo.shape[:2]) < 0.01] = 0
+    dotted[random.random(photo.shape[:2]) < 0.01] = 255
+    assert error(embedded.restore(dotted), photo) < 0.4 * error(dotted, photo)
 
 
 @pytest.mark.parametrize("kind", KINDS)
