@@ -32,12 +32,16 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
     painter.inverting_backend()  # before any work
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         small = reduced_image(pixels, painter.manifest)
+        passes = None if options.progress is None else PassCount(options.progress)
         encoding: Encoding[Any] = Encoding(
-            small, kind, painter, memory_budget=ENCODING_BUDGET_BYTES, halo=_halo(painter.manifest)
+            small,
+            kind,
+            painter,
+            memory_budget=ENCODING_BUDGET_BYTES,
+            halo=_halo(painter.manifest),
+            progress=None if passes is None else passes.encoded,
+            cancel=options.cancel,
         )
-        passes = None
-        if options.progress is not None:
-            passes = PassCount(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)
         latents = encoding.invert(
             kind.wrapped(pixels), progress=None if passes is None else passes.inverted, cancel=options.cancel
         )

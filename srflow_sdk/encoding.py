@@ -21,8 +21,9 @@ from srflow_sdk._drawing.requests import DrawOptions, Progress, Reduce, Request,
 from srflow_sdk._drawing.rows import ArrayRows
 from srflow_sdk._images import ImageKind, InMemoryImage, Tensor
 from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Conditioning
-from srflow_sdk.errors import OutOfMemoryError
+from srflow_sdk.errors import CancelledError, OutOfMemoryError
 from srflow_sdk.picture_latents import Latents
 from srflow_sdk.tiles import Tile
 
@@ -47,7 +48,15 @@ class Encoding(Generic[ImageT]):
     """
 
     def __init__(
-        self, pixels: NDArray[Any], kind: ImageKind, painter: Painter, *, memory_budget: int, halo: int | None = None
+        self,
+        pixels: NDArray[Any],
+        kind: ImageKind,
+        painter: Painter,
+        *,
+        memory_budget: int,
+        halo: int | None = None,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
     ) -> None:
         self._kind = kind
         self._painter = painter
@@ -71,8 +80,11 @@ class Encoding(Generic[ImageT]):
             if self._nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
                 break
             seen = self._lr.network_rows(window.top, window.top + window.height)
+            if cancel is not None and cancel.is_set():
+                raise CancelledError("cancelled by the caller")
             try:
-                conditioning = painter.encode(seen[:, :, window.left : window.left + window.width])
+                with cancelled_by(cancel):
+                    conditioning = painter.encode(seen[:, :, window.left : window.left + window.width])
             except OutOfMemoryError:
                 # Drawing needs room too: half of what fits is kept, the rest is encoded again for every draw.
                 for dropped in list(self._kept)[(len(self._kept) + 1) // 2 :]:
@@ -80,6 +92,8 @@ class Encoding(Generic[ImageT]):
                 break
             self._kept[tile] = conditioning
             self._nbytes += conditioning.nbytes
+            if progress is not None:
+                progress(len(self._kept), len(self._tiles))
 
     @property
     def nbytes(self) -> int:

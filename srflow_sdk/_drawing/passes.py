@@ -129,24 +129,24 @@ class TileCount:
 
 @dataclass
 class PassCount:
-    """One count of tiles for a picture that is encoded, inverted and decoded.
+    """One count for a picture whose tiles are encoded, inverted and decoded: its three methods are progress of each.
 
-    tell: of the caller. encoded: tiles that are encoded before the others are counted. decoded: tiles of the last pass.
+    tell: of the caller. Tiles that are not kept encoded are left out of the first pass, and the count jumps.
     """
 
     tell: Progress
-    encoded: int
-    decoded: int
-    total: int = 0
+
+    def encoded(self, done: int, total: int) -> None:
+        """Count tiles of the first pass."""
+        self.tell(done, 3 * total)
 
     def inverted(self, done: int, total: int) -> None:
         """Count tiles of the second pass."""
-        self.total = self.encoded + total + self.decoded
-        self.tell(self.encoded + done, self.total)
+        self.tell(total + done, 3 * total)
 
     def drawn(self, done: int, total: int) -> None:
         """Count tiles of the last pass."""
-        self.tell(self.total - total + done, self.total)
+        self.tell(2 * total + done, 3 * total)
 
 
 class _Lane:

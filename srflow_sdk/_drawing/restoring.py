@@ -32,9 +32,9 @@ _FINEST_TAU = 1.1
 _COARSE_TAUS = (0.7, 1.4)
 _COARSE_TAU, _BY_SIZE = 1.7, 1 / 6
 
-# Which pictures are noisy, and which have dots. Measured on clean photographs, photographs with captions, pages and line
-# art (typical sizes up to 0.84, kurtosis up to 6.3 where the latents are large), photographs with noise of 2 of 255
-# (sizes up to 1.11) and 5 (from 1.49 on), and with 2 % of salt and pepper (kurtosis from 9.4 on).
+# Which pictures are noisy, and which have dots. Measured on clean photographs, with captions too, pages and line art
+# (typical sizes up to 0.84, kurtosis up to 6.3 where the latents are large), photographs with noise of 2 of 255 (sizes
+# up to 1.11) and 5 (from 1.49 on), and with 2 % of salt and pepper (kurtosis from 9.4 on).
 _NOISY_SIZE = 1.2
 _DOTS_SIZE, _DOTS_KURTOSIS = 1.0, 7.0
 

@@ -8,10 +8,13 @@ mask away from the picture's border, and changes pixels outside of it.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._pixels import Floats
+from srflow_sdk.errors import CancelledError
 
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -21,12 +24,12 @@ _MOST_STEPS = 200
 _DAMPING = 0.8  # of Jacobi's steps
 
 
-def blended(target: Floats, source: Floats, mask: Mask) -> Floats:
+def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None) -> Floats:
     """Content of `source` inside the mask, shifted smoothly in brightness and colour so that it fits the target.
 
     target, source: float32 H×W×C. mask: H×W, of any shape, also in several parts and at the picture's border, where
     nothing has to fit. Outside the mask the result is the target; if nothing is outside, it is the source. It is not
-    clipped: values may leave [0, 1].
+    clipped: values may leave [0, 1]. cancel: ends it within a step, with CancelledError.
     """
     result: Floats = target.copy()
     if not mask.any():
@@ -36,17 +39,17 @@ def blended(target: Floats, source: Floats, mask: Mask) -> Floats:
     part = result[rows, columns]
     for channel in range(target.shape[2]):
         difference = part[..., channel].astype(np.float64) - content[..., channel]
-        part[inside, channel] = (content[..., channel] + harmonic(difference, inside))[inside]
+        part[inside, channel] = (content[..., channel] + harmonic(difference, inside, cancel))[inside]
     return result
 
 
-def harmonic(values: Doubles, unknown: Mask) -> Doubles:
+def harmonic(values: Doubles, unknown: Mask, cancel: threading.Event | None = None) -> Doubles:
     """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
 
     values, unknown: H×W. Known values stay. At the border of the array there is no neighbour, and so no slope. If all
     are unknown, they become 0.
     """
-    return _Grid(unknown).solved(values)
+    return _Grid(unknown).solved(values, cancel)
 
 
 class _Grid:
@@ -63,15 +66,17 @@ class _Grid:
         self._known = _sum_of_blocks(known) if unknown.any() and not unknown.all() else None
         self._half = None if self._known is None else _Grid(self._known == 0)
 
-    def solved(self, values: Doubles) -> Doubles:
+    def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()
         mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(self._known, 1)
-        start = self._cut(_enlarged(self._half.solved(mean)))
+        start = self._cut(_enlarged(self._half.solved(mean, cancel)))
         field: Doubles = np.where(self._unknown, start, values)
         residual = np.where(self._unknown, -self._applied(field), 0.0)
         direction, energy = np.zeros_like(field), 1.0
         for _ in range(_MOST_STEPS):
+            if cancel is not None and cancel.is_set():
+                raise CancelledError("cancelled by the caller")
             if float(np.abs(residual).max()) <= _TOLERANCE:
                 break
             corrected = self._cycle(residual)

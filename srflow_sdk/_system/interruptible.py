@@ -15,7 +15,10 @@ _thread = threading.local()
 
 @contextlib.contextmanager
 def cancelled_by(event: threading.Event | None) -> Iterator[None]:
-    """In this context, native calls of this thread are stopped soon after the event is set."""
+    """In this context, native calls of this thread are stopped soon after the event is set. None changes nothing."""
+    if event is None:
+        yield
+        return
     before = getattr(_thread, "event", None)
     _thread.event = event
     try:

@@ -72,7 +72,7 @@ def _drawn(
     if options.blend == "gradient":
         # Invisible colours of the target are none that the content could fit.
         hidden = target.pixels[rows, columns, -1] == 0 if target.kind.has_alpha else np.zeros_like(mask)
-        content = np.clip(blended(before, content, mask | hidden), np.float32(0), np.float32(1))
+        content = np.clip(blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1))
     pasted = np.where(mask[..., None], content, before)
 
     def seen(colours: Floats) -> Floats:
@@ -83,10 +83,16 @@ def _drawn(
 
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
-    encoding: Encoding[Any] = Encoding(lr, kind, painter, memory_budget=ENCODING_BUDGET_BYTES)
-    count = None
-    if options.progress is not None:
-        count = PassCount(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)
+    count = None if options.progress is None else PassCount(options.progress)
+    encoding: Encoding[Any] = Encoding(
+        lr,
+        kind,
+        painter,
+        memory_budget=ENCODING_BUDGET_BYTES,
+        halo=max(manifest.halo, manifest.inverter_halo),
+        progress=None if count is None else count.encoded,
+        cancel=options.cancel,
+    )
     latents = encoding.invert(seen(pasted), progress=None if count is None else count.inverted, cancel=options.cancel)
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
     decoded = encoding.decode(latents, progress=None if count is None else count.drawn, cancel=options.cancel)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 from srflow_sdk._pixels.membrane import blended, harmonic
+from srflow_sdk.errors import CancelledError
 
 STEP = 1 / 255
 
@@ -76,3 +79,13 @@ def test_content_keeps_its_gradients() -> None:
 def test_an_empty_mask_changes_nothing() -> None:
     target = np.random.default_rng(0).random((9, 9, 3), np.float32)
     assert np.array_equal(blended(target, 1 - target, np.zeros((9, 9), bool)), target)
+
+
+def test_a_cancelled_blend_ends_before_its_next_step() -> None:
+    cancel = threading.Event()
+    cancel.set()
+    mask = np.zeros((40, 40), bool)
+    mask[5:30, 8:35] = True
+    pictures = np.random.default_rng(0).random((2, 40, 40, 3)).astype(np.float32)
+    with pytest.raises(CancelledError):
+        blended(pictures[0], pictures[1], mask, cancel)
