@@ -14,7 +14,7 @@ from srflow_sdk._choosing import best_of
 from srflow_sdk._drawing.file_upscaling import FileResult
 from srflow_sdk._drawing.inputs import EncodedImage, checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk._drawing.reducing import opaque_image, reduced_image
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords, takes_keywords_of
 from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._files import MAX_PIXELS, PathLike
@@ -93,7 +93,8 @@ class FlowUses:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
 
         image: as in :meth:`upscale`. It is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its
-        latents are made smaller where they are too large, and decoded. Alpha stays as it is. A picture whose latents
+        latents are made smaller where they are too large, and decoded. Alpha stays as it is, as do the colours of fully
+        transparent pixels, which do not show in others. A picture whose latents
         are not too large comes back as it was, to rounding: blur and the blocks of a JPEG do not go away.
         tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
         as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the finest
@@ -274,7 +275,11 @@ class FlowUses:
         """
         with memory_errors_typed("for the HR image; use a smaller one"):
             pixels, kind = loaded(hr)
-            small, its_kind = loaded(lr) if lr is not None else (reduced_image(pixels, self._painter.manifest), kind)
+            if lr is not None:
+                small, its_kind = loaded(lr)
+            else:
+                pixels, kind = opaque_image(pixels, kind, self._painter.manifest)
+                small, its_kind = reduced_image(pixels, self._painter.manifest), kind
             encoding: Encoding[Any] = Encoding(small, its_kind, self._painter, memory_budget=0)
             image = kind.wrapped(pixels)
         latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)

@@ -19,6 +19,7 @@ from srflow_sdk._drawing.reducing import reduced_image
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
 
 from .flow_bundle import write_flow_bundle
+from .pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
 KINDS = {
     "uint8": lambda picture: picture,
@@ -214,3 +215,56 @@ def test_progress_of_best_of_counts_all_samples(flow: Upscaler, noisy: np.ndarra
     told: list[tuple[int, int]] = []
     flow.best_of(noisy[:20, :24], lambda _: 0, 3, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Upscaler:
+    return Upscaler(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def face() -> np.ndarray:
+    """A clean photograph, 112×112×3."""
+    photo = Path(__file__).parents[2] / "export/srflow_export/photos/face.png"
+    return np.asarray(Image.open(photo).convert("RGB"))
+
+
+def cut_out(photo: np.ndarray, hidden: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The photo with alpha, a circle with other colours around it, and whether pixels are inside the circle."""
+    y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
+    inside = (y - photo.shape[0] / 2) ** 2 + (x - photo.shape[1] / 2) ** 2 < (0.4 * photo.shape[0]) ** 2
+    colours = photo if hidden is None else np.where(inside[..., None], photo, np.uint8(hidden))
+    return np.dstack([colours, np.where(inside, 255, 0).astype(np.uint8)]), inside
+
+
+@pytest.mark.parametrize("hidden", [0, 255, None])
+def test_a_clean_cut_out_comes_back_without_halos(embedded: Upscaler, face: np.ndarray, hidden: int | None) -> None:
+    image, inside = cut_out(face, hidden)
+    restored = embedded.restore(image)
+    assert np.abs(restored.astype(int) - image)[inside].max() <= 1
+    np.testing.assert_array_equal(restored[~inside], image[~inside])
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+def test_a_cut_out_is_about_as_likely_as_its_photo(embedded: Upscaler, face: np.ndarray, hidden: int) -> None:
+    image, _ = cut_out(face, hidden)
+    assert embedded.log_likelihood(image) == pytest.approx(embedded.log_likelihood(face), rel=0.05)
+
+
+def test_hidden_colours_do_not_show_in_the_reduced_image(flow: Upscaler) -> None:
+    y, x = np.mgrid[0:523, 0:40]
+    shades = (128 + 100 * np.sin(y / 40) * np.cos(x / 9)).astype(np.uint8)
+    alpha = np.where((y // 16 + x // 16) % 2 == 0, 255, 0).astype(np.uint8)
+    black, white = (np.dstack([np.where(alpha > 0, shades, np.uint8(hidden)), alpha]) for hidden in (0, 255))
+    small = reduced_image(black, flow.bundle.manifest)
+    np.testing.assert_array_equal(small, reduced_image(white, flow.bundle.manifest))
+    assert small.shape == (131, 10, 2)
+
+
+def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow: Upscaler, noisy: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(noisy).save(tmp_path / "wide.png", icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256)))
+    with Image.open(tmp_path / "wide.png") as picture:
+        wanted = flow.restore(picture.copy(), tau=0.4, over="spatial")
+    flow.restore_file(tmp_path / "wide.png", tmp_path / "clean.png", tau=0.4, over="spatial")
+    with Image.open(tmp_path / "clean.png") as restored:
+        np.testing.assert_array_equal(np.asarray(restored), np.asarray(wanted))
