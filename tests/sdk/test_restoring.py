@@ -150,7 +150,9 @@ def test_levels_that_the_model_does_not_have_are_refused(flow: Upscaler, noisy: 
 
 
 def test_unknown_keywords_are_named_with_those_that_there_are(flow: Upscaler, noisy: np.ndarray) -> None:
-    with pytest.raises(TypeError, match=r"'temperature'.*tau, over, enlarge, seed, progress, cancel"):
+    with pytest.raises(
+        TypeError, match=r"^Upscaler\.restore\(\) got .* 'temperature'.*tau, over, enlarge, seed, progress, cancel"
+    ):
         flow.restore(noisy, temperature=1)  # type: ignore[call-overload]
 
 
