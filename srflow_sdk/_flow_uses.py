@@ -194,9 +194,9 @@ class FlowUses:
 
         target, source: pictures of one size, each as :meth:`upscale` takes images; content keeps its place. The source
         is converted to the target's kind and colour profile. The answer is of the target's kind.
-        mask: bool H×W, or an image: at least half as bright as white (128 of 255) is inside. Any shape, with several
-        parts, also at the border. What is transparent in the source is outside. With an empty mask the answer is the
-        target, and a warning is logged.
+        mask: an array or tensor of bool, H×W, or an image: at least half as bright as white (128 of 255) is inside; one
+        of 0 and 1 of 255 is refused. Any shape, with several parts, also at the border. What is transparent in the
+        source is outside. With an empty mask the answer is the target, and a warning is logged.
         lr: the target's true LR image, if the target was upscaled from one; None reduces the target.
         blend: "gradient" first shifts the content's brightness and colour smoothly so that no step is left at the
         mask's edge (Poisson image editing), and changes the LR image by what that changes. It suits any two
