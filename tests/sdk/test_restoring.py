@@ -16,6 +16,7 @@ from srflow_sdk import Upscaler
 from srflow_sdk._drawing.limiting import limited
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
 
 from .flow_bundle import write_flow_bundle
@@ -190,7 +191,7 @@ def test_best_of_holds_two_pictures_at_most(flow: Upscaler, noisy: np.ndarray) -
     assert max(held) == 2
 
 
-@pytest.mark.parametrize("value", [float("nan"), "high", None])
+@pytest.mark.parametrize("value", [float("nan"), "high", None, 10**400, 10**5000], ids=lambda _: "")
 def test_scores_that_are_no_numbers_are_refused(flow: Upscaler, noisy: np.ndarray, value: Any) -> None:
     scores = itertools.chain([1.0], itertools.repeat(value))
     with pytest.raises(ArgumentError, match=r"score returned .* for sample 1"):
@@ -270,3 +271,32 @@ def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow: Upscaler, noi
     flow.restore_file(tmp_path / "wide.png", tmp_path / "clean.png", tau=0.4, over="spatial")
     with Image.open(tmp_path / "clean.png") as restored:
         np.testing.assert_array_equal(np.asarray(restored), np.asarray(wanted))
+
+
+FORGED = {
+    "401 digits": "1" + "0" * 400,
+    "5001 digits": "1" + "0" * 5000,
+    "nested": "[" * 100_000,
+    "list": "[1]",
+    "401 digits for a level": '{"1": 1' + "0" * 400 + "}",
+    "no level": '{"x": 1}',
+}
+
+
+@pytest.mark.parametrize("tau", FORGED.values(), ids=FORGED)
+def test_forged_settings_are_refused(tau: str) -> None:
+    recorded = RestoreOptions(tau=1.0).recorded()
+    assert RestoreOptions.from_record(recorded, seed=0) == RestoreOptions(tau=1.0)
+    forged = recorded.replace('"tau": 1.0', f'"tau": {tau}')
+    assert forged != recorded
+    long = recorded.replace('"auto"', f'"{"a" * 10_000}"')
+    for settings in (forged, long):
+        with pytest.raises(ArgumentError) as caught:
+            RestoreOptions.from_record(settings, seed=0)
+        assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("latents", [None, np.zeros((3, 8, 8), np.float32), {}])
+def test_decoding_something_else_is_refused(flow: Upscaler, noisy: np.ndarray, latents: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"latents is .*; it must be Latents"):
+        flow.encode(noisy[:20, :24]).decode(latents)
