@@ -107,8 +107,8 @@ class FlowUses:
         enlarged, too. It harms most pictures. seed: of what that draws at random; without it nothing is random.
         progress, cancel: as in :meth:`upscale`; the tiles of both passes count.
 
-        Memory holds two pictures and the latents, which are as large as the picture in float32 and lie in temporary
-        files beyond 256 MB.
+        Memory holds two pictures, three with alpha, and the latents, which are as large as the picture in float32 and
+        lie in temporary files beyond 256 MB.
 
         Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
         """

@@ -43,6 +43,7 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
         latents = encoding._inverted(
             colours, their_kind, progress=None if passes is None else passes.inverted, cancel=options.cancel
         )
+        del colours
         latents = options.restored(latents)
         restored = encoding._decoded(latents, progress=None if passes is None else passes.drawn, cancel=options.cancel)
         if kind.has_alpha:

@@ -300,3 +300,14 @@ def test_forged_settings_are_refused(tau: str) -> None:
 def test_decoding_something_else_is_refused(flow: Upscaler, noisy: np.ndarray, latents: Any) -> None:
     with pytest.raises(ArgumentError, match=r"latents is .*; it must be Latents"):
         flow.encode(noisy[:20, :24]).decode(latents)
+
+
+def test_hidden_colours_do_not_show_in_transferred_content(embedded: Upscaler, face: np.ndarray) -> None:
+    y, x = np.mgrid[:112, :112]
+    mask = (abs(y - 56) < 20) & (x > 60)
+    pictures = []
+    for hidden in (0, 255, None):
+        image, inside = cut_out(face, hidden)
+        pictures.append(embedded.transfer(image, face, mask, blend="none")[inside].astype(int))
+    plain = embedded.transfer(face, face, mask, blend="none")[inside].astype(int)
+    assert all(np.abs(picture[:, :3] - plain).mean() < 0.2 for picture in pictures)
