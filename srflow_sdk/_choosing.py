@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from srflow_sdk._drawing.requests import DrawOptions, Progress, check_count
+from srflow_sdk._plain_text import short
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError
 
@@ -32,8 +33,8 @@ def best_of(encoding: Encoding[Any], score: Callable[[Any], float], n: int, opti
 def _checked(value: object, sample: int) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"score returned {value!r:.80} for sample {sample}; it must return a number") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"score returned {short(value)} for sample {sample}; it must return a number") from error
     if math.isnan(number):
         raise ArgumentError(f"score returned NaN for sample {sample}; it must return a number")
     return number

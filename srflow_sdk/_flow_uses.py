@@ -14,7 +14,7 @@ from srflow_sdk._choosing import best_of
 from srflow_sdk._drawing.file_upscaling import FileResult
 from srflow_sdk._drawing.inputs import EncodedImage, checked_path, loaded
 from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk._drawing.reducing import opaque_image, reduced_image
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords, takes_keywords_of
 from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._files import MAX_PIXELS, PathLike
@@ -93,7 +93,8 @@ class FlowUses:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
 
         image: as in :meth:`upscale`. It is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its
-        latents are made smaller where they are too large, and decoded. Alpha stays as it is. A picture whose latents
+        latents are made smaller where they are too large, and decoded. Alpha stays as it is, as do the colours of fully
+        transparent pixels, which do not show in others. A picture whose latents
         are not too large comes back as it was, to rounding: blur and the blocks of a JPEG do not go away.
         tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
         as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the finest
@@ -107,8 +108,8 @@ class FlowUses:
         enlarged, too. It harms most pictures. seed: of what that draws at random; without it nothing is random.
         progress, cancel: as in :meth:`upscale`; the tiles of both passes count.
 
-        Memory holds two pictures and the latents, which are as large as the picture in float32 and lie in temporary
-        files beyond 256 MB.
+        Memory holds two pictures, three with alpha, and the latents, which are as large as the picture in float32 and
+        lie in temporary files beyond 256 MB.
 
         Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
         """
@@ -194,9 +195,9 @@ class FlowUses:
 
         target, source: pictures of one size, each as :meth:`upscale` takes images; content keeps its place. The source
         is converted to the target's kind and colour profile. The answer is of the target's kind.
-        mask: bool H×W, or an image: at least half as bright as white (128 of 255) is inside. Any shape, with several
-        parts, also at the border. What is transparent in the source is outside. With an empty mask the answer is the
-        target, and a warning is logged.
+        mask: an array or tensor of bool, H×W, or an image: at least half as bright as white (128 of 255) is inside; one
+        of 0 and 1 of 255 is refused. Any shape, with several parts, also at the border. What is transparent in the
+        source is outside. With an empty mask the answer is the target, and a warning is logged.
         lr: the target's true LR image, if the target was upscaled from one; None reduces the target.
         blend: "gradient" first shifts the content's brightness and colour smoothly so that no step is left at the
         mask's edge (Poisson image editing), and changes the LR image by what that changes. It suits any two
@@ -275,7 +276,11 @@ class FlowUses:
         """
         with memory_errors_typed("for the HR image; use a smaller one"):
             pixels, kind = loaded(hr)
-            small, its_kind = loaded(lr) if lr is not None else (reduced_image(pixels, self._painter.manifest), kind)
+            if lr is not None:
+                small, its_kind = loaded(lr)
+            else:
+                pixels, kind = opaque_image(pixels, kind, self._painter.manifest)
+                small, its_kind = reduced_image(pixels, self._painter.manifest), kind
             encoding: Encoding[Any] = Encoding(small, its_kind, self._painter, memory_budget=0)
             image = kind.wrapped(pixels)
         latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)

@@ -91,19 +91,19 @@ def unpacked(image: InMemoryImage | Tensor) -> tuple[NDArray[Any], ImageKind]:
         return _from_pil(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    if _is_tensor(image):
-        return _from_array(_array_of(image), what="tensor")
+    if is_tensor(image):
+        return _from_array(array_of(image), what="tensor")
     raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
 
 
-def _is_tensor(image: object) -> TypeGuard[Tensor]:
+def is_tensor(image: object) -> TypeGuard[Tensor]:
     """Whether it is an array of another library. They are told by DLPack's methods, so that none is imported."""
     return not isinstance(image, np.ndarray) and all(
         hasattr(type(image), name) for name in ("__dlpack__", "__dlpack_device__")
     )
 
 
-def _array_of(tensor: Tensor) -> NDArray[Any]:
+def array_of(tensor: Tensor) -> NDArray[Any]:
     """A tensor's values, which are not copied. Raises: ImageError if numpy cannot read them."""
     dtype = getattr(tensor, "dtype", "unknown")
     try:

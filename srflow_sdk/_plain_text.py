@@ -19,6 +19,17 @@ def is_plain(text: str) -> bool:
     return _ODD.search(text) is None
 
 
+def short(value: object) -> str:
+    """An odd value as an error line shows it: its repr, but no more than 40 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of thousands of digits
+        return "an integer of thousands of digits"
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
 def first_odd_text(manifest: Mapping[str, Any]) -> str | None:
     """The place, such as "provenance.licence", of the first text in a manifest that is not plain; None: all are.
 

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.passes import PassCount
-from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk._drawing.reducing import opaque_image, reduced_image
 from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._files import ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk._images import ImageKind
@@ -27,28 +28,32 @@ RESTORE = "restore"
 
 
 def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions) -> NDArray[Any]:
-    """A restored picture, H×W×C, of the same kind. Alpha is the picture's own. Raises: as :meth:`Upscaler.restore`."""
+    """A restored picture, H×W×C, of the same kind. Alpha and hidden colours stay. Raises: as Upscaler.restore."""
     options.check(painter.manifest)
     painter.inverting_backend()  # before any work
     with memory_errors_typed("for the image and its latents; use a smaller image"):
-        small = reduced_image(pixels, painter.manifest)
+        colours, their_kind = opaque_image(pixels, kind, painter.manifest)
+        small = reduced_image(colours, painter.manifest)
         passes = None if options.progress is None else PassCount(options.progress)
         encoding: Encoding[Any] = Encoding(
             small,
-            kind,
+            their_kind,
             painter,
             memory_budget=ENCODING_BUDGET_BYTES,
             halo=_halo(painter.manifest),
             progress=None if passes is None else passes.encoded,
             cancel=options.cancel,
         )
-        latents = encoding.invert(
-            kind.wrapped(pixels), progress=None if passes is None else passes.inverted, cancel=options.cancel
+        latents = encoding._inverted(
+            colours, their_kind, progress=None if passes is None else passes.inverted, cancel=options.cancel
         )
+        del colours
         latents = options.restored(latents)
         restored = encoding._decoded(latents, progress=None if passes is None else passes.drawn, cancel=options.cancel)
         if kind.has_alpha:
-            restored[..., -1] = pixels[..., -1]
+            hidden = pixels[..., -1] == 0
+            restored = np.concatenate([restored, pixels[..., -1:]], axis=2)
+            restored[hidden] = pixels[hidden]
         return restored
 
 

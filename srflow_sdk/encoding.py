@@ -159,14 +159,24 @@ class Encoding(Generic[ImageT]):
         Raises: BundleError if the bundle has no inverter, ImageError, DeviceError, OutOfMemoryError, NonFiniteError,
         CancelledError.
         """
-        painter, lr = self._painter, self._lr
-        manifest = painter.manifest
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
-            pixels, kind = loaded(hr)
-            large = HighResolution.of(pixels, kind, lr, scale=manifest.scale, dequantised=dequantise)
-            tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
-            return invert(lr, large, painter, tiles, kept=self._kept, progress=progress, cancel=cancel)
+            return self._inverted(*loaded(hr), dequantise=dequantise, progress=progress, cancel=cancel)
+
+    def _inverted(
+        self,
+        pixels: NDArray[Any],
+        kind: ImageKind,
+        *,
+        dequantise: bool = False,
+        progress: Progress | None,
+        cancel: threading.Event | None,
+    ) -> Latents:
+        """The latents of :meth:`invert` for an HR image as pixels and kind."""
+        painter, lr = self._painter, self._lr
+        large = HighResolution.of(pixels, kind, lr, scale=painter.manifest.scale, dequantised=dequantise)
+        tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
+        return invert(lr, large, painter, tiles, kept=self._kept, progress=progress, cancel=cancel)
 
     def decode(
         self,

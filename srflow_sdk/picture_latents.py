@@ -19,6 +19,7 @@ from srflow_sdk._latents.blending import interpolate, mix
 from srflow_sdk._latents.draws import KINDS, Collection
 from srflow_sdk._latents.normalising import Normalisation, mean_and_deviation, normalise
 from srflow_sdk._latents.positions import checked_mask, mask_positions, picture_positions
+from srflow_sdk._plain_text import short
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import LatentLevel
@@ -46,7 +47,7 @@ class Latents:
 
     They never change: every method returns new ones, and arrays cannot be written. So threads may share them. Together
     they are as large as the picture in float32; beyond 256 MB they lie in memory-mapped temporary files (in TMPDIR),
-    which vanish with the object.
+    which vanish with the object. `==` tells whether two names mean one object; numpy.array_equal compares the arrays.
     """
 
     def __init__(
@@ -152,8 +153,11 @@ class Latents:
         """The part of a window, by level, as views: C×h×w.
 
         window: in LR pixels of the padded image. scale: HR size / LR size of the model.
-        Raises: ArgumentError if the window splits latent pixels or leaves the image.
+        Raises: ArgumentError for other types, and if the window splits latent pixels or leaves the image.
         """
+        if not isinstance(window, Window):
+            raise ArgumentError(f"window is {type(window).__name__}; it must be a Window in LR pixels")
+        scale = checked_number("scale", scale)
         parts = {}
         for level, array in self._levels.items():
             place = window.scaled(scale, 1 << level)
@@ -207,8 +211,8 @@ class Latents:
         Raises: ArgumentError; NonFiniteError if latents are NaN or infinite.
         """
         taus = level_taus(tau, self._levels)
-        if over not in KINDS:
-            raise ArgumentError(f"over is {over!r}; it must be {', '.join(map(repr, KINDS))}")
+        if not isinstance(over, str) or over not in KINDS:
+            raise ArgumentError(f"over is {short(over)}; it must be {', '.join(map(repr, KINDS))}")
         seed = checked_number("seed", seed, low=0, high=(1 << 64) - 1)
         mask = np.ones((1, 1), np.bool_)
         if where is not None:
@@ -256,7 +260,8 @@ class Latents:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file: tensors `level1` …, float32, and size, model and log-likelihood as metadata.
 
-        The name may be any; `.safetensors` is usual. Raises: ImageError; an older file is then unchanged.
+        The name may be any; `.safetensors` is usual. An older file is unchanged after an error.
+        Raises: ImageError; ArgumentError for what is no path.
         """
         described = files.Described(
             height=self._height,

@@ -29,6 +29,9 @@ from srflow_sdk.manifest import Manifest
 if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
 
+FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
+"""The fields that a name pattern may contain, in braces."""
+
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -60,6 +63,10 @@ class Operation(Protocol):
     @property
     def seed(self) -> int:
         """Seed of all samples."""
+
+    @property
+    def name_fields(self) -> Sequence[str]:
+        """The fields that patterns of outputs' names may contain."""
 
     def tau_number(self, manifest: Manifest) -> float | None:
         """The temperature for file names; None if it is not one number."""
@@ -112,6 +119,7 @@ class Upscaling:
 
     name = UPSCALE
     command = "srflow-upscale"
+    name_fields = FIELDS
 
     @property
     def sample(self) -> int:
@@ -216,6 +224,7 @@ class Restoring:
 
     name = RESTORE
     command = "srflow-restore"
+    name_fields = ("stem", "ending", "seed", "tau", "model")
     sample = 0
 
     @property

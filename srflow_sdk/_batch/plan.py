@@ -79,9 +79,9 @@ def make_plan(
     if format is not None and format not in FORMATS:
         raise ArgumentError(f"format is {format!r}; the formats are {', '.join(FORMATS)}")
     check_samples(samples, inputs=1)
-    if name is not None:
-        check_pattern(name, samples=samples)
     operation = settings.operation
+    if name is not None:
+        check_pattern(name, samples=samples, fields=operation.name_fields)
     naming = Naming(
         pattern=name,
         ending=f".{format or FORMATS[0]}",

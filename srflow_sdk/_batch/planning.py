@@ -15,6 +15,7 @@ from string import Formatter
 
 from srflow_sdk._batch.finding import InputFile, is_folder, real_path
 from srflow_sdk._batch.jobs import Job
+from srflow_sdk._batch.operations import FIELDS
 from srflow_sdk._files import READABLE, UNREAD, WRITABLE, check_writable
 from srflow_sdk._files.formats import format_of
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -23,9 +24,6 @@ try:
     import resource
 except ImportError:  # Windows, which has no such limit
     resource = None  # type: ignore[assignment]
-
-FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
-"""The fields that a name pattern may contain, in braces."""
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
@@ -99,15 +97,15 @@ class Shard:
         return number % self.count == self.index - 1
 
 
-def check_pattern(pattern: str, *, samples: int) -> None:
-    """Raises: ArgumentError if the pattern cannot name the files of this many samples."""
+def check_pattern(pattern: str, *, samples: int, fields: Sequence[str] = FIELDS) -> None:
+    """Raises: ArgumentError if the pattern cannot name the files of this many samples with these fields."""
     try:
         parts = list(Formatter().parse(pattern))
     except ValueError as error:
         raise ArgumentError(f"--name {pattern}: {error}; write a field as {{stem}}, a brace as {{{{") from error
     for _, field, form, conversion in parts:
-        if field is not None and (field not in FIELDS or conversion or not _FORMAT.fullmatch(form or "")):
-            known = ", ".join(f"{{{name}}}" for name in FIELDS)
+        if field is not None and (field not in fields or conversion or not _FORMAT.fullmatch(form or "")):
+            known = ", ".join(f"{{{name}}}" for name in fields)
             raise ArgumentError(f"--name {pattern}: {{{field}}} cannot be filled in; the fields are {known}")
     if "/" in pattern or "\\" in pattern:
         raise ArgumentError(f"--name {pattern} names a folder; give only a file name, and the folder with -o")
@@ -118,9 +116,10 @@ def check_pattern(pattern: str, *, samples: int) -> None:
         try:
             Naming(pattern=f"{{{field}:{form}}}").names(PurePosixPath("photo.jpg"))
         except ValueError as error:
+            known = "{sample:03}, " if "sample" in fields else ""
             raise ArgumentError(
-                f"--name {pattern}: {{{field}:{form}}} is not a valid format; use {{sample:03}}, {{seed:06}}, "
-                "{tau:.2f} or bare names"
+                f"--name {pattern}: {{{field}:{form}}} is not a valid format; use {known}{{seed:06}}, {{tau:.2f}} or "
+                "bare names"
             ) from error
 
 

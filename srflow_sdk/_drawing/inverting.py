@@ -130,6 +130,8 @@ def level_shapes(manifest: Manifest, lr: LowResolution) -> dict[int, tuple[int, 
 
 def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> None:
     """Raises: ArgumentError unless they are of this model and of a picture of this LR image's size."""
+    if not isinstance(latents, Latents):
+        raise ArgumentError(f"latents is {type(latents).__name__}; it must be Latents, as Encoding.invert gives them")
     if latents.model_sha256 != manifest.digest:
         raise ArgumentError(
             f"the latents are of another model (sha256 {latents.model_sha256[:12]}…), not of {manifest.name} (sha256 "

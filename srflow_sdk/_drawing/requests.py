@@ -137,8 +137,9 @@ def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:
     def checked(*arguments: Any, **keywords: Any) -> Any:
         for name in keywords:
             if name not in by_name:
+                owner = f"{type(arguments[0]).__name__}." if arguments and named[0].name == "self" else ""
                 raise TypeError(
-                    f"{method.__qualname__}() got an unexpected keyword argument {name!r}; the keywords are "
+                    f"{owner}{method.__name__}() got an unexpected keyword argument {name!r}; the keywords are "
                     f"{', '.join(known)}"
                 )
         return method(*arguments, **keywords)

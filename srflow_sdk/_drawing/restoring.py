@@ -14,6 +14,7 @@ from srflow_sdk._drawing.limiting import limited, tails, typical_size
 from srflow_sdk._drawing.requests import DrawOptions, Progress
 from srflow_sdk._latents.arguments import level_taus
 from srflow_sdk._latents.draws import STATISTICS_SCHEME, Collection
+from srflow_sdk._plain_text import short
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.picture_latents import Latents
@@ -66,9 +67,9 @@ class RestoreOptions:
         if self.tau is not None:
             level_taus(self.tau, self.tau if isinstance(self.tau, Mapping) else (1,))
         if self.over not in get_args(Over):
-            raise ArgumentError(f"over is {self.over!r}; it must be {', '.join(map(repr, get_args(Over)))}")
+            raise ArgumentError(f"over is {short(self.over)}; it must be {', '.join(map(repr, get_args(Over)))}")
         if not isinstance(self.enlarge, (bool, np.bool_)):
-            raise ArgumentError(f"enlarge is {self.enlarge!r}; it must be True or False")
+            raise ArgumentError(f"enlarge is {short(self.enlarge)}; it must be True or False")
 
     def check(self, manifest: Manifest) -> None:
         """Raises: ArgumentError for temperatures of levels that the model does not have."""
@@ -116,7 +117,7 @@ class RestoreOptions:
             over, enlarge, tau = values["over"], values["enlarge"], values["tau"]
             if isinstance(tau, dict):
                 tau = {int(level): number for level, number in tau.items()}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArgumentError("the settings that the picture records are damaged") from error
         if versions != (RESTORE_SCHEME, STATISTICS_SCHEME):
             raise ArgumentError(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._plain_text import short
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import MAX_TAU
 
@@ -21,24 +22,29 @@ _MAX_SIDE = (1 << 32) - 1
 def checked_number(name: str, value: Any, *, low: int = 1, high: int = _MAX_SIDE) -> int:
     """An integer from low to high. Raises: ArgumentError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise ArgumentError(f"{name} is {value!r}; it must be an integer from {low} to {high}")
+        raise ArgumentError(f"{name} is {short(value)}; it must be an integer from {low} to {high}")
     return int(value)
 
 
 def checked_real(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite number. Raises: ArgumentError."""
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond 10^308
+            number = math.inf
         if math.isfinite(number) and low <= number <= high:
             return number
     limits = f" from {low:g} to {high:g}" if math.isfinite(high) else ""
-    raise ArgumentError(f"{name} is {value!r}; it must be a finite number{limits}")
+    raise ArgumentError(f"{name} is {short(value)}; it must be a finite number{limits}")
 
 
 def checked_path(path: object) -> Path:
     """A file's path. Raises: ArgumentError."""
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentError(f"path is {type(path).__name__}; it must be a file's path: a str or a Path")
+    if not os.fspath(path):
+        raise ArgumentError("path is empty; it must be a file's path")
     return Path(path)
 
 
@@ -48,7 +54,7 @@ def level_taus(tau: object, levels: Iterable[int]) -> dict[int, float]:
     if not isinstance(tau, Mapping):
         return dict.fromkeys(known, checked_real("tau", tau, low=0, high=MAX_TAU))
     if unknown := [level for level in tau if level not in known]:
-        raise ArgumentError(f"tau names level {unknown[0]!r}; these latents have {', '.join(map(str, known))}")
+        raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
     return {
         int(level): checked_real(f"tau of level {level}", value, low=0, high=MAX_TAU) for level, value in tau.items()
     }

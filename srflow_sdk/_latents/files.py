@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._latents.arrays import Levels, Shape, allocate
+from srflow_sdk._plain_text import short
 from srflow_sdk._system import atomic, locks
 from srflow_sdk._system.regular_files import open_regular
 from srflow_sdk.errors import ImageError
@@ -57,6 +58,8 @@ class _Tensor:
 def write(path: Path, levels: Levels, described: Described) -> None:
     """Write a file at once or not at all. Raises: ImageError; an older file is then unchanged."""
     try:
+        if path.is_dir():
+            raise ImageError(f"{path} cannot be written: it is a folder; name a file in it")
         part, descriptor = atomic.open_part(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -74,7 +77,11 @@ def write(path: Path, levels: Levels, described: Described) -> None:
                 part.unlink()
             raise
     except FileNotFoundError as error:
-        raise ImageError(f"{path} cannot be written: there is no folder {path.parent}; make it first") from error
+        if path.parent.is_dir():  # of a kind that holds no files of users
+            why = f"the folder {path.parent} takes no new files; name another"
+        else:
+            why = f"there is no folder {path.parent}; make it first"
+        raise ImageError(f"{path} cannot be written: {why}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ImageError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
@@ -165,7 +172,7 @@ def _described(metadata: object) -> Described:
         raise _MalformedError("it holds something else than latents")
     if metadata.get("format_version") != _VERSION:
         raise _MalformedError(
-            f"its format_version is {_shown(metadata.get('format_version'))}; this SDK reads {_VERSION}"
+            f"its format_version is {short(metadata.get('format_version'))}; this SDK reads {_VERSION}"
         )
     likelihood = metadata.get("log_likelihood")
     return Described(
@@ -179,21 +186,21 @@ def _described(metadata: object) -> Described:
 def _side(metadata: Mapping[str, object], name: str) -> int:
     value = metadata.get(name)
     if not isinstance(value, str) or not _SIZE.fullmatch(value):
-        raise _MalformedError(f"its {name} is {_shown(value)}, not a number of pixels")
+        raise _MalformedError(f"its {name} is {short(value)}, not a number of pixels")
     return int(value)
 
 
 def _nats(value: object) -> float:
     number = float(value) if isinstance(value, str) and len(value) < 40 and _NUMBER.fullmatch(value) else math.nan
     if not math.isfinite(number):
-        raise _MalformedError(f"its log_likelihood is {_shown(value)}, not a number of nats")
+        raise _MalformedError(f"its log_likelihood is {short(value)}, not a number of nats")
     return number
 
 
 def _tensor(name: str, entry: object) -> _Tensor:
     named = _TENSOR.fullmatch(name)
     if not named:
-        raise _MalformedError(f"it has a tensor {_shown(name)}; they are level1, level2, …")
+        raise _MalformedError(f"it has a tensor {short(name)}; they are level1, level2, …")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"} or entry["dtype"] != "F32":
         raise _MalformedError(f"{name} is not a tensor of F32")
     shape, offsets = entry["shape"], entry["data_offsets"]
@@ -218,9 +225,3 @@ def _check_layout(tensors: list[_Tensor], size: int) -> None:
 
 def _are_integers(value: object, count: int) -> bool:
     return isinstance(value, list) and len(value) == count and all(type(entry) is int and entry >= 0 for entry in value)
-
-
-def _shown(value: object) -> str:
-    """An odd value, short enough for one line."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"

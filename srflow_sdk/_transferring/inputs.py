@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.inputs import EncodedImage, loaded
-from srflow_sdk._images import ImageKind, InMemoryImage, Tensor, luma, to_unit
+from srflow_sdk._images import ImageKind, InMemoryImage, Tensor, array_of, is_tensor, luma, to_unit
 from srflow_sdk._pixels import Floats
 from srflow_sdk._pixels.colour import conversion_for
 from srflow_sdk.errors import ImageError
@@ -102,10 +102,12 @@ class Inputs:
 
 
 def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask as bool H×W: an array of bool, or an image that is at least half as bright as white where it is true.
+    """A mask as bool H×W: an array or tensor of bool, or an image that is at least half as bright as white inside.
 
     Half is 128 of 255. Colours count by their luma; transparent pixels are outside. Raises: ImageError, ArgumentError.
     """
+    if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
+        mask = array_of(mask)
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
         flat = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
         if flat.ndim != 2 or not flat.size:
@@ -119,6 +121,11 @@ def mask_in(picture: Picture) -> NDArray[np.bool_]:
     white = _HALF if picture.pixels.dtype == np.float32 else (int(np.iinfo(picture.pixels.dtype).max) + 1) // 2
     colours = picture.pixels[..., : picture.kind.colours]
     gray = colours[..., 0] if picture.kind.colours == 1 else luma(colours.astype(np.float32))[..., 0]
+    if colours.dtype != np.float32 and colours.max() == 1:
+        raise ImageError(
+            f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are black; multiply the "
+            "mask by 255, or make an array boolean: mask.astype(bool)"
+        )
     inside: NDArray[np.bool_] = gray >= white
     if (alpha := picture.alpha) is not None:
         inside &= alpha >= _HALF

@@ -41,6 +41,7 @@ class Transferred:
 
 def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> Transferred:
     """Do the work of :meth:`Upscaler.transfer`. Raises: its errors."""
+    painter.check_open()
     manifest, target = painter.manifest, inputs.target
     options.taus(manifest)
     painter.inverting_backend()  # before any work: the bundle may have no inverter

@@ -171,3 +171,11 @@ def test_an_input_is_never_replaced(run: Run) -> None:
     assert result.exit_code == 2
     assert "would overwrite the input" in result.stderr
     assert file_sha256(Path("a.png")) == before
+
+
+@pytest.mark.parametrize("pattern", ["{sample}.png", "{stem}_{scale}.png"])
+def test_names_have_no_fields_that_only_upscaling_fills(run: Run, pattern: str) -> None:
+    result = run("a.png", "-o", "out", "--name", pattern)
+    assert result.exit_code == 2
+    assert "the fields are {stem}, {ending}, {seed}, {tau}, {model}" in result.stderr
+    assert "use {seed:06}" in run("a.png", "-o", "out", "--name", "{stem:d}.png").stderr

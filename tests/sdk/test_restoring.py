@@ -17,9 +17,11 @@ from srflow_sdk import Upscaler
 from srflow_sdk._drawing.limiting import limited
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.reducing import reduced_image
+from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
 
 from .flow_bundle import write_flow_bundle
+from .pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
 KINDS = {
     "uint8": lambda picture: picture,
@@ -192,7 +194,9 @@ def test_levels_that_the_model_does_not_have_are_refused(flow: Upscaler, noisy: 
 
 
 def test_unknown_keywords_are_named_with_those_that_there_are(flow: Upscaler, noisy: np.ndarray) -> None:
-    with pytest.raises(TypeError, match=r"'temperature'.*tau, over, enlarge, seed, progress, cancel"):
+    with pytest.raises(
+        TypeError, match=r"^Upscaler\.restore\(\) got .* 'temperature'.*tau, over, enlarge, seed, progress, cancel"
+    ):
         flow.restore(noisy, temperature=1)  # type: ignore[call-overload]
 
 
@@ -230,7 +234,7 @@ def test_best_of_holds_two_pictures_at_most(flow: Upscaler, noisy: np.ndarray) -
     assert max(held) == 2
 
 
-@pytest.mark.parametrize("value", [float("nan"), "high", None])
+@pytest.mark.parametrize("value", [float("nan"), "high", None, 10**400, 10**5000], ids=lambda _: "")
 def test_scores_that_are_no_numbers_are_refused(flow: Upscaler, noisy: np.ndarray, value: Any) -> None:
     scores = itertools.chain([1.0], itertools.repeat(value))
     with pytest.raises(ArgumentError, match=r"score returned .* for sample 1"):
@@ -257,3 +261,91 @@ def test_progress_of_best_of_counts_all_samples(flow: Upscaler, noisy: np.ndarra
     told: list[tuple[int, int]] = []
     flow.best_of(noisy[:20, :24], lambda _: 0, 3, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.fixture(scope="module")
+def face() -> np.ndarray:
+    """A clean photograph, 112×112×3."""
+    photo = Path(__file__).parents[2] / "export/srflow_export/photos/face.png"
+    return np.asarray(Image.open(photo).convert("RGB"))
+
+
+def cut_out(photo: np.ndarray, hidden: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The photo with alpha, a circle with other colours around it, and whether pixels are inside the circle."""
+    y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
+    inside = (y - photo.shape[0] / 2) ** 2 + (x - photo.shape[1] / 2) ** 2 < (0.4 * photo.shape[0]) ** 2
+    colours = photo if hidden is None else np.where(inside[..., None], photo, np.uint8(hidden))
+    return np.dstack([colours, np.where(inside, 255, 0).astype(np.uint8)]), inside
+
+
+@pytest.mark.parametrize("hidden", [0, 255, None])
+def test_a_clean_cut_out_comes_back_without_halos(embedded: Upscaler, face: np.ndarray, hidden: int | None) -> None:
+    image, inside = cut_out(face, hidden)
+    restored = embedded.restore(image)
+    assert np.abs(restored.astype(int) - image)[inside].max() <= 1
+    np.testing.assert_array_equal(restored[~inside], image[~inside])
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+def test_a_cut_out_is_about_as_likely_as_its_photo(embedded: Upscaler, face: np.ndarray, hidden: int) -> None:
+    image, _ = cut_out(face, hidden)
+    assert embedded.log_likelihood(image) == pytest.approx(embedded.log_likelihood(face), rel=0.05)
+
+
+def test_hidden_colours_do_not_show_in_the_reduced_image(flow: Upscaler) -> None:
+    y, x = np.mgrid[0:523, 0:40]
+    shades = (128 + 100 * np.sin(y / 40) * np.cos(x / 9)).astype(np.uint8)
+    alpha = np.where((y // 16 + x // 16) % 2 == 0, 255, 0).astype(np.uint8)
+    black, white = (np.dstack([np.where(alpha > 0, shades, np.uint8(hidden)), alpha]) for hidden in (0, 255))
+    small = reduced_image(black, flow.bundle.manifest)
+    np.testing.assert_array_equal(small, reduced_image(white, flow.bundle.manifest))
+    assert small.shape == (131, 10, 2)
+
+
+def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow: Upscaler, noisy: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(noisy).save(tmp_path / "wide.png", icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256)))
+    with Image.open(tmp_path / "wide.png") as picture:
+        wanted = flow.restore(picture.copy(), tau=0.4, over="spatial")
+    flow.restore_file(tmp_path / "wide.png", tmp_path / "clean.png", tau=0.4, over="spatial")
+    with Image.open(tmp_path / "clean.png") as restored:
+        np.testing.assert_array_equal(np.asarray(restored), np.asarray(wanted))
+
+
+FORGED = {
+    "401 digits": "1" + "0" * 400,
+    "5001 digits": "1" + "0" * 5000,
+    "nested": "[" * 100_000,
+    "list": "[1]",
+    "401 digits for a level": '{"1": 1' + "0" * 400 + "}",
+    "no level": '{"x": 1}',
+}
+
+
+@pytest.mark.parametrize("tau", FORGED.values(), ids=FORGED)
+def test_forged_settings_are_refused(tau: str) -> None:
+    recorded = RestoreOptions(tau=1.0).recorded()
+    assert RestoreOptions.from_record(recorded, seed=0) == RestoreOptions(tau=1.0)
+    forged = recorded.replace('"tau": 1.0', f'"tau": {tau}')
+    assert forged != recorded
+    long = recorded.replace('"auto"', f'"{"a" * 10_000}"')
+    for settings in (forged, long):
+        with pytest.raises(ArgumentError) as caught:
+            RestoreOptions.from_record(settings, seed=0)
+        assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("latents", [None, np.zeros((3, 8, 8), np.float32), {}])
+def test_decoding_something_else_is_refused(flow: Upscaler, noisy: np.ndarray, latents: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"latents is .*; it must be Latents"):
+        flow.encode(noisy[:20, :24]).decode(latents)
+
+
+def test_hidden_colours_do_not_show_in_transferred_content(embedded: Upscaler, face: np.ndarray) -> None:
+    y, x = np.mgrid[:112, :112]
+    mask = (abs(y - 56) < 20) & (x > 60)
+    pictures = []
+    for hidden in (0, 255, None):
+        image, inside = cut_out(face, hidden)
+        pictures.append(embedded.transfer(image, face, mask, blend="none")[inside].astype(int))
+    plain = embedded.transfer(face, face, mask, blend="none")[inside].astype(int)
+    assert all(np.abs(picture[:, :3] - plain).mean() < 0.2 for picture in pictures)

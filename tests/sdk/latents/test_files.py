@@ -223,6 +223,24 @@ def test_links_are_followed_and_what_is_no_file_is_refused_at_once(saved: Path, 
     assert Latents.load(tmp_path / "link").height == 90
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
-    for name, why in (("fifo", "not a regular file"), ("loop", "."), ("none", "No such file"), ("", "not a regular")):
+    for name, why in (("fifo", "not a regular file"), ("loop", "."), ("none", "No such file"), (".", "not a regular")):
         with pytest.raises(ImageError, match=f"cannot be read: .*{why}"):
             Latents.load(tmp_path / name)
+
+
+def test_places_that_take_no_file_are_told_from_missing_folders(tmp_path: Path) -> None:
+    latents = normal_latents(height=90, width=70)
+    with pytest.raises(ArgumentError, match="path is empty"):
+        latents.save("")
+    with pytest.raises(ArgumentError, match="path is empty"):
+        Latents.load("")
+    with pytest.raises(ImageError, match="it is a folder; name a file in it"):
+        latents.save(tmp_path)
+    with pytest.raises(ImageError, match=r"there is no folder .*none; make it first"):
+        latents.save(tmp_path / "none" / "a")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has /proc")
+def test_a_folder_that_takes_no_files_is_not_called_missing() -> None:
+    with pytest.raises(ImageError, match="the folder /proc takes no new files; name another"):
+        normal_latents(height=90, width=70).save("/proc/x")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from srflow_sdk._drawing.reducing import reduced_image
 from srflow_sdk._pixels.colour import conversion_for
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, ImageError
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle
@@ -251,3 +251,41 @@ def test_it_can_be_cancelled(flow: Upscaler, pictures: Pictures) -> None:
     cancel.set()
     with pytest.raises(CancelledError):
         flow.transfer(pictures.target, pictures.source, pictures.mask, cancel=cancel)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, "image", "RGB"])
+def test_a_mask_of_zeros_and_ones_is_refused_with_the_fix(flow: Upscaler, pictures: Pictures, kind: Any) -> None:
+    ones = pictures.mask.astype(np.uint8)
+    masks = {"image": lambda: Image.fromarray(ones), "RGB": lambda: np.dstack([ones] * 3)}
+    mask = masks[kind]() if kind in masks else ones.astype(kind)
+    with pytest.raises(ImageError, match=r"multiply the mask by 255, .*mask\.astype\(bool\)"):
+        flow.transfer(pictures.target, pictures.source, mask)
+
+
+class BoolTensor:
+    """An array of another library."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+        self.dtype = "library.bool"
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._values.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        return self._values.__dlpack_device__()
+
+
+def test_a_tensor_of_bool_is_a_mask(flow: Upscaler, pictures: Pictures) -> None:
+    wanted = flow.transfer(pictures.target, pictures.source, pictures.mask)
+    mask: Any = BoolTensor(pictures.mask)
+    np.testing.assert_array_equal(flow.transfer(pictures.target, pictures.source, mask), wanted)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_closed_upscaler_transfers_nothing(tmp_path: Path, pictures: Pictures, empty: bool) -> None:
+    closed = Upscaler(write_flow_bundle(tmp_path / "flow.srflow"), device="cpu", threads=1)
+    closed.close()
+    mask = np.zeros_like(pictures.mask) if empty else pictures.mask
+    with pytest.raises(DeviceError, match="closed"):
+        closed.transfer(pictures.target, pictures.source, mask)
