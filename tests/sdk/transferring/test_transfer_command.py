@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from srflow_sdk import cli
 from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk._transfer_command import transfer
+from srflow_sdk._transferring.pixels import Transferred, transferred
 from srflow_sdk.upscaler import Upscaler
 
 from .conftest import Pictures
@@ -108,6 +110,22 @@ def test_a_bad_input_is_one_line_and_nothing_is_written(run: Run, arguments: lis
     assert result.exit_code == status
     assert says in result.stderr.splitlines()[-1]
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["target.png", "source.png", "mask.png", "lr.png"])
+def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def changing(*arguments: Any) -> Transferred:
+        result = transferred(*arguments)
+        write_image("other.png", np.zeros((9, 9, 3), np.uint8))
+        Path("other.png").replace(name)
+        return result
+
+    write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
+    monkeypatch.setattr("srflow_sdk._transferring.files.transferred", changing)
+    result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--lr", "lr.png")
+    assert result.exit_code == 1
+    assert f"{name}: the file changed while it was read" in result.stderr
+    assert not Path("out.png").exists()
 
 
 def test_help_names_every_option_and_fits_a_screen() -> None:
