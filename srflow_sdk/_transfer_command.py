@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 try:
+    import dataclasses
     from pathlib import Path, PurePosixPath
     from typing import TYPE_CHECKING, Any
 
@@ -101,12 +102,14 @@ def transfer(
     with exit_statuses(), _command_line.display(quiet=machine.quiet) as display:
         from srflow_sdk._batch.command import FAILED
         from srflow_sdk._batch.jobs import FolderFile, Job
+        from srflow_sdk._batch.one_file import LOCAL
         from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
+        from srflow_sdk._transferring.files import transfer_file
         from srflow_sdk._transferring.options import TransferOptions
         from srflow_sdk.bundle import Bundle
         from srflow_sdk.upscaler import Upscaler
 
-        TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
+        options = TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         job = Job(source=target, targets=(output,), name=PurePosixPath(target.name))
         with (
@@ -119,20 +122,18 @@ def transfer(
                 interrupts()
                 display.progressed(1, done, total)
 
-            output.parent.mkdir(parents=True, exist_ok=True)
-            upscaler.transfer_file(
+            transfer_file(
+                upscaler._painter,
                 target,
                 source,
                 mask,
                 output,
                 lr=lr,
-                blend=blend,
-                tau=tau,
-                seed=seed,
-                progress=progressed,
+                options=dataclasses.replace(options, progress=progressed),
                 max_pixels=machine.max_pixels,
                 quality=quality,
                 lossless=lossless,
+                before_writing=lambda: LOCAL.make_folders([output.parent]),
             )
             display.finished(1, FolderFile(source=target, targets=(output,), status="done"))
         if display.names_lost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -33,8 +34,12 @@ def transfer_file(
     max_pixels: int,
     quality: int | None,
     lossless: bool,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> FileResult:
-    """Do the work of :meth:`Upscaler.transfer_file`. Every input must be the same when the output is complete."""
+    """Do the work of :meth:`Upscaler.transfer_file`. Every input must be the same when the output is complete.
+
+    before_writing: called once all other work is done.
+    """
     started = time.monotonic()
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
         raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
@@ -67,6 +72,7 @@ def transfer_file(
             operation=TRANSFER,
             settings=options.recorded(manifest, {"lr": None, **others}),
         )
+        before_writing()
         with ImageWriter(
             output,
             width=size[0],

@@ -128,6 +128,19 @@ def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch:
     assert not Path("out.png").exists()
 
 
+@pytest.mark.parametrize("source", ["missing.png", "small.png"])
+def test_a_failure_leaves_no_folder_behind(run: Run, source: str) -> None:
+    write_image("small.png", np.zeros((9, 9, 3), np.uint8))
+    assert run("target.png", source, "mask.png", "-o", "new/folder/out.png").exit_code == 1
+    assert not Path("new").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(run: Run) -> None:
+    result = run("target.png", "source.png", "mask.png", "-o", "mask.png/out.png")
+    assert result.exit_code == 1
+    assert "the directory mask.png cannot be created" in result.stderr.splitlines()[-1]
+
+
 def test_help_names_every_option_and_fits_a_screen() -> None:
     result = CliRunner().invoke(transfer, ["-h"], terminal_width=100)
     assert "TARGET SOURCE MASK" in result.stdout
