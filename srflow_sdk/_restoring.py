@@ -33,7 +33,11 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         small = reduced_image(pixels, painter.manifest)
         encoding: Encoding[Any] = Encoding(
-            small, kind, painter, memory_budget=ENCODING_BUDGET_BYTES, halo=_halo(painter.manifest)
+            small,
+            kind,
+            painter,
+            memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
+            halo=_halo(painter.manifest),
         )
         passes = None
         if options.progress is not None:

@@ -83,7 +83,9 @@ def _drawn(
 
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
-    encoding: Encoding[Any] = Encoding(lr, kind, painter, memory_budget=ENCODING_BUDGET_BYTES)
+    encoding: Encoding[Any] = Encoding(
+        lr, kind, painter, memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES)
+    )
     count = None
     if options.progress is not None:
         count = PassCount(options.progress, encoded=encoding.kept_tiles, decoded=encoding.tiles)

@@ -45,7 +45,7 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads is {threads!r}; it must be a whole number, at least 1, or None")
     count = min(threads or sys.maxsize, os.cpu_count() or 1)
-    what = f"upscaling with {count} {'thread' if count == 1 else 'threads'}"
+    what = f"this command with {count} {'thread' if count == 1 else 'threads'}"
     check_address_space(_ADDRESS_SPACE + count * _ADDRESS_SPACE_PER_THREAD, what)
     if device != "auto":
         return _opened(bundle, device, threads=threads)
