@@ -29,7 +29,7 @@ def run(flow_bundle: Path, pictures: Pictures, tmp_path: Path, monkeypatch: pyte
     write_image(tmp_path / "mask.png", np.where(pictures.mask, 255, 0).astype(np.uint8))
     monkeypatch.chdir(tmp_path)
     machine = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
-    return lambda *arguments: CliRunner().invoke(transfer, [*arguments, *machine])
+    return lambda *arguments, **streams: CliRunner().invoke(transfer, [*arguments, *machine], **streams)
 
 
 def digest(name: str) -> str:
@@ -139,6 +139,45 @@ def test_a_folder_that_cannot_be_made_is_one_line(run: Run) -> None:
     result = run("target.png", "source.png", "mask.png", "-o", "mask.png/out.png")
     assert result.exit_code == 1
     assert "the directory mask.png cannot be created" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("piped", ["target.png", "source.png", "mask.png", "lr.png"])
+def test_one_input_and_the_output_may_be_pipes(run: Run, piped: str) -> None:
+    write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
+    names = ["target.png", "source.png", "mask.png", "--lr", "lr.png"]
+    assert run(*names, "-o", "out.png").exit_code == 0
+    given = ["-" if name == piped else name for name in names]
+    result = run(*given, "-o", "-", "--format", "tif", input=Path(piped).read_bytes())
+    assert (result.exit_code, result.stderr) == (0, "")
+    Path("sent.tif").write_bytes(result.stdout_bytes)
+    assert np.array_equal(read_image("sent.tif").pixels, read_image("out.png").pixels)
+    provenance = read_provenance("sent.tif")
+    assert provenance is not None
+    assert "stdin" in f"{provenance.source} {provenance.settings}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-", "source.png", "-", "-o", "out.png"], "- is standard input, one picture"),
+        (["target.png", "source.png", "mask.png", "-o", "out.png", "--format", "png"], "--format is for -o -"),
+    ],
+)
+def test_wrong_use_of_pipes_is_one_line(run: Run, arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[-1]
+
+
+def test_errors_call_pipes_by_their_names(run: Run, pictures: Pictures) -> None:
+    alpha = np.full_like(pictures.target[..., :1], 200)
+    write_image("alpha.png", np.concatenate([pictures.target, alpha], axis=2))
+    result = run("alpha.png", "source.png", "mask.png", "-o", "-", "--format", "jpg")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "error: stdout cannot be written: JPEG has no transparency" in result.stderr
+    result = run("-", "source.png", "mask.png", "-o", "out.png", input=b"no picture")
+    assert result.exit_code == 1
+    assert "error: stdin" in result.stderr
 
 
 def test_help_names_every_option_and_fits_a_screen() -> None:
