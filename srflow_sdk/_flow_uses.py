@@ -76,7 +76,7 @@ class FlowUses:
         draw = DrawOptions(**options)
         if not callable(score):
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
-        encoding = self._encoding(image, memory_budget=ENCODING_BUDGET_BYTES)
+        encoding = self._encoding(image, memory_budget=self._painter.conditioning_budget(ENCODING_BUDGET_BYTES))
         best: InMemoryImage = best_of(encoding, score, n, draw)
         return best
 

@@ -39,7 +39,7 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
             small,
             their_kind,
             painter,
-            memory_budget=ENCODING_BUDGET_BYTES,
+            memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
             halo=_halo(painter.manifest),
             progress=None if passes is None else passes.encoded,
             cancel=options.cancel,

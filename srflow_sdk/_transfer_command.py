@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 
 try:
+    import dataclasses
+    from contextlib import ExitStack
     from pathlib import Path, PurePosixPath
     from typing import TYPE_CHECKING, Any
 
     import click
 
     from srflow_sdk import _command_line, _file_options
+    from srflow_sdk._batch.choices import FORMATS
     from srflow_sdk._command_line import Command, exit_statuses
     from srflow_sdk._file_options import SETTINGS
     from srflow_sdk._version import __version__
@@ -47,8 +50,9 @@ class LevelsTauParameter(click.ParamType[Any]):
 @click.argument("source", type=_FILE)
 @click.argument("mask", type=_FILE)
 @click.option(
-    "-o", "--output", required=True, metavar="OUT", type=_FILE, help="File to write; its ending is its format."
+    "-o", "--output", required=True, metavar="OUT", type=_FILE, help="File to write, or -; its ending is its format."
 )
+@click.option("--format", type=click.Choice(FORMATS), help="Format on standard output.  [default: png]")
 @click.option("--lr", type=_FILE, metavar="FILE", help="The true LR image of TARGET, if TARGET was upscaled from one.")
 @click.option(
     "--blend",
@@ -74,6 +78,7 @@ def transfer(
     source: Path,
     mask: Path,
     output: Path,
+    format: str | None,
     lr: Path | None,
     blend: Any,
     tau: Any,
@@ -88,7 +93,8 @@ def transfer(
     All three have the same size, so move and scale the content in SOURCE to where it is to appear. MASK is white where
     SOURCE is to show (128 of 255 or more), in any shape; what is transparent in SOURCE is left out. OUT equals TARGET
     beyond 6 pixels outside of the mask, and keeps TARGET's colour profile, alpha and metadata. PNG, JPEG, WebP, TIFF,
-    GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input.
+    GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input. One input may be -, standard input,
+    and OUT may be -, standard output.
 
     Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
@@ -97,16 +103,35 @@ def transfer(
       srflow-transfer portrait.png other.png mask.png -o both.png
       srflow-transfer upscaled.png photo.png mask.png -o best.png --lr small.png --blend none
       srflow-transfer portrait.png other.png mask.png -o both.png --tau 1=0.9,2=0.9
+      draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
-    with exit_statuses(), _command_line.display(quiet=machine.quiet) as display:
+    with exit_statuses(), ExitStack() as stack, _command_line.display(quiet=machine.quiet) as display:
         from srflow_sdk._batch.command import FAILED
         from srflow_sdk._batch.jobs import FolderFile, Job
+        from srflow_sdk._batch.one_file import LOCAL
+        from srflow_sdk._batch.pipes import STANDARD, open_pipes
         from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
+        from srflow_sdk._transferring.files import transfer_file
         from srflow_sdk._transferring.options import TransferOptions
         from srflow_sdk.bundle import Bundle
+        from srflow_sdk.errors import ArgumentError, ImageError
         from srflow_sdk.upscaler import Upscaler
 
-        TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
+        options = TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
+        piped = [str(path) for path in (target, source, mask, lr) if path == Path(STANDARD)]
+        if len(piped) > 1:
+            raise ArgumentError("- is standard input, one picture; name files for the other inputs")
+        if format is not None and output != Path(STANDARD):
+            raise ArgumentError("--format is for -o -; the ending of OUT is its format")
+        ending = f".{format or 'png'}"
+        pipes = stack.enter_context(open_pipes(piped, str(output), ending=ending, max_pixels=machine.max_pixels))
+        if piped:
+            (sent,) = pipes.inputs
+            target, source, mask = (sent if path == Path(STANDARD) else path for path in (target, source, mask))
+            lr = sent if lr == Path(STANDARD) else lr
+        output = Path(pipes.output)
+        display.in_words = pipes.in_words
+        display.shows_names &= pipes.target is None
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         job = Job(source=target, targets=(output,), name=PurePosixPath(target.name))
         with (
@@ -119,24 +144,26 @@ def transfer(
                 interrupts()
                 display.progressed(1, done, total)
 
-            output.parent.mkdir(parents=True, exist_ok=True)
-            upscaler.transfer_file(
-                target,
-                source,
-                mask,
-                output,
-                lr=lr,
-                blend=blend,
-                tau=tau,
-                seed=seed,
-                progress=progressed,
-                max_pixels=machine.max_pixels,
-                quality=quality,
-                lossless=lossless,
-            )
+            try:
+                transfer_file(
+                    upscaler._painter,
+                    target,
+                    source,
+                    mask,
+                    output,
+                    lr=lr,
+                    options=dataclasses.replace(options, progress=progressed),
+                    max_pixels=machine.max_pixels,
+                    quality=quality,
+                    lossless=lossless,
+                    before_writing=lambda: LOCAL.make_folders([output.parent]),
+                )
+            except ImageError as error:
+                raise ImageError(pipes.in_words(str(error))) from error
             display.finished(1, FolderFile(source=target, targets=(output,), status="done"))
         if display.names_lost:
             sys.exit(FAILED)
+        pipes.send()
 
 
 if __name__ == "__main__":

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import contextvars
-import dataclasses
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._async_calls import Calls, Stop
 from srflow_sdk._drawing.file_upscaling import FileResult
 from srflow_sdk._drawing.inputs import EncodedImage
-from srflow_sdk._drawing.requests import DrawOptions, Progress, takes_draw_keywords
+from srflow_sdk._drawing.requests import Progress, takes_draw_keywords, takes_keywords_of
+from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._files import MAX_PIXELS, PathLike
 from srflow_sdk._images import InMemoryImage
-from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._system.interruptible import cancelled_by
+from srflow_sdk._transferring.inputs import AnyImage
+from srflow_sdk._transferring.options import TransferOptions
 from srflow_sdk.backends import Device
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.picture_latents import Latents
 from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from srflow_sdk._drawing.requests import DrawKeywords
-
-_T = TypeVar("_T")
+    from srflow_sdk._drawing.restoring import RestoreKeywords
+    from srflow_sdk._transferring.options import TransferKeywords
 
 
 class AsyncUpscaler:
@@ -68,11 +67,11 @@ class AsyncUpscaler:
         if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
             raise ArgumentError(f"at_once is {at_once!r}; it must be a whole number, at least 1")
         self._open: Callable[[], Upscaler] = lambda: Upscaler(bundle, device=device, tile=tile, threads=threads)
-        self._calls = _Calls(at_once)
+        self._calls = Calls(at_once)
         self._upscaler: Upscaler | None = None
 
     async def __aenter__(self) -> Self:
-        def load(stop: _Stop) -> None:
+        def load(stop: Stop) -> None:
             with cancelled_by(stop):
                 self._upscaler = self._open()
 
@@ -121,7 +120,7 @@ class AsyncUpscaler:
     async def upscale(self, image: InMemoryImage | EncodedImage, **options: Unpack[DrawKeywords]) -> Any:
         """Upscale an image into one picture of its kind: see :meth:`Upscaler.upscale`."""
         upscale: Any = self._opened.upscale
-        return await self._calls.draw(lambda keywords: upscale(image, **keywords), options)
+        return await self._calls.work(lambda keywords: upscale(image, **keywords), options)
 
     @takes_draw_keywords
     async def upscale_file(
@@ -140,7 +139,7 @@ class AsyncUpscaler:
         A task that is cancelled while its files are being finished may still leave them, complete.
         """
         upscale_file = self._opened.upscale_file
-        return await self._calls.draw(
+        return await self._calls.work(
             lambda keywords: upscale_file(
                 source,
                 targets,
@@ -154,6 +153,121 @@ class AsyncUpscaler:
         )
 
     @overload
+    async def best_of(
+        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> ImageT: ...
+    @overload
+    async def best_of(
+        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> Image.Image: ...
+    @takes_draw_keywords
+    async def best_of(
+        self,
+        image: InMemoryImage | EncodedImage,
+        score: Callable[[Any], float],
+        n: int,
+        **options: Unpack[DrawKeywords],
+    ) -> Any:
+        """Return the sample that `score` likes best, which is called in a thread: see :meth:`Upscaler.best_of`."""
+        best_of: Any = self._opened.best_of
+        return await self._calls.work(lambda keywords: best_of(image, score, n, **keywords), options)
+
+    @overload
+    async def restore(self, image: ImageT, **options: Unpack[RestoreKeywords]) -> ImageT: ...
+    @overload
+    async def restore(self, image: EncodedImage, **options: Unpack[RestoreKeywords]) -> Image.Image: ...
+    @takes_keywords_of(RestoreOptions)
+    async def restore(self, image: InMemoryImage | EncodedImage, **options: Unpack[RestoreKeywords]) -> Any:
+        """Remove noise from a picture: see :meth:`Upscaler.restore`."""
+        restore: Any = self._opened.restore
+        return await self._calls.work(lambda keywords: restore(image, **keywords), options)
+
+    @takes_keywords_of(RestoreOptions)
+    async def restore_file(
+        self,
+        source: PathLike,
+        target: PathLike,
+        *,
+        report: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        **options: Unpack[RestoreKeywords],
+    ) -> FileResult:
+        """Restore an image file into another: see :meth:`Upscaler.restore_file`."""
+        restore_file = self._opened.restore_file
+        file: dict[str, Any] = {"report": report, "max_pixels": max_pixels, "quality": quality, "lossless": lossless}
+        return await self._calls.work(lambda keywords: restore_file(source, target, **file, **keywords), options)
+
+    @overload
+    async def transfer(
+        self,
+        target: ImageT,
+        source: AnyImage,
+        mask: AnyImage | NDArray[np.bool_],
+        lr: AnyImage | None = ...,
+        **options: Unpack[TransferKeywords],
+    ) -> ImageT: ...
+    @overload
+    async def transfer(
+        self,
+        target: EncodedImage,
+        source: AnyImage,
+        mask: AnyImage | NDArray[np.bool_],
+        lr: AnyImage | None = ...,
+        **options: Unpack[TransferKeywords],
+    ) -> Image.Image: ...
+    @takes_keywords_of(TransferOptions)
+    async def transfer(
+        self,
+        target: InMemoryImage | EncodedImage,
+        source: AnyImage,
+        mask: AnyImage | NDArray[np.bool_],
+        lr: AnyImage | None = None,
+        **options: Unpack[TransferKeywords],
+    ) -> Any:
+        """Put what a mask selects of one picture into another: see :meth:`Upscaler.transfer`."""
+        transfer: Any = self._opened.transfer
+        return await self._calls.work(lambda keywords: transfer(target, source, mask, lr, **keywords), options)
+
+    @takes_keywords_of(TransferOptions)
+    async def transfer_file(
+        self,
+        target: PathLike,
+        source: PathLike,
+        mask: PathLike,
+        output: PathLike,
+        *,
+        lr: PathLike | None = None,
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        **options: Unpack[TransferKeywords],
+    ) -> FileResult:
+        """Put what a mask selects of one image file into another: see :meth:`Upscaler.transfer_file`."""
+        transfer_file = self._opened.transfer_file
+        file: dict[str, Any] = {"lr": lr, "max_pixels": max_pixels, "quality": quality, "lossless": lossless}
+        return await self._calls.work(
+            lambda keywords: transfer_file(target, source, mask, output, **file, **keywords), options
+        )
+
+    async def log_likelihood(
+        self,
+        hr: InMemoryImage | EncodedImage,
+        lr: InMemoryImage | EncodedImage | None = None,
+        *,
+        dequantise: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> float:
+        """Tell how likely the model finds an HR image: see :meth:`Upscaler.log_likelihood`."""
+        log_likelihood = self._opened.log_likelihood
+        return await self._calls.work(
+            lambda keywords: log_likelihood(hr, lr, dequantise=dequantise, **keywords),
+            {"progress": progress, "cancel": cancel},
+        )
+
+    @overload
     async def encode(self, image: ImageT, *, memory_budget: int = ...) -> AsyncEncoding[ImageT]: ...
     @overload
     async def encode(self, image: EncodedImage, *, memory_budget: int = ...) -> AsyncEncoding[Image.Image]: ...
@@ -163,7 +277,7 @@ class AsyncUpscaler:
         """Compute everything that depends on the image alone: see :meth:`Upscaler.encode`."""
         encode: Any = self._opened.encode
 
-        def call(stop: _Stop) -> Encoding[Any]:
+        def call(stop: Stop) -> Encoding[Any]:
             with cancelled_by(stop):
                 encoding: Encoding[Any] = encode(image, memory_budget=memory_budget)
                 return encoding
@@ -174,7 +288,7 @@ class AsyncUpscaler:
 class AsyncEncoding(Generic[ImageT]):
     """An :class:`Encoding` whose methods are coroutines. :meth:`AsyncUpscaler.encode` makes it."""
 
-    def __init__(self, encoding: Encoding[ImageT], calls: _Calls) -> None:
+    def __init__(self, encoding: Encoding[ImageT], calls: Calls) -> None:
         self._encoding: Encoding[ImageT] = encoding
         self._calls = calls
 
@@ -196,126 +310,47 @@ class AsyncEncoding(Generic[ImageT]):
     @takes_draw_keywords
     async def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
         """Draw one picture: see :meth:`Encoding.sample`."""
-        return await self._calls.draw(lambda keywords: self._encoding.sample(**keywords), options)
+        return await self._calls.work(lambda keywords: self._encoding.sample(**keywords), options)
 
     @takes_draw_keywords
     async def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
         """Draw `n` pictures: see :meth:`Encoding.samples`."""
-        return await self._calls.draw(lambda keywords: self._encoding.samples(n, **keywords), options)
+        return await self._calls.work(lambda keywords: self._encoding.samples(n, **keywords), options)
 
     @takes_draw_keywords
     async def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
         """Average `n` samples: see :meth:`Encoding.mean`."""
-        return await self._calls.draw(lambda keywords: self._encoding.mean(n, **keywords), options)
+        return await self._calls.work(lambda keywords: self._encoding.mean(n, **keywords), options)
 
     @takes_draw_keywords
     async def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
         """Compute the standard deviation of `n` samples: see :meth:`Encoding.std`."""
-        return await self._calls.draw(lambda keywords: self._encoding.std(n, **keywords), options)
+        return await self._calls.work(lambda keywords: self._encoding.std(n, **keywords), options)
 
+    async def invert(
+        self,
+        hr: InMemoryImage | EncodedImage,
+        *,
+        dequantise: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Latents:
+        """Find the latents that make an HR image of this image: see :meth:`Encoding.invert`."""
+        return await self._calls.work(
+            lambda keywords: self._encoding.invert(hr, dequantise=dequantise, **keywords),
+            {"progress": progress, "cancel": cancel},
+        )
 
-class _Stop(threading.Event):
-    """Counts as set once it is, or the event that the caller passed."""
-
-    def __init__(self, other: threading.Event | None = None) -> None:
-        super().__init__()
-        self._other = other
-
-    def is_set(self) -> bool:
-        return super().is_set() or (self._other is not None and self._other.is_set())
-
-
-class _Calls:
-    """Blocking calls in threads, a few at a time, each of which ends soon after its task is cancelled."""
-
-    def __init__(self, at_once: int) -> None:
-        self._turn = asyncio.Semaphore(at_once)
-        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="srflow-async")
-        self._running: dict[asyncio.Future[Any], _Stop] = {}
-        self._closed = False
-
-    async def draw(self, call: Callable[[DrawKeywords], _T], keywords: DrawKeywords) -> _T:
-        """Run a drawing method with keywords whose `progress` and `cancel` are made to fit."""
-        options = DrawOptions(**keywords)
-        told = _OnLoop(options.progress)
-
-        def draw(stop: _Stop) -> _T:
-            progress = None if options.progress is None else told.of(stop)
-            return call(dataclasses.replace(options, progress=progress, cancel=stop).keywords)
-
-        try:
-            return await self.run(draw, cancel=options.cancel)
-        finally:
-            told.raise_what_it_raised()
-
-    async def run(self, call: Callable[[_Stop], _T], *, cancel: threading.Event | None = None) -> _T:
-        """Wait for a turn, and then for the call, which must end soon after its argument is set."""
-        async with self._turn:
-            if self._closed:
-                raise DeviceError("the upscaler is closed; make the calls before its `async with` block ends")
-            stop = _Stop(cancel)
-            with memory_errors_typed("before the call began"):
-                ended = asyncio.get_running_loop().run_in_executor(
-                    self._pool, contextvars.copy_context().run, call, stop
-                )
-            self._running[ended] = stop
-            try:
-                await asyncio.wait([ended])
-            except asyncio.CancelledError:
-                stop.set()
-                await _end_of(ended)
-                raise
-            finally:
-                del self._running[ended]
-            return ended.result()
-
-    async def close(self, release: Callable[[], None]) -> None:
-        """Stop the calls and wait for their end, then release what they used and end the threads."""
-        if self._closed:
-            return
-        self._closed = True
-        for stop in self._running.values():
-            stop.set()
-        for ended in list(self._running):
-            await _end_of(ended)
-        await _end_of(asyncio.get_running_loop().run_in_executor(self._pool, release))
-        self._pool.shutdown()  # its threads have nothing to do: this takes no time
-
-
-class _OnLoop:
-    """Calls a function of the caller's in the event loop, from any thread."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._loop = asyncio.get_running_loop()
-        self._error: Exception | None = None
-
-    def of(self, stop: _Stop) -> Progress:
-        """What the thread calls. It sets `stop` if the caller's function raises."""
-
-        def tell(done: int, total: int) -> None:
-            if self._progress is None or stop.is_set():
-                return
-            try:
-                self._progress(done, total)
-            except Exception as error:
-                self._error = error
-                stop.set()
-
-        def told(done: int, total: int) -> None:
-            self._loop.call_soon_threadsafe(tell, done, total)
-
-        return told
-
-    def raise_what_it_raised(self) -> None:
-        """Raise the exception of the caller's function, if there was one."""
-        if self._error is not None:
-            raise self._error
-
-
-async def _end_of(future: asyncio.Future[Any]) -> None:
-    """Wait for the end of a call, even if the task is cancelled again, and drop its error."""
-    while not future.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait([future])
-    future.exception()
+    async def decode(
+        self,
+        latents: Latents,
+        *,
+        consistent: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> ImageT:
+        """Decode latents into a picture of the image's kind: see :meth:`Encoding.decode`."""
+        return await self._calls.work(
+            lambda keywords: self._encoding.decode(latents, consistent=consistent, **keywords),
+            {"progress": progress, "cancel": cancel},
+        )

@@ -178,10 +178,12 @@ def restore(
         from srflow_sdk._batch.command import run_command
         from srflow_sdk._batch.operations import Restoring
         from srflow_sdk._drawing.restoring import RestoreOptions
+        from srflow_sdk.backends._room import check_room
 
         if files.from_output is not None:
             _refuse_chosen(context, "tau", "over", "enlarge", "seed")
         options = RestoreOptions(tau=tau, over=over, enlarge=enlarge, seed=seed)
+        check_room(machine.threads, restoring=True)
         run_command(
             Restoring(options=options), inputs, output, model=model, files=files, machine=machine, display=display
         )

@@ -14,6 +14,7 @@ from PIL import Image
 from srflow_sdk._drawing.finishing import Finishing
 from srflow_sdk._drawing.inputs import EncodedImage, loaded
 from srflow_sdk._drawing.inverting import HighResolution, check_latents, invert, inverting_tiles
+from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.passes import draw
@@ -22,10 +23,8 @@ from srflow_sdk._drawing.rows import ArrayRows
 from srflow_sdk._images import ImageKind, InMemoryImage, Tensor
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._system.interruptible import cancelled_by
-from srflow_sdk.backends import Conditioning
 from srflow_sdk.errors import CancelledError, OutOfMemoryError
 from srflow_sdk.picture_latents import Latents
-from srflow_sdk.tiles import Tile
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,11 +72,10 @@ class Encoding(Generic[ImageT]):
         self._halo = manifest.halo if halo is None else halo
         size = self._lr.padded_height, self._lr.padded_width
         self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
-        self._kept: dict[Tile, Conditioning] = {}
-        self._nbytes = 0
+        self._kept = KeptTiles()
         for tile in self._tiles:
             window = tile.window
-            if self._nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
+            if self._kept.nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
                 break
             seen = self._lr.network_rows(window.top, window.top + window.height)
             if cancel is not None and cancel.is_set():
@@ -85,20 +83,18 @@ class Encoding(Generic[ImageT]):
             try:
                 with cancelled_by(cancel):
                     conditioning = painter.encode(seen[:, :, window.left : window.left + window.width])
-            except OutOfMemoryError:
+            except (OutOfMemoryError, MemoryError):
                 # Drawing needs room too: half of what fits is kept, the rest is encoded again for every draw.
-                for dropped in list(self._kept)[(len(self._kept) + 1) // 2 :]:
-                    self._nbytes -= self._kept.pop(dropped).nbytes
+                self._kept.drop_half()
                 break
-            self._kept[tile] = conditioning
-            self._nbytes += conditioning.nbytes
+            self._kept.keep(tile, conditioning)
             if progress is not None:
                 progress(len(self._kept), len(self._tiles))
 
     @property
     def nbytes(self) -> int:
         """Bytes of conditioning kept on the device."""
-        return self._nbytes
+        return self._kept.nbytes
 
     @property
     def tiles(self) -> int:
@@ -107,7 +103,7 @@ class Encoding(Generic[ImageT]):
 
     @property
     def kept_tiles(self) -> int:
-        """Number of tiles that do not have to be encoded again."""
+        """Number of tiles that do not have to be encoded again. When memory runs out later, they are dropped."""
         return len(self._kept)
 
     @takes_draw_keywords
@@ -227,7 +223,7 @@ class Encoding(Generic[ImageT]):
         fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
-            canvases = [_Canvas(shape, dtype) for _ in range(request.pictures)]
+            canvases = self._kept.spared(lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)])
             writes: list[Callable[[NDArray[Any]], None]] = [canvas.write for canvas in canvases]
             if plain and reduced is not None:
                 # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.

@@ -21,6 +21,7 @@ from srflow_sdk._batch.planning import (
     check_targets,
     plan_outputs,
 )
+from srflow_sdk._batch.report import check_report
 from srflow_sdk._batch.storage import Storage
 from srflow_sdk._files.formats import save_options
 from srflow_sdk.errors import ArgumentError
@@ -120,7 +121,12 @@ def make_plan(
 
 
 def make_folders(plan: Plan, storage: Storage) -> None:
-    """Create the directories of all outputs and of the report. Raises: ImageError if one cannot be written to."""
+    """Create the directories of all outputs and of the report.
+
+    Raises: ImageError if one cannot be written to, or the report's name is that of a pipe or a device.
+    """
+    if plan.report is not None:
+        check_report(plan.report)
     targets = [target for job in plan.jobs for target in job.targets]
     storage.make_folders(target.parent for target in targets)
     if plan.report is not None:

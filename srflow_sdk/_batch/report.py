@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
-from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk._system.atomic import check_replaceable, remove_stale_parts, write_atomically
+from srflow_sdk._system.regular_files import open_regular
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
@@ -74,7 +75,8 @@ def batch_report(
 def read_report(path: Path) -> dict[str, Any] | None:
     """Read an earlier report; None if there is none that can be read."""
     try:
-        report = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        with open_regular(path) as file:
+            report = json.loads(file.read(), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError):
         return None
     return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
@@ -111,6 +113,14 @@ def save_report(
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def check_report(path: Path) -> None:
+    """Raises: ImageError if a report cannot have this name because it is that of a pipe or a device."""
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise ImageError(f"the report {path} cannot be written: {error.strerror}") from error
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.passes import TileCount
@@ -81,14 +82,14 @@ def invert(
     painter: Painter,
     tiles: Sequence[Tile],
     *,
-    kept: Mapping[Tile, Conditioning],
+    kept: KeptTiles,
     progress: Progress | None,
     cancel: threading.Event | None,
 ) -> Latents:
-    """The latents of an HR image. kept: conditioning that was kept. Raises: as drawing does."""
+    """The latents of an HR image. kept: conditioning of tiles. Raises: as drawing does."""
     manifest = painter.manifest
-    scale, levels = manifest.scale, arrays.allocate(level_shapes(manifest, lr))
-    inverter = _TileInverter(painter, cancel)
+    scale, levels = manifest.scale, kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
+    inverter = _TileInverter(painter, kept, cancel)
     told = TileCount(progress, tiles=len(tiles), samples=1)
     of_rows, of_columns = hr.weights(lr)
     nats = 0.0
@@ -98,7 +99,7 @@ def invert(
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
             part = large[:, :, left * scale : right * scale]
-            found = inverter.invert(tile, seen[:, :, left:right], part, kept.get(tile))
+            found = inverter.invert(tile, seen[:, :, left:right], part)
             for level, target in levels.items():
                 target[_on_level(tile.core, level, scale)] = found.latents[level]
             rows, columns = tile.core.slices
@@ -160,29 +161,31 @@ class _TileInverter:
     Raises: BundleError if the bundle has no inverter.
     """
 
-    def __init__(self, painter: Painter, cancel: threading.Event | None) -> None:
+    def __init__(self, painter: Painter, kept: KeptTiles, cancel: threading.Event | None) -> None:
         self._painter = painter
+        self._kept = kept
         self._cancel = cancel
         self._backend = painter.inverting_backend()
         self._levels = {entry.level: entry.channels for entry in painter.manifest.latent_levels}
 
-    def invert(
-        self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32], kept: Conditioning | None = None
-    ) -> _Inverted:
-        """lr, hr: the tile's window, float32 3×h×w and 3×sh×sw. kept: its conditioning, if the painter kept it."""
+    def invert(self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32]) -> _Inverted:
+        """lr, hr: the tile's window, float32 3×h×w and 3×sh×sw."""
         painter = self._painter
         painter.check_open()
         if self._cancel is not None and self._cancel.is_set():
             raise CancelledError("cancelled by the caller")
-        if kept is not None or painter.fits(tile):
+        while self._kept.get(tile) is not None or painter.fits(tile):
             try:
                 with cancelled_by(self._cancel):
-                    if kept is None or self._backend is not painter.backend:
-                        kept = painter.encode(lr, self._backend)
-                    return self._whole(tile, kept, hr)
+                    return self._whole(tile, self._conditioning(tile, lr), hr)
             except (OutOfMemoryError, MemoryError) as error:
-                painter.shrink(tile, error)
+                if not self._kept.drop():
+                    painter.shrink(tile, error)
         return self._in_parts(tile, lr, hr)
+
+    def _conditioning(self, tile: Tile, lr: NDArray[np.float32]) -> Conditioning:
+        kept = self._kept.get(tile) if self._backend is self._painter.backend else None
+        return self._painter.encode(lr, self._backend) if kept is None else kept
 
     def _whole(self, tile: Tile, conditioning: Conditioning, hr: NDArray[np.float32]) -> _Inverted:
         scale, window = self._painter.manifest.scale, tile.window

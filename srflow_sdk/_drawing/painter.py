@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.requests import Reduce, Request
 from srflow_sdk._machine.memory import available_memory, gpu_free_memory
 from srflow_sdk._system.interruptible import cancelled_by
@@ -149,19 +150,20 @@ class Painter:
         request: Request,
         colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
         *,
-        kept: Conditioning | None = None,
+        kept: KeptTiles | None = None,
         after_sample: Callable[[int], None] = lambda _: None,
     ) -> list[NDArray[np.float32]]:
         """Draw the tile's core for every picture of a request: float32 sh×sw×C.
 
-        lr: the tile's window, float32 3×h×w. colours: converts h×w×3 RGB to the channels needed. kept: the window's
-        conditioning, if it was kept. after_sample: called with the number of samples done.
+        lr: the tile's window, float32 3×h×w. colours: converts h×w×3 RGB to the channels needed. kept: conditioning of
+        tiles, which is dropped first if memory runs out. after_sample: called with the number of samples done.
 
         Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
         self.check_open()
-        if kept is not None or self.fits(tile):
-            steps = self._drawn(tile, lr, request, colours, kept)
+        while (found := kept.get(tile) if kept else None) is not None or self.fits(tile):
+            steps = self._drawn(tile, lr, request, colours, found)
+            del found  # or it could not be dropped
             while True:
                 try:
                     done = next(steps)
@@ -169,11 +171,12 @@ class Painter:
                     pictures: list[NDArray[np.float32]] = end.value
                     return pictures
                 except (OutOfMemoryError, MemoryError) as error:
-                    self.shrink(tile, error)
+                    if not (kept and kept.drop()):
+                        self.shrink(tile, error)
                     break
                 after_sample(done)  # not in the try block: its errors are the caller's
         # Here, not in the handler: the error's traceback keeps the tile's memory alive.
-        return self._drawn_in_parts(tile, lr, request, colours)
+        return self._drawn_in_parts(tile, lr, request, colours, kept)
 
     def _drawn(
         self,
@@ -204,6 +207,7 @@ class Painter:
         lr: NDArray[np.float32],
         request: Request,
         colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        kept: KeptTiles | None,
     ) -> list[NDArray[np.float32]]:
         manifest = self.manifest
         window, scale = tile.window, manifest.scale
@@ -211,7 +215,7 @@ class Painter:
         whole: list[NDArray[np.float32]] = []
         for part in parts:
             rows, columns = part.window.within(window).slices
-            pictures = self.draw(part, lr[:, rows, columns], request, colours)
+            pictures = self.draw(part, lr[:, rows, columns], request, colours, kept=kept)
             if not whole:
                 shape = (tile.core.height * scale, tile.core.width * scale, pictures[0].shape[2])
                 whole = [np.empty(shape, np.float32) for _ in pictures]
@@ -306,6 +310,15 @@ class Painter:
             self._largest_core = min(half, self._largest_core or half)
         if first:
             _log.warning("memory ran out with tiles of %d pixels; continuing with %d", side, half)
+
+    def conditioning_budget(self, most: int) -> int:
+        """How many bytes of conditioning to keep: a quarter of what is free, at most `most`.
+
+        Tiles may take half of it, and pictures, latents and threads need the rest.
+        """
+        gpu = self._backend.gpu
+        free = available_memory() if gpu is None else gpu_free_memory(gpu)
+        return most if free is None else min(most, free // 4)
 
     def _widening(self) -> int:
         """How much larger activations are than the graphs' types say: CPUs compute half precision in float32."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.finishing import Finishing
+from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import DrawOptions, Progress, Request
 from srflow_sdk._images import from_unit
-from srflow_sdk.backends import Conditioning
 from srflow_sdk.tiles import Tile, tile_rows
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def draw(
     request: Request,
     outputs: Sequence[Finishing],
     *,
-    kept: Mapping[Tile, Conditioning] | None = None,
+    kept: KeptTiles | None = None,
     overlapped: bool = False,
 ) -> None:
     """Draw every picture of a request into its output.
 
-    tiles: from :meth:`Painter.plan`. kept: conditioning that was kept. overlapped: finish and write each band in a
+    tiles: from :meth:`Painter.plan`. kept: conditioning of tiles. overlapped: finish and write each band in a
     thread of its own while the next is computed.
 
     Raises: whatever painting, reading, writing and the request's `progress` raise.
@@ -66,7 +66,7 @@ def draw(
                     seen[:, :, left:right],
                     wanted,
                     lr.gray,
-                    kept=kept.get(tile) if kept else None,
+                    kept=kept,
                     after_sample=told.after_sample,
                 )
                 told.after_tile()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from srflow_sdk._files import bmp, libvips
+from srflow_sdk._system.atomic import check_replaceable
 from srflow_sdk.errors import ArgumentError, ImageError
 
 PathLike = str | os.PathLike[str]
@@ -188,9 +189,13 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
 
     channels: of the pixels to write, 1 … 4; 2 and 4 have transparency. size: their width and height, if known.
     Raises: ArgumentError for other endings, ImageError if the format cannot hold the channels or the size, or this
-    build of libvips cannot write it.
+    build of libvips cannot write it, or the name is that of a pipe or a device.
     """
     kind = format_of(path)
+    try:
+        check_replaceable(Path(path))
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror}") from error
     if channels in (2, 4) and not kind.holds_alpha:
         raise ImageError(f"{path} cannot be written: {kind.name} has no transparency; use .png or .webp")
     if size is not None and max(size) > kind.max_side:

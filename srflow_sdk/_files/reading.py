@@ -188,7 +188,8 @@ class ImageReader:
     def check_unchanged(self) -> None:
         """Raises: ImageError if the file has changed since it was opened, or another one has its name now.
 
-        Call it before you rely on rows that were read: their metadata, or the hash, might be another version's.
+        Call it before you rely on rows that were read: their metadata, or the hash, might be another version's. It may
+        be called after the reader was closed.
         """
         self._file.check()
 

@@ -93,9 +93,12 @@ class SteadyFile:
         return digest.hexdigest()
 
     def check(self) -> None:
-        """Raises: ImageError if the file has changed since it was opened, or another one has its name now."""
+        """Raises: ImageError if the file has changed since it was opened, or another one has its name now.
+
+        Once it was closed, what has its name now is all that it looks at.
+        """
         try:
-            steady = not self._changed() and _Stamp.of(self.path.stat()) == self._stamp
+            steady = (self._file.closed or not self._changed()) and _Stamp.of(self.path.stat()) == self._stamp
         except (OSError, ValueError):
             steady = False
         if not steady:

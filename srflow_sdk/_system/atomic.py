@@ -1,16 +1,19 @@
 """Atomic file writes: under a hidden name beside the target, flushed to the disk, then renamed.
 
-At any moment, even after a crash, a reader finds the old content or the new. The hidden file, called a part, is locked
-while it is written, so that leftovers of a killed process can be told from files in progress.
+At any moment, even after a crash, a reader finds the old content or the new. Of a symbolic link, the file behind it is
+replaced and the link stays; pipes and devices are refused, because a rename would remove them. The hidden file, called
+a part, is locked while it is written, so that leftovers of a killed process can be told from files in progress.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 from srflow_sdk._system import locks
@@ -40,11 +43,23 @@ def write_atomically(target: Path, content: bytes) -> None:
         raise
 
 
+def check_replaceable(target: Path) -> None:
+    """Raises: OSError if a pipe or a device has this name, or a link leads to one."""
+    try:
+        mode = target.stat().st_mode
+    except (OSError, ValueError):  # there is none, or creating it says why it cannot be
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device; name a file")
+
+
 def open_part(target: Path) -> tuple[Path, int]:
     """Create the file that becomes `target` when complete; returns its path and a descriptor to write and read it.
 
     The name is `.{target.name}.{8 hex}.part`; a name too long for that is shortened. Raises: OSError.
     """
+    check_replaceable(target)
+    target = _behind_links(target)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
         part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"
@@ -61,6 +76,8 @@ def publish(part: Path, target: Path) -> None:
 
     Raises: OSError; then an old file is unchanged, and the part remains.
     """
+    check_replaceable(target)
+    target = _behind_links(target)
     part.replace(target)
     with contextlib.suppress(OSError):  # not all systems can; the file is in place
         sync_directory(target.parent)
@@ -69,7 +86,7 @@ def publish(part: Path, target: Path) -> None:
 def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
     """Delete what killed processes left of earlier attempts to write these; files being written are left alone."""
     stems: dict[Path, set[str]] = {}
-    for target in map(Path, targets):
+    for target in map(_behind_links, map(Path, targets)):
         stems.setdefault(target.parent, set()).add(_stem(target))
     for folder, wanted in stems.items():
         _remove_stale(folder, wanted)
@@ -89,6 +106,14 @@ def sync_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _behind_links(target: Path) -> Path:
+    """The file that a name stands for: where the link leads if it is one."""
+    try:
+        return Path(os.path.realpath(target)) if target.is_symlink() else target
+    except (OSError, ValueError):
+        return target
 
 
 def _remove_stale(folder: Path, stems: set[str] | None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 
 from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
 from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._files import Metadata, Provenance, check_writable, open_image, write_image
+from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
 from srflow_sdk._files.formats import save_options
 from srflow_sdk._files.provenance import TRANSFER
 from srflow_sdk._images import ImageKind
@@ -33,8 +34,12 @@ def transfer_file(
     max_pixels: int,
     quality: int | None,
     lossless: bool,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> FileResult:
-    """Do the work of :meth:`Upscaler.transfer_file`."""
+    """Do the work of :meth:`Upscaler.transfer_file`. Every input must be the same when the output is complete.
+
+    before_writing: called once all other work is done.
+    """
     started = time.monotonic()
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
         raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
@@ -67,22 +72,32 @@ def transfer_file(
             operation=TRANSFER,
             settings=options.recorded(manifest, {"lr": None, **others}),
         )
-        write_image(
+        before_writing()
+        with ImageWriter(
             output,
-            result.pixels,
-            metadata=goal.metadata,
+            width=size[0],
+            height=size[1],
+            channels=goal.picture.kind.channels,
+            dtype=goal.picture.kind.dtype,
+            metadata=goal.reader.metadata,
             provenance=provenance,
             quality=quality,
             lossless=lossless,
-        )
+        ) as writer:
+            writer.write_rows(result.pixels)
+            writer.finish()
+            for file in read.values():
+                file.reader.check_unchanged()
     made = FileOutput(path=output, provenance=provenance, lr_psnr=None)
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
+    """A file that was read. reader: closed; it has the metadata, and can tell whether the file changed since."""
+
     picture: Picture
-    metadata: Metadata
+    reader: ImageReader
     sha256: str
 
     @classmethod
@@ -94,4 +109,4 @@ class _File:
             reader.check_unchanged()
         profile = reader.metadata.icc_profile
         kind = ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=profile)
-        return cls(picture=Picture(pixels=pixels, kind=kind), metadata=reader.metadata, sha256=digest)
+        return cls(picture=Picture(pixels=pixels, kind=kind), reader=reader, sha256=digest)

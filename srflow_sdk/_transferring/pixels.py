@@ -89,7 +89,7 @@ def _drawn(
         lr,
         kind,
         painter,
-        memory_budget=ENCODING_BUDGET_BYTES,
+        memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
         halo=max(manifest.halo, manifest.inverter_halo),
         progress=None if count is None else count.encoded,
         cancel=options.cancel,

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from numbers import Integral
 from typing import get_args
 
 from srflow_sdk._device_names import Device, PluginDevice
 from srflow_sdk._machine.gpu import find_gpu
-from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
+from srflow_sdk.backends._room import check_room
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, SRFlowError
 
 __all__ = ["Backend", "Conditioning", "Device", "OnnxRuntimeBackend", "open_backend"]
 
 _TRUSTED = ("cpu", "cuda")  # the others' pictures are compared with the CPU's before they are used
-# Where less is left, upscaling a file works sometimes, and sometimes a library ends the process: measured with the
-# embedded model, for 1 and 2 threads. Most of it is only reserved, for the stacks and heaps of threads.
-_ADDRESS_SPACE, _ADDRESS_SPACE_PER_THREAD = 750_000_000, 200_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -44,9 +39,7 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
         raise ArgumentError(f"device is {device!r}; it must be one of {', '.join(get_args(Device))}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads is {threads!r}; it must be a whole number, at least 1, or None")
-    count = min(threads or sys.maxsize, os.cpu_count() or 1)
-    what = f"upscaling with {count} {'thread' if count == 1 else 'threads'}"
-    check_address_space(_ADDRESS_SPACE + count * _ADDRESS_SPACE_PER_THREAD, what)
+    check_room(threads)
     if device != "auto":
         return _opened(bundle, device, threads=threads)
     for candidate in _offered(bundle):

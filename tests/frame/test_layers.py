@@ -37,7 +37,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"_transferring"},
     {"_choosing", "_restoring"},
     {"_flow_uses"},
-    {"upscaler"},
+    {"upscaler", "_async_calls"},
     {"async_upscaler"},
     {"_batch", "_doctor"},
     {"_command_line"},

@@ -14,6 +14,8 @@ from srflow_sdk import AsyncUpscaler, CancelledError, Upscaler, read_image, writ
 from srflow_sdk._system.interruptible import is_cancelled
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
 
+from .flow_bundle import write_flow_bundle
+
 Body = Callable[[AsyncUpscaler], Coroutine[Any, Any, Any]]
 LARGE = np.zeros((700, 700, 3), np.uint8)  # in one tile, half a minute of the embedded model's time
 
@@ -51,6 +53,46 @@ def test_every_method_gives_what_upscaler_gives(
         assert np.array_equal(await mine.std(2), theirs.std(2))
 
     run(body, tiny_bundle)
+
+
+def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path: Path) -> None:
+    bundle = write_flow_bundle(tmp_path / "flow.srflow")
+    target, source = np.random.default_rng(0).integers(60, 190, (2, 48, 44, 3), np.uint8)
+    mask = np.zeros((48, 44), np.bool_)
+    mask[20:30, 15:25] = True
+    for name, picture in {"a": target, "b": source, "mask": np.where(mask, 255, 0).astype(np.uint8)}.items():
+        write_image(tmp_path / f"{name}.png", picture)
+
+    def score(picture: Any) -> float:
+        return float(np.asarray(picture).std())
+
+    async def body(up: AsyncUpscaler) -> None:
+        restored = flow.restore(target, tau=0.5, over="spatial")
+        assert np.array_equal(await up.restore(target, tau=0.5, over="spatial"), restored)
+        await up.restore_file(tmp_path / "a.png", tmp_path / "c.png", report=True, tau=0.5, over="spatial")
+        assert np.array_equal(read_image(tmp_path / "c.png").pixels, restored)
+        both = flow.transfer(target, source, mask, tau={1: 0.5}, seed=2)
+        assert np.array_equal(await up.transfer(target, source, mask, tau={1: 0.5}, seed=2), both)
+        files = [tmp_path / f"{name}.png" for name in ("a", "b", "mask", "both")]
+        await up.transfer_file(*files, tau={1: 0.5}, seed=2)
+        assert np.array_equal(read_image(files[-1]).pixels, both)
+        best = await up.best_of(target[:9, :9], score, 3, tau=1.0, seed=4)
+        assert np.array_equal(best, flow.best_of(target[:9, :9], score, 3, tau=1.0, seed=4))
+        assert await up.log_likelihood(target, dequantise=True) == flow.log_likelihood(target, dequantise=True)
+        mine, theirs, told = await up.encode(target[:12, :11]), flow.encode(target[:12, :11]), []
+        latents = await mine.invert(source, progress=lambda done, total: told.append((done, total)))
+        assert latents.log_likelihood == theirs.invert(source).log_likelihood
+        assert np.array_equal(await mine.decode(latents), theirs.decode(latents))
+        assert told == [(1, 1)]
+        cancel = threading.Event()
+        cancel.set()
+        with pytest.raises(CancelledError):
+            await mine.decode(latents, cancel=cancel)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'taus'"):
+            await up.restore(target, taus=1)  # type: ignore[call-overload]
+
+    with Upscaler(bundle, device="cpu", threads=1) as flow:
+        run(body, bundle)
 
 
 def test_errors_are_those_of_upscaler(tiny_bundle: Path, photo: np.ndarray, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +151,38 @@ def test_the_report_says_what_was_done(run: Run) -> None:
     assert (settings["operation"], settings["tau"], settings["over"]) == ("restore", 0.5, "auto")
     output = report["files"][0]["outputs"][0]
     assert (output["sha256"], output["lr_psnr"]) == (file_sha256(Path("clean.png")), None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
+@pytest.mark.parametrize("resumed", [[], ["--resume"]])
+def test_a_report_into_a_pipe_is_refused_before_any_work(run: Run, resumed: list[str]) -> None:
+    os.mkfifo("report")
+    result = run("a.png", "-o", "clean.png", "--report", "report", *resumed)
+    assert result.exit_code == 1
+    assert "the report report cannot be written: it is a pipe or a device; name a file" in result.stderr
+    assert Path("report").is_fifo()
+    assert not Path("clean.png").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
+def test_a_pipe_is_never_replaced_by_a_picture(run: Run) -> None:
+    os.mkfifo("pipe.png")
+    result = run("a.png", "-o", "pipe.png")
+    assert result.exit_code == 1
+    assert "pipe.png cannot be written: it is a pipe or a device; name a file" in result.stderr
+    assert Path("pipe.png").is_fifo()
+
+
+def test_too_little_address_space_to_restore_is_said_before_any_work(
+    run: Run, flow_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be enough to upscale."""
+    monkeypatch.setattr("srflow_sdk._machine.memory._left_by_address_space", lambda: 1_200_000_000)
+    result = run("a.png", "-o", "clean.png")
+    assert result.exit_code == 1
+    assert "error: this command with 1 thread needs 1.30 GB of address space" in result.stderr
+    model = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
+    assert CliRunner().invoke(cli.upscale, ["a.png", "-o", "large.png", *model]).exit_code == 0
 
 
 def test_names_take_a_temperature_only_if_it_is_chosen(run: Run) -> None:

@@ -67,6 +67,14 @@ async def awaited(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
         assert_type(await encoding.samples(3), list[Image.Image])
         assert_type(await (await up.encode(u8, memory_budget=0)).mean(2), NDArray[np.uint8])
         assert_type(await encoding.std(2), NDArray[np.float32])
+        assert_type(await encoding.decode(await encoding.invert(u8, dequantise=True), consistent=True), Image.Image)
+        assert_type(await up.restore(u8, tau=0.9, over="local"), NDArray[np.uint8])
+        assert_type(await up.restore(path), Image.Image)
+        assert_type(await up.restore_file(path, "clean.png", quality=90, seed=3), FileResult)
+        assert_type(await up.transfer(pil, path, "mask.png", lr=u8, blend="none"), Image.Image)
+        assert_type(await up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path), FileResult)
+        assert_type(await up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
+        assert_type(await up.log_likelihood(pil, u8), float)
 
 
 def encoded(up: Upscaler, pil: Image.Image, u16: NDArray[np.uint16], count: int) -> None:

@@ -61,6 +61,46 @@ def test_a_folder_that_cannot_be_flushed_does_not_fail_a_write(target: Path, mon
     assert target.read_bytes() == b"new"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_the_file_behind_it_is_replaced(target: Path, tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "links").mkdir()
+    link, further = tmp_path / "links" / "b.json", tmp_path / "links" / "c.json"
+    link.symlink_to("c.json")
+    further.symlink_to(target)
+    if not exists:
+        target.unlink()
+    write_atomically(link, b"new")
+    assert (link.is_symlink(), further.is_symlink(), target.is_symlink()) == (True, True, False)
+    assert target.read_bytes() == b"new"
+    assert names(tmp_path) + names(link.parent) == ["a.json", "links", "b.json", "c.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_what_a_killed_process_left_behind_a_link_goes(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "b.json"
+    link.symlink_to(target)
+    part, descriptor = open_part(link)
+    os.close(descriptor)
+    assert part.parent == tmp_path
+    remove_stale_parts(link)
+    assert names(tmp_path) == ["a.json", "links"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_pipe_is_never_replaced(tmp_path: Path, linked: bool) -> None:
+    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    link.symlink_to(fifo)
+    with pytest.raises(OSError, match="it is a pipe or a device; name a file"):
+        write_atomically(link if linked else fifo, b"new")
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert link.is_symlink()
+    assert names(tmp_path) == ["fifo", "link"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(("moment", "content"), [("before", b"old"), ("after", b"new")])
 def test_a_process_killed_at_the_rename_leaves_the_old_content_or_the_new(

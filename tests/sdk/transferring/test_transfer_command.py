@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from srflow_sdk import cli
 from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk._transfer_command import transfer
+from srflow_sdk._transferring.pixels import Transferred, transferred
 from srflow_sdk.upscaler import Upscaler
 
 from .conftest import Pictures
@@ -27,7 +29,7 @@ def run(flow_bundle: Path, pictures: Pictures, tmp_path: Path, monkeypatch: pyte
     write_image(tmp_path / "mask.png", np.where(pictures.mask, 255, 0).astype(np.uint8))
     monkeypatch.chdir(tmp_path)
     machine = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
-    return lambda *arguments: CliRunner().invoke(transfer, [*arguments, *machine])
+    return lambda *arguments, **streams: CliRunner().invoke(transfer, [*arguments, *machine], **streams)
 
 
 def digest(name: str) -> str:
@@ -108,6 +110,74 @@ def test_a_bad_input_is_one_line_and_nothing_is_written(run: Run, arguments: lis
     assert result.exit_code == status
     assert says in result.stderr.splitlines()[-1]
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["target.png", "source.png", "mask.png", "lr.png"])
+def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def changing(*arguments: Any) -> Transferred:
+        result = transferred(*arguments)
+        write_image("other.png", np.zeros((9, 9, 3), np.uint8))
+        Path("other.png").replace(name)
+        return result
+
+    write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
+    monkeypatch.setattr("srflow_sdk._transferring.files.transferred", changing)
+    result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--lr", "lr.png")
+    assert result.exit_code == 1
+    assert f"{name}: the file changed while it was read" in result.stderr
+    assert not Path("out.png").exists()
+
+
+@pytest.mark.parametrize("source", ["missing.png", "small.png"])
+def test_a_failure_leaves_no_folder_behind(run: Run, source: str) -> None:
+    write_image("small.png", np.zeros((9, 9, 3), np.uint8))
+    assert run("target.png", source, "mask.png", "-o", "new/folder/out.png").exit_code == 1
+    assert not Path("new").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(run: Run) -> None:
+    result = run("target.png", "source.png", "mask.png", "-o", "mask.png/out.png")
+    assert result.exit_code == 1
+    assert "the directory mask.png cannot be created" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("piped", ["target.png", "source.png", "mask.png", "lr.png"])
+def test_one_input_and_the_output_may_be_pipes(run: Run, piped: str) -> None:
+    write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
+    names = ["target.png", "source.png", "mask.png", "--lr", "lr.png"]
+    assert run(*names, "-o", "out.png").exit_code == 0
+    given = ["-" if name == piped else name for name in names]
+    result = run(*given, "-o", "-", "--format", "tif", input=Path(piped).read_bytes())
+    assert (result.exit_code, result.stderr) == (0, "")
+    Path("sent.tif").write_bytes(result.stdout_bytes)
+    assert np.array_equal(read_image("sent.tif").pixels, read_image("out.png").pixels)
+    provenance = read_provenance("sent.tif")
+    assert provenance is not None
+    assert "stdin" in f"{provenance.source} {provenance.settings}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-", "source.png", "-", "-o", "out.png"], "- is standard input, one picture"),
+        (["target.png", "source.png", "mask.png", "-o", "out.png", "--format", "png"], "--format is for -o -"),
+    ],
+)
+def test_wrong_use_of_pipes_is_one_line(run: Run, arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[-1]
+
+
+def test_errors_call_pipes_by_their_names(run: Run, pictures: Pictures) -> None:
+    alpha = np.full_like(pictures.target[..., :1], 200)
+    write_image("alpha.png", np.concatenate([pictures.target, alpha], axis=2))
+    result = run("alpha.png", "source.png", "mask.png", "-o", "-", "--format", "jpg")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "error: stdout cannot be written: JPEG has no transparency" in result.stderr
+    result = run("-", "source.png", "mask.png", "-o", "out.png", input=b"no picture")
+    assert result.exit_code == 1
+    assert "error: stdin" in result.stderr
 
 
 def test_help_names_every_option_and_fits_a_screen() -> None:
