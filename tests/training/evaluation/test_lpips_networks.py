@@ -8,7 +8,6 @@ from srflow_sdk.errors import CheckpointError
 from srflow_training import figures
 from srflow_training.evaluation.lpips_networks import open_lpips
 
-
 pytest.importorskip("lpips", reason="the extra [lpips] is not installed")
 
 

@@ -69,6 +69,10 @@ def test_rows_without_their_digest_are_measured_again(pictures, tmp_path):
     again = Measuring()
     assert len(run(tmp_path, pictures, again)) == 6
     assert again.seen == ["b"]
+    (tmp_path / "results.csv").unlink()
+    again = Measuring()
+    assert len(run(tmp_path, pictures, again)) == 6
+    assert again.seen == ["a", "b", "c"]
 
 
 def test_other_settings_and_other_folders_are_refused(pictures, tmp_path):

@@ -142,6 +142,10 @@ def open_bench(options: Options) -> Bench:
         notes.append("A bundle has no image head: there is no line for its RRDB (name a checkpoint to have one).")
     else:
         encoder = subject.encoder
+        notes.append(
+            "RRDB: the image head of the checkpoint's own encoder. If the flow's training changed that encoder, "
+            "its head no longer fits it: name the encoder that it started from with --reference."
+        )
         references["RRDB"] = lambda picture: encoder(picture.lr)
     multiple, digests = subject.multiple, {}
     for path in options.references:

@@ -58,7 +58,7 @@ def write_plane(
     figure = Figure(figsize=(7, 5.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([x for _, x, _ in points], [y for _, _, y in points], marker="o", color="C0", label="model")
-    for caption, x, y in points:
+    for caption, x, y in _apart(points):
         axes.annotate(caption, (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
     for number, (name, (x, y)) in enumerate(references.items()):
         axes.plot([x], [y], marker="s", linestyle="", color=f"C{number % 9 + 1}", label=name)
@@ -67,6 +67,18 @@ def write_plane(
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path, title)
+
+
+def _apart(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """The points whose captions do not lie over that of an earlier one."""
+    spans = [max(point[axis] for point in points) - min(point[axis] for point in points) or 1.0 for axis in (1, 2)]
+    kept: list[tuple[str, float, float]] = []
+    for point in points:
+        if all(
+            abs(point[1] - other[1]) > spans[0] * 0.05 or abs(point[2] - other[2]) > spans[1] * 0.05 for other in kept
+        ):
+            kept.append(point)
+    return kept
 
 
 def _legend(panels: Sequence[Axes]) -> tuple[list[object], list[str]]:

@@ -94,8 +94,7 @@ class Results:
         if table.is_file():
             with table.open(encoding="utf-8", newline="") as file:
                 for line in csv.DictReader(file):
-                    if line["picture"] in done:
-                        self._rows.setdefault(line["picture"], []).append(_read(line))
+                    self._rows.setdefault(line["picture"], []).append(_read(line))
         self._done = {name: digest for name, digest in done.items() if name in self._rows}
 
     def _write(self, pictures: Sequence[PictureFiles]) -> None:
