@@ -13,6 +13,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training._noise import runtime_noise
 from srflow_training.cli import evaluate
+from srflow_training.evaluation.best_of_n import best_of_n
 from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
@@ -146,3 +147,16 @@ def test_wrong_options_are_one_line(photos, arguments, message):
     assert result.exit_code == 1
     assert result.output.startswith(message)
     assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("protocol", [tau_sweep, best_of_n])
+def test_values_that_are_not_finite_are_counted_and_said(options, tmp_path, protocol):
+    model = random_srflow(tiny_config())
+    model.encoder.conv_first.bias.data[0] = float("nan")
+    save_checkpoint(tmp_path / "broken.safetensors", model)
+    table = protocol(options(model=str(tmp_path / "broken.safetensors"), taus=TAUS[1:], samples=2, most=1))
+    broken = 2 * 3 * 64 * 72  # every value of both samples
+    expected = f"{broken} values of samples are not finite (NaN or infinite): they are measured as black."
+    assert expected in table
+    assert summary_of(tmp_path / "out")["notes"][0] == expected
+    assert np.isfinite(summary_of(tmp_path / "out")["rows"][0]["psnr"])

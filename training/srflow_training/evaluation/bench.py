@@ -12,6 +12,7 @@ from torch import Tensor
 
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
+from srflow_training import figures
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
 from srflow_training.evaluation.convention import Convention, ConventionName, Metric, perceptual_metric
@@ -24,6 +25,9 @@ from srflow_training.evaluation.tables import markdown_table
 from srflow_training.resampling import enlarge_bicubic
 
 _NONE: Mapping[str, tuple[str, str]] = {}
+NONFINITE = "nonfinite"
+"""Column of results.csv: values of samples that are not finite."""
+
 _TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the free memory
 
 
@@ -82,6 +86,10 @@ class Bench:
         names = [metric.name for metric in self.metrics]
         return {key: mean_of([row for row in rows if row["method"] == key], names) for key in self.references}
 
+    def sample_rows(self, images: Sequence[Tensor], picture: Picture) -> list[Row]:
+        """All metrics of each sample, and how many of its values are not finite, which count as black."""
+        return [{**self.figures(image, picture), NONFINITE: float(figures.nonfinite(image))} for image in images]
+
     @property
     def title(self) -> str:
         """One line over plots."""
@@ -93,7 +101,12 @@ class Bench:
         shown = (self.metrics[0], perceptual_metric(self.metrics))
         return f"{name}\n{', '.join(metric.of(metric.measure(image, picture)) for metric in shown)}"
 
-    def table(self, lines: Sequence[tuple[str, Mapping[str, Any]]], more: Mapping[str, tuple[str, str]] = _NONE) -> str:
+    def table(
+        self,
+        lines: Sequence[tuple[str, Mapping[str, Any]]],
+        notes: Sequence[str],
+        more: Mapping[str, tuple[str, str]] = _NONE,
+    ) -> str:
         """A Markdown table of lines, each a name and its figures, with the convention and the notes below.
 
         more: heading and format of columns that are no metrics, by their names.
@@ -104,12 +117,12 @@ class Bench:
             for name, row in lines
         ]
         table = markdown_table(["method", *(heading for heading, _ in columns.values())], cells)
-        return "\n\n".join([table, f"{self.convention}.", *self.notes])
+        return "\n\n".join([table, f"{self.convention}.", *notes])
 
-    def summary(
-        self, protocol: str, rows: Sequence[Mapping[str, Any]], references: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """What summary.json holds."""
+    def summary(self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What summary.json holds. rows: those of results.csv. means: those of the model."""
+        broken = sum(float(row.get(NONFINITE, 0)) for row in rows)
+        warning = f"{broken:.0f} values of samples are not finite (NaN or infinite): they are measured as black."
         return {
             "protocol": protocol,
             "model": self.subject.name,
@@ -118,9 +131,9 @@ class Bench:
             "pictures": len(self.pictures),
             "convention": str(self.convention),
             "metrics": {metric.name: {"heading": metric.heading, "better": metric.better} for metric in self.metrics},
-            "notes": list(self.notes),
-            "rows": list(rows),
-            "references": dict(references),
+            "notes": [*([warning] if broken else []), *self.notes],
+            "rows": list(means),
+            "references": self.reference_means(rows),
         }
 
 

@@ -60,7 +60,7 @@ def best_of_n(options: Options) -> str:
                     "picture": picture.name,
                     "method": _MODEL,
                     "tau": str(tau),
-                    **bench.figures(image, picture),
+                    **bench.sample_rows([image], picture)[0],
                 }
             )
             if files is bench.pictures[0]:
@@ -74,15 +74,16 @@ def best_of_n(options: Options) -> str:
         results.forget(bench.pictures[0].name)  # its samples are drawn where they are measured
     rows = results.measure(bench.pictures, rows_of, options.progress)
     means = [{"n": n, **_best_means(bench, rows, n)} for n in range(1, count + 1)]
-    references = bench.reference_means(rows)
-    results.write_summary({**bench.summary("best-of-n", means, references), "tau": str(tau)})
+    summary = bench.summary("best-of-n", rows, means)
+    references = summary["references"]
+    results.write_summary({**summary, "tau": str(tau)})
     headings = {metric.name: metric.heading for metric in bench.metrics}
     numbers = [float(row["n"]) for row in means]
     curves = {name: (numbers, [row[name] for row in means]) for name in headings}
     title = f"best of n samples at τ {tau}, {bench.title}"
     write_lines(options.out / "best_of_n.png", title, "n", curves, references, headings)
     lines: list[tuple[str, dict[str, Any]]] = [*references.items(), *((f"best of {row['n']}", row) for row in means)]
-    return bench.table(lines)
+    return bench.table(lines, summary["notes"])
 
 
 def _best_means(bench: Bench, rows: Sequence[Row], n: int) -> dict[str, float]:

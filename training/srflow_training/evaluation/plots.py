@@ -71,13 +71,12 @@ def write_plane(
 
 def _apart(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
     """The points whose captions do not lie over that of an earlier one."""
-    spans = [max(point[axis] for point in points) - min(point[axis] for point in points) or 1.0 for axis in (1, 2)]
+    wide = 0.05 * (max(x for _, x, _ in points) - min(x for _, x, _ in points))
+    high = 0.05 * (max(y for _, _, y in points) - min(y for _, _, y in points))
     kept: list[tuple[str, float, float]] = []
-    for point in points:
-        if all(
-            abs(point[1] - other[1]) > spans[0] * 0.05 or abs(point[2] - other[2]) > spans[1] * 0.05 for other in kept
-        ):
-            kept.append(point)
+    for caption, x, y in points:
+        if all(abs(x - other[1]) > wide or abs(y - other[2]) > high for other in kept):
+            kept.append((caption, x, y))
     return kept
 
 

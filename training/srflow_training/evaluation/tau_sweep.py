@@ -14,7 +14,7 @@ from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
-from srflow_training.evaluation.bench import Bench, Options, open_bench
+from srflow_training.evaluation.bench import NONFINITE, Bench, Options, open_bench
 from srflow_training.evaluation.convention import perceptual_metric
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.plots import write_lines, write_plane
@@ -90,16 +90,18 @@ def _measured(options: Options, protocol: str) -> tuple[Bench, dict[str, Any]]:
         of_tau = [row for row in rows if row["method"] == _MODEL and row["tau"] == str(tau)]
         value = tau.values[0] if len(tau.values) == 1 else str(tau)
         means.append({"tau": value, **mean_of(of_tau, names)})
-    summary = bench.summary(protocol, means, bench.reference_means(rows))
+    summary = bench.summary(protocol, rows, means)
     results.write_summary({**summary, "samples": samples})
     return bench, summary
 
 
 def _row(bench: Bench, picture: Picture, tau: LevelTaus, drawn: Sequence[Tensor]) -> Row:
-    of_samples: list[Row] = [{**bench.figures(image, picture)} for image in drawn]
+    of_samples = bench.sample_rows(drawn, picture)
     diversity = 0.0 if tau.is_zero else figures.diversity(drawn)
     means = mean_of(of_samples, [metric.name for metric in bench.metrics])
-    return {"picture": picture.name, "method": _MODEL, "tau": str(tau), **means, _DIVERSITY: diversity}
+    broken = sum(float(row[NONFINITE]) for row in of_samples)
+    figures_of = {**means, _DIVERSITY: diversity, NONFINITE: broken}
+    return {"picture": picture.name, "method": _MODEL, "tau": str(tau), **figures_of}
 
 
 def _draw_sheet(
@@ -119,7 +121,7 @@ def _headings(bench: Bench) -> dict[str, str]:
 
 def _table(bench: Bench, summary: dict[str, Any]) -> str:
     lines = [*summary["references"].items(), *((_caption(row["tau"]), row) for row in summary["rows"])]
-    return bench.table(lines, {_DIVERSITY: ("diversity, /255", ".2f")})
+    return bench.table(lines, summary["notes"], {_DIVERSITY: ("diversity, /255", ".2f")})
 
 
 def _caption(tau: float | str) -> str:
