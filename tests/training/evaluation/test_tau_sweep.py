@@ -105,6 +105,13 @@ def test_methods_that_do_not_fit_are_refused(options, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_results_among_the_photographs_are_refused(options, photos):
+    for out in (photos, photos / "out"):
+        with pytest.raises(ArgumentError, match="is inside --hr"):
+            tau_sweep(options(out=out))
+    assert {path.suffix for path in photos.iterdir()} == {".png"}
+
+
 def test_perception_distortion_uses_what_tau_sweep_measured(options, tmp_path):
     tau_sweep(options(taus=TAUS, samples=2))
     before = (tmp_path / "out" / "results.csv").read_bytes()

@@ -139,6 +139,8 @@ class Bench:
 
 def open_bench(options: Options) -> Bench:
     """Open all that is named. Raises: SRFlowError for what is missing, unreadable or does not fit together."""
+    if options.out.resolve().is_relative_to(options.hr.resolve()):
+        raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
     subject = open_subject(options.model, tile=_TILE)
     if subject.condition is None:
         raise ArgumentError(
