@@ -17,7 +17,7 @@ from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
 from srflow_training.evaluation.convention import Convention, ConventionName, Metric, perceptual_metric
 from srflow_training.evaluation.hashing import file_sha256
-from srflow_training.evaluation.lpips_networks import open_lpips
+from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_training.evaluation.results import Row, mean_of
 from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
@@ -174,7 +174,8 @@ def open_bench(options: Options) -> Bench:
         references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
     cut = Cut(scale=subject.scale, multiple=subject.scale * multiple, centre=options.centre)
     pictures = picture_files(options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most)
-    lpips, missing = open_lpips(options.lpips_backbones)
+    backbones, missing = backbone_files(options.lpips_backbones)
+    lpips = open_lpips(backbones)
     notes += missing
     convention = Convention(name=options.convention, scale=subject.scale, reduction=subject.reduction)
     vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
@@ -188,6 +189,7 @@ def open_bench(options: Options) -> Bench:
         "lr": "files" if options.lr is not None else subject.reduction,
         "references": digests,
         "others": list(options.others),
+        "lpips": [file_sha256(path) for path in backbones],
         "vgg16": None if options.vgg16 is None else file_sha256(options.vgg16),
     }
     return Bench(

@@ -22,22 +22,25 @@ _HOW = (
 )
 
 
-def open_lpips(files: Sequence[Path]) -> tuple[dict[str, LPIPS], list[str]]:
-    """Open the networks of the given files, or of torchvision's cache; and a sentence if there are none.
+def backbone_files(named: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The files to measure LPIPS with: those named, or torchvision's cached ones; and a sentence if there are none.
 
-    files: torchvision's weights of AlexNet or VGG16. Keys: alex, vgg.
-    Raises: CheckpointError for other files, MissingExtraError if files are given and lpips is not installed.
+    Raises: MissingExtraError if files are named and lpips is not installed.
     """
-    if files:
+    if named:
         require_extra("lpips", "lpips")
-    elif importlib.util.find_spec("lpips") is None:
-        return {}, [f"LPIPS is not measured, because lpips is not installed: {_HOW}."]
-    else:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        files = [found[0] for pattern in _CACHED.values() if (found := sorted(folder.glob(pattern)))]
-        if not files:
-            return {}, [f"LPIPS is not measured, because its backbone is not on this machine: {_HOW}."]
-    return dict(_open(path) for path in files), []
+        return list(named), []
+    if importlib.util.find_spec("lpips") is None:
+        return [], [f"LPIPS is not measured, because lpips is not installed: {_HOW}."]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    cached = [found[0] for pattern in _CACHED.values() if (found := sorted(folder.glob(pattern)))]
+    notes = [] if cached else [f"LPIPS is not measured, because its backbone is not on this machine: {_HOW}."]
+    return cached, notes
+
+
+def open_lpips(files: Sequence[Path]) -> dict[str, LPIPS]:
+    """Open the networks of files of torchvision's AlexNet or VGG16, by alex and vgg. Raises: CheckpointError."""
+    return dict(_open(path) for path in files)
 
 
 def _open(path: Path) -> tuple[str, LPIPS]:
