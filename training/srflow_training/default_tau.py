@@ -21,6 +21,7 @@ from srflow_training import figures
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data import image_files
 from srflow_training.evaluation import crops_of
+from srflow_training.evaluation.tables import markdown_table
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -147,13 +148,12 @@ def to_json(choice: Choice) -> list[dict[str, Any]]:
 def markdown(choice: Choice) -> str:
     """The measurements as a Markdown table, a row for each kind and method."""
     measures = list(choice.points[0].error)
-    lines = [["kind", "method", "RGB PSNR, dB", *measures]]
+    rows = []
     for point in choice.points:
         method = "bicubic" if point.tau is None else f"{'auto ' if point.auto else ''}{point.tau:g}"
         errors = [f"{point.error[name]:.4f}" for name in measures]
-        lines.append([point.kind, method, f"{point.psnr:.2f}", *errors])
-    rows = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([rows[0], "|---" * len(lines[0]) + "|", *rows[1:]])
+        rows.append([point.kind, method, f"{point.psnr:.2f}", *errors])
+    return markdown_table(["kind", "method", "RGB PSNR, dB", *measures], rows)
 
 
 def _has_images(folder: Path) -> bool:

@@ -12,7 +12,7 @@ tensor, the mean over the batch, 0 for equality.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import piq
@@ -25,6 +25,9 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+
+LPIPS = Callable[[Tensor, Tensor], Tensor]
+"""Two images N×3×H×W in [−1, 1] → their distances, N×1×1×1: lpips.LPIPS."""
 
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., 2003
 
@@ -54,6 +57,22 @@ def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
 def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
     """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels; 1 is equality."""
     return float(piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False))
+
+
+def uniform_ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
+    """SSIM with uniform 7×7 windows, as the publication's measuring code has it: mean over the RGB channels.
+
+    At each position whose window is inside the picture; variances have n − 1 in their denominator. 1 is equality.
+    """
+    one, other = (_inner(x, border).double() for x in (as_shown(image), reference))
+    mean_one, mean_other = _windows(one), _windows(other)
+    unbiased = 49 / 48
+    variance_one = unbiased * (_windows(one * one) - mean_one * mean_one)
+    variance_other = unbiased * (_windows(other * other) - mean_other * mean_other)
+    covariance = unbiased * (_windows(one * other) - mean_one * mean_other)
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_one * mean_other + c1) / (mean_one * mean_one + mean_other * mean_other + c1)
+    return float((luminance * (2 * covariance + c2) / (variance_one + variance_other + c2)).mean())
 
 
 def mean_absolute_error_loss(image: Tensor, reference: Tensor) -> Tensor:
@@ -142,6 +161,12 @@ def vgg16_distance(features: VGG16Features, image: Tensor, reference: Tensor) ->
     return float(vgg16_loss(features, as_shown(image), reference))
 
 
+def lpips_distance(network: LPIPS, image: Tensor, reference: Tensor) -> float:
+    """LPIPS (Zhang et al., 2018) with the network's backbone; 0 is equality."""
+    with torch.no_grad():
+        return float(network(2 * as_shown(image) - 1, 2 * reference - 1))
+
+
 # Consistency with the LR image
 
 
@@ -150,9 +175,12 @@ def lr_consistency_loss(image: Tensor, reference: Tensor, *, scale: int, reducti
     return REDUCTIONS[reduction](image - reference, scale).abs().mean()  # a reduction is linear
 
 
-def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic") -> float:
-    """PSNR in dB of the reduced image against the LR image it was made from, 1×3×h×w."""
-    return psnr(REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=1)
+def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic", border: int = 1) -> float:
+    """PSNR in dB of the reduced image, in 8 bits, against the LR image it was made from, 1×3×h×w.
+
+    Without `border` LR pixels on every side.
+    """
+    return psnr(REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=border)
 
 
 def colour_shift(image: Tensor, reference: Tensor) -> float:
@@ -188,7 +216,13 @@ def _decibels(difference: Tensor) -> float:
 
 
 def _inner(image: Tensor, border: int) -> Tensor:
-    return image[..., border:-border, border:-border]
+    height, width = image.shape[2:]
+    return image[..., border : height - border, border : width - border]
+
+
+def _windows(image: Tensor) -> Tensor:
+    """Mean over the 7×7 window at each position where it fits."""
+    return F.avg_pool2d(image, 7, stride=1)
 
 
 def _clipped(image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Measure a model on photographs it was not trained on, next to bicubic interpolation."""
+"""The protocol `report`: a model on 256×256 crops, next to bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -8,88 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.manifest import MAX_TAU, Reduction
+from srflow_sdk.errors import ImageError
+from srflow_sdk.manifest import Reduction
 from srflow_training import figures
-from srflow_training._noise import runtime_noise
 from srflow_training._vgg16 import VGG16Features
-from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.evaluation.subjects import LevelTaus, Subject, open_subject
+from srflow_training.evaluation.tables import markdown_table
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 _CROP = 256
 
 
-@dataclass(frozen=True)
-class LevelTaus:
-    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for bundles: no values."""
-
-    values: tuple[float, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> LevelTaus:
-        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number from 0 to 2."""
-        if text == "auto":
-            return cls(())
-        try:
-            values = tuple(float(part) for part in text.split(":"))
-        except ValueError:
-            values = ()
-        if not values or not all(0 <= value <= MAX_TAU for value in values):
-            raise ArgumentError(
-                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level (0.9:0.8:0.7), or auto"
-            )
-        return cls(values)
-
-    def at(self, level: int) -> float:
-        """τ of a level, counted from 1."""
-        return self.values[0] if len(self.values) == 1 else self.values[level - 1]
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether every sample is the same."""
-        return bool(self.values) and not any(self.values)
-
-    def __str__(self) -> str:
-        return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
-
-
 DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
-
-Sampler = Callable[[LevelTaus, int], Tensor]
-"""τ, seed → image 1×3×H×W, not rounded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A model to measure.
-
-    scale: HR size / LR size. reduction: how the LR images it was trained on were made. levels: number of levels that
-    can have their own τ; 1 for a bundle. condition: LR image, 1×3×h×w in [0, 1] → its sampler; None for an RRDB, which
-    has no τ. encoder: LR image → the encoder's own image; None for a bundle.
-    """
-
-    scale: int
-    reduction: Reduction = "bicubic"
-    levels: int
-    condition: Callable[[Tensor], Sampler] | None
-    encoder: Callable[[Tensor], Tensor] | None
-
-    def check(self, tau: LevelTaus) -> None:
-        """Check that the model takes these values. Raises: ArgumentError."""
-        if not tau.values and (self.condition is None or self.encoder is not None):
-            raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
-        if self.condition is None or len(tau.values) in (0, 1, self.levels):
-            return
-        if self.encoder is None:
-            raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
-        raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,55 +67,6 @@ def crops_of(folder: Path) -> list[Tensor]:
     if not crops:
         raise ImageError(f"{folder}: no image is at least {_CROP}×{_CROP} pixels: name a folder with larger ones")
     return crops
-
-
-def open_subject(model: str | None) -> Subject:
-    """Open a bundle (None: the embedded one) or a checkpoint; both use the runtime's latents, so they are comparable.
-
-    Raises: BundleError, CheckpointError.
-    """
-    if model is None or Path(model).is_dir():
-        bundle = Bundle.embedded() if model is None else Bundle.open(model)
-        upscaler = Upscaler(bundle, device="cpu", tile=None)
-        return Subject(
-            scale=upscaler.scale,
-            reduction=bundle.manifest.reduction,
-            levels=1,
-            condition=lambda lr: _condition_bundle(upscaler, lr),
-            encoder=None,
-        )
-    network, notes = load_with_notes(model)
-    reduction = reduction_of(notes)
-    if isinstance(network, RRDB):
-        return Subject(scale=network.scale, reduction=reduction, levels=1, condition=None, encoder=network)
-    return Subject(
-        scale=network.config.scale,
-        reduction=reduction,
-        levels=network.config.levels,
-        condition=lambda lr: _condition_checkpoint(network, lr),
-        encoder=network.encoder,
-    )
-
-
-def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
-    image: npt.NDArray[np.float32] = lr[0].permute(1, 2, 0).contiguous().numpy()
-    encoding = upscaler.encode(image)
-
-    def sample(tau: LevelTaus, seed: int) -> Tensor:
-        picture = encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
-        return torch.from_numpy(picture).permute(2, 0, 1)[None]
-
-    return sample
-
-
-def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
-    condition = network.condition(lr)
-
-    def sample(tau: LevelTaus, seed: int) -> Tensor:
-        noise = runtime_noise(network, lr, seed=seed)
-        return network.decode_conditioned(condition, {level: tau.at(level) * z for level, z in noise.items()})
-
-    return sample
 
 
 @torch.no_grad()
@@ -270,10 +155,8 @@ _COLUMNS = (
 def markdown(rows: Sequence[Row]) -> str:
     """Format the rows as a Markdown table; a figure that was not measured has no column."""
     columns = [column for column in _COLUMNS if getattr(rows[0], column[0]) is not None]
-    cells = [["method", *(heading for _, heading, _ in columns)]]
-    cells += [[row.method, *(format(getattr(row, name), form) for name, _, form in columns)] for row in rows]
-    lines = [f"| {' | '.join(line)} |" for line in cells]
-    return "\n".join([lines[0], "|---" * len(cells[0]) + "|", *lines[1:]])
+    cells = [[row.method, *(format(getattr(row, name), form) for name, _, form in columns)] for row in rows]
+    return markdown_table(["method", *(heading for _, heading, _ in columns)], cells)
 
 
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -1,0 +1,36 @@
+"""A tiny checkpoint and three small photographs."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_training import save_checkpoint
+from srflow_training.evaluation.bench import Options
+from tests.networks import random_srflow, tiny_config
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for name, (height, width) in {"a": (64, 72), "b": (70, 67), "c": (96, 64)}.items():
+        coarse = rng.integers(0, 256, (height // 6, width // 6, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config()))
+    return path
+
+
+@pytest.fixture
+def options(photos, checkpoint, tmp_path):
+    """Make the options of a protocol that writes to the folder `out`."""
+
+    def make(**changes):
+        return Options(**{"model": str(checkpoint), "hr": photos, "out": tmp_path / "out", "others": {}, **changes})
+
+    return make

@@ -1,0 +1,61 @@
+"""Each convention computes what it says."""
+
+import pytest
+import torch
+
+from srflow_training import figures
+from srflow_training.evaluation.convention import Convention, perceptual_metric
+from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
+from srflow_training.resampling import enlarge_bicubic
+
+
+@pytest.fixture
+def picture(photos):
+    cut = Cut(scale=4, multiple=8)
+    return read_picture(picture_files(photos, lr=None, others={}, cut=cut)[0], cut, "bicubic")
+
+
+def found(name, picture, **networks):
+    metrics = Convention(name=name, scale=4, reduction="bicubic").metrics(**networks)
+    image = enlarge_bicubic(picture.lr, 4)
+    return image, {metric.name: metric.measure(image, picture) for metric in metrics}
+
+
+def test_the_default_leaves_out_a_border_and_has_gaussian_windows(picture):
+    image, row = found("default", picture)
+    assert row["psnr"] == figures.psnr(image, picture.hr, border=4)
+    assert row["y_psnr"] == figures.y_psnr(image, picture.hr, border=4)
+    assert row["ssim"] == figures.ssim(image, picture.hr, border=4)
+    assert row["lr_psnr"] == figures.lr_psnr(image, picture.lr, border=1)
+    assert "without a border of 4 pixels" in str(Convention(name="default", scale=4, reduction="bicubic"))
+
+
+def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture):
+    image, row = found("published", picture)
+    assert row["psnr"] == figures.psnr(image, picture.hr, border=0)
+    assert row["y_psnr"] == figures.y_psnr(image, picture.hr, border=0)
+    assert row["ssim"] == figures.uniform_ssim(image, picture.hr, border=0)
+    assert row["lr_psnr"] == figures.lr_psnr(image, picture.lr, border=0)
+    assert "no border" in str(Convention(name="published", scale=4, reduction="bicubic"))
+
+
+def test_lr_psnr_is_of_the_models_reduction(picture):
+    metrics = Convention(name="default", scale=4, reduction="bilinear").metrics()
+    (metric,) = (metric for metric in metrics if metric.name == "lr_psnr")
+    assert metric.measure(picture.hr, picture) == figures.lr_psnr(picture.hr, picture.lr, reduction="bilinear")
+    assert metric.measure(picture.hr, picture) < 60
+
+
+def test_lpips_stands_for_perception_where_it_is_measured(picture):
+    def distance(image, reference):
+        return (image - reference).square().mean()[None, None, None, None]
+
+    convention = Convention(name="default", scale=4, reduction="bicubic")
+    assert perceptual_metric(convention.metrics()).name == "gmsd"
+    metrics = convention.metrics(
+        lpips={"vgg": distance, "alex": lambda image, reference: 2 * distance(image, reference)}
+    )
+    assert perceptual_metric(metrics).name == "lpips_alex"
+    values = {metric.name: metric.measure(torch.zeros_like(picture.hr), picture) for metric in metrics}
+    assert values["lpips_alex"] == pytest.approx(2 * values["lpips_vgg"])
+    assert values["lpips_vgg"] == pytest.approx(float((2 * picture.hr).square().mean()), rel=1e-5)

@@ -1,0 +1,96 @@
+"""A protocol that was stopped continues, and never mixes figures that were measured differently."""
+
+import json
+
+import pytest
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training.evaluation.pictures import Cut, picture_files
+from srflow_training.evaluation.results import Results, mean_of
+
+
+@pytest.fixture
+def pictures(photos):
+    return picture_files(photos, lr=None, others={}, cut=Cut(scale=4, multiple=8))
+
+
+class Measuring:
+    """Rows with a figure that no short decimal holds; fails at a picture, as a killed run does."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at, self.seen = stop_at, []
+
+    def __call__(self, files):
+        if files.name == self.stop_at:
+            raise KeyboardInterrupt
+        self.seen.append(files.name)
+        return [
+            {"picture": files.name, "method": "bicubic", "psnr": ord(files.name) / 3},
+            {"picture": files.name, "method": "model", "psnr": ord(files.name) / 7, "diversity": 0.1 + 0.2},
+        ]
+
+
+def run(out, pictures, measuring, settings=None, lines=None):
+    return Results(out, settings or {"tau": 1}).measure(pictures, measuring, (lines or []).append)
+
+
+def test_a_stopped_run_continues_and_ends_with_the_same_bytes(pictures, tmp_path):
+    whole = run(tmp_path / "whole", pictures, Measuring())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", pictures, Measuring(stop_at="b"))
+    rest = Measuring()
+    assert run(tmp_path / "stopped", pictures, rest) == whole
+    assert rest.seen == ["b", "c"]
+    tables = [(tmp_path / name / "results.csv").read_bytes() for name in ("whole", "stopped")]
+    assert tables[0] == tables[1]
+    assert tables[0].splitlines()[0] == b"picture,method,psnr,diversity"
+
+
+def test_a_picture_whose_file_changed_is_measured_again(photos, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for path in photos.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    cut = Cut(scale=4, multiple=8)
+    run(tmp_path / "out", picture_files(folder, lr=None, others={}, cut=cut), Measuring())
+    (folder / "a.png").write_bytes((folder / "c.png").read_bytes())
+    (folder / "b.png").unlink()
+    again = Measuring()
+    rows = run(tmp_path / "out", picture_files(folder, lr=None, others={}, cut=cut), again)
+    assert again.seen == ["a"]
+    assert [row["picture"] for row in rows] == ["a", "a", "c", "c"]
+
+
+def test_rows_without_their_digest_are_measured_again(pictures, tmp_path):
+    run(tmp_path, pictures, Measuring())
+    state = json.loads((tmp_path / "settings.json").read_text())
+    del state["pictures"]["b"]  # as a kill between the two files leaves it
+    (tmp_path / "settings.json").write_text(json.dumps(state))
+    again = Measuring()
+    assert len(run(tmp_path, pictures, again)) == 6
+    assert again.seen == ["b"]
+    (tmp_path / "results.csv").unlink()
+    again = Measuring()
+    assert len(run(tmp_path, pictures, again)) == 6
+    assert again.seen == ["a", "b", "c"]
+
+
+def test_other_settings_and_other_folders_are_refused(pictures, tmp_path):
+    run(tmp_path, pictures, Measuring())
+    before = (tmp_path / "results.csv").read_bytes()
+    with pytest.raises(ArgumentError, match=r"different: tau\)"):
+        Results(tmp_path, {"tau": 2})
+    assert (tmp_path / "results.csv").read_bytes() == before
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ArgumentError, match=r"settings\.json is damaged"):
+        Results(tmp_path, {"tau": 1})
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(ArgumentError, match=r"a results\.csv of something else"):
+        Results(tmp_path, {"tau": 1})
+    with pytest.raises(ArgumentError, match="is a file"):
+        Results(tmp_path / "results.csv", {"tau": 1})
+
+
+def test_means_are_of_the_rows_that_have_the_figure():
+    rows = [{"psnr": 1.0}, {"psnr": 2.0, "diversity": 5.0}]
+    assert mean_of(rows, ["psnr", "diversity", "ssim"]) == {"psnr": 1.5, "diversity": 5.0}

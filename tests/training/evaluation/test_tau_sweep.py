@@ -1,0 +1,169 @@
+"""tau-sweep and perception-distortion: what they measure, and what they write."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training import figures, load_checkpoint, save_checkpoint
+from srflow_training._noise import runtime_noise
+from srflow_training.cli import evaluate
+from srflow_training.evaluation.best_of_n import best_of_n
+from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
+from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
+from tests.networks import random_srflow, tiny_config
+
+TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def rows_of(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_figures_are_means_over_samples_and_pictures(options, photos, checkpoint, tmp_path):
+    tau_sweep(options(taus=TAUS, samples=2))
+    model, cut = load_checkpoint(checkpoint), Cut(scale=4, multiple=8)
+    psnr, diversity, rrdb = [], [], []
+    for files in picture_files(photos, lr=None, others={}, cut=cut):
+        picture = read_picture(files, cut, "bicubic")
+        with torch.no_grad():
+            samples = []
+            for seed in range(2):
+                noise = runtime_noise(model, picture.lr, seed=seed)
+                samples.append(model.decode(picture.lr, {level: 0.8 * z for level, z in noise.items()}))
+            rrdb.append(figures.psnr(model.encoder(picture.lr), picture.hr, border=4))
+        psnr += [figures.psnr(sample, picture.hr, border=4) for sample in samples]
+        diversity.append(figures.diversity(samples))
+    summary = summary_of(tmp_path / "out")
+    smooth, sampled = summary["rows"]
+    assert (smooth["tau"], sampled["tau"]) == (0.0, 0.8)
+    assert smooth["diversity"] == 0
+    assert sampled["psnr"] == pytest.approx(np.mean(psnr), abs=1e-4)
+    assert sampled["diversity"] == pytest.approx(np.mean(diversity), rel=1e-4)
+    assert list(summary["references"]) == ["bicubic", "RRDB"]
+    assert summary["references"]["RRDB"]["psnr"] == pytest.approx(np.mean(rrdb), abs=1e-4)
+    assert len(rows_of(tmp_path / "out")) == 3 * 4
+    for name in ("tau_sweep.png", "sheet.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert np.asarray(picture.convert("L")).std() > 1
+
+
+def test_psnr_falls_and_diversity_rises_with_the_temperature(options, tmp_path):
+    taus = [LevelTaus((tau,)) for tau in (0.0, 0.4, 0.8, 1.2)]
+    tau_sweep(options(model=None, taus=taus, samples=2, centre=64))
+    summary = summary_of(tmp_path / "out")
+    psnr, diversity = ([row[name] for row in summary["rows"]] for name in ("psnr", "diversity"))
+    assert psnr == sorted(psnr, reverse=True)
+    assert psnr[0] > psnr[-1] + 0.1
+    assert diversity == sorted(diversity)
+    assert list(summary["references"]) == ["bicubic"]
+    assert any("no image head" in note for note in summary["notes"])
+
+
+def test_two_runs_are_equal_to_the_byte(options, tmp_path):
+    contents = []
+    for name in ("one", "two"):
+        tau_sweep(options(out=tmp_path / name, taus=TAUS, samples=2))
+        names = ("results.csv", "summary.json", "tau_sweep.png", "sheet.png")
+        contents.append([(tmp_path / name / file).read_bytes() for file in names])
+    assert contents[0] == contents[1]
+
+
+def test_references_and_other_methods_have_their_figures(options, photos, tmp_path):
+    save_checkpoint(tmp_path / "gan.safetensors", random_srflow(tiny_config(), seed=3).encoder)
+    found = {}
+    tau_sweep(options(taus=TAUS[1:], samples=2, references=[tmp_path / "gan.safetensors"], others={"truth": photos}))
+    found = summary_of(tmp_path / "out")["references"]
+    assert list(found) == ["bicubic", "RRDB", "gan", "truth"]
+    assert found["truth"]["psnr"] == 100
+    assert found["truth"]["gmsd"] == pytest.approx(0, abs=1e-6)
+    assert found["gan"]["psnr"] != found["RRDB"]["psnr"]
+
+
+def test_methods_that_do_not_fit_are_refused(options, tmp_path):
+    save_checkpoint(tmp_path / "x8.safetensors", random_srflow(tiny_config(scale=8, levels=4)).encoder)
+    save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
+    with pytest.raises(ArgumentError, match="enlarges ×8, the model ×4"):
+        tau_sweep(options(references=[tmp_path / "x8.safetensors"]))
+    with pytest.raises(ArgumentError, match="two methods are called rrdb"):
+        tau_sweep(options(references=[tmp_path / "rrdb.safetensors"] * 2))
+    with pytest.raises(ArgumentError, match="is an RRDB"):
+        tau_sweep(options(model=str(tmp_path / "rrdb.safetensors")))
+    with pytest.raises(ArgumentError, match="at least 2"):
+        tau_sweep(options(samples=1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_among_the_photographs_are_refused(options, photos):
+    for out in (photos, photos / "out"):
+        with pytest.raises(ArgumentError, match="is inside --hr"):
+            tau_sweep(options(out=out))
+    assert {path.suffix for path in photos.iterdir()} == {".png"}
+
+
+def test_perception_distortion_uses_what_tau_sweep_measured(options, tmp_path):
+    tau_sweep(options(taus=TAUS, samples=2))
+    before = (tmp_path / "out" / "results.csv").read_bytes()
+    lines = []
+    table = perception_distortion(options(taus=TAUS, samples=2, progress=lines.append))
+    assert lines == ["3 of 3 pictures are already measured"]
+    assert (tmp_path / "out" / "results.csv").read_bytes() == before
+    assert (tmp_path / "out" / "perception_distortion.png").is_file()
+    assert summary_of(tmp_path / "out")["protocol"] == "perception-distortion"
+    assert "| τ 0.8 |" in table
+
+
+def test_the_command_prints_its_table_with_the_convention(photos, checkpoint, tmp_path):
+    arguments = ["tau-sweep", "--model", str(checkpoint), "--hr", str(photos), "--tau", "0.5", "--samples", "2"]
+    arguments += ["--convention", "published", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
+    assert "| τ 0.5 |" in result.stdout
+    assert "uniform 7×7" in result.stdout
+    assert "uniform 7×7" in summary_of(tmp_path / "out")["convention"]
+    assert "picture 1 of 3: a" in result.stderr
+    other = CliRunner().invoke(evaluate, [*arguments, "--tau", "0.6"])
+    assert other.exit_code == 1
+    assert other.output.startswith("error: -o ")
+    assert "different: taus" in other.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tau-sweep"], "error: tau-sweep writes a folder of results: name it with -o OUT\n"),
+        (["tau-sweep", "-o", "OUT", "--other", "gan"], "error: --other is 'gan'; it must be NAME=DIR"),
+        (["report", "--crop", "64"], "error: report has no --crop: leave it out"),
+        (["report", "--reference", "x.pth"], "error: report has no --reference: leave it out"),
+    ],
+)
+def test_wrong_options_are_one_line(photos, arguments, message):
+    result = CliRunner().invoke(evaluate, [*arguments, "--hr", str(photos)])
+    assert result.exit_code == 1
+    assert result.output.startswith(message)
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("protocol", [tau_sweep, best_of_n])
+def test_values_that_are_not_finite_are_counted_and_said(options, tmp_path, protocol):
+    model = random_srflow(tiny_config())
+    model.encoder.conv_first.bias.data[0] = float("nan")
+    save_checkpoint(tmp_path / "broken.safetensors", model)
+    table = protocol(options(model=str(tmp_path / "broken.safetensors"), taus=TAUS[1:], samples=2, most=1))
+    broken = 2 * 3 * 64 * 72  # every value of both samples
+    expected = f"{broken} values of samples are not finite (NaN or infinite): they are measured as black."
+    assert expected in table
+    assert summary_of(tmp_path / "out")["notes"][0] == expected
+    assert np.isfinite(summary_of(tmp_path / "out")["rows"][0]["psnr"])

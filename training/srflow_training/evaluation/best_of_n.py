@@ -1,0 +1,119 @@
+"""The protocol `best-of-n`: how good the best of the first n samples is, by each metric.
+
+Figures 7 and 8 of the publication's supplement. The best is chosen with the photograph at hand, for each metric and
+picture: an upper bound for any way to choose without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training.evaluation.bench import Bench, Options, open_bench
+from srflow_training.evaluation.convention import Metric, perceptual_metric
+from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
+from srflow_training.evaluation.plots import write_lines
+from srflow_training.evaluation.results import Results, Row
+from srflow_training.evaluation.sheets import detailed_place, write_sheet
+from srflow_training.evaluation.subjects import LevelTaus
+
+TAU = LevelTaus((0.8,))
+"""The temperature if none is given."""
+
+SAMPLES = 10
+"""The largest n if `--samples` is not given."""
+
+_MODEL = "model"
+
+
+@torch.no_grad()
+def best_of_n(options: Options) -> str:
+    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheet.png; return the table.
+
+    Raises: SRFlowError.
+    """
+    count = SAMPLES if options.samples is None else options.samples
+    if count < 2:
+        raise ArgumentError(f"--samples is {count}; best-of-n compares samples: give at least 2")
+    if len(options.taus) > 1:
+        raise ArgumentError(f"best-of-n has one temperature, not {len(options.taus)}: give --tau once")
+    tau = options.taus[0] if options.taus else TAU
+    if tau.is_zero:
+        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    bench = open_bench(options)
+    results = Results(options.out, {**bench.settings, "measured": "samples", "tau": str(tau), "samples": count})
+
+    def rows_of(files: PictureFiles) -> list[Row]:
+        picture = read_picture(files, bench.cut, bench.subject.reduction)
+        sample = bench.sampler(picture.lr)
+        rows: list[Row] = [{"sample": "", **row} for row in bench.reference_rows(picture)]
+        images: list[Tensor] = []
+        for seed in range(count):
+            image = sample(tau, seed)
+            rows.append(
+                {
+                    "sample": str(seed),
+                    "picture": picture.name,
+                    "method": _MODEL,
+                    "tau": str(tau),
+                    **bench.sample_rows([image], picture)[0],
+                }
+            )
+            if files is bench.pictures[0]:
+                images.append(image)
+        if images:
+            of_model = [row for row in rows if row["method"] == _MODEL]
+            _draw_sheet(bench, picture, images, of_model, options)
+        return rows
+
+    if not (options.out / "sheet.png").is_file():
+        results.forget(bench.pictures[0].name)  # its samples are drawn where they are measured
+    rows = results.measure(bench.pictures, rows_of, options.progress)
+    means = [{"n": n, **_best_means(bench, rows, n)} for n in range(1, count + 1)]
+    summary = bench.summary("best-of-n", rows, means)
+    references = summary["references"]
+    results.write_summary({**summary, "tau": str(tau)})
+    headings = {metric.name: metric.heading for metric in bench.metrics}
+    numbers = [float(row["n"]) for row in means]
+    curves = {name: (numbers, [row[name] for row in means]) for name in headings}
+    title = f"best of n samples at τ {tau}, {bench.title}"
+    write_lines(options.out / "best_of_n.png", title, "n", curves, references, headings)
+    lines: list[tuple[str, dict[str, Any]]] = [*references.items(), *((f"best of {row['n']}", row) for row in means)]
+    return bench.table(lines, summary["notes"])
+
+
+def _best_means(bench: Bench, rows: Sequence[Row], n: int) -> dict[str, float]:
+    """For each metric, the mean over pictures of the best of the first n samples."""
+    first = [row for row in rows if row["method"] == _MODEL and int(row["sample"]) < n]
+    found = {}
+    for metric in bench.metrics:
+        of_pictures = [
+            float(_best([row for row in first if row["picture"] == files.name], metric)[metric.name])
+            for files in bench.pictures
+        ]
+        found[metric.name] = sum(of_pictures) / len(of_pictures)
+    return found
+
+
+def _best(rows: Sequence[Row], metric: Metric) -> Row:
+    choose = max if metric.better == "higher" else min
+    return choose(rows, key=lambda row: float(row[metric.name]))
+
+
+def _draw_sheet(
+    bench: Bench, picture: Picture, images: Sequence[Tensor], rows: Sequence[Row], options: Options
+) -> None:
+    """Draw figure 7: for each n, the best of the first n samples by the perceptual metric."""
+    metric = perceptual_metric(bench.metrics)
+    cells = [("LR", picture.lr)]
+    for n in range(1, len(images) + 1):
+        winner = _best(rows[:n], metric)
+        caption = f"best of {n}: sample {winner['sample']}\n{metric.of(float(winner[metric.name]))}"
+        cells.append((caption, images[int(winner["sample"])]))
+    cells.append(("HR", picture.hr))
+    title = f"{picture.name}, best by {metric.heading}: {bench.subject.name}"
+    write_sheet(options.out / "sheet.png", title, cells, detailed_place(picture.hr), columns=6)

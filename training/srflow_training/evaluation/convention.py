@@ -1,0 +1,132 @@
+"""How metrics are computed: what is rounded, which border is left out, which windows SSIM has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from srflow_sdk.manifest import Reduction
+from srflow_training import figures
+from srflow_training._vgg16 import VGG16Features
+from srflow_training.evaluation.pictures import Picture
+
+ConventionName = Literal["default", "published"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A column of a table. form: its format. better: the direction. measure: image 1×3×H×W, its picture → the figure.
+
+    perceptual: how close it comes to the eye's judgement, 0 for metrics of fidelity; the largest stands for perception.
+    """
+
+    name: str
+    heading: str
+    form: str
+    better: Literal["higher", "lower"]
+    measure: Callable[[Tensor, Picture], float]
+    perceptual: int = 0
+
+    def of(self, figure: float) -> str:
+        """The figure after the metric's name, without unit and arrow."""
+        return f"{self.heading.rstrip(' ↑↓').removesuffix(', dB')} {figure:{self.form}}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """The default one, or that of the publication's measuring code."""
+
+    name: ConventionName
+    scale: int
+    reduction: Reduction
+
+    @property
+    def border(self) -> int:
+        """Pixels left out on every side for PSNR and SSIM."""
+        return self.scale if self.name == "default" else 0
+
+    @property
+    def lr_border(self) -> int:
+        """LR pixels left out on every side for LR-PSNR."""
+        return 1 if self.name == "default" else 0
+
+    def __str__(self) -> str:
+        default = self.name == "default"
+        area = f"without a border of {self.border} pixels" if default else "of whole pictures, no border left out"
+        window = "a Gaussian 11×11 window (σ 1.5)" if default else "a uniform 7×7 window"
+        lr_area = f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
+        return (
+            f"Convention {self.name}: all of 8-bit RGB; PSNR over the three channels, SSIM with {window} "
+            f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
+            f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
+            "the others of whole pictures; every figure is the mean over pictures"
+        )
+
+    def metrics(
+        self, *, vgg16: VGG16Features | None = None, lpips: Mapping[str, figures.LPIPS] | None = None
+    ) -> tuple[Metric, ...]:
+        """All metrics whose networks are at hand. lpips: by backbone, alex or vgg."""
+        border, ssim = self.border, figures.ssim if self.name == "default" else figures.uniform_ssim
+
+        def simple(function: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Picture], float]:
+            return lambda image, picture: function(image, picture.hr)
+
+        columns = [
+            _higher("psnr", "PSNR, dB", ".2f", lambda image, picture: figures.psnr(image, picture.hr, border=border)),
+            _higher(
+                "y_psnr", "Y-PSNR, dB", ".2f", lambda image, picture: figures.y_psnr(image, picture.hr, border=border)
+            ),
+            _higher("ssim", "SSIM", ".4f", lambda image, picture: ssim(image, picture.hr, border=border)),
+            _higher("ms_ssim", "MS-SSIM", ".4f", simple(figures.ms_ssim)),
+            _higher("haarpsi", "HaarPSI", ".4f", simple(figures.haarpsi)),
+            _lower("gmsd", "GMSD", simple(figures.gmsd), perceptual=1),
+        ]
+        if vgg16 is not None:
+            features = vgg16
+            columns.append(
+                _lower(
+                    "vgg16_feature_distance",
+                    "VGG16 feature distance",
+                    lambda image, picture: figures.vgg16_distance(features, image, picture.hr),
+                    perceptual=2,
+                )
+            )
+        for backbone, network in (lpips or {}).items():
+            columns.append(
+                _lower(
+                    f"lpips_{backbone}",
+                    f"LPIPS ({_BACKBONES[backbone]})",
+                    lambda image, picture, network=network: figures.lpips_distance(network, image, picture.hr),  # type: ignore[misc]
+                    perceptual=4 if backbone == "alex" else 3,
+                )
+            )
+        columns.append(
+            _higher(
+                "lr_psnr",
+                "LR-PSNR, dB",
+                ".2f",
+                lambda image, picture: figures.lr_psnr(
+                    image, picture.lr, reduction=self.reduction, border=self.lr_border
+                ),
+            )
+        )
+        return tuple(columns)
+
+
+_BACKBONES = {"alex": "AlexNet", "vgg": "VGG16"}
+
+
+def perceptual_metric(metrics: tuple[Metric, ...]) -> Metric:
+    """The metric that is closest to the eye's judgement: LPIPS, the VGG16 feature distance, or GMSD."""
+    return max(metrics, key=lambda metric: metric.perceptual)
+
+
+def _higher(name: str, heading: str, form: str, measure: Callable[[Tensor, Picture], float]) -> Metric:
+    return Metric(name=name, heading=f"{heading} ↑", form=form, better="higher", measure=measure)
+
+
+def _lower(name: str, heading: str, measure: Callable[[Tensor, Picture], float], *, perceptual: int) -> Metric:
+    return Metric(name=name, heading=f"{heading} ↓", form=".4f", better="lower", measure=measure, perceptual=perceptual)

@@ -1,0 +1,95 @@
+"""Plots of a protocol's summary, as PNG files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from srflow_sdk._system.atomic import write_atomically
+
+Means = Mapping[str, float]
+_STYLES = ("--", ":", "-.")
+
+
+def write_lines(
+    path: Path,
+    title: str,
+    x_label: str,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    references: Mapping[str, Means],
+    headings: Mapping[str, str],
+) -> None:
+    """Write a panel for each figure: its curve over x, and a horizontal line for each reference that has it.
+
+    curves: by the figure's name, x and y. headings: the panels' titles by the figure's name.
+    """
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.0 * rows + 0.9), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (name, (x, y)) in zip(panels, curves.items(), strict=False):
+        axes.plot(x, y, marker="o", color="C0", label="model")
+        for number, (reference, means) in enumerate(references.items()):
+            if name in means:
+                style = _STYLES[number % len(_STYLES)]
+                axes.axhline(means[name], linestyle=style, color=f"C{number % 9 + 1}", label=reference)
+        axes.set_title(headings[name], fontsize=10)
+        axes.set_xlabel(x_label)
+        axes.grid(alpha=0.3)
+    for axes in panels[len(curves) :]:
+        axes.set_visible(False)
+    handles, labels = _legend(panels[: len(curves)])
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+    _save(figure, path, title)
+
+
+def write_plane(
+    path: Path,
+    title: str,
+    labels: tuple[str, str],
+    points: Sequence[tuple[str, float, float]],
+    references: Mapping[str, tuple[float, float]],
+) -> None:
+    """Write one plane: the model's points with captions, joined by a line, and a single point for each reference."""
+    figure = Figure(figsize=(7, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([x for _, x, _ in points], [y for _, _, y in points], marker="o", color="C0", label="model")
+    for caption, x, y in _apart(points):
+        axes.annotate(caption, (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    for number, (name, (x, y)) in enumerate(references.items()):
+        axes.plot([x], [y], marker="s", linestyle="", color=f"C{number % 9 + 1}", label=name)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path, title)
+
+
+def _apart(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """The points whose captions do not lie over that of an earlier one."""
+    wide = 0.05 * (max(x for _, x, _ in points) - min(x for _, x, _ in points))
+    high = 0.05 * (max(y for _, _, y in points) - min(y for _, _, y in points))
+    kept: list[tuple[str, float, float]] = []
+    for caption, x, y in points:
+        if all(abs(x - other[1]) > wide or abs(y - other[2]) > high for other in kept):
+            kept.append((caption, x, y))
+    return kept
+
+
+def _legend(panels: Sequence[Axes]) -> tuple[list[object], list[str]]:
+    found: dict[str, object] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(str(label), handle)
+    return list(found.values()), list(found)
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    figure.suptitle(title, fontsize=11)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})  # the same bytes by any version
+    write_atomically(path, content.getvalue())

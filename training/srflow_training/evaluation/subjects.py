@@ -1,0 +1,153 @@
+"""What is measured: a bundle or a checkpoint, with its samples at any temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.manifest import MAX_TAU, Reduction
+from srflow_training._noise import runtime_noise
+from srflow_training.checkpoints import load_with_notes, reduction_of
+from srflow_training.evaluation.hashing import file_sha256
+from srflow_training.model import RRDB, SRFlow
+
+
+@dataclass(frozen=True)
+class LevelTaus:
+    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for bundles: no values."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> LevelTaus:
+        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number from 0 to 2."""
+        if text == "auto":
+            return cls(())
+        try:
+            values = tuple(float(part) for part in text.split(":"))
+        except ValueError:
+            values = ()
+        if not values or not all(0 <= value <= MAX_TAU for value in values):
+            raise ArgumentError(
+                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level (0.9:0.8:0.7), or auto"
+            )
+        return cls(values)
+
+    def at(self, level: int) -> float:
+        """τ of a level, counted from 1."""
+        return self.values[0] if len(self.values) == 1 else self.values[level - 1]
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every sample is the same."""
+        return bool(self.values) and not any(self.values)
+
+    def __str__(self) -> str:
+        return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
+
+
+Sampler = Callable[[LevelTaus, int], Tensor]
+"""τ, seed → image 1×3×H×W, not rounded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to measure.
+
+    name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
+    reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
+    a bundle. condition: LR image, 1×3×h×w in [0, 1] → its sampler; None for an RRDB, which has no τ. encoder: LR
+    image → the encoder's own image; None for a bundle.
+    """
+
+    name: str
+    sha256: str
+    scale: int
+    multiple: int
+    reduction: Reduction = "bicubic"
+    levels: int
+    condition: Callable[[Tensor], Sampler] | None
+    encoder: Callable[[Tensor], Tensor] | None
+
+    def check(self, tau: LevelTaus) -> None:
+        """Check that the model takes these values. Raises: ArgumentError."""
+        if not tau.values and (self.condition is None or self.encoder is not None):
+            raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
+        if self.condition is None or len(tau.values) in (0, 1, self.levels):
+            return
+        if self.encoder is None:
+            raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
+        raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
+
+
+def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
+    """Open a bundle (None: the embedded one) or a checkpoint; both use the runtime's latents, so they are comparable.
+
+    tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a checkpoint's always are.
+    Raises: BundleError, CheckpointError.
+    """
+    if model is None or Path(model).is_dir():
+        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        upscaler = Upscaler(bundle, device="cpu", tile=tile)
+        return Subject(
+            name="the embedded model" if model is None else model,
+            sha256=bundle.model_sha256,
+            scale=upscaler.scale,
+            multiple=bundle.manifest.size_multiple,
+            reduction=bundle.manifest.reduction,
+            levels=1,
+            condition=lambda lr: _condition_bundle(upscaler, lr),
+            encoder=None,
+        )
+    network, notes = load_with_notes(model)
+    reduction = reduction_of(notes)
+    if isinstance(network, RRDB):
+        return Subject(
+            name=model,
+            sha256=file_sha256(Path(model)),
+            scale=network.scale,
+            multiple=network.unshuffle,
+            reduction=reduction,
+            levels=1,
+            condition=None,
+            encoder=network,
+        )
+    return Subject(
+        name=model,
+        sha256=file_sha256(Path(model)),
+        scale=network.config.scale,
+        multiple=network.config.size_multiple,
+        reduction=reduction,
+        levels=network.config.levels,
+        condition=lambda lr: _condition_checkpoint(network, lr),
+        encoder=network.encoder,
+    )
+
+
+def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
+    image: npt.NDArray[np.float32] = lr[0].permute(1, 2, 0).contiguous().numpy()
+    encoding = upscaler.encode(image)
+
+    def sample(tau: LevelTaus, seed: int) -> Tensor:
+        picture = encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
+        return torch.from_numpy(picture).permute(2, 0, 1)[None]
+
+    return sample
+
+
+def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
+    condition = network.condition(lr)
+
+    def sample(tau: LevelTaus, seed: int) -> Tensor:
+        noise = runtime_noise(network, lr, seed=seed)
+        return network.decode_conditioned(condition, {level: tau.at(level) * z for level, z in noise.items()})
+
+    return sample
