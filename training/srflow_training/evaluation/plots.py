@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -42,7 +43,7 @@ def write_lines(
         axes.grid(alpha=0.3)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
-    handles, labels = _legend(panels[: len(curves)])
+    handles, labels = _legend(list(panels[: len(curves)]))
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
     _save(figure, path, title)
 
@@ -80,8 +81,8 @@ def _apart(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float,
     return kept
 
 
-def _legend(panels: Sequence[Axes]) -> tuple[list[object], list[str]]:
-    found: dict[str, object] = {}
+def _legend(panels: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
+    found: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(str(label), handle)
