@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import threading
 from collections.abc import Iterator
 from types import ModuleType
 
-from srflow_sdk.errors import DeviceError, MissingExtraError, OutOfMemoryError
+from srflow_sdk.errors import CancelledError, DeviceError, MissingExtraError, OutOfMemoryError
 
 _UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
 
@@ -31,6 +32,12 @@ def memory_errors_typed(what: str) -> Iterator[None]:
         if not is_lack_of_threads(error):
             raise
         raise DeviceError(lack_of_threads(error)) from error
+
+
+def stop_if_set(cancel: threading.Event | None) -> None:
+    """Raises: CancelledError if the caller's event is set."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("cancelled by the caller")
 
 
 def is_lack_of_threads(error: BaseException) -> bool:

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
+from srflow_sdk._drawing.inverting import round_trip_halo
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.passes import PassCount
 from srflow_sdk._drawing.reducing import opaque_image, reduced_image
 from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._files import ImageWriter, Provenance, check_writable, open_image
+from srflow_sdk._files.provenance import RESTORE
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._version import __version__
@@ -22,9 +24,6 @@ from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import padded_size
-
-RESTORE = "restore"
-"""What provenance calls it."""
 
 
 def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions) -> NDArray[Any]:
@@ -40,7 +39,7 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
             their_kind,
             painter,
             memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
-            halo=_halo(painter.manifest),
+            halo=round_trip_halo(painter.manifest),
             progress=None if passes is None else passes.encoded,
             cancel=options.cancel,
         )
@@ -86,7 +85,7 @@ def restore_file(
             options,
             source=source,
             source_sha256=reader.sha256(),
-            tile=painter.core(small[0], small[1], halo=_halo(manifest)),
+            tile=painter.core(small[0], small[1], halo=round_trip_halo(manifest)),
         )
         with ImageWriter(
             target,
@@ -127,8 +126,3 @@ def restored_provenance(
         operation=RESTORE,
         settings=options.recorded(),
     )
-
-
-def _halo(manifest: Manifest) -> int:
-    """Enough for both passes, so that tiles are encoded once for both."""
-    return max(manifest.halo, manifest.inverter_halo)

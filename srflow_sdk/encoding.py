@@ -21,9 +21,9 @@ from srflow_sdk._drawing.passes import draw
 from srflow_sdk._drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
 from srflow_sdk._drawing.rows import ArrayRows
 from srflow_sdk._images import ImageKind, InMemoryImage, Tensor
-from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._raising import memory_errors_typed, stop_if_set
 from srflow_sdk._system.interruptible import cancelled_by
-from srflow_sdk.errors import CancelledError, OutOfMemoryError
+from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.picture_latents import Latents
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class Encoding(Generic[ImageT]):
             if self._kept.nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
                 break
             seen = self._lr.network_rows(window.top, window.top + window.height)
-            if cancel is not None and cancel.is_set():
-                raise CancelledError("cancelled by the caller")
+            stop_if_set(cancel)
             try:
                 with cancelled_by(cancel):
                     conditioning = painter.encode(seen[:, :, window.left : window.left + window.width])

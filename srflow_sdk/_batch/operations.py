@@ -20,9 +20,9 @@ from srflow_sdk._drawing.requests import DrawOptions, Progress
 from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk._drawing.temperature import AUTO
 from srflow_sdk._files import Provenance
-from srflow_sdk._files.provenance import UPSCALE
+from srflow_sdk._files.provenance import RESTORE, UPSCALE
 from srflow_sdk._pixels.resizing import Kernel
-from srflow_sdk._restoring import RESTORE, restored_provenance
+from srflow_sdk._restoring import restored_provenance
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.manifest import Manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import threading
 from pathlib import Path
@@ -11,8 +12,9 @@ from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.storage import Storage, reading
 from srflow_sdk._files import Provenance, decoded_size, is_whole, open_image, read_provenance
+from srflow_sdk._raising import stop_if_set
 from srflow_sdk._system.hashing import file_sha256
-from srflow_sdk.errors import CancelledError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
 
 
@@ -56,17 +58,14 @@ def _is_wanted(
 
 
 def _is_intact(output: Path, name: str, size: tuple[int, int], *, settings: Settings, cancel: threading.Event) -> bool:
-    def stop_if_cancelled() -> None:
-        if cancel.is_set():
-            raise CancelledError("cancelled by the caller")
-
     if not is_whole(output):  # copies may have been cut short
         return False
     recorded = settings.recorded.get(name)
     try:
         if recorded is not None and (output.stat().st_size, file_sha256(output)) != (recorded.size, recorded.sha256):
             return False
-        return decoded_size(output, header_only=recorded is not None, after_band=stop_if_cancelled) == size
+        stop = functools.partial(stop_if_set, cancel)
+        return decoded_size(output, header_only=recorded is not None, after_band=stop) == size
     except (ImageError, OSError):
         return False  # damaged: it is made again
 

@@ -17,9 +17,10 @@ from srflow_sdk._drawing.requests import Progress
 from srflow_sdk._drawing.rows import ArrayRows
 from srflow_sdk._images import ImageKind
 from srflow_sdk._latents import arrays
+from srflow_sdk._raising import stop_if_set
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Conditioning
-from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.picture_latents import Latents
 from srflow_sdk.tiles import Tile, Window, tile_rows
@@ -114,6 +115,11 @@ def invert(
     )
 
 
+def round_trip_halo(manifest: Manifest) -> int:
+    """Enough for drawing and for inverting, so that tiles are encoded once for both."""
+    return max(manifest.halo, manifest.inverter_halo)
+
+
 def inverting_tiles(painter: Painter, lr: LowResolution, tiles: Sequence[Tile], *, halo: int) -> Sequence[Tile]:
     """The tiles of an inversion: those of drawing, whose conditioning may be kept, if their halo is enough."""
     manifest = painter.manifest
@@ -172,8 +178,7 @@ class _TileInverter:
         """lr, hr: the tile's window, float32 3×h×w and 3×sh×sw."""
         painter = self._painter
         painter.check_open()
-        if self._cancel is not None and self._cancel.is_set():
-            raise CancelledError("cancelled by the caller")
+        stop_if_set(self._cancel)
         while self._kept.get(tile) is not None or painter.fits(tile):
             try:
                 with cancelled_by(self._cancel):
@@ -216,7 +221,7 @@ class _TileInverter:
             },
             log_density=np.empty((core.height, core.width), np.float32),
         )
-        for part in self._painter.parts(tile, halo=max(manifest.halo, manifest.inverter_halo)):
+        for part in self._painter.parts(tile, halo=round_trip_halo(manifest)):
             seen = part.window.within(tile.window)
             rows, columns = seen.slices
             large_rows, large_columns = seen.scaled(scale).slices

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._drawing.inverting import round_trip_halo
 from srflow_sdk._images import ImageKind, from_unit, to_unit
 from srflow_sdk._pixels import Floats
 from srflow_sdk._pixels.resizing import RowReducer
@@ -49,7 +50,7 @@ def opaque_image(pixels: NDArray[Any], kind: ImageKind, manifest: Manifest) -> t
     """
     if not kind.has_alpha:
         return pixels, kind
-    reach = manifest.scale * max(manifest.halo, manifest.inverter_halo)
+    reach = manifest.scale * round_trip_halo(manifest)
     result = np.empty((*pixels.shape[:2], kind.colours), pixels.dtype)
     for top in range(0, len(pixels), _BAND):
         bottom = min(top + _BAND, len(pixels))

@@ -15,7 +15,8 @@ from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk._drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale, reduced_to
 from srflow_sdk._drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
 from srflow_sdk._pixels.resizing import Kernel
-from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk._raising import stop_if_set
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -180,8 +181,7 @@ class Request:
 
     def stop_if_cancelled(self) -> None:
         """Raises: CancelledError if the caller's event is set."""
-        if self.options.cancel is not None and self.options.cancel.is_set():
-            raise CancelledError("cancelled by the caller")
+        stop_if_set(self.options.cancel)
 
 
 def make_request(

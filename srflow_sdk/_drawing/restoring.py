@@ -12,7 +12,7 @@ import numpy as np
 
 from srflow_sdk._drawing.limiting import limited, tails, typical_size
 from srflow_sdk._drawing.requests import DrawOptions, Progress
-from srflow_sdk._latents.arguments import level_taus
+from srflow_sdk._latents.arguments import check_taus, level_taus
 from srflow_sdk._latents.draws import STATISTICS_SCHEME, Collection
 from srflow_sdk._plain_text import short
 from srflow_sdk.errors import ArgumentError
@@ -65,7 +65,7 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
-            level_taus(self.tau, self.tau if isinstance(self.tau, Mapping) else (1,))
+            check_taus(self.tau)
         if self.over not in get_args(Over):
             raise ArgumentError(f"over is {short(self.over)}; it must be {', '.join(map(repr, get_args(Over)))}")
         if not isinstance(self.enlarge, (bool, np.bool_)):

@@ -22,6 +22,9 @@ NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 UPSCALE = "upscale"
 """The operation of pictures that do not name theirs."""
 
+RESTORE = "restore"
+"""Of pictures that were restored."""
+
 TRANSFER = "transfer"
 """Of pictures into which content was put; their `source` is the target, and `settings` names the other inputs."""
 

@@ -60,6 +60,11 @@ def level_taus(tau: object, levels: Iterable[int]) -> dict[int, float]:
     }
 
 
+def check_taus(tau: object) -> None:
+    """Raises: ArgumentError unless it could be :func:`level_taus` of some model."""
+    level_taus(tau, tau if isinstance(tau, Mapping) else (1,))
+
+
 def checked_levels(
     levels: Mapping[int, NDArray[np.float32]], *, height: int, width: int
 ) -> dict[int, NDArray[np.float32]]:

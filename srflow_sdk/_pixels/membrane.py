@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._pixels import Floats
-from srflow_sdk.errors import CancelledError
+from srflow_sdk._raising import stop_if_set
 
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -75,8 +75,7 @@ class _Grid:
         residual = np.where(self._unknown, -self._applied(field), 0.0)
         direction, energy = np.zeros_like(field), 1.0
         for _ in range(_MOST_STEPS):
-            if cancel is not None and cancel.is_set():
-                raise CancelledError("cancelled by the caller")
+            stop_if_set(cancel)
             if float(np.abs(residual).max()) <= _TOLERANCE:
                 break
             corrected = self._cycle(residual)

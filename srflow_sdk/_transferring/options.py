@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
 from srflow_sdk._drawing.requests import DrawOptions, Progress
-from srflow_sdk._latents.arguments import level_taus
+from srflow_sdk._latents.arguments import check_taus, level_taus
 from srflow_sdk._latents.draws import STATISTICS_SCHEME
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -50,7 +50,7 @@ class TransferOptions:
     def __post_init__(self) -> None:
         DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
-            level_taus(self.tau, self.tau if isinstance(self.tau, Mapping) else (1,))
+            check_taus(self.tau)
         if self.blend not in get_args(Blend):
             raise ArgumentError(f"blend is {self.blend!r}; it must be {' or '.join(map(repr, get_args(Blend)))}")
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._drawing.inverting import round_trip_halo
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.passes import PassCount
 from srflow_sdk._drawing.reducing import reduced_image
@@ -24,6 +25,7 @@ from srflow_sdk._transferring.inputs import Inputs
 from srflow_sdk._transferring.options import TransferOptions
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.manifest import Manifest
+from srflow_sdk.tiles import padded_size
 
 _log = logging.getLogger(__name__)
 
@@ -85,12 +87,13 @@ def _drawn(
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
     count = None if options.progress is None else PassCount(options.progress)
+    halo = round_trip_halo(manifest)
     encoding: Encoding[Any] = Encoding(
         lr,
         kind,
         painter,
         memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
-        halo=max(manifest.halo, manifest.inverter_halo),
+        halo=halo,
         progress=None if count is None else count.encoded,
         cancel=options.cancel,
     )
@@ -98,7 +101,8 @@ def _drawn(
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
     decoded = encoding.decode(latents, progress=None if count is None else count.drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : target.kind.colours]
-    tile = painter.core(*(-(-side // manifest.size_multiple) * manifest.size_multiple for side in lr.shape[:2]))
+    height, width = (padded_size(side, manifest.size_multiple) for side in lr.shape[:2])
+    tile = painter.core(height, width, halo=halo)
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.
@@ -139,7 +143,7 @@ def _lr_of(
 def _surroundings(mask: NDArray[np.bool_], manifest: Manifest) -> tuple[slice, slice]:
     """The rows and columns around the mask that its content depends on, cut where LR pixels and tiles begin."""
     unit = manifest.scale * manifest.size_multiple
-    margin = manifest.scale * max(manifest.halo, manifest.inverter_halo) + REACH
+    margin = manifest.scale * round_trip_halo(manifest) + REACH
     found = []
     for axis in (1, 0):
         there = np.flatnonzero(mask.any(axis=axis))

@@ -16,6 +16,7 @@ from srflow_sdk._graph_structure import GraphStructure, read_graph, refusal
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError
 from srflow_sdk.manifest import Manifest
+from srflow_sdk.tiles import padded_size
 
 _Names = Sequence[str]
 _SIDE = 256  # of the LR image for which the cost of a run is computed: what grows faster than the image shows
@@ -37,7 +38,7 @@ def check_structure(bundle: Bundle, graphs: tuple[str, str]) -> None:
         raise BundleError(f"{bundle.path}: precision is {precision}, but {graphs[0]} {found} quantised; {_FIX}")
     _check_fit(bundle, (encoder.inputs, encoder.outputs), (sampler.inputs, sampler.outputs))
     manifest = bundle.manifest
-    side = manifest.size_multiple * math.ceil(_SIDE / manifest.size_multiple)
+    side = padded_size(_SIDE, manifest.size_multiple)
     lr = {"lr": (1, 3, side, side)}
     made = _check_cost(bundle.file(graphs[0]), encoder, lr, side=side)
     # Its sides as they must be, which what it returns is held to later: the sampler is not to blame for others.
@@ -55,7 +56,7 @@ def check_structure(bundle: Bundle, graphs: tuple[str, str]) -> None:
 def check_inverter_structure(bundle: Bundle, name: str, encoder: Any) -> None:
     """Check an inverter's file before a runtime loads it. encoder: its encoder's session. Raises: BundleError."""
     manifest = bundle.manifest
-    side = manifest.size_multiple * math.ceil(_SIDE / manifest.size_multiple)
+    side = padded_size(_SIDE, manifest.size_multiple)
     inputs = {
         value.name: (1, value.shape[1], *2 * (manifest.scale * side >> _level(value.name),))
         for value in encoder.get_outputs()
