@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +14,22 @@ from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
+from srflow_training._protocols import COMMON, PROTOCOLS
 
 _ON_CROPS = ("report", "default-tau")
-_ON_PICTURES = ("tau-sweep", "perception-distortion", "best-of-n")
+_TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
 _PATH = click.Path(path_type=Path)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("protocol", type=click.Choice([*_ON_CROPS, *_ON_PICTURES]))
-@click.option("--model", metavar="BUNDLE|CKPT", help="Model to measure.  [default: the embedded model]")
+@click.argument("protocol", type=click.Choice([*_ON_CROPS, *PROTOCOLS]))
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="BUNDLE|CKPT",
+    help="Model to measure.  [default: the embedded model]",
+)
 @click.option("--hr", type=_PATH, metavar="DIR", required=True, help="Folder of HR photographs.")
 @click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
 @click.option(
@@ -39,7 +46,7 @@ _PATH = click.Path(path_type=Path)
     metavar="TAU",
     help="Temperature: 0.8, auto (bundles), or one per level: 0.9:0.8:0.7. Repeatable.",
 )
-@click.option("--samples", type=int, metavar="N", help="Samples of each picture.  [default: 3; best-of-n: 10]")
+@click.option("--samples", type=int, metavar="N", help="Samples of each picture.  [default: the protocol's]")
 @click.option(
     "--reference",
     "references",
@@ -56,8 +63,12 @@ _PATH = click.Path(path_type=Path)
     type=click.Choice(["default", "published"]),
     help="How metrics are computed; published: as the publication's code.",
 )
-@click.option("--crop", type=int, metavar="PIXELS", help="Only the centre of each photograph, at most this large.")
-@click.option("--pictures", type=click.IntRange(min=1), metavar="N", help="Only N photographs, spread over the folder.")
+@click.option(
+    "--crop", "centre", type=int, metavar="PIXELS", help="Only the centre of each photograph, at most this large."
+)
+@click.option(
+    "--pictures", "most", type=click.IntRange(min=1), metavar="N", help="Only N photographs, spread over the folder."
+)
 @click.option(
     "--vgg16",
     type=_PATH,
@@ -73,15 +84,7 @@ _PATH = click.Path(path_type=Path)
     help="Add LPIPS: torchvision's alexnet or vgg16 .pth. Repeatable.  [default: those in torchvision's cache]",
 )
 @click.version_option(__version__, prog_name="srflow-eval")
-def evaluate(
-    protocol: str,
-    model: str | None,
-    hr: Path,
-    output: Path | None,
-    taus: tuple[str, ...],
-    vgg16: Path | None,
-    **more: Any,
-) -> None:
+def evaluate(protocol: str, **options: Any) -> None:
     """Measure a model on photographs.
 
     \b
@@ -99,96 +102,96 @@ def evaluate(
     \b
     The publication's experiments, on whole photographs. OUT gets results.csv (a row per picture and method),
     summary.json, a plot and a sheet of crops. A run that was stopped continues where it was.
-    tau-sweep: every metric and the diversity of samples over the temperature (figures 2 to 5).
-    perception-distortion: the same points in one plane (figure 6).
-    best-of-n: how good the best of the first n samples is, by each metric (figures 7 and 8).
+    PROTOCOLS_HERE
       srflow-eval tau-sweep --hr PHOTOS -o OUT
       srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth --reference RRDB_ESRGAN_x4.pth -o OUT
     """
     try:
         require_all()
-        data: Any = None
-        if protocol in _ON_CROPS:
-            run = _report_protocol if protocol == "report" else _default_tau_protocol
-            _refuse(protocol, more)
-            data, lines = run(model, hr, taus, vgg16)
-        else:
-            lines = _picture_protocol(protocol, model, hr, output, taus, vgg16, **more)
-        if output is not None and data is not None:
-            from srflow_sdk._system.atomic import write_atomically
-
-            output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(output, (json.dumps(data, indent=2) + "\n").encode())
+        _refuse_others(protocol, options)
+        run = _picture_protocol if protocol in PROTOCOLS else _crop_protocol
+        lines = run(protocol, **options)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        click.echo(f"error: {error.filename or output}: {error.strerror or error}", err=True)
+        click.echo(f"error: {error.filename or options['output']}: {error.strerror or error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        again = "" if protocol in _ON_CROPS else "; the same command continues"
+        again = "; the same command continues" if protocol in PROTOCOLS else ""
         click.echo(f"stopped{again}", err=True)
         sys.exit(130)
     click.echo(lines)
 
 
-def _refuse(protocol: str, options: dict[str, Any]) -> None:
+assert evaluate.help is not None
+evaluate.help = evaluate.help.replace(
+    "PROTOCOLS_HERE", "\n    ".join(f"{name}: {protocol.about}." for name, protocol in PROTOCOLS.items())
+)
+
+
+def _refuse_others(protocol: str, options: Mapping[str, Any]) -> None:
     """Refuse the options of other protocols. Raises: ArgumentError."""
-    names = {"references": "reference", "others": "other", "lpips_backbones": "lpips-backbone"}
+    takes = {name: COMMON | found.takes for name, found in PROTOCOLS.items()} | dict.fromkeys(
+        _ON_CROPS, _TAKEN_ON_CROPS
+    )
+    flags = {parameter.name: parameter.opts[-1].removeprefix("--") for parameter in evaluate.params}
     for name, value in options.items():
-        if value not in (None, ()):
-            raise ArgumentError(
-                f"{protocol} has no --{names.get(name, name)}: leave it out, or take one of {', '.join(_ON_PICTURES)}"
-            )
+        flag = flags[name]
+        if value not in (None, ()) and flag != "hr" and flag not in takes[protocol]:
+            having = ", ".join(other for other, taken in takes.items() if flag in taken)
+            raise ArgumentError(f"{protocol} has no --{flag}: leave it out, or take one of {having}")
 
 
 def _picture_protocol(
     protocol: str,
-    model: str | None,
-    hr: Path,
+    *,
     output: Path | None,
     taus: Sequence[str],
-    vgg16: Path | None,
-    *,
-    lr: Path | None,
-    samples: int | None,
-    references: Sequence[Path],
     others: Sequence[str],
     convention: Literal["default", "published"] | None,
-    crop: int | None,
-    pictures: int | None,
-    lpips_backbones: Sequence[Path],
+    **more: Any,
 ) -> str:
     if output is None:
         raise ArgumentError(f"{protocol} writes a folder of results: name it with -o OUT")
     require_extra("matplotlib", "train")
     from srflow_training.evaluation.bench import Options, parse_others
-    from srflow_training.evaluation.best_of_n import best_of_n
     from srflow_training.evaluation.subjects import LevelTaus
-    from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
 
-    run = {"tau-sweep": tau_sweep, "perception-distortion": perception_distortion, "best-of-n": best_of_n}[protocol]
-    table = run(
+    table = PROTOCOLS[protocol].run(
         Options(
-            model=model,
-            hr=hr,
             out=output,
-            lr=lr,
-            references=references,
+            taus=[LevelTaus.parse(tau) for tau in taus],
             others=parse_others(others),
             convention=convention or "default",
-            taus=[LevelTaus.parse(tau) for tau in taus],
-            samples=samples,
-            centre=crop,
-            most=pictures,
-            vgg16=vgg16,
-            lpips_backbones=lpips_backbones,
             progress=lambda line: click.echo(line, err=True),
+            **more,
         )
     )
-    return (
-        f"{table}\n\nin {output}: {', '.join(sorted(path.name for path in output.iterdir() if path.suffix != '.part'))}"
-    )
+    written = sorted(path.name for path in output.iterdir() if path.suffix != ".part")
+    return f"{table}\n\nin {output}: {', '.join(written)}"
+
+
+def _crop_protocol(
+    protocol: str,
+    *,
+    models: Sequence[str],
+    hr: Path,
+    output: Path | None,
+    taus: Sequence[str],
+    vgg16: Path | None,
+    **_others: Any,
+) -> str:
+    if len(models) > 1:
+        raise ArgumentError(f"{protocol} measures one model, not {len(models)}: give --model once")
+    run = _report_protocol if protocol == "report" else _default_tau_protocol
+    data, lines = run(models[0] if models else None, hr, taus, vgg16)
+    if output is not None:
+        from srflow_sdk._system.atomic import write_atomically
+
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, (json.dumps(data, indent=2) + "\n").encode())
+    return lines
 
 
 def _report_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:

@@ -31,6 +31,6 @@ def options(photos, checkpoint, tmp_path):
     """Make the options of a protocol that writes to the folder `out`."""
 
     def make(**changes):
-        return Options(**{"model": str(checkpoint), "hr": photos, "out": tmp_path / "out", "others": {}, **changes})
+        return Options(**{"models": [str(checkpoint)], "hr": photos, "out": tmp_path / "out", "others": {}, **changes})
 
     return make

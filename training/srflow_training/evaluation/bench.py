@@ -21,7 +21,7 @@ from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_training.evaluation.results import Row, mean_of
 from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
-from srflow_training.evaluation.tables import markdown_table
+from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import enlarge_bicubic
 
 _NONE: Mapping[str, tuple[str, str]] = {}
@@ -33,9 +33,9 @@ _TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for. centre: `--crop`. most: `--pictures`."""
+    """What the user asked for. models: none is the embedded one. centre: `--crop`. most: `--pictures`."""
 
-    model: str | None
+    models: Sequence[str] = ()
     hr: Path
     out: Path
     lr: Path | None = None
@@ -49,6 +49,13 @@ class Options:
     vgg16: Path | None = None
     lpips_backbones: Sequence[Path] = ()
     progress: Callable[[str], None] = lambda _: None
+
+    @property
+    def model(self) -> str | None:
+        """The only model. Raises: ArgumentError if several are named."""
+        if len(self.models) > 1:
+            raise ArgumentError(f"this protocol measures one model, not {len(self.models)}: give --model once")
+        return self.models[0] if self.models else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +113,8 @@ class Bench:
         lines: Sequence[tuple[str, Mapping[str, Any]]],
         notes: Sequence[str],
         more: Mapping[str, tuple[str, str]] = _NONE,
-    ) -> str:
-        """A Markdown table of lines, each a name and its figures, with the convention and the notes below.
+    ) -> Table:
+        """A table of lines, each a name and its figures, with the convention and the notes below.
 
         more: heading and format of columns that are no metrics, by their names.
         """
@@ -116,8 +123,7 @@ class Bench:
             [name, *(format(row[key], form) if key in row else "" for key, (_, form) in columns.items())]
             for name, row in lines
         ]
-        table = markdown_table(["method", *(heading for heading, _ in columns.values())], cells)
-        return "\n\n".join([table, f"{self.convention}.", *notes])
+        return Table(["method", *(heading for heading, _ in columns.values())], cells, [f"{self.convention}.", *notes])
 
     def summary(self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What summary.json holds. rows: those of results.csv. means: those of the model."""

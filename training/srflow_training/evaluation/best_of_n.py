@@ -20,6 +20,7 @@ from srflow_training.evaluation.plots import write_lines
 from srflow_training.evaluation.results import Results, Row
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.tables import Table
 
 TAU = LevelTaus((0.8,))
 """The temperature if none is given."""
@@ -31,7 +32,7 @@ _MODEL = "model"
 
 
 @torch.no_grad()
-def best_of_n(options: Options) -> str:
+def best_of_n(options: Options) -> Table:
     """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheet.png; return the table.
 
     Raises: SRFlowError.

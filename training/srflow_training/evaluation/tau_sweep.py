@@ -21,6 +21,7 @@ from srflow_training.evaluation.plots import write_lines, write_plane
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.tables import Table
 
 TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
 """Temperatures if none are given."""
@@ -33,8 +34,8 @@ _MODEL = "model"
 
 
 @torch.no_grad()
-def tau_sweep(options: Options) -> str:
-    """Measure and write results.csv, summary.json, tau_sweep.png and sheet.png; return the table as Markdown."""
+def tau_sweep(options: Options) -> Table:
+    """Measure and write results.csv, summary.json, tau_sweep.png and sheet.png; return the table."""
     bench, summary = _measured(options, "tau-sweep")
     rows, references = summary["rows"], summary["references"]
     numbers = [row for row in rows if isinstance(row["tau"], float)]
@@ -46,8 +47,8 @@ def tau_sweep(options: Options) -> str:
 
 
 @torch.no_grad()
-def perception_distortion(options: Options) -> str:
-    """Measure as :func:`tau_sweep` does, and draw perception_distortion.png; return the table as Markdown."""
+def perception_distortion(options: Options) -> Table:
+    """Measure as :func:`tau_sweep` does, and draw perception_distortion.png; return the table."""
     bench, summary = _measured(options, "perception-distortion")
     perception, distortion = perceptual_metric(bench.metrics), bench.metrics[0]
     points = [(_caption(row["tau"]), row[distortion.name], row[perception.name]) for row in summary["rows"]]
@@ -119,7 +120,7 @@ def _headings(bench: Bench) -> dict[str, str]:
     return {**{metric.name: metric.heading for metric in bench.metrics}, _DIVERSITY: "diversity, /255"}
 
 
-def _table(bench: Bench, summary: dict[str, Any]) -> str:
+def _table(bench: Bench, summary: dict[str, Any]) -> Table:
     lines = [*summary["references"].items(), *((_caption(row["tau"]), row) for row in summary["rows"])]
     return bench.table(lines, summary["notes"], {_DIVERSITY: ("diversity, /255", ".2f")})
 
