@@ -1,5 +1,8 @@
 """What restoring gains on photographs that the model never saw, by kind of damage; or what it costs.
 
+`srflow-eval restore` measures one degradation by every metric; this one ten by PSNR, at two sizes, against other ways
+to normalise, and the time.
+
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/restoration.py data/unseen
     python benchmarks/restoration.py data/kinds/small-text --damage none
@@ -23,7 +26,6 @@ for each of SHEET.
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,9 +33,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from srflow_sdk import Upscaler
+from srflow_training.evaluation.degradations import Degradation
 from srflow_training.resampling import reduce_bicubic
 
 Picture = NDArray[np.uint8]
@@ -47,40 +50,9 @@ SHEET = ("noise 20", "salt and pepper 2 %", "JPEG quality 30")
 SHEET_SIDE = 256
 
 
-def noise(sigma: float) -> Damage:
-    """Gaussian noise, of 255, clipped and rounded to 8 bits."""
-    return lambda picture, random: np.clip(np.rint(picture + random.normal(0, sigma, picture.shape)), 0, 255).astype(
-        np.uint8
-    )
-
-
-def jpeg(quality: int) -> Damage:
-    """Pillow's JPEG."""
-
-    def saved(picture: Picture, random: np.random.Generator) -> Picture:
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=quality)
-        return np.asarray(Image.open(file).convert("RGB"))
-
-    return saved
-
-
-def dots(share: float) -> Damage:
-    """Black and white pixels, in this share of all."""
-
-    def scattered(picture: Picture, random: np.random.Generator) -> Picture:
-        place = random.random(picture.shape[:2])
-        damaged = picture.copy()
-        damaged[place < share / 2] = 0
-        damaged[place > 1 - share / 2] = 255
-        return damaged
-
-    return scattered
-
-
-def blur(radius: float) -> Damage:
-    """Gaussian blur; its standard deviation in pixels."""
-    return lambda picture, random: np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
+def damage(kind: str, amount: float) -> Damage:
+    """One of the degradations of `srflow-eval restore`."""
+    return Degradation(kind, amount).of
 
 
 def halved(picture: Picture) -> Picture:
@@ -96,14 +68,14 @@ def bicubic(picture: Picture, random: np.random.Generator) -> Picture:
 
 
 DAMAGES: dict[str, Damage] = {
-    "noise 2": noise(2),
-    "noise 5": noise(5),
-    "noise 10": noise(10),
-    "noise 20": noise(20),
-    "noise 30": noise(30),
-    "salt and pepper 2 %": dots(0.02),
-    "JPEG quality 30": jpeg(30),
-    "blur 1.5": blur(1.5),
+    "noise 2": damage("noise", 2),
+    "noise 5": damage("noise", 5),
+    "noise 10": damage("noise", 10),
+    "noise 20": damage("noise", 20),
+    "noise 30": damage("noise", 30),
+    "salt and pepper 2 %": damage("dots", 2),
+    "JPEG quality 30": damage("jpeg", 30),
+    "blur 1.5": damage("blur", 1.5),
     "bicubic ×2": bicubic,
     "none": lambda picture, random: picture,
 }
@@ -151,9 +123,9 @@ def table(folder: Path, upscaler: Upscaler, names: Sequence[str]) -> None:
     print("| | " + " | ".join((*COLUMNS, "worse")) + " |")
     print("|---" * (len(COLUMNS) + 2) + "|")
     for name in names:
-        damage, rows = DAMAGES[name], []
+        damaging, rows = DAMAGES[name], []
         for number, picture in enumerate(pictures):
-            damaged = damage(picture, np.random.default_rng(number))
+            damaged = damaging(picture, np.random.default_rng(number))
             rows.append(measured(picture, damaged, upscaler))
         worse = sum(row[-1] < row[0] - SAME for row in rows)
         means = " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0))

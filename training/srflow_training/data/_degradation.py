@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_training._degradation_settings import Degradation
+from srflow_training.data._images import coded
 
 MARGIN = 8
 """LR pixels that a window must have around what is wanted, more than the operations reach together."""
@@ -96,10 +95,8 @@ def _compression(image: Tensor, settings: Degradation, zoom: float, rng: np.rand
     quality = int(rng.integers(*settings.quality, endpoint=True))
     top, left = rng.integers(_CODING_BLOCK, size=2)
     pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    padded = Image.fromarray(np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge"))
-    file = io.BytesIO()
-    padded.save(file, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)
-    decoded = np.array(Image.open(file).convert("RGB"))[top:, left:]
+    padded = np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge")
+    decoded = coded(padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)[top:, left:]
     return torch.from_numpy(decoded).permute(2, 0, 1)[None].float() / 255
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +80,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
     """Convert H×W×3 uint8 to 1×3×H×W float32 in [0, 1]."""
     return torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
+
+
+def coded(photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quality: int) -> npt.NDArray[np.uint8]:
+    """Encode H×W×3, 8-bit sRGB, with losses as Pillow does, and decode it. quality: 1 … 100."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, codec, quality=quality)
+    return np.array(Image.open(file).convert("RGB"))
 
 
 def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
