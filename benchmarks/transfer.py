@@ -1,5 +1,8 @@
 """Transfer content between photographs in every way, and put the results side by side.
 
+`srflow-eval transfer` measures one way on any photographs; this one every way on four chosen pairs, with their
+likelihood, and how far decoding reaches.
+
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/transfer.py data/unseen -o docs/images/transfer
     python benchmarks/transfer.py data/unseen --reach     # how far outside the mask decoding changes the picture
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from srflow_sdk import Upscaler
+from srflow_training.evaluation.seams import detail, grown, seam
 
 SIDE = 320
 LARGE = 240  # the side of a view of the mask's surroundings
@@ -97,38 +101,6 @@ def results(pair: Pair, upscaler: Upscaler) -> dict[str, Array]:
     }
 
 
-def grown(mask: Mask, steps: int) -> Mask:
-    """The mask, wider by some pixels."""
-    for _ in range(steps):
-        mask = np.pad(mask, 1)
-        mask = mask[1:-1, 1:-1] | mask[:-2, 1:-1] | mask[2:, 1:-1] | mask[1:-1, :-2] | mask[1:-1, 2:]
-    return mask
-
-
-def differences(picture: Array, near: Mask, *, across: bool, mask: Mask) -> float:
-    """Mean difference of adjacent pixels that are both `near`, on one side of the mask's edge or across it."""
-    found = []
-    values = picture.astype(np.float64)
-    for axis in (0, 1):
-        first, second = (np.delete(mask, end, axis) for end in (-1, 0))
-        both = np.delete(near, -1, axis) & np.delete(near, 0, axis) & ((first != second) == across)
-        found.append(np.abs(np.diff(values, axis=axis)).mean(axis=2)[both])
-    return float(np.concatenate(found).mean())
-
-
-def seam(picture: Array, mask: Mask) -> float:
-    """How much larger steps across the mask's edge are than those beside it."""
-    near = grown(mask, 3) & grown(~mask, 3)
-    return differences(picture, near, across=True, mask=mask) / differences(picture, near, across=False, mask=mask)
-
-
-def detail(picture: Array, pair: Pair) -> float:
-    """How much of the source's differences of neighbours is left inside the mask."""
-    inside = ~grown(~pair.mask, 3)
-    found, whole = (differences(image, inside, across=False, mask=pair.mask) for image in (picture, pair.source))
-    return found / whole
-
-
 def bits(picture: Array, upscaler: Upscaler) -> float:
     """Bits per dimension of 8-bit levels."""
     return -upscaler.log_likelihood(picture) / (picture.size * np.log(2)) + 8
@@ -179,7 +151,7 @@ def main(folder: Path, output: Path | None, model: Path | None, *, only_reach: b
             for name, picture in made.items():
                 print(
                     f"{pair.name:6} {name:18} {bits(picture, upscaler):.3f} bits/dim  seam "
-                    f"{seam(picture, pair.mask):.2f}  detail {detail(picture, pair):.2f}"
+                    f"{seam(picture, pair.mask):.2f}  detail {detail(picture, pair.source, pair.mask):.2f}"
                 )
             if output is not None:
                 output.mkdir(parents=True, exist_ok=True)
