@@ -14,7 +14,7 @@ from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
-from srflow_training._protocols import COMMON, PROTOCOLS
+from srflow_training._protocols import PROTOCOLS
 
 _ON_CROPS = ("report", "default-tau")
 _TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
@@ -83,6 +83,18 @@ _PATH = click.Path(path_type=Path)
     metavar="FILE",
     help="Add LPIPS: torchvision's alexnet or vgg16 .pth. Repeatable.  [default: those in torchvision's cache]",
 )
+@click.option(
+    "--degradation",
+    metavar="KIND:AMOUNT",
+    help="noise:20 (deviation, of 255), jpeg:30 (quality), blur:2 (deviation in pixels) or dots:2 (black and white, in "
+    "percent).  [default: noise:20]",
+)
+@click.option("--degraded", type=_PATH, metavar="DIR", help="Folder of degraded photographs, instead of --degradation.")
+@click.option(
+    "--normalise",
+    type=click.Choice(["default", "published"]),
+    help="How latents become normal: as srflow-restore does it, or as published.",
+)
 @click.version_option(__version__, prog_name="srflow-eval")
 def evaluate(protocol: str, **options: Any) -> None:
     """Measure a model on photographs.
@@ -104,6 +116,7 @@ def evaluate(protocol: str, **options: Any) -> None:
     summary.json, a plot and a sheet of crops. A run that was stopped continues where it was.
     PROTOCOLS_HERE
       srflow-eval tau-sweep --hr PHOTOS -o OUT
+      srflow-eval restore --hr PHOTOS --degradation jpeg:30 -o OUT
       srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth --reference RRDB_ESRGAN_x4.pth -o OUT
     """
     try:
@@ -132,9 +145,7 @@ evaluate.help = evaluate.help.replace(
 
 def _refuse_others(protocol: str, options: Mapping[str, Any]) -> None:
     """Refuse the options of other protocols. Raises: ArgumentError."""
-    takes = {name: COMMON | found.takes for name, found in PROTOCOLS.items()} | dict.fromkeys(
-        _ON_CROPS, _TAKEN_ON_CROPS
-    )
+    takes = {name: found.options for name, found in PROTOCOLS.items()} | dict.fromkeys(_ON_CROPS, _TAKEN_ON_CROPS)
     flags = {parameter.name: parameter.opts[-1].removeprefix("--") for parameter in evaluate.params}
     for name, value in options.items():
         flag = flags[name]

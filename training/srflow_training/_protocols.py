@@ -22,11 +22,18 @@ class Protocol:
     """A protocol.
 
     function: module:function in `evaluation`, Options → the table to print. takes: its options besides the common ones.
+    lacks: common options that it does not take.
     """
 
     function: str
     about: str
     takes: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
+
+    @property
+    def options(self) -> frozenset[str]:
+        """All that it takes."""
+        return (COMMON | self.takes) - self.lacks
 
     def run(self, options: Options) -> Table:
         """Measure, write the results into a folder, and return their table. Raises: SRFlowError."""
@@ -52,5 +59,11 @@ PROTOCOLS = {
         function="best_of_n:best_of_n",
         about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
         takes=frozenset({"tau", "samples"}),
+    ),
+    "restore": Protocol(
+        function="restore:restore",
+        about="degraded photographs, super-resolved and restored (table 2, figures 9 and 10)",
+        takes=frozenset({"tau", "degradation", "degraded", "normalise"}),
+        lacks=frozenset({"lr"}),
     ),
 }

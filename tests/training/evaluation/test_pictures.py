@@ -77,3 +77,16 @@ def test_some_photographs_are_spread_over_the_folder(tmp_path):
 def test_crops_fit_the_network(centre):
     with pytest.raises(ArgumentError, match="multiple of 8"):
         Cut(scale=4, multiple=8, centre=centre)
+
+
+def test_further_inputs_are_cut_likewise_and_count_for_what_has_changed(tmp_path):
+    save(tmp_path / "hr" / "a.png", 72, 80)
+    save(tmp_path / "noisy" / "a.png", 72, 80, seed=1)
+    cut = Cut(scale=4, multiple=8, centre=64)
+    inputs = {"degraded": tmp_path / "noisy"}
+    (files,) = picture_files(tmp_path / "hr", lr=None, others={}, cut=cut, inputs=inputs)
+    expected = to_image(read_photo(tmp_path / "noisy" / "a.png"))[..., 4:68, 8:72]
+    assert torch.equal(read_picture(files, cut, "bicubic").inputs["degraded"], expected)
+    before = files.sha256
+    save(tmp_path / "noisy" / "a.png", 72, 80, seed=3)
+    assert files.sha256 != before

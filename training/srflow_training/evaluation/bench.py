@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -28,6 +28,9 @@ _NONE: Mapping[str, tuple[str, str]] = {}
 NONFINITE = "nonfinite"
 """Column of results.csv: values of samples that are not finite."""
 
+Normalisation = Literal["default", "published"]
+"""How latents are made normal again: as the SDK does it, or by the publication's formula."""
+
 _TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the free memory
 
 
@@ -48,6 +51,9 @@ class Options:
     most: int | None = None
     vgg16: Path | None = None
     lpips_backbones: Sequence[Path] = ()
+    degradation: str | None = None
+    degraded: Path | None = None
+    normalise: Normalisation | None = None
     progress: Callable[[str], None] = lambda _: None
 
     @property
@@ -56,6 +62,12 @@ class Options:
         if len(self.models) > 1:
             raise ArgumentError(f"this protocol measures one model, not {len(self.models)}: give --model once")
         return self.models[0] if self.models else None
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The folders of what a protocol needs of each picture, by option."""
+        found = {"degraded": self.degraded}
+        return {name: folder for name, folder in found.items() if folder is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +155,10 @@ class Bench:
         }
 
 
-def open_bench(options: Options) -> Bench:
-    """Open all that is named. Raises: SRFlowError for what is missing, unreadable or does not fit together."""
+def open_flow(options: Options) -> Subject:
+    """Open the only model. Raises: SRFlowError if it is no flow, or cannot have the temperatures, or the results would
+    lie among the photographs.
+    """
     if options.out.resolve().is_relative_to(options.hr.resolve()):
         raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
     subject = open_subject(options.model, tile=_TILE)
@@ -155,6 +169,13 @@ def open_bench(options: Options) -> Bench:
         )
     for tau in options.taus:
         subject.check(tau)
+    return subject
+
+
+def open_bench(options: Options) -> Bench:
+    """Open all that is named. Raises: SRFlowError for what is missing, unreadable or does not fit together."""
+    subject = open_flow(options)
+    assert subject.condition is not None  # for the type checker: a flow samples
     references: dict[str, Callable[[Picture], Tensor]] = {
         "bicubic": lambda picture: enlarge_bicubic(picture.lr, subject.scale)
     }
@@ -179,7 +200,9 @@ def open_bench(options: Options) -> Bench:
     for name in options.others:
         references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
     cut = Cut(scale=subject.scale, multiple=subject.scale * multiple, centre=options.centre)
-    pictures = picture_files(options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most)
+    pictures = picture_files(
+        options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
+    )
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
     notes += missing

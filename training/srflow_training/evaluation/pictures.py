@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -23,28 +25,34 @@ LEAST_SIDE = 64
 class Picture:
     """A photograph as it is measured. hr: 1×3×sh×sw, lr: 1×3×h×w, both 8-bit levels in [0, 1].
 
-    others: by name, the outputs of other methods for it, as `hr`.
+    others: by name, the outputs of other methods for it, as `hr`. inputs: by option, what else a protocol needs of it,
+    as `hr`.
     """
 
     name: str
     hr: Tensor
     lr: Tensor
     others: dict[str, Tensor]
+    inputs: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFiles:
-    """Where a picture is read from. name: its path in the folder, without suffix. lr: None: it is reduced from hr."""
+    """Where a picture is read from. name: its path in the folder, without suffix. lr: None: it is reduced from hr.
+
+    inputs: by option.
+    """
 
     name: str
     hr: Path
     lr: Path | None = None
     others: dict[str, Path] = field(default_factory=dict)
+    inputs: dict[str, Path] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
         """Of all its files."""
-        files = [self.hr, *([self.lr] if self.lr else []), *self.others.values()]
+        files = [self.hr, *([self.lr] if self.lr else []), *self.others.values(), *self.inputs.values()]
         return hashlib.sha256("".join(file_sha256(path) for path in files).encode()).hexdigest()
 
 
@@ -79,18 +87,26 @@ class Cut:
 
 
 def picture_files(
-    hr: Path, *, lr: Path | None, others: dict[str, Path], cut: Cut, most: int | None = None
+    hr: Path,
+    *,
+    lr: Path | None,
+    others: dict[str, Path],
+    cut: Cut,
+    most: int | None = None,
+    inputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> list[PictureFiles]:
     """List the photographs in a folder with the files that belong to each, after a look at every header.
 
     The file of an LR folder or another method's is named as the photograph, or that with "x4" (the scale) appended.
-    most: only this many, spread over the folder. Raises: ImageError if one is missing, unreadable or of the wrong size.
+    most: only this many, spread over the folder. inputs: further folders by option, as `degraded`.
+    Raises: ImageError if a file is missing, unreadable or of the wrong size.
     """
     paths = image_files(hr, option="--hr")
     if most is not None and most < len(paths):
         paths = [paths[number * len(paths) // most] for number in range(most)]
     lrs = None if lr is None else _Folder(lr, "--lr", cut.scale)
     folders = {name: _Folder(folder, f"--other {name}", cut.scale) for name, folder in others.items()}
+    needed = {name: _Folder(folder, f"--{name}", cut.scale) for name, folder in inputs.items()}
     found: dict[str, PictureFiles] = {}
     for path in paths:
         name = path.relative_to(hr).with_suffix("").as_posix()
@@ -101,8 +117,11 @@ def picture_files(
         if min(height, width) < least:
             raise ImageError(f"{path}: {width}×{height} pixels; at least {least} a side are needed: remove it")
         lr_file = None if lrs is None else lrs.of(name, height // cut.scale, width // cut.scale, slack=0)
-        outputs = {key: folder.of(name, height, width, slack=cut.multiple) for key, folder in folders.items()}
-        found[name] = PictureFiles(name=name, hr=path, lr=lr_file, others=outputs)
+        outputs, its_inputs = (
+            {key: folder.of(name, height, width, slack=cut.multiple) for key, folder in of.items()}
+            for of in (folders, needed)
+        )
+        found[name] = PictureFiles(name=name, hr=path, lr=lr_file, others=outputs, inputs=its_inputs)
     return list(found.values())
 
 
@@ -116,8 +135,11 @@ def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture
     else:
         small = [slice(part.start // cut.scale, part.stop // cut.scale) for part in (rows, columns)]
         lr = to_image(read_photo(files.lr))[..., small[0], small[1]].contiguous()
-    others = {name: to_image(read_photo(path))[..., rows, columns].contiguous() for name, path in files.others.items()}
-    return Picture(name=files.name, hr=hr, lr=lr, others=others)
+    others, inputs = (
+        {name: to_image(read_photo(path))[..., rows, columns].contiguous() for name, path in of.items()}
+        for of in (files.others, files.inputs)
+    )
+    return Picture(name=files.name, hr=hr, lr=lr, others=others, inputs=inputs)
 
 
 class _Folder:

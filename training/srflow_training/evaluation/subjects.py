@@ -65,7 +65,8 @@ class Subject:
     name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
     reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
     a bundle. condition: LR image, 1×3×h×w in [0, 1] → its sampler; None for an RRDB, which has no τ. encoder: LR
-    image → the encoder's own image; None for a bundle.
+    image → the encoder's own image; None for a bundle. upscaler, network: what it is opened as, for what only one of
+    them can do: a bundle has the first, a flow's checkpoint the second.
     """
 
     name: str
@@ -76,6 +77,8 @@ class Subject:
     levels: int
     condition: Callable[[Tensor], Sampler] | None
     encoder: Callable[[Tensor], Tensor] | None
+    upscaler: Upscaler | None = None
+    network: SRFlow | None = None
 
     def check(self, tau: LevelTaus) -> None:
         """Check that the model takes these values. Raises: ArgumentError."""
@@ -106,6 +109,7 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
             levels=1,
             condition=lambda lr: _condition_bundle(upscaler, lr),
             encoder=None,
+            upscaler=upscaler,
         )
     network, notes = load_with_notes(model)
     reduction = reduction_of(notes)
@@ -129,6 +133,7 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
         levels=network.config.levels,
         condition=lambda lr: _condition_checkpoint(network, lr),
         encoder=network.encoder,
+        network=network,
     )
 
 

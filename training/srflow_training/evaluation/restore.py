@@ -1,0 +1,172 @@
+"""The protocol `restore`: degraded photographs, super-resolved from their reduction, and restored.
+
+Table 2 and figures 9 and 10 of the publication's supplement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srflow_sdk import Latents
+from srflow_sdk._drawing.restoring import RestoreOptions
+from srflow_sdk.errors import ArgumentError
+from srflow_training.data import to_image
+from srflow_training.evaluation.bench import Bench, Options, open_bench
+from srflow_training.evaluation.degradations import Degradation, generator_of
+from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
+from srflow_training.evaluation.results import Results, Row, mean_of
+from srflow_training.evaluation.round_trips import check_round_trips, round_trip, to_pixels
+from srflow_training.evaluation.sheets import detailed_place, write_sheet
+from srflow_training.evaluation.subjects import LevelTaus, Subject
+from srflow_training.evaluation.tables import Table
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+
+DEGRADATION = "noise:20"
+"""The degradation if none is given."""
+
+PUBLISHED_TAU = LevelTaus((0.9,))
+"""The temperature of `--normalise published` if none is given; the publication does not say its own."""
+
+CHECKPOINT_TAU = LevelTaus((0.8,))
+"""The temperature of a checkpoint's sample; a bundle has its own default."""
+
+METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled": "sampled", "restored": "restored"}
+"""What is measured, by the names in results.csv, and how tables call it."""
+
+_ZERO = LevelTaus((0.0,))
+
+
+@torch.no_grad()
+def restore(options: Options) -> Table:
+    """Measure and write results.csv (a row per picture and method), summary.json and sheet.png; return the table.
+
+    Raises: SRFlowError.
+    """
+    if options.degradation is not None and options.degraded is not None:
+        raise ArgumentError("--degraded has pictures that are degraded already: leave out --degradation, or --degraded")
+    degradation = Degradation.parse(options.degradation or DEGRADATION) if options.degraded is None else None
+    tau, change = _normalisation(options)
+    bench = open_bench(options)
+    check_round_trips(bench.subject)
+    if taken := [name for name in METHODS if name in bench.references]:
+        raise ArgumentError(f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it")
+    sampled = _default_tau(bench.subject)
+    settings = {
+        **bench.settings,
+        "measured": "restoration",
+        "degradation": "files" if degradation is None else str(degradation),
+        "normalise": options.normalise or "default",
+        "tau": tau,
+    }
+    results = Results(options.out, settings)
+
+    def rows_of(files: PictureFiles) -> list[Row]:
+        picture = read_picture(files, bench.cut, bench.subject.reduction)
+        degraded = _degraded(picture, degradation)
+        lr = round_to_8_bit(REDUCTIONS[bench.subject.reduction](degraded, bench.subject.scale))
+        seen = Picture(name=picture.name, hr=picture.hr, lr=lr, others=picture.others)
+        sample = bench.sampler(lr)
+        images = {
+            "superresolved": sample(_ZERO, 0),
+            "sampled": sample(sampled, 0),
+            "restored": round_trip(bench.subject, degraded, lr, change),
+        }
+        taus = {"superresolved": "0", "sampled": str(sampled), "restored": tau}
+        rows: list[Row] = [_row(picture, "degraded", "", bench.figures(degraded, picture))]
+        for name, method in bench.references.items():
+            rows.append(_row(picture, name, "", bench.figures(method(seen), picture)))
+        for name, image in images.items():
+            rows.append(_row(picture, name, taus[name], bench.sample_rows([image], picture)[0]))
+        if files is bench.pictures[0]:
+            shown = {"degraded": degraded, **images}
+            cells = [("LR", lr)]
+            cells += [(bench.caption(METHODS[name], image, picture), image) for name, image in shown.items()]
+            cells.append(("HR", picture.hr))
+            title = f"{picture.name}, {_called(degradation)}: {bench.subject.name}"
+            write_sheet(options.out / "sheet.png", title, cells, detailed_place(picture.hr), columns=6)
+        return rows
+
+    if not (options.out / "sheet.png").is_file():
+        results.forget(bench.pictures[0].name)  # its pictures are drawn where they are measured
+    rows = results.measure(bench.pictures, rows_of, options.progress)
+    summary = _summary(bench, rows, settings, sampled)
+    results.write_summary(summary)
+    captions = {"sampled": f"sampled, τ {sampled}", "superresolved": "super-resolved, τ 0"}
+    lines: list[tuple[str, Mapping[str, Any]]] = [
+        (captions.get(row["method"], METHODS[row["method"]]), row) for row in summary["rows"]
+    ]
+    lines[1:1] = summary["references"].items()
+    return bench.table(lines, summary["notes"])
+
+
+def _normalisation(options: Options) -> tuple[str, Callable[[Latents], Latents]]:
+    """The temperature as text, "" for the SDK's own choice, and what is done to latents. Raises: ArgumentError."""
+    if len(options.taus) > 1:
+        raise ArgumentError(f"restore has one temperature, not {len(options.taus)}: give --tau once")
+    tau = options.taus[0] if options.taus else None
+    if tau is not None and not tau.values:
+        raise ArgumentError("--tau auto is for samples; restoring limits latents to a number: give it, or leave it out")
+    if options.normalise == "published":
+        chosen = tau or PUBLISHED_TAU
+        return str(chosen), lambda latents: _published(latents, chosen)
+    if tau is None:
+        return "", RestoreOptions().restored
+    return str(tau), lambda latents: RestoreOptions(tau=_by_level(latents, tau)).restored(latents)
+
+
+def _published(latents: Latents, tau: LevelTaus) -> Latents:
+    """Normalise by the publication's formula (its sections 4.3 and 4.5): every channel, then every position."""
+    taus = _by_level(latents, tau)
+    return latents.normalised(taus, over="spatial").normalised(taus, over="local")
+
+
+def _by_level(latents: Latents, tau: LevelTaus) -> dict[int, float]:
+    return {level: tau.at(level) for level in latents.levels}
+
+
+def _default_tau(subject: Subject) -> LevelTaus:
+    if subject.upscaler is None:
+        return CHECKPOINT_TAU
+    manifest = subject.upscaler.bundle.manifest
+    return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
+
+
+def _degraded(picture: Picture, degradation: Degradation | None) -> Tensor:
+    if degradation is None:
+        return picture.inputs["degraded"]
+    return to_image(degradation.of(to_pixels(picture.hr), generator_of(picture.name)))
+
+
+def _called(degradation: Degradation | None) -> str:
+    return "degraded files" if degradation is None else str(degradation)
+
+
+def _row(picture: Picture, method: str, tau: str, figures: Mapping[str, str | float]) -> Row:
+    return {"picture": picture.name, "method": method, "tau": tau, **figures}
+
+
+def _summary(bench: Bench, rows: Sequence[Row], settings: Mapping[str, Any], sampled: LevelTaus) -> dict[str, Any]:
+    """Means by method, as rows and as flat names such as psnr_restored."""
+    names = [metric.name for metric in bench.metrics]
+    means = {key: mean_of([row for row in rows if row["method"] == key], names) for key in METHODS}
+    published = settings["normalise"] == "published"
+    how = (
+        f"Restored: latents of every channel, then of every position, get the mean and deviation of true ones at τ "
+        f"{settings['tau']}, as published."
+        if published
+        else "Restored: as srflow-restore does it" + (f" with τ {settings['tau']}." if settings["tau"] else ".")
+    )
+    summary = bench.summary("restore", rows, [{"method": key, **found} for key, found in means.items()])
+    what = "files" if settings["degradation"] == "files" else settings["degradation"]
+    notes = [
+        *summary["notes"],
+        f"Degraded: {what}. Other methods and both samples are made from its reduction. {how}",
+        "LR-PSNR compares with the reduction of the photograph, not of the degraded picture.",
+    ]
+    flat = {f"{name}_{key}": value for key, found in means.items() for name, value in found.items()}
+    chosen = {name: settings[name] for name in ("degradation", "normalise", "tau")}
+    return {**summary, "notes": notes, **chosen, "sampled_tau": str(sampled), **flat}
