@@ -57,7 +57,7 @@ def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> T
     mask = inputs.mask[rows, columns]
     own, tile = _drawn(inputs, rows, columns, painter, options)
     part = result[rows, columns]
-    share = _shares(mask)
+    share = shares(mask)
     changed = share > 0
     before = target.colours(rows, columns)[changed]
     after = before + share[changed][:, None] * (own[changed] - before)
@@ -152,7 +152,7 @@ def _surroundings(mask: NDArray[np.bool_], manifest: Manifest) -> tuple[slice, s
     return found[0], found[1]
 
 
-def _shares(mask: NDArray[np.bool_]) -> Floats:
+def shares(mask: NDArray[np.bool_]) -> Floats:
     """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond :data:`REACH`."""
     share = mask.astype(np.float32)
     grown = mask

@@ -91,9 +91,16 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--degraded", type=_PATH, metavar="DIR", help="Folder of degraded photographs, instead of --degradation.")
 @click.option(
+    "--source",
+    type=_PATH,
+    metavar="DIR",
+    help="Folder of the pictures that content is taken from.  [default: the next photograph]",
+)
+@click.option("--mask", type=_PATH, metavar="DIR", help="Folder of masks, white inside.  [default: an ellipse]")
+@click.option(
     "--normalise",
     type=click.Choice(["default", "published"]),
-    help="How latents become normal: as srflow-restore does it, or as published.",
+    help="How latents become normal: as srflow-restore and srflow-transfer do it, or as published.",
 )
 @click.version_option(__version__, prog_name="srflow-eval")
 def evaluate(protocol: str, **options: Any) -> None:
@@ -113,10 +120,11 @@ def evaluate(protocol: str, **options: Any) -> None:
 
     \b
     The publication's experiments, on whole photographs. OUT gets results.csv (a row per picture and method),
-    summary.json, a plot and a sheet of crops. A run that was stopped continues where it was.
+    summary.json, plots and sheets of crops. A run that was stopped continues where it was.
     PROTOCOLS_HERE
       srflow-eval tau-sweep --hr PHOTOS -o OUT
       srflow-eval restore --hr PHOTOS --degradation jpeg:30 -o OUT
+      srflow-eval transfer --hr PHOTOS --source OTHERS --mask MASKS -o OUT
       srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth --reference RRDB_ESRGAN_x4.pth -o OUT
     """
     try:

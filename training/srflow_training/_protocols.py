@@ -66,4 +66,10 @@ PROTOCOLS = {
         takes=frozenset({"tau", "degradation", "degraded", "normalise"}),
         lacks=frozenset({"lr"}),
     ),
+    "transfer": Protocol(
+        function="transfer:transfer",
+        about="part of one picture put into another, and how much of a seam is left (figure 18)",
+        takes=frozenset({"tau", "source", "mask", "normalise"}),
+        lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
+    ),
 }

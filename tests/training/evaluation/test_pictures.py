@@ -1,5 +1,7 @@
 """Which pixels of which files are measured."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,7 @@ def test_crops_fit_the_network(centre):
 def test_further_inputs_are_cut_likewise_and_count_for_what_has_changed(tmp_path):
     save(tmp_path / "hr" / "a.png", 72, 80)
     save(tmp_path / "noisy" / "a.png", 72, 80, seed=1)
+    save(tmp_path / "next.png", 70, 90, seed=2)
     cut = Cut(scale=4, multiple=8, centre=64)
     inputs = {"degraded": tmp_path / "noisy"}
     (files,) = picture_files(tmp_path / "hr", lr=None, others={}, cut=cut, inputs=inputs)
@@ -90,3 +93,4 @@ def test_further_inputs_are_cut_likewise_and_count_for_what_has_changed(tmp_path
     before = files.sha256
     save(tmp_path / "noisy" / "a.png", 72, 80, seed=3)
     assert files.sha256 != before
+    assert dataclasses.replace(files, beside=tmp_path / "next.png").sha256 != files.sha256

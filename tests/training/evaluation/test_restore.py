@@ -198,7 +198,7 @@ def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, t
     assert result.stdout.startswith("| method | PSNR, dB ↑ |")
     assert "Degraded: blur:2." in result.stdout
     assert "| RRDB |" in result.stdout
-    for option in (["--lr", str(photos)], ["--samples", "3"]):
+    for option in (["--lr", str(photos)], ["--samples", "3"], ["--source", str(photos)], ["--mask", str(photos)]):
         refused = CliRunner().invoke(evaluate, [*arguments, *option])
         assert refused.exit_code == 1
         assert refused.output.startswith(f"error: restore has no {option[0]}: leave it out, or take one of ")

@@ -53,6 +53,8 @@ class Options:
     lpips_backbones: Sequence[Path] = ()
     degradation: str | None = None
     degraded: Path | None = None
+    source: Path | None = None
+    mask: Path | None = None
     normalise: Normalisation | None = None
     progress: Callable[[str], None] = lambda _: None
 
@@ -66,7 +68,7 @@ class Options:
     @property
     def inputs(self) -> dict[str, Path]:
         """The folders of what a protocol needs of each picture, by option."""
-        found = {"degraded": self.degraded}
+        found = {"degraded": self.degraded, "source": self.source, "mask": self.mask}
         return {name: folder for name, folder in found.items() if folder is not None}
 
 

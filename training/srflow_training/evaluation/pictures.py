@@ -40,7 +40,7 @@ class Picture:
 class PictureFiles:
     """Where a picture is read from. name: its path in the folder, without suffix. lr: None: it is reduced from hr.
 
-    inputs: by option.
+    inputs: by option. beside: another photograph, of any size, that a protocol uses with it.
     """
 
     name: str
@@ -48,11 +48,13 @@ class PictureFiles:
     lr: Path | None = None
     others: dict[str, Path] = field(default_factory=dict)
     inputs: dict[str, Path] = field(default_factory=dict)
+    beside: Path | None = None
 
     @property
     def sha256(self) -> str:
         """Of all its files."""
-        files = [self.hr, *([self.lr] if self.lr else []), *self.others.values(), *self.inputs.values()]
+        single = [path for path in (self.lr, self.beside) if path is not None]
+        files = [self.hr, *single, *self.others.values(), *self.inputs.values()]
         return hashlib.sha256("".join(file_sha256(path) for path in files).encode()).hexdigest()
 
 
