@@ -17,7 +17,7 @@ from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.degradations import Degradation, generator_of
 from srflow_training.evaluation.restore import METHODS, restore
 from srflow_training.evaluation.subjects import LevelTaus
-from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.sdk.flow_bundle import write_flow_bundle
 
 FILES = {"results.csv", "settings.json", "sheet.png", "summary.json"}
@@ -59,12 +59,16 @@ def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
                 "superresolved": upscaler.upscale(small, tau=0),
                 "sampled": upscaler.upscale(small),
                 "restored": upscaler.restore(degraded),
+                "bicubic": enlarge_bicubic(lr, 4)[0].permute(1, 2, 0).numpy(),
             }
+            clean = round_to_8_bit(reduce_bicubic(hr, 4))
             for method, pixels in images.items():
                 scale = 255 if pixels.dtype == np.uint8 else 1
                 image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / scale
                 expected = figures.psnr(image, hr, border=4)
                 assert float(rows[name, method]["psnr"]) == pytest.approx(expected, abs=0.01), (name, method)
+                lr_psnr = figures.lr_psnr(image, clean, reduction="bicubic", border=1)
+                assert float(rows[name, method]["lr_psnr"]) == pytest.approx(lr_psnr, abs=0.05), (name, method)
     assert [row["method"] for row in summary["rows"]] == list(METHODS)
     for metric in summary["metrics"]:
         for method in METHODS:
@@ -143,6 +147,16 @@ def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, tmp
     assert lines[0] == "1 of 3 pictures are already measured"
     for name in FILES:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, tmp_path):
+    restore(options())
+    sheet = (tmp_path / "out" / "sheet.png").read_bytes()
+    (tmp_path / "out" / "sheet.png").unlink()
+    lines = []
+    restore(options(progress=lines.append))
+    assert lines == ["2 of 3 pictures are already measured", "picture 1 of 1: a"]
+    assert (tmp_path / "out" / "sheet.png").read_bytes() == sheet
 
 
 def test_another_degradation_or_normalisation_is_not_continued(options):
