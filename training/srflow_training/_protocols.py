@@ -22,11 +22,16 @@ class Protocol:
     """A protocol.
 
     function: module:function in `evaluation`, Options → the table to print. takes: its options besides the common ones.
+    in_report: whether `report` runs it, with nothing but the common options. folder: the one in the report's folder, if
+    not its name: protocols that draw the same measurements share it. reading: what to look for in its results.
     """
 
     function: str
     about: str
     takes: frozenset[str] = frozenset()
+    in_report: bool = True
+    folder: str = ""
+    reading: str = ""
 
     def run(self, options: Options) -> Table:
         """Measure, write the results into a folder, and return their table. Raises: SRFlowError."""
@@ -42,15 +47,22 @@ PROTOCOLS = {
         function="tau_sweep:tau_sweep",
         about="every metric and the diversity of samples over the temperature (figures 2 to 5)",
         takes=frozenset({"tau", "samples"}),
+        reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
+        "at the temperature to use; GMSD judges nearly as PSNR does.",
     ),
     "perception-distortion": Protocol(
         function="tau_sweep:perception_distortion",
         about="the same points in one plane (figure 6)",
         takes=frozenset({"tau", "samples"}),
+        folder="tau-sweep",
+        reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
+        "better than a method whose point lies above its curve.",
     ),
     "best-of-n": Protocol(
         function="best_of_n:best_of_n",
         about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
         takes=frozenset({"tau", "samples"}),
+        reading="Look at how much the best of n gains over the first sample: little means that samples hardly differ, "
+        "much that choosing among them pays.",
     ),
 }

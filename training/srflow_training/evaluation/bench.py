@@ -143,10 +143,15 @@ class Bench:
         }
 
 
-def open_bench(options: Options) -> Bench:
-    """Open all that is named. Raises: SRFlowError for what is missing, unreadable or does not fit together."""
+def check_out(options: Options) -> None:
+    """Raises: ArgumentError if the results would lie among the photographs."""
     if options.out.resolve().is_relative_to(options.hr.resolve()):
         raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
+
+
+def open_bench(options: Options) -> Bench:
+    """Open all that is named. Raises: SRFlowError for what is missing, unreadable or does not fit together."""
+    check_out(options)
     subject = open_subject(options.model, tile=_TILE)
     if subject.condition is None:
         raise ArgumentError(
