@@ -51,6 +51,10 @@ def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(sma
         assert html.escape(fact) in text
 
 
+def test_every_protocol_of_the_report_says_what_to_look_for():
+    assert [name for name, protocol in PROTOCOLS.items() if protocol.in_report and not protocol.reading] == []
+
+
 def test_the_page_needs_nothing_but_itself(small):
     text = full_report(small, ["best-of-n"]).page.read_text(encoding="utf-8")
     sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]*)""", text)
@@ -71,6 +75,24 @@ def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small,
     assert full_report(replace(small, progress=said.append), THREE).page.read_bytes() == content
     assert len(said) == 4
     assert all(line.endswith("2 of 2 pictures are already measured") for line in said)
+
+
+def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, tmp_path):
+    def stop(line):
+        if line.startswith("best-of-n (2 of 2): picture 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        full_report(replace(small, progress=stop), ["best-of-n"])
+    assert not (small.out / "report.html").exists()
+    said = []
+    stopped = full_report(replace(small, progress=said.append), ["best-of-n"])
+    assert said[0] == "crops (1 of 2): 2 of 2 pictures are already measured"
+    assert said[1] == "best-of-n (2 of 2): 1 of 2 pictures are already measured"
+    whole = full_report(replace(small, out=tmp_path / "whole"), ["best-of-n"])
+    assert stopped.page.read_bytes() == whole.page.read_bytes()
+    for name in ("results.csv", "summary.json", "best-of-n/results.csv"):
+        assert (small.out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_only_chooses_protocols(small):

@@ -91,7 +91,7 @@ def measure_crops(
         for number, hr in enumerate(crops_of_photo(photo, side), start=1):
             of_crop = measure_crop(subject, hr, taus, vgg16)
             for method, (_, figures) in of_crop.items():
-                lines.append({"picture": files.name, "crop": str(number), "method": method, **figures})
+                lines.append({"picture": files.name, "crop": str(number), "method": method, **_as_floats(figures)})
             if of_crop[BICUBIC][1]["psnr"] < worst:
                 worst = of_crop[BICUBIC][1]["psnr"]
                 images = {PHOTOGRAPH: hr, **{method: image for method, (image, _) in of_crop.items()}}
@@ -107,7 +107,7 @@ def measure_crops(
     lines = results.measure(measured, rows_of, progress)
     by_method: dict[str, list[Mapping[str, float]]] = {}
     for line in lines:
-        by_method.setdefault(str(line["method"]), []).append(_figures(line))
+        by_method.setdefault(str(line["method"]), []).append(_as_floats(line))
     means = [mean_row(method, figures) for method, figures in by_method.items()]
     found = CropFigures(
         rows=means,
@@ -138,7 +138,8 @@ def _methods(subject: Subject, taus: Sequence[LevelTaus]) -> list[str]:
     return [PHOTOGRAPH, BICUBIC, *encoder, *(f"tau {tau}" for tau in taus if subject.condition is not None)]
 
 
-def _figures(line: Line) -> dict[str, float]:
+def _as_floats(line: Mapping[str, str | float]) -> dict[str, float]:
+    """The figures of a line, all as they are read from results.csv again: the same bytes however a run was stopped."""
     return {name: float(value) for name, value in line.items() if name not in _TEXT}
 
 
