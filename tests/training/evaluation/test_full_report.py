@@ -138,8 +138,8 @@ def test_an_rrdb_has_a_page_of_crops(small, tmp_path):
     text = full_report(replace(small, models=[str(path)])).page.read_text(encoding="utf-8")
     assert re.findall(r'<h2 id="(.*)">', text) == ["crops"]
     assert '<option value="encoder (L1)" selected>' in text
-    with pytest.raises(ArgumentError, match="is an RRDB"):
-        full_report(replace(small, models=[str(path)]), ["best-of-n"])
+    with pytest.raises(ArgumentError, match=r"is an RRDB, .*: leave out --only, --lr"):
+        full_report(replace(small, models=[str(path)], lr=small.hr), ["best-of-n"])
 
 
 def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, photos, tmp_path):

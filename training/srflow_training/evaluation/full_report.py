@@ -108,10 +108,19 @@ def _opened(options: Options, only: Sequence[str]) -> _Measured:
             settings=bench.settings,
             protocols={name: PROTOCOLS[name] for name in names},
         )
-    if only or options.references or options.others:
+    of_protocols = {
+        "--only": only,
+        "--reference": options.references,
+        "--other": options.others,
+        "--lr": options.lr,
+        "--lpips-backbone": options.lpips_backbones,
+        "--convention": options.convention != "default",
+    }
+    unused = [flag for flag, value in of_protocols.items() if value]
+    if unused:
         raise ArgumentError(
-            f"{subject.name} is an RRDB, which has one answer and no temperature: its report has only crops, "
-            "without --only, --reference and --other"
+            f"{subject.name} is an RRDB, which has one answer and no temperature, so that its report has only crops: "
+            f"leave out {', '.join(unused)}"
         )
     cut = Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
     pictures = picture_files(options.hr, lr=None, others={}, cut=cut, most=options.most)
