@@ -32,7 +32,8 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
     markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_training", "srflow_export")}
     data = {name for name in names if not name.endswith(".py")}
-    assert data == markers | model | presets | photos | {"srflow_export/photos/README.md"}
+    page = {"srflow_training/evaluation/page.html"}
+    assert data == markers | model | presets | photos | page | {"srflow_export/photos/README.md"}
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:

@@ -1,6 +1,7 @@
 """srflow-eval: figures that mean what they say."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,9 +127,9 @@ def test_a_bundles_samples_are_drawn_as_the_sdk_draws_them(photos):
     np.testing.assert_array_equal(found[0].permute(1, 2, 0).numpy(), expected)
 
 
-def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path):
+def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tmp_path):
     arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--tau", "0", "--tau", "0.9:0.8:0.7"]
-    result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "figures.json")])
+    result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
     heading = (
         "| method | RGB PSNR, dB | Y PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | "
@@ -143,20 +144,6 @@ def test_the_command_prints_a_table_and_writes_json(checkpoint, photos, tmp_path
         "| tau 0",
         "| tau 0.9:0.8:0.7",
     ]
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures[3]["method"] == "tau 0.9:0.8:0.7"
-    assert set(figures[0]) == {
-        "method",
-        "psnr",
-        "y_psnr",
-        "ssim",
-        "gmsd",
-        "haarpsi",
-        "lr_psnr",
-        "sample_difference",
-        "colour_shift",
-        "nonfinite",
-    }
     empty = CliRunner().invoke(evaluate, ["report", "--hr", str(tmp_path)])
     assert empty.exit_code == 1
     assert "no images found" in empty.output
@@ -166,12 +153,16 @@ def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(vgg16, "WIDTHS", SMALL)
     save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
     write_pth(tmp_path / "vgg16.pth", small_network())
-    arguments = ["report", "--model", str(tmp_path / "rrdb.safetensors"), "--hr", str(photos)]
-    arguments += ["--vgg16", str(tmp_path / "vgg16.pth"), "-o", str(tmp_path / "figures.json")]
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "wide.png", tmp_path / "photos")
+    arguments = ["report", "--model", str(tmp_path / "rrdb.safetensors"), "--hr", str(tmp_path / "photos")]
+    arguments += ["--vgg16", str(tmp_path / "vgg16.pth"), "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
     assert "| HaarPSI ↑ | VGG16 feature distance ↓ | LR-PSNR, dB |" in result.stdout
-    bicubic = json.loads((tmp_path / "figures.json").read_text())[0]["vgg16_feature_distance"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert "vgg16_feature_distance" in summary["metrics"]
+    bicubic = summary["rows"][0]["vgg16_feature_distance"]
     features = vgg16.VGG16Features.open(tmp_path / "vgg16.pth")
     crops = evaluation.crops_of(photos)
     images = [round_to_8_bit(enlarge_bicubic(round_to_8_bit(reduce_bicubic(crop, 4)), 4)) for crop in crops]

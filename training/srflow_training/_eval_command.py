@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,10 +14,14 @@ from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
-from srflow_training._protocols import PROTOCOLS
+from srflow_training._protocols import COMMON, PROTOCOLS
+
+if TYPE_CHECKING:
+    from srflow_training.evaluation.bench import Options
 
 _ON_CROPS = ("report", "default-tau")
 _TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
+_IN_REPORT = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
 _PATH = click.Path(path_type=Path)
 
 
@@ -37,7 +41,7 @@ _PATH = click.Path(path_type=Path)
     "--output",
     type=_PATH,
     metavar="OUT",
-    help="Folder for the results. For report and default-tau: JSON file, not required.",
+    help="Folder for the results; report without it only prints. For default-tau: JSON file, not required.",
 )
 @click.option(
     "--tau",
@@ -102,6 +106,13 @@ _PATH = click.Path(path_type=Path)
     type=click.Choice(["default", "published"]),
     help="How latents become normal: as srflow-restore and srflow-transfer do it, or as published.",
 )
+@click.option(
+    "--only",
+    type=click.Choice(_IN_REPORT),
+    multiple=True,
+    metavar="PROTOCOL",
+    help="Protocol that report runs, besides the crops. Repeatable.  [default: all that apply]",
+)
 @click.version_option(__version__, prog_name="srflow-eval")
 def evaluate(protocol: str, **options: Any) -> None:
     """Measure a model on photographs.
@@ -110,6 +121,9 @@ def evaluate(protocol: str, **options: Any) -> None:
     report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour shift for bicubic and for the model
     at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE.
       srflow-eval report --hr PHOTOS
+    With -o OUT also every protocol below that applies, each in a folder of OUT with its own temperatures, and all of it
+    as one page for any browser, OUT/report.html, with crops to compare.
+      srflow-eval report --hr PHOTOS --pictures 2 --crop 256 -o OUT
     With one tau per level (checkpoints only), the first is for level 1, the finest.
 
     \b
@@ -127,10 +141,11 @@ def evaluate(protocol: str, **options: Any) -> None:
       srflow-eval transfer --hr PHOTOS --source OTHERS --mask MASKS -o OUT
       srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth --reference RRDB_ESRGAN_x4.pth -o OUT
     """
+    in_folder = protocol in PROTOCOLS or (protocol == "report" and options["output"] is not None)
     try:
         require_all()
         _refuse_others(protocol, options)
-        run = _picture_protocol if protocol in PROTOCOLS else _crop_protocol
+        run = _picture_protocol if in_folder else _crop_protocol
         lines = run(protocol, **options)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
@@ -139,7 +154,7 @@ def evaluate(protocol: str, **options: Any) -> None:
         click.echo(f"error: {error.filename or options['output']}: {error.strerror or error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        again = "; the same command continues" if protocol in PROTOCOLS else ""
+        again = "; the same command continues" if in_folder else ""
         click.echo(f"stopped{again}", err=True)
         sys.exit(130)
     click.echo(lines)
@@ -152,14 +167,19 @@ evaluate.help = evaluate.help.replace(
 
 
 def _refuse_others(protocol: str, options: Mapping[str, Any]) -> None:
-    """Refuse the options of other protocols. Raises: ArgumentError."""
-    takes = {name: found.options for name, found in PROTOCOLS.items()} | dict.fromkeys(_ON_CROPS, _TAKEN_ON_CROPS)
+    """Refuse the options of other protocols, and those of the report's page without one. Raises: ArgumentError."""
+    takes = {
+        "report": COMMON | {"tau", "only"},
+        "default-tau": _TAKEN_ON_CROPS,
+        **{name: found.options for name, found in PROTOCOLS.items()},
+    }
     flags = {parameter.name: parameter.opts[-1].removeprefix("--") for parameter in evaluate.params}
-    for name, value in options.items():
-        flag = flags[name]
-        if value not in (None, ()) and flag != "hr" and flag not in takes[protocol]:
+    for flag in (flags[name] for name, value in options.items() if value not in (None, ()) and name != "hr"):
+        if flag not in takes[protocol]:
             having = ", ".join(other for other, taken in takes.items() if flag in taken)
             raise ArgumentError(f"{protocol} has no --{flag}: leave it out, or take one of {having}")
+        if protocol == "report" and options["output"] is None and flag not in _TAKEN_ON_CROPS:
+            raise ArgumentError(f"report takes --{flag} only with a folder for its page: add -o OUT")
 
 
 def _picture_protocol(
@@ -169,26 +189,44 @@ def _picture_protocol(
     taus: Sequence[str],
     others: Sequence[str],
     convention: Literal["default", "published"] | None,
+    only: Sequence[str],
     **more: Any,
 ) -> str:
     if output is None:
         raise ArgumentError(f"{protocol} writes a folder of results: name it with -o OUT")
-    require_extra("matplotlib", "train")
+    for module in ("matplotlib", "jinja2"):
+        require_extra(module, "train")
     from srflow_training.evaluation.bench import Options, parse_others
     from srflow_training.evaluation.subjects import LevelTaus
 
-    table = PROTOCOLS[protocol].run(
-        Options(
-            out=output,
-            taus=[LevelTaus.parse(tau) for tau in taus],
-            others=parse_others(others),
-            convention=convention or "default",
-            progress=lambda line: click.echo(line, err=True),
-            **more,
-        )
+    options = Options(
+        out=output,
+        taus=[LevelTaus.parse(tau) for tau in taus],
+        others=parse_others(others),
+        convention=convention or "default",
+        progress=lambda line: click.echo(line, err=True),
+        **more,
     )
+    if protocol == "report":
+        return _page(options, only)
+    table = PROTOCOLS[protocol].run(options)
     written = sorted(path.name for path in output.iterdir() if path.suffix != ".part")
     return f"{table}\n\nin {output}: {', '.join(written)}"
+
+
+def _page(options: Options, only: Sequence[str]) -> str:
+    """Make the report's folder; return what to print. Raises: ArgumentError for protocols that are not in it."""
+    from srflow_training.evaluation.full_report import full_report
+
+    if options.out.suffix in (".html", ".json"):
+        raise ArgumentError(f"-o {options.out}: report writes a folder with report.html in it: name a folder")
+    report = full_report(options, only)
+    lines = f"{report.table}\n\n{report.page}: {report.page.stat().st_size / 1e6:.1f} MB; open it in a browser"
+    if report.failed:
+        click.echo(lines)
+        reasons = "; ".join(f"{name}: {problem}" for name, problem in report.failed.items())
+        raise ArgumentError(f"{report.page} is written without {reasons}. Choose the others with --only")
+    return lines
 
 
 def _crop_protocol(
@@ -203,8 +241,10 @@ def _crop_protocol(
 ) -> str:
     if len(models) > 1:
         raise ArgumentError(f"{protocol} measures one model, not {len(models)}: give --model once")
-    run = _report_protocol if protocol == "report" else _default_tau_protocol
-    data, lines = run(models[0] if models else None, hr, taus, vgg16)
+    model = models[0] if models else None
+    if protocol == "report":
+        return _printed_report(model, hr, taus, vgg16)
+    data, lines = _default_tau_protocol(model, hr, taus, vgg16)
     if output is not None:
         from srflow_sdk._system.atomic import write_atomically
 
@@ -213,7 +253,7 @@ def _crop_protocol(
     return lines
 
 
-def _report_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:
+def _printed_report(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> str:
     from srflow_training import evaluation
 
     rows = evaluation.report(
@@ -223,7 +263,7 @@ def _report_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Pa
         vgg16=vgg16,
         progress=lambda line: click.echo(line, err=True),
     )
-    return evaluation.to_json(rows), evaluation.markdown(rows)
+    return evaluation.markdown(rows)
 
 
 def _default_tau_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class Protocol:
 
     function: module:function in `evaluation`, Options → the table to print. takes: its options besides the common ones.
     lacks: common options that it does not take.
+    in_report: whether `report` runs it, with nothing but the common options. folder: the one in the report's folder, if
+    not its name: protocols that draw the same measurements share it. reading: what to look for in its results.
     """
 
     function: str
@@ -34,6 +36,23 @@ class Protocol:
     def options(self) -> frozenset[str]:
         """All that it takes."""
         return (COMMON | self.takes) - self.lacks
+
+    in_report: bool = True
+    folder: str = ""
+    reading: str = ""
+
+    def without_others(self, options: Options) -> Options:
+        """Leave out the common options that this protocol does not take."""
+        defaults = {
+            "lr": None,
+            "reference": (),
+            "other": {},
+            "convention": "default",
+            "vgg16": None,
+            "lpips-backbone": (),
+        }
+        fields = {"reference": "references", "other": "others", "lpips-backbone": "lpips_backbones"}
+        return replace(options, **{fields.get(name, name): defaults[name] for name in self.lacks})
 
     def run(self, options: Options) -> Table:
         """Measure, write the results into a folder, and return their table. Raises: SRFlowError."""
@@ -49,27 +68,37 @@ PROTOCOLS = {
         function="tau_sweep:tau_sweep",
         about="every metric and the diversity of samples over the temperature (figures 2 to 5)",
         takes=frozenset({"tau", "samples"}),
+        reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
+        "at the temperature to use; GMSD judges nearly as PSNR does.",
     ),
     "perception-distortion": Protocol(
         function="tau_sweep:perception_distortion",
         about="the same points in one plane (figure 6)",
         takes=frozenset({"tau", "samples"}),
+        folder="tau-sweep",
+        reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
+        "better than a method whose point lies above its curve.",
     ),
     "best-of-n": Protocol(
         function="best_of_n:best_of_n",
         about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
         takes=frozenset({"tau", "samples"}),
+        reading="Look at how much the best of n gains over the first sample: little means that samples hardly differ, "
+        "much that choosing among them pays.",
     ),
     "restore": Protocol(
         function="restore:restore",
         about="degraded photographs, super-resolved and restored (table 2, figures 9 and 10)",
         takes=frozenset({"tau", "degradation", "degraded", "normalise"}),
         lacks=frozenset({"lr"}),
+        reading="Look for a restored PSNR above the degraded picture's and the super-resolved one's. SSIM likes smooth "
+        "pictures, and may disagree.",
     ),
     "transfer": Protocol(
         function="transfer:transfer",
         about="part of one picture put into another, and how much of a seam is left (figure 18)",
         takes=frozenset({"tau", "source", "mask", "normalise"}),
         lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
+        reading="Look for a seam error that falls and a likeness near 1: a seam also vanishes with the content.",
     ),
 }

@@ -157,12 +157,17 @@ class Bench:
         }
 
 
+def check_out(options: Options) -> None:
+    """Raises: ArgumentError if the results would lie among the photographs."""
+    if options.out.resolve().is_relative_to(options.hr.resolve()):
+        raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
+
+
 def open_flow(options: Options) -> Subject:
     """Open the only model. Raises: SRFlowError if it is no flow, or cannot have the temperatures, or the results would
     lie among the photographs.
     """
-    if options.out.resolve().is_relative_to(options.hr.resolve()):
-        raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
+    check_out(options)
     subject = open_subject(options.model, tile=_TILE)
     if subject.condition is None:
         raise ArgumentError(

@@ -1,8 +1,8 @@
-"""The protocol `report`: a model on 256×256 crops, next to bicubic interpolation."""
+"""The table of the protocol `report`: a model on 256×256 crops, next to bicubic interpolation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from srflow_training import figures
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.evaluation.subjects import LevelTaus, Subject, open_subject
-from srflow_training.evaluation.tables import markdown_table
+from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
-_CROP = 256
-
+SIDE = 256
+"""Pixels a side of a crop if nothing else is asked for."""
 
 DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
 
@@ -54,22 +54,18 @@ def crops_of(folder: Path) -> list[Tensor]:
 
     Raises: ImageError if the folder has no image of that size.
     """
-    crops = []
-    for path in image_files(folder):
-        photo = to_image(read_photo(path))
-        starts = [
-            range(
-                (size - size // _CROP * _CROP) // 2, (size - size // _CROP * _CROP) // 2 + size // _CROP * _CROP, _CROP
-            )
-            for size in photo.shape[2:]
-        ]
-        crops += [photo[..., top : top + _CROP, left : left + _CROP] for top in starts[0] for left in starts[1]]
+    crops = [crop for path in image_files(folder) for crop in crops_of_photo(to_image(read_photo(path)), SIDE)]
     if not crops:
-        raise ImageError(f"{folder}: no image is at least {_CROP}×{_CROP} pixels: name a folder with larger ones")
+        raise ImageError(f"{folder}: no image is at least {SIDE}×{SIDE} pixels: name a folder with larger ones")
     return crops
 
 
-@torch.no_grad()
+def crops_of_photo(photo: Tensor, side: int) -> list[Tensor]:
+    """Cut an image 1×3×H×W into whole crops of `side` pixels, centred as a grid, row by row; none if it is smaller."""
+    starts = [range(size % side // 2, size - side + 1, side) for size in photo.shape[2:]]
+    return [photo[..., top : top + side, left : left + side] for top in starts[0] for left in starts[1]]
+
+
 def report(
     model: str | None,
     folder: Path,
@@ -92,10 +88,21 @@ def report(
     rows: dict[str, list[dict[str, float]]] = {}
     for number, hr in enumerate(crops, start=1):
         progress(f"crop {number} of {len(crops)}")
-        lr = round_to_8_bit(REDUCTIONS[subject.reduction](hr, subject.scale))
-        for method, (image, other) in _images(subject, lr, taus).items():
-            rows.setdefault(method, []).append(_figures(image, other, hr, lr, subject.reduction, vgg16_features))
-    return [_mean_row(method, by_crop) for method, by_crop in rows.items()]
+        for method, (_, measured) in measure_crop(subject, hr, taus, vgg16_features).items():
+            rows.setdefault(method, []).append(measured)
+    return [mean_row(method, by_crop) for method, by_crop in rows.items()]
+
+
+@torch.no_grad()
+def measure_crop(
+    subject: Subject, hr: Tensor, taus: Sequence[LevelTaus], vgg16: VGG16Features | None
+) -> dict[str, tuple[Tensor, dict[str, float]]]:
+    """For each method, its image of a crop 1×3×H×W, and the figures by the names of :class:`Row`."""
+    lr = round_to_8_bit(REDUCTIONS[subject.reduction](hr, subject.scale))
+    return {
+        method: (image, _figures(image, other, hr, lr, subject.reduction, vgg16))
+        for method, (image, other) in _images(subject, lr, taus).items()
+    }
 
 
 def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -133,7 +140,8 @@ def _figures(
     return row
 
 
-def _mean_row(method: str, by_crop: Sequence[dict[str, float]]) -> Row:
+def mean_row(method: str, by_crop: Sequence[Mapping[str, float]]) -> Row:
+    """The means of a method's figures over crops, and the sum of `nonfinite`."""
     means: dict[str, Any] = {name: float(np.mean([row[name] for row in by_crop])) for name in by_crop[0]}
     return Row(method=method, **{**means, "nonfinite": int(sum(row["nonfinite"] for row in by_crop))})
 
@@ -152,11 +160,24 @@ _COLUMNS = (
 )
 
 
+def headings(rows: Sequence[Row]) -> dict[str, str]:
+    """Headings of the figures that were measured, by their names."""
+    return {name: heading for name, heading, _ in _COLUMNS if getattr(rows[0], name) is not None}
+
+
+def table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
+    """A line for each method; a figure that was not measured has no column."""
+    columns = headings(rows)
+    cells = [
+        [row.method, *(format(getattr(row, name), form) for name, _, form in _COLUMNS if name in columns)]
+        for row in rows
+    ]
+    return Table(["method", *columns.values()], cells, notes)
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """Format the rows as a Markdown table; a figure that was not measured has no column."""
-    columns = [column for column in _COLUMNS if getattr(rows[0], column[0]) is not None]
-    cells = [[row.method, *(format(getattr(row, name), form) for name, _, form in columns)] for row in rows]
-    return markdown_table(["method", *(heading for _, heading, _ in columns)], cells)
+    return str(table(rows))
 
 
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

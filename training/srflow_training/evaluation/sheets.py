@@ -58,14 +58,15 @@ def write_sheet(
         top = _LINE + 2 * _GAP + number // columns * step
         factor = full // image.shape[2]
         part = image[..., rows.start // factor : rows.stop // factor, cols.start // factor : cols.stop // factor]
-        sheet.paste(_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top))
+        sheet.paste(shown_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top))
         draw.multiline_text((left, top + height + 1), caption, _INK, font)
     part_file = path.with_name(f".{path.name}.part")
     sheet.save(part_file, format="PNG")
     part_file.replace(path)
 
 
-def _pixels(image: Tensor) -> Image.Image:
+def shown_pixels(image: Tensor) -> Image.Image:
+    """An image 1×3×H×W in [0, 1] as 8-bit RGB; pixels that are not finite are magenta."""
     levels = (as_shown(image)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     levels[~torch.isfinite(image)[0].all(dim=0).numpy()] = (255, 0, 255)
     return Image.fromarray(levels)

@@ -1,7 +1,8 @@
-"""Tables as Markdown."""
+"""Tables as Markdown and as HTML."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,9 +13,21 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
 
 
+def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format an HTML table of text; the first column names the rows."""
+    head = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in headings)
+    body = [
+        f'<tr><th scope="row">{html.escape(name)}</th>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in rows
+    ]
+    return "\n".join([f"<table><thead><tr>{head}</tr></thead><tbody>", *body, "</tbody></table>"])
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table of text with sentences below it; as a string, Markdown."""
+    """A table of text with sentences below it; as a string, Markdown. `html` leaves the sentences out."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -22,3 +35,8 @@ class Table:
 
     def __str__(self) -> str:
         return "\n\n".join([markdown_table(self.headings, self.rows), *self.notes])
+
+    @property
+    def html(self) -> str:
+        """The table as HTML, without its sentences."""
+        return html_table(self.headings, self.rows)
