@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from srflow_training.evaluation.bench import Options
@@ -15,6 +15,16 @@ COMMON = frozenset(
     {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures"} | {"vgg16", "lpips-backbone"}
 )
 """Options of all protocols on pictures; `--hr` is everyone's."""
+
+_LEFT_OUT: Mapping[str, tuple[str, Any]] = {
+    "lr": ("lr", None),
+    "reference": ("references", ()),
+    "other": ("others", {}),
+    "convention": ("convention", "default"),
+    "vgg16": ("vgg16", None),
+    "lpips-backbone": ("lpips_backbones", ()),
+}
+"""Common options that a protocol may lack: the field of Options, and its value if the option is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +53,8 @@ class Protocol:
 
     def without_others(self, options: Options) -> Options:
         """Leave out the common options that this protocol does not take."""
-        defaults = {
-            "lr": None,
-            "reference": (),
-            "other": {},
-            "convention": "default",
-            "vgg16": None,
-            "lpips-backbone": (),
-        }
-        fields = {"reference": "references", "other": "others", "lpips-backbone": "lpips_backbones"}
-        return replace(options, **{fields.get(name, name): defaults[name] for name in self.lacks})
+        default: dict[str, Any] = {field: value for name, (field, value) in _LEFT_OUT.items() if name in self.lacks}
+        return replace(options, **default)
 
     def run(self, options: Options) -> Table:
         """Measure, write the results into a folder, and return their table. Raises: SRFlowError."""

@@ -145,8 +145,8 @@ def test_the_command_prints_its_table_with_the_convention(photos, checkpoint, tm
     [
         (["tau-sweep"], "error: tau-sweep writes a folder of results: name it with -o OUT\n"),
         (["tau-sweep", "-o", "OUT", "--other", "gan"], "error: --other is 'gan'; it must be NAME=DIR"),
-        (["report", "--crop", "64"], "error: report has no --crop: leave it out"),
-        (["report", "--reference", "x.pth"], "error: report has no --reference: leave it out"),
+        (["report", "--crop", "64"], "error: report takes --crop only with a folder for its page"),
+        (["report", "--reference", "x.pth"], "error: report takes --reference only with a folder for its page"),
     ],
 )
 def test_wrong_options_are_one_line(photos, arguments, message):
