@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ from srflow_training.resampling import enlarge_bicubic
 _NONE: Mapping[str, tuple[str, str]] = {}
 NONFINITE = "nonfinite"
 """Column of results.csv: values of samples that are not finite."""
+
+MODEL = "model"
+"""The model's name in the column `method` of results.csv, where there is only one."""
+
+DIVERSITY = "diversity"
+DIVERSITY_COLUMN = {DIVERSITY: ("diversity, /255", ".2f")}
+"""The column of tables: heading and format."""
 
 _TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the free memory
 
@@ -93,6 +101,27 @@ class Bench:
         names = [metric.name for metric in self.metrics]
         return {key: mean_of([row for row in rows if row["method"] == key], names) for key in self.references}
 
+    def sampled_row(self, picture: Picture, method: str, tau: LevelTaus, samples: Sequence[Tensor]) -> Row:
+        """The row of a picture's samples at a temperature: the means of all metrics, and the diversity."""
+        of_samples = self.sample_rows(samples, picture)
+        means = mean_of(of_samples, [metric.name for metric in self.metrics])
+        diversity = 0.0 if tau.is_zero else figures.diversity(samples)
+        broken = sum(float(row[NONFINITE]) for row in of_samples)
+        return {
+            "picture": picture.name,
+            "method": method,
+            "tau": str(tau),
+            **means,
+            DIVERSITY: diversity,
+            NONFINITE: broken,
+        }
+
+    def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
+        """The means of a method's rows at a temperature, with `tau`: a number, or text if levels have their own."""
+        chosen = [row for row in rows if row["method"] == method and row["tau"] == str(tau)]
+        value = tau.values[0] if len(tau.values) == 1 else str(tau)
+        return {"tau": value, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY])}
+
     def sample_rows(self, images: Sequence[Tensor], picture: Picture) -> list[Row]:
         """All metrics of each sample, and how many of its values are not finite, which count as black."""
         return [{**self.figures(image, picture), NONFINITE: float(figures.nonfinite(image))} for image in images]
@@ -144,17 +173,90 @@ class Bench:
 
 
 def open_bench(options: Options) -> Bench:
-    """Open all that is named. Raises: SRFlowError for what is missing, unreadable or does not fit together."""
+    """Open all that is named, for one model. Raises: SRFlowError for what is missing, unreadable or does not fit."""
+    return _open(options, [open_subject(options.model, tile=_TILE)])[0]
+
+
+def open_benches(options: Options) -> list[Bench]:
+    """Open a bench for each model, over the same pixels; the other methods belong to the first. Raises: SRFlowError."""
+    return _open(options, [open_subject(model, tile=_TILE) for model in options.models or [None]])
+
+
+def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     if options.out.resolve().is_relative_to(options.hr.resolve()):
         raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
-    subject = open_subject(options.model, tile=_TILE)
+    subject = subjects[0]
+    _check_models(options, subjects)
+    references, notes, digests, multiple = _references(options, subject)
+    multiple = math.lcm(multiple, *(other.multiple for other in subjects))
+    cut = Cut(scale=subject.scale, multiple=subject.scale * multiple, centre=options.centre)
+    pictures = picture_files(options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most)
+    backbones, missing = backbone_files(options.lpips_backbones)
+    lpips = open_lpips(backbones)
+    vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
+    benches = []
+    for number, other in enumerate(subjects):
+        convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
+        metrics = convention.metrics(vgg16=vgg16, lpips=lpips)
+        settings = {
+            "version": __version__,
+            "model": other.sha256,
+            "convention": options.convention,
+            "metrics": [metric.name for metric in metrics],
+            "crop": options.centre,
+            "lr": "files" if options.lr is not None else other.reduction,
+            "references": digests,
+            "others": list(options.others),
+            "lpips": [file_sha256(path) for path in backbones],
+            "vgg16": None if options.vgg16 is None else file_sha256(options.vgg16),
+        }
+        benches.append(
+            Bench(
+                subject=other,
+                sampler=_flow_of(other),
+                cut=cut,
+                pictures=pictures,
+                convention=convention,
+                metrics=metrics,
+                references={} if number else references,
+                settings=settings,
+                notes=[] if number else [*notes, *missing],
+            )
+        )
+    return benches
+
+
+def _flow_of(subject: Subject) -> Callable[[Tensor], Sampler]:
+    """The flow of a model: LR image → its sampler. Raises: ArgumentError for an RRDB."""
     if subject.condition is None:
         raise ArgumentError(
             f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow with --model, "
             "and this file with --reference"
         )
-    for tau in options.taus:
-        subject.check(tau)
+    return subject.condition
+
+
+def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
+    """Check that they are flows that can be measured side by side. Raises: ArgumentError."""
+    first = subjects[0]
+    for subject in subjects:
+        _flow_of(subject)
+        for tau in options.taus:
+            subject.check(tau)
+        if subject.scale != first.scale:
+            raise ArgumentError(
+                f"{subject.name} enlarges ×{subject.scale}, {first.name} ×{first.scale}: compare models of one scale"
+            )
+    if options.lr is not None and len({subject.reduction for subject in subjects}) > 1:
+        raise ArgumentError(
+            "the models were trained on different reductions, and --lr is one: leave it out, and each gets its own"
+        )
+
+
+def _references(
+    options: Options, subject: Subject
+) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
+    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must be multiples of."""
     references: dict[str, Callable[[Picture], Tensor]] = {
         "bicubic": lambda picture: enlarge_bicubic(picture.lr, subject.scale)
     }
@@ -168,47 +270,17 @@ def open_bench(options: Options) -> Bench:
             "its head no longer fits it: name the encoder that it started from with --reference."
         )
         references["RRDB"] = lambda picture: encoder(picture.lr)
-    multiple, digests = subject.multiple, {}
+    multiple, digests = 1, {}
     for path in options.references:
         network = load_encoder(path)
         if network.scale != subject.scale:
             raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{subject.scale}")
         name = _new_name(path.stem, references)
         references[name] = lambda picture, network=network: network(picture.lr)  # type: ignore[misc]
-        multiple, digests[name] = max(multiple, network.unshuffle), file_sha256(path)
+        multiple, digests[name] = math.lcm(multiple, network.unshuffle), file_sha256(path)
     for name in options.others:
         references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
-    cut = Cut(scale=subject.scale, multiple=subject.scale * multiple, centre=options.centre)
-    pictures = picture_files(options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most)
-    backbones, missing = backbone_files(options.lpips_backbones)
-    lpips = open_lpips(backbones)
-    notes += missing
-    convention = Convention(name=options.convention, scale=subject.scale, reduction=subject.reduction)
-    vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
-    metrics = convention.metrics(vgg16=vgg16, lpips=lpips)
-    settings = {
-        "version": __version__,
-        "model": subject.sha256,
-        "convention": options.convention,
-        "metrics": [metric.name for metric in metrics],
-        "crop": options.centre,
-        "lr": "files" if options.lr is not None else subject.reduction,
-        "references": digests,
-        "others": list(options.others),
-        "lpips": [file_sha256(path) for path in backbones],
-        "vgg16": None if options.vgg16 is None else file_sha256(options.vgg16),
-    }
-    return Bench(
-        subject=subject,
-        sampler=subject.condition,
-        cut=cut,
-        pictures=pictures,
-        convention=convention,
-        metrics=metrics,
-        references=references,
-        settings=settings,
-        notes=notes,
-    )
+    return references, notes, digests, multiple
 
 
 def parse_others(texts: Sequence[str]) -> dict[str, Path]:
