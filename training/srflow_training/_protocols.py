@@ -53,4 +53,9 @@ PROTOCOLS = {
         about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
         takes=frozenset({"tau", "samples"}),
     ),
+    "samples": Protocol(
+        function="random_samples:random_samples",
+        about="random samples of each picture, with the map of their deviation (figures 14 to 17)",
+        takes=frozenset({"tau", "samples"}),
+    ),
 }
