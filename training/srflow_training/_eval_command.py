@@ -15,6 +15,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
 from srflow_training._protocols import COMMON, PROTOCOLS
+from srflow_training._published import PUBLISHED
 
 _ON_CROPS = ("report", "default-tau")
 _TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
@@ -68,6 +69,11 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--pictures", "most", type=click.IntRange(min=1), metavar="N", help="Only N photographs, spread over the folder."
+)
+@click.option(
+    "--published",
+    type=click.Choice(list(PUBLISHED)),
+    help="Add columns with the published figures of this data set (with --convention published).",
 )
 @click.option(
     "--vgg16",

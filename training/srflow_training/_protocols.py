@@ -41,21 +41,21 @@ PROTOCOLS = {
     "tau-sweep": Protocol(
         function="tau_sweep:tau_sweep",
         about="every metric and the diversity of samples over the temperature (figures 2 to 5)",
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "published"}),
     ),
     "perception-distortion": Protocol(
         function="tau_sweep:perception_distortion",
         about="the same points in one plane (figure 6)",
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "published"}),
     ),
     "best-of-n": Protocol(
         function="best_of_n:best_of_n",
         about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "published"}),
     ),
     "samples": Protocol(
         function="random_samples:random_samples",
         about="random samples of each picture, with the map of their deviation (figures 14 to 17)",
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "published"}),
     ),
 }

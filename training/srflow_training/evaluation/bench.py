@@ -14,6 +14,7 @@ from torch import Tensor
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
+from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
 from srflow_training.evaluation.convention import Convention, ConventionName, Metric, perceptual_metric
@@ -54,6 +55,7 @@ class Options:
     samples: int | None = None
     centre: int | None = None
     most: int | None = None
+    published: str | None = None
     vgg16: Path | None = None
     lpips_backbones: Sequence[Path] = ()
     progress: Callable[[str], None] = lambda _: None
@@ -72,7 +74,8 @@ class Bench:
 
     sampler: LR image → the flow's sampler.
     references: other methods by name, picture → image 1×3×H×W: bicubic first. settings: all that the figures depend on
-    except the pictures and what the protocol adds. notes: sentences for the reader of the results.
+    except the pictures and what the protocol adds. notes: sentences for the reader of the results. published: figures
+    to compare with, if they are comparable.
     """
 
     subject: Subject
@@ -84,6 +87,7 @@ class Bench:
     references: Mapping[str, Callable[[Picture], Tensor]]
     settings: Mapping[str, Any]
     notes: Sequence[str]
+    published: Published | None = None
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
@@ -142,17 +146,31 @@ class Bench:
         lines: Sequence[tuple[str, Mapping[str, Any]]],
         notes: Sequence[str],
         more: Mapping[str, tuple[str, str]] = _NONE,
+        *,
+        published: str = "",
     ) -> Table:
-        """A table of lines, each a name and its figures, with the convention and the notes below.
+        """A table of lines, each a name and its figures (or text), with the convention and the notes below.
 
-        more: heading and format of columns that are no metrics, by their names.
+        more: heading and format of columns that are no metrics, by their names. published: the published table whose
+        figures stand in columns of their own, beside the measured ones: a method's by its name, SRFlow's for a flow's
+        line, which has its `tau`, and others' for a line that names them in `published`.
         """
         columns = {**{metric.name: (metric.heading, metric.form) for metric in self.metrics}, **more}
-        cells = [
-            [name, *(format(row[key], form) if key in row else "" for key, (_, form) in columns.items())]
+        known = [
+            {} if self.published is None else self.published.line(published, row.get("published", name), row.get("tau"))
             for name, row in lines
         ]
-        return Table(["method", *(heading for heading, _ in columns.values())], cells, [f"{self.convention}.", *notes])
+        headings, cells = ["method"], [[name] for name, _ in lines]
+        for key, (heading, form) in columns.items():
+            headings.append(heading)
+            beside = any(key in figures_of for figures_of in known)
+            if beside:
+                headings.append(f"{heading.split(',')[0].rstrip(' ↑↓')} published")
+            for (_, row), figures_of, line in zip(lines, known, cells, strict=True):
+                line.append(_cell(row.get(key, ""), form))
+                if beside:
+                    line.append(figures_of.get(key, ""))
+        return Table(headings, cells, [f"{self.convention}.", *notes])
 
     def summary(self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What summary.json holds. rows: those of results.csv. means: those of the model."""
@@ -169,6 +187,7 @@ class Bench:
             "notes": [*([warning] if broken else []), *self.notes],
             "rows": list(means),
             "references": self.reference_means(rows),
+            **({} if self.published is None else {"published": self.published.tables}),
         }
 
 
@@ -194,6 +213,7 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
     vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
+    published, remarks = _published(options, subject, len(pictures))
     benches = []
     for number, other in enumerate(subjects):
         convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
@@ -220,7 +240,8 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
                 metrics=metrics,
                 references={} if number else references,
                 settings=settings,
-                notes=[] if number else [*notes, *missing],
+                notes=[] if number else [*notes, *missing, *remarks],
+                published=published,
             )
         )
     return benches
@@ -251,6 +272,26 @@ def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
         raise ArgumentError(
             "the models were trained on different reductions, and --lr is one: leave it out, and each gets its own"
         )
+
+
+def _published(options: Options, subject: Subject, pictures: int) -> tuple[Published | None, list[str]]:
+    """The published figures that were asked for, if they are comparable, and a sentence on them."""
+    if options.published is None:
+        return None, []
+    found = PUBLISHED[options.published]
+    differences = found.differences(
+        convention=options.convention,
+        scale=subject.scale,
+        reduction=subject.reduction if options.lr is None else "bicubic",
+        centre=options.centre,
+        pictures=pictures,
+    )
+    if differences:
+        return None, [
+            f"The published figures ({options.published}) are left out, because this measurement is not comparable: "
+            f"{'; '.join(differences)}."
+        ]
+    return found, [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
 
 
 def _references(
@@ -294,6 +335,10 @@ def parse_others(texts: Sequence[str]) -> dict[str, Path]:
             raise ArgumentError(f"--other names {match[1]} twice: give each folder a name of its own")
         found[match[1]] = Path(match[2])
     return found
+
+
+def _cell(value: float | str, form: str) -> str:
+    return value if isinstance(value, str) else format(value, form)
 
 
 def _new_name(name: str, taken: Mapping[str, object]) -> str:

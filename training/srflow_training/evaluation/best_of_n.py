@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training._published import METHODS
 from srflow_training.evaluation.bench import MODEL, Bench, Options, open_bench
 from srflow_training.evaluation.convention import Metric, perceptual_metric
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
@@ -82,7 +83,8 @@ def best_of_n(options: Options) -> Table:
     title = f"best of n samples at τ {tau}, {bench.title}"
     write_lines(options.out / "best_of_n.png", title, "n", curves, references, headings)
     lines: list[tuple[str, dict[str, Any]]] = [*references.items(), *((f"best of {row['n']}", row) for row in means)]
-    return bench.table(lines, summary["notes"])
+    lines[len(references)][1]["tau"] = tau.values[0] if len(tau.values) == 1 else str(tau)  # no choice: a plain sample
+    return bench.table(lines, summary["notes"], published=METHODS)
 
 
 def _best_means(bench: Bench, rows: Sequence[Row], n: int) -> dict[str, float]:

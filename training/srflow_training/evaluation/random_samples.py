@@ -15,6 +15,7 @@ from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
+from srflow_training._published import METHODS
 from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, Options, open_bench
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row
@@ -67,7 +68,7 @@ def random_samples(options: Options) -> Table:
     results.write_summary({**summary, "samples": count})
     lines: list[tuple[str, Mapping[str, Any]]] = [*summary["references"].items()]
     lines.append((f"τ {tau}, mean of {count} samples", summary["rows"][0]))
-    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=METHODS)
 
 
 def _extremes(rows: Sequence[Row]) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training._published import METHODS
 from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, Options, open_bench
 from srflow_training.evaluation.convention import perceptual_metric
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
@@ -104,7 +105,7 @@ def _headings(bench: Bench) -> dict[str, str]:
 
 def _table(bench: Bench, summary: dict[str, Any]) -> Table:
     lines = [*summary["references"].items(), *((_caption(row["tau"]), row) for row in summary["rows"])]
-    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=METHODS)
 
 
 def _caption(tau: float | str) -> str:
