@@ -58,4 +58,14 @@ PROTOCOLS = {
         about="random samples of each picture, with the map of their deviation (figures 14 to 17)",
         takes=frozenset({"tau", "samples", "published"}),
     ),
+    "compare": Protocol(
+        function="comparing:compare",
+        about="models and other methods side by side on crops (figures 11 to 13); several --model",
+        takes=frozenset({"tau", "samples", "published"}),
+    ),
+    "encoder-init": Protocol(
+        function="comparing:encoder_init",
+        about="two models, one that started from a trained encoder and one from scratch (table 1); --model twice",
+        takes=frozenset({"tau", "samples", "published"}),
+    ),
 }

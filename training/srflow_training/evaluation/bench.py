@@ -198,7 +198,7 @@ def open_bench(options: Options) -> Bench:
 
 def open_benches(options: Options) -> list[Bench]:
     """Open a bench for each model, over the same pixels; the other methods belong to the first. Raises: SRFlowError."""
-    return _open(options, [open_subject(model, tile=_TILE) for model in options.models or [None]])
+    return _open(options, [open_subject(model, tile=_TILE) for model in options.models or (None,)])
 
 
 def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
