@@ -29,7 +29,7 @@ _PATH = click.Path(path_type=Path)
     "models",
     multiple=True,
     metavar="BUNDLE|CKPT",
-    help="Model to measure.  [default: the embedded model]",
+    help="Model to measure; repeatable for compare and encoder-init.  [default: x4-small, the embedded model]",
 )
 @click.option("--hr", type=_PATH, metavar="DIR", required=True, help="Folder of HR photographs.")
 @click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
