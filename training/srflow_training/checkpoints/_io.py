@@ -21,7 +21,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.manifest import Reduction
 from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
 from srflow_training.checkpoints._published_config import read_published_config
-from srflow_training.checkpoints._trunk_skip import fitting_trunk_skip
+from srflow_training.checkpoints._trunk_skip import fit_trunk_skip
 from srflow_training.checkpoints.keys import from_published, published_rrdb_name, published_srflow_name
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 
@@ -101,7 +101,7 @@ def _opened(
         settings = {name: getattr(shape, name) for name in ("scale", "nf", "growth", "blocks", "trunk_skip")}
         model = _filled(lambda: RRDB(**settings), None, state, shape.name_of)
         if shape.name_of is published_rrdb_name:
-            model.trunk_skip = fitting_trunk_skip(model)
+            fit_trunk_skip(model)
         return model, metadata
     except KeyError as error:
         raise CheckpointError(

@@ -16,13 +16,13 @@ _GOOD, _BETTER = 25.0, 6.0  # dB; trained networks reach 35 and more, and fall b
 
 
 @torch.no_grad()
-def fitting_trunk_skip(model: RRDB) -> TrunkSkip:
-    """Find the skip with which the network enlarges: its picture of a smooth image reduces to that image.
+def fit_trunk_skip(model: RRDB) -> None:
+    """Give the network the skip with which it enlarges: its picture of a smooth image reduces to that image.
 
     `last_block`, as SRFlow's encoders have it, unless `first_conv`, as ESRGAN's networks have it, clearly fits better.
     """
     last, first = _consistency(model, "last_block"), _consistency(model, "first_conv")
-    return "first_conv" if first >= _GOOD and not first < last + _BETTER else "last_block"
+    model.trunk_skip = "first_conv" if first >= _GOOD and not first < last + _BETTER else "last_block"
 
 
 def _consistency(model: RRDB, skip: TrunkSkip) -> float:
