@@ -9,6 +9,7 @@ from srflow_training._published import (
     PUBLISHED,
     RESTORATION,
     RESTORED,
+    S10,
     SPACE,
     SUPERRESOLVED,
 )
@@ -51,8 +52,8 @@ def test_each_protocol_has_its_own_table():
     restoration = [DIV2K.line(RESTORATION, name)["psnr"] for name in (DEGRADED, SUPERRESOLVED, RESTORED)]
     assert restoration == ["22.48", "23.19", "27.81"]
     assert [figures["lpips_alex"] for figures in CELEBA.tables[ENCODERS].values()] == [".110", ".108"]
-    assert PUBLISHED["ntire21-x4"].line(SPACE, "NCSR")["s10"] == "26.04"
-    assert PUBLISHED["ntire21-x4"].line(SPACE, "SRFlow-DA")["s10"] == "23.09"
+    assert PUBLISHED["ntire21-x4"].line(SPACE, "NCSR")[S10] == "26.04"
+    assert PUBLISHED["ntire21-x4"].line(SPACE, "SRFlow-DA")[S10] == "23.09"
 
 
 def test_only_like_is_compared_with_like():

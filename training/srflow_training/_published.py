@@ -18,7 +18,7 @@ METHODS, ENCODERS, RESTORATION, SPACE = "methods", "encoders", "restoration", "s
 
 PRETRAINED, SCRATCH = "from a trained encoder", "from scratch"
 DEGRADED, SUPERRESOLVED, RESTORED = "degraded", "super-resolved", "restored"
-S10 = "s10"
+S10 = "diversity_score_lpips_alex"
 """Lines and the diversity score that only one table has."""
 
 

@@ -191,6 +191,12 @@ class Bench:
         }
 
 
+def check_out(options: Options) -> None:
+    """Raises: ArgumentError if the results would lie among the photographs."""
+    if options.out.resolve().is_relative_to(options.hr.resolve()):
+        raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
+
+
 def open_bench(options: Options) -> Bench:
     """Open all that is named, for one model. Raises: SRFlowError for what is missing, unreadable or does not fit."""
     return _open(options, [open_subject(options.model, tile=_TILE)])[0]
@@ -202,8 +208,7 @@ def open_benches(options: Options) -> list[Bench]:
 
 
 def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
-    if options.out.resolve().is_relative_to(options.hr.resolve()):
-        raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
+    check_out(options)
     subject = subjects[0]
     _check_models(options, subjects)
     references, notes, digests, multiple = _references(options, subject)

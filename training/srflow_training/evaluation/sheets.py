@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_training.evaluation.pictures import PictureFiles
 from srflow_training.figures import as_shown
 
@@ -76,6 +78,7 @@ def sheet_paths(out: Path, pictures: Sequence[PictureFiles]) -> dict[str, Path]:
     }
     for path in set(out.glob("sheet_[0-9]_*.png")) - set(paths.values()):
         path.unlink()
+    remove_stale_parts(*paths.values())
     return paths
 
 
@@ -102,9 +105,9 @@ def _draw(path: Path, title: str, cells: Sequence[tuple[str, Tensor, Place]], co
         sheet.paste(_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top))
         for line, words in enumerate(caption.split("\n")):
             draw.text((left, top + height + 1 + line * _LINE), _fitting(words, width, font), _INK, font)
-    part_file = path.with_name(f".{path.name}.part")
-    sheet.save(part_file, format="PNG")
-    part_file.replace(path)
+    content = io.BytesIO()
+    sheet.save(content, format="PNG")
+    write_atomically(path, content.getvalue())
 
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
