@@ -15,6 +15,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
 from srflow_training._protocols import COMMON, PROTOCOLS
+from srflow_training._published import PUBLISHED
 
 if TYPE_CHECKING:
     from srflow_training.evaluation.bench import Options
@@ -32,7 +33,7 @@ _PATH = click.Path(path_type=Path)
     "models",
     multiple=True,
     metavar="BUNDLE|CKPT",
-    help="Model to measure.  [default: the embedded model]",
+    help="Model to measure; repeatable for compare and encoder-init.  [default: x4-small, the embedded model]",
 )
 @click.option("--hr", type=_PATH, metavar="DIR", required=True, help="Folder of HR photographs.")
 @click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
@@ -72,6 +73,11 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--pictures", "most", type=click.IntRange(min=1), metavar="N", help="Only N photographs, spread over the folder."
+)
+@click.option(
+    "--published",
+    type=click.Choice(list(PUBLISHED)),
+    help="Add columns with the published figures of this data set (with --convention published).",
 )
 @click.option(
     "--vgg16",

@@ -69,14 +69,14 @@ PROTOCOLS = {
     "tau-sweep": Protocol(
         function="tau_sweep:tau_sweep",
         about="every metric and the diversity of samples over the temperature (figures 2 to 5)",
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "published"}),
         reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
         "at the temperature to use; GMSD judges nearly as PSNR does.",
     ),
     "perception-distortion": Protocol(
         function="tau_sweep:perception_distortion",
         about="the same points in one plane (figure 6)",
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "published"}),
         folder="tau-sweep",
         reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
         "better than a method whose point lies above its curve.",
@@ -84,14 +84,14 @@ PROTOCOLS = {
     "best-of-n": Protocol(
         function="best_of_n:best_of_n",
         about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "published"}),
         reading="Look at how much the best of n gains over the first sample: little means that samples hardly differ, "
         "much that choosing among them pays.",
     ),
     "restore": Protocol(
         function="restore:restore",
         about="degraded photographs, super-resolved and restored (table 2, figures 9 and 10)",
-        takes=frozenset({"tau", "degradation", "degraded", "normalise"}),
+        takes=frozenset({"tau", "degradation", "degraded", "normalise", "published"}),
         lacks=frozenset({"lr"}),
         reading="Look for a restored PSNR above the degraded picture's and the super-resolved one's. SSIM likes smooth "
         "pictures, and may disagree.",
@@ -102,5 +102,23 @@ PROTOCOLS = {
         takes=frozenset({"tau", "source", "mask", "normalise"}),
         lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
         reading="Look for a seam error that falls and a likeness near 1: a seam also vanishes with the content.",
+    ),
+    "samples": Protocol(
+        function="random_samples:random_samples",
+        about="random samples of each picture, with the map of their deviation (figures 14 to 17)",
+        takes=frozenset({"tau", "samples", "published"}),
+        reading="Bright places of the deviation map are where the model is unsure: texture and edges, not flat areas.",
+    ),
+    "compare": Protocol(
+        function="comparing:compare",
+        about="models and other methods side by side on crops (figures 11 to 13); several --model",
+        takes=frozenset({"tau", "samples", "published"}),
+        in_report=False,
+    ),
+    "encoder-init": Protocol(
+        function="comparing:encoder_init",
+        about="two models, one that started from a trained encoder and one from scratch (table 1); --model twice",
+        takes=frozenset({"tau", "samples", "published"}),
+        in_report=False,
     ),
 }

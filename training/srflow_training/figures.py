@@ -196,14 +196,23 @@ def sample_difference(image: Tensor, other: Tensor) -> float:
     return float(mean_absolute_error_loss(as_shown(image), as_shown(other)) * 255)
 
 
-def diversity(samples: Sequence[Tensor]) -> float:
-    """Standard deviation over n samples of one LR image, n − 1 in its denominator, in 8-bit levels.
+def deviation_map(samples: Sequence[Tensor]) -> Tensor:
+    """Standard deviation over n samples of one LR image at each pixel, n − 1 in its denominator: 1×1×H×W, /255.
 
-    The mean over pixels and channels, as in the publication's section 5. Raises: ArgumentError for one sample.
+    The mean over R, G and B. Raises: ArgumentError for one sample.
     """
     if len(samples) < 2:
         raise ArgumentError(f"diversity is a standard deviation: give at least 2 samples, not {len(samples)}")
-    return float(torch.stack([as_shown(sample) for sample in samples]).std(dim=0).mean() * 255)
+    deviation = torch.stack([as_shown(sample) for sample in samples]).std(dim=0)
+    return deviation.mean(dim=1, keepdim=True) * 255
+
+
+def diversity(samples: Sequence[Tensor]) -> float:
+    """The mean of :func:`deviation_map` over pixels, in 8-bit levels: the publication's, in its section 5.
+
+    Raises: ArgumentError for one sample.
+    """
+    return float(deviation_map(samples).mean())
 
 
 def nonfinite(image: Tensor) -> int:

@@ -21,7 +21,8 @@ from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.manifest import Reduction
 from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
 from srflow_training.checkpoints._published_config import read_published_config
-from srflow_training.checkpoints.keys import from_published, published_srflow_name
+from srflow_training.checkpoints._trunk_skip import fit_trunk_skip
+from srflow_training.checkpoints.keys import from_published, published_rrdb_name, published_srflow_name
 from srflow_training.model import RRDB, SRFlow, SRFlowConfig
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
@@ -38,7 +39,8 @@ def load_checkpoint(
     """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
     path: a published SRFlow `.pth` (also wrapped in params, params_ema, state_dict or prefixed module.), an RRDB or
-    ESRGAN-family `.pth` or `.safetensors` (gives an RRDB, the encoder-only baseline), or our `.safetensors`.
+    ESRGAN-family `.pth` or `.safetensors` (gives an RRDB, the encoder-only baseline), or our `.safetensors`. ESRGAN's
+    released files have the keys of SRFlow's encoders but another skip; that with which the network works is taken.
     config: a published YAML configuration to use instead of detecting the network from keys and shapes.
     stacked_blocks: RRDB blocks that condition the flow; overrides detection and the configuration.
 
@@ -97,7 +99,10 @@ def _opened(
             return _filled(lambda: SRFlow(network), network, state, published_srflow_name(network)), metadata
         shape = detect_rrdb(state)
         settings = {name: getattr(shape, name) for name in ("scale", "nf", "growth", "blocks", "trunk_skip")}
-        return _filled(lambda: RRDB(**settings), None, state, shape.name_of), metadata
+        model = _filled(lambda: RRDB(**settings), None, state, shape.name_of)
+        if shape.name_of is published_rrdb_name:
+            fit_trunk_skip(model)
+        return model, metadata
     except KeyError as error:
         raise CheckpointError(
             f"{path}: tensor {error} is missing: the file is incomplete or holds another network"

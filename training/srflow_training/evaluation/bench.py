@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
+from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
 from srflow_training.evaluation.convention import Convention, ConventionName, Metric, perceptual_metric
@@ -30,6 +32,12 @@ NONFINITE = "nonfinite"
 
 Normalisation = Literal["default", "published"]
 """How latents are made normal again: as the SDK does it, or by the publication's formula."""
+MODEL = "model"
+"""The model's name in the column `method` of results.csv, where there is only one."""
+
+DIVERSITY = "diversity"
+DIVERSITY_COLUMN = {DIVERSITY: ("diversity, /255", ".2f")}
+"""The column of tables: heading and format."""
 
 _TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the free memory
 
@@ -49,6 +57,7 @@ class Options:
     samples: int | None = None
     centre: int | None = None
     most: int | None = None
+    published: str | None = None
     vgg16: Path | None = None
     lpips_backbones: Sequence[Path] = ()
     degradation: str | None = None
@@ -78,7 +87,8 @@ class Bench:
 
     sampler: LR image → the flow's sampler.
     references: other methods by name, picture → image 1×3×H×W: bicubic first. settings: all that the figures depend on
-    except the pictures and what the protocol adds. notes: sentences for the reader of the results.
+    except the pictures and what the protocol adds. notes: sentences for the reader of the results. published: figures
+    to compare with, if they are comparable.
     """
 
     subject: Subject
@@ -90,6 +100,7 @@ class Bench:
     references: Mapping[str, Callable[[Picture], Tensor]]
     settings: Mapping[str, Any]
     notes: Sequence[str]
+    published: Published | None = None
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
@@ -106,6 +117,27 @@ class Bench:
         """For each other method, the means of its rows."""
         names = [metric.name for metric in self.metrics]
         return {key: mean_of([row for row in rows if row["method"] == key], names) for key in self.references}
+
+    def sampled_row(self, picture: Picture, method: str, tau: LevelTaus, samples: Sequence[Tensor]) -> Row:
+        """The row of a picture's samples at a temperature: the means of all metrics, and the diversity."""
+        of_samples = self.sample_rows(samples, picture)
+        means = mean_of(of_samples, [metric.name for metric in self.metrics])
+        diversity = 0.0 if tau.is_zero else figures.diversity(samples)
+        broken = sum(float(row[NONFINITE]) for row in of_samples)
+        return {
+            "picture": picture.name,
+            "method": method,
+            "tau": str(tau),
+            **means,
+            DIVERSITY: diversity,
+            NONFINITE: broken,
+        }
+
+    def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
+        """The means of a method's rows at a temperature, with `tau`: a number, or text if levels have their own."""
+        chosen = [row for row in rows if row["method"] == method and row["tau"] == str(tau)]
+        value = tau.values[0] if len(tau.values) == 1 else str(tau)
+        return {"tau": value, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY])}
 
     def sample_rows(self, images: Sequence[Tensor], picture: Picture) -> list[Row]:
         """All metrics of each sample, and how many of its values are not finite, which count as black."""
@@ -127,17 +159,31 @@ class Bench:
         lines: Sequence[tuple[str, Mapping[str, Any]]],
         notes: Sequence[str],
         more: Mapping[str, tuple[str, str]] = _NONE,
+        *,
+        published: str = "",
     ) -> Table:
-        """A table of lines, each a name and its figures, with the convention and the notes below.
+        """A table of lines, each a name and its figures (or text), with the convention and the notes below.
 
-        more: heading and format of columns that are no metrics, by their names.
+        more: heading and format of columns that are no metrics, by their names. published: the published table whose
+        figures stand in columns of their own, beside the measured ones: a method's by its name, SRFlow's for a flow's
+        line, which has its `tau`, and others' for a line that names them in `published`.
         """
         columns = {**{metric.name: (metric.heading, metric.form) for metric in self.metrics}, **more}
-        cells = [
-            [name, *(format(row[key], form) if key in row else "" for key, (_, form) in columns.items())]
+        known = [
+            {} if self.published is None else self.published.line(published, row.get("published", name), row.get("tau"))
             for name, row in lines
         ]
-        return Table(["method", *(heading for heading, _ in columns.values())], cells, [f"{self.convention}.", *notes])
+        headings, cells = ["method"], [[name] for name, _ in lines]
+        for key, (heading, form) in columns.items():
+            headings.append(heading)
+            beside = any(key in figures_of for figures_of in known)
+            if beside:
+                headings.append(f"{heading.split(',')[0].rstrip(' ↑↓')} published")
+            for (_, row), figures_of, line in zip(lines, known, cells, strict=True):
+                line.append(_cell(row.get(key, ""), form))
+                if beside:
+                    line.append(figures_of.get(key, ""))
+        return Table(headings, cells, [f"{self.convention}.", *notes])
 
     def summary(self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What summary.json holds. rows: those of results.csv. means: those of the model."""
@@ -154,6 +200,7 @@ class Bench:
             "notes": [*([warning] if broken else []), *self.notes],
             "rows": list(means),
             "references": self.reference_means(rows),
+            **({} if self.published is None else {"published": self.published.tables}),
         }
 
 
@@ -169,20 +216,118 @@ def open_flow(options: Options) -> Subject:
     """
     check_out(options)
     subject = open_subject(options.model, tile=_TILE)
+    _check_models(options, [subject])
+    return subject
+
+
+def open_bench(options: Options) -> Bench:
+    """Open all that is named, for one model. Raises: SRFlowError for what is missing, unreadable or does not fit."""
+    return _open(options, [open_subject(options.model, tile=_TILE)])[0]
+
+
+def open_benches(options: Options) -> list[Bench]:
+    """Open a bench for each model, over the same pixels; the other methods belong to the first. Raises: SRFlowError."""
+    return _open(options, [open_subject(model, tile=_TILE) for model in options.models or (None,)])
+
+
+def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
+    check_out(options)
+    subject = subjects[0]
+    _check_models(options, subjects)
+    references, notes, digests, multiple = _references(options, subject)
+    multiple = math.lcm(multiple, *(other.multiple for other in subjects))
+    cut = Cut(scale=subject.scale, multiple=subject.scale * multiple, centre=options.centre)
+    pictures = picture_files(
+        options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
+    )
+    backbones, missing = backbone_files(options.lpips_backbones)
+    lpips = open_lpips(backbones)
+    vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
+    published, remarks = _published(options, subject, len(pictures))
+    benches = []
+    for number, other in enumerate(subjects):
+        convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
+        metrics = convention.metrics(vgg16=vgg16, lpips=lpips)
+        settings = {
+            "version": __version__,
+            "model": other.sha256,
+            "convention": options.convention,
+            "metrics": [metric.name for metric in metrics],
+            "crop": options.centre,
+            "lr": "files" if options.lr is not None else other.reduction,
+            "references": digests,
+            "others": list(options.others),
+            "lpips": [file_sha256(path) for path in backbones],
+            "vgg16": None if options.vgg16 is None else file_sha256(options.vgg16),
+        }
+        benches.append(
+            Bench(
+                subject=other,
+                sampler=_flow_of(other),
+                cut=cut,
+                pictures=pictures,
+                convention=convention,
+                metrics=metrics,
+                references={} if number else references,
+                settings=settings,
+                notes=[] if number else [*notes, *missing, *remarks],
+                published=published,
+            )
+        )
+    return benches
+
+
+def _flow_of(subject: Subject) -> Callable[[Tensor], Sampler]:
+    """The flow of a model: LR image → its sampler. Raises: ArgumentError for an RRDB."""
     if subject.condition is None:
         raise ArgumentError(
             f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow with --model, "
             "and this file with --reference"
         )
-    for tau in options.taus:
-        subject.check(tau)
-    return subject
+    return subject.condition
 
 
-def open_bench(options: Options) -> Bench:
-    """Open all that is named. Raises: SRFlowError for what is missing, unreadable or does not fit together."""
-    subject = open_flow(options)
-    assert subject.condition is not None  # for the type checker: a flow samples
+def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
+    """Check that they are flows that can be measured side by side. Raises: ArgumentError."""
+    first = subjects[0]
+    for subject in subjects:
+        _flow_of(subject)
+        for tau in options.taus:
+            subject.check(tau)
+        if subject.scale != first.scale:
+            raise ArgumentError(
+                f"{subject.name} enlarges ×{subject.scale}, {first.name} ×{first.scale}: compare models of one scale"
+            )
+    if options.lr is not None and len({subject.reduction for subject in subjects}) > 1:
+        raise ArgumentError(
+            "the models were trained on different reductions, and --lr is one: leave it out, and each gets its own"
+        )
+
+
+def _published(options: Options, subject: Subject, pictures: int) -> tuple[Published | None, list[str]]:
+    """The published figures that were asked for, if they are comparable, and a sentence on them."""
+    if options.published is None:
+        return None, []
+    found = PUBLISHED[options.published]
+    differences = found.differences(
+        convention=options.convention,
+        scale=subject.scale,
+        reduction=subject.reduction if options.lr is None else "bicubic",
+        centre=options.centre,
+        pictures=pictures,
+    )
+    if differences:
+        return None, [
+            f"The published figures ({options.published}) are left out, because this measurement is not comparable: "
+            f"{'; '.join(differences)}."
+        ]
+    return found, [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
+
+
+def _references(
+    options: Options, subject: Subject
+) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
+    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must be multiples of."""
     references: dict[str, Callable[[Picture], Tensor]] = {
         "bicubic": lambda picture: enlarge_bicubic(picture.lr, subject.scale)
     }
@@ -196,49 +341,17 @@ def open_bench(options: Options) -> Bench:
             "its head no longer fits it: name the encoder that it started from with --reference."
         )
         references["RRDB"] = lambda picture: encoder(picture.lr)
-    multiple, digests = subject.multiple, {}
+    multiple, digests = 1, {}
     for path in options.references:
         network = load_encoder(path)
         if network.scale != subject.scale:
             raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{subject.scale}")
         name = _new_name(path.stem, references)
         references[name] = lambda picture, network=network: network(picture.lr)  # type: ignore[misc]
-        multiple, digests[name] = max(multiple, network.unshuffle), file_sha256(path)
+        multiple, digests[name] = math.lcm(multiple, network.unshuffle), file_sha256(path)
     for name in options.others:
         references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
-    cut = Cut(scale=subject.scale, multiple=subject.scale * multiple, centre=options.centre)
-    pictures = picture_files(
-        options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
-    )
-    backbones, missing = backbone_files(options.lpips_backbones)
-    lpips = open_lpips(backbones)
-    notes += missing
-    convention = Convention(name=options.convention, scale=subject.scale, reduction=subject.reduction)
-    vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
-    metrics = convention.metrics(vgg16=vgg16, lpips=lpips)
-    settings = {
-        "version": __version__,
-        "model": subject.sha256,
-        "convention": options.convention,
-        "metrics": [metric.name for metric in metrics],
-        "crop": options.centre,
-        "lr": "files" if options.lr is not None else subject.reduction,
-        "references": digests,
-        "others": list(options.others),
-        "lpips": [file_sha256(path) for path in backbones],
-        "vgg16": None if options.vgg16 is None else file_sha256(options.vgg16),
-    }
-    return Bench(
-        subject=subject,
-        sampler=subject.condition,
-        cut=cut,
-        pictures=pictures,
-        convention=convention,
-        metrics=metrics,
-        references=references,
-        settings=settings,
-        notes=notes,
-    )
+    return references, notes, digests, multiple
 
 
 def parse_others(texts: Sequence[str]) -> dict[str, Path]:
@@ -252,6 +365,10 @@ def parse_others(texts: Sequence[str]) -> dict[str, Path]:
             raise ArgumentError(f"--other names {match[1]} twice: give each folder a name of its own")
         found[match[1]] = Path(match[2])
     return found
+
+
+def _cell(value: float | str, form: str) -> str:
+    return value if isinstance(value, str) else format(value, form)
 
 
 def _new_name(name: str, taken: Mapping[str, object]) -> str:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.evaluation.bench import Bench, Options, open_bench
+from srflow_training._published import METHODS
+from srflow_training.evaluation.bench import MODEL, Bench, Options, open_bench
 from srflow_training.evaluation.convention import Metric, perceptual_metric
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.plots import write_lines
@@ -27,8 +28,6 @@ TAU = LevelTaus((0.8,))
 
 SAMPLES = 10
 """The largest n if `--samples` is not given."""
-
-_MODEL = "model"
 
 
 @torch.no_grad()
@@ -59,7 +58,7 @@ def best_of_n(options: Options) -> Table:
                 {
                     "sample": str(seed),
                     "picture": picture.name,
-                    "method": _MODEL,
+                    "method": MODEL,
                     "tau": str(tau),
                     **bench.sample_rows([image], picture)[0],
                 }
@@ -67,7 +66,7 @@ def best_of_n(options: Options) -> Table:
             if files is bench.pictures[0]:
                 images.append(image)
         if images:
-            of_model = [row for row in rows if row["method"] == _MODEL]
+            of_model = [row for row in rows if row["method"] == MODEL]
             _draw_sheet(bench, picture, images, of_model, options)
         return rows
 
@@ -84,12 +83,13 @@ def best_of_n(options: Options) -> Table:
     title = f"best of n samples at τ {tau}, {bench.title}"
     write_lines(options.out / "best_of_n.png", title, "n", curves, references, headings)
     lines: list[tuple[str, dict[str, Any]]] = [*references.items(), *((f"best of {row['n']}", row) for row in means)]
-    return bench.table(lines, summary["notes"])
+    lines[len(references)][1]["tau"] = tau.values[0] if len(tau.values) == 1 else str(tau)  # no choice: a plain sample
+    return bench.table(lines, summary["notes"], published=METHODS)
 
 
 def _best_means(bench: Bench, rows: Sequence[Row], n: int) -> dict[str, float]:
     """For each metric, the mean over pictures of the best of the first n samples."""
-    first = [row for row in rows if row["method"] == _MODEL and int(row["sample"]) < n]
+    first = [row for row in rows if row["method"] == MODEL and int(row["sample"]) < n]
     found = {}
     for metric in bench.metrics:
         of_pictures = [

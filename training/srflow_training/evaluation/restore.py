@@ -14,6 +14,7 @@ from torch import Tensor
 from srflow_sdk import Latents
 from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk.errors import ArgumentError
+from srflow_training._published import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
 from srflow_training.data import to_image
 from srflow_training.evaluation.bench import Bench, Options, open_bench
 from srflow_training.evaluation.degradations import Degradation, generator_of
@@ -37,6 +38,7 @@ CHECKPOINT_TAU = LevelTaus((0.8,))
 METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled": "sampled", "restored": "restored"}
 """What is measured, by the names in results.csv, and how tables call it."""
 
+_PUBLISHED = {"degraded": DEGRADED, "superresolved": SUPERRESOLVED, "restored": RESTORED}  # lines of its table
 _ZERO = LevelTaus((0.0,))
 
 
@@ -96,11 +98,13 @@ def restore(options: Options) -> Table:
     summary = _summary(bench, rows, settings, sampled)
     results.write_summary(summary)
     captions = {"sampled": f"sampled, τ {sampled}", "superresolved": "super-resolved, τ 0"}
+    published = _PUBLISHED if str(degradation) == DEGRADATION else {}  # it is of that degradation
     lines: list[tuple[str, Mapping[str, Any]]] = [
-        (captions.get(row["method"], METHODS[row["method"]]), row) for row in summary["rows"]
+        (captions.get(row["method"], METHODS[row["method"]]), {**row, "published": published.get(row["method"], "")})
+        for row in summary["rows"]
     ]
-    lines[1:1] = summary["references"].items()
-    return bench.table(lines, summary["notes"])
+    lines[1:1] = [(name, {**means, "published": ""}) for name, means in summary["references"].items()]
+    return bench.table(lines, summary["notes"], published=RESTORATION)
 
 
 def _normalisation(options: Options) -> tuple[str, Callable[[Latents], Latents]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,21 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
+from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
+from srflow_training.evaluation.pictures import PictureFiles
 from srflow_training.figures import as_shown
+
+Place = tuple[slice, slice]
+"""Rows and columns of an HR image."""
 
 CROP = 128
 """Largest side of what a cell shows, in HR pixels."""
+
+WHOLE = 160
+"""Side of crops that show a whole face of CelebA, in HR pixels."""
+
+SHEETS = 4
+"""Number of pictures that get a sheet, where each has its own."""
 
 _FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own has no τ
 _ZOOM = 2
@@ -23,8 +35,13 @@ _GAP, _LINE = 6, 18
 _INK, _PAPER = "black", "white"
 
 
-def detailed_place(hr: Tensor, side: int = CROP) -> tuple[slice, slice]:
+def detailed_place(hr: Tensor, side: int = CROP) -> Place:
     """Rows and columns of the most detailed crop of an image 1×3×H×W, on a grid of half crops."""
+    return detailed_places(hr, 1, side)[0]
+
+
+def detailed_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
+    """The most detailed crops of an image 1×3×H×W, on a grid of half crops: at most `count`, which do not overlap."""
     edges = F.pad((hr[..., 1:, :] - hr[..., :-1, :]).abs().mean(dim=1, keepdim=True), (0, 0, 0, 1))
     height, width = (min(side, size) for size in hr.shape[2:])
     steps = [
@@ -32,37 +49,74 @@ def detailed_place(hr: Tensor, side: int = CROP) -> tuple[slice, slice]:
         for size, length in zip(hr.shape[2:], (height, width), strict=True)
     ]
     places = [(top, left) for top in steps[0] for left in steps[1]]
-    top, left = max(places, key=lambda at: float(edges[..., at[0] : at[0] + height, at[1] : at[1] + width].sum()))
-    return slice(top, top + height), slice(left, left + width)
+    places.sort(key=lambda at: -float(edges[..., at[0] : at[0] + height, at[1] : at[1] + width].sum()))
+    chosen: list[tuple[int, int]] = []
+    for top, left in places:
+        if len(chosen) < count and all(abs(top - y) >= height or abs(left - x) >= width for y, x in chosen):
+            chosen.append((top, left))
+    return [(slice(top, top + height), slice(left, left + width)) for top, left in chosen]
 
 
-def write_sheet(
-    path: Path, title: str, cells: Sequence[tuple[str, Tensor]], place: tuple[slice, slice], *, columns: int = 5
-) -> None:
+def write_sheet(path: Path, title: str, cells: Sequence[tuple[str, Tensor]], place: Place, *, columns: int = 5) -> None:
     """Write a PNG of the same crop of images 1×3×H×W in [0, 1], which may be smaller by a whole factor (an LR image).
 
     Pixels that are not finite are magenta. cells: caption (lines) and image, row by row. Raises: OSError.
     """
-    rows, cols = place
-    height, width = (rows.stop - rows.start) * _ZOOM, (cols.stop - cols.start) * _ZOOM
-    text = _LINE * max(caption.count("\n") + 1 for caption, _ in cells)
-    font, full = ImageFont.truetype(_FONT, 12), max(image.shape[2] for _, image in cells)
-    columns = min(columns, len(cells))
+    _draw(path, title, [(caption, image, place) for caption, image in cells], min(columns, len(cells)))
+
+
+def write_rows(path: Path, title: str, cells: Sequence[tuple[str, Tensor]], places: Sequence[Place]) -> None:
+    """Write a PNG with a row for each place and a column for each cell, otherwise as :func:`write_sheet`."""
+    _draw(path, title, [(caption, image, place) for place in places for caption, image in cells], len(cells))
+
+
+def sheet_paths(out: Path, pictures: Sequence[PictureFiles]) -> dict[str, Path]:
+    """Where the sheets of the first pictures are written, by the picture's name. Other pictures' are deleted."""
+    paths = {
+        files.name: out / f"sheet_{number}_{files.name.replace('/', '_')}.png"
+        for number, files in enumerate(pictures[:SHEETS], start=1)
+    }
+    for path in set(out.glob("sheet_[0-9]_*.png")) - set(paths.values()):
+        path.unlink()
+    remove_stale_parts(*paths.values())
+    return paths
+
+
+def heat_map(values: Tensor, top: float) -> Tensor:
+    """Colours 1×3×H×W in [0, 1] of values 1×1×H×W: black for 0, bright yellow from `top`."""
+    colours = matplotlib.colormaps["inferno"]((values[0, 0] / top).clamp(0, 1).numpy())
+    return torch.from_numpy(colours[..., :3]).float().permute(2, 0, 1)[None]
+
+
+def _draw(path: Path, title: str, cells: Sequence[tuple[str, Tensor, Place]], columns: int) -> None:
+    height, width = ((part.stop - part.start) * _ZOOM for part in cells[0][2])
+    text = _LINE * max(caption.count("\n") + 1 for caption, _, _ in cells)
+    font, full = ImageFont.truetype(_FONT, 12), max(image.shape[2] for _, image, _ in cells)
     lines = -(-len(cells) // columns)
     step = height + text + _GAP
     sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, _LINE + 2 * _GAP + lines * step), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, _GAP), title, _INK, font)
-    for number, (caption, image) in enumerate(cells):
+    draw.text((_GAP, _GAP), _fitting(title, sheet.width - 2 * _GAP, font), _INK, font)
+    for number, (caption, image, (rows, cols)) in enumerate(cells):
         left = _GAP + number % columns * (width + _GAP)
         top = _LINE + 2 * _GAP + number // columns * step
         factor = full // image.shape[2]
         part = image[..., rows.start // factor : rows.stop // factor, cols.start // factor : cols.stop // factor]
         sheet.paste(shown_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top))
-        draw.multiline_text((left, top + height + 1), caption, _INK, font)
-    part_file = path.with_name(f".{path.name}.part")
-    sheet.save(part_file, format="PNG")
-    part_file.replace(path)
+        for line, words in enumerate(caption.split("\n")):
+            draw.text((left, top + height + 1 + line * _LINE), _fitting(words, width, font), _INK, font)
+    content = io.BytesIO()
+    sheet.save(content, format="PNG")
+    write_atomically(path, content.getvalue())
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """The text, shortened in its middle until it is at most this many pixels wide."""
+    shown, kept = text, len(text)
+    while kept and font.getlength(shown) > width:
+        kept -= 1
+        shown = f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
+    return shown
 
 
 def shown_pixels(image: Tensor) -> Image.Image:

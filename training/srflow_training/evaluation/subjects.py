@@ -92,13 +92,14 @@ class Subject:
 
 
 def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
-    """Open a bundle (None: the embedded one) or a checkpoint; both use the runtime's latents, so they are comparable.
+    """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
 
+    model: its path; None or its name, "x4-small": the embedded bundle.
     tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a checkpoint's always are.
     Raises: BundleError, CheckpointError.
     """
-    if model is None or Path(model).is_dir():
-        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+    bundle = _bundle(model)
+    if bundle is not None:
         upscaler = Upscaler(bundle, device="cpu", tile=tile)
         return Subject(
             name="the embedded model" if model is None else model,
@@ -111,6 +112,7 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
             encoder=None,
             upscaler=upscaler,
         )
+    assert model is not None
     network, notes = load_with_notes(model)
     reduction = reduction_of(notes)
     if isinstance(network, RRDB):
@@ -135,6 +137,17 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
         encoder=network.encoder,
         network=network,
     )
+
+
+def _bundle(model: str | None) -> Bundle | None:
+    """The bundle that is meant, or None if a file is. Raises: BundleError."""
+    if model is None:
+        return Bundle.embedded()
+    if Path(model).is_dir():
+        return Bundle.open(model)
+    if not Path(model).exists() and (embedded := Bundle.embedded()).path.stem == model:
+        return embedded
+    return None
 
 
 def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training import figures
-from srflow_training.evaluation.bench import NONFINITE, Bench, Options, open_bench
+from srflow_training._published import METHODS
+from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, Options, open_bench
 from srflow_training.evaluation.convention import perceptual_metric
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.plots import write_lines, write_plane
-from srflow_training.evaluation.results import Results, Row, mean_of
+from srflow_training.evaluation.results import Results, Row
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
@@ -28,9 +28,6 @@ TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.
 
 SAMPLES = 3
 """Samples of a picture at each temperature if `--samples` is not given: figures are their means."""
-
-_DIVERSITY = "diversity"
-_MODEL = "model"
 
 
 @torch.no_grad()
@@ -77,7 +74,7 @@ def _measured(options: Options, protocol: str) -> tuple[Bench, dict[str, Any]]:
         for tau in taus:
             drawn = [sample(tau, seed) for seed in range(1 if tau.is_zero else samples)]
             images.append(drawn[0])
-            rows.append(_row(bench, picture, tau, drawn))
+            rows.append(bench.sampled_row(picture, MODEL, tau, drawn))
         if files is bench.pictures[0]:
             _draw_sheet(bench, picture, taus, images, options)
         return rows
@@ -85,24 +82,10 @@ def _measured(options: Options, protocol: str) -> tuple[Bench, dict[str, Any]]:
     if not sheet.is_file():
         results.forget(bench.pictures[0].name)  # its picture is drawn where it is measured
     rows = results.measure(bench.pictures, rows_of, options.progress)
-    names = [*(metric.name for metric in bench.metrics), _DIVERSITY]
-    means = []
-    for tau in taus:
-        of_tau = [row for row in rows if row["method"] == _MODEL and row["tau"] == str(tau)]
-        value = tau.values[0] if len(tau.values) == 1 else str(tau)
-        means.append({"tau": value, **mean_of(of_tau, names)})
+    means = [bench.mean_row(rows, MODEL, tau) for tau in taus]
     summary = bench.summary(protocol, rows, means)
     results.write_summary({**summary, "samples": samples})
     return bench, summary
-
-
-def _row(bench: Bench, picture: Picture, tau: LevelTaus, drawn: Sequence[Tensor]) -> Row:
-    of_samples = bench.sample_rows(drawn, picture)
-    diversity = 0.0 if tau.is_zero else figures.diversity(drawn)
-    means = mean_of(of_samples, [metric.name for metric in bench.metrics])
-    broken = sum(float(row[NONFINITE]) for row in of_samples)
-    figures_of = {**means, _DIVERSITY: diversity, NONFINITE: broken}
-    return {"picture": picture.name, "method": _MODEL, "tau": str(tau), **figures_of}
 
 
 def _draw_sheet(
@@ -117,12 +100,12 @@ def _draw_sheet(
 
 
 def _headings(bench: Bench) -> dict[str, str]:
-    return {**{metric.name: metric.heading for metric in bench.metrics}, _DIVERSITY: "diversity, /255"}
+    return {**{metric.name: metric.heading for metric in bench.metrics}, DIVERSITY: DIVERSITY_COLUMN[DIVERSITY][0]}
 
 
 def _table(bench: Bench, summary: dict[str, Any]) -> Table:
     lines = [*summary["references"].items(), *((_caption(row["tau"]), row) for row in summary["rows"])]
-    return bench.table(lines, summary["notes"], {_DIVERSITY: ("diversity, /255", ".2f")})
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=METHODS)
 
 
 def _caption(tau: float | str) -> str:

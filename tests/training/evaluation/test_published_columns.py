@@ -1,0 +1,104 @@
+"""--published: the publication's figures in columns of their own."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from srflow_training import save_checkpoint
+from srflow_training._published import METHODS, PUBLISHED
+from srflow_training.cli import evaluate
+from srflow_training.evaluation.best_of_n import best_of_n
+from srflow_training.evaluation.comparing import compare, encoder_init
+from srflow_training.evaluation.random_samples import random_samples
+from srflow_training.evaluation.restore import restore
+from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.tau_sweep import tau_sweep
+from tests.networks import random_srflow, tiny_config
+
+
+@pytest.fixture
+def of_three(monkeypatch):
+    """The published sets as if they were of three pictures, as the photographs of these tests are."""
+    for name in ("div2k-x4", "celeba-x8"):
+        monkeypatch.setitem(PUBLISHED, name, replace(PUBLISHED[name], pictures=3))
+
+
+def test_published_figures_stand_beside_the_measured_ones(options, of_three, checkpoint, tmp_path):
+    path = tmp_path / "third.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(), seed=1), notes={"reduction": "bilinear"})
+    chosen = {"convention": "published", "published": "div2k-x4", "samples": 2}
+    taus = [LevelTaus((0.8,)), LevelTaus((0.9,))]
+    table = compare(options(**chosen, taus=taus, models=[str(checkpoint), str(path)]))
+    column = table.headings.index("PSNR published")
+    assert table.headings[column - 1] == "PSNR, dB ↑"
+    assert "GMSD published" not in table.headings
+    found = {row[0]: row[column] for row in table.rows}
+    assert found == {
+        "bicubic": "26.70",
+        "RRDB": "29.44",
+        "tiny (bicubic LR), τ 0.8": "",
+        "tiny (bicubic LR), τ 0.9": "27.09",
+        "third (bilinear LR), τ 0.8": "",
+        "third (bilinear LR), τ 0.9": "",
+    }
+    assert (
+        "Published: means over the 100 validation photographs of DIV2K, SRFlow at τ 0.9; here: over 3." in table.notes
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["published"][METHODS]["bicubic"]["lr_psnr"] == "38.70"
+
+
+def test_figures_that_do_not_compare_are_left_out_with_the_reason(options, tmp_path):
+    table = tau_sweep(options(published="div2k-x4", taus=[LevelTaus((0.9,))], samples=2))
+    assert not any("published" in heading for heading in table.headings)
+    (reason,) = (note for note in table.notes if note.startswith("The published figures (div2k-x4) are left out"))
+    assert "--convention published" in reason
+    assert "3 pictures, not the 100" in reason
+    assert reason in json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
+
+
+def test_the_diversity_and_the_first_of_n_have_their_published_figures(options, of_three, tmp_path):
+    path = tmp_path / "faces.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(scale=8)))
+    chosen = {"models": [str(path)], "convention": "published", "published": "celeba-x8", "samples": 2}
+    table = random_samples(options(**chosen))
+    assert list(table.headings[-2:]) == ["diversity, /255", "diversity published"]
+    assert table.rows[-1][-1] == "5.21"
+    table = best_of_n(options(**chosen, out=tmp_path / "best"))
+    column = table.headings.index("SSIM published")
+    assert {row[0]: row[column] for row in table.rows} == {
+        "bicubic": ".63",
+        "RRDB": ".77",
+        "best of 1": ".71",
+        "best of 2": "",
+    }
+
+
+def test_table_1_has_its_published_figures(options, of_three, tmp_path):
+    paths = [tmp_path / name for name in ("trained.safetensors", "scratch.safetensors")]
+    for seed, path in enumerate(paths):
+        save_checkpoint(path, random_srflow(tiny_config(scale=8), seed=seed))
+    chosen = {"models": [str(path) for path in paths], "convention": "published", "published": "celeba-x8"}
+    table = encoder_init(options(**chosen, samples=2))
+    column = table.headings.index("PSNR published")
+    assert [row[column] for row in table.rows] == ["", "", "25.24", "25.06", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("degradation", "expected"), [("noise:20", ["22.48", "", "", "23.19", "", "27.81"]), ("blur:2", None)]
+)
+def test_published_restoration_is_that_of_noise(options, of_three, degradation, expected):
+    table = restore(options(convention="published", published="div2k-x4", degradation=degradation))
+    if expected is None:
+        assert "PSNR published" not in table.headings
+    else:
+        column = table.headings.index("PSNR published")
+        assert [row[column] for row in table.rows] == expected
+
+
+def test_other_commands_have_no_published_figures(photos):
+    result = CliRunner().invoke(evaluate, ["report", "--hr", str(photos), "--published", "div2k-x4"])
+    assert result.exit_code == 1
+    assert result.output.startswith("error: report has no --published: leave it out")

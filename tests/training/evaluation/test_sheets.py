@@ -1,0 +1,47 @@
+"""Sheets of crops: which places they show, and captions that stay below their cells."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from srflow_training.evaluation.sheets import detailed_places, write_rows, write_sheet
+
+
+def test_the_most_detailed_places_come_first_and_do_not_overlap():
+    torch.manual_seed(0)
+    hr = torch.full((1, 3, 128, 256), 0.5)
+    hr[..., 64:96, 192:224] = torch.rand(1, 3, 32, 32)
+    hr[..., 16:48, 16:48] += 0.2 * torch.rand(1, 3, 32, 32)
+    places = detailed_places(hr, 3, 32)
+    assert places[0] == (slice(64, 96), slice(192, 224))
+    assert places[1] == (slice(16, 48), slice(16, 48))
+    covered = torch.zeros(128, 256)
+    for rows, columns in places:
+        covered[rows, columns] += 1
+    assert covered.max() == 1
+    assert detailed_places(hr, 3, 999) == [(slice(0, 128), slice(0, 256))]
+
+
+def test_a_long_caption_is_shortened_to_its_cell(tmp_path):
+    image = torch.zeros(1, 3, 64, 64)
+    place = (slice(0, 64), slice(0, 64))
+    write_sheet(tmp_path / "sheet.png", "x" * 200, [("a name that is far too long " * 3, image)] * 2, place)
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    captions = pixels[-20:]
+    for start in (0, 134, 268):  # the gaps of 6 pixels beside cells of 128
+        assert (captions[:, start : start + 6] == 255).all()
+    assert (captions < 128).any()
+
+
+def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
+    hr = torch.zeros(1, 3, 64, 128)
+    hr[..., 64:] = 1
+    lr = hr[..., ::4, ::4]
+    places = [(slice(0, 64), slice(0, 64)), (slice(0, 64), slice(64, 128))]
+    write_rows(tmp_path / "rows.png", "title", [("LR", lr), ("HR", hr)], places)
+    pixels = np.asarray(Image.open(tmp_path / "rows.png").convert("L"))
+    assert pixels.shape[1] == 2 * (128 + 6) + 6
+    first, second = pixels[40:150], pixels[40 + 152 : 150 + 152]
+    for left in (6, 140):
+        assert (first[:, left : left + 128] == 0).all()
+        assert (second[:, left : left + 128] == 255).all()

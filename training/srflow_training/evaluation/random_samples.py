@@ -1,0 +1,98 @@
+"""The protocol `samples`: random samples of each picture, with the map of their deviation.
+
+Figures 14 to 17 of the publication's supplement. The deviation shows where the LR image leaves much open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training import figures
+from srflow_training._published import METHODS
+from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, Options, open_bench
+from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
+from srflow_training.evaluation.results import Results, Row
+from srflow_training.evaluation.sheets import WHOLE, detailed_place, heat_map, sheet_paths, write_sheet
+from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.tables import Table
+
+TAU = LevelTaus((0.8,))
+"""The temperature if none is given."""
+
+SAMPLES = 8
+"""Samples of a picture if `--samples` is not given."""
+
+_COMMON = 0.995  # the share of deviations that the map shows below its brightest colour
+
+
+@torch.no_grad()
+def random_samples(options: Options) -> Table:
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+
+    The first pictures get a sheet each. Raises: SRFlowError.
+    """
+    count = SAMPLES if options.samples is None else options.samples
+    if count < 2:
+        raise ArgumentError(f"--samples is {count}; the deviation of samples is shown: give at least 2")
+    if len(options.taus) > 1:
+        raise ArgumentError(f"samples has one temperature, not {len(options.taus)}: give --tau once")
+    tau = options.taus[0] if options.taus else TAU
+    if tau.is_zero:
+        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    bench = open_bench(options)
+    results = Results(options.out, {**bench.settings, "measured": "deviation", "tau": str(tau), "samples": count})
+    sheets = sheet_paths(options.out, bench.pictures)
+
+    def rows_of(files: PictureFiles) -> list[Row]:
+        picture = read_picture(files, bench.cut, bench.subject.reduction)
+        sample = bench.sampler(picture.lr)
+        drawn = [sample(tau, seed) for seed in range(count)]
+        row = bench.sampled_row(picture, MODEL, tau, drawn)
+        if files.name in sheets:
+            _draw_sheet(sheets[files.name], bench, picture, tau, drawn)
+        return [*bench.reference_rows(picture), row]
+
+    for name, path in sheets.items():
+        if not path.is_file():
+            results.forget(name)  # its samples are drawn where they are measured
+    rows = results.measure(bench.pictures, rows_of, options.progress)
+    summary = bench.summary("samples", rows, [bench.mean_row(rows, MODEL, tau)])
+    summary["notes"] = [*summary["notes"], _extremes(rows)]
+    results.write_summary({**summary, "samples": count})
+    lines: list[tuple[str, Mapping[str, Any]]] = [*summary["references"].items()]
+    lines.append((f"τ {tau}, mean of {count} samples", summary["rows"][0]))
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=METHODS)
+
+
+def _extremes(rows: Sequence[Row]) -> str:
+    """A sentence on the pictures whose samples differ most and least."""
+    found = sorted((float(row[DIVERSITY]), str(row["picture"])) for row in rows if row["method"] == MODEL)
+    (least, fewest), (most, widest) = found[0], found[-1]
+    return f"The samples of {widest} differ most (diversity {most:.2f}/255), those of {fewest} least ({least:.2f}/255)."
+
+
+def _draw_sheet(path: Path, bench: Bench, picture: Picture, tau: LevelTaus, samples: Sequence[Tensor]) -> None:
+    """Draw a figure like 14 to 17: the input, other methods, the photograph and the deviation; then the samples."""
+    rows, columns = place = detailed_place(picture.hr, WHOLE)
+    deviation = figures.deviation_map(samples)
+    shown = deviation[..., rows, columns]
+    top = max(1, math.ceil(float(shown.flatten().quantile(_COMMON))))
+    scale = f"deviation: black 0, yellow {top}/255\nmean here {float(shown.mean()):.1f}"
+    methods = [(name, method(picture)) for name, method in bench.references.items()]
+    cells = [
+        ("LR", picture.lr),
+        *((bench.caption(name, image, picture), image) for name, image in methods),
+        ("HR", picture.hr),
+        (scale, heat_map(deviation, top)),
+    ]
+    across = len(cells)
+    cells += [(bench.caption(f"sample {seed}", image, picture), image) for seed, image in enumerate(samples)]
+    title = f"{picture.name}, {len(samples)} samples at τ {tau}, ×{bench.subject.scale}: {bench.subject.name}"
+    write_sheet(path, title, cells, place, columns=across)
