@@ -183,6 +183,8 @@ def open_bench(options: Options) -> Bench:
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
     notes += missing
+    if not figures.has_flip():
+        notes.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
     convention = Convention(name=options.convention, scale=subject.scale, reduction=subject.reduction)
     vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
     metrics = convention.metrics(vgg16=vgg16, lpips=lpips)
