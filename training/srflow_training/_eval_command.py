@@ -14,7 +14,7 @@ from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
-from srflow_training._protocols import COMMON, PROTOCOLS
+from srflow_training._protocols import PROTOCOLS
 
 _ON_CROPS = ("report", "default-tau")
 _TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
@@ -132,9 +132,7 @@ evaluate.help = evaluate.help.replace(
 
 def _refuse_others(protocol: str, options: Mapping[str, Any]) -> None:
     """Refuse the options of other protocols. Raises: ArgumentError."""
-    takes = {name: COMMON | found.takes for name, found in PROTOCOLS.items()} | dict.fromkeys(
-        _ON_CROPS, _TAKEN_ON_CROPS
-    )
+    takes = {name: found.options for name, found in PROTOCOLS.items()} | dict.fromkeys(_ON_CROPS, _TAKEN_ON_CROPS)
     flags = {parameter.name: parameter.opts[-1].removeprefix("--") for parameter in evaluate.params}
     for name, value in options.items():
         flag = flags[name]

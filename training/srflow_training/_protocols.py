@@ -22,11 +22,18 @@ class Protocol:
     """A protocol.
 
     function: module:function in `evaluation`, Options → the table to print. takes: its options besides the common ones.
+    lacks: the common ones that mean nothing to it.
     """
 
     function: str
     about: str
     takes: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
+
+    @property
+    def options(self) -> frozenset[str]:
+        """All that it takes besides `--hr`."""
+        return (COMMON | self.takes) - self.lacks
 
     def run(self, options: Options) -> Table:
         """Measure, write the results into a folder, and return their table. Raises: SRFlowError."""
@@ -51,6 +58,11 @@ PROTOCOLS = {
     "best-of-n": Protocol(
         function="best_of_n:best_of_n",
         about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
+        takes=frozenset({"tau", "samples"}),
+    ),
+    "ntire21": Protocol(
+        function="ntire21:ntire21",
+        about="the challenge “learning the super-resolution space”: LR-PSNR and diversity score of 10 samples",
         takes=frozenset({"tau", "samples"}),
     ),
 }
