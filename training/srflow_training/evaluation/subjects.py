@@ -6,18 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import MAX_TAU, Reduction
-from srflow_training._noise import runtime_noise
+from srflow_sdk.manifest import INVERTER, MAX_TAU, Reduction
 from srflow_training.checkpoints import load_with_notes, reduction_of
+from srflow_training.evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
 from srflow_training.evaluation.hashing import file_sha256
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import RRDB
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,8 @@ class Subject:
     name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
     reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
     a bundle. condition: LR image, 1×3×h×w in [0, 1] → its sampler; None for an RRDB, which has no τ. encoder: LR
-    image → the encoder's own image; None for a bundle.
+    image → the encoder's own image; None for a bundle. flow: LR image → the flow in both directions; None for an RRDB,
+    and for a bundle without an inverter.
     """
 
     name: str
@@ -76,6 +74,7 @@ class Subject:
     levels: int
     condition: Callable[[Tensor], Sampler] | None
     encoder: Callable[[Tensor], Tensor] | None
+    flow: Callable[[Tensor], ConditionedFlow] | None = None
 
     def check(self, tau: LevelTaus) -> None:
         """Check that the model takes these values. Raises: ArgumentError."""
@@ -104,8 +103,9 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
             multiple=bundle.manifest.size_multiple,
             reduction=bundle.manifest.reduction,
             levels=1,
-            condition=lambda lr: _condition_bundle(upscaler, lr),
+            condition=lambda lr: BundleFlow(upscaler, lr).sample,
             encoder=None,
+            flow=(lambda lr: BundleFlow(upscaler, lr)) if INVERTER in bundle.manifest.files else None,
         )
     network, notes = load_with_notes(model)
     reduction = reduction_of(notes)
@@ -127,27 +127,7 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
         multiple=network.config.size_multiple,
         reduction=reduction,
         levels=network.config.levels,
-        condition=lambda lr: _condition_checkpoint(network, lr),
+        condition=lambda lr: CheckpointFlow(network, lr).sample,
         encoder=network.encoder,
+        flow=lambda lr: CheckpointFlow(network, lr),
     )
-
-
-def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
-    image: npt.NDArray[np.float32] = lr[0].permute(1, 2, 0).contiguous().numpy()
-    encoding = upscaler.encode(image)
-
-    def sample(tau: LevelTaus, seed: int) -> Tensor:
-        picture = encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
-        return torch.from_numpy(picture).permute(2, 0, 1)[None]
-
-    return sample
-
-
-def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
-    condition = network.condition(lr)
-
-    def sample(tau: LevelTaus, seed: int) -> Tensor:
-        noise = runtime_noise(network, lr, seed=seed)
-        return network.decode_conditioned(condition, {level: tau.at(level) * z for level, z in noise.items()})
-
-    return sample
