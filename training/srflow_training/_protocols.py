@@ -65,4 +65,10 @@ PROTOCOLS = {
         about="the challenge “learning the super-resolution space”: LR-PSNR and diversity score of 10 samples",
         takes=frozenset({"tau", "samples"}),
     ),
+    "diagnose": Protocol(
+        function="diagnose:diagnose",
+        about="what to know before trusting a flow: normality of latents, calibration, round trip, likelihood",
+        takes=frozenset({"tau", "samples"}),
+        lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
+    ),
 }
