@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._bits import dequantised
 from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
@@ -24,9 +25,6 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMe
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.picture_latents import Latents
 from srflow_sdk.tiles import Tile, Window, tile_rows
-
-_DEQUANTISATION_KEY = 0x6465_7175_616E_7469  # "dequanti": no seed of latents, which have a sample beside them
-_STEPS = 255.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +58,7 @@ class HighResolution:
         """What belongs to these rows of the padded LR image: float32 3×s(bottom - top)×W in [0, 1]."""
         top, bottom = self.scale * top, self.scale * bottom
         seen = self.image.network_rows(top, bottom)
-        if not self.dequantised:
-            return seen
-        for number, row in enumerate(range(top, bottom)):
-            generator = np.random.Generator(np.random.Philox(counter=[0, 0, 0, row], key=_DEQUANTISATION_KEY))
-            spread = generator.random((3, seen.shape[2]), np.float32)
-            seen[:, number] = (np.rint(seen[:, number] * _STEPS) + spread) / (_STEPS + 1)
-        return seen
+        return dequantised(seen, top=top) if self.dequantised else seen
 
     def weights(self, lr: LowResolution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of a pixel."""

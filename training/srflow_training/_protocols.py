@@ -121,4 +121,18 @@ PROTOCOLS = {
         takes=frozenset({"tau", "samples", "published"}),
         in_report=False,
     ),
+    "ntire21": Protocol(
+        function="ntire21:ntire21",
+        about="the challenge “learning the super-resolution space”: LR-PSNR and diversity score of 10 samples",
+        takes=frozenset({"tau", "samples", "published"}),
+        reading="Look for a worst LR-PSNR above 45 dB, which the challenge demanded, and a diversity well above 0.",
+    ),
+    "diagnose": Protocol(
+        function="diagnose:diagnose",
+        about="what to know before trusting a flow: normality of latents, calibration, round trip, likelihood",
+        takes=frozenset({"tau", "samples"}),
+        lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
+        reading="Look for Q-Q points on the diagonal and coverage near its nominal value; the notes say what it means "
+        "if they are not.",
+    ),
 }

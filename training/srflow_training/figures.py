@@ -11,10 +11,12 @@ tensor, the mean over the batch, 0 for equality.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import piq
 import torch
 from torch import Tensor
@@ -28,6 +30,9 @@ from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 LPIPS = Callable[[Tensor, Tensor], Tensor]
 """Two images N×3×H×W in [−1, 1] → their distances, N×1×1×1: lpips.LPIPS."""
+
+FLIP_PIXELS_PER_DEGREE = 67
+"""Pixels per degree of the eye's field that FLIP assumes: a 4K screen 0.7 m wide, seen from 0.7 m (its default)."""
 
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., 2003
 
@@ -135,6 +140,31 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float:
     return 1 - float(ms_ssim_loss(as_shown(image), reference))
 
 
+def has_flip() -> bool:
+    """Whether flip-evaluator is installed: it has no wheel for some platforms."""
+    return importlib.util.find_spec("flip_evaluator") is not None
+
+
+def flip_map(image: Tensor, reference: Tensor) -> Tensor:
+    """LDR-FLIP (Andersson et al., 2020) at each pixel, 1×1×H×W in [0, 1]; 0 is equality.
+
+    At :data:`FLIP_PIXELS_PER_DEGREE`: what an observer notices when the two images alternate.
+    """
+    import flip_evaluator
+
+    one, other = (x[0].permute(1, 2, 0).contiguous().float().numpy() for x in (as_shown(image), reference))
+    settings = {"ppd": FLIP_PIXELS_PER_DEGREE}
+    errors: np.ndarray[Any, np.dtype[np.float32]] = flip_evaluator.evaluate(
+        other, one, "LDR", applyMagma=False, computeMeanError=False, parameters=settings
+    )[0]
+    return torch.from_numpy(errors).permute(2, 0, 1)[None]
+
+
+def flip(image: Tensor, reference: Tensor) -> float:
+    """Mean of :func:`flip_map`, from 0, equality, to 1."""
+    return float(flip_map(image, reference).double().mean())
+
+
 def vgg16_loss(features: VGG16Features, image: Tensor, reference: Tensor) -> Tensor:
     """VGG16 feature distance of images that are not clipped: 0 if they are equal, at most 2.
 
@@ -159,6 +189,12 @@ def vgg16_loss(features: VGG16Features, image: Tensor, reference: Tensor) -> Ten
 def vgg16_distance(features: VGG16Features, image: Tensor, reference: Tensor) -> float:
     """VGG16 feature distance, as :func:`vgg16_loss`. Raises: ArgumentError."""
     return float(vgg16_loss(features, as_shown(image), reference))
+
+
+def lpips_map(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
+    """LPIPS at each pixel, 1×1×H×W: the network is one with `spatial=True`."""
+    with torch.no_grad():
+        return network(2 * as_shown(image) - 1, 2 * reference - 1)
 
 
 def lpips_distance(network: LPIPS, image: Tensor, reference: Tensor) -> float:
@@ -213,6 +249,21 @@ def diversity(samples: Sequence[Tensor]) -> float:
     Raises: ArgumentError for one sample.
     """
     return float(deviation_map(samples).mean())
+
+
+def space_diversity(maps: Sequence[Tensor]) -> float:
+    """Diversity score of n samples, 0 to 100, from the distances d_s(p) of each sample s to the photograph at p.
+
+    100·(min_s mean_p d_s(p) − mean_p min_s d_s(p)) / (min_s mean_p d_s(p)): how much closer the photograph would be if
+    each place could be taken from the sample that is best there. 0 if all samples are the same, or one is the
+    photograph. The S₁₀ of NTIRE 2021, "Learning the super-resolution space", where d is the spatial LPIPS.
+    maps: n tensors of one shape, at least 0. Raises: ArgumentError for one sample.
+    """
+    if len(maps) < 2:
+        raise ArgumentError(f"the diversity score compares samples: give at least 2, not {len(maps)}")
+    distances = torch.stack([distance.double() for distance in maps])
+    best = float(distances.flatten(1).mean(dim=1).min())
+    return 100 * (best - float(distances.amin(dim=0).mean())) / best if best > 0 else 0.0
 
 
 def nonfinite(image: Tensor) -> int:

@@ -1,7 +1,8 @@
-"""A tiny checkpoint and three small photographs."""
+"""A tiny checkpoint, three small photographs, and a backbone of LPIPS."""
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from srflow_training import save_checkpoint
@@ -34,3 +35,18 @@ def options(photos, checkpoint, tmp_path):
         return Options(**{"models": [str(checkpoint)], "hr": photos, "out": tmp_path / "out", "others": {}, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def alexnet(tmp_path_factory):
+    """A file of torchvision's AlexNet with random weights; skips without the extra [lpips]."""
+    pytest.importorskip("lpips", reason="the extra [lpips] is not installed")
+    import torchvision
+
+    torch.manual_seed(0)
+    network = torchvision.models.alexnet(weights=None).eval()
+    for name in ("classifier.1", "classifier.4", "classifier.6"):  # a small file
+        network.get_submodule(name).weight.data = torch.zeros(1)
+    path = tmp_path_factory.mktemp("alexnet") / "alexnet.pth"
+    torch.save(network.state_dict(), path)
+    return path

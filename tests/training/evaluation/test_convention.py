@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from srflow_training import figures
+from srflow_training.evaluation.bench import open_bench
 from srflow_training.evaluation.convention import Convention, perceptual_metric
 from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.resampling import enlarge_bicubic
@@ -59,3 +60,13 @@ def test_lpips_stands_for_perception_where_it_is_measured(picture):
     values = {metric.name: metric.measure(torch.zeros_like(picture.hr), picture) for metric in metrics}
     assert values["lpips_alex"] == pytest.approx(2 * values["lpips_vgg"])
     assert values["lpips_vgg"] == pytest.approx(float((2 * picture.hr).square().mean()), rel=1e-5)
+
+
+def test_flip_is_left_out_where_it_is_not_installed(picture, options, monkeypatch, tmp_path):
+    image, row = found("default", picture)
+    assert row["flip"] == figures.flip(image, picture.hr)
+    assert "FLIP at 67 pixels per degree" in str(Convention(name="default", scale=4, reduction="bicubic"))
+    monkeypatch.setattr(figures, "has_flip", lambda: False)
+    assert "flip" not in found("default", picture)[1]
+    assert "FLIP" not in str(Convention(name="default", scale=4, reduction="bicubic"))
+    assert any("pip install flip-evaluator" in note for note in open_bench(options()).notes)

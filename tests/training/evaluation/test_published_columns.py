@@ -11,6 +11,7 @@ from srflow_training._published import METHODS, PUBLISHED
 from srflow_training.cli import evaluate
 from srflow_training.evaluation.best_of_n import best_of_n
 from srflow_training.evaluation.comparing import compare, encoder_init
+from srflow_training.evaluation.ntire21 import ntire21
 from srflow_training.evaluation.random_samples import random_samples
 from srflow_training.evaluation.restore import restore
 from srflow_training.evaluation.subjects import LevelTaus
@@ -96,6 +97,12 @@ def test_published_restoration_is_that_of_noise(options, of_three, degradation, 
     else:
         column = table.headings.index("PSNR published")
         assert [row[column] for row in table.rows] == expected
+
+
+def test_the_challenge_has_its_published_figures(options):
+    table = ntire21(options(convention="published", published="ntire21-x4", samples=2))
+    column = table.headings.index("LR-PSNR published")
+    assert [row[column] for row in table.rows] == ["", "", "49.86"]
 
 
 def test_other_commands_have_no_published_figures(photos):

@@ -242,6 +242,8 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     )
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
+    if not figures.has_flip():
+        missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
     vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
     published, remarks = _published(options, subject, len(pictures))
     benches = []

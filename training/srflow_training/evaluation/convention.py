@@ -11,6 +11,7 @@ from torch import Tensor
 from srflow_sdk.manifest import Reduction
 from srflow_training import figures
 from srflow_training._vgg16 import VGG16Features
+from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES
 from srflow_training.evaluation.pictures import Picture
 
 ConventionName = Literal["default", "published"]
@@ -58,11 +59,12 @@ class Convention:
         area = f"without a border of {self.border} pixels" if default else "of whole pictures, no border left out"
         window = "a Gaussian 11×11 window (σ 1.5)" if default else "a uniform 7×7 window"
         lr_area = f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
+        flip = f"FLIP at {figures.FLIP_PIXELS_PER_DEGREE} pixels per degree; " if figures.has_flip() else ""
         return (
             f"Convention {self.name}: all of 8-bit RGB; PSNR over the three channels, SSIM with {window} "
             f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
             f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
-            "the others of whole pictures; every figure is the mean over pictures"
+            f"{flip}the others of whole pictures; every figure is the mean over pictures"
         )
 
     def metrics(
@@ -84,6 +86,8 @@ class Convention:
             _higher("haarpsi", "HaarPSI", ".4f", simple(figures.haarpsi)),
             _lower("gmsd", "GMSD", simple(figures.gmsd), perceptual=1),
         ]
+        if figures.has_flip():
+            columns.append(_lower("flip", "FLIP", simple(figures.flip), perceptual=0))
         if vgg16 is not None:
             features = vgg16
             columns.append(
@@ -98,7 +102,7 @@ class Convention:
             columns.append(
                 _lower(
                     f"lpips_{backbone}",
-                    f"LPIPS ({_BACKBONES[backbone]})",
+                    f"LPIPS ({BACKBONE_NAMES[backbone]})",
                     lambda image, picture, network=network: figures.lpips_distance(network, image, picture.hr),  # type: ignore[misc]
                     perceptual=4 if backbone == "alex" else 3,
                 )
@@ -114,9 +118,6 @@ class Convention:
             )
         )
         return tuple(columns)
-
-
-_BACKBONES = {"alex": "AlexNet", "vgg": "VGG16"}
 
 
 def perceptual_metric(metrics: tuple[Metric, ...]) -> Metric:

@@ -14,6 +14,9 @@ from srflow_sdk._raising import require_extra
 from srflow_sdk.errors import CheckpointError
 from srflow_training.figures import LPIPS
 
+BACKBONE_NAMES = {"alex": "AlexNet", "vgg": "VGG16"}
+"""For people, by the names of :func:`open_lpips`."""
+
 _CACHED = {"alex": "alexnet-owt-*.pth", "vgg": "vgg16-*.pth"}
 _BACKBONES: dict[tuple[int, ...], str] = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}  # by the first kernel's shape
 _HOW = (
@@ -38,12 +41,15 @@ def backbone_files(named: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return cached, notes
 
 
-def open_lpips(files: Sequence[Path]) -> dict[str, LPIPS]:
-    """Open the networks of files of torchvision's AlexNet or VGG16, by alex and vgg. Raises: CheckpointError."""
-    return dict(_open(path) for path in files)
+def open_lpips(files: Sequence[Path], *, spatial: bool = False) -> dict[str, LPIPS]:
+    """Open the networks of files of torchvision's AlexNet or VGG16, by alex and vgg. Raises: CheckpointError.
+
+    spatial: they give the distance at each pixel, N×1×H×W.
+    """
+    return dict(_open(path, spatial=spatial) for path in files)
 
 
-def _open(path: Path) -> tuple[str, LPIPS]:
+def _open(path: Path, *, spatial: bool) -> tuple[str, LPIPS]:
     import lpips
 
     if not path.is_file():
@@ -58,7 +64,7 @@ def _open(path: Path) -> tuple[str, LPIPS]:
         raise CheckpointError(f"{path}: is not torchvision's weights of AlexNet or VGG16: name those")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lpips calls torchvision in an old way
-        network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+        network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False, spatial=spatial)
     try:
         for name, parameter in network.net.named_parameters():
             _, layer, kind = name.split(".")

@@ -45,7 +45,7 @@ def write_lines(
         axes.set_visible(False)
     handles, labels = _legend(list(panels[: len(curves)]))
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def write_plane(
@@ -67,7 +67,7 @@ def write_plane(
     axes.set_ylabel(labels[1])
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def _apart(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
@@ -89,7 +89,7 @@ def _legend(panels: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
     return list(found.values()), list(found)
 
 
-def _save(figure: Figure, path: Path, title: str) -> None:
+def save(figure: Figure, path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=11)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, metadata={"Software": None})  # the same bytes by any version

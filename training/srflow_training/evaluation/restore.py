@@ -16,11 +16,11 @@ from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk.errors import ArgumentError
 from srflow_training._published import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
 from srflow_training.data import to_image
+from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.bench import Bench, Options, open_bench
 from srflow_training.evaluation.degradations import Degradation, generator_of
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
-from srflow_training.evaluation.round_trips import check_round_trips, round_trip, to_pixels
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus, Subject
 from srflow_training.evaluation.tables import Table
@@ -53,7 +53,7 @@ def restore(options: Options) -> Table:
     degradation = Degradation.parse(options.degradation or DEGRADATION) if options.degraded is None else None
     tau, change = _normalisation(options)
     bench = open_bench(options)
-    check_round_trips(bench.subject)
+    open_flow = bench.subject.both_ways()
     if taken := [name for name in METHODS if name in bench.references]:
         raise ArgumentError(f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it")
     sampled = _default_tau(bench.subject)
@@ -71,11 +71,11 @@ def restore(options: Options) -> Table:
         degraded = _degraded(picture, degradation)
         lr = round_to_8_bit(REDUCTIONS[bench.subject.reduction](degraded, bench.subject.scale))
         seen = Picture(name=picture.name, hr=picture.hr, lr=lr, others=picture.others)
-        sample = bench.sampler(lr)
+        flow = open_flow(lr)
         images = {
-            "superresolved": sample(_ZERO, 0),
-            "sampled": sample(sampled, 0),
-            "restored": round_trip(bench.subject, degraded, lr, change),
+            "superresolved": flow.sample(_ZERO, 0),
+            "sampled": flow.sample(sampled, 0),
+            "restored": flow.decode(change(flow.invert(degraded))),
         }
         taus = {"superresolved": "0", "sampled": str(sampled), "restored": tau}
         rows: list[Row] = [_row(picture, "degraded", "", bench.figures(degraded, picture))]

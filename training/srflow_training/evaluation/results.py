@@ -17,7 +17,7 @@ from srflow_training.evaluation.pictures import PictureFiles
 Row = dict[str, str | float]
 """A line of results.csv: `picture`, what was measured of it (text), and its figures."""
 
-_TEXT = ("picture", "crop", "method", "tau", "sample")
+_TEXT = ("picture", "crop", "method", "tau", "sample", "part", "level", "input")
 
 
 class Results:

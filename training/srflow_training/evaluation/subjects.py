@@ -6,18 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
+from srflow_sdk._drawing.painter import check_inverts
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import MAX_TAU, Reduction
-from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints import load_with_notes, reduction_of
+from srflow_training.evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
 from srflow_training.evaluation.hashing import file_sha256
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import RRDB
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,8 @@ class Subject:
 
     name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
     reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
-    a bundle. condition: LR image, 1×3×h×w in [0, 1] → its sampler; None for an RRDB, which has no τ. encoder: LR
-    image → the encoder's own image; None for a bundle. upscaler, network: what it is opened as, for what only one of
-    them can do: a bundle has the first, a flow's checkpoint the second.
+    a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → the
+    encoder's own image; None for a bundle. upscaler: a bundle's, for what only the runtime does.
     """
 
     name: str
@@ -75,10 +72,22 @@ class Subject:
     multiple: int
     reduction: Reduction = "bicubic"
     levels: int
-    condition: Callable[[Tensor], Sampler] | None
-    encoder: Callable[[Tensor], Tensor] | None
+    flow: Callable[[Tensor], ConditionedFlow] | None = None
+    encoder: Callable[[Tensor], Tensor] | None = None
     upscaler: Upscaler | None = None
-    network: SRFlow | None = None
+
+    @property
+    def condition(self) -> Callable[[Tensor], Sampler] | None:
+        """LR image → its sampler; None for an RRDB."""
+        flow = self.flow
+        return None if flow is None else lambda lr: flow(lr).sample
+
+    def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
+        """The flow, to invert as well as to sample. Raises: BundleError if a bundle has no inverter."""
+        if self.upscaler is not None:
+            check_inverts(self.upscaler.bundle)
+        assert self.flow is not None  # for the type checker: an RRDB was refused before
+        return self.flow
 
     def check(self, tau: LevelTaus) -> None:
         """Check that the model takes these values. Raises: ArgumentError."""
@@ -108,34 +117,31 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
             multiple=bundle.manifest.size_multiple,
             reduction=bundle.manifest.reduction,
             levels=1,
-            condition=lambda lr: _condition_bundle(upscaler, lr),
-            encoder=None,
+            flow=lambda lr: BundleFlow(upscaler, lr),
             upscaler=upscaler,
         )
-    assert model is not None
+    assert model is not None  # for the type checker: that would be a bundle
     network, notes = load_with_notes(model)
-    reduction = reduction_of(notes)
+    reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
     if isinstance(network, RRDB):
         return Subject(
             name=model,
-            sha256=file_sha256(Path(model)),
+            sha256=sha256,
             scale=network.scale,
             multiple=network.unshuffle,
             reduction=reduction,
             levels=1,
-            condition=None,
             encoder=network,
         )
     return Subject(
         name=model,
-        sha256=file_sha256(Path(model)),
+        sha256=sha256,
         scale=network.config.scale,
         multiple=network.config.size_multiple,
         reduction=reduction,
         levels=network.config.levels,
-        condition=lambda lr: _condition_checkpoint(network, lr),
+        flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
         encoder=network.encoder,
-        network=network,
     )
 
 
@@ -148,24 +154,3 @@ def _bundle(model: str | None) -> Bundle | None:
     if not Path(model).exists() and (embedded := Bundle.embedded()).path.stem == model:
         return embedded
     return None
-
-
-def _condition_bundle(upscaler: Upscaler, lr: Tensor) -> Sampler:
-    image: npt.NDArray[np.float32] = lr[0].permute(1, 2, 0).contiguous().numpy()
-    encoding = upscaler.encode(image)
-
-    def sample(tau: LevelTaus, seed: int) -> Tensor:
-        picture = encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
-        return torch.from_numpy(picture).permute(2, 0, 1)[None]
-
-    return sample
-
-
-def _condition_checkpoint(network: SRFlow, lr: Tensor) -> Sampler:
-    condition = network.condition(lr)
-
-    def sample(tau: LevelTaus, seed: int) -> Tensor:
-        noise = runtime_noise(network, lr, seed=seed)
-        return network.decode_conditioned(condition, {level: tau.at(level) * z for level, z in noise.items()})
-
-    return sample

@@ -23,10 +23,10 @@ from srflow_sdk._transferring.pixels import shares
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training.data import read_photo, to_image
+from srflow_training.evaluation.arrays import to_array, to_pixels, to_tensor
 from srflow_training.evaluation.bench import Options, open_flow
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
-from srflow_training.evaluation.round_trips import check_round_trips, round_trip, to_array, to_pixels, to_tensor
 from srflow_training.evaluation.seams import Mask, Pixels, detail, grown, likeness, seam, seam_error
 from srflow_training.evaluation.sheets import write_sheet
 from srflow_training.evaluation.subjects import LevelTaus, Subject
@@ -68,7 +68,7 @@ def transfer(options: Options) -> Table:
     """
     way = _Way.of(options)
     subject = open_flow(options)
-    check_round_trips(subject)
+    subject.both_ways()  # refuses a bundle without an inverter before anything is written
     pictures = _pictures(subject, options)
     cut = _cut(subject, options)
     settings = {
@@ -196,12 +196,9 @@ class _Case:
         lr = own if self.lr is None else to_image(self.lr)
         if way.blend == "gradient":
             lr = (lr + reduce(pasted, subject.scale).clamp(0, 1) - own).clamp(0, 1)
-        drawn = round_trip(
-            subject,
-            pasted,
-            lr,
-            lambda latents: latents.normalised(way.taus(list(latents.levels)), over="local", where=self.mask),
-        )
+        flow = subject.both_ways()(lr)
+        latents = flow.invert(pasted)
+        drawn = flow.decode(latents.normalised(way.taus(list(latents.levels)), over="local", where=self.mask))
         share = torch.from_numpy(shares(self.mask))
         after = to_tensor(before) + share * (drawn - to_tensor(before))
         result = to_pixels(as_shown(after))

@@ -1,0 +1,78 @@
+"""Whether samples spread as much as they err: ranks of the photograph among them, and error by deviation.
+
+Both are of 8-bit values, pixel by pixel and channel by channel. If the photograph were one more sample, its rank among
+n samples would be 0 … n with the same probability, and its squared distance from their mean would be (1 + 1/n) times
+their variance. That holds exactly for any distribution, whatever n, so nothing here is approximate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from srflow_training.figures import as_shown
+
+BIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+"""Lower ends of the bins of deviations, /255; the last one is open."""
+
+LEAST_SAMPLES = 4
+"""Two to choose a value's bin, two to measure their deviation."""
+
+
+def rank_shares(samples: Sequence[Tensor], hr: Tensor) -> list[float]:
+    """The share of values whose rank among the n samples is 0, 1 … n: n + 1 numbers whose sum is 1.
+
+    A value that equals t samples has t + 1 possible ranks, and counts for each with weight 1/(t + 1).
+    samples, hr: 1×3×H×W in [0, 1].
+    """
+    shown, truth = _levels(samples), _levels([hr])[0]
+    below = (shown < truth).sum(axis=0)
+    ties = (shown == truth).sum(axis=0)
+    weight = 1.0 / (ties + 1)
+    return [
+        float(np.where((below <= rank) & (rank <= below + ties), weight, 0.0).mean())
+        for rank in range(len(samples) + 1)
+    ]
+
+
+def coverage(shares: Sequence[float]) -> list[tuple[float, float]]:
+    """For each central interval between samples, the probability that it promises and the share that it holds.
+
+    The interval between the k-th smallest and the k-th largest of n samples holds a further one with probability
+    (n + 1 − 2k)/(n + 1). Widest first.
+    """
+    n = len(shares) - 1
+    return [((n + 1 - 2 * k) / (n + 1), sum(shares[k : n + 1 - k])) for k in range(1, n // 2 + 1)]
+
+
+def error_by_deviation(samples: Sequence[Tensor], hr: Tensor) -> list[dict[str, float]]:
+    """For each bin of :data:`BIN_EDGES` that has values: how many, their mean variance and mean squared error, /255².
+
+    The first half of the samples chooses the bin of a value, and the others give its deviation and its error, the
+    distance of the photograph from their mean: a deviation that is small by chance does not also count as predicted.
+    The squared error is divided by 1 + 1/n, so that it equals the variance if the photograph is one more sample.
+    samples: at least 4, and hr: 1×3×H×W in [0, 1].
+    """
+    shown, truth = _levels(samples), _levels([hr])[0]
+    half = len(samples) // 2
+    chosen = np.digitize(shown[:half].std(axis=0, ddof=1), BIN_EDGES) - 1
+    variance = shown[half:].var(axis=0, ddof=1)
+    square = (truth - shown[half:].mean(axis=0)) ** 2 / (1 + 1 / (len(samples) - half))
+    found = []
+    for number, lower in enumerate(BIN_EDGES):
+        inside = chosen == number
+        count = int(inside.sum())
+        if count:
+            figures = {"variance": float(variance[inside].mean()), "squared_error": float(square[inside].mean())}
+            found.append({"bin": lower, "count": float(count), **figures})
+    return found
+
+
+def _levels(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    """N×3×H×W whole numbers, 0 … 255."""
+    levels: npt.NDArray[np.float64] = (torch.cat([as_shown(image) for image in images]).double() * 255).round().numpy()
+    return levels

@@ -1,0 +1,94 @@
+"""A flow in both directions, given one LR image: the same interface for bundles and checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srflow_sdk import Latents, Upscaler
+from srflow_sdk.errors import NonFiniteError
+from srflow_training._noise import runtime_noise
+from srflow_training.evaluation.arrays import to_array, to_tensor
+from srflow_training.model import SRFlow
+
+if TYPE_CHECKING:
+    from srflow_training.evaluation.subjects import LevelTaus
+
+
+class ConditionedFlow(Protocol):
+    """A flow given one LR image. Images are 1×3×H×W, RGB in [0, 1], not rounded."""
+
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image; both kinds of model use the runtime's latents, so they are comparable."""
+        ...
+
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image, `scale` times as large, and its log-likelihood. Raises: NonFiniteError."""
+        ...
+
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents, clipped to [0, 1]. Raises: NonFiniteError."""
+        ...
+
+
+class BundleFlow:
+    """A bundle's flow, in its tiles; :meth:`invert` raises BundleError if it has no inverter."""
+
+    def __init__(self, upscaler: Upscaler, lr: Tensor) -> None:
+        self._encoding = upscaler.encode(to_array(lr))
+
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image."""
+        return to_tensor(self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed))
+
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image."""
+        return self._encoding.invert(to_array(hr))
+
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents."""
+        return to_tensor(self._encoding.decode(latents))
+
+
+class CheckpointFlow:
+    """A checkpoint's flow, in one piece. sha256: of the model."""
+
+    def __init__(self, network: SRFlow, lr: Tensor, *, sha256: str) -> None:
+        self._network = network
+        self._sha256 = sha256
+        self._lr = lr
+        with torch.no_grad():
+            self._condition = network.condition(lr)
+
+    @torch.no_grad()
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image."""
+        noise = runtime_noise(self._network, self._lr, seed=seed)
+        scaled = {level: tau.at(level) * z for level, z in noise.items()}
+        return self._network.decode_conditioned(self._condition, scaled)
+
+    @torch.no_grad()
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image."""
+        levels, nats = self._network.encode_conditioned(hr, self._condition)
+        if not all(bool(torch.isfinite(values).all()) for values in (nats, *levels.values())):
+            raise NonFiniteError("the network's latents of a picture are not finite: it is too unlike its training")
+        return Latents(
+            {level: levels[level][0].numpy() for level in sorted(levels)},
+            height=hr.shape[2],
+            width=hr.shape[3],
+            model_sha256=self._sha256,
+            log_likelihood=float(nats.double()),
+        )
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents."""
+        given = {level: torch.from_numpy(np.array(values))[None] for level, values in latents.levels.items()}
+        image = self._network.decode_conditioned(self._condition, given)
+        if not bool(torch.isfinite(image).all()):
+            raise NonFiniteError("the network's picture of latents is not finite: they are too unlike its training")
+        return image.clamp(0, 1)

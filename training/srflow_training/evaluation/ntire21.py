@@ -1,0 +1,158 @@
+"""The protocol `ntire21`: the figures of the challenge "Learning the super-resolution space" (NTIRE 2021).
+
+A method gives 10 samples of each LR image. They should be close to the photograph by LPIPS, reduce to the LR image
+(LR-PSNR), and differ in a useful way: the diversity score S₁₀ says how much closer the photograph would be if each
+place could be taken from the sample that is best there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from srflow_sdk.errors import ArgumentError, MissingExtraError
+from srflow_training import figures
+from srflow_training._published import SPACE
+from srflow_training.evaluation.bench import NONFINITE, Bench, Options, open_bench
+from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES, backbone_files, open_lpips
+from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
+from srflow_training.evaluation.results import Results, Row, mean_of
+from srflow_training.evaluation.sheets import detailed_place, write_sheet
+from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.tables import Table
+
+TAU = LevelTaus((0.9,))
+"""The temperature if none is given: the publication's for DIV2K, the challenge's photographs."""
+
+SAMPLES = 10
+"""The challenge's number of samples."""
+
+WORST = "lr_psnr_worst"
+"""Column: the smallest LR-PSNR of a picture's samples; in summary.json the smallest of all."""
+
+_MODEL = "model"
+_DIVERSITY = "diversity"
+
+DistanceMap = Callable[[Tensor, Tensor], Tensor]
+"""Image, reference → their distance at each pixel, 1×1×H×W."""
+
+
+@torch.no_grad()
+def ntire21(options: Options) -> Table:
+    """Measure and write results.csv (a row per picture and method), summary.json and sheet.png; return the table.
+
+    Raises: SRFlowError.
+    """
+    count = SAMPLES if options.samples is None else options.samples
+    if count < 2:
+        raise ArgumentError(f"--samples is {count}; the diversity score compares samples: give at least 2")
+    if len(options.taus) > 1:
+        raise ArgumentError(f"ntire21 has one temperature, not {len(options.taus)}: give --tau once")
+    tau = options.taus[0] if options.taus else TAU
+    if tau.is_zero:
+        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    bench = open_bench(options)
+    maps = _distance_maps(options)
+    scores = {f"diversity_score_{name}": heading for name, (heading, _) in maps.items()}
+    results = Results(options.out, {**bench.settings, "measured": "ntire21", "tau": str(tau), "samples": count})
+
+    def rows_of(files: PictureFiles) -> list[Row]:
+        picture = read_picture(files, bench.cut, bench.subject.reduction)
+        sample = bench.sampler(picture.lr)
+        images = [sample(tau, seed) for seed in range(count)]
+        if files is bench.pictures[0]:
+            _draw_sheet(bench, picture, images, options)
+        return [*bench.reference_rows(picture), _row(bench, picture, images, maps, tau)]
+
+    if not (options.out / "sheet.png").is_file():
+        results.forget(bench.pictures[0].name)
+    rows = results.measure(bench.pictures, rows_of, options.progress)
+    of_model = [row for row in rows if row["method"] == _MODEL]
+    names = [*(metric.name for metric in bench.metrics), _DIVERSITY, *scores]
+    means = {**mean_of(of_model, names), WORST: min(float(row[WORST]) for row in of_model)}
+    summary = bench.summary("ntire21", rows, [{"tau": str(tau), **means}])
+    notes = [*summary["notes"], _sentence(count, list(scores.values()))]
+    results.write_summary({**summary, "notes": notes, "tau": str(tau), "samples": count, "diversity_scores": scores})
+    columns = {
+        WORST: ("worst LR-PSNR, dB ↑", ".2f"),
+        **{name: (f"S{_subscript(count)} by {heading} ↑", ".2f") for name, heading in scores.items()},
+        _DIVERSITY: ("diversity, /255", ".2f"),
+    }
+    lines = [*summary["references"].items(), (f"τ {tau}", {"tau": tau.values[0] if tau.values else "", **means})]
+    return bench.table(lines, notes, columns, published=SPACE)
+
+
+def _row(
+    bench: Bench,
+    picture: Picture,
+    images: Sequence[Tensor],
+    maps: Mapping[str, tuple[str, DistanceMap]],
+    tau: LevelTaus,
+) -> Row:
+    of_samples = bench.sample_rows(images, picture)
+    names = [metric.name for metric in bench.metrics]
+    scores = {
+        f"diversity_score_{name}": figures.space_diversity([distance(image, picture.hr) for image in images])
+        for name, (_, distance) in maps.items()
+    }
+    return {
+        "picture": picture.name,
+        "method": _MODEL,
+        "tau": str(tau),
+        **mean_of(of_samples, names),
+        WORST: min(float(row["lr_psnr"]) for row in of_samples),
+        **scores,
+        _DIVERSITY: figures.diversity(images),
+        NONFINITE: sum(float(row[NONFINITE]) for row in of_samples),
+    }
+
+
+def _distance_maps(options: Options) -> dict[str, tuple[str, DistanceMap]]:
+    """By the column's end, the distance's name and function: spatial LPIPS, or FLIP where no backbone is at hand.
+
+    Raises: MissingExtraError if neither is there.
+    """
+    files, _ = backbone_files(options.lpips_backbones)
+    networks = open_lpips(files, spatial=True)
+    if networks:
+        return {
+            f"lpips_{name}": (f"LPIPS ({BACKBONE_NAMES[name]})", _lpips(network)) for name, network in networks.items()
+        }
+    if not figures.has_flip():
+        raise MissingExtraError(
+            "ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: "
+            'pip install flip-evaluator, or pip install "srflow-sdk[lpips]" and --lpips-backbone FILE'
+        )
+    return {"flip": ("FLIP", figures.flip_map)}
+
+
+def _lpips(network: figures.LPIPS) -> DistanceMap:
+    return lambda image, reference: figures.lpips_map(network, image, reference)
+
+
+def _sentence(count: int, headings: Sequence[str]) -> str:
+    score = f"S{_subscript(count)}"
+    text = (
+        f"{score} is the diversity score, 0 to 100, mean over pictures: how much closer, in percent, the photograph "
+        "would be than the best sample, if each pixel could be taken from the sample that is best there. The worst "
+        "LR-PSNR is of all samples of all pictures; the other figures are means over samples."
+    )
+    if headings == ["FLIP"]:
+        text += (
+            f" The challenge computed {score} by the spatial LPIPS (AlexNet), whose backbone is not on this machine; "
+            "by FLIP it is not comparable with published scores."
+        )
+    return text
+
+
+def _subscript(number: int) -> str:
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def _draw_sheet(bench: Bench, picture: Picture, images: Sequence[Tensor], options: Options) -> None:
+    captioned = [(f"sample {number}", image) for number, image in enumerate(images)]
+    cells = [("LR", picture.lr), *((bench.caption(name, image, picture), image) for name, image in captioned)]
+    title = f"{picture.name}, samples: {bench.subject.name}"
+    write_sheet(options.out / "sheet.png", title, [*cells, ("HR", picture.hr)], detailed_place(picture.hr), columns=6)
