@@ -47,6 +47,18 @@ class Command(click.Command):
             fail(f"{what}{error.strerror or error}")
 
 
+class PathOrUrl(click.Path):
+    """A path, or a URL such as `s3://bucket/report.json`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk._batch.urls import as_path
+
+        try:
+            return as_path(os.fsdecode(super().convert(value, param, ctx)))
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
+
+
 class TileParameter(click.ParamType[Any]):
     """`auto`, `none` or a number of pixels."""
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import click
 
 from srflow_sdk._batch.choices import FORMATS, FileChoices, MachineChoices
-from srflow_sdk._command_line import CountParameter, ShardParameter, TileParameter
+from srflow_sdk._command_line import CountParameter, PathOrUrl, ShardParameter, TileParameter
 from srflow_sdk._device_names import Device
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -24,7 +24,12 @@ _Command = Callable[..., None]
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
 OUTPUT = click.option(
-    "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="File or directory to write; see above."
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    type=click.Path(),
+    help="File or directory to write; see above.",
 )
 MODEL = click.option(
     "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
@@ -53,10 +58,10 @@ _FILES = (
     click.option(
         "--report",
         metavar="FILE.json",
-        type=click.Path(path_type=Path),
+        type=PathOrUrl(),
         help="Write a report, with PSNRs if enlarged.",
     ),
-    click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again."),
+    click.option("--from-output", metavar="SR", type=PathOrUrl(), help="Make this picture again."),
 )
 _MACHINE = (
     click.option(

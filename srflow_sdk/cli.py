@@ -68,7 +68,8 @@ def upscale(
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
     --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never
-    inputs. For one picture, INPUT may be - for standard input, and OUT - for standard output.
+    inputs. For one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report
+    may be URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
@@ -87,6 +88,7 @@ def upscale(
       srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
+      srflow-upscale s3://bucket/photos -o s3://bucket/large --recursive --resume
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
     _check_inputs(context, inputs, files)

@@ -14,7 +14,6 @@ from srflow_sdk._batch.display import Display
 from srflow_sdk._batch.finding import say_unread
 from srflow_sdk._batch.folder import run_plan
 from srflow_sdk._batch.jobs import FolderResult, Settings
-from srflow_sdk._batch.one_file import LOCAL
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.pipes import Pipes, open_pipes
 from srflow_sdk._batch.plan import Plan, make_folders, make_plan
@@ -22,6 +21,8 @@ from srflow_sdk._batch.preview import fails, preview
 from srflow_sdk._batch.remake import find_source, read_recipe
 from srflow_sdk._batch.report import read_report, recorded_in, save_report
 from srflow_sdk._batch.running import in_this_process
+from srflow_sdk._batch.storage import ANYWHERE
+from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
@@ -63,6 +64,8 @@ def run_command(
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         tile = machine.tile
         if files.from_output is not None:
+            if isinstance(files.from_output, UrlPath):
+                raise ArgumentError(f"--from-output {files.from_output} is a URL; copy the file here and name it")
             recipe = read_recipe(files.from_output, bundle, operation=operation)
             source = find_source(files.from_output, recipe, pipes.inputs)
             operation, tile = operation.recorded(recipe), recipe.tile
@@ -132,7 +135,7 @@ def _run(
     plan: Plan, upscaler: Upscaler, display: Display, *, pipes: Pipes, earlier: dict[str, Any] | None
 ) -> FolderResult:
     """Run the plan, and print and report what became of it."""
-    make_folders(plan, LOCAL)
+    make_folders(plan, ANYWHERE)
     with deferred_interrupts(*STOPPING) as interrupts:
         with display.progress(plan.jobs, max_pixels=plan.settings.max_pixels, check=interrupts):
             result = run_plan(plan, in_this_process(upscaler), watcher=display, check=interrupts)

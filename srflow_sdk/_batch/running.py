@@ -13,8 +13,8 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_sdk._batch.one_file import LOCAL, do_one
-from srflow_sdk._batch.storage import Storage
+from srflow_sdk._batch.one_file import do_one
+from srflow_sdk._batch.storage import ANYWHERE, Storage
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.upscaler import Upscaler
 
@@ -40,7 +40,7 @@ class Executor(Protocol):
         """Run them as :func:`run_jobs` does: a file that fails is a result, and check() may end the batch."""
 
 
-def in_this_process(upscaler: Upscaler, *, storage: Storage = LOCAL) -> Executor:
+def in_this_process(upscaler: Upscaler, *, storage: Storage = ANYWHERE) -> Executor:
     """The executor that draws one file after the other with this Upscaler."""
     return functools.partial(run_jobs, upscaler=upscaler, storage=storage)
 
@@ -52,7 +52,7 @@ def run_jobs(
     settings: Settings,
     watcher: Watcher | None = None,
     check: Callable[[], None] = lambda: None,
-    storage: Storage = LOCAL,
+    storage: Storage = ANYWHERE,
 ) -> FolderResult:
     """Do every job; failures are part of the result.
 
