@@ -96,11 +96,11 @@ def test_a_folder_goes_from_store_to_store_with_names_provenance_and_report_and_
     assert first.exit_code == 1
     assert first.stdout.splitlines() == [f"s3://bucket/large/{name}" for name in ("a.png", "b.png", "sub/a.png")]
     bad = "s3://bucket/photos/bad.png"
-    left_out, *warnings, error, summary = first.stderr.splitlines()
+    left_out, *told, summary = first.stderr.splitlines()
     assert left_out.startswith("warning: left out, because such images are not read: 1 TGA")
-    assert len(warnings) == 3  # a random network's pictures do not reduce to their inputs
-    assert warnings[0].startswith("warning: s3://bucket/photos/a.png: reduced again, the output does not match")
-    assert error == f"error: {bad}: this is not an image file in a supported format"
+    told.remove(f"error: {bad}: this is not an image file in a supported format")
+    assert len(told) == 3  # a random network's pictures do not reduce to their inputs
+    assert all(line.startswith("warning: s3://bucket/photos/") for line in told)
     assert summary == "3 done, 0 skipped, 1 failed"
     assert [name for name in names(server) if name.startswith(("large", "r"))] == [
         "large/a.png",
