@@ -46,7 +46,7 @@ class Pipes:
         """The result with the names of the pipes instead of their files' paths."""
 
         def renamed(path: Path) -> Path:
-            return Path(self.names.get(str(path), path))
+            return Path(self.names[str(path)]) if str(path) in self.names else path
 
         files = tuple(
             dataclasses.replace(
