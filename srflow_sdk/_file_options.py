@@ -62,6 +62,20 @@ _FILES = (
         help="Write a report, with PSNRs if enlarged.",
     ),
     click.option("--from-output", metavar="SR", type=PathOrUrl(), help="Make this picture again."),
+    click.option(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="Share the files out to a Ray cluster: this machine's, or host:port; --threads are those of each worker.",
+    ),
+    click.option(
+        "--ray-workers", type=click.IntRange(min=1), help="Workers of --ray.  [default: as many as there is room for]"
+    ),
+    click.option(
+        "--ray-gpus",
+        type=click.FloatRange(min=0, max=64),
+        metavar="F",
+        help="GPUs of each worker of --ray, such as 0.5.  [default: 1 if there are any]",
+    ),
 )
 _MACHINE = (
     click.option(

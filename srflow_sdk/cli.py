@@ -88,6 +88,7 @@ def upscale(
       srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
+      srflow-upscale photos -o large --recursive --ray auto    on a Ray cluster
       srflow-upscale s3://bucket/photos -o s3://bucket/large --recursive --resume
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """

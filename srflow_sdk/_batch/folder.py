@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Settings
+from srflow_sdk._batch.on_ray import Cluster, OnRay
 from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.plan import Format, Plan, make_folders, make_plan
 from srflow_sdk._batch.planning import Shard
-from srflow_sdk._batch.report import read_report, recorded_in, save_report
-from srflow_sdk._batch.running import Executor, Watcher, in_this_process
+from srflow_sdk._batch.report import batch_report, read_report, recorded_in, write_report
+from srflow_sdk._batch.running import Executor, InThisProcess, Watcher
 from srflow_sdk._batch.sizes import weight
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import as_path
@@ -25,7 +26,9 @@ from srflow_sdk._drawing.inputs import checked_path
 from srflow_sdk._drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk._drawing.temperature import is_map
 from srflow_sdk._files import MAX_PIXELS, PathLike
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ def upscale_folder(
     overwrite: bool = True,
     shard: tuple[int, int] | None = None,
     report: PathLike | None = None,
+    ray: str | Cluster | None = None,
     max_pixels: int = MAX_PIXELS,
     on_file: Callable[[FolderFile], None] | None = None,
     **options: Unpack[DrawKeywords],
@@ -73,8 +77,9 @@ def upscale_folder(
     intact and made from them with these settings. overwrite: replace files that exist; False skips inputs with such an
     output. shard: (i, n) takes only part i of n, for i from 1, by a hash of the names. report: a JSON file to write;
     outputs' LR-PSNRs are measured then, and with `resume`, outputs are held to the lengths and hashes of the report
-    that was there. max_pixels: larger inputs fail. on_file: called in the calling thread as each input ends, in order;
-    an error that it raises ends the run.
+    that was there. ray: the cluster that draws the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of
+    upscaler, only the model and the tile count then. max_pixels: larger inputs fail. on_file: called in the calling
+    thread as each input ends, in order, or with `ray` as they end; an error that it raises ends the run.
 
     The other keywords are those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and `progress(done,
     total)` counts the pixels of all inputs, a million for one with a URL. With the same inputs
@@ -107,11 +112,11 @@ def upscale_folder(
         lossless=lossless,
         recorded=recorded_in(earlier),
     )
-    with _opened(upscaler) as opened:
+    with _executed(upscaler, ray) as (execute, bundle, tile):
         plan = make_plan(
             paths,
             str(_checked("output", output)),
-            manifest=opened.bundle.manifest,
+            manifest=bundle.manifest,
             settings=settings,
             samples=samples,
             name=name,
@@ -123,9 +128,17 @@ def upscale_folder(
         )
         make_folders(plan, ANYWHERE)
         watcher = _Follower(plan, on_file, draw.progress)
-        result = run_plan(plan, in_this_process(opened), watcher=watcher, check=_stopper(draw.cancel))
+        result = run_plan(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
         if plan.report is not None:
-            save_report(plan.report, result, settings=settings, upscaler=opened, earlier=earlier)
+            written = batch_report(
+                result,
+                manifest=bundle.manifest,
+                settings=settings,
+                tile=tile,
+                device=execute.device,
+                earlier=earlier,
+            )
+            write_report(plan.report, written)
     if result.interrupted and not (draw.cancel is not None and draw.cancel.is_set()):
         raise KeyboardInterrupt  # now that everything is in order
     return result
@@ -174,6 +187,25 @@ class _Follower:
     def _tell(self, file: FolderFile) -> None:
         if self._on_file is not None:
             self._on_file(file)
+
+
+@contextlib.contextmanager
+def _executed(
+    upscaler: Upscaler | None, ray: str | Cluster | None
+) -> Iterator[tuple[InThisProcess | OnRay, Bundle, TileSize]]:
+    """What runs the batch, its model, and its tiles."""
+    if ray is None:
+        with _opened(upscaler) as opened:
+            yield InThisProcess(opened), opened.bundle, opened.tile
+        return
+    if not isinstance(ray, (str, Cluster)):
+        raise ArgumentError(f'ray is {ray!r}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')
+    if not isinstance(upscaler, (Upscaler, type(None))):
+        raise ArgumentError(f"upscaler is {upscaler!r}; it must be an Upscaler, or None for the embedded model")
+    cluster = Cluster(address=ray) if isinstance(ray, str) else ray
+    bundle = Bundle.embedded() if upscaler is None else upscaler.bundle
+    tile: TileSize = "auto" if upscaler is None else upscaler.tile
+    yield OnRay(cluster, bundle=bundle, tile=tile), bundle, tile
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import TileSize
-from srflow_sdk.upscaler import Upscaler
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
@@ -96,21 +95,6 @@ def recorded_in(report: dict[str, Any] | None) -> dict[str, Recorded]:
     except (AttributeError, KeyError, TypeError):
         return {}  # not written by us
     return found
-
-
-def save_report(
-    path: Path, result: FolderResult, *, settings: Settings, upscaler: Upscaler, earlier: dict[str, Any] | None
-) -> None:
-    """Write the report of a batch that this Upscaler ran. Raises: ImageError."""
-    report = batch_report(
-        result,
-        manifest=upscaler.bundle.manifest,
-        settings=settings,
-        tile=upscaler.tile,
-        device=upscaler.device,
-        earlier=earlier,
-    )
-    write_report(path, report)
 
 
 def _refuse_constant(name: str) -> None:
