@@ -62,6 +62,8 @@ def run_command(
         if pipes.target is not None and not one_picture:
             raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
         pipes.check()
+        if files.ray is None and (files.ray_workers, files.ray_gpus) != (None, None):
+            raise ArgumentError("--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray")
         if files.ray is not None and pipes.names:
             raise ArgumentError("--ray needs files that other machines see; leave it out for standard input and output")
         bundle = Bundle.embedded() if model is None else Bundle.open(model)

@@ -18,7 +18,7 @@ from typing import Any
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.one_file import failure
-from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker
+from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_sdk._batch.running import Watcher
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
@@ -164,7 +164,7 @@ class OnRay:
         """
         share = _share(ray, self._cluster, most=-(-len(left) // self._cluster.batch))
         self._say(share.described)
-        rows = [{"number": number, "job": pickle.dumps(jobs[number])} for number in left]
+        rows = [{"number": n, "job": pickle.dumps(jobs[n]), "seen": is_seen(jobs[n].source)} for n in left]
         dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // self._cluster.batch))
         with warnings.catch_warnings():  # Ray 2.60 says that other names for the last two are to come, and has none yet
             warnings.simplefilter("ignore", DeprecationWarning)

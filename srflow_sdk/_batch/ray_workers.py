@@ -81,8 +81,9 @@ class Stop:
 class RunJobs:
     """An actor class for Ray Data: takes pickled jobs, gives pickled results.
 
-    A batch has the columns `number` and `job`, and becomes `number`, `result` (a FolderFile; an SRFlowError if that
-    concerns all files; None if the run is to stop) and `device`. No error leaves an actor: Ray would begin it again.
+    A batch has the columns `number`, `job` and `seen` (whether the machine that made the plan has the input). It
+    becomes `number`, `result` (a FolderFile; an SRFlowError if that concerns all files; None if the run is to stop)
+    and `device`. No error leaves an actor: Ray would begin it again.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -99,16 +100,16 @@ class RunJobs:
     def __call__(self, batch: Batch) -> Batch:
         """Do the jobs of a batch."""
         results = np.empty(len(batch["job"]), dtype=object)
-        for place, job in enumerate(batch["job"]):
-            results[place] = pickle.dumps(self._result(pickle.loads(bytes(job))))
+        for place, (job, seen) in enumerate(zip(batch["job"], batch["seen"], strict=True)):
+            results[place] = pickle.dumps(self._result(pickle.loads(bytes(job)), seen=bool(seen)))
         device = "" if self._error is not None else self._upscaler.device
         return {"number": batch["number"], "result": results, "device": np.array([device] * len(results), dtype=object)}
 
-    def _result(self, job: Job) -> FolderFile | SRFlowError | None:
+    def _result(self, job: Job, *, seen: bool) -> FolderFile | SRFlowError | None:
         if self._error is not None:
             return self._error
         try:
-            self._check_seen(job)
+            _check_machine(job, seen=seen)
             return do_one(job, self._upscaler, settings=self._worker.settings, cancel=self._cancel)
         except CancelledError:
             return None
@@ -117,21 +118,28 @@ class RunJobs:
         except SRFlowError as error:
             return error
 
-    def _check_seen(self, job: Job) -> None:
-        """Raises: ImageError if this machine does not have the files of the one that made the plan."""
-        for path in (job.source, *(target.parent for target in job.targets)):
-            if not isinstance(path, UrlPath) and not ANYWHERE.exists(path):
-                raise ImageError(
-                    f"{job.source}: the machine {socket.gethostname()} does not have {path}; every machine of the "
-                    "cluster needs the folders under the same paths, or use URLs"
-                )
-
     def _wait_for_stop(self) -> None:
         import ray
 
         with contextlib.suppress(Exception):  # the actor's machine may have died
             ray.get(self._worker.stop.wait.remote())
             self._cancel.set()
+
+
+def is_seen(path: Path) -> bool:
+    """Whether this machine has the file, as far as can be told without asking a store."""
+    return isinstance(path, UrlPath) or ANYWHERE.exists(path)
+
+
+def _check_machine(job: Job, *, seen: bool) -> None:
+    """Raises: ImageError if this machine does not have what the one has that made the plan."""
+    needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]
+    for path in needed:
+        if not is_seen(path):
+            raise ImageError(
+                f"{job.source}: the machine {socket.gethostname()} does not have {path}; every machine of the cluster "
+                "needs the folders under the same paths, or use URLs"
+            )
 
 
 def row_results(batch: Batch, upscaler: Upscaler, *, settings: Settings) -> list[FolderFile]:

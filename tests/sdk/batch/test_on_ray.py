@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from srflow_sdk import ArgumentError, DeviceError, Upscaler, upscale_folder
+from srflow_sdk import ArgumentError, BundleError, DeviceError, Upscaler, cli, upscale_folder
+from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.on_ray import Cluster
+from srflow_sdk._batch.ray_workers import RunJobs, Worker
 from srflow_sdk.ray import UpscaleFiles
 from tests.sdk.tiny_bundle import hidden_files
 
@@ -120,7 +125,7 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
 ) -> None:
     write_photos(photos, 3, 12)
     (photos / "bad.png").write_bytes(b"no picture")
-    options = ("--model", str(tiny_bundle), "--report", "r.json", "--resume")
+    options = ("--model", str(tiny_bundle), "--report", "r.json", "--resume", "none.png")
     first = start(*options)
     out, err = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 1
@@ -129,10 +134,14 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
     assert lines == [
         "Ray: 1 worker, each with 1 CPU; the cluster has 1 machine",
         "error: photos/bad.png: this is not an image file in a supported format",
-        "3 done, 0 skipped, 1 failed",
+        "error: none.png: there is no such file",
+        "3 done, 0 skipped, 2 failed",
     ]
     report = json.loads((tmp_path / "r.json").read_text())
-    assert [file["source"] for file in report["files"]] == [f"photos/{name}.png" for name in ("0", "1", "2", "bad")]
+    assert [file["source"] for file in report["files"]] == [
+        *(f"photos/{name}.png" for name in ("0", "1", "2", "bad")),
+        "none.png",
+    ]
     assert report["settings"]["device"] == "cpu"
     with Upscaler(tiny_bundle, device="cpu", threads=1) as upscaler:
         upscale_folder(photos, tmp_path / "here", upscaler=upscaler)
@@ -140,7 +149,7 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
     (tmp_path / "out" / "1.png").unlink()
     again = start(*options)
-    assert again.communicate(timeout=DEADLINE_S)[1].splitlines()[-1] == "1 done, 2 skipped, 1 failed"
+    assert again.communicate(timeout=DEADLINE_S)[1].splitlines()[-1] == "1 done, 2 skipped, 2 failed"
 
 
 @pytest.mark.slow
@@ -286,3 +295,38 @@ def test_the_actor_class_does_the_rows_files_without_ray(photos: Path, tmp_path:
     assert Image.open(tmp_path / "new" / "1.png").size == (48, 48)
     with pytest.raises(ArgumentError, match="the rows have no column 'target'"):
         actor({"source": batch["source"]})
+
+
+def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    write_photos(photos, 1, 12)
+    job = Job(source=photos / "0.png", targets=(tmp_path / "none" / "0.png",), name=PurePosixPath("0.png"))
+    actor = RunJobs(Worker(settings=Settings(), model=tiny_bundle, device="cpu", threads=1))
+    rows = {"number": np.array([0]), "job": np.array([pickle.dumps(job)], dtype=object), "seen": np.array([True])}
+    file = pickle.loads(actor(rows)["result"][0])
+    assert file.status == "failed"
+    assert f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine" in file.error
+
+
+def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
+    worker = Worker(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
+    with pytest.raises(BundleError, match="has another model at"):
+        worker.opened()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("photos -o out --ray-workers 2", "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray"),
+        ("- -o out.png --ray auto", "--ray needs files that other machines see; leave it out for standard input"),
+        ("photos -o out --ray head", "'head' is no address of a Ray cluster"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    arguments: str, said: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(photos, 1, 12)
+    monkeypatch.chdir(photos.parent)
+    done = CliRunner().invoke(cli.upscale, arguments.split(), input=(photos / "0.png").read_bytes())
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not Path("out").exists()
