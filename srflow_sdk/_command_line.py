@@ -142,7 +142,7 @@ _SIZE_OPTIONS = (
         "--size",
         type=SizeParameter(),
         metavar="WxH",
-        help="Size of outputs: 3840x is a width, x2160 a height; 3840x2160 fits within.",
+        help="Size: 3840x is a width, x2160 a height; 3840x2160 fits within.",
     ),
     click.option("--max-size", type=MaxSizeParameter(), metavar="N", help="Longer side of outputs, at most."),
     click.option(

@@ -49,7 +49,7 @@ _FILES = (
     ),
     QUALITY,
     LOSSLESS,
-    click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings."),
+    click.option("--resume", is_flag=True, help="Skip inputs with outputs made from them with these settings."),
     click.option("--no-overwrite", is_flag=True, help="Skip inputs with an output that exists, whatever is in it."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing."),
     click.option(
@@ -65,7 +65,7 @@ _FILES = (
     click.option(
         "--ray",
         metavar="auto|ADDRESS",
-        help="Share the files out to a Ray cluster: this machine's, or host:port; --threads are those of each worker.",
+        help="Let a Ray cluster do it: this machine's, or that at host:port.",
     ),
     click.option(
         "--ray-workers", type=click.IntRange(min=1), help="Workers of --ray.  [default: as many as there is room for]"
@@ -74,7 +74,7 @@ _FILES = (
         "--ray-gpus",
         type=click.FloatRange(min=0, max=64),
         metavar="F",
-        help="GPUs of each worker of --ray, such as 0.5.  [default: 1 if there are any]",
+        help="GPUs of each worker.  [default: 1 if there are any]",
     ),
 )
 _MACHINE = (

@@ -39,9 +39,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 @_file_options.seed("Same seed, same picture.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
 @click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
-@click.option(
-    "--consistent", is_flag=True, help="Make each output reduce to its input again, as far as any picture can."
-)
+@click.option("--consistent", is_flag=True, help="Make outputs reduce to their inputs again, as far as possible.")
 @_command_line.size_options
 @_file_options.file_options
 @_file_options.machine_options
@@ -85,11 +83,9 @@ def upscale(
       srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
       srflow-upscale photo.jpg -o large.png --scale 2      or --size 3840x, or --max-size 4096
       srflow-upscale photos -o large --recursive --resume --report large.json
-      srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
-      srflow-upscale photos -o large --recursive --ray auto    on a Ray cluster
-      srflow-upscale s3://bucket/photos -o s3://bucket/large --recursive --resume
+      srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
     _check_inputs(context, inputs, files)
