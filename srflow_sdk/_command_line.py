@@ -47,6 +47,18 @@ class Command(click.Command):
             fail(f"{what}{error.strerror or error}")
 
 
+class PathOrUrl(click.Path):
+    """A path, or a URL such as `s3://bucket/report.json`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk._batch.urls import as_path
+
+        try:
+            return as_path(os.fsdecode(super().convert(value, param, ctx)))
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
+
+
 class TileParameter(click.ParamType[Any]):
     """`auto`, `none` or a number of pixels."""
 
@@ -130,7 +142,7 @@ _SIZE_OPTIONS = (
         "--size",
         type=SizeParameter(),
         metavar="WxH",
-        help="Size of outputs: 3840x is a width, x2160 a height; 3840x2160 fits within.",
+        help="Size: 3840x is a width, x2160 a height; 3840x2160 fits within.",
     ),
     click.option("--max-size", type=MaxSizeParameter(), metavar="N", help="Longer side of outputs, at most."),
     click.option(

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import click
 
 from srflow_sdk._batch.choices import FORMATS, FileChoices, MachineChoices
-from srflow_sdk._command_line import CountParameter, ShardParameter, TileParameter
+from srflow_sdk._command_line import CountParameter, PathOrUrl, ShardParameter, TileParameter
 from srflow_sdk._device_names import Device
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -24,7 +24,12 @@ _Command = Callable[..., None]
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
 OUTPUT = click.option(
-    "-o", "--output", required=True, metavar="OUT", type=click.Path(), help="File or directory to write; see above."
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    type=click.Path(),
+    help="File or directory to write; see above.",
 )
 MODEL = click.option(
     "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
@@ -44,7 +49,7 @@ _FILES = (
     ),
     QUALITY,
     LOSSLESS,
-    click.option("--resume", is_flag=True, help="Skip inputs whose outputs exist, made from them with these settings."),
+    click.option("--resume", is_flag=True, help="Skip inputs with outputs made from them with these settings."),
     click.option("--no-overwrite", is_flag=True, help="Skip inputs with an output that exists, whatever is in it."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing."),
     click.option(
@@ -53,10 +58,24 @@ _FILES = (
     click.option(
         "--report",
         metavar="FILE.json",
-        type=click.Path(path_type=Path),
+        type=PathOrUrl(),
         help="Write a report, with PSNRs if enlarged.",
     ),
-    click.option("--from-output", metavar="SR", type=click.Path(path_type=Path), help="Make this picture again."),
+    click.option("--from-output", metavar="SR", type=PathOrUrl(), help="Make this picture again."),
+    click.option(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="Let a Ray cluster do it: this machine's, or that at host:port.",
+    ),
+    click.option(
+        "--ray-workers", type=click.IntRange(min=1), help="Workers of --ray.  [default: as many as there is room for]"
+    ),
+    click.option(
+        "--ray-gpus",
+        type=click.FloatRange(min=0, max=64),
+        metavar="F",
+        help="GPUs of each worker.  [default: 1 if there are any]",
+    ),
 )
 _MACHINE = (
     click.option(

@@ -108,8 +108,8 @@ def transfer(
     with exit_statuses(), ExitStack() as stack, _command_line.display(quiet=machine.quiet) as display:
         from srflow_sdk._batch.command import FAILED
         from srflow_sdk._batch.jobs import FolderFile, Job
-        from srflow_sdk._batch.one_file import LOCAL
         from srflow_sdk._batch.pipes import STANDARD, open_pipes
+        from srflow_sdk._batch.storage import ANYWHERE
         from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
         from srflow_sdk._transferring.files import transfer_file
         from srflow_sdk._transferring.options import TransferOptions
@@ -156,7 +156,7 @@ def transfer(
                     max_pixels=machine.max_pixels,
                     quality=quality,
                     lossless=lossless,
-                    before_writing=lambda: LOCAL.make_folders([output.parent]),
+                    before_writing=lambda: ANYWHERE.make_folders([output.parent]),
                 )
             except ImageError as error:
                 raise ImageError(pipes.in_words(str(error))) from error

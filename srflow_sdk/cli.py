@@ -39,9 +39,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 @_file_options.seed("Same seed, same picture.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
 @click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
-@click.option(
-    "--consistent", is_flag=True, help="Make each output reduce to its input again, as far as any picture can."
-)
+@click.option("--consistent", is_flag=True, help="Make outputs reduce to their inputs again, as far as possible.")
 @_command_line.size_options
 @_file_options.file_options
 @_file_options.machine_options
@@ -68,7 +66,8 @@ def upscale(
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
     --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never
-    inputs. For one picture, INPUT may be - for standard input, and OUT - for standard output.
+    inputs. For one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report
+    may be URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
@@ -84,9 +83,9 @@ def upscale(
       srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
       srflow-upscale photo.jpg -o large.png --scale 2      or --size 3840x, or --max-size 4096
       srflow-upscale photos -o large --recursive --resume --report large.json
-      srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
+      srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
     _check_inputs(context, inputs, files)

@@ -32,6 +32,9 @@ class FileChoices:
     shard: Shard | None
     report: Path | None
     from_output: Path | None
+    ray: str | None
+    ray_workers: int | None
+    ray_gpus: float | None
 
     @property
     def ending(self) -> str:

@@ -6,22 +6,24 @@ import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from srflow_sdk._batch.display import Display
 from srflow_sdk._batch.finding import say_unread
 from srflow_sdk._batch.folder import run_plan
 from srflow_sdk._batch.jobs import FolderResult, Settings
-from srflow_sdk._batch.one_file import LOCAL
+from srflow_sdk._batch.on_ray import Cluster, OnRay
 from srflow_sdk._batch.operations import Operation
-from srflow_sdk._batch.pipes import Pipes, open_pipes
+from srflow_sdk._batch.pipes import open_pipes
 from srflow_sdk._batch.plan import Plan, make_folders, make_plan
 from srflow_sdk._batch.preview import fails, preview
 from srflow_sdk._batch.remake import find_source, read_recipe
-from srflow_sdk._batch.report import read_report, recorded_in, save_report
-from srflow_sdk._batch.running import in_this_process
+from srflow_sdk._batch.report import batch_report, read_report, recorded_in, write_report
+from srflow_sdk._batch.running import Executor, InThisProcess
+from srflow_sdk._batch.storage import ANYWHERE
+from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
@@ -60,9 +62,15 @@ def run_command(
         if pipes.target is not None and not one_picture:
             raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
         pipes.check()
+        if files.ray is None and (files.ray_workers, files.ray_gpus) != (None, None):
+            raise ArgumentError("--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray")
+        if files.ray is not None and pipes.names:
+            raise ArgumentError("--ray needs files that other machines see; leave it out for standard input and output")
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         tile = machine.tile
         if files.from_output is not None:
+            if isinstance(files.from_output, UrlPath):
+                raise ArgumentError(f"--from-output {files.from_output} is a URL; copy the file here and name it")
             recipe = read_recipe(files.from_output, bundle, operation=operation)
             source = find_source(files.from_output, recipe, pipes.inputs)
             operation, tile = operation.recorded(recipe), recipe.tile
@@ -93,11 +101,28 @@ def run_command(
             keep=[] if files.from_output is None else [files.from_output],
         )
         _say_what_is_wrong(plan, display, files.shard)
-        with Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads) as upscaler:
+        if files.ray is not None and not files.dry_run:
+            execute: Executor = OnRay(_cluster(files, machine), bundle=bundle, tile=tile, say=display.tell)
+        else:
+            upscaler = stack.enter_context(Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads))
             if files.dry_run:
                 _show(plan, upscaler, display)
                 return
-            result = _run(plan, upscaler, display, pipes=pipes, earlier=earlier)
+            execute = InThisProcess(upscaler)
+
+        def report(result: FolderResult) -> None:
+            if plan.report is not None:
+                done = batch_report(
+                    pipes.as_given(result),
+                    manifest=bundle.manifest,
+                    settings=settings,
+                    tile=tile,
+                    device=execute.device,
+                    earlier=earlier,
+                )
+                write_report(plan.report, done)
+
+        result = _run(plan, execute, display, report=report)
         if result.count("failed") or display.names_lost:
             sys.exit(FAILED)
         pipes.send()
@@ -128,25 +153,31 @@ def _show(plan: Plan, upscaler: Upscaler, display: Display) -> None:
         sys.exit(FAILED)
 
 
-def _run(
-    plan: Plan, upscaler: Upscaler, display: Display, *, pipes: Pipes, earlier: dict[str, Any] | None
-) -> FolderResult:
-    """Run the plan, and print and report what became of it."""
-    make_folders(plan, LOCAL)
+def _run(plan: Plan, execute: Executor, display: Display, *, report: Callable[[FolderResult], None]) -> FolderResult:
+    """Run the plan, and print what became of it. report: called with that before the command may exit."""
+    make_folders(plan, ANYWHERE)
     with deferred_interrupts(*STOPPING) as interrupts:
         with display.progress(plan.jobs, max_pixels=plan.settings.max_pixels, check=interrupts):
-            result = run_plan(plan, in_this_process(upscaler), watcher=display, check=interrupts)
+            result = run_plan(plan, execute, watcher=display, check=interrupts)
         advice = _how_to_continue(result)
         if advice is not None:
             display.say(advice)
-        if plan.report is not None:
-            given = pipes.as_given(result)
-            save_report(plan.report, given, settings=plan.settings, upscaler=upscaler, earlier=earlier)
+        report(result)
         if result.interrupted:
             sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
     if advice is None and (result.total > 1 or result.count("skipped")):
         display.tell(str(result))
     return result
+
+
+def _cluster(files: FileChoices, machine: MachineChoices) -> Cluster:
+    return Cluster(
+        address=files.ray or "auto",
+        workers=files.ray_workers,
+        gpus=files.ray_gpus,
+        cpus=machine.threads,
+        device=machine.device,
+    )
 
 
 def _how_to_continue(result: FolderResult) -> str | None:

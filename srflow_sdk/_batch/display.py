@@ -19,7 +19,8 @@ import click
 from srflow_sdk._batch.estimating import Forecast
 from srflow_sdk._batch.jobs import FolderFile, Job
 from srflow_sdk._batch.progress_lines import ProgressLines
-from srflow_sdk._files import count_pixels
+from srflow_sdk._batch.sizes import is_known, weight
+from srflow_sdk._batch.storage import with_urls
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
@@ -77,7 +78,7 @@ class Display:
             yield
             return
         self._pixels = self._measured(max_pixels, check)
-        self._forecast = Forecast(self._pixels)
+        self._forecast = Forecast(self._pixels, known=all(is_known(job.source) for job in jobs))
         self._reached = [0] * len(jobs)
         if self._lines is not None:
             self._lines.begin(length=sum(self._pixels), label=self._label(1))
@@ -110,7 +111,7 @@ class Display:
             pixels = []
             for job in self._jobs:
                 check()
-                pixels.append(count_pixels(job.source, max_pixels=max_pixels))
+                pixels.append(weight(job.source, max_pixels=max_pixels))
             return pixels
         finally:
             if self._lines is None:
@@ -232,4 +233,4 @@ class _Handler(logging.Handler):
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._display.say(f"warning: {' '.join(record.getMessage().split())}")
+        self._display.say(f"warning: {with_urls(' '.join(record.getMessage().split()))}")

@@ -80,12 +80,16 @@ def seconds_for(upscaler: Upscaler, speed: Speed, *, width: int, height: int, sa
 class Forecast:
     """Says once, soon after a run has begun, how long it will take if that is long.
 
-    pixels: of every input. The time is that of the first tiles, so that nothing is drawn only to measure.
+    pixels: of every input. known: whether they are really pixels, and worth saying. The time is that of the first
+    tiles, so that nothing is drawn only to measure.
     """
 
-    def __init__(self, pixels: Sequence[int], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, pixels: Sequence[int], *, known: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
         self._begun = clock()
+        self._known = known
         self._pixels = list(pixels)
         self._reached = [0.0] * len(self._pixels)
         self._said = False
@@ -108,7 +112,7 @@ class Forecast:
         if seconds < WORTH_SAYING_S:
             return None
         files = sum(pixels > 0 for pixels in self._pixels)
-        return f"{about(seconds)} for {how_much(files, sum(self._pixels))}"
+        return f"{about(seconds)} for {how_much(files, sum(self._pixels) if self._known else None)}"
 
 
 def about(seconds: float) -> str:
@@ -120,8 +124,10 @@ def about(seconds: float) -> str:
     return f"about {seconds / 3600:.1f} hours" if seconds < 36_000 else f"about {round(seconds / 3600)} hours"
 
 
-def how_much(files: int, pixels: int) -> str:
-    """The inputs in words: "44 files, 310 megapixels"."""
+def how_much(files: int, pixels: int | None) -> str:
+    """The inputs in words: "44 files, 310 megapixels". pixels: None if that is not known."""
+    if pixels is None:
+        return f"{files} file{'s' * (files != 1)}"
     mega = pixels / _MEGA
     size = f"{mega:.2g}" if mega < 10 else f"{mega:.0f}"
     return f"{files} file{'s' * (files != 1)}, {size} megapixels"

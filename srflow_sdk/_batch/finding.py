@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._files import READABLE, UNREAD
 from srflow_sdk.errors import ImageError
 
@@ -66,15 +67,21 @@ def say_unread(unread: Mapping[str, int]) -> str | None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, as far as can be seen. Path.is_dir may raise if a parent folder cannot be entered."""
+    """Whether it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
+    if isinstance(path, UrlPath):
+        from srflow_sdk._batch import cloud
+
+        return cloud.is_folder(path)
     try:
         return path.is_dir()
-    except OSError:
+    except OSError:  # a parent folder cannot be entered
         return False
 
 
 def real_path(path: Path) -> Path:
     """The path with all links followed, as far as they lead."""
+    if isinstance(path, UrlPath):
+        return path
     return Path(os.path.realpath(path))  # Path.resolve raises for a link to itself before Python 3.13
 
 
@@ -84,9 +91,15 @@ def _in_folder(
     refused: list[OSError] = []
     links: list[str] = []
     names: list[PurePosixPath] = []
-    for name in _file_names(
-        folder, out=real_path(out), recursive=recursive, refused=refused.append, linked=links.extend
-    ):
+    if isinstance(folder, UrlPath):
+        found = _names_in_store(folder, out=out, recursive=recursive, fail=fail)
+        if found is None:
+            return []
+    else:
+        found = _file_names(
+            folder, out=real_path(out), recursive=recursive, refused=refused.append, linked=links.extend
+        )
+    for name in found:
         ending = name.suffix.lower()
         if ending in READABLE:
             names.append(name)
@@ -101,6 +114,21 @@ def _in_folder(
             more += f"; links to folders, such as {links[0]}, are not followed: name their targets"
         fail(folder, f"there are no images in this folder ({', '.join(READABLE)}){more}")
     return [InputFile(path=folder / name, name=name) for name in names]
+
+
+def _names_in_store(
+    folder: UrlPath, *, out: Path, recursive: bool, fail: Callable[[Path, str], None]
+) -> Iterable[PurePosixPath] | None:
+    """As _file_names; None if the folder cannot be listed."""
+    from srflow_sdk._batch import cloud
+
+    try:
+        names = cloud.file_names(folder, recursive=recursive)
+    except ImageError as error:
+        fail(folder, str(error).removeprefix(f"{folder}: "))
+        return None
+    inside = folder in out.parents
+    return [name for name in names if not (inside and out in (folder / name).parents)]
 
 
 def _file_names(

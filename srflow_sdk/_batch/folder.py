@@ -7,22 +7,28 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Settings
-from srflow_sdk._batch.one_file import LOCAL
+from srflow_sdk._batch.on_ray import Cluster, OnRay
 from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.plan import Format, Plan, make_folders, make_plan
 from srflow_sdk._batch.planning import Shard
-from srflow_sdk._batch.report import read_report, recorded_in, save_report
-from srflow_sdk._batch.running import Executor, Watcher, in_this_process
+from srflow_sdk._batch.report import batch_report, read_report, recorded_in, write_report
+from srflow_sdk._batch.running import Executor, InThisProcess, Watcher
+from srflow_sdk._batch.sizes import weight
+from srflow_sdk._batch.storage import ANYWHERE
+from srflow_sdk._batch.urls import as_path
 from srflow_sdk._drawing.inputs import checked_path
 from srflow_sdk._drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk._drawing.temperature import is_map
-from srflow_sdk._files import MAX_PIXELS, PathLike, count_pixels
+from srflow_sdk._files import MAX_PIXELS, PathLike
+from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -47,6 +53,7 @@ def upscale_folder(
     overwrite: bool = True,
     shard: tuple[int, int] | None = None,
     report: PathLike | None = None,
+    ray: str | Cluster | None = None,
     max_pixels: int = MAX_PIXELS,
     on_file: Callable[[FolderFile], None] | None = None,
     **options: Unpack[DrawKeywords],
@@ -61,7 +68,8 @@ def upscale_folder(
     nothing of the others remains, and the result is marked `interrupted`. Ctrl-C does the same, and is raised on.
 
     inputs: files and folders; of folders, the images whose formats are read, without hidden ones. output: a directory,
-    made if needed; it keeps the structure below each folder. upscaler: the model and device; None opens the embedded
+    made if needed; it keeps the structure below each folder. All of them and report may be URLs, such as
+    "s3://bucket/photos"; the extra `cloud` has what that needs. upscaler: the model and device; None opens the embedded
     model for this call. samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000. recursive:
     take subfolders too. name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau},
     {model}; None is "{stem}.png", for several samples "{stem}_s{sample}.png". format: of the outputs; None is PNG, or
@@ -69,11 +77,13 @@ def upscale_folder(
     intact and made from them with these settings. overwrite: replace files that exist; False skips inputs with such an
     output. shard: (i, n) takes only part i of n, for i from 1, by a hash of the names. report: a JSON file to write;
     outputs' LR-PSNRs are measured then, and with `resume`, outputs are held to the lengths and hashes of the report
-    that was there. max_pixels: larger inputs fail. on_file: called in the calling thread as each input ends, in order;
-    an error that it raises ends the run.
+    that was there. ray: the cluster that draws the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of
+    upscaler, only the model and the tile count then. max_pixels: larger inputs fail. on_file: called in the calling
+    thread as each input ends, in order, or with `ray` as they end; an error that it raises ends the run.
 
     The other keywords are those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and `progress(done,
-    total)` counts the pixels of all inputs. With the same inputs and settings the outputs are the same.
+    total)` counts the pixels of all inputs, a million for one with a URL. With the same inputs
+    and settings the outputs are the same.
 
     Raises: ArgumentError, BundleError, DeviceError, MissingExtraError, and ImageError if the output directory or the
     report cannot be written: these concern all files.
@@ -82,10 +92,10 @@ def upscale_folder(
     if draw.tau is not None and is_map(draw.tau):
         raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
     given = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    paths = [checked_path("an input", path) for path in given]
+    paths = [_checked("an input", path) for path in given]
     if not paths:
         raise ArgumentError("there are no inputs; name files and folders")
-    report_path = None if report is None else checked_path("report", report)
+    report_path = None if report is None else _checked("report", report)
     earlier = read_report(report_path) if report_path is not None and resume else None
     for flag, value in {"recursive": recursive, "resume": resume, "overwrite": overwrite}.items():
         if not isinstance(value, (bool, np.bool_)):
@@ -102,11 +112,11 @@ def upscale_folder(
         lossless=lossless,
         recorded=recorded_in(earlier),
     )
-    with _opened(upscaler) as opened:
+    with _executed(upscaler, ray) as (execute, bundle, tile):
         plan = make_plan(
             paths,
-            os.fspath(checked_path("output", output)),
-            manifest=opened.bundle.manifest,
+            str(_checked("output", output)),
+            manifest=bundle.manifest,
             settings=settings,
             samples=samples,
             name=name,
@@ -116,11 +126,19 @@ def upscale_folder(
             report=report_path,
             directory=True,
         )
-        make_folders(plan, LOCAL)
+        make_folders(plan, ANYWHERE)
         watcher = _Follower(plan, on_file, draw.progress)
-        result = run_plan(plan, in_this_process(opened), watcher=watcher, check=_stopper(draw.cancel))
+        result = run_plan(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
         if plan.report is not None:
-            save_report(plan.report, result, settings=settings, upscaler=opened, earlier=earlier)
+            written = batch_report(
+                result,
+                manifest=bundle.manifest,
+                settings=settings,
+                tile=tile,
+                device=execute.device,
+                earlier=earlier,
+            )
+            write_report(plan.report, written)
     if result.interrupted and not (draw.cancel is not None and draw.cancel.is_set()):
         raise KeyboardInterrupt  # now that everything is in order
     return result
@@ -145,8 +163,7 @@ class _Follower:
         self._on_file = on_file
         self._progress = progress
         self._pixels = [
-            count_pixels(job.source, max_pixels=plan.settings.max_pixels) if progress is not None else 0
-            for job in plan.jobs
+            weight(job.source, max_pixels=plan.settings.max_pixels) if progress is not None else 0 for job in plan.jobs
         ]
         self._reached = [0] * len(plan.jobs)
         self._lock = threading.Lock()
@@ -173,6 +190,25 @@ class _Follower:
 
 
 @contextlib.contextmanager
+def _executed(
+    upscaler: Upscaler | None, ray: str | Cluster | None
+) -> Iterator[tuple[InThisProcess | OnRay, Bundle, TileSize]]:
+    """What runs the batch, its model, and its tiles."""
+    if ray is None:
+        with _opened(upscaler) as opened:
+            yield InThisProcess(opened), opened.bundle, opened.tile
+        return
+    if not isinstance(ray, (str, Cluster)):
+        raise ArgumentError(f'ray is {ray!r}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')
+    if not isinstance(upscaler, (Upscaler, type(None))):
+        raise ArgumentError(f"upscaler is {upscaler!r}; it must be an Upscaler, or None for the embedded model")
+    cluster = Cluster(address=ray) if isinstance(ray, str) else ray
+    bundle = Bundle.embedded() if upscaler is None else upscaler.bundle
+    tile: TileSize = "auto" if upscaler is None else upscaler.tile
+    yield OnRay(cluster, bundle=bundle, tile=tile), bundle, tile
+
+
+@contextlib.contextmanager
 def _opened(upscaler: Upscaler | None) -> Iterator[Upscaler]:
     if upscaler is None:
         with Upscaler() as own:
@@ -190,6 +226,12 @@ def _stopper(cancel: threading.Event | None) -> Callable[[], None]:
             raise KeyboardInterrupt  # what ends a batch
 
     return check
+
+
+def _checked(name: str, value: object) -> Path:
+    """The path or URL. Raises: ArgumentError."""
+    checked_path(name, value)
+    return as_path(os.fsdecode(cast("PathLike", value)))
 
 
 def _checked_shard(shard: tuple[int, int]) -> Shard:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from srflow_sdk._batch.jobs import FolderFile, Job, Settings
 from srflow_sdk._batch.resuming import is_done
-from srflow_sdk._batch.storage import LocalStorage, Storage, reading, writing
+from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
 from srflow_sdk._drawing.requests import Progress
 from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError
 from srflow_sdk.manifest import Manifest
@@ -20,8 +20,6 @@ from srflow_sdk.upscaler import Upscaler
 _T = TypeVar("_T")
 
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-LOCAL = LocalStorage()
-"""The disks of this machine."""
 
 
 def do_one(
@@ -29,7 +27,7 @@ def do_one(
     upscaler: Upscaler,
     *,
     settings: Settings,
-    storage: Storage = LOCAL,
+    storage: Storage = ANYWHERE,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> FolderFile:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from srflow_sdk._batch.finding import is_folder
 from srflow_sdk._batch.jobs import FolderResult
+from srflow_sdk._batch.urls import as_path
 from srflow_sdk._files import spooled
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.errors import ArgumentError
@@ -45,7 +46,7 @@ class Pipes:
         """The result with the names of the pipes instead of their files' paths."""
 
         def renamed(path: Path) -> Path:
-            return Path(self.names.get(str(path), path))
+            return Path(self.names[str(path)]) if str(path) in self.names else path
 
         files = tuple(
             dataclasses.replace(
@@ -81,7 +82,7 @@ def open_pipes(inputs: Sequence[str], output: str, *, ending: str, max_pixels: i
     Raises: ArgumentError if standard input is not the only input or a pipe is a terminal or closed; ImageError.
     """
     with contextlib.ExitStack() as stack:
-        paths, names, target = tuple(map(Path, inputs)), {}, None
+        paths, names, target = tuple(map(as_path, inputs)), {}, None
         if STANDARD in inputs:
             if len(inputs) > 1:
                 raise ArgumentError("- is standard input, one picture; it must be the only input")

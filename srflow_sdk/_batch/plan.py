@@ -23,6 +23,7 @@ from srflow_sdk._batch.planning import (
 )
 from srflow_sdk._batch.report import check_report
 from srflow_sdk._batch.storage import Storage
+from srflow_sdk._batch.urls import as_path
 from srflow_sdk._files.formats import save_options
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -93,7 +94,7 @@ def make_plan(
         model=manifest.name,
         scale=operation.named_scale(manifest),
     )
-    unread, refused, out = Counter[str](), list[FolderFile](), Path(output)
+    unread, refused, out = Counter[str](), list[FolderFile](), as_path(output)
     files = find_inputs(
         inputs,
         out=out,

@@ -13,9 +13,11 @@ from numbers import Integral
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
+from srflow_sdk._batch.cloud import check_written
 from srflow_sdk._batch.finding import InputFile, is_folder, real_path
 from srflow_sdk._batch.jobs import Job
 from srflow_sdk._batch.operations import FIELDS
+from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._files import READABLE, UNREAD, WRITABLE, check_writable
 from srflow_sdk._files.formats import format_of
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -174,6 +176,9 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
         if identity(report) in {identity(path) for path in [*targets, *(job.source for job in jobs)]}:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
+    for url in (target for target in targets if isinstance(target, UrlPath)):
+        check_written(url)
+    targets = [target for target in targets if not isinstance(target, UrlPath)]
     for folder in dict.fromkeys(target.parent for target in targets):
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
         if not is_folder(place):
@@ -213,6 +218,8 @@ def check_samples(samples: int, *, inputs: int) -> None:
 
 def identity(path: Path) -> str:
     """A key that is equal for all names of a file: links are followed, and hard links recognised if the file exists."""
+    if isinstance(path, UrlPath):
+        return str(path)
     try:
         status = path.stat()
     except OSError:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from srflow_sdk._batch.estimating import Speed, about, how_much, measure_speed, seconds_for
 from srflow_sdk._batch.jobs import FolderFile, Job
-from srflow_sdk._batch.one_file import LOCAL, attempted, is_left_alone
+from srflow_sdk._batch.one_file import attempted, is_left_alone
 from srflow_sdk._batch.plan import Plan
+from srflow_sdk._batch.storage import ANYWHERE, reading
+from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._files import check_writable, open_image
 from srflow_sdk.errors import ImageError
 from srflow_sdk.upscaler import Upscaler
@@ -53,9 +55,12 @@ def fails(line: str) -> bool:
 def _looked_at(job: Job, plan: Plan, upscaler: Upscaler) -> Preview:
     def look() -> Preview:
         settings, manifest = plan.settings, upscaler.bundle.manifest
-        if is_left_alone(job, manifest, settings=settings, storage=LOCAL, cancel=threading.Event()):
+        if is_left_alone(job, manifest, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
-        with open_image(job.source, max_pixels=settings.max_pixels) as reader:
+        with (
+            reading(ANYWHERE, job.source) as source,
+            open_image(source, max_pixels=settings.max_pixels) as reader,
+        ):
             size = reader.width, reader.height
             made = settings.operation.output_size(size, manifest)
             for target in job.targets:
@@ -72,7 +77,7 @@ def _line(seen: Preview) -> str:
             return f"error: {seen.result.error}"
         return f"{seen.job.source}: would be skipped"
     targets = ", ".join(map(str, seen.job.targets))
-    replaced = ", replacing what is there" if any(map(LOCAL.exists, seen.job.targets)) else ""
+    replaced = ", replacing what is there" if any(map(ANYWHERE.exists, seen.job.targets)) else ""
     return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
 
 
@@ -93,7 +98,9 @@ def _summary(plan: Plan, seen: list[Preview], upscaler: Upscaler) -> str:
         width, height = operation.network_size(one.size, manifest)
         seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
         room += samples * one.made[0] * one.made[1] * speed.bytes_per_pixel
-    free = shutil.disk_usage(_existing(todo[0].job.targets[0].parent)).free
+    if isinstance(target := todo[0].job.targets[0], UrlPath):
+        return f"{text}; {about(seconds)}, about {_bytes(room)} at {target.parent}"
+    free = shutil.disk_usage(_existing(target.parent)).free
     enough = "" if room < free else ", which is not enough"
     return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
 
@@ -101,8 +108,8 @@ def _summary(plan: Plan, seen: list[Preview], upscaler: Upscaler) -> str:
 def _speed(plan: Plan, todo: list[Preview], upscaler: Upscaler) -> Speed | None:
     """The speed, measured on the first input that is intact where it is read; None if there is none soon."""
     for job in (one.job for one in todo[:_ATTEMPTS]):
-        with contextlib.suppress(ImageError):
-            return measure_speed(upscaler, job.source, job.targets[0], settings=plan.settings)
+        with contextlib.suppress(ImageError), reading(ANYWHERE, job.source) as source:
+            return measure_speed(upscaler, source, job.targets[0], settings=plan.settings)
     return None
 
 

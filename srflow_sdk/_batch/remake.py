@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from srflow_sdk._batch.operations import Operation
+from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk._files import Provenance, read_provenance
 from srflow_sdk._files.provenance import TRANSFER
@@ -88,6 +89,7 @@ def _check_same(source: Path, output: Path, recipe: Provenance) -> None:
 
 def _hash(path: Path) -> str:
     try:
-        return file_sha256(path)
+        with ANYWHERE.reading(path) as local:
+            return file_sha256(local)
     except OSError as error:
         raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
-from srflow_sdk._system.atomic import check_replaceable, remove_stale_parts, write_atomically
+from srflow_sdk._batch.storage import ANYWHERE
+from srflow_sdk._batch.urls import UrlPath
+from srflow_sdk._system.atomic import check_replaceable, write_atomically
 from srflow_sdk._system.regular_files import open_regular
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import TileSize
-from srflow_sdk.upscaler import Upscaler
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
@@ -75,9 +76,9 @@ def batch_report(
 def read_report(path: Path) -> dict[str, Any] | None:
     """Read an earlier report; None if there is none that can be read."""
     try:
-        with open_regular(path) as file:
+        with ANYWHERE.reading(path) as local, open_regular(local) as file:
             report = json.loads(file.read(), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError):
+    except (ImageError, OSError, ValueError, RecursionError):
         return None
     return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
 
@@ -96,27 +97,14 @@ def recorded_in(report: dict[str, Any] | None) -> dict[str, Recorded]:
     return found
 
 
-def save_report(
-    path: Path, result: FolderResult, *, settings: Settings, upscaler: Upscaler, earlier: dict[str, Any] | None
-) -> None:
-    """Write the report of a batch that this Upscaler ran. Raises: ImageError."""
-    report = batch_report(
-        result,
-        manifest=upscaler.bundle.manifest,
-        settings=settings,
-        tile=upscaler.tile,
-        device=upscaler.device,
-        earlier=earlier,
-    )
-    write_report(path, report)
-
-
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 def check_report(path: Path) -> None:
     """Raises: ImageError if a report cannot have this name because it is that of a pipe or a device."""
+    if isinstance(path, UrlPath):
+        return
     try:
         check_replaceable(path)
     except OSError as error:
@@ -125,9 +113,10 @@ def check_report(path: Path) -> None:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report, completely or not at all. Raises: ImageError if it cannot be written."""
-    remove_stale_parts(path)
+    ANYWHERE.remove_leftovers([path])
     try:
-        write_atomically(path, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
+        with ANYWHERE.writing([path]) as (local,):
+            write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
 

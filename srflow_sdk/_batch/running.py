@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,8 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_sdk._batch.one_file import LOCAL, do_one
-from srflow_sdk._batch.storage import Storage
+from srflow_sdk._batch.one_file import do_one
+from srflow_sdk._batch.storage import ANYWHERE, Storage
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.upscaler import Upscaler
 
@@ -32,7 +31,12 @@ class Watcher(Protocol):
 
 
 class Executor(Protocol):
-    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_sdk._batch.one_file.do_one`."""
+    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_sdk._batch.one_file.do_one`.
+
+    device: what they are drawn on, such as "cpu"; known at the latest when they have run.
+    """
+
+    device: str
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
@@ -40,9 +44,19 @@ class Executor(Protocol):
         """Run them as :func:`run_jobs` does: a file that fails is a result, and check() may end the batch."""
 
 
-def in_this_process(upscaler: Upscaler, *, storage: Storage = LOCAL) -> Executor:
+class InThisProcess:
     """The executor that draws one file after the other with this Upscaler."""
-    return functools.partial(run_jobs, upscaler=upscaler, storage=storage)
+
+    def __init__(self, upscaler: Upscaler, *, storage: Storage = ANYWHERE) -> None:
+        self.device = upscaler.device
+        self._upscaler = upscaler
+        self._storage = storage
+
+    def __call__(
+        self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
+    ) -> FolderResult:
+        """Run the jobs by :func:`run_jobs`."""
+        return run_jobs(jobs, self._upscaler, settings=settings, watcher=watcher, check=check, storage=self._storage)
 
 
 def run_jobs(
@@ -52,7 +66,7 @@ def run_jobs(
     settings: Settings,
     watcher: Watcher | None = None,
     check: Callable[[], None] = lambda: None,
-    storage: Storage = LOCAL,
+    storage: Storage = ANYWHERE,
 ) -> FolderResult:
     """Do every job; failures are part of the result.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._files import remove_stale_parts
 from srflow_sdk.errors import ImageError
 
@@ -92,3 +94,85 @@ class LocalStorage:
     def remove_leftovers(self, targets: Iterable[Path]) -> None:
         """Delete what killed runs left of these targets."""
         remove_stale_parts(*targets)
+
+
+_URLS: dict[str, str] = {}  # by the local file that stands for each just now
+
+
+def with_urls(line: str) -> str:
+    """A line that was logged about local files, with the URLs that these stand for."""
+    for local, url in list(_URLS.items()):
+        line = line.replace(local, url)
+    return line
+
+
+@contextlib.contextmanager
+def _standing_for(local: Mapping[UrlPath, Path]) -> Iterator[None]:
+    names = {str(path): str(url) for url, path in local.items()}
+    _URLS.update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            del _URLS[name]
+
+
+class Anywhere:
+    """Paths as in :class:`LocalStorage`, and URLs, whose files pass through a temporary folder of this machine."""
+
+    _local = LocalStorage()
+
+    @contextlib.contextmanager
+    def reading(self, path: Path) -> Iterator[Path]:
+        """The file itself, or a copy of what has this URL."""
+        if not isinstance(path, UrlPath):
+            yield path
+            return
+        from srflow_sdk._batch import cloud
+
+        with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+            local = Path(folder) / path.name
+            cloud.fetch(path, local)
+            with _standing_for({path: local}):
+                yield local
+
+    @contextlib.contextmanager
+    def writing(self, targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
+        """The targets themselves, or files that are put there at the end, each whole."""
+        urls = [target for target in targets if isinstance(target, UrlPath)]
+        if not urls:
+            yield targets
+            return
+        from srflow_sdk._batch import cloud
+
+        with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+            written = {url: Path(folder) / url.name for url in urls}
+            with _standing_for(written):
+                yield [written[target] if isinstance(target, UrlPath) else target for target in targets]
+            for url, local in written.items():
+                cloud.put(local, url)
+
+    def exists(self, target: Path) -> bool:
+        """Whether something has this name."""
+        if not isinstance(target, UrlPath):
+            return self._local.exists(target)
+        from srflow_sdk._batch import cloud
+
+        return cloud.exists(target)
+
+    def make_folders(self, folders: Iterable[Path]) -> None:
+        """Create folders, and check that buckets exist. Raises: ImageError if one cannot be written to."""
+        folders = list(folders)
+        self._local.make_folders(folder for folder in folders if not isinstance(folder, UrlPath))
+        for folder in dict.fromkeys(folder for folder in folders if isinstance(folder, UrlPath)):
+            from srflow_sdk._batch import cloud
+
+            cloud.check_folder(folder)
+
+    def remove_leftovers(self, targets: Iterable[Path]) -> None:
+        """Delete what killed runs left on this machine's disks; what they left in its temporary folder stays."""
+        self._local.remove_leftovers(target for target in targets if not isinstance(target, UrlPath))
+
+
+ANYWHERE = Anywhere()
+"""Where the files of every batch are, unless it has a storage of its own."""

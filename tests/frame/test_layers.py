@@ -40,6 +40,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"upscaler", "_async_calls"},
     {"async_upscaler"},
     {"_batch", "_doctor"},
+    {"ray"},
     {"_command_line"},
     {"_file_options"},
     {"cli", "_transfer_command"},

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from srflow_sdk._batch.jobs import FolderResult, Job, Recorded
-from srflow_sdk._batch.one_file import LOCAL
 from srflow_sdk._batch.report import batch_report, recorded_in
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.running import run_jobs
+from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._files import read_image, read_provenance, write_image
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.upscaler import Upscaler
@@ -194,6 +194,6 @@ def test_looking_at_outputs_can_be_cancelled(jobs: list[Job], upscaler: Upscaler
             jobs[0],
             upscaler.bundle.manifest,
             settings=settings_with(resume=True),
-            storage=LOCAL,
+            storage=ANYWHERE,
             cancel=cancel,
         )

@@ -1,0 +1,379 @@
+"""Runs jobs on the machines of a Ray cluster, by Ray Data: another executor beside :mod:`running`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import re
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_sdk._batch.one_file import failure
+from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker, is_seen
+from srflow_sdk._batch.running import Watcher
+from srflow_sdk._batch.storage import ANYWHERE
+from srflow_sdk._batch.urls import UrlPath
+from srflow_sdk._device_names import Device
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import ArgumentError, DeviceError, MissingExtraError, SRFlowError
+from srflow_sdk.tiles import TileSize
+
+_POLL_S = 0.2
+_ATTEMPTS = 3
+"""How often a file may be under way when its worker dies. A file that kills its worker must not do so for ever."""
+
+_KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
+_STOP_S = 20.0  # for workers to end their tile
+_CONNECT_S = 5.0
+_MOST_CPUS = 4  # of a worker, unless chosen: several workers use a large machine better than many threads do
+_WITHOUT_PORT = ("auto", "local")
+_HOST_AND_PORT = re.compile(r"[^/\s]+:[0-9]{1,5}", re.ASCII)
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A Ray cluster, and how a batch uses it.
+
+    address: "auto" is the cluster that this machine belongs to (or RAY_ADDRESS names), and a new one on this machine
+    alone if there is none; otherwise host:port of its head. workers: at most so many; None is as many as there is room
+    for. gpus: of each worker, such as 0.5 for two on a GPU; None is 1 if the cluster has GPUs and `device` may be one,
+    otherwise 0. cpus: of each worker, and its threads; None is up to 4. batch: how many files a worker takes at a time;
+    more than 1 is worth it for thousands of tiny pictures. device: as of :class:`~srflow_sdk.Upscaler`.
+    """
+
+    address: str = "auto"
+    workers: int | None = None
+    gpus: float | None = None
+    cpus: int | None = None
+    batch: int = 1
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.address, str) or not self.address:
+            raise ArgumentError(f'the address of the Ray cluster is {self.address!r}; give "auto" or "host:port"')
+        if self.address.startswith("ray://"):
+            raise ArgumentError(
+                f"{self.address} is an address of the Ray Client, which Ray Data does not support; run this on a "
+                "machine of the cluster, or by `ray job submit`"
+            )
+        if self.address not in _WITHOUT_PORT and not _HOST_AND_PORT.fullmatch(self.address):
+            raise ArgumentError(
+                f'{self.address!r} is no address of a Ray cluster; give "auto" or host:port, such as head:6379'
+            )
+        for name in ("workers", "cpus", "batch"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ArgumentError(f"{name} is {value!r}; it must be a number from 1 on")
+        if self.gpus is not None and not 0 <= self.gpus <= 64:
+            raise ArgumentError(f"gpus is {self.gpus!r}; it must be a number of GPUs, such as 0.5, 1 or 0")
+
+
+class OnRay:
+    """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
+
+    say: called with a line about the workers. device: what the workers drew on, once there is a result.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        bundle: Bundle,
+        tile: TileSize = "auto",
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.device = "ray"
+        self._cluster = cluster
+        self._bundle = bundle
+        self._tile = tile
+        self._say = say
+
+    def __call__(
+        self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
+    ) -> FolderResult:
+        """Run the jobs. What :func:`~srflow_sdk._batch.running.run_jobs` says holds; a worker that dies loses nothing.
+
+        Raises: also DeviceError if the cluster cannot be used.
+        """
+        ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])
+        if not jobs:
+            return FolderResult(files=(), total=0)
+        embedded = Bundle.embedded().path == self._bundle.path
+        local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
+        worker = Worker(
+            settings=settings,
+            model=None if embedded else self._bundle.path.resolve(),
+            sha256=self._bundle.model_sha256,
+            device=self._cluster.device,
+            tile=self._tile,
+            folder=str(Path.cwd()) if local else None,
+        )
+        done: dict[int, FolderFile] = {}
+        interrupted = disk_full = False
+
+        def take(number: int, file: FolderFile) -> None:
+            done[number] = file
+            if watcher is not None:
+                watcher.finished(number + 1, file)
+            if file.disk_full:
+                raise _DiskFullError
+
+        with _connected(self._cluster.address) as ray:
+            stop = ray.remote(num_cpus=0, max_concurrency=10_000)(Stop).remote()
+            worker = replace(worker, stop=stop)
+            try:
+                for _ in range(_ATTEMPTS):
+                    left = [number for number in range(len(jobs)) if number not in done]
+                    if not left:
+                        break
+                    self._round(ray, jobs, left, worker, check, take=take)
+                for number, job in enumerate(jobs):
+                    if number not in done:
+                        take(number, failure(job.source, _KILLED, targets=job.targets))
+            except KeyboardInterrupt:
+                interrupted = True
+            except _DiskFullError:
+                disk_full = True
+        ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
+        files = tuple(done[number] for number in sorted(done))
+        return FolderResult(files=files, total=len(jobs), interrupted=interrupted, disk_full=disk_full)
+
+    def _round(
+        self,
+        ray: Any,
+        jobs: Sequence[Job],
+        left: Sequence[int],
+        worker: Worker,
+        check: Callable[[], None],
+        *,
+        take: Callable[[int, FolderFile], None],
+    ) -> None:
+        """Give every job that is left to a worker, and take results as they come. Those of dead workers are missing.
+
+        If check() or take() raises, the workers stop at their next tile; what they finished by then is taken too.
+        """
+        share = _share(ray, self._cluster, most=-(-len(left) // self._cluster.batch))
+        self._say(share.described)
+        rows = [{"number": n, "job": pickle.dumps(jobs[n]), "seen": is_seen(jobs[n].source)} for n in left]
+        dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // self._cluster.batch))
+        with warnings.catch_warnings():  # Ray 2.60 says that other names for the last two are to come, and has none yet
+            warnings.simplefilter("ignore", DeprecationWarning)
+            dataset = dataset.map_batches(
+                RunJobs,
+                fn_constructor_args=(replace(worker, threads=share.cpus),),
+                batch_size=self._cluster.batch,
+                # One task at a time, so that a dead worker takes nothing with it but what it was drawing.
+                compute=ray.data.ActorPoolStrategy(size=share.workers, max_tasks_in_flight_per_actor=1),
+                num_cpus=share.cpus,
+                num_gpus=share.gpus or None,
+                # A worker that died begins again where there is room, but its file is ours to give to another one.
+                max_restarts=-1,
+                max_task_retries=0,
+            )
+        results: SimpleQueue[Any] = SimpleQueue()
+        stopped = threading.Event()
+        stream = threading.Thread(target=_stream, args=(dataset, results, stopped), name="srflow-ray", daemon=True)
+        stream.start()
+        try:
+            while True:
+                check()
+                try:
+                    item = results.get(timeout=_POLL_S)
+                except Empty:
+                    continue
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item if isinstance(item, SRFlowError) else _cluster_error(self._cluster.address, item)
+                number, result, device = item
+                if isinstance(result, SRFlowError):
+                    raise result
+                self.device = device or self.device
+                if result is not None:
+                    take(number, result)
+        except BaseException:
+            stopped.set()
+            with contextlib.suppress(Exception):  # the actor's machine may have died
+                ray.get(worker.stop.set.remote(), timeout=_STOP_S)
+            stream.join(timeout=_STOP_S)
+            while not results.empty():
+                item = results.get()
+                if isinstance(item, tuple) and isinstance(item[1], FolderFile):
+                    with contextlib.suppress(_DiskFullError):
+                        take(item[0], item[1])
+            raise
+
+
+class _DiskFullError(Exception):
+    """A job failed because the disk is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """How many workers there are, and what each of them has."""
+
+    workers: int
+    cpus: int
+    gpus: float
+    machines: int
+
+    @property
+    def described(self) -> str:
+        gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
+        each = f"each with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
+        machines = f"{self.machines} machine{'s' * (self.machines > 1)}"
+        return f"Ray: {self.workers} worker{'s' * (self.workers > 1)}, {each}; the cluster has {machines}"
+
+
+def _share(ray: Any, cluster: Cluster, *, most: int) -> _Share:
+    """Divide the cluster. Raises: DeviceError if no machine has room for a worker."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    machines = [resources for resources in machines if resources.get("CPU", 0) >= 1]
+    gpus = cluster.gpus
+    if gpus is None:
+        may = cluster.device not in ("cpu", "openvino")
+        gpus = 1 if may and any(resources.get("GPU", 0) >= 1 for resources in machines) else 0
+    cpus = cluster.cpus or min([_MOST_CPUS, *(int(resources["CPU"]) for resources in machines)])
+
+    def fit(resources: dict[str, float]) -> int:
+        room = int(resources["CPU"] // cpus)
+        return min(room, int(resources.get("GPU", 0) / gpus + 1e-6)) if gpus else room
+
+    room = sum(map(fit, machines))
+    if not room:
+        raise DeviceError(
+            f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; ask for less with "
+            "--threads and --ray-gpus"
+        )
+    return _Share(
+        workers=min(room, most, cluster.workers or room), cpus=cpus, gpus=float(gpus), machines=max(len(machines), 1)
+    )
+
+
+def _stream(dataset: Any, results: SimpleQueue[Any], stopped: threading.Event) -> None:
+    """Run the dataset and pass on its rows, then None, or what it raised."""
+    try:
+        for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            for number, result, device in zip(block["number"], block["result"], block["device"], strict=True):
+                results.put((int(number), pickle.loads(bytes(result)), str(device)))
+            if stopped.is_set():
+                break
+        results.put(None)
+    except BaseException as error:
+        results.put(error)
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Ray, connected; a connection that this process has is used, and stays.
+
+    Raises: MissingExtraError, DeviceError.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError(f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})') from error
+    ours = not ray.is_initialized()
+    with contextlib.ExitStack() as stack:
+        if ours:
+            stack.enter_context(_quiet(ray))
+            _check_answers(address)
+            try:
+                with _without_standard_error():
+                    ray.init(
+                        address=None if address == "auto" else address,
+                        log_to_driver=False,
+                        logging_level=logging.CRITICAL,
+                    )
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise _cluster_error(address, error) from error
+            stack.callback(ray.shutdown)
+        stack.enter_context(_data_context(ray))
+        yield ray
+
+
+@contextlib.contextmanager
+def _data_context(ray: Any) -> Iterator[None]:
+    """Settings of Ray Data while the block runs: no bars, and a dead worker does not end the run."""
+    context = ray.data.DataContext.get_current()
+    wanted = {"enable_progress_bars": False, "max_errored_blocks": -1, "enable_auto_log_stats": False}
+    before = {name: getattr(context, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+@contextlib.contextmanager
+def _without_standard_error() -> Iterator[None]:
+    """Ray's native code says there how much it will say."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Keep what Ray logs off the terminal while the block runs; its own files have it.
+
+    What Ray prints about dead workers passes every logger, and goes to standard output, where names of files go.
+    """
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    worker = ray._private.worker
+    printing = getattr(worker, "print_to_stdstream", None)
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+            logger.propagate = False
+        if printing is not None:
+            worker.print_to_stdstream = lambda *_, **__: None
+        yield
+    finally:
+        for logger, level, propagate in before:
+            logger.setLevel(level)
+            logger.propagate = propagate
+        if printing is not None:
+            worker.print_to_stdstream = printing
+
+
+def _check_answers(address: str) -> None:
+    """Raises: DeviceError if nothing listens at host:port. Ray itself would end this process after a minute."""
+    if address in _WITHOUT_PORT:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise DeviceError(
+            f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); start one there with "
+            "`ray start --head`, or name another address"
+        ) from error
+
+
+def _cluster_error(address: str, error: BaseException) -> DeviceError:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if any("No module named 'srflow_sdk" in line for line in lines):
+        return DeviceError("a machine of the Ray cluster does not have srflow-sdk; install this version on all of them")
+    return DeviceError(f"the Ray cluster {address} failed: {lines[-1] if lines else type(error).__name__}")

@@ -1,0 +1,69 @@
+"""examples/kubernetes: every manifest has the form that Kubernetes asks for, and its commands are real ones."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from srflow_sdk.cli import upscale
+
+from .bare_environment import ROOT
+
+MANIFESTS = sorted((ROOT / "examples" / "kubernetes").glob("*.yaml"))
+VERSIONS = ("1.31", "1.34")
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def named(kind: str) -> dict[str, Any]:
+    (found,) = (document for path in MANIFESTS for document in documents(path) if document["kind"] == kind)
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_manifest_is_valid_without_unknown_fields(path: Path, version: str) -> None:
+    for document in documents(path):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_job_runs_the_command_with_options_that_it_has_once_for_each_part() -> None:
+    spec = named("Job")["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    environ = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert spec["completions"] == spec["parallelism"] == int(environ["PARTS"])
+    parts = []
+    for index in range(spec["completions"]):
+        (line,) = container["args"]
+        line = line.replace("$((JOB_COMPLETION_INDEX + 1))", str(index + 1)).replace(
+            "$JOB_COMPLETION_INDEX", str(index)
+        )
+        command, name, *arguments = shlex.split(line.replace("$PARTS", environ["PARTS"]))
+        assert (command, name) == ("exec", "srflow-upscale")
+        assert "$" not in line.replace("$PARTS", "")
+        context = upscale.make_context(name, arguments)
+        assert context.params["resume"]
+        parts.append(context.params["shard"] if "shard" in context.params else context.params["files"].shard)
+    assert [(part.index, part.count) for part in parts] == [(number, 4) for number in range(1, 5)]
+
+
+def test_services_lead_to_the_pods_and_to_ports_that_they_have() -> None:
+    deployment = named("Deployment")
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    ports = {port["name"] for port in container["ports"]}
+    assert deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    services = [one for path in MANIFESTS for one in documents(path) if one["kind"] == "Service"]
+    assert len(services) == 2
+    for service in services:
+        assert service["spec"]["selector"] == pod["metadata"]["labels"]
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+    volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes

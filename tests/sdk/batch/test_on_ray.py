@@ -1,0 +1,332 @@
+"""Folders on a real Ray cluster of two machines, which are raylets of this one: what is done, what kills leave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import numpy as np
+import psutil
+import pytest
+from click.testing import CliRunner
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from srflow_sdk import ArgumentError, BundleError, DeviceError, Upscaler, cli, upscale_folder
+from srflow_sdk._batch.jobs import Job, Settings
+from srflow_sdk._batch.on_ray import Cluster
+from srflow_sdk._batch.ray_workers import RunJobs, Worker
+from srflow_sdk.ray import UpscaleFiles
+from tests.sdk.tiny_bundle import hidden_files
+
+ray = pytest.importorskip("ray")
+
+ENVIRON = {
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # so that workers find what this process finds
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "us", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+DEADLINE_S = 240
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of one machine with one CPU, and an S3 server; starting takes seconds, so all tests share them."""
+    from ray.cluster_utils import Cluster as Machines
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**ENVIRON, **CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            patch.setenv(name, value)
+        machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        yield machines
+        machines.shutdown()
+    server.stop()
+
+
+@pytest.fixture
+def start(cluster: Any, tmp_path: Path) -> Iterator[Start]:
+    """srflow-upscale of the folder `photos` into `out` on the cluster, as a process of its own."""
+    running: list[subprocess.Popen[str]] = []
+
+    def started(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "srflow_sdk", "photos", "-o", "out", "--ray", cluster.address, *arguments]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, **ENVIRON},
+        )
+        running.append(process)
+        return process
+
+    yield started
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return tmp_path / "photos"
+
+
+def write_photos(folder: Path, count: int, side: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(90, 160, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def drawing(out: Path) -> dict[int, str]:
+    """The processes that write into the folder now, by their ids, with the names of their files."""
+    found: dict[int, str] = {}
+    for process in psutil.process_iter(["name"]):
+        if not str(process.info["name"]).startswith("ray::"):
+            continue
+        with contextlib.suppress(psutil.Error):
+            for file in process.open_files():
+                if file.path.startswith(f"{out}{os.sep}") and file.path.endswith(".part"):
+                    found[process.pid] = file.path
+    return found
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """Wait until the condition holds. Fails if the process ends first, or never gets there."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := condition()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+    return value
+
+
+@pytest.mark.slow
+def test_a_folder_is_done_and_resumed_as_without_ray(
+    start: Start, photos: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    write_photos(photos, 3, 12)
+    (photos / "bad.png").write_bytes(b"no picture")
+    options = ("--model", str(tiny_bundle), "--report", "r.json", "--resume", "none.png")
+    first = start(*options)
+    out, err = first.communicate(timeout=DEADLINE_S)
+    assert first.returncode == 1
+    assert sorted(out.splitlines()) == ["out/0.png", "out/1.png", "out/2.png"]
+    lines = [line for line in err.splitlines() if not line.startswith("[")]  # how far it is, after two seconds
+    assert lines == [
+        "Ray: 1 worker, each with 1 CPU; the cluster has 1 machine",
+        "error: photos/bad.png: this is not an image file in a supported format",
+        "error: none.png: there is no such file",
+        "3 done, 0 skipped, 2 failed",
+    ]
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert [file["source"] for file in report["files"]] == [
+        *(f"photos/{name}.png" for name in ("0", "1", "2", "bad")),
+        "none.png",
+    ]
+    assert report["settings"]["device"] == "cpu"
+    with Upscaler(tiny_bundle, device="cpu", threads=1) as upscaler:
+        upscale_folder(photos, tmp_path / "here", upscaler=upscaler)
+    for name in ("0.png", "1.png", "2.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    (tmp_path / "out" / "1.png").unlink()
+    again = start(*options)
+    assert again.communicate(timeout=DEADLINE_S)[1].splitlines()[-1] == "1 done, 2 skipped, 2 failed"
+
+
+@pytest.mark.slow
+def test_a_program_that_uses_ray_shares_out_a_folder_of_a_store_and_stays_connected(
+    cluster: Any, photos: Path, upscaler: Upscaler
+) -> None:
+    write_photos(photos, 2, 12)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    store = fsspec.filesystem("s3", use_listings_cache=False)
+    store.mkdir("pictures")
+    store.put(f"{photos}/", "pictures/photos/", recursive=True)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        heard: list[str] = []
+        result = upscale_folder(
+            "s3://pictures/photos",
+            "s3://pictures/large",
+            upscaler=upscaler,
+            ray=Cluster(workers=1, cpus=1, batch=2, device="cpu"),
+            on_file=lambda file: heard.append(str(file.targets[0])),
+        )
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+    assert str(result) == "2 done, 0 skipped, 0 failed"
+    assert sorted(heard) == ["s3://pictures/large/0.png", "s3://pictures/large/1.png"]
+    assert store.find("pictures/large") == ["pictures/large/0.png", "pictures/large/1.png"]
+
+
+@pytest.mark.slow
+def test_a_machine_that_dies_in_the_middle_loses_nothing(
+    cluster: Any, start: Start, photos: Path, tmp_path: Path
+) -> None:
+    write_photos(photos, 8, 96)
+    second = cluster.add_node(num_cpus=1)
+    out = tmp_path / "out"
+    process = start("--device", "cpu")
+    workers = wait_for(lambda: len(found := drawing(out)) == 2 and found, process)
+    mine = {child.pid for child in psutil.Process(raylet_of(second)).children(recursive=True)}
+    assert len(mine & set(workers)) == 1, "one of the two draws on the machine that dies"
+    cluster.remove_node(second, allow_graceful=False)
+    printed, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, err
+    assert sorted(printed.splitlines()) == [f"out/{number}.png" for number in range(8)]
+    assert err.splitlines()[-1] == "8 done, 0 skipped, 0 failed"
+    assert "Traceback" not in err
+    assert not hidden_files(out)
+
+
+def raylet_of(node: Any) -> int:
+    (info,) = node.all_processes["raylet"]
+    return int(info.process.pid)
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_its_worker_again_and_again_is_a_failed_file(
+    start: Start, photos: Path, tmp_path: Path
+) -> None:
+    write_photos(photos, 2, 96)
+    process = start("--device", "cpu", "--quiet")
+    killed = 0
+    while process.poll() is None:
+        for pid, path in drawing(tmp_path / "out").items():
+            if ".1.png." in path:
+                killed += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+    printed, err = process.communicate(timeout=DEADLINE_S)
+    assert killed >= 3
+    assert process.returncode == 1
+    assert printed == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: photos/1.png: its worker was killed 3 times")
+    assert (tmp_path / "out" / "0.png").is_file()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_else(start: Start, photos: Path, tmp_path: Path) -> None:
+    write_photos(photos, 6, 96)
+    out = tmp_path / "out"
+    process = start("--device", "cpu")
+    wait_for(lambda: (out / "0.png").exists() and drawing(out), process)
+    process.send_signal(signal.SIGINT)
+    printed, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130, err
+    finished = sorted(path.name for path in out.iterdir())
+    assert sorted(printed.splitlines()) == [f"out/{name}" for name in finished]
+    assert 1 <= len(finished) < 6
+    assert f"interrupted: {len(finished)} of 6 done; the same command with --resume" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_what_is_wrong_for_every_file_is_one_line(start: Start, photos: Path, tiny_bundle: Path) -> None:
+    write_photos(photos, 2, 12)
+    process = start("--model", str(tiny_bundle), "--tau", "7", "--quiet")
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith("Error: tau is 7")
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_without_room_for_a_worker_the_error_says_what_to_ask_for(
+    start: Start, photos: Path, tiny_bundle: Path
+) -> None:
+    write_photos(photos, 1, 12)
+    process = start("--model", str(tiny_bundle), "--ray-gpus", "2", "--quiet")
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert err.startswith("error: no machine of the Ray cluster has 1 CPUs and 2 GPUs for a worker; ask for less")
+
+
+@pytest.mark.parametrize("address", ["head", "", "ray://head:10001", "head:x"])
+def test_an_address_that_cannot_be_is_refused(address: str) -> None:
+    with pytest.raises(ArgumentError, match=r"host:port|Ray Client"):
+        Cluster(address=address)
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(photos: Path, tmp_path: Path) -> None:
+    write_photos(photos, 1, 12)
+    with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 "):
+        upscale_folder(photos, tmp_path / "out", ray="127.0.0.1:1")
+
+
+def test_the_actor_class_does_the_rows_files_without_ray(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    write_photos(photos, 2, 12)
+    (photos / "bad.png").write_bytes(b"no picture")
+    names = ["0.png", "bad.png", "1.png"]
+    actor = UpscaleFiles(tiny_bundle, device="cpu", threads=1, tau=0.5)
+    batch = {
+        "source": np.array([str(photos / name) for name in names], dtype=object),
+        "target": np.array([str(tmp_path / "new" / name) for name in names], dtype=object),
+        "kept": np.arange(3),
+    }
+    made = actor(batch)
+    assert list(made["status"]) == ["done", "failed", "done"]
+    assert made["error"][1] == f"{photos / 'bad.png'}: this is not an image file in a supported format"
+    assert (list(made["width"]), list(made["kept"])) == ([12, 0, 12], [0, 1, 2])
+    assert np.isnan(made["seconds"]).tolist() == [False, True, False]
+    assert Image.open(tmp_path / "new" / "1.png").size == (48, 48)
+    with pytest.raises(ArgumentError, match="the rows have no column 'target'"):
+        actor({"source": batch["source"]})
+
+
+def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    write_photos(photos, 1, 12)
+    job = Job(source=photos / "0.png", targets=(tmp_path / "none" / "0.png",), name=PurePosixPath("0.png"))
+    actor = RunJobs(Worker(settings=Settings(), model=tiny_bundle, device="cpu", threads=1))
+    rows = {"number": np.array([0]), "job": np.array([pickle.dumps(job)], dtype=object), "seen": np.array([True])}
+    file = pickle.loads(actor(rows)["result"][0])
+    assert file.status == "failed"
+    assert f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine" in file.error
+
+
+def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
+    worker = Worker(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
+    with pytest.raises(BundleError, match="has another model at"):
+        worker.opened()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("photos -o out --ray-workers 2", "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray"),
+        ("- -o out.png --ray auto", "--ray needs files that other machines see; leave it out for standard input"),
+        ("photos -o out --ray head", "'head' is no address of a Ray cluster"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    arguments: str, said: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(photos, 1, 12)
+    monkeypatch.chdir(photos.parent)
+    done = CliRunner().invoke(cli.upscale, arguments.split(), input=(photos / "0.png").read_bytes())
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not Path("out").exists()
