@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 _ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
+_REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
+    "--bundle": ("--triton",),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
     "--compare": (),
@@ -96,6 +98,8 @@ def _check_use(context: click.Context) -> None:
         raise click.UsageError(f"{mode} can only be {rule}: leave {others[0]} out")
     if mode == "--checkpoint-of" and "-o" not in given:
         raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
+    if mode == "--bundle" and "--triton" not in given:
+        raise click.UsageError("--bundle uses a bundle that exists: say what for with --triton REPO")
     if mode == "--engines-for" and "--trt" not in given and "--rtx" not in given:
         raise click.UsageError("--engines-for builds engines: say which with --trt or --rtx")
 
@@ -164,8 +168,21 @@ def _engine_requests(
     return requests
 
 
-def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
-    """Build every engine that can be built, then report the failures and exit with status 1 if there are any."""
+def _needed(bundle: Path | None, engines_for: Path | None) -> tuple[str, ...]:
+    """The modules of the extra that the task takes."""
+    if bundle is not None:
+        return _REPOSITORY_MODULES
+    return _ENGINE_MODULES if engines_for is not None else _MODULES
+
+
+def _write_repository(bundle: Path, repository: Path) -> None:
+    from srflow_export.triton import write_repository
+
+    write_repository(bundle, repository, say=click.echo)
+
+
+def _add_engines(bundle: Path, requests: list[EngineRequest]) -> bool:
+    """Build every engine that can be built, then report the failures; whether there were any."""
     from srflow_export.engines import add_engines
 
     failures = []
@@ -178,8 +195,7 @@ def _add_engines(bundle: Path, requests: list[EngineRequest]) -> None:
         click.echo(f"wrote {bundle}")
     for failure in dict.fromkeys(failures):  # a fault of the bundle itself fails every request
         click.echo(f"error: {failure}", err=True)
-    if failures:
-        sys.exit(1)
+    return bool(failures)
 
 
 def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
@@ -238,6 +254,18 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
 @click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    metavar="REPO",
+    help="Also add the bundle to a model repository of Triton Inference Server, as a new version.",
+)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Instead of --ckpt: use an existing bundle for --triton.",
+)
+@click.option(
     "--engines-for",
     type=click.Path(path_type=Path),
     metavar="BUNDLE",
@@ -277,6 +305,8 @@ def main(
     name: str,
     licence: str,
     training_data: str,
+    triton: Path | None,
+    bundle: Path | None,
     engines_for: Path | None,
     compare: tuple[str, str] | None,
     checkpoint_of: Path | None,
@@ -296,6 +326,7 @@ def main(
       srflow-upscale photo.png -o big.png --model SRFlow_DF2K_4X.srflow
       srflow-export SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
       srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
+      srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/         for Triton Inference Server
       srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
@@ -304,8 +335,11 @@ def main(
     context.with_resource(raised_interrupts(*STOPPING))
     try:
         check_address_space(_ADDRESS_SPACE, "srflow-export")
-        for module in _ENGINE_MODULES if engines_for is not None else _MODULES:
+        for module in _needed(bundle, engines_for):
             require_extra(module, "export")
+        if bundle is not None and triton is not None:
+            _write_repository(bundle, triton)
+            return
         if checkpoint_of is not None and output is not None:
             _write_checkpoint_of(checkpoint_of, output)
             return
@@ -316,7 +350,8 @@ def main(
             return
         requests = _engine_requests(**engines)
         if engines_for is not None:
-            _add_engines(engines_for, requests)
+            if _add_engines(engines_for, requests):
+                sys.exit(1)
             return
         from srflow_export.exporter import ExportOptions, export_checkpoint
 
@@ -324,6 +359,10 @@ def main(
         if tau != tau:  # click's range lets NaN through
             raise ArgumentError("--tau is not a number")
         target = _target(ckpt, output)
+        if triton is not None:
+            from srflow_export.triton.repository import check_repository
+
+            check_repository(triton)  # before minutes of work
         options = ExportOptions(
             fused=fused,
             inverter=not no_inverter,
@@ -342,7 +381,11 @@ def main(
         )
         export_checkpoint(ckpt, target, options, say=click.echo)
         click.echo(f"wrote {target}")
-        _add_engines(target, requests)
+        failed = _add_engines(target, requests)
+        if triton is not None:
+            _write_repository(target, triton)
+        if failed:
+            sys.exit(1)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

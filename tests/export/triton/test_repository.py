@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from srflow_export.cli import main
+from srflow_export.triton import write_repository
+from srflow_sdk._serving.description import ServingOptions, described
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import ArgumentError, ExportError
+
+from ...sdk.tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path / "tiny.srflow")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def test_the_command_writes_a_model_with_the_whole_bundle_in_its_version(bundle: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    done = run("--bundle", bundle, "--triton", repository)
+    assert (done.exit_code, done.output) == (0, f"wrote {repository}/srflow_upscale, version 1\n")
+    model = repository / "srflow_upscale"
+    assert Bundle.open(model / "1" / "model.srflow").model_sha256 == Bundle.open(bundle).model_sha256
+    compile((model / "1" / "model.py").read_text(), "model.py", "exec")
+    assert "KIND_AUTO" in (model / "config.pbtxt").read_text()
+    assert "KIND_CPU" in (model / "configs" / "cpu.pbtxt").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "tiny.srflow"]
+
+
+def test_a_second_export_adds_a_version_and_keeps_the_old_one(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    model = tmp_path / "models" / "srflow_upscale"
+    (model / "configs" / "mine.pbtxt").write_text("mine")
+    other = write_tiny_bundle(tmp_path / "other.srflow", default_tau=0.3)
+    write_repository(other, tmp_path / "models")
+    taus = [Bundle.open(model / version / "model.srflow").manifest.default_tau for version in ("1", "2")]
+    assert taus == [0.8, 0.3]
+    assert '\\"default_tau\\":0.3' in (model / "config.pbtxt").read_text()
+    assert (model / "configs" / "mine.pbtxt").read_text() == "mine"
+
+
+def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle: Path, tmp_path: Path) -> None:
+    for _ in range(3):
+        write_repository(bundle, tmp_path / "models")
+    model = tmp_path / "models" / "srflow_upscale"
+    for path in sorted((model / "1").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (model / "1").rmdir()
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", say=lines.append)
+    assert lines == [f"wrote {model}, version 4"]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file", "is a file; a model repository is a folder"),
+        ("tiny.srflow", "is a bundle, or lies in one"),
+        ("tiny.srflow/models", "is a bundle, or lies in one"),
+        ("models/srflow_upscale", "is one model of a repository; name the folder above it"),
+        ("folders", r"folders/notes has no config\.pbtxt, and a server does not start"),
+    ],
+)
+def test_a_folder_that_cannot_be_a_repository_is_refused_and_unchanged(
+    bundle: Path, tmp_path: Path, place: str, message: str
+) -> None:
+    write_repository(bundle, tmp_path / "models")
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "folders" / "notes").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ArgumentError, match=message):
+        write_repository(bundle, tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_repository_that_cannot_be_written_is_one_error(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_repository(bundle, tmp_path / "models")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(ExportError, match="models cannot be written there: No space left on device"):
+        write_repository(bundle, tmp_path / "models")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_export_that_is_killed_leaves_whole_models_and_the_next_one_cleans_up(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    code = f"""
+import os, signal
+from srflow_export.triton import repository
+repository._swap_in = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+repository.write_repository({str(bundle)!r}, {str(tmp_path / "models")!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["srflow_upscale"]
+    assert not (tmp_path / "models" / "srflow_upscale" / "2").exists()
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]) == 1
+    write_repository(bundle, tmp_path / "models")
+    assert (tmp_path / "models" / "srflow_upscale" / "2").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]
+
+
+def test_options_come_back_from_the_configs_parameters() -> None:
+    options = ServingOptions(device="cpu", tile=None, sessions=3, threads=2, in_flight=5, max_pixels=7, max_samples=9)
+    assert ServingOptions.of_parameters({**options.parameters(), "model": "{}"}) == options
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("device", "gpu", "device is 'gpu'; it must be one of"),
+        ("tile", "8", "tile is 8; it must be"),
+        ("tile", "big", "tile is 'big'; it must be a whole number"),
+        ("max_samples", "0", "max_samples is 0; it must be a whole number, at least 1"),
+        ("in_flight", "-1", "in_flight is '-1'; it must be a whole number"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_named(name: str, text: str, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        ServingOptions.of_parameters({name: text})
+
+
+def test_the_description_says_what_a_client_needs(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    content = json.loads(described(opened))
+    manifest = opened.manifest
+    assert {name: content[name] for name in ("scale", "size_multiple", "halo", "latent_scheme", "default_tau")} == {
+        name: getattr(manifest, name) for name in ("scale", "size_multiple", "halo", "latent_scheme", "default_tau")
+    }
+    assert (content["auto_tau"], content["reduction"], content["model_sha256"]) == (
+        manifest.auto_tau,
+        manifest.reduction,
+        opened.model_sha256,
+    )
