@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from srflow_sdk._raising import is_lack_of_memory
 from srflow_sdk._serving.bls import BlsBackend
 from srflow_sdk._serving.description import ServingOptions
@@ -38,6 +40,11 @@ class TritonPythonModel:
         triton: Any = importlib.import_module("triton_python_backend_utils")  # only the python backend has it
         self._triton = triton
         logging.getLogger("srflow_sdk").addHandler(_ServerLog(triton.Logger))
+        if int(np.__version__.split(".")[0]) >= 2:
+            _log.warning(
+                "numpy %s: the answers of Triton 24.10 and older are empty with it; there: pip install 'numpy<2'",
+                np.__version__,
+            )
         parameters = {
             name: value["string_value"] for name, value in json.loads(args["model_config"])["parameters"].items()
         }

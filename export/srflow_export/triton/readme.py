@@ -42,21 +42,30 @@ Written by srflow-export {__version__} from `{manifest.name}` (×{manifest.scale
 {_about_engines(bundle, mode)}
 ## Start a server
 
-The server's Python needs srflow-sdk. In a container:
+The server's Python needs srflow-sdk, {__version__} or newer, and servers up to 24.10 need numpy 1: with numpy 2, their
+answers would be empty. `python -m build --wheel` in a clone of srflow-sdk makes the package in `dist/`. In a container,
+with this `Dockerfile` beside `dist/`:
 
 ```
-printf 'FROM {SERVER}\\nRUN pip install "{_requirement(mode)}"\\n' | docker build -t srflow-triton -
+FROM {SERVER}
+COPY dist/*.whl /tmp/
+RUN pip install /tmp/*.whl "numpy<2"
+```
+
+```
+docker build -t srflow-triton .
 docker run --rm --gpus all --shm-size=2g -p 8000:8000 -p 8001:8001 \\
   -v {shlex.quote(str(repository))}:/models srflow-triton \\
   tritonserver --model-repository=/models {_lines(flags)}
 ```
 
-On a machine without a GPU, leave out `--gpus all` and add `--model-config-name=cpu`. With a server that is installed on
-the machine itself:
+With a server that is installed on the machine itself:
 
 ```
 tritonserver --model-repository={shlex.quote(str(repository))} {_lines(flags)}
 ```
+
+On a machine without a GPU, leave out `--gpus all` and add `--model-config-name=cpu`.{_about_gpus(mode)}
 
 A server that scans the repository (`--model-control-mode=poll`) takes every model in it, and every new version when it
 is complete.
@@ -80,9 +89,14 @@ Other inputs, limits, and what else may be changed in `config.pbtxt`: docs/trito
 """
 
 
-def _requirement(mode: Mode) -> str:
-    """What to install for pictures on a GPU: in mode "bls", the server's own backends are there for that."""
-    return f"srflow-sdk[gpu]>={__version__}" if mode == "python" else f"srflow-sdk>={__version__}"
+def _about_gpus(mode: Mode) -> str:
+    """What else a GPU needs: in mode "bls", the server's own backends are there for that."""
+    if mode == "bls":
+        return ""
+    return (
+        " On a GPU the SDK needs the same packages\nas elsewhere (docs/install.md of srflow-sdk); without them it "
+        "computes on the CPU."
+    )
 
 
 def _lines(flags: list[str]) -> str:
