@@ -57,6 +57,11 @@ class Server:
                 total += process.memory_full_info().uss
         return total
 
+    def segments(self) -> set[Path]:
+        """The shared memory that it has with its models: a file for each instance, until that ends."""
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
+        return {Path(line[line.index("/dev/shm/") :]) for line in maps if "/dev/shm/triton_python" in line}
+
     def end(self) -> int:
         """SIGTERM, then wait; returns the exit status. Raises: subprocess.TimeoutExpired."""
         self.process.send_signal(signal.SIGTERM)
@@ -91,7 +96,6 @@ def running_server(
         *flags,
     ]
     log = folder / "server.log"
-    before = segments()
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=variables, stdout=output, stderr=subprocess.STDOUT)
     server = Server(process, log, ports)
@@ -103,16 +107,12 @@ def running_server(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.end()
         if process.poll() is None:
+            shared = server.segments()
             for left in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
                 left.kill()
             process.wait()
-            for segment in segments() - before:  # SIGKILL leaves them
-                segment.unlink()
-
-
-def segments() -> set[Path]:
-    """The shared memory of all servers of this machine: one for each model instance, until it ends."""
-    return set(Path("/dev/shm").glob("triton_python_backend_shm_region_*"))
+            for segment in shared:  # SIGKILL leaves them
+                segment.unlink(missing_ok=True)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -29,7 +29,7 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.tritonserver.asking import ask, tensors
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ROOT, ServerEnvironment
-from tests.tritonserver.server import Server, running_server, segments
+from tests.tritonserver.server import Server, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +110,7 @@ def test_sigterm_while_busy_lets_requests_finish_and_leaves_no_shared_memory(
 ) -> None:
     with Upscaler(device="cpu") as embedded:
         write_repository(embedded.bundle.path, tmp_path / "models")
-        before, images = segments(), [picture(number, 32, 32) for number in range(6)]
+        images = [picture(number, 32, 32) for number in range(6)]
         with (
             running_server(environment, tmp_path / "models", tmp_path, *ALONE, CPU) as server,
             ThreadPoolExecutor(len(images)) as clients,
@@ -118,10 +118,12 @@ def test_sigterm_while_busy_lets_requests_finish_and_leaves_no_shared_memory(
             answers = [clients.submit(ask, server.grpc, image=image, samples=8) for image in images]
             server.wait_until(lambda: begun(server) == len(images), "all requests accepted")
             assert not any(answer.done() for answer in answers)
-            server.end()
+            shared = server.segments()
+            assert server.end() == 0
             for image, answer in zip(images, answers, strict=True):
                 assert np.array_equal(answer.result()["upscaled"], embedded.encode(image).samples(8))
-    assert segments() <= before
+    assert shared
+    assert not any(segment.exists() for segment in shared)
 
 
 def begun(server: Server) -> int:
