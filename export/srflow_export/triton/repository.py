@@ -56,9 +56,10 @@ def write_repository(
     opened, target = Bundle.open(bundle), Path(os.path.realpath(repository))
     check_repository(target, bundle=Path(os.path.realpath(bundle)))
     try:
+        models = list(_models(opened, _options(target, opened, mode, say)))  # before anything is written
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
-            for model in _models(opened, _options(target, opened, mode, say)):
+            for model in models:
                 version = _add(model, target)
                 say(f"wrote {Path(repository) / model.name}, version {version}")
         write_atomically(readme_path(target), readme(opened, target, mode).encode())
