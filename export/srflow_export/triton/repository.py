@@ -62,6 +62,9 @@ def write_repository(
             for model in models:
                 version = _add(model, target)
                 say(f"wrote {Path(repository) / model.name}, version {version}")
+        written = {model.name for model in models}
+        for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
+            say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
         write_atomically(readme_path(target), readme(opened, target, mode).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:

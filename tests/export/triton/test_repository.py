@@ -123,6 +123,15 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
         write_repository(bundle, tmp_path / "models")
 
 
+def test_a_model_that_the_new_bundle_does_not_have_is_named(bundle: Path, tmp_path: Path) -> None:
+    write_repository(Bundle.embedded().path, tmp_path / "models")
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", say=lines.append)
+    older = tmp_path / "models" / "srflow_inverter"
+    assert f"{older} is still an older bundle's: remove it if no client needs it" in lines
+    assert (older / "1" / "model.onnx").is_file()
+
+
 def test_an_older_version_can_be_added_again(bundle: Path, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path / "models")
     write_repository(write_tiny_bundle(tmp_path / "other.srflow", default_tau=0.3), tmp_path / "models")
