@@ -124,7 +124,8 @@ def window_noise(
     """The standard normal latents of a window of an image, by level: float32, C×h×w, as graphs take them for τ = 1.
 
     levels: the model's levels. scale: HR size / LR size. top, left, height, width: the window in LR pixels of the whole
-    image; all four must fall on whole latent pixels, as multiples of the model's size multiple do.
+    image; all four must fall on whole latent pixels, as multiples of the model's size multiple do. A window may begin
+    before the image: there its latents come from the field's end, so that coordinate -1 stands for 2^32 - 1.
     seed, sample, and determinism: as for :func:`standard_normal`, which draws each level.
 
     Raises: ArgumentError for a window that splits latent pixels, and for what :func:`standard_normal` refuses.
@@ -138,8 +139,30 @@ def window_noise(
                 f"{entry.level}; it must be a multiple of the model's size multiple"
             )
         latent = {name: value * scale >> entry.level for name, value in place.items()}
-        noise[entry.level] = standard_normal(seed, sample, entry.level, channels=entry.channels, **latent)
+        columns = _around_zero(latent["left"], latent["width"])
+        noise[entry.level] = np.concatenate(
+            [
+                np.concatenate(
+                    [
+                        standard_normal(
+                            seed, sample, entry.level, channels=entry.channels, top=y, left=x, height=rows, width=across
+                        )
+                        for x, across in columns
+                    ],
+                    axis=2,
+                )
+                for y, rows in _around_zero(latent["top"], latent["height"])
+            ],
+            axis=1,
+        )
     return noise
+
+
+def _around_zero(start: int, length: int) -> list[tuple[int, int]]:
+    """(start, length) of what a stretch covers of the field: its end for what is below 0, then its beginning."""
+    below = min(max(-start, 0), length)
+    parts = [(start + _COORDINATE_LIMIT, below), (max(start, 0), length - below)]
+    return [part for part in parts if part[1]] or parts[1:]
 
 
 def standard_normal(

@@ -89,18 +89,36 @@ def staged_bundle(target: str | os.PathLike[str]) -> Iterator[BundleStage]:
     """
     final = Path(os.path.realpath(target))
     refuse_target_that_is_no_bundle(final)
+    with contextlib.ExitStack() as stack:
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _recover(final)
+            path = stack.enter_context(staging_directory(final))
+        except OSError as error:
+            raise BundleError(f"{final}: a bundle cannot be written there: {error}") from error
+        try:
+            yield BundleStage(path=path, target=final)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise BundleError(f"{final}: the disk is full; free some space and export again") from error
+            raise BundleError(f"{final}: the bundle cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def staging_directory(target: Path, *, rescue: Callable[[Path], None] = lambda _: None) -> Iterator[Path]:
+    """Make a hidden directory beside the target, which is removed at the end.
+
+    What killed processes left of such directories is removed first; `rescue` is called with each before that.
+    Raises: OSError.
+    """
+    for left in _siblings(target, _STAGING):
+        if (lock := _lock(left)) is not None:
+            rescue(left)
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    path, lock = _make_locked_directory(target)
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _recover(final)
-        path, lock = _make_locked_directory(final)
-    except OSError as error:
-        raise BundleError(f"{final}: a bundle cannot be written there: {error}") from error
-    try:
-        yield BundleStage(path=path, target=final)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BundleError(f"{final}: the disk is full; free some space and export again") from error
-        raise BundleError(f"{final}: the bundle cannot be written: {error}") from error
+        yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
         if lock is not None:
@@ -131,7 +149,7 @@ def _swap_in(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
         return
-    if _exchange(staging, target):
+    if exchange(staging, target):
         return
     # Without an atomic exchange there is a moment with nothing at the target: _recover repairs a crash in it.
     replaced = _sibling(target, _REPLACED)
@@ -144,7 +162,7 @@ def _swap_in(staging: Path, target: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two paths atomically (Linux); False if the system or the file system cannot."""
     if sys.platform != "linux":
         return False
@@ -196,14 +214,9 @@ def _lock(path: Path, take: Callable[[int], bool] = try_lock) -> int | None:
 
 
 def _recover(target: Path) -> None:
-    """Clean up after dead processes: put back an older bundle that was moved away, remove the rest."""
+    """Clean up after dead processes: put back an older bundle that was moved away, or remove it."""
     for replaced in reversed(_siblings(target, _REPLACED)):
         if target.exists():
             shutil.rmtree(replaced, ignore_errors=True)
         else:
             replaced.rename(target)
-    for staging in _siblings(target, _STAGING):
-        lock = _lock(staging)
-        if lock is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-            os.close(lock)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._files import PathLike, read_image, spooled
+from srflow_sdk._files import MAX_PIXELS, PathLike, read_image, spooled
 from srflow_sdk._images import ImageKind, InMemoryImage, Tensor, unpacked
 from srflow_sdk.errors import ArgumentError, ImageError
 
@@ -18,17 +18,19 @@ EncodedImage = PathLike | bytes | BinaryIO
 """An image file: its path, its bytes, or a file object opened for reading in binary mode."""
 
 
-def loaded(image: InMemoryImage | Tensor | EncodedImage) -> tuple[NDArray[Any], ImageKind]:
+def loaded(
+    image: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright.
 
-    Raises: ImageError if it is not an image, or a file that PIL images cannot hold; ArgumentError for an empty path and
-    for file objects in text mode.
+    max_pixels: of files, width × height. Raises: ImageError if it is not an image, or a file that is too large or that
+    PIL images cannot hold; ArgumentError for an empty path and for file objects in text mode.
     """
     if isinstance(image, (str, os.PathLike)):
-        return unpacked(_read_eight_bit(image))
+        return unpacked(_read_eight_bit(image, max_pixels))
     if isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
-        with spooled(cast("bytes | BinaryIO", image), name="image") as path:
-            return unpacked(_read_eight_bit(path))
+        with spooled(cast("bytes | BinaryIO", image), name="image", max_pixels=max_pixels) as path:
+            return unpacked(_read_eight_bit(path, max_pixels))
     return unpacked(image)
 
 
@@ -39,8 +41,8 @@ def checked_path(name: str, value: object) -> Path:
     return Path(os.fsdecode(value))
 
 
-def _read_eight_bit(path: PathLike) -> Image.Image:
-    file = read_image(checked_path("image", path))
+def _read_eight_bit(path: PathLike, max_pixels: int) -> Image.Image:
+    file = read_image(checked_path("image", path), max_pixels=max_pixels)
     if file.pixels.dtype != np.uint8:
         raise ImageError(
             f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot hold; upscale it into a file: "

@@ -42,7 +42,7 @@ class Temperature:
         """None for an array; of "auto", the default."""
         self.auto = is_auto(tau)
         self._map: NDArray[np.float32] | None = None
-        self._top = 0
+        self._top = self._left = 0
         if is_map(tau):
             checked = _checked_map(tau, height=height, width=width)
             margins = ((0, padded_size(height, multiple) - height), (0, padded_size(width, multiple) - width))
@@ -67,6 +67,12 @@ class Temperature:
         part._top = top
         return part
 
+    def placed(self, top: int, left: int) -> Temperature:
+        """The same temperature for an image that begins at this place of a larger one, as its windows do."""
+        part = copy.copy(self)
+        part._top, part._left = top, left
+        return part
+
     def applied(
         self, noise: Mapping[int, NDArray[np.float32]], window: Window, scale: int
     ) -> tuple[dict[int, NDArray[np.float32]], float]:
@@ -75,7 +81,8 @@ class Temperature:
             assert self.number is not None
             return dict(noise), self.number
         rows, columns = window.slices
-        part = self._map[rows.start - self._top : rows.stop - self._top, columns]
+        part = self._map[rows.start - self._top : rows.stop - self._top, columns.start - self._left :]
+        part = part[:, : columns.stop - columns.start]
         return {level: array * _on_level(part, level, scale) for level, array in noise.items()}, 1.0
 
     def __str__(self) -> str:

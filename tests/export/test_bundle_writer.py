@@ -49,8 +49,8 @@ def test_a_commit_replaces_the_older_bundle(target: Path) -> None:
     assert hidden_files(target.parent) == []
 
 
-def test_a_commit_replaces_where_the_file_system_cannot_exchange(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_writer, "_exchange", lambda *_: False)
+def test_a_commit_replaces_where_the_file_system_cannotexchange(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_writer, "exchange", lambda *_: False)
     write_stub_bundle(target, b"one")
     write_stub_bundle(target, b"two")
     assert (target / "encoder.onnx").read_bytes() == b"encodertwo"
@@ -109,7 +109,7 @@ def test_a_failing_swap_leaves_the_older_bundle(target: Path, monkeypatch: pytes
     def rename(self: Path, new: Path) -> Path:
         return fail() if ".staging-" in self.name else real_rename(self, new)
 
-    monkeypatch.setattr(bundle_writer, "_exchange", fail if exchange else lambda *_: False)
+    monkeypatch.setattr(bundle_writer, "exchange", fail if exchange else lambda *_: False)
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(BundleError, match="Input/output"):
         write_stub_bundle(target, b"two")
@@ -165,12 +165,12 @@ def run_and_kill(target: Path, *, kill_at: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-@pytest.mark.parametrize("kill_at", ["_hash_and_sync", "_swap_in", "_exchange"])
+@pytest.mark.parametrize("kill_at", ["_hash_and_sync", "_swap_in", "exchange"])
 def test_a_killed_export_leaves_a_whole_bundle_and_its_remains_are_removed(target: Path, kill_at: str) -> None:
     write_stub_bundle(target, b"one")
     run_and_kill(target, kill_at=kill_at)
     survivor = Bundle.open(target).file("encoder.onnx").read_bytes()
-    assert survivor == (b"encodertwo" if kill_at == "_exchange" else b"encoderone")
+    assert survivor == (b"encodertwo" if kill_at == "exchange" else b"encoderone")
     assert len(hidden_files(target.parent)) == 1
     write_stub_bundle(target, b"three")
     assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderthree"

@@ -34,7 +34,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"backends"},
     {"_drawing"},
     {"encoding"},
-    {"_transferring"},
+    {"_transferring", "_serving"},
     {"_choosing", "_restoring"},
     {"_flow_uses"},
     {"upscaler", "_async_calls"},

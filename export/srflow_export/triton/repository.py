@@ -1,0 +1,189 @@
+"""Writes models into a repository: at any moment, a server that scans it finds whole models only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from srflow_export._bundle_writer import exchange, staging_directory
+from srflow_export._locks import bundle_lock
+from srflow_export.triton.config_text import parameters_in
+from srflow_export.triton.graph_models import graph_models
+from srflow_export.triton.readme import readme, readme_path
+from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
+from srflow_sdk._serving.description import Mode, ServingOptions
+from srflow_sdk._serving.triton_model import BUNDLE
+from srflow_sdk._system.atomic import sync_directory, write_atomically
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import ArgumentError, ExportError
+
+_CONFIG = "config.pbtxt"
+_CPU_CONFIG = "configs/cpu.pbtxt"
+_REPLACED = "replaced"
+_OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model to write. configs: texts by file name. files: of the version's folder, contents or what to copy."""
+
+    name: str
+    configs: Mapping[str, str]
+    files: Mapping[str, bytes | Path]
+
+
+def write_repository(
+    bundle: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
+    *,
+    mode: Mode = "python",
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Add a bundle's models to a Triton model repository, each as a new version; older versions stay.
+
+    A README beside the repository says how to start a server with it.
+    mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls").
+    Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept.
+    `say` receives a line for each model.
+    Raises: BundleError, ArgumentError for a folder that cannot be a repository, ExportError if it cannot be written.
+    Models that were there before an error stay whole.
+    """
+    opened, target = Bundle.open(bundle), Path(os.path.realpath(repository))
+    check_repository(target, bundle=Path(os.path.realpath(bundle)))
+    try:
+        models = list(_models(opened, _options(target, opened, mode, say)))  # before anything is written
+        target.mkdir(parents=True, exist_ok=True)
+        with bundle_lock(target, say=say):
+            for model in models:
+                version = _add(model, target)
+                say(f"wrote {Path(repository) / model.name}, version {version}")
+        written = {model.name for model in models}
+        for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
+            say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
+        write_atomically(readme_path(target), readme(opened, target, mode).encode())
+        say(f"how to start a server and ask it: {readme_path(Path(repository))}")
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            why = "it is the root of a file system, so nothing can be moved into it at once; name a folder inside it"
+        else:
+            why = error.strerror or str(error)
+        raise ExportError(f"{repository}: models cannot be written there: {why}") from error
+
+
+def check_repository(target: Path, *, bundle: Path | None = None) -> None:
+    """Raises: ArgumentError if this path cannot be a repository of models."""
+    if target.exists() and not target.is_dir():
+        raise ArgumentError(f"{target} is a file; a model repository is a folder: choose another name")
+    if (target / "manifest.json").is_file() or (bundle is not None and target.is_relative_to(bundle)):
+        raise ArgumentError(f"{target} is a bundle, or lies in one; a model repository is a folder of its own")
+    if (target / _CONFIG).is_file():
+        raise ArgumentError(f"{target} is one model of a repository; name the folder above it: {target.parent}")
+    for folder in sorted(target.iterdir()) if target.is_dir() else []:
+        if folder.is_dir() and not (folder / _CONFIG).is_file():
+            raise ArgumentError(
+                f"{folder} has no {_CONFIG}, and a server does not start with such a folder in its repository: choose "
+                "another folder, or remove it"
+            )
+
+
+def _options(repository: Path, bundle: Bundle, mode: Mode, say: Callable[[str], None]) -> ServingOptions:
+    """The defaults for the model, and what somebody set in the older version's config."""
+    options = ServingOptions.for_model(bundle.manifest, mode=mode)
+    config = repository / NAME / _CONFIG
+    if not config.is_file():
+        return options
+    older = {name: text for name, text in parameters_in(config.read_text()).items() if name not in _OF_THE_MODEL}
+    kept = {name: text for name, text in older.items() if options.parameters().get(name, text) != text}
+    if kept:
+        say(f"kept from {config}: {', '.join(f'{name} {text}' for name, text in kept.items())}")
+    try:
+        return ServingOptions.of_parameters(options.parameters() | kept)
+    except ArgumentError as error:
+        raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
+
+
+def _models(bundle: Bundle, options: ServingOptions) -> Iterator[Model]:
+    """The models to write, srflow_upscale last: it may call the others."""
+    for graph in graph_models(bundle):
+        yield Model(name=graph.name, configs={_CONFIG: graph.gpu, _CPU_CONFIG: graph.cpu}, files=graph.files)
+    files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode()}
+    files |= {f"{BUNDLE}/{name}": bundle.path / name for name in ("manifest.json", *bundle.manifest.files)}
+    yield Model(
+        name=NAME,
+        configs={
+            _CONFIG: upscale_config(bundle, options, kind="KIND_AUTO"),
+            _CPU_CONFIG: upscale_config(bundle, options, kind="KIND_CPU"),
+        },
+        files=files,
+    )
+
+
+def _add(model: Model, repository: Path) -> int:
+    """Put a new version of the model beside its older ones, all at once; returns its number."""
+    place = repository / model.name
+    with staging_directory(repository, rescue=lambda left: _put_back(left / _REPLACED, repository)) as stage:
+        staged = stage / model.name
+        if place.is_dir():
+            shutil.copytree(place, staged, copy_function=_linked, symlinks=True)
+        version = 1 + max((int(path.name) for path in _versions(staged)), default=0)
+        for name, text in model.configs.items():
+            _write(staged / name, text.encode())
+        for name, content in model.files.items():
+            _write(staged / str(version) / name, content)
+        for folder in [path for path in staged.rglob("*") if path.is_dir()] + [staged]:
+            sync_directory(folder)
+        _swap_in(staged, place, replaced=stage / _REPLACED / model.name)
+        with contextlib.suppress(OSError):  # not all systems can; the model is in place
+            sync_directory(repository)
+    return version
+
+
+def _swap_in(staged: Path, place: Path, *, replaced: Path) -> None:
+    if not place.exists():
+        staged.rename(place)
+    elif not exchange(staged, place):  # then there is a moment without the model: _put_back repairs a crash in it
+        replaced.parent.mkdir()
+        place.rename(replaced)
+        try:
+            staged.rename(place)
+        except BaseException:
+            replaced.rename(place)
+            raise
+
+
+def _put_back(folder: Path, repository: Path) -> None:
+    """Put models that a killed process had moved away back into the repository."""
+    for model in folder.iterdir() if folder.is_dir() else []:
+        if not (repository / model.name).exists():
+            model.rename(repository / model.name)
+
+
+def _versions(model: Path) -> list[Path]:
+    """The folders of versions: Triton takes those whose names are numbers."""
+    if not model.is_dir():
+        return []
+    return [path for path in model.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdecimal()]
+
+
+def _linked(source: str, target: str) -> None:
+    """The same file under another name, or a copy where that cannot be. Files of versions are never changed."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _write(path: Path, content: bytes | Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # it may be an older version's file under another name
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    else:
+        path.write_bytes(content)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

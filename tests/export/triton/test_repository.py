@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from srflow_export.cli import main
+from srflow_export.triton import write_repository
+from srflow_sdk._serving.description import ServingOptions, described
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import ArgumentError, BundleError, ExportError
+
+from ...networks import golden_checkpoint
+from ...sdk.tiny_bundle import write_stub_bundle, write_tiny_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path / "tiny.srflow")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def test_the_command_writes_whole_models_and_a_readme_beside_them(bundle: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    done = run("--bundle", bundle, "--triton", repository)
+    names = ["srflow_encoder", "srflow_sampler", "srflow_upscale"]
+    wrote = [f"wrote {repository}/{name}, version 1" for name in names]
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [*wrote, f"how to start a server and ask it: {repository}.README.md"]
+    assert sorted(path.name for path in repository.iterdir()) == names
+    for name in names:
+        assert "KIND_CPU" in (repository / name / "configs" / "cpu.pbtxt").read_text()
+    model = repository / "srflow_upscale"
+    assert Bundle.open(model / "1" / "model.srflow").model_sha256 == Bundle.open(bundle).model_sha256
+    compile((model / "1" / "model.py").read_text(), "model.py", "exec")
+    graph = repository / "srflow_sampler" / "1" / "model.onnx"
+    assert graph.read_bytes() == (bundle / "sampler.onnx").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "models.README.md", "tiny.srflow"]
+
+
+def test_an_export_is_followed_by_its_models(tmp_path: Path) -> None:
+    checkpoint = golden_checkpoint(tmp_path / "m.pth")
+    done = run(checkpoint, "--halo", 8, "--no-inverter", "--triton", tmp_path / "models")
+    assert done.exit_code == 0, done.output
+    exported = Bundle.open(tmp_path / "m.srflow")
+    served = Bundle.open(tmp_path / "models" / "srflow_upscale" / "1" / "model.srflow")
+    assert served.model_sha256 == exported.model_sha256
+
+
+def test_a_bad_repository_is_refused_before_the_export(tmp_path: Path) -> None:
+    checkpoint = golden_checkpoint(tmp_path / "m.pth")
+    (tmp_path / "models").write_text("text")
+    done = run(checkpoint, "--triton", tmp_path / "models")
+    assert done.exit_code == 1
+    assert done.output == f"error: {tmp_path}/models is a file; a model repository is a folder: choose another name\n"
+    assert not (tmp_path / "m.srflow").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--bundle", "m.srflow"), "say what for with --triton REPO"),
+        (("--bundle", "m.srflow", "--triton", "models", "--fused"), "leave --fused out"),
+        (("--ckpt", "m.pth", "--triton-mode", "bls"), "add --triton REPO"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(arguments: tuple[str, ...], says: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert says in done.output
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags"),
+    [
+        ("python", "--load-model=srflow_upscale"),
+        ("bls", "--load-model=srflow_encoder --load-model=srflow_sampler --load-model=srflow_upscale"),
+    ],
+)
+def test_the_readme_loads_what_the_mode_needs(bundle: Path, tmp_path: Path, mode: str, flags: str) -> None:
+    assert run("--bundle", bundle, "--triton", tmp_path / "models", "--triton-mode", mode).exit_code == 0
+    text = " ".join((tmp_path / "models.README.md").read_text().replace("\\\n", " ").split())
+    assert f"tritonserver --model-repository={tmp_path}/models --model-control-mode=explicit {flags} --exit" in text
+    config = (tmp_path / "models" / "srflow_upscale" / "config.pbtxt").read_text()
+    assert f'key: "mode" value: {{ string_value: "{mode}" }}' in config
+
+
+def test_a_second_export_adds_a_version_and_keeps_the_old_one(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    model = tmp_path / "models" / "srflow_upscale"
+    (model / "configs" / "mine.pbtxt").write_text("mine")
+    other = write_tiny_bundle(tmp_path / "other.srflow", default_tau=0.3)
+    write_repository(other, tmp_path / "models")
+    taus = [Bundle.open(model / version / "model.srflow").manifest.default_tau for version in ("1", "2")]
+    assert taus == [0.8, 0.3]
+    assert '\\"default_tau\\":0.3' in (model / "config.pbtxt").read_text()
+    assert (model / "configs" / "mine.pbtxt").read_text() == "mine"
+
+
+def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
+    edited = config.read_text().replace(
+        '"max_samples" value: { string_value: "16"', '"max_samples" value: {string_value:"3"'
+    )
+    config.write_text(edited)
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", mode="bls", say=lines.append)
+    assert f"kept from {config}: max_samples 3" in lines
+    written = config.read_text()
+    assert 'key: "max_samples" value: { string_value: "3" }' in written
+    assert 'key: "mode" value: { string_value: "bls" }' in written
+    config.write_text(written.replace('string_value: "3"', 'string_value: "0"'))
+    with pytest.raises(ArgumentError, match=r"config\.pbtxt: max_samples is 0; .* correct it"):
+        write_repository(bundle, tmp_path / "models")
+
+
+def test_a_model_that_the_new_bundle_does_not_have_is_named(bundle: Path, tmp_path: Path) -> None:
+    write_repository(Bundle.embedded().path, tmp_path / "models")
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", say=lines.append)
+    older = tmp_path / "models" / "srflow_inverter"
+    assert f"{older} is still an older bundle's: remove it if no client needs it" in lines
+    assert (older / "1" / "model.onnx").is_file()
+
+
+def test_an_older_version_can_be_added_again(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    write_repository(write_tiny_bundle(tmp_path / "other.srflow", default_tau=0.3), tmp_path / "models")
+    model = tmp_path / "models" / "srflow_upscale"
+    write_repository(model / "1" / "model.srflow", tmp_path / "models")
+    assert Bundle.open(model / "3" / "model.srflow").manifest.default_tau == 0.8
+    assert '\\"default_tau\\":0.8' in (model / "config.pbtxt").read_text()
+
+
+def test_a_bundle_that_cannot_be_served_leaves_no_repository(tmp_path: Path) -> None:
+    write_stub_bundle(tmp_path / "stub.srflow")
+    with pytest.raises(BundleError, match=r"encoder\.onnx"):
+        write_repository(tmp_path / "stub.srflow", tmp_path / "models")
+    assert [path.name for path in tmp_path.iterdir()] == ["stub.srflow"]
+
+
+def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle: Path, tmp_path: Path) -> None:
+    for _ in range(3):
+        write_repository(bundle, tmp_path / "models")
+    model = tmp_path / "models" / "srflow_upscale"
+    for path in sorted((model / "1").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (model / "1").rmdir()
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", say=lines.append)
+    assert f"wrote {model}, version 4" in lines
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file", "is a file; a model repository is a folder"),
+        ("tiny.srflow", "is a bundle, or lies in one"),
+        ("tiny.srflow/models", "is a bundle, or lies in one"),
+        ("models/srflow_upscale", "is one model of a repository; name the folder above it"),
+        ("folders", r"folders/notes has no config\.pbtxt, and a server does not start"),
+    ],
+)
+def test_a_folder_that_cannot_be_a_repository_is_refused_and_unchanged(
+    bundle: Path, tmp_path: Path, place: str, message: str
+) -> None:
+    write_repository(bundle, tmp_path / "models")
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "folders" / "notes").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ArgumentError, match=message):
+        write_repository(bundle, tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_repository_that_cannot_be_written_is_one_error(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_repository(bundle, tmp_path / "models")
+    before = sorted(tmp_path.rglob("*"))
+    assert not (tmp_path / "models" / "srflow_encoder" / "2").exists()
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(ExportError, match="models cannot be written there: No space left on device"):
+        write_repository(bundle, tmp_path / "models")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_export_that_is_killed_leaves_whole_models_and_the_next_one_cleans_up(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    code = f"""
+import os, signal
+from srflow_export.triton import repository
+repository._swap_in = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+repository.write_repository({str(bundle)!r}, {str(tmp_path / "models")!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert len(list((tmp_path / "models").iterdir())) == 3
+    assert not list((tmp_path / "models").glob("*/2"))
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]) == 1
+    write_repository(bundle, tmp_path / "models")
+    assert (tmp_path / "models" / "srflow_upscale" / "2").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]
+
+
+def test_options_come_back_from_the_configs_parameters() -> None:
+    options = ServingOptions(device="cpu", tile=None, sessions=3, threads=2, in_flight=5, max_pixels=7, max_samples=9)
+    assert ServingOptions.of_parameters({**options.parameters(), "model": "{}"}) == options
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("device", "gpu", "device is 'gpu'; it must be one of"),
+        ("tile", "8", "tile is 8; it must be"),
+        ("tile", "big", "tile is 'big'; it must be a whole number"),
+        ("max_samples", "0", "max_samples is 0; it must be a whole number, at least 1"),
+        ("in_flight", "-1", "in_flight is '-1'; it must be a whole number"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_named(name: str, text: str, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        ServingOptions.of_parameters({name: text})
+
+
+def test_the_description_says_what_a_client_needs(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    content = json.loads(described(opened))
+    manifest = opened.manifest
+    assert {name: content[name] for name in ("scale", "size_multiple", "halo", "latent_scheme", "default_tau")} == {
+        name: getattr(manifest, name) for name in ("scale", "size_multiple", "halo", "latent_scheme", "default_tau")
+    }
+    assert (content["auto_tau"], content["reduction"], content["model_sha256"]) == (
+        manifest.auto_tau,
+        manifest.reduction,
+        opened.model_sha256,
+    )
