@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from srflow_sdk._batch.running import in_this_process
 from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -46,10 +48,12 @@ def run_command(
     machine: MachineChoices,
     display: Display,
     samples: int = 1,
+    server: str | None = None,
 ) -> None:
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
-    operation: with `files.from_output` it is replaced by the one that this picture was made with.
+    operation: with `files.from_output` it is replaced by the one that this picture was made with. server: the URL of
+    one that draws; `model` is then its model's name.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
@@ -60,7 +64,7 @@ def run_command(
         if pipes.target is not None and not one_picture:
             raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
         pipes.check()
-        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        bundle, opened = _here(model, machine) if server is None else _there(model, server)
         tile = machine.tile
         if files.from_output is not None:
             recipe = read_recipe(files.from_output, bundle, operation=operation)
@@ -93,7 +97,7 @@ def run_command(
             keep=[] if files.from_output is None else [files.from_output],
         )
         _say_what_is_wrong(plan, display, files.shard)
-        with Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads) as upscaler:
+        with opened(tile) as upscaler:
             if files.dry_run:
                 _show(plan, upscaler, display)
                 return
@@ -101,6 +105,23 @@ def run_command(
         if result.count("failed") or display.names_lost:
             sys.exit(FAILED)
         pipes.send()
+
+
+def _here(model: Path | None, machine: MachineChoices) -> tuple[Bundle, Callable[[TileSize], Upscaler]]:
+    """A bundle on this machine, and what opens it with tiles of this size."""
+    bundle = Bundle.embedded() if model is None else Bundle.open(model)
+    return bundle, lambda tile: Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads)
+
+
+def _there(model: Path | None, server: str) -> tuple[Bundle, Callable[[TileSize], Upscaler]]:
+    """The same for a model on a server."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
+    from srflow_sdk.triton._remote_upscaler import MODEL, RemoteUpscaler
+
+    name = MODEL if model is None else str(model)
+    with RemoteUpscaler(server, model=name) as first:
+        bundle = first.bundle
+    return bundle, lambda tile: RemoteUpscaler(server, model=name, tile=tile)
 
 
 def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
@@ -156,7 +177,9 @@ def _how_to_continue(result: FolderResult) -> str | None:
         return "interrupted: nothing of the picture is kept; the same command begins it again"
     if result.interrupted:
         return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
+    again = "" if result.total == 1 else " with --resume"
     if result.disk_full:
-        again = "" if result.total == 1 else " with --resume"
         return f"stopped because the disk is full: {done}; free space, then run the same command{again}"
+    if result.server_lost:
+        return f"stopped because the server is lost: {done}; once it is back, run the same command{again}"
     return None
