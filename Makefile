@@ -32,6 +32,10 @@ test: lint ## install the developers' tools, then run lint, type checks and test
 test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them
 	OMP_NUM_THREADS=1 $(python) -m pytest -m slow -n auto --dist load $(PYTEST_ARGS)
 
+.PHONY: tritonserver
+tritonserver: $(dev) ## install a real Triton Inference Server for the slow tests, in the user's cache folder
+	$(python) -m tests.tritonserver.environment
+
 # For example: make faults FAULTS_ARGS="--only bundles --only pictures --count 5000 --seed 7"
 .PHONY: faults
 faults: $(dev) ## kill, starve and feed broken files to the commands (about ten minutes); fails if anything is lost

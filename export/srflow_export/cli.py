@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import shlex
 import signal
 import sys
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
+from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
@@ -22,8 +21,8 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:
-    from srflow_export.engines import BuilderOptions, EngineRequest
     from srflow_export.exporter import Gate
+    from srflow_sdk._serving.description import Mode
 
 _ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
@@ -31,7 +30,7 @@ _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
-    "--bundle": ("--triton",),
+    "--bundle": ("--triton", "--triton-mode"),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
     "--compare": (),
@@ -88,6 +87,8 @@ def _check_use(context: click.Context) -> None:
     if not modes:
         if "--ckpt" not in given:
             raise click.UsageError(f"name a checkpoint, or use one of {', '.join(_MODES)}")
+        if "--triton-mode" in given and "--triton" not in given:
+            raise click.UsageError("--triton-mode only applies to repositories: add --triton REPO")
         if "--rtx" not in given and "--trt" not in given and (lost := [name for name in given if name in _ENGINES]):
             raise click.UsageError(f"{lost[0]} only applies to engines: add --trt or --rtx")
         return
@@ -135,39 +136,6 @@ def _target(ckpt: Path, output: Path | None) -> Path:
     return target
 
 
-def _builder_options(
-    *, builder_level: int | None, workspace: float | None, timing_cache: Path | None, no_cache: bool
-) -> BuilderOptions:
-    """The options on how engines are built. Raises: ArgumentError."""
-    from srflow_export.engines import BuilderOptions
-
-    if workspace is not None and math.isnan(workspace):  # click's range lets NaN through
-        raise ArgumentError("--workspace is not a number")
-    size = None if workspace is None else int(workspace * 2**30)
-    return BuilderOptions(level=builder_level, workspace=size, timing_cache=timing_cache, use_cache=not no_cache)
-
-
-def _engine_requests(
-    *, trt: Any, rtx: Any, sm: tuple[int, ...], shapes: str | None, **builder: Any
-) -> list[EngineRequest]:
-    """The engines that the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines import EngineRequest, check_request, check_targets, parse_shapes
-
-    profile = None if shapes is None else parse_shapes(shapes)
-    options = _builder_options(**builder)
-    requests = []
-    if trt is not None:
-        mine = () if rtx is not None else sm
-        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, profile=profile, builder=options))
-    if rtx is not None:
-        untimed = options if trt is None else dataclasses.replace(options, timing_cache=None)
-        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, profile=profile, builder=untimed))
-    for request in requests:
-        check_request(request)
-        check_targets(request)
-    return requests
-
-
 def _needed(bundle: Path | None, engines_for: Path | None) -> tuple[str, ...]:
     """The modules of the extra that the task takes."""
     if bundle is not None:
@@ -175,40 +143,10 @@ def _needed(bundle: Path | None, engines_for: Path | None) -> tuple[str, ...]:
     return _ENGINE_MODULES if engines_for is not None else _MODULES
 
 
-def _write_repository(bundle: Path, repository: Path) -> None:
+def _write_repository(bundle: Path, repository: Path, mode: Mode) -> None:
     from srflow_export.triton import write_repository
 
-    write_repository(bundle, repository, say=click.echo)
-
-
-def _add_engines(bundle: Path, requests: list[EngineRequest]) -> bool:
-    """Build every engine that can be built, then report the failures; whether there were any."""
-    from srflow_export.engines import add_engines
-
-    failures = []
-    for request in requests:
-        try:
-            add_engines(bundle, request, say=click.echo)
-        except SRFlowError as error:
-            failures.append(str(error))
-    if len(failures) < len(requests):
-        click.echo(f"wrote {bundle}")
-    for failure in dict.fromkeys(failures):  # a fault of the bundle itself fails every request
-        click.echo(f"error: {failure}", err=True)
-    return bool(failures)
-
-
-def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
-    """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises: ArgumentError."""
-    wanted = {request.precision for request in requests}
-    if asked is None:
-        # float32 engines can be built from the float32 graphs that are written beside half-precision ones.
-        return "fp16" if "fp16" in wanted else "fp32"
-    if odd := sorted(wanted - {asked, "fp32"}):
-        raise ArgumentError(
-            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use --precision {odd[0]}"
-        )
-    return asked
+    write_repository(bundle, repository, mode=mode, say=click.echo)
 
 
 @click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -260,6 +198,13 @@ def _precision(asked: Precision | None, requests: list[EngineRequest]) -> Precis
     help="Also add the bundle to a model repository of Triton Inference Server, as a new version.",
 )
 @click.option(
+    "--triton-mode",
+    type=click.Choice(["python", "bls"]),
+    default="python",
+    show_default=True,
+    help="What srflow_upscale runs there: the SDK, or the repository's other models, on GPU servers.",
+)
+@click.option(
     "--bundle",
     type=click.Path(path_type=Path),
     metavar="BUNDLE",
@@ -306,6 +251,7 @@ def main(
     licence: str,
     training_data: str,
     triton: Path | None,
+    triton_mode: Mode,
     bundle: Path | None,
     engines_for: Path | None,
     compare: tuple[str, str] | None,
@@ -338,7 +284,7 @@ def main(
         for module in _needed(bundle, engines_for):
             require_extra(module, "export")
         if bundle is not None and triton is not None:
-            _write_repository(bundle, triton)
+            _write_repository(bundle, triton, triton_mode)
             return
         if checkpoint_of is not None and output is not None:
             _write_checkpoint_of(checkpoint_of, output)
@@ -348,9 +294,9 @@ def main(
 
             compare_two(*compare, say=click.echo)
             return
-        requests = _engine_requests(**engines)
+        requests = engine_requests(**engines)
         if engines_for is not None:
-            if _add_engines(engines_for, requests):
+            if add_engines_saying(engines_for, requests):
                 sys.exit(1)
             return
         from srflow_export.exporter import ExportOptions, export_checkpoint
@@ -366,7 +312,7 @@ def main(
         options = ExportOptions(
             fused=fused,
             inverter=not no_inverter,
-            precision=_precision(precision, requests),
+            precision=graphs_precision(precision, requests),
             weights="fp16" if weights == "fp16" else "fp32",
             plugins=plugins,
             config=config,
@@ -381,9 +327,9 @@ def main(
         )
         export_checkpoint(ckpt, target, options, say=click.echo)
         click.echo(f"wrote {target}")
-        failed = _add_engines(target, requests)
+        failed = add_engines_saying(target, requests)
         if triton is not None:
-            _write_repository(target, triton)
+            _write_repository(target, triton, triton_mode)
         if failed:
             sys.exit(1)
     except SRFlowError as error:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, cast, get_args
+from typing import Any, Literal, get_args
 
 from srflow_sdk.backends import Device
 from srflow_sdk.bundle import Bundle
@@ -24,6 +24,10 @@ _ACTIVATIONS = 5  # conditioning and activations together, in units of the condi
 _LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
 
 
+Mode = Literal["python", "bls"]
+"""Who runs the graphs: the SDK in the model's own process, or other models of the server."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServingOptions:
     """How a server draws, and what it refuses; each field is a parameter of the model's config, a text.
@@ -31,8 +35,10 @@ class ServingOptions:
     Raises: ArgumentError for values that cannot be.
     """
 
+    mode: Mode = "python"
+
     device: Device = "auto"
-    """As for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU."""
+    """In mode "python": as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU."""
 
     tile: TileSize = "auto"
     """As for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels."""
@@ -61,6 +67,8 @@ class ServingOptions:
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
             raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
+        if self.mode not in get_args(Mode):
+            raise ArgumentError(f"mode is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}")
         check_tile(self.tile)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -75,8 +83,8 @@ class ServingOptions:
         for field in fields(cls):
             if (text := parameters.get(field.name)) is None:
                 continue
-            if field.name == "device":
-                values["device"] = cast("Device", text)
+            if field.name in ("device", "mode"):
+                values[field.name] = text
             elif field.name == "tile" and text in ("auto", "none"):
                 values["tile"] = None if text == "none" else "auto"
             else:
@@ -89,11 +97,11 @@ class ServingOptions:
         return {name: "none" if value is None else str(value) for name, value in values.items()}
 
     @classmethod
-    def for_model(cls, manifest: Manifest) -> ServingOptions:
+    def for_model(cls, manifest: Manifest, *, mode: Mode = "python") -> ServingOptions:
         """The defaults, with the largest tile whose conditioning and activations take about 2 GiB."""
         affordable = _TILE_BYTES // (_ACTIVATIONS * manifest.conditioning_bytes_per_pixel)
         least = (_LEAST_CORE + 2 * padded_size(manifest.halo, manifest.size_multiple)) ** 2
-        return cls(max_tile_pixels=max(affordable, least))
+        return cls(mode=mode, max_tile_pixels=max(affordable, least))
 
 
 def described(bundle: Bundle) -> str:

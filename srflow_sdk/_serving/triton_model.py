@@ -17,7 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from srflow_sdk._raising import is_lack_of_memory
+from srflow_sdk._serving.bls import BlsBackend
 from srflow_sdk._serving.description import ServingOptions
 from srflow_sdk._serving.service import PictureService
 from srflow_sdk.bundle import Bundle
@@ -37,21 +40,29 @@ class TritonPythonModel:
         triton: Any = importlib.import_module("triton_python_backend_utils")  # only the python backend has it
         self._triton = triton
         logging.getLogger("srflow_sdk").addHandler(_ServerLog(triton.Logger))
+        if int(np.__version__.split(".")[0]) >= 2:
+            _log.warning(
+                "numpy %s: the answers of Triton 24.10 and older are empty with it; there: pip install 'numpy<2'",
+                np.__version__,
+            )
         parameters = {
             name: value["string_value"] for name, value in json.loads(args["model_config"])["parameters"].items()
         }
         try:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
-            self._service = self.opened(Bundle.open(folder / BUNDLE), options, parameters)
+            self._service = self._opened(Bundle.open(folder / BUNDLE), options, args)
         except SRFlowError as error:
             raise triton.TritonModelException(f"{type(error).__name__}: {error}") from error
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="srflow-request")
         self._room = threading.Semaphore(options.in_flight)
 
-    def opened(self, bundle: Bundle, options: ServingOptions, parameters: Mapping[str, str]) -> PictureService:
-        """What answers the requests."""
-        return PictureService(bundle, options)
+    def _opened(self, bundle: Bundle, options: ServingOptions, args: Mapping[str, str]) -> PictureService:
+        if options.mode == "python":
+            return PictureService(bundle, options)
+        backend = BlsBackend(bundle, self._triton, on_gpu=args["model_instance_kind"] == "GPU")
+        backend.activate()
+        return PictureService(bundle, options, backend=backend)
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Start on each request, once there is room; until then the server queues what follows."""

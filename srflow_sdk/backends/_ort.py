@@ -205,7 +205,7 @@ class OnnxRuntimeBackend(Backend):
             if is_cancelled():
                 raise CancelledError("cancelled by the caller") from error
             reason = one_line(error)
-            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(reason):
+            if isinstance(error, MemoryError) or is_out_of_memory(reason):
                 self._scarce = True
                 raise OutOfMemoryError(f"{what} failed: out of memory ({reason}); use smaller tiles") from error
             raise DeviceError(f"{what} failed: {reason}") from error
@@ -233,7 +233,7 @@ class OnnxRuntimeBackend(Backend):
                 stop=lambda: _cancel_loading(options),
             )
         except Exception as error:  # ORT's exceptions have no common base but Exception
-            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
                 raise OutOfMemoryError(
                     f"{path}: memory or address space ran out while the graph was loaded ({one_line(error)}); close "
                     "other programs, or raise the limit (ulimit -v unlimited)"
@@ -260,6 +260,11 @@ class OnnxRuntimeBackend(Backend):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
             return
         register(options, library)
+
+
+def is_out_of_memory(message: str) -> bool:
+    """Whether this is what ONNX Runtime or TensorRT says when memory runs out."""
+    return _OUT_OF_MEMORY.search(message) is not None
 
 
 def _cancel_loading(options: Any) -> None:

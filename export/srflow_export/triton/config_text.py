@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """An input or output. dtype: Triton's name without TYPE_. dims: -1 is any size; without the batch."""
+    """An input or output.
+
+    dtype: Triton's name without TYPE_. dims: -1 is any size; without the batch. scalar: the model's own tensor has no
+    dimension but the batch, which Triton cannot say with dims.
+    """
 
     name: str
     dtype: str
     dims: Sequence[int]
     optional: bool = False
+    scalar: bool = False
 
     def text(self) -> str:
         """The tensor as one line of a config."""
-        optional = " optional: true" if self.optional else ""
-        return f"{{ name: {quoted(self.name)} data_type: TYPE_{self.dtype} dims: {list(self.dims)}{optional} }}"
+        more = (" optional: true" if self.optional else "") + (" reshape: { shape: [ ] }" if self.scalar else "")
+        return f"{{ name: {quoted(self.name)} data_type: TYPE_{self.dtype} dims: {list(self.dims)}{more} }}"
 
 
 def quoted(text: str) -> str:
@@ -42,6 +48,21 @@ def parameters(values: Mapping[str, str]) -> str:
     """The field `parameters`."""
     entries = (f"{{ key: {quoted(key)} value: {{ string_value: {quoted(text)} }} }}" for key, text in values.items())
     return listed("parameters", entries)
+
+
+def parameters_in(text: str) -> dict[str, str]:
+    """The parameters of a config that :func:`parameters` wrote, whatever was edited since."""
+    found = re.findall(r'key:\s*"(\w+)"\s*value:?\s*\{\s*string_value:\s*"([^"\\]*)"', text)
+    return dict(found)
+
+
+def warmup(name: str, inputs: Iterable[tuple[str, str, Sequence[int]]]) -> str:
+    """The field `model_warmup` with one request of zeros. inputs: name, dtype and shape of each."""
+    entries = ",\n".join(
+        f"    {{ key: {quoted(key)} value: {{ data_type: TYPE_{dtype} dims: {list(shape)} zero_data: true }} }}"
+        for key, dtype, shape in inputs
+    )
+    return f"model_warmup [ {{\n  name: {quoted(name)}\n  batch_size: 1\n  inputs [\n{entries}\n  ]\n}} ]"
 
 
 def document(*parts: str) -> str:

@@ -12,16 +12,20 @@ from pathlib import Path
 
 from srflow_export._bundle_writer import exchange, staging_directory
 from srflow_export._locks import bundle_lock
+from srflow_export.triton.config_text import parameters_in
+from srflow_export.triton.graph_models import graph_models
+from srflow_export.triton.readme import readme, readme_path
 from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
-from srflow_sdk._serving.description import ServingOptions
+from srflow_sdk._serving.description import Mode, ServingOptions
 from srflow_sdk._serving.triton_model import BUNDLE
-from srflow_sdk._system.atomic import sync_directory
+from srflow_sdk._system.atomic import sync_directory, write_atomically
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ExportError
 
 _CONFIG = "config.pbtxt"
 _CPU_CONFIG = "configs/cpu.pbtxt"
 _REPLACED = "replaced"
+_OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +38,17 @@ class Model:
 
 
 def write_repository(
-    bundle: str | os.PathLike[str], repository: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
+    bundle: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
+    *,
+    mode: Mode = "python",
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Add a bundle's models to a Triton model repository, each as a new version; older versions stay.
 
+    A README beside the repository says how to start a server with it.
+    mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls").
+    Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept.
     `say` receives a line for each model.
     Raises: BundleError, ArgumentError for a folder that cannot be a repository, ExportError if it cannot be written.
     Models that were there before an error stay whole.
@@ -47,9 +58,11 @@ def write_repository(
     try:
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
-            for model in _models(opened):
+            for model in _models(opened, _options(target, opened, mode, say)):
                 version = _add(model, target)
                 say(f"wrote {Path(repository) / model.name}, version {version}")
+        write_atomically(readme_path(target), readme(opened, target, mode).encode())
+        say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:
         if error.errno == errno.EXDEV:
             why = "it is the root of a file system, so nothing can be moved into it at once; name a folder inside it"
@@ -74,8 +87,26 @@ def check_repository(target: Path, *, bundle: Path | None = None) -> None:
             )
 
 
-def _models(bundle: Bundle) -> Iterator[Model]:
-    options = ServingOptions.for_model(bundle.manifest)
+def _options(repository: Path, bundle: Bundle, mode: Mode, say: Callable[[str], None]) -> ServingOptions:
+    """The defaults for the model, and what somebody set in the older version's config."""
+    options = ServingOptions.for_model(bundle.manifest, mode=mode)
+    config = repository / NAME / _CONFIG
+    if not config.is_file():
+        return options
+    older = {name: text for name, text in parameters_in(config.read_text()).items() if name not in _OF_THE_MODEL}
+    kept = {name: text for name, text in older.items() if options.parameters().get(name, text) != text}
+    if kept:
+        say(f"kept from {config}: {', '.join(f'{name} {text}' for name, text in kept.items())}")
+    try:
+        return ServingOptions.of_parameters(options.parameters() | kept)
+    except ArgumentError as error:
+        raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
+
+
+def _models(bundle: Bundle, options: ServingOptions) -> Iterator[Model]:
+    """The models to write, srflow_upscale last: it may call the others."""
+    for graph in graph_models(bundle):
+        yield Model(name=graph.name, configs={_CONFIG: graph.gpu, _CPU_CONFIG: graph.cpu}, files=graph.files)
     files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode()}
     files |= {f"{BUNDLE}/{name}": bundle.path / name for name in ("manifest.json", *bundle.manifest.files)}
     yield Model(

@@ -27,16 +27,37 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, list(map(str, arguments)))
 
 
-def test_the_command_writes_a_model_with_the_whole_bundle_in_its_version(bundle: Path, tmp_path: Path) -> None:
+def test_the_command_writes_whole_models_and_a_readme_beside_them(bundle: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     done = run("--bundle", bundle, "--triton", repository)
-    assert (done.exit_code, done.output) == (0, f"wrote {repository}/srflow_upscale, version 1\n")
+    names = ["srflow_encoder", "srflow_sampler", "srflow_upscale"]
+    wrote = [f"wrote {repository}/{name}, version 1" for name in names]
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [*wrote, f"how to start a server and ask it: {repository}.README.md"]
+    assert sorted(path.name for path in repository.iterdir()) == names
+    for name in names:
+        assert "KIND_CPU" in (repository / name / "configs" / "cpu.pbtxt").read_text()
     model = repository / "srflow_upscale"
     assert Bundle.open(model / "1" / "model.srflow").model_sha256 == Bundle.open(bundle).model_sha256
     compile((model / "1" / "model.py").read_text(), "model.py", "exec")
-    assert "KIND_AUTO" in (model / "config.pbtxt").read_text()
-    assert "KIND_CPU" in (model / "configs" / "cpu.pbtxt").read_text()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "tiny.srflow"]
+    graph = repository / "srflow_sampler" / "1" / "model.onnx"
+    assert graph.read_bytes() == (bundle / "sampler.onnx").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "models.README.md", "tiny.srflow"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags"),
+    [
+        ("python", "--load-model=srflow_upscale"),
+        ("bls", "--load-model=srflow_encoder --load-model=srflow_sampler --load-model=srflow_upscale"),
+    ],
+)
+def test_the_readme_loads_what_the_mode_needs(bundle: Path, tmp_path: Path, mode: str, flags: str) -> None:
+    assert run("--bundle", bundle, "--triton", tmp_path / "models", "--triton-mode", mode).exit_code == 0
+    text = " ".join((tmp_path / "models.README.md").read_text().replace("\\\n", " ").split())
+    assert f"tritonserver --model-repository={tmp_path}/models --model-control-mode=explicit {flags} --exit" in text
+    config = (tmp_path / "models" / "srflow_upscale" / "config.pbtxt").read_text()
+    assert f'key: "mode" value: {{ string_value: "{mode}" }}' in config
 
 
 def test_a_second_export_adds_a_version_and_keeps_the_old_one(bundle: Path, tmp_path: Path) -> None:
@@ -51,6 +72,24 @@ def test_a_second_export_adds_a_version_and_keeps_the_old_one(bundle: Path, tmp_
     assert (model / "configs" / "mine.pbtxt").read_text() == "mine"
 
 
+def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
+    edited = config.read_text().replace(
+        '"max_samples" value: { string_value: "16"', '"max_samples" value: {string_value:"3"'
+    )
+    config.write_text(edited)
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", mode="bls", say=lines.append)
+    assert f"kept from {config}: max_samples 3" in lines
+    written = config.read_text()
+    assert 'key: "max_samples" value: { string_value: "3" }' in written
+    assert 'key: "mode" value: { string_value: "bls" }' in written
+    config.write_text(written.replace('string_value: "3"', 'string_value: "0"'))
+    with pytest.raises(ArgumentError, match=r"config\.pbtxt: max_samples is 0; .* correct it"):
+        write_repository(bundle, tmp_path / "models")
+
+
 def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle: Path, tmp_path: Path) -> None:
     for _ in range(3):
         write_repository(bundle, tmp_path / "models")
@@ -60,7 +99,7 @@ def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle
     (model / "1").rmdir()
     lines: list[str] = []
     write_repository(bundle, tmp_path / "models", say=lines.append)
-    assert lines == [f"wrote {model}, version 4"]
+    assert f"wrote {model}, version 4" in lines
 
 
 @pytest.mark.parametrize(
@@ -93,6 +132,7 @@ def test_a_repository_that_cannot_be_written_is_one_error(
 
     write_repository(bundle, tmp_path / "models")
     before = sorted(tmp_path.rglob("*"))
+    assert not (tmp_path / "models" / "srflow_encoder" / "2").exists()
     monkeypatch.setattr(os, "fsync", no_room)
     with pytest.raises(ExportError, match="models cannot be written there: No space left on device"):
         write_repository(bundle, tmp_path / "models")
@@ -108,8 +148,8 @@ repository._swap_in = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 repository.write_repository({str(bundle)!r}, {str(tmp_path / "models")!r})
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    assert [path.name for path in (tmp_path / "models").iterdir()] == ["srflow_upscale"]
-    assert not (tmp_path / "models" / "srflow_upscale" / "2").exists()
+    assert len(list((tmp_path / "models").iterdir())) == 3
+    assert not list((tmp_path / "models").glob("*/2"))
     assert len([path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]) == 1
     write_repository(bundle, tmp_path / "models")
     assert (tmp_path / "models" / "srflow_upscale" / "2").exists()

@@ -1,0 +1,61 @@
+"""Load on a real Triton Inference Server on loopback, beside a bare loop of the SDK in the same run.
+
+python benchmarks/triton_load.py [--model BUNDLE] [--mode python|bls] [--seconds 120] [--clients 16]
+
+Every answer is compared with the local one. Needs `make tritonserver` and tritonclient; on CPUs only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from srflow_export.triton import write_repository
+from srflow_sdk import Bundle, Upscaler
+from tests.tritonserver.environment import UnavailableError, server_environment
+from tests.tritonserver.load import Load, bare, questions, served
+from tests.tritonserver.server import running_server
+
+
+def line(what: str, load: Load) -> str:
+    """Throughput and latency of a load."""
+    latencies = ", ".join(f"p{percent} {load.latency(percent):.2f} s" for percent in (50, 90, 99))
+    return f"{what}: {len(load.seconds)} pictures in {load.duration:.0f} s, {load.per_second:.2f} a second; {latencies}"
+
+
+def main() -> None:
+    """Run both and print them; exits with status 1 if an answer was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--mode", choices=["python", "bls"], default="python")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--clients", type=int, default=16)
+    arguments = parser.parse_args()
+    try:
+        environment = server_environment()
+    except UnavailableError as error:
+        sys.exit(f"error: {error}")
+    bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
+    flags = ["--model-config-name=cpu", "--model-control-mode=explicit", "--load-model=srflow_upscale"]
+    if arguments.mode == "bls":
+        flags += ["--load-model=srflow_encoder", "--load-model=srflow_sampler"]
+    with tempfile.TemporaryDirectory() as folder, Upscaler(bundle, device="cpu") as upscaler:
+        asked = questions(upscaler)
+        print(line("bare Upscaler, one after another", bare(upscaler, asked, seconds=arguments.seconds / 4)))
+        write_repository(bundle.path, Path(folder) / "models", mode=arguments.mode)
+        stand_in = arguments.mode == "bls"
+        with running_server(environment, Path(folder) / "models", Path(folder), *flags, stand_in=stand_in) as server:
+            load = served(server, asked, seconds=arguments.seconds, clients=arguments.clients)
+    print(line(f"Triton, mode {arguments.mode}, {arguments.clients} clients", load))
+    grown = f"{min(load.memory) / 2**20:.0f} to {max(load.memory) / 2**20:.0f} MiB, {load.growth():+.1%} after warm-up"
+    print(f"memory of the server and its models: {grown}")
+    print(f"wrong answers and errors: {len(load.wrong)} {load.wrong[:3] if load.wrong else ''}")
+    sys.exit(bool(load.wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The README beside a repository: how to start a server with it, and how to ask it. Not inside: a server scans that."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from srflow_export.triton.graph_models import engines_of
+from srflow_sdk._serving.description import Mode
+from srflow_sdk._version import __version__
+from srflow_sdk.bundle import Bundle
+
+SERVER = "nvcr.io/nvidia/tritonserver:24.10-py3"
+"""The container of the release with which the configs were loaded."""
+
+_PLUGINS = "/opt/srflow/lib/libsrflow_trt_preload.so"
+_EXIT_SECONDS = 120
+
+
+def readme_path(repository: Path) -> Path:
+    """The README's name for a repository."""
+    return repository.parent / f"{repository.name}.README.md"
+
+
+def readme(bundle: Bundle, repository: Path, mode: Mode) -> str:
+    """The README's text."""
+    manifest = bundle.manifest
+    models = ["srflow_upscale"] if mode == "python" else ["srflow_encoder", "srflow_sampler", "srflow_upscale"]
+    flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
+    flags.append(f"--exit-timeout-secs={_EXIT_SECONDS}")
+    if manifest.plugins and engines_of(bundle) is not None:
+        flags.append(f"--backend-config=tensorrt,plugins={_PLUGINS}")
+    what = (
+        "The SDK runs the graphs inside `srflow_upscale`; the other models are for clients that want the graphs."
+        if mode == "python"
+        else "`srflow_upscale` calls `srflow_encoder` and `srflow_sampler`, whose calls Triton joins into batches."
+    )
+    return f"""# {repository.name}: models for NVIDIA Triton Inference Server
+
+Written by srflow-export {__version__} from `{manifest.name}` (×{manifest.scale}, {manifest.precision}).
+{what}
+{_about_engines(bundle, mode)}
+## Start a server
+
+The server's Python needs srflow-sdk, {__version__} or newer, and servers up to 24.10 need numpy 1: with numpy 2, their
+answers would be empty. `python -m build --wheel` in a clone of srflow-sdk makes the package in `dist/`. In a container,
+with this `Dockerfile` beside `dist/`:
+
+```
+FROM {SERVER}
+COPY dist/*.whl /tmp/
+RUN pip install /tmp/*.whl "numpy<2"
+```
+
+```
+docker build -t srflow-triton .
+docker run --rm --gpus all --shm-size=2g -p 8000:8000 -p 8001:8001 \\
+  -v {shlex.quote(str(repository))}:/models srflow-triton \\
+  tritonserver --model-repository=/models {_lines(flags)}
+```
+
+With a server that is installed on the machine itself:
+
+```
+tritonserver --model-repository={shlex.quote(str(repository))} {_lines(flags)}
+```
+
+On a machine without a GPU, leave out `--gpus all` and add `--model-config-name=cpu`.{_about_gpus(mode)}
+
+A server that scans the repository (`--model-control-mode=poll`) takes every model in it, and every new version when it
+is complete.
+
+## Ask it
+
+```python
+import numpy as np, tritonclient.grpc as triton      # pip install "tritonclient[grpc]"
+from PIL import Image
+
+content = open("photo.jpg", "rb").read()
+image = triton.InferInput("image_bytes", [1], "BYTES")
+image.set_data_from_numpy(np.array([content], object))
+seed = triton.InferInput("seed", [1], "INT64")
+seed.set_data_from_numpy(np.array([7]))
+answer = triton.InferenceServerClient("localhost:8001").infer("srflow_upscale", [image, seed])
+Image.fromarray(answer.as_numpy("upscaled")[0]).save("large.png")
+```
+
+Other inputs, limits, and what else may be changed in `config.pbtxt`: docs/triton.md of srflow-sdk.
+"""
+
+
+def _about_gpus(mode: Mode) -> str:
+    """What else a GPU needs: in mode "bls", the server's own backends are there for that."""
+    if mode == "bls":
+        return ""
+    return (
+        " On a GPU the SDK needs the same packages\nas elsewhere (docs/install.md of srflow-sdk); without them it "
+        "computes on the CPU."
+    )
+
+
+def _lines(flags: list[str]) -> str:
+    return " \\\n    ".join(flags)
+
+
+def _about_engines(bundle: Bundle, mode: Mode) -> str:
+    record = engines_of(bundle)
+    if record is None:
+        return ""
+    text = (
+        f"\nThe engines in it run on GPUs of compute capability {', '.join(record.compute_capabilities)}, with "
+        f"TensorRT {record.version} and no other version: take the container that has it"
+    )
+    text += ", and let srflow-sdk[tensorrt] find it there." if mode == "python" else "."
+    if bundle.manifest.plugins:
+        text += f" They need the plugin library, here {_PLUGINS} (docs/native.md)."
+    return text + "\n"

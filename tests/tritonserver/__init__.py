@@ -1,0 +1,1 @@
+"""Tests with a real Triton Inference Server, from a wheel of PyPI."""

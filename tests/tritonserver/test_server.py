@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
+
+import tritonclient.grpc
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from srflow_export.triton import write_repository
+from srflow_sdk._images import from_unit
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import write_tiny_bundle
+from tests.tritonserver.asking import ask
+from tests.tritonserver.conftest import ALONE, CPU
+from tests.tritonserver.environment import ROOT, ServerEnvironment
+from tests.tritonserver.server import Server, running_server, segments
+
+pytestmark = pytest.mark.slow
+
+
+def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("http", [False, True])
+def test_a_picture_is_to_the_bit_what_upscaler_gives(server: Server, upscaler: Upscaler, http: bool) -> None:
+    address = server.http if http else server.grpc
+    answer = ask(address, http=http, image=picture(), tau=0.9, seed=5, samples=3, sample=2)
+    assert list(answer) == ["upscaled"]
+    wanted = upscaler.encode(picture()).samples(3, tau=0.9, seed=5, sample=2)
+    assert np.array_equal(answer["upscaled"], wanted)
+
+
+def test_a_files_bytes_and_a_tile_are_too(server: Server, upscaler: Upscaler) -> None:
+    content = io.BytesIO()
+    Image.fromarray(picture(height=44, width=60)).save(content, "PNG")
+    wanted = np.asarray(upscaler.upscale(content.getvalue(), tau=0.7, seed=1))
+    assert np.array_equal(ask(server.grpc, image_bytes=content.getvalue(), tau=0.7, seed=1)["upscaled"], [wanted])
+    tile = picture(height=44, width=60).astype(np.float32) / np.float32(255)
+    answer = ask(server.grpc, tile=tile, tau=0.7, seed=1, origin=[0, 0])
+    assert list(answer) == ["tile_upscaled"]
+    assert np.array_equal(from_unit(answer["tile_upscaled"][0], np.dtype(np.uint8)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "image, image_bytes, tile: send exactly one"),
+        ({"image": picture(), "tau": float("nan")}, "ArgumentError: tau: it is nan"),
+        ({"image": picture(), "tau": 3}, "ArgumentError: tau: it is 3"),
+        ({"image": picture(), "samples": 0}, "ArgumentError: samples: it is 0"),
+        ({"image": picture(), "samples": 1 << 30}, "ArgumentError: samples: it is 1073741824"),
+        ({"image": np.zeros((3000, 2000, 3))}, "ArgumentError: image: it has 2000×3000 pixels"),
+        ({"image": np.zeros((0, 5, 3))}, "ArgumentError: image: it is empty"),
+        ({"image": picture()[..., :2]}, "unexpected shape for input 'image'"),
+        ({"image": picture()[0]}, "unexpected shape for input 'image'"),
+        ({"image": picture(), "tau": [0.5, 0.6]}, "unexpected shape for input 'tau'"),
+        ({"image_bytes": b"no picture"}, "ImageError: image_bytes: this is not an image"),
+        ({"tile": np.full((45, 60, 3), 0.5)}, "ArgumentError: tile: it is 60×45"),
+    ],
+)
+def test_a_bad_request_is_an_error_that_names_the_field_and_the_server_stays_up(
+    server: Server, inputs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InferenceServerException, match=message) as raised:
+        ask(server.grpc, **inputs)
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert server.is_ready()
+
+
+def test_a_wrong_dtype_is_an_error_that_names_the_field(server: Server) -> None:
+    tensor = tritonclient.grpc.InferInput("image", [4, 4, 3], "FP32")
+    tensor.set_data_from_numpy(np.zeros((4, 4, 3), np.float32))
+    with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+        with pytest.raises(InferenceServerException, match="'image' data-type is 'FP32'"):
+            client.infer("srflow_upscale", [tensor])
+        config = client.get_model_config("srflow_upscale", as_json=True)["config"]
+    described = json.loads(config["parameters"]["model"]["string_value"])
+    assert (described["scale"], described["size_multiple"], described["halo"]) == (4, 2, 6)
+
+
+def test_many_clients_at_a_time_get_their_own_pictures(server: Server, upscaler: Upscaler) -> None:
+    def is_right(number: int) -> bool:
+        image = picture(number, 16 + 2 * (number % 3), 16)
+        answer = ask(server.grpc, http=False, image=image, seed=number)["upscaled"]
+        return np.array_equal(answer, [upscaler.upscale(image, seed=number)])
+
+    with ThreadPoolExecutor(16) as clients:
+        assert all(clients.map(is_right, range(64)))
+
+
+def test_sigterm_while_busy_lets_requests_finish_and_leaves_no_shared_memory(
+    environment: ServerEnvironment, tmp_path: Path
+) -> None:
+    with Upscaler(device="cpu") as embedded:
+        write_repository(embedded.bundle.path, tmp_path / "models")
+        before, images = segments(), [picture(number, 32, 32) for number in range(6)]
+        with (
+            running_server(environment, tmp_path / "models", tmp_path, *ALONE, CPU) as server,
+            ThreadPoolExecutor(len(images)) as clients,
+        ):
+            answers = [clients.submit(ask, server.grpc, image=image, samples=8) for image in images]
+            server.wait_until(lambda: begun(server) == len(images), "all requests accepted")
+            assert not any(answer.done() for answer in answers)
+            server.end()
+            for image, answer in zip(images, answers, strict=True):
+                assert np.array_equal(answer.result()["upscaled"], embedded.encode(image).samples(8))
+    assert segments() <= before
+
+
+def begun(server: Server) -> int:
+    """How many requests srflow_upscale has begun to work on."""
+    with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+        model = client.get_inference_statistics("srflow_upscale", as_json=True)["model_stats"][0]
+    return int(model.get("execution_count", 0))
+
+
+def nothing_waits(server: Server) -> bool:
+    """Whether no request waits in the server's queue."""
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return any(line.startswith("nv_inference_pending_request_count") and line.endswith(" 0") for line in lines)
+
+
+def test_a_client_that_is_killed_leaves_nothing_behind(server: Server, upscaler: Upscaler) -> None:
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+import numpy as np
+from tests.tritonserver.asking import ask
+print("asking", flush=True)
+while True:
+    ask({server.grpc!r}, image=np.zeros((160, 160, 3), np.uint8), samples=16)
+"""
+
+    def kill_one() -> None:
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as client:
+            assert client.stdout is not None
+            client.stdout.readline()
+            time.sleep(0.5)  # somewhere in the middle; where does not matter
+            client.kill()
+
+    def memory_after(kills: int) -> int:
+        for _ in range(kills):
+            kill_one()
+        server.wait_until(lambda: nothing_waits(server), "the queue empty")
+        ask(server.grpc, image=picture())
+        return server.memory()
+
+    before = memory_after(4)
+    answer_bytes = 16 * 640 * 640 * 3
+    assert memory_after(10) < before + 4 * answer_bytes
+    assert np.array_equal(ask(server.grpc, image=picture())["upscaled"], [upscaler.upscale(picture())])
+
+
+@pytest.mark.parametrize("mode", ["python", "bls"])
+def test_all_models_load_with_their_own_configs_and_give_upscalers_pictures(
+    environment: ServerEnvironment, tiny_bundle: Path, upscaler: Upscaler, tmp_path: Path, mode: Any
+) -> None:
+    write_repository(tiny_bundle, tmp_path / "models", mode=mode)
+    with running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server:
+
+        def is_right(number: int) -> bool:
+            answer = ask(server.grpc, image=picture(number, 32, 32), seed=number, samples=2)["upscaled"]
+            return np.array_equal(answer, upscaler.encode(picture(number, 32, 32)).samples(2, seed=number))
+
+        with ThreadPoolExecutor(8) as clients:
+            assert all(clients.map(is_right, range(32)))
+        assert all(server.has_ready(name, 1) for name in ("srflow_encoder", "srflow_sampler", "srflow_upscale"))
+        assert bool(re.search("largest batch so far: [2-4]", server.text())) == (mode == "bls")
+
+
+def test_every_graph_of_the_embedded_model_loads_and_warms_up_with_its_own_config(
+    environment: ServerEnvironment, tmp_path: Path
+) -> None:
+    write_repository(Bundle.embedded().path, tmp_path / "models")
+    with running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server:
+        assert all(server.has_ready(path.name, 1) for path in (tmp_path / "models").iterdir())
+        assert server.text().count("largest batch so far: 1") == 3
+
+
+def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
+    environment: ServerEnvironment, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    write_repository(tiny_bundle, tmp_path / "models")
+    other = write_tiny_bundle(tmp_path / "other.srflow", default_tau=0.1)
+    polling = ("--model-control-mode=poll", "--repository-poll-secs=1")
+    with (
+        Upscaler(tiny_bundle, device="cpu") as first,
+        Upscaler(other, device="cpu") as second,
+        running_server(environment, tmp_path / "models", tmp_path, CPU, *polling, stand_in=True) as server,
+    ):
+        known = [first.upscale(picture()), second.upscale(picture())]
+        assert not np.array_equal(*known)
+        ended, failed = threading.Event(), list[str]()
+
+        def keep_asking() -> None:
+            while not ended.is_set():
+                try:
+                    (answer,) = ask(server.grpc, image=picture())["upscaled"]
+                    if not any(np.array_equal(answer, one) for one in known):
+                        failed.append("another picture")
+                except InferenceServerException as error:
+                    failed.append(str(error))
+
+        with ThreadPoolExecutor(1) as client:
+            client.submit(keep_asking)
+            for version in (2, 3, 4):
+                write_repository(other if version % 2 == 0 else tiny_bundle, tmp_path / "models")
+                server.wait_until(lambda: server.has_ready("srflow_upscale", version), f"version {version}")  # noqa: B023
+                wanted = known[1 if version % 2 == 0 else 0]
+                assert np.array_equal(ask(server.grpc, image=picture())["upscaled"], [wanted])
+            ended.set()
+        assert failed == []
+        assert "UNAVAILABLE" not in server.text()
+        assert "failed to poll" not in server.text().lower()
+
+
+def test_a_missing_sdk_is_named_in_the_servers_log(
+    environment: ServerEnvironment, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    write_repository(tiny_bundle, tmp_path / "models")
+    model = tmp_path / "models" / "srflow_upscale" / "1" / "model.py"
+    model.write_text(model.read_text().replace("srflow_sdk.", "srflow_sdk_of_nobody."))
+    with (
+        pytest.raises(AssertionError, match="srflow_upscale needs srflow-sdk in the server's Python environment"),
+        running_server(environment, tmp_path / "models", tmp_path, *ALONE, CPU),
+    ):
+        pass
