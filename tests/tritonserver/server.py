@@ -62,6 +62,18 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(END_S)
 
+    def kill(self) -> None:
+        """SIGKILL to the server and its models' processes; then remove the shared memory, which that leaves behind."""
+        own = psutil.Process(self.process.pid)
+        processes = [own, *own.children(recursive=True)]
+        mapped = {place.path for process in processes for place in process.memory_maps()}
+        for process in processes:
+            process.kill()
+        self.process.wait()
+        for segment in segments():
+            if str(segment) in mapped:
+                segment.unlink()
+
     def _answers(self, path: str) -> bool:
         try:
             with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
@@ -91,7 +103,6 @@ def running_server(
         *flags,
     ]
     log = folder / "server.log"
-    before = segments()
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=variables, stdout=output, stderr=subprocess.STDOUT)
     server = Server(process, log, ports)
@@ -103,11 +114,7 @@ def running_server(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.end()
         if process.poll() is None:
-            for left in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-                left.kill()
-            process.wait()
-            for segment in segments() - before:  # SIGKILL leaves them
-                segment.unlink()
+            server.kill()
 
 
 def segments() -> set[Path]:
