@@ -102,6 +102,7 @@ class TritonPythonModel:
     def _error(self, error: BaseException) -> Any:
         code = self._triton.TritonError
         if isinstance(error, CancelledError):
+            self._triton.Logger.log_info(f"srflow_upscale: {error}; its work ended")
             return code(f"CancelledError: {error}", code.CANCELLED)
         if isinstance(error, (ArgumentError, ImageError)):
             return code(f"{type(error).__name__}: {error}", code.INVALID_ARG)

@@ -26,7 +26,7 @@ from srflow_sdk._images import from_unit
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
-from tests.tritonserver.asking import ask
+from tests.tritonserver.asking import ask, tensors
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ROOT, ServerEnvironment
 from tests.tritonserver.server import Server, running_server, segments
@@ -131,6 +131,25 @@ def begun(server: Server) -> int:
     return int(model.get("execution_count", 0))
 
 
+def test_work_for_a_client_that_cancels_ends(environment: ServerEnvironment, tmp_path: Path) -> None:
+    write_repository(Bundle.embedded().path, tmp_path / "models")
+    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
+    one_at_a_time = config.read_text().replace(
+        '"in_flight" value: { string_value: "8"', '"in_flight" value: { string_value: "1"'
+    )
+    config.write_text(one_at_a_time)
+    with (
+        running_server(environment, tmp_path / "models", tmp_path, *ALONE) as server,
+        tritonclient.grpc.InferenceServerClient(server.grpc) as client,
+    ):
+        inputs = tensors(tritonclient.grpc, {"image": picture(0, 32, 32), "samples": 16})
+        call = client.async_infer("srflow_upscale", inputs, lambda result, error: None)
+        server.wait_until(lambda: begun(server) == 1, "the request begun")
+        call.cancel()
+        ask(server.grpc, image=picture(1, 16, 16))  # after what is left of the cancelled one
+        assert "the client cancelled the request; its work ended" in server.text()
+
+
 def nothing_waits(server: Server) -> bool:
     """Whether no request waits in the server's queue."""
     with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
@@ -142,7 +161,7 @@ def test_a_client_that_is_killed_leaves_nothing_behind(server: Server, upscaler:
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import numpy as np
-from tests.tritonserver.asking import ask
+from tests.tritonserver.asking import ask, tensors
 print("asking", flush=True)
 while True:
     ask({server.grpc!r}, image=np.zeros((160, 160, 3), np.uint8), samples=16)

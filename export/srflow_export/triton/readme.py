@@ -94,7 +94,7 @@ def _about_gpus(mode: Mode) -> str:
     if mode == "bls":
         return ""
     return (
-        " On a GPU the SDK needs the same packages\nas elsewhere (docs/install.md of srflow-sdk); without them it "
+        " On a GPU the SDK needs the same\npackages as elsewhere (docs/install.md of srflow-sdk); without them it "
         "computes on the CPU."
     )
 

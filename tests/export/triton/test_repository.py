@@ -15,6 +15,7 @@ from srflow_sdk._serving.description import ServingOptions, described
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ExportError
 
+from ...networks import golden_checkpoint
 from ...sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -43,6 +44,38 @@ def test_the_command_writes_whole_models_and_a_readme_beside_them(bundle: Path, 
     graph = repository / "srflow_sampler" / "1" / "model.onnx"
     assert graph.read_bytes() == (bundle / "sampler.onnx").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "models.README.md", "tiny.srflow"]
+
+
+def test_an_export_is_followed_by_its_models(tmp_path: Path) -> None:
+    checkpoint = golden_checkpoint(tmp_path / "m.pth")
+    done = run(checkpoint, "--halo", 8, "--no-inverter", "--triton", tmp_path / "models")
+    assert done.exit_code == 0, done.output
+    exported = Bundle.open(tmp_path / "m.srflow")
+    served = Bundle.open(tmp_path / "models" / "srflow_upscale" / "1" / "model.srflow")
+    assert served.model_sha256 == exported.model_sha256
+
+
+def test_a_bad_repository_is_refused_before_the_export(tmp_path: Path) -> None:
+    checkpoint = golden_checkpoint(tmp_path / "m.pth")
+    (tmp_path / "models").write_text("text")
+    done = run(checkpoint, "--triton", tmp_path / "models")
+    assert done.exit_code == 1
+    assert done.output == f"error: {tmp_path}/models is a file; a model repository is a folder: choose another name\n"
+    assert not (tmp_path / "m.srflow").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--bundle", "m.srflow"), "say what for with --triton REPO"),
+        (("--bundle", "m.srflow", "--triton", "models", "--fused"), "leave --fused out"),
+        (("--ckpt", "m.pth", "--triton-mode", "bls"), "add --triton REPO"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(arguments: tuple[str, ...], says: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert says in done.output
 
 
 @pytest.mark.parametrize(
