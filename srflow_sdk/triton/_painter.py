@@ -13,7 +13,7 @@ from srflow_sdk._drawing.painter import Gathered, Painter
 from srflow_sdk._drawing.requests import Request
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import ArgumentError, NonFiniteError, RemoteError
+from srflow_sdk.errors import ArgumentError, RemoteError
 from srflow_sdk.tiles import Tile, TileSize
 from srflow_sdk.triton._planning import Limits, largest_core
 from srflow_sdk.triton._server import Server
@@ -86,10 +86,7 @@ class RemotePainter(Painter):
                 cancel=request.options.cancel,
             )
             for picture in drawn:
-                core = np.ascontiguousarray(picture[rows, columns].transpose(2, 0, 1))  # as a local tile lies in memory
-                if not np.isfinite(core).all():
-                    raise NonFiniteError(f"{self.device} answered with NaN or infinite values; use a lower tau")
-                gathered.add(colours(core.transpose(1, 2, 0)))
+                gathered.add(colours(picture[rows, columns]))
                 done += 1
                 yield done
         return gathered.pictures()

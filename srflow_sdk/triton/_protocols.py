@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ DTYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "uint8": "UINT8
 _SAID = {error.__name__: error for error in (ArgumentError, ImageError, NonFiniteError, OutOfMemoryError)}
 _BUSY = ("StatusCode.UNAVAILABLE", "503")
 _LATE = ("StatusCode.DEADLINE_EXCEEDED", "504")
+_FACTS_S = 10.0  # what a server knows by heart takes it milliseconds, however busy its models are
 _NO_CONNECTION = ("failed to connect to all addresses", "errors resolving")  # the reason is at the end
 _UNKNOWN = ("StatusCode.NOT_FOUND", "404")
 
@@ -124,9 +126,12 @@ class _GrpcClient:
 
     def _asked(self, method: str, *arguments: Any, **keywords: Any) -> Any:
         utils = require_extra("tritonclient.utils", EXTRA)
+        seconds = min(self._timeout, _FACTS_S)
         try:
-            return getattr(self._client, method)(*arguments, client_timeout=self._timeout, **keywords)
+            return getattr(self._client, method)(*arguments, client_timeout=seconds, **keywords)
         except utils.InferenceServerException as error:
+            if str(error.status()) in _LATE and not self._closed:
+                raise _silent(seconds) from error
             raise self._meant(error) from error
         except ValueError as error:  # gRPC's word for a channel that another thread has closed
             raise _closed_meanwhile() from error
@@ -155,23 +160,28 @@ class _HttpClient:
 
     def infer(self, call: Call) -> NDArray[Any] | None:
         inputs, outputs = _tensors(self._triton, call)
-        result = self._asked(lambda client: client.infer(call.model, inputs, outputs=outputs))
+        result = self._asked(lambda client: client.infer(call.model, inputs, outputs=outputs), seconds=self._timeout)
         output: NDArray[Any] | None = result.as_numpy(call.output)
         return output
 
     def close(self) -> None:
         """Nothing is open between calls."""
 
-    def _asked(self, ask: Any) -> Any:
+    def _asked(self, ask: Callable[[Any], Any], *, seconds: float | None = None) -> Any:
+        """What `ask` returns for a new client. seconds: that work may take; None: the server knows the answer."""
+        connecting = min(self._timeout, _FACTS_S)
+        begun = time.monotonic()
         client = self._triton.InferenceServerClient(
-            self._address.place, connection_timeout=min(self._timeout, 10), network_timeout=self._timeout
+            self._address.place, connection_timeout=connecting, network_timeout=seconds or connecting
         )
         try:
             return ask(client)
         except self._exception as error:
             raise typed(str(error.message()), str(error.status()), timeout=self._timeout) from error
         except TimeoutError as error:
-            raise _late(self._timeout) from error
+            if seconds is not None and time.monotonic() - begun >= 0.99 * seconds:
+                raise _late(seconds) from error
+            raise _silent(connecting) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotThereError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
         finally:
@@ -198,6 +208,10 @@ def typed(message: str, status: str, *, timeout: float) -> Exception:
 
 def _closed_meanwhile() -> DeviceError:
     return DeviceError("this Upscaler was closed while it was used: make another one")
+
+
+def _silent(seconds: float) -> NotThereError:
+    return NotThereError(f"no answer within {seconds:g} s")
 
 
 def _late(timeout: float) -> RemoteError:

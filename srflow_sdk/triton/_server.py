@@ -50,6 +50,10 @@ class Server:
         except NotThereError as error:
             self.close()
             raise UnavailableError(f"{address} cannot be reached: {error}; {_HINT}") from error
+        except UnknownModelError as error:
+            others = self._others()
+            self.close()
+            raise RemoteError(f"{address} has no model {model!r}{others}") from error
         except BaseException:
             self.close()
             raise
@@ -112,7 +116,7 @@ class Server:
         while True:
             try:
                 return ask()
-            except NotThereError as error:
+            except (NotThereError, UnknownModelError) as error:  # it was there: the server stops, or loads it again
                 gone = time.monotonic() - begun
                 if gone + pause > self._retry_for:
                     tried = f" (tried for {gone:.0f} s)" if gone >= 1 else ""
@@ -125,18 +129,14 @@ class Server:
 
     def _parameters(self) -> dict[str, str]:
         """The parameters of the model's config."""
-        try:
-            config = self._client.config(self.model)
-        except UnknownModelError as error:
-            raise RemoteError(f"{self.address} has no model {self.model!r}{self._others()}") from error
-        parameters = config.get("parameters", {})
+        parameters = self._client.config(self.model).get("parameters", {})
         return {name: str(value.get("string_value", "")) for name, value in parameters.items()}
 
     def _others(self) -> str:
         """What models there are, for an error."""
         try:
             names = self._client.models()
-        except (NotThereError, RemoteError):
+        except (NotThereError, UnknownModelError, RemoteError):
             return ""
         return f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,13 @@ def test_new_version_with_another_model_in_the_middle_of_a_picture_is_refused(
             assert again.bundle.manifest.name == "other"
 
 
-def test_command_whose_server_is_killed_keeps_what_is_done_and_continues_with_resume(
-    environment: ServerEnvironment, tiny_bundle: Path, upscaler: Upscaler, tmp_path: Path
+@pytest.mark.parametrize("end", [Server.kill, Server.end], ids=["SIGKILL", "SIGTERM"])
+def test_command_whose_server_ends_keeps_what_is_done_and_continues_with_resume(
+    environment: ServerEnvironment,
+    tiny_bundle: Path,
+    upscaler: Upscaler,
+    tmp_path: Path,
+    end: Callable[[Server], object],
 ) -> None:
     write_repository(tiny_bundle, tmp_path / "models")
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -148,7 +154,7 @@ upscale()
         running = command(server)
         assert running.stdout is not None
         first = [running.stdout.readline().strip() for _ in range(3)]
-        server.kill()
+        end(server)
         _, said = running.communicate(timeout=120)
     assert running.returncode == 1
     lines = [line for line in said.splitlines() if "does not match the input" not in line]

@@ -37,8 +37,9 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.before: Callable[[dict[str, Any]], None] = lambda inputs: None
         self.requests: list[dict[str, Any]] = []
         self.message_sizes: list[int] = []
-        self.cancelled = threading.Event()
+        self.ended = threading.Event()  # once a request has ended, also if what answers it still works
         self._options = options
+        self.loaded = True  # a server that stops unloads its models first
         self.load(bundle)
         self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
@@ -60,7 +61,7 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._server.stop(grace=None).wait()
 
     def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if request.name != NAME:
+        if request.name != NAME or not self.loaded:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.name}' is not found")
         answer = service_pb2.ModelConfigResponse()
         answer.config.name = NAME
@@ -78,8 +79,10 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             tensor.name: np.frombuffer(content, DTYPES[tensor.datatype]).reshape(tensor.shape)
             for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)
         }
-        context.add_callback(lambda: self.cancelled.set() if context.code() is None else None)
+        context.add_callback(self.ended.set)
         self.requests.append(inputs)
+        if not self.loaded:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{NAME}' has no available versions")
         try:
             self.before(inputs)
             outputs = self._service.answer(inputs)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,23 @@ def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(
     again = remotely(*names, "-o", "out", "--resume")
     back.stop()
     assert "3 done, 1 skipped, 0 failed" in again.stderr
+
+
+def test_nothing_but_our_own_lines_tells_of_a_lost_server(folder: Path, server: InferenceServer) -> None:
+    server.before = lambda inputs: server.stop() if len(server.requests) == 2 else None
+    code = """
+from srflow_sdk.cli import upscale
+from srflow_sdk.triton import RemoteUpscaler
+RemoteUpscaler.__init__.__kwdefaults__["retry_for"] = 0
+upscale()
+"""
+    command = [sys.executable, "-c", code, "a.png", "b.png", "-o", "out", "--quiet", "--server", server.url]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    assert [line.split(":")[0] for line in ran.stderr.splitlines() if "reduced again" not in line] == [
+        "error",
+        "stopped because the server is lost",
+    ]
 
 
 def test_folder_function_takes_a_remote_upscaler_and_says_that_its_server_was_lost(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from srflow_sdk.errors import (
     CancelledError,
     DeviceError,
     MissingExtraError,
+    NonFiniteError,
     OutOfMemoryError,
     RemoteError,
     UnavailableError,
@@ -27,6 +29,7 @@ from srflow_sdk.errors import (
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
 
+from ..tiny_bundle import write_tiny_bundle
 from .inference_server import NAME, InferenceServer
 
 SMALL_MESSAGES = 230_000
@@ -184,6 +187,18 @@ def test_server_without_memory_for_a_tile_gets_smaller_ones(
         remote.upscale(photo)
 
 
+def test_values_that_are_not_finite_are_an_error(
+    photo: NDArray[np.uint8], tmp_path: Path, remote: RemoteUpscaler, server: InferenceServer
+) -> None:
+    overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", gain=1e38)
+    server.load(overflowing)
+    with (
+        RemoteUpscaler(server.url) as other,
+        pytest.raises(NonFiniteError, match=r"the server says: the network gave NaN .* at tau 1\.5"),
+    ):
+        other.upscale(photo, tau=1.5)
+
+
 def test_answer_that_takes_too_long_is_a_remote_error(photo: NDArray[np.uint8], server: InferenceServer) -> None:
     held = threading.Event()
     with RemoteUpscaler(server.url, timeout=0.3) as remote:
@@ -229,6 +244,24 @@ def test_server_that_stays_away_ends_the_picture_in_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_model_that_is_unloaded_is_waited_for_like_a_server(
+    photo: NDArray[np.uint8], server: InferenceServer, upscaler: Upscaler
+) -> None:
+    def unload(inputs: dict[str, Any]) -> None:
+        server.before = lambda inputs: None
+        server.loaded = False
+        threading.Timer(0.4, lambda: setattr(server, "loaded", True)).start()
+
+    server.before = unload
+    with RemoteUpscaler(server.url) as remote:
+        assert np.array_equal(remote.upscale(photo), upscaler.upscale(photo))
+    assert len(server.requests) == 1  # its answer was good; only the look at the config waited
+    with RemoteUpscaler(server.url, retry_for=0) as remote:
+        server.loaded = False
+        with pytest.raises(UnavailableError, match="is not available: Request for unknown model"):
+            remote.upscale(photo)
+
+
 def test_another_model_in_the_middle_of_a_picture_is_refused(
     photo: NDArray[np.uint8], server: InferenceServer, other_bundle: Path
 ) -> None:
@@ -242,16 +275,18 @@ def test_another_model_in_the_middle_of_a_picture_is_refused(
 def test_cancel_ends_the_request_on_the_server_too(
     photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
 ) -> None:
-    cancel, held = threading.Event(), threading.Event()
+    cancel, held, released = threading.Event(), threading.Event(), threading.Event()
 
     def hold(inputs: dict[str, Any]) -> None:
         cancel.set()
         held.wait(30)
+        released.set()
 
     server.before = hold
     with pytest.raises(CancelledError, match="cancelled by the caller"):
         remote.upscale(photo, cancel=cancel)
-    assert server.cancelled.wait(10)
+    assert server.ended.wait(10)
+    assert not released.is_set()
     held.set()
 
 
@@ -340,6 +375,15 @@ def test_nothing_at_the_address_fails_at_once_with_what_to_check(protocol: Any, 
     server.stop()
     with pytest.raises(UnavailableError, match="cannot be reached: Connection refused; start the server, or check"):
         RemoteUpscaler(f"127.0.0.1:{server.port}", protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_machine_that_does_not_answer_cannot_be_reached(protocol: Any) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(UnavailableError, match=r"cannot be reached: no answer within 0\.4 s; start the server"):
+            RemoteUpscaler("{}:{}".format(*silent.getsockname()), protocol=protocol, timeout=0.4)
 
 
 def test_http_to_a_port_of_grpc_says_which_ports_there_are(server: InferenceServer) -> None:
