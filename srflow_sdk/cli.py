@@ -48,7 +48,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 @click.option(
     "--server",
     metavar="URL",
-    help="Let a Triton server draw: HOST:PORT (gRPC) or http://HOST:PORT. --model is then a name there.",
+    help="A Triton server draws: HOST:PORT. --model is then a name there.",
 )
 @click.version_option(__version__, prog_name="srflow-upscale")
 @click.pass_context
@@ -93,7 +93,6 @@ def upscale(
       srflow-upscale photos -o large --recursive --dry-run
       srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
       srflow-upscale --from-output large.png -o again.png
-      srflow-upscale photos -o large --server gpu-machine:8001
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
     _check_inputs(context, inputs, files)

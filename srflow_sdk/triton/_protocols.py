@@ -26,14 +26,15 @@ from srflow_sdk.errors import (
 from srflow_sdk.triton._address import Address
 
 EXTRA = "triton"
-DTYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "uint8": "UINT8"}
+DTYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32"}
 """Triton's names of the types of inputs."""
 
 _SAID = {error.__name__: error for error in (ArgumentError, ImageError, NonFiniteError, OutOfMemoryError)}
-_BUSY = ("StatusCode.UNAVAILABLE", "503")
+_BUSY = ("StatusCode.UNAVAILABLE", "502", "503")  # 502: a proxy finds no server
 _LATE = ("StatusCode.DEADLINE_EXCEEDED", "504")
 _FACTS_S = 10.0  # what a server knows by heart takes it milliseconds, however busy its models are
 _NO_CONNECTION = ("failed to connect to all addresses", "errors resolving")  # the reason is at the end
+_UNREADABLE = "an exception occurred in the client while decoding"  # a page of a proxy's, for example
 _UNKNOWN = ("StatusCode.NOT_FOUND", "404")
 
 
@@ -190,6 +191,8 @@ class _HttpClient:
 
 def typed(message: str, status: str, *, timeout: float) -> Exception:
     """What an error of the server's, or of the way there, means here."""
+    if message.startswith(_UNREADABLE):
+        message = f"HTTP status {status}"
     name, _, reason = message.partition(": ")
     if is_cancelled() or name == "CancelledError":
         return CancelledError("cancelled by the caller" if is_cancelled() else f"the server cancelled it: {reason}")
