@@ -155,6 +155,16 @@ def test_noise_of_a_window_is_the_field_at_its_place_on_every_level() -> None:
         np.testing.assert_array_equal(noise[entry.level], expected)
 
 
+def test_a_window_that_begins_before_the_image_joins_the_fields_end_to_its_beginning() -> None:
+    around = window_noise(LEVELS, scale=4, seed=1, sample=0, top=-4, left=-2, height=12, width=10)
+    inside = window_noise(LEVELS, scale=4, seed=1, sample=0, height=8, width=8)
+    for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
+        rows, columns = (16 >> level), (8 >> level)
+        assert np.array_equal(around[level][:, rows:, columns:], inside[level])
+        last = standard_normal(1, 0, level, channels=channels, top=2**32 - rows, left=0, height=rows, width=32 >> level)
+        assert np.array_equal(around[level][:, :rows, columns:], last)
+
+
 def test_noise_of_an_image_is_that_of_a_window_at_its_corner() -> None:
     whole = window_noise(LEVELS, scale=4, seed=1, sample=0, height=4, width=6)
     corner = window_noise(LEVELS, scale=4, seed=1, sample=0, top=0, left=0, height=4, width=6)

@@ -57,6 +57,11 @@ class Server:
                 total += process.memory_full_info().uss
         return total
 
+    def segments(self) -> set[Path]:
+        """The shared memory that it has with its models: a file for each instance, until that ends."""
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
+        return {Path(line[line.index("/dev/shm/") :]) for line in maps if "/dev/shm/triton_python" in line}
+
     def end(self) -> int:
         """SIGTERM, then wait; returns the exit status. Raises: subprocess.TimeoutExpired."""
         self.process.send_signal(signal.SIGTERM)
@@ -64,15 +69,12 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to the server and its models' processes; then remove the shared memory, which that leaves behind."""
-        own = psutil.Process(self.process.pid)
-        processes = [own, *own.children(recursive=True)]
-        mapped = {place.path for process in processes for place in process.memory_maps()}
-        for process in processes:
+        shared, own = self.segments(), psutil.Process(self.process.pid)
+        for process in [own, *own.children(recursive=True)]:
             process.kill()
         self.process.wait()
-        for segment in segments():
-            if str(segment) in mapped:
-                segment.unlink()
+        for segment in shared:
+            segment.unlink(missing_ok=True)
 
     def _answers(self, path: str) -> bool:
         try:
@@ -115,11 +117,6 @@ def running_server(
                 server.end()
         if process.poll() is None:
             server.kill()
-
-
-def segments() -> set[Path]:
-    """The shared memory of all servers of this machine: one for each model instance, until it ends."""
-    return set(Path("/dev/shm").glob("triton_python_backend_shm_region_*"))
 
 
 def _free_ports(count: int) -> list[int]:

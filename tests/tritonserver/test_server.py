@@ -29,7 +29,7 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.tritonserver.asking import ask, tensors
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ROOT, ServerEnvironment
-from tests.tritonserver.server import Server, running_server, segments
+from tests.tritonserver.server import Server, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +110,7 @@ def test_sigterm_while_busy_lets_requests_finish_and_leaves_no_shared_memory(
 ) -> None:
     with Upscaler(device="cpu") as embedded:
         write_repository(embedded.bundle.path, tmp_path / "models")
-        before, images = segments(), [picture(number, 32, 32) for number in range(6)]
+        images = [picture(number, 32, 32) for number in range(6)]
         with (
             running_server(environment, tmp_path / "models", tmp_path, *ALONE, CPU) as server,
             ThreadPoolExecutor(len(images)) as clients,
@@ -118,10 +118,12 @@ def test_sigterm_while_busy_lets_requests_finish_and_leaves_no_shared_memory(
             answers = [clients.submit(ask, server.grpc, image=image, samples=8) for image in images]
             server.wait_until(lambda: begun(server) == len(images), "all requests accepted")
             assert not any(answer.done() for answer in answers)
-            server.end()
+            shared = server.segments()
+            assert server.end() == 0
             for image, answer in zip(images, answers, strict=True):
                 assert np.array_equal(answer.result()["upscaled"], embedded.encode(image).samples(8))
-    assert segments() <= before
+    assert shared
+    assert not any(segment.exists() for segment in shared)
 
 
 def begun(server: Server) -> int:
@@ -250,14 +252,39 @@ def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
         assert "failed to poll" not in server.text().lower()
 
 
-def test_a_missing_sdk_is_named_in_the_servers_log(
-    environment: ServerEnvironment, tiny_bundle: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (
+            "1/model.py",
+            b"srflow_sdk.",
+            b"srflow_sdk_of_nobody.",
+            "srflow_upscale needs srflow-sdk in the server's Python environment",
+        ),
+        (
+            "config.pbtxt",
+            b'"max_samples" value: { string_value: "16"',
+            b'"max_samples" value: { string_value: "0"',
+            "ArgumentError: max_samples is 0; it must be a whole number, at least 1",
+        ),
+        (
+            "1/model.srflow/sampler.onnx",
+            b"w_features",
+            b"w_featurez",
+            "BundleError: .*sampler.onnx differs from what was",
+        ),
+    ],
+)
+def test_what_keeps_the_model_from_loading_is_said_in_the_servers_log(
+    environment: ServerEnvironment, tiny_bundle: Path, tmp_path: Path, file: str, old: bytes, new: bytes, message: str
 ) -> None:
     write_repository(tiny_bundle, tmp_path / "models")
-    model = tmp_path / "models" / "srflow_upscale" / "1" / "model.py"
-    model.write_text(model.read_text().replace("srflow_sdk.", "srflow_sdk_of_nobody."))
+    path = tmp_path / "models" / "srflow_upscale" / file
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
     with (
-        pytest.raises(AssertionError, match="srflow_upscale needs srflow-sdk in the server's Python environment"),
-        running_server(environment, tmp_path / "models", tmp_path, *ALONE, CPU),
+        pytest.raises(AssertionError, match=message),
+        running_server(environment, tmp_path / "models", tmp_path, *ALONE),
     ):
         pass

@@ -56,11 +56,15 @@ def write_repository(
     opened, target = Bundle.open(bundle), Path(os.path.realpath(repository))
     check_repository(target, bundle=Path(os.path.realpath(bundle)))
     try:
+        models = list(_models(opened, _options(target, opened, mode, say)))  # before anything is written
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
-            for model in _models(opened, _options(target, opened, mode, say)):
+            for model in models:
                 version = _add(model, target)
                 say(f"wrote {Path(repository) / model.name}, version {version}")
+        written = {model.name for model in models}
+        for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
+            say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
         write_atomically(readme_path(target), readme(opened, target, mode).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:

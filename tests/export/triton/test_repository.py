@@ -13,10 +13,10 @@ from srflow_export.cli import main
 from srflow_export.triton import write_repository
 from srflow_sdk._serving.description import ServingOptions, described
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.errors import ArgumentError, BundleError, ExportError
 
 from ...networks import golden_checkpoint
-from ...sdk.tiny_bundle import write_tiny_bundle
+from ...sdk.tiny_bundle import write_stub_bundle, write_tiny_bundle
 
 
 @pytest.fixture
@@ -121,6 +121,31 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
     config.write_text(written.replace('string_value: "3"', 'string_value: "0"'))
     with pytest.raises(ArgumentError, match=r"config\.pbtxt: max_samples is 0; .* correct it"):
         write_repository(bundle, tmp_path / "models")
+
+
+def test_a_model_that_the_new_bundle_does_not_have_is_named(bundle: Path, tmp_path: Path) -> None:
+    write_repository(Bundle.embedded().path, tmp_path / "models")
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", say=lines.append)
+    older = tmp_path / "models" / "srflow_inverter"
+    assert f"{older} is still an older bundle's: remove it if no client needs it" in lines
+    assert (older / "1" / "model.onnx").is_file()
+
+
+def test_an_older_version_can_be_added_again(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    write_repository(write_tiny_bundle(tmp_path / "other.srflow", default_tau=0.3), tmp_path / "models")
+    model = tmp_path / "models" / "srflow_upscale"
+    write_repository(model / "1" / "model.srflow", tmp_path / "models")
+    assert Bundle.open(model / "3" / "model.srflow").manifest.default_tau == 0.8
+    assert '\\"default_tau\\":0.8' in (model / "config.pbtxt").read_text()
+
+
+def test_a_bundle_that_cannot_be_served_leaves_no_repository(tmp_path: Path) -> None:
+    write_stub_bundle(tmp_path / "stub.srflow")
+    with pytest.raises(BundleError, match=r"encoder\.onnx"):
+        write_repository(tmp_path / "stub.srflow", tmp_path / "models")
+    assert [path.name for path in tmp_path.iterdir()] == ["stub.srflow"]
 
 
 def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle: Path, tmp_path: Path) -> None:

@@ -75,10 +75,10 @@ def test_a_tau_map_at_a_place_gives_what_the_whole_pictures_map_gives(
     photo = photo[:44, :60]
     tau = np.linspace(0, 2, 44 * 60, dtype=np.float32).reshape(44, 60)
     lr = photo.astype(np.float32) / np.float32(255)
-    inputs = {"tile": lr[10:], "origin": np.array([10, 0]), "tau_map": tau[10:], "seed": one(3, np.int64)}
+    inputs = {"tile": lr[20:], "origin": np.array([20, 0]), "tau_map": tau[20:], "seed": one(3, np.int64)}
     found = service.answer(inputs)["tile_upscaled"][0, 4 * 6 :]
     wanted = upscaler.upscale(photo, tau=tau, seed=3)
-    assert np.array_equal(from_unit(found, np.dtype(np.uint8)), wanted[4 * 16 :])
+    assert np.array_equal(from_unit(found, np.dtype(np.uint8)), wanted[4 * 26 :])
 
 
 def test_a_tile_that_begins_before_the_picture_has_the_pictures_latents_inside(service: PictureService) -> None:
