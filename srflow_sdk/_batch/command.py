@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -114,6 +115,7 @@ def _here(model: Path | None, machine: MachineChoices) -> tuple[Bundle, Callable
 
 def _there(model: Path | None, server: str) -> tuple[Bundle, Callable[[TileSize], Upscaler]]:
     """The same for a model on a server."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
     from srflow_sdk.triton._remote_upscaler import MODEL, RemoteUpscaler
 
     name = MODEL if model is None else str(model)
