@@ -135,6 +135,8 @@ def test_facts_of_the_model_are_the_servers(
     assert remote.bundle.model_sha256 == upscaler.bundle.model_sha256
     assert remote.bundle.manifest.halo == upscaler.bundle.manifest.halo
     assert remote.device == server.url
+    with pytest.raises(ArgumentError, match=r"no file 'encoder\.onnx'; it has none on this machine"):
+        remote.bundle.file("encoder.onnx")
 
 
 def test_progress_counts_tiles_of_samples(photo: NDArray[np.uint8], server: InferenceServer) -> None:
