@@ -35,7 +35,9 @@ if TYPE_CHECKING:
         MissingExtraError,
         NonFiniteError,
         OutOfMemoryError,
+        RemoteError,
         SRFlowError,
+        UnavailableError,
     )
     from srflow_sdk.picture_latents import Latents
     from srflow_sdk.upscaler import Upscaler
@@ -66,7 +68,9 @@ __all__ = [
     "OutOfMemoryError",
     "OutputSize",
     "Provenance",
+    "RemoteError",
     "SRFlowError",
+    "UnavailableError",
     "Upscaler",
     "lr_psnr",
     "read_image",

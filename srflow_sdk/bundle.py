@@ -63,7 +63,8 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of a file that the manifest lists, such as "encoder.onnx". Raises: ArgumentError for others."""
         if name not in self.manifest.files:
-            raise ArgumentError(f"{self.path} has no file {name!r}; it has {', '.join(sorted(self.manifest.files))}")
+            found = ", ".join(sorted(self.manifest.files)) or "none on this machine"
+            raise ArgumentError(f"{self.path} has no file {name!r}; it has {found}")
         return self.path / name
 
 

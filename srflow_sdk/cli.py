@@ -43,6 +43,11 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 @_command_line.size_options
 @_file_options.file_options
 @_file_options.machine_options
+@click.option(
+    "--server",
+    metavar="URL",
+    help="A Triton server draws: HOST:PORT. --model is then a name there.",
+)
 @click.version_option(__version__, prog_name="srflow-upscale")
 @click.pass_context
 def upscale(
@@ -60,6 +65,7 @@ def upscale(
     linear_light: bool,
     files: FileChoices,
     machine: MachineChoices,
+    server: str | None,
 ) -> None:
     """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, and folders of them.
 
@@ -96,6 +102,8 @@ def upscale(
 
         if files.from_output is not None:
             _refuse_chosen(context, "tau", "seed", "sample", "samples", "consistent", *_SIZE)
+        if server is not None:
+            _refuse(context, "device", "threads", why="with --server: the server has its own")
         draw = DrawOptions(
             tau=tau,
             seed=seed,
@@ -114,6 +122,7 @@ def upscale(
             machine=machine,
             display=display,
             samples=samples,
+            server=server,
         )
 
 
@@ -221,10 +230,15 @@ def _check_inputs(context: click.Context, inputs: tuple[str, ...], files: FileCh
 
 def _refuse_chosen(context: click.Context, *names: str) -> None:
     """Raises: ArgumentError if one of these options was chosen beside --from-output."""
-    for name in (*names, *_file_options.MADE_FROM_FILES):
+    why = "with --from-output: the picture says how it was made"
+    _refuse(context, *names, *_file_options.MADE_FROM_FILES, why=why)
+
+
+def _refuse(context: click.Context, *names: str, why: str) -> None:
+    """Raises: ArgumentError if one of these options was chosen."""
+    for name in names:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            option = f"--{name.replace('_', '-')}"
-            raise ArgumentError(f"{option} cannot be chosen with --from-output: the picture says how it was made")
+            raise ArgumentError(f"--{name.replace('_', '-')} cannot be chosen {why}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@
     │   └── OutOfMemoryError
     ├── NonFiniteError
     ├── CancelledError
+    ├── RemoteError
+    │   └── UnavailableError
     └── MissingExtraError
 
 A failure inside a library such as Pillow, libvips, ONNX Runtime or TensorRT is raised as one of these, with the
@@ -97,6 +99,21 @@ class NonFiniteError(SRFlowError):
 
 class CancelledError(SRFlowError):
     """The caller's `cancel` event was set; nothing was written. Not a failure: the same call can be made again."""
+
+
+class RemoteError(SRFlowError):
+    """A server failed, did not answer in time, or does not serve what this client needs; the message has its reason.
+
+    What a server says of an argument, of an image or of its memory is raised as the error that :class:`Upscaler` raises
+    for that.
+    """
+
+
+class UnavailableError(RemoteError):
+    """A server cannot be reached, is stopping, or serves another model than before.
+
+    It concerns every picture alike. Nothing of the current one is left; the same call works once the server is back.
+    """
 
 
 class MissingExtraError(SRFlowError):

@@ -161,6 +161,28 @@ class Manifest:
             raise _bad("a number in it is absurdly large") from error
         return manifest
 
+    @classmethod
+    def from_description(cls, text: str | bytes) -> Manifest:
+        """Read what a server tells about its model: JSON with the fields that drawing needs.
+
+        Its `model_sha256` becomes the digest, which cannot be checked here. The other fields may be missing, and are
+        empty then.
+        Raises: BundleError, as :meth:`from_json`.
+        """
+        untold: dict[str, Any] = {"files": {}, "model": {}, "provenance": {}, "parity": [], "weights": "fp32"}
+        raw = {"schema": SCHEMA_VERSION, **untold, **_parse(text)}
+        raw["digest"] = raw.get("model_sha256", "")
+        _check_schema(raw)
+        _check_texts(raw)
+        try:
+            manifest = _read_fields(raw)
+            _check_network(manifest)
+        except OverflowError as error:
+            raise _bad("a number in it is absurdly large") from error
+        if not _SHA256.fullmatch(manifest.digest):
+            raise _bad("its model_sha256 is malformed")
+        return manifest
+
 
 def manifest_digest(content: Mapping[str, Any]) -> str:
     """sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of a manifest's fields without `digest`."""
@@ -272,6 +294,19 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
 
 
 def _check_values(manifest: Manifest) -> None:
+    _check_network(manifest)
+    for name, record in manifest.files.items():
+        if not is_plain_file_name(name):
+            raise _bad(f"{name!r} is not a plain file name")
+        if not _SHA256.fullmatch(record["sha256"]) or record["bytes"] < 0:
+            raise _bad(f"the size or sha256 of {name} is malformed")
+    needed = [*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)]
+    for name in needed:
+        if name not in manifest.files:
+            raise _bad(f"it does not list {name}")
+
+
+def _check_network(manifest: Manifest) -> None:
     if manifest.latent_scheme != LATENT_SCHEME:
         raise BundleError(
             f"the bundle needs latent scheme {manifest.latent_scheme}; this SDK only has scheme {LATENT_SCHEME}, which "
@@ -294,15 +329,6 @@ def _check_values(manifest: Manifest) -> None:
             raise _bad(
                 f"level {entry.level} does not divide scale {manifest.scale} × size_multiple {manifest.size_multiple}"
             )
-    for name, record in manifest.files.items():
-        if not is_plain_file_name(name):
-            raise _bad(f"{name!r} is not a plain file name")
-        if not _SHA256.fullmatch(record["sha256"]) or record["bytes"] < 0:
-            raise _bad(f"the size or sha256 of {name} is malformed")
-    needed = [*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)]
-    for name in needed:
-        if name not in manifest.files:
-            raise _bad(f"it does not list {name}")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

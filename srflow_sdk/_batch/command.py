@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -48,10 +50,12 @@ def run_command(
     machine: MachineChoices,
     display: Display,
     samples: int = 1,
+    server: str | None = None,
 ) -> None:
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
-    operation: with `files.from_output` it is replaced by the one that this picture was made with.
+    operation: with `files.from_output` it is replaced by the one that this picture was made with. server: the URL of
+    one that draws; `model` is then its model's name.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
@@ -66,7 +70,11 @@ def run_command(
             raise ArgumentError("--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray")
         if files.ray is not None and pipes.names:
             raise ArgumentError("--ray needs files that other machines see; leave it out for standard input and output")
-        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+        if files.ray is not None and server is not None:
+            raise ArgumentError(
+                "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
+            )
+        bundle, opened = _here(model, machine) if server is None else _there(model, server)
         tile = machine.tile
         if files.from_output is not None:
             if isinstance(files.from_output, UrlPath):
@@ -104,7 +112,7 @@ def run_command(
         if files.ray is not None and not files.dry_run:
             execute: Executor = OnRay(_cluster(files, machine), bundle=bundle, tile=tile, say=display.tell)
         else:
-            upscaler = stack.enter_context(Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads))
+            upscaler = stack.enter_context(opened(tile))
             if files.dry_run:
                 _show(plan, upscaler, display)
                 return
@@ -126,6 +134,23 @@ def run_command(
         if result.count("failed") or display.names_lost:
             sys.exit(FAILED)
         pipes.send()
+
+
+def _here(model: Path | None, machine: MachineChoices) -> tuple[Bundle, Callable[[TileSize], Upscaler]]:
+    """A bundle on this machine, and what opens it with tiles of this size."""
+    bundle = Bundle.embedded() if model is None else Bundle.open(model)
+    return bundle, lambda tile: Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads)
+
+
+def _there(model: Path | None, server: str) -> tuple[Bundle, Callable[[TileSize], Upscaler]]:
+    """The same for a model on a server."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
+    from srflow_sdk.triton._remote_upscaler import MODEL, RemoteUpscaler
+
+    name = MODEL if model is None else str(model)
+    with RemoteUpscaler(server, model=name) as first:
+        bundle = first.bundle
+    return bundle, lambda tile: RemoteUpscaler(server, model=name, tile=tile)
 
 
 def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
@@ -187,7 +212,9 @@ def _how_to_continue(result: FolderResult) -> str | None:
         return "interrupted: nothing of the picture is kept; the same command begins it again"
     if result.interrupted:
         return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
+    again = "" if result.total == 1 else " with --resume"
     if result.disk_full:
-        again = "" if result.total == 1 else " with --resume"
         return f"stopped because the disk is full: {done}; free space, then run the same command{again}"
+    if result.server_lost:
+        return f"stopped because the server is lost: {done}; once it is back, run the same command{again}"
     return None

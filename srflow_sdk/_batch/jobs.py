@@ -67,8 +67,8 @@ class FolderFile:
 
     source: the input; a folder if that could not be used. targets: the paths of its outputs, in the order of the
     samples. status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed". error: one line, if it
-    failed. outputs, size (width and height of the input in pixels) and seconds: if it is done. disk_full: whether that
-    made it fail.
+    failed. outputs, size (width and height of the input in pixels) and seconds: if it is done. disk_full, server_lost:
+    whether that made it fail.
     """
 
     source: Path
@@ -79,6 +79,7 @@ class FolderFile:
     size: tuple[int, int] | None = None
     seconds: float | None = None
     disk_full: bool = False
+    server_lost: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +87,16 @@ class FolderResult:
     """What became of a folder, or of several inputs.
 
     files: in the order of the inputs, without those that were not reached. total: how many inputs there are.
-    interrupted: whether a signal or `cancel` ended the run. disk_full: whether a full disk ended it. unread: how many
-    images were left out because their formats are not read, by the formats' names.
+    interrupted: whether a signal or `cancel` ended the run. disk_full, server_lost: whether a full disk, or a server
+    that is not available any more, ended it. unread: how many images were left out because their formats are not read,
+    by the formats' names.
     """
 
     files: tuple[FolderFile, ...]
     total: int
     interrupted: bool = False
     disk_full: bool = False
+    server_lost: bool = False
     unread: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, status: Status) -> int:

@@ -13,7 +13,7 @@ from srflow_sdk._batch.jobs import FolderFile, Job, Settings
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
 from srflow_sdk._drawing.requests import Progress
-from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError
+from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError, UnavailableError
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.upscaler import Upscaler
 
@@ -82,12 +82,12 @@ def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
         return _failed(job, error.strerror or str(error), cause=error)
 
 
-def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = (), disk_full: bool = False) -> FolderFile:
+def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
     """The result of an input that failed. reason: becomes one line, which names the input."""
     line = " ".join(reason.split())
     if str(source) not in line:
         line = f"{source}: {line}"
-    return FolderFile(source=source, targets=targets, status="failed", error=line, disk_full=disk_full)
+    return FolderFile(source=source, targets=targets, status="failed", error=line)
 
 
 def _failed(job: Job, reason: str, *, cause: BaseException) -> FolderFile:
@@ -95,7 +95,8 @@ def _failed(job: Job, reason: str, *, cause: BaseException) -> FolderFile:
     if codes & {errno.EMFILE, errno.ENFILE}:
         reason += "; ask for fewer samples at a time"
     full = "the disk is full" in reason or bool(codes & _DISK_FULL)
-    return failure(job.source, reason, targets=job.targets, disk_full=full)
+    failed = failure(job.source, reason, targets=job.targets)
+    return dataclasses.replace(failed, disk_full=full, server_lost=isinstance(cause, UnavailableError))
 
 
 def _error_numbers(error: BaseException | None) -> set[int | None]:

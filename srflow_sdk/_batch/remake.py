@@ -42,7 +42,8 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
         manifest = bundle.manifest
         raise ImageError(
             f"{output} was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with "
-            f"{manifest.name} (sha256 {manifest.digest[:12]}…); name its bundle with --model"
+            f"{manifest.name} (sha256 {manifest.digest[:12]}…); name its bundle, or its name on the server, with "
+            "--model"
         )
     if recipe.auto_tau not in (None, AUTO_TAU_SCHEME):
         raise ImageError(

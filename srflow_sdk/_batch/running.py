@@ -71,8 +71,9 @@ def run_jobs(
     """Do every job; failures are part of the result.
 
     check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
-    raises ends the batch: finished files stay, and nothing remains of the current one. A full disk ends it too, because
-    the other files would also fail, after all the work. What killed runs left of these outputs is removed first.
+    raises ends the batch: finished files stay, and nothing remains of the current one. A full disk ends it too, and so
+    does a server that is lost, because the other files would also fail, after all the work. What killed runs left of
+    these outputs is removed first.
 
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
@@ -86,8 +87,8 @@ def run_jobs(
         results.append(begun.popleft().result())
         if watcher is not None:
             watcher.finished(len(results), results[-1])
-        if results[-1].disk_full:
-            raise _DiskFullError
+        if results[-1].disk_full or results[-1].server_lost:
+            raise _HopelessError
 
     def wait_for(last: _Work | None) -> None:
         """Wait until `last` is drawn and all others have ended; None: until all have ended. Reports each at once."""
@@ -119,21 +120,26 @@ def run_jobs(
                 begun[-1].add_done_callback(lambda _: changed.put(None))
                 wait_for(work)
             wait_for(None)
-        except (KeyboardInterrupt, _DiskFullError) as error:
+        except (KeyboardInterrupt, _HopelessError) as error:
             cancel.set()
             while begun:
-                with contextlib.suppress(KeyboardInterrupt, _DiskFullError, SRFlowError):
+                with contextlib.suppress(KeyboardInterrupt, _HopelessError, SRFlowError):
                     end_first()  # it may have been finishing its files
-            full = isinstance(error, _DiskFullError)
-            return FolderResult(files=tuple(results), total=len(jobs), interrupted=not full, disk_full=full)
+            return FolderResult(
+                files=tuple(results),
+                total=len(jobs),
+                interrupted=not isinstance(error, _HopelessError),
+                disk_full=any(file.disk_full for file in results),
+                server_lost=any(file.server_lost for file in results),
+            )
         except BaseException:
             cancel.set()
             raise
     return FolderResult(files=tuple(results), total=len(jobs))
 
 
-class _DiskFullError(Exception):
-    """A job failed because the disk is full."""
+class _HopelessError(Exception):
+    """A job failed because the disk is full or the server is lost: all others would, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

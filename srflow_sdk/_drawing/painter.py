@@ -190,7 +190,7 @@ class Painter:
         request.stop_if_cancelled()
         with cancelled_by(request.options.cancel):
             conditioning = self.encode(lr) if kept is None else kept
-        gathered = _Gathered(request.reduce)
+        gathered = Gathered(request.reduce)
         for done, sample in enumerate(request.samples, start=1):
             request.stop_if_cancelled()
             with cancelled_by(request.options.cancel):
@@ -339,7 +339,7 @@ def _least(backend: Backend) -> tuple[int, int]:
     return backend.window_limits.min if backend.window_limits is not None else (1, 1)
 
 
-class _Gathered:
+class Gathered:
     """The samples of a tile, or their mean or standard deviation, for which only two pictures are held."""
 
     def __init__(self, reduce: Reduce | None) -> None:

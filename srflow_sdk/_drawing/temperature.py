@@ -77,13 +77,19 @@ class Temperature:
         self, noise: Mapping[int, NDArray[np.float32]], window: Window, scale: int
     ) -> tuple[dict[int, NDArray[np.float32]], float]:
         """A window's noise, multiplied by the map if there is one, and the factor that is left for the graph."""
+        part = self.within(window)
+        if not isinstance(part, np.ndarray):
+            return dict(noise), part
+        return {level: array * _on_level(part, level, scale) for level, array in noise.items()}, 1.0
+
+    def within(self, window: Window) -> float | NDArray[np.float32]:
+        """The number, or the window's part of the map, h×w."""
         if self._map is None:
             assert self.number is not None
-            return dict(noise), self.number
+            return self.number
         rows, columns = window.slices
         part = self._map[rows.start - self._top : rows.stop - self._top, columns.start - self._left :]
-        part = part[:, : columns.stop - columns.start]
-        return {level: array * _on_level(part, level, scale) for level, array in noise.items()}, 1.0
+        return part[:, : columns.stop - columns.start]
 
     def __str__(self) -> str:
         if self.auto:

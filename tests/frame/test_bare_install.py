@@ -79,6 +79,7 @@ def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnviron
 @pytest.mark.parametrize(
     ("command", "extra"),
     [
+        (["srflow-upscale", str(PHOTO), "-o", "large.png", "--server", "localhost"], "triton"),
         (["srflow-export", "--ckpt", "model.pth"], "export"),
         (["srflow-train", "--config", "x4-small", "--data", ".", "--out", "run"], "train"),
     ],

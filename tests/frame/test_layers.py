@@ -38,7 +38,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"_choosing", "_restoring"},
     {"_flow_uses"},
     {"upscaler", "_async_calls"},
-    {"async_upscaler"},
+    {"async_upscaler", "triton"},
     {"_batch", "_doctor"},
     {"ray"},
     {"_command_line"},

@@ -10,7 +10,7 @@ from srflow_sdk import _raising, errors
 
 def test_everything_raised_on_purpose_has_one_base() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(kinds) == 11
+    assert len(kinds) == 13
     assert all(issubclass(kind, errors.SRFlowError) for kind in kinds)
     assert issubclass(errors.ArgumentError, ValueError)
 

@@ -26,6 +26,7 @@ from srflow_sdk import (
     lr_psnr,
     upscale_folder,
 )
+from srflow_sdk.triton import RemoteUpscaler
 
 
 def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
@@ -41,6 +42,15 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
         assert_type(up.upscale(file, tau=0.5), Image.Image)
     assert_type(lr_psnr(up.upscale(pil), pil), float)
     assert_type(lr_psnr(path, u8), float)
+
+
+def served(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
+    with RemoteUpscaler("gpu:8001", protocol="grpc", timeout=60) as up:
+        assert_type(up, RemoteUpscaler)
+        assert_type(up.upscale(pil, tau="auto"), Image.Image)
+        assert_type(up.encode(u8).samples(4), list[NDArray[np.uint8]])
+        assert_type(up.upscale_file(path, "large.png"), FileResult)
+        assert_type(upscale_folder(path, "large", upscaler=up), FolderResult)
 
 
 def transferred(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], mask: NDArray[np.bool_], path: Path) -> None:

@@ -67,6 +67,15 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(END_S)
 
+    def kill(self) -> None:
+        """SIGKILL to the server and its models' processes; then remove the shared memory, which that leaves behind."""
+        shared, own = self.segments(), psutil.Process(self.process.pid)
+        for process in [own, *own.children(recursive=True)]:
+            process.kill()
+        self.process.wait()
+        for segment in shared:
+            segment.unlink(missing_ok=True)
+
     def _answers(self, path: str) -> bool:
         try:
             with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
@@ -107,12 +116,7 @@ def running_server(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.end()
         if process.poll() is None:
-            shared = server.segments()
-            for left in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-                left.kill()
-            process.wait()
-            for segment in shared:  # SIGKILL leaves them
-                segment.unlink(missing_ok=True)
+            server.kill()
 
 
 def _free_ports(count: int) -> list[int]:

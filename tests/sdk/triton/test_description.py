@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srflow_sdk._serving.description import described
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import BundleError
+from srflow_sdk.manifest import Manifest
+
+
+def test_description_has_all_that_drawing_needs(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    told, whole = Manifest.from_description(described(bundle)), bundle.manifest
+    for name in ("name", "scale", "size_multiple", "halo", "latent_levels", "default_tau", "auto_tau", "reduction"):
+        assert getattr(told, name) == getattr(whole, name)
+    assert told.digest == bundle.model_sha256
+    assert not told.files
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"scale": 0}, "scale is 0"),
+        ({"scale": "4"}, "scale has the wrong type"),
+        ({"halo": -1}, "halo is -1"),
+        ({"size_multiple": 10**400}, "absurdly large"),
+        ({"latent_scheme": 2}, "pip install -U srflow-sdk"),
+        ({"latent_levels": []}, "no latent levels"),
+        ({"name": "a/b"}, "could be the path of a file"),
+        ({"name": "\x1b[2J"}, "control character"),
+        ({"model_sha256": "xyz"}, "model_sha256 is malformed"),
+        ({"schema": 99}, "written by a newer SDK"),
+    ],
+)
+def test_description_that_cannot_be_is_refused(change: dict[str, Any], reason: str, tiny_bundle: Path) -> None:
+    content = json.loads(described(Bundle.open(tiny_bundle))) | change
+    with pytest.raises(BundleError, match=reason):
+        Manifest.from_description(json.dumps(content))

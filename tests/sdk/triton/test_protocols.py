@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import http.server
+import threading
+
+import pytest
+
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError, RemoteError, UnavailableError
+from srflow_sdk.triton import RemoteUpscaler
+from srflow_sdk.triton._protocols import NotThereError, UnknownModelError, typed
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "kind", "line"),
+    [
+        ("ArgumentError: tau: it is nan", "400", ArgumentError, "the server says: tau: it is nan"),
+        ("ImageError: tile: odd", "StatusCode.INVALID_ARGUMENT", ImageError, "the server says: tile: odd"),
+        ("OutOfMemoryError: memory ran out", "500", OutOfMemoryError, "the server says: memory ran out"),
+        ("NonFiniteError: NaN", "StatusCode.INTERNAL", NonFiniteError, "the server says: NaN"),
+        ("BundleError: damaged", "500", RemoteError, "the server failed: BundleError: damaged"),
+        ("Server is stopping", "StatusCode.UNAVAILABLE", NotThereError, "Server is stopping"),
+        ("Server is stopping", "503", NotThereError, "Server is stopping"),
+        ("Request for unknown model", "404", UnknownModelError, "Request for unknown model"),
+        ("Deadline Exceeded", "StatusCode.DEADLINE_EXCEEDED", RemoteError, "the server did not answer within 9 s"),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Connection refused",
+            "StatusCode.UNAVAILABLE",
+            NotThereError,
+            "Connection refused",
+        ),
+        (
+            "errors resolving nowhere:9: [field:hostname lookup error:nowhere:9: Domain name not found]",
+            "StatusCode.UNAVAILABLE",
+            NotThereError,
+            "Domain name not found",
+        ),
+        (
+            "an exception occurred in the client while decoding the response: x\nresponse: <html>",
+            "500",
+            RemoteError,
+            "the server failed: HTTP status 500",
+        ),
+    ],
+)
+def test_failure_becomes_the_error_that_says_what_to_do(
+    message: str, status: str, kind: type[Exception], line: str
+) -> None:
+    error = typed(message, status, timeout=9)
+    assert type(error) is kind
+    assert str(error).startswith(line)
+
+
+def test_proxy_without_a_server_behind_it_is_unavailable() -> None:
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(502)
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        with pytest.raises(UnavailableError, match="cannot be reached: HTTP status 502; start the server"):
+            RemoteUpscaler(f"http://127.0.0.1:{proxy.server_port}")
+        proxy.shutdown()

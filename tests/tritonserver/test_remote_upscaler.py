@@ -1,0 +1,181 @@
+"""The client against a real server; tests/sdk/triton has the rest, with a server in the tests' own process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
+
+from srflow_export.triton import write_repository
+from srflow_sdk._files import read_image, read_provenance, write_image
+from srflow_sdk.errors import ArgumentError, CancelledError, RemoteError, UnavailableError
+from srflow_sdk.tiles import Window
+from srflow_sdk.triton import RemoteUpscaler
+from srflow_sdk.triton._address import parse_address
+from srflow_sdk.triton._server import Server as ServedModel
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import write_tiny_bundle
+from tests.tritonserver.conftest import ALONE, CPU
+from tests.tritonserver.environment import ServerEnvironment
+from tests.tritonserver.server import Server, running_server
+
+pytestmark = pytest.mark.slow
+
+
+def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def url(server: Server, protocol: str) -> str:
+    return f"{protocol}://{getattr(server, protocol)}"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("tile", ["auto", 16])
+def test_pictures_are_the_local_ones_to_the_bit(server: Server, tiny_bundle: Path, protocol: str, tile: Any) -> None:
+    image = picture()
+    kinds = [image, image[..., 0], image.astype(np.uint16) * 257, np.dstack([image, image[..., :1]])]
+    with (
+        RemoteUpscaler(url(server, protocol), tile=tile) as remote,
+        Upscaler(tiny_bundle, device="cpu", tile=tile) as local,
+    ):
+        for kind in kinds:
+            for options in ({"tau": 0.9, "seed": 5, "sample": 2}, {"tau": "auto", "consistent": True}):
+                assert np.array_equal(remote.upscale(kind, **options), local.upscale(kind, **options))
+        there, here = remote.encode(image), local.encode(image)
+        assert np.array_equal(there.samples(4), here.samples(4))
+        assert np.array_equal(there.std(3), here.std(3))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_pictures_larger_than_a_message_differ_by_rounding_at_most(
+    server: Server, upscaler: Upscaler, protocol: str
+) -> None:
+    image = picture(height=120, width=150)
+    with RemoteUpscaler(url(server, protocol), max_message_bytes=400_000) as remote:
+        encoding = remote.encode(image)
+        assert encoding.tiles > 8
+        difference = encoding.sample(tau=0.9).astype(int) - upscaler.upscale(image, tau=0.9)
+        assert np.abs(difference).max() <= 1
+
+
+def test_threads_of_both_protocols_share_a_server(server: Server, upscaler: Upscaler) -> None:
+    with (
+        RemoteUpscaler(url(server, "grpc")) as first,
+        RemoteUpscaler(url(server, "http")) as second,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        drawn = pool.map(lambda seed: (first, second)[seed % 2].upscale(picture(seed), seed=seed), range(32))
+        for seed, large in enumerate(drawn):
+            assert np.array_equal(large, upscaler.upscale(picture(seed), seed=seed))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_errors_are_typed_and_have_the_servers_reason(server: Server, protocol: str) -> None:
+    address = parse_address(url(server, protocol))
+    with pytest.raises(RemoteError, match="has no model 'nope'; its models are srflow_upscale"):
+        RemoteUpscaler(str(address), model="nope")
+    opened = ServedModel(address, "srflow_upscale", timeout=60, retry_for=0, max_message_bytes=8_000_000)
+    odd = Window(top=0, left=0, height=15, width=16)
+    with pytest.raises(ArgumentError, match="the server says: tile: it is 16×15; both sides must be multiples of 2"):
+        opened.draw(np.zeros((3, 15, 16), np.float32), odd, 0.8, seed=0, samples=range(1), cancel=None)
+    opened.close()
+    hasty = ServedModel(address, "srflow_upscale", timeout=0.02, retry_for=0, max_message_bytes=80_000_000)
+    large = Window(top=0, left=0, height=400, width=400)
+    with pytest.raises(RemoteError, match=r"did not answer within 0.02 s"):
+        hasty.draw(np.zeros((3, 400, 400), np.float32), large, 0.8, seed=0, samples=range(1), cancel=None)
+    hasty.close()
+
+
+def test_cancelled_request_ends_and_the_next_one_is_answered(server: Server, upscaler: Upscaler) -> None:
+    cancel, image = threading.Event(), picture(height=300, width=300)
+    with RemoteUpscaler(url(server, "grpc"), max_message_bytes=400_000) as remote:
+        with pytest.raises(CancelledError):
+            remote.upscale(image, cancel=cancel, progress=lambda done, total: cancel.set() if done == 3 else None)
+        assert np.array_equal(remote.upscale(picture()[:20, :20]), upscaler.upscale(picture()[:20, :20]))
+
+
+def test_new_version_with_another_model_in_the_middle_of_a_picture_is_refused(
+    environment: ServerEnvironment, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    models, other = tmp_path / "models", write_tiny_bundle(tmp_path / "other.srflow", name="other", gain=0.5)
+    write_repository(tiny_bundle, models)
+    flags = ("--model-control-mode=poll", "--repository-poll-secs=1", CPU)
+    with running_server(environment, models, tmp_path, *flags, stand_in=True) as server:
+        with RemoteUpscaler(url(server, "grpc"), tile=16) as remote:
+
+            def replace(done: int, total: int) -> None:
+                if done == 2:
+                    write_repository(other, models)
+                    server.wait_until(lambda: server.has_ready("srflow_upscale", 2), "switched")
+
+            with pytest.raises(UnavailableError, match=r"now serves another model .* other \(sha256 .* of tiny"):
+                remote.upscale(picture(), progress=replace)
+        with RemoteUpscaler(url(server, "http")) as again:
+            assert again.bundle.manifest.name == "other"
+
+
+@pytest.mark.parametrize("end", [Server.kill, Server.end], ids=["SIGKILL", "SIGTERM"])
+def test_command_whose_server_ends_keeps_what_is_done_and_continues_with_resume(
+    environment: ServerEnvironment,
+    tiny_bundle: Path,
+    upscaler: Upscaler,
+    tmp_path: Path,
+    end: Callable[[Server], object],
+) -> None:
+    write_repository(tiny_bundle, tmp_path / "models")
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(40):
+        write_image(photos / f"{number:02}.png", picture(number))
+    code = """
+from srflow_sdk.cli import upscale
+from srflow_sdk.triton import RemoteUpscaler
+RemoteUpscaler.__init__.__kwdefaults__["retry_for"] = 1
+upscale()
+"""
+
+    def command(server: Server, *more: str) -> subprocess.Popen[str]:
+        arguments = [photos, "-o", out, "--server", server.grpc, "--tile", "16", *more]
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    with running_server(environment, tmp_path / "models", tmp_path, *ALONE) as server:
+        running = command(server)
+        assert running.stdout is not None
+        first = [running.stdout.readline().strip() for _ in range(3)]
+        end(server)
+        _, said = running.communicate(timeout=120)
+    assert running.returncode == 1
+    lines = [line for line in said.splitlines() if "does not match the input" not in line]
+    assert [line.split(":")[0] for line in lines if "%" not in line][-2:] == [
+        "error",
+        "stopped because the server is lost",
+    ]
+    done = sorted(path.name for path in out.iterdir())  # no parts of others
+    assert done == [f"{number:02}.png" for number in range(len(done))]
+    assert [Path(name).name for name in first] == done[:3]
+    assert len(done) < 40
+    second = tmp_path / "second"
+    second.mkdir()
+    with running_server(environment, tmp_path / "models", second, *ALONE) as server:
+        again = command(server, "--resume")
+        _, said = again.communicate(timeout=300)
+    assert f"{40 - len(done)} done, {len(done)} skipped, 0 failed" in said
+    with Upscaler(tiny_bundle, device="cpu", tile=16) as local:
+        for number in range(40):
+            path = out / f"{number:02}.png"
+            assert np.array_equal(read_image(path).pixels, local.upscale(picture(number)))
+            made = read_provenance(path)
+            assert made is not None
+            assert made.model_sha256 == upscaler.bundle.model_sha256
