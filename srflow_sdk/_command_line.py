@@ -150,7 +150,7 @@ _SIZE_OPTIONS = (
         type=click.Choice(("bicubic", "lanczos")),
         default="bicubic",
         show_default=True,
-        help="How the model's picture is reduced to a smaller size.",
+        help="How a picture is reduced to a smaller size.",
     ),
     click.option("--linear-light", is_flag=True, help="Reduce it in linear light."),
 )

@@ -50,7 +50,7 @@ _FILES = (
     QUALITY,
     LOSSLESS,
     click.option("--resume", is_flag=True, help="Skip inputs with outputs made from them with these settings."),
-    click.option("--no-overwrite", is_flag=True, help="Skip inputs with an output that exists, whatever is in it."),
+    click.option("--no-overwrite", is_flag=True, help="Skip inputs whose output exists, of any contents."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing."),
     click.option(
         "--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine."

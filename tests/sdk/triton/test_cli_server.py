@@ -151,7 +151,7 @@ def test_folder_function_takes_a_remote_upscaler_and_says_that_its_server_was_lo
         (["--threads", "1"], 2, "--threads cannot be chosen with --server"),
         (
             ["--ray", "auto"],
-            1,
+            2,
             "--ray draws on the cluster's machines, --server on the server's; leave one of them out",
         ),
         (["--model", "nope"], 1, "has no model 'nope'; its models are srflow_upscale"),
