@@ -23,7 +23,7 @@ def test_all_tables_and_figures_that_have_a_command_are_documented():
     assert {command.split()[0] for command in documented()} >= set(PROTOCOLS) - {"diagnose", "perception-distortion"}
 
 
-@pytest.mark.parametrize("command", documented())
+@pytest.mark.parametrize("command", list(documented()))
 def test_a_documented_command_has_options_that_its_protocol_takes(command):
     parameters = evaluate.make_context("srflow-eval", shlex.split(command)).params
     protocol = parameters.pop("protocol")
