@@ -39,6 +39,17 @@ def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(sma
     headings = re.findall(r'<h2 id="(.*)">', text)
     assert headings == ["crops", *(name for name, found in PROTOCOLS.items() if found.in_report)]
     assert "A protocol of tomorrow." in text
+    assert "|---" not in text
+    assert "**" not in text
+    parts = ["Latents", "Calibration", "Round trip", "Bits per dimension", "Other inputs"]
+    assert re.findall(r'<h3 class="part">(.*)</h3>', text) == parts
+    drawn = re.findall(r'alt="diagnose: (.*?)"', text)
+    assert drawn == ["latents", "calibration", "round trip", "bits", "sheet"], "each plot follows its table"
+    captions = re.findall(r"<figcaption>(.*)</figcaption>", text)
+    assert len(captions) == text.count('<div class="scroll sheet"')
+    assert [line for line in captions if not re.fullmatch(r"[A-Z].{20,} \(\w+\.png\)\.", line)] == ["sheet.png."], (
+        "only the protocol of tomorrow has no words for its sheet"
+    )
     assert "of whole pictures; every figure is the mean over pictures" in text
     for name in ("tau-sweep: tau sweep", "tau-sweep: sheet", "best-of-n: sheet", "once-more: sheet"):
         assert text.count(f'alt="{name}"') == 1

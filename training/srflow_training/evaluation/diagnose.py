@@ -79,7 +79,7 @@ def diagnose(options: Options) -> Table:
             "pictures": len(bench.pictures),
             "samples": count,
             **found.to_json(),
-            "notes": list(table.notes),
+            "notes": [note for part in table.parts for note in part.notes],
         }
     )
     diagnosis_plots.write_quantiles(options.out / "latents.png", title, found)

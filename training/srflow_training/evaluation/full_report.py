@@ -14,6 +14,7 @@ from srflow_training._protocols import PROTOCOLS, Protocol
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.evaluation import page
 from srflow_training.evaluation.bench import Options, check_out, open_bench
+from srflow_training.evaluation.captions import caption_of
 from srflow_training.evaluation.crop_folder import MOST_SHOWN, CropFigures, measure_crops
 from srflow_training.evaluation.crop_report import DEFAULT_TAUS, table
 from srflow_training.evaluation.hashing import file_sha256
@@ -142,7 +143,11 @@ def _run(name: str, protocol: Protocol, options: Options, shown: set[Path]) -> p
     shown.update(files)
     files.sort(key=lambda path: path.stem != name.replace("-", "_"))  # the plot first
     return page.Section(
-        name=name, about=protocol.about, reading=protocol.reading, table=found, figures=page.figures(files)
+        name=name,
+        about=protocol.about,
+        reading=protocol.reading,
+        table=found,
+        figures=page.figures({path: caption_of(name, path) for path in files}),
     )
 
 

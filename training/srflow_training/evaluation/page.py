@@ -20,12 +20,14 @@ _USUAL = ("tau auto", "tau 0.8")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """An image inside the page. source: a data: URI. width, height: pixels."""
+    """An image inside the page. source: a data: URI. width, height: pixels. stem: its file's name without `.png`."""
 
     name: str
+    stem: str
     source: str
     width: int
     height: int
+    caption: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +57,20 @@ class Section:
     crops: Sequence[Comparison] = field(default=())
     problem: str = ""
 
+    def figures_of(self, table: Table) -> list[Embedded]:
+        """The plots that draw this part of the table."""
+        return [figure for figure in self.figures if figure.stem == table.figure]
 
-def figures(files: Sequence[Path]) -> list[Embedded]:
-    """Embed plots and sheets, named by their files. Raises: OSError."""
-    return [_embed(path, path.stem.replace("_", " ")) for path in files]
+    @property
+    def other_figures(self) -> list[Embedded]:
+        """The figures that belong to no part of the table alone."""
+        drawn = [] if self.table is None else [part.figure for part in self.table.parts]
+        return [figure for figure in self.figures if figure.stem not in drawn]
+
+
+def figures(captions: Mapping[Path, str]) -> list[Embedded]:
+    """Embed plots and sheets, named by their files. captions: by file, in the page's order. Raises: OSError."""
+    return [_embed(path, path.stem.replace("_", " "), caption) for path, caption in captions.items()]
 
 
 def comparisons(crops: Sequence[ShownCrop]) -> list[Comparison]:
@@ -96,7 +108,7 @@ def _comparison(crop: ShownCrop) -> Comparison:
     )
 
 
-def _embed(path: Path, name: str) -> Embedded:
+def _embed(path: Path, name: str, caption: str = "") -> Embedded:
     """Read a PNG; lossless WebP takes its place where that is smaller."""
     content, kind = path.read_bytes(), "png"
     with Image.open(io.BytesIO(content)) as image:
@@ -106,4 +118,4 @@ def _embed(path: Path, name: str) -> Embedded:
     if smaller.tell() < len(content):
         content, kind = smaller.getvalue(), "webp"
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return Embedded(name=name, source=source, width=width, height=height)
+    return Embedded(name=name, stem=path.stem, source=source, width=width, height=height, caption=caption)
