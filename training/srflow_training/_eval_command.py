@@ -227,7 +227,8 @@ def _page(options: Options, only: Sequence[str]) -> str:
     if options.out.suffix in (".html", ".json"):
         raise ArgumentError(f"-o {options.out}: report writes a folder with report.html in it: name a folder")
     report = full_report(options, only)
-    lines = f"{report.table}\n\n{report.page}: {report.page.stat().st_size / 1e6:.1f} MB; open it in a browser"
+    table = "" if report.table is None else f"{report.table}\n\n"
+    lines = f"{table}{report.page}: {report.page.stat().st_size / 1e6:.1f} MB; open it in a browser"
     if report.failed:
         click.echo(lines)
         reasons = "; ".join(f"{name}: {problem}" for name, problem in report.failed.items())

@@ -20,6 +20,7 @@ from srflow_training.evaluation.best_of_n import best_of_n
 from srflow_training.evaluation.full_report import full_report
 from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
 THREE = ["tau-sweep", "perception-distortion", "best-of-n"]
 
@@ -141,6 +142,48 @@ def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(smal
     text = (small.out / "report.html").read_text(encoding="utf-8")
     assert f"Not measured: {html.escape(reason)}" in text
     assert 'alt="tau-sweep: sheet"' in text
+
+
+def keep(monkeypatch, *names):
+    """Let a report know only these protocols: it is faster."""
+    kept = {name: PROTOCOLS[name] for name in names}
+    monkeypatch.setattr("srflow_training.evaluation.full_report.PROTOCOLS", kept)
+
+
+def test_what_one_photograph_cannot_have_is_one_note_and_no_failure(small, monkeypatch):
+    keep(monkeypatch, "best-of-n", "transfer")
+    said = []
+    report = full_report(replace(small, most=1, progress=said.append))
+    text = report.page.read_text(encoding="utf-8")
+    note = "transfer: it takes content from the next photograph, and there is only one"
+    assert report.failed == {}
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "best-of-n"]
+    assert text.count(note) == 1
+    assert said[0] == f"left out: {note}"
+    asked = full_report(replace(small, most=1), ["transfer"])
+    assert "there is only one: name another with --source" in asked.failed["transfer"]
+
+
+def test_what_a_bundle_without_an_inverter_cannot_have_is_one_note_and_no_failure(small, monkeypatch, tmp_path):
+    keep(monkeypatch, "restore", "transfer", "samples", "diagnose")
+    bundle = write_tiny_bundle(tmp_path / "tiny.srflow")
+    report = full_report(replace(small, models=[str(bundle)]))
+    text = report.page.read_text(encoding="utf-8")
+    assert report.failed == {}
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "samples"]
+    assert "<dd>restore, transfer, diagnose: " in text
+    assert text.count("has no inverter") == 1
+
+
+def test_photographs_without_a_whole_crop_have_a_page_without_crops(photos, checkpoint, tmp_path):
+    arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--pictures", "2", "--only", "best-of-n"]
+    result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{tmp_path}/out/report.html: ")
+    assert "crops (1 of 2): not measured: no photograph is at least 256×256 pixels" in result.stderr
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "best-of-n"]
+    assert "Not measured: no photograph is at least 256×256 pixels: name a folder with larger ones" in text
 
 
 def test_an_rrdb_has_a_page_of_crops(small, tmp_path):
