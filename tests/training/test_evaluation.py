@@ -132,7 +132,7 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tm
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
     heading = (
-        "| method | RGB PSNR, dB | Y PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | "
+        "| method | PSNR, dB ↑ | Y-PSNR, dB ↑ | SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB ↑ | "
         "difference of two samples, /255 | colour shift, /255 | not finite |"
     )
     lines = result.stdout.splitlines()
@@ -141,8 +141,8 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tm
     assert [line.split(" | ")[0] for line in lines[2:]] == [
         "| bicubic",
         "| encoder (L1)",
-        "| tau 0",
-        "| tau 0.9:0.8:0.7",
+        "| τ 0",
+        "| τ 0.9:0.8:0.7",
     ]
     empty = CliRunner().invoke(evaluate, ["report", "--hr", str(tmp_path)])
     assert empty.exit_code == 1
@@ -159,7 +159,7 @@ def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
     arguments += ["--vgg16", str(tmp_path / "vgg16.pth"), "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
-    assert "| HaarPSI ↑ | VGG16 feature distance ↓ | LR-PSNR, dB |" in result.stdout
+    assert "| HaarPSI ↑ | VGG16 feature distance ↓ | LR-PSNR, dB ↑ |" in result.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert "vgg16_feature_distance" in summary["metrics"]
     bicubic = summary["rows"][0]["vgg16_feature_distance"]

@@ -107,6 +107,23 @@ def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, tmp_path):
         assert (small.out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_the_page_has_one_notation_and_explains_its_words(small):
+    text = full_report(small, ["best-of-n"]).page.read_text(encoding="utf-8")
+    shown = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
+    shown = re.sub(r"base64,[^\"]*|--?tau|best-of-n", "", shown)
+    assert re.findall(r".{0,20}\btau [\d.a]+", shown) == []
+    assert "RGB PSNR" not in shown
+    assert "Y PSNR" not in shown
+    assert '<option value="τ 0.8" selected>τ 0.8, ' in shown
+    introduction = shown[: shown.index("<main>")]
+    headings = re.findall(r'<th scope="col">([A-Z][\w-]*)', shown)
+    assert "GMSD" in headings
+    known = {"Y-PSNR": "PSNR"}
+    assert [name for name in headings if known.get(name, name) not in introduction] == []
+    for word in ("FLIP", "Diversity", "seed"):
+        assert word in introduction
+
+
 def test_only_chooses_protocols(small):
     report = full_report(small, ["perception-distortion"])
     assert re.findall(r'<h2 id="(.*)">', report.page.read_text(encoding="utf-8")) == ["crops", "perception-distortion"]
@@ -134,7 +151,7 @@ def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(smal
     arguments += ["--only", "tau-sweep", "--only", "best-of-n"]
     result = CliRunner().invoke(evaluate, [*arguments, "-o", str(small.out)])
     assert result.exit_code == 1
-    assert result.stdout.startswith("| method | RGB PSNR, dB |")
+    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
     reason = f"-o {small.out}/best-of-n holds figures measured otherwise (different: samples)"
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: {small.out}/report.html is written without best-of-n: {reason}")
@@ -200,7 +217,7 @@ def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, 
     arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--crop", "64", "--tau", "0.9:0.8:0.7"]
     result = CliRunner().invoke(evaluate, [*arguments, "--only", "best-of-n", "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    assert "| tau 0.9:0.8:0.7 |" in result.stdout
+    assert "| τ 0.9:0.8:0.7 |" in result.stdout
     size = (tmp_path / "out" / "report.html").stat().st_size / 1e6
     assert result.stdout.splitlines()[-1] == f"{tmp_path}/out/report.html: {size:.1f} MB; open it in a browser"
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["rows"][-1]["method"] == "tau 0.9:0.8:0.7"

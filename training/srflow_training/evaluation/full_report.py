@@ -31,12 +31,14 @@ _CROPS = (
 )
 
 _WORDS = (
-    "SRFlow draws samples: each is a sharp picture that the small one may have come from. The temperature, τ (tau), "
-    "says how much they differ: at 0 there is one, smooth and closest to the photograph on average. Bicubic is "
-    "ordinary enlarging. LR is the small picture, HR the photograph that it was made from.",
-    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; GMSD, LPIPS and the VGG16 "
-    "feature distance are lower. LR-PSNR says how well a picture reduces to its input again. The figures whose numbers "
-    "are given are those of the publication's supplement (Lugmayr et al., ECCV 2020).",
+    "SRFlow draws samples: each is a sharp picture that the small one may have come from. The seed is the number that "
+    "a sample is drawn from: the same seed gives the same sample. The temperature, τ (tau), says how much samples "
+    "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity measures how much they do: "
+    "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary "
+    "enlarging. LR is the small picture, HR the photograph that it was made from.",
+    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; GMSD, FLIP, LPIPS and the "
+    "VGG16 feature distance are lower. LR-PSNR says how well a picture reduces to its input again. The figures whose "
+    "numbers are given are those of the publication's supplement (Lugmayr et al., ECCV 2020).",
 )
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from srflow_training.evaluation.crop_folder import BICUBIC, PHOTOGRAPH, ShownCrop
+from srflow_training.evaluation.crop_report import shown_method
 from srflow_training.evaluation.tables import Table
 
 _USUAL = ("tau auto", "tau 0.8")
@@ -35,7 +36,7 @@ class Comparison:
     """A crop by several methods.
 
     before, after: the images for each side of the slider. first: of `after`, the one that is seen first. labels: by
-    method.
+    image name.
     """
 
     picture: str
@@ -93,7 +94,7 @@ def render(title: str, facts: Mapping[str, str], words: Sequence[str], sections:
 
 
 def _comparison(crop: ShownCrop) -> Comparison:
-    images = {method: _embed(path, method) for method, path in crop.images.items()}
+    images = {method: _embed(path, shown_method(method)) for method, path in crop.images.items()}
     after = [image for method, image in images.items() if method not in (BICUBIC, PHOTOGRAPH)]
     usual = [images[method] for method in _USUAL if method in images]
     return Comparison(
@@ -103,7 +104,7 @@ def _comparison(crop: ShownCrop) -> Comparison:
         first=[*usual, *after][0],
         labels={
             PHOTOGRAPH: f"{PHOTOGRAPH} (the truth)",
-            **{method: f"{method}, {psnr:.2f} dB" for method, psnr in crop.psnr.items()},
+            **{shown_method(method): f"{shown_method(method)}, {psnr:.2f} dB" for method, psnr in crop.psnr.items()},
         },
     )
 
