@@ -185,3 +185,13 @@ def test_tau_auto_is_measured_for_bundles_and_refused_for_checkpoints(photos, ch
     assert smooth.sample_difference == 0 < auto.sample_difference < fixed.sample_difference
     with pytest.raises(ArgumentError, match="tau auto is a bundle's"):
         evaluation.report(str(checkpoint), photos, taus)
+
+
+def test_help_fits_80_columns_and_names_every_protocol_in_one_piece():
+    lines = CliRunner().invoke(evaluate, ["--help"], prog_name="srflow-eval", terminal_width=80).output.splitlines()
+    assert lines[0] == "Usage: srflow-eval [OPTIONS] PROTOCOL"
+    assert [line for line in lines if len(line) > 80] == []
+    argument = next(parameter for parameter in evaluate.params if parameter.name == "protocol")
+    assert len(argument.type.choices) > 10
+    for name in argument.type.choices:
+        assert sum(line.startswith(f"  {name}:") for line in lines) == 1, name
