@@ -149,6 +149,7 @@ def test_the_command_prints_all_tables_and_refuses_what_means_nothing_to_it(phot
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("### Latents\n\n| latents of | mean | deviation |")
+    assert "×4, 1 photograph.\n" in result.stdout
     for heading in (
         "### Calibration\n\n| τ | deviation, /255 |",
         "### Round trip\n\n| photograph | mean error, /255 |",

@@ -83,7 +83,7 @@ def _calibration(found: Diagnosis) -> Table:
         f"Of {samples} samples: their deviation (root of the mean variance); how far the photograph "
         "is from their mean (root mean square, less what a finite number of samples adds); and the share of values "
         "inside of the central intervals that promise to hold so many. Error / deviation is 1 for a model that knows "
-        "how wrong it is. Where it is larger, a deviation map (`Encoding.std`) promises too much; calibration.png "
+        "how wrong it is. Where it is larger, a deviation map (Encoding.std) promises too much; calibration.png "
         f"says by how much at each deviation. Here {'; '.join(verdicts)}."
     )
     return Table(headings, rows, [note], title="Calibration", figure="calibration")

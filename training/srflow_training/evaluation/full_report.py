@@ -37,8 +37,9 @@ _WORDS = (
     "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary "
     "enlarging. LR is the small picture, HR the photograph that it was made from.",
     "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; GMSD, FLIP, LPIPS and the "
-    "VGG16 feature distance are lower. LR-PSNR says how well a picture reduces to its input again. The figures whose "
-    "numbers are given are those of the publication's supplement (Lugmayr et al., ECCV 2020).",
+    "VGG16 feature distance are lower. Y-PSNR is PSNR of brightness alone. LR-PSNR says how well a picture "
+    "reduces to its input again. The figures whose numbers are given are those of the publication's "
+    "supplement (Lugmayr et al., ECCV 2020).",
 )
 
 
