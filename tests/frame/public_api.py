@@ -120,6 +120,8 @@ def _of_command(name: str, command: click.Command) -> Iterator[str]:
         if isinstance(parameter, click.Option):
             kind = "flag" if parameter.is_flag else parameter.type.name
             yield f"{name} {' '.join(parameter.opts)} ({kind})"
+        elif isinstance(parameter.type, click.Choice):
+            yield f"{name} {{{'|'.join(parameter.type.choices)}}}"
         else:
             yield f"{name} {parameter.make_metavar(click.Context(command))}"
 

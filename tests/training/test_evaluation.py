@@ -132,7 +132,7 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tm
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
     heading = (
-        "| method | RGB PSNR, dB | Y PSNR, dB | RGB SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB | "
+        "| method | PSNR, dB ↑ | Y-PSNR, dB ↑ | SSIM ↑ | GMSD ↓ | HaarPSI ↑ | LR-PSNR, dB ↑ | "
         "difference of two samples, /255 | colour shift, /255 | not finite |"
     )
     lines = result.stdout.splitlines()
@@ -141,8 +141,8 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tm
     assert [line.split(" | ")[0] for line in lines[2:]] == [
         "| bicubic",
         "| encoder (L1)",
-        "| tau 0",
-        "| tau 0.9:0.8:0.7",
+        "| τ 0",
+        "| τ 0.9:0.8:0.7",
     ]
     empty = CliRunner().invoke(evaluate, ["report", "--hr", str(tmp_path)])
     assert empty.exit_code == 1
@@ -159,7 +159,7 @@ def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
     arguments += ["--vgg16", str(tmp_path / "vgg16.pth"), "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
-    assert "| HaarPSI ↑ | VGG16 feature distance ↓ | LR-PSNR, dB |" in result.stdout
+    assert "| HaarPSI ↑ | VGG16 feature distance ↓ | LR-PSNR, dB ↑ |" in result.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert "vgg16_feature_distance" in summary["metrics"]
     bicubic = summary["rows"][0]["vgg16_feature_distance"]
@@ -185,3 +185,13 @@ def test_tau_auto_is_measured_for_bundles_and_refused_for_checkpoints(photos, ch
     assert smooth.sample_difference == 0 < auto.sample_difference < fixed.sample_difference
     with pytest.raises(ArgumentError, match="tau auto is a bundle's"):
         evaluation.report(str(checkpoint), photos, taus)
+
+
+def test_help_fits_80_columns_and_names_every_protocol_in_one_piece():
+    lines = CliRunner().invoke(evaluate, ["--help"], prog_name="srflow-eval", terminal_width=80).output.splitlines()
+    assert lines[0] == "Usage: srflow-eval [OPTIONS] PROTOCOL"
+    assert [line for line in lines if len(line) > 80] == []
+    argument = next(parameter for parameter in evaluate.params if parameter.name == "protocol")
+    assert len(argument.type.choices) > 10
+    for name in argument.type.choices:
+        assert sum(line.startswith(f"  {name}:") for line in lines) == 1, name

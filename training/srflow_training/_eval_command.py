@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +28,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("protocol", type=click.Choice([*_ON_CROPS, *PROTOCOLS]))
+@click.argument("protocol", metavar="PROTOCOL", type=click.Choice([*_ON_CROPS, *PROTOCOLS]))
 @click.option(
     "--model",
     "models",
@@ -121,31 +122,40 @@ _PATH = click.Path(path_type=Path)
 )
 @click.version_option(__version__, prog_name="srflow-eval")
 def evaluate(protocol: str, **options: Any) -> None:
-    """Measure a model on photographs.
+    """Measure a model on photographs. PROTOCOL is one of these:
 
     \b
-    report: PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour shift for bicubic and for the model
-    at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE.
-      srflow-eval report --hr PHOTOS
-    With -o OUT also every protocol below that applies, each in a folder of OUT with its own temperatures, and all of it
-    as one page for any browser, OUT/report.html, with crops to compare.
-      srflow-eval report --hr PHOTOS --pictures 2 --crop 256 -o OUT
-    With one tau per level (checkpoints only), the first is for level 1, the finest.
+    report:
+      PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour
+      shift for bicubic and for the model at each tau, on all whole 256x256
+      crops. The VGG16 feature distance is only comparable for the same FILE.
+        srflow-eval report --hr PHOTOS
+      With -o OUT also every protocol below that applies, each in a folder of
+      OUT with its own temperatures, and all of it as one page for any browser,
+      OUT/report.html, with crops to compare.
+        srflow-eval report --hr PHOTOS --pictures 2 --crop 256 -o OUT
+      With one tau per level (checkpoints only), the first is for level 1, the
+      finest.
 
     \b
-    default-tau: choose the temperature that a bundle uses if none is given, and whether it is scaled by the picture's
-    texture (auto), and write both into its manifest. Each folder in PICTURES is a kind of content; up to eight crops
-    of each are measured. The bundle's sha256 changes.
-      srflow-eval default-tau --model BUNDLE --hr PICTURES
+    default-tau:
+      choose the temperature that a bundle uses if none is given, and whether
+      it is scaled by the picture's texture (auto), and write both into its
+      manifest. Each folder in PICTURES is a kind of content; up to eight crops
+      of each are measured. The bundle's sha256 changes.
+        srflow-eval default-tau --model BUNDLE --hr PICTURES
 
     \b
-    The publication's experiments, on whole photographs. OUT gets results.csv (a row per picture and method),
-    summary.json, plots and sheets of crops. A run that was stopped continues where it was.
+    The publication's experiments, on whole photographs. OUT gets results.csv
+    (a row per picture and method), summary.json, plots and sheets of crops. A
+    run that was stopped continues where it was.
     PROTOCOLS_HERE
+    For example:
       srflow-eval tau-sweep --hr PHOTOS -o OUT
       srflow-eval restore --hr PHOTOS --degradation jpeg:30 -o OUT
       srflow-eval transfer --hr PHOTOS --source OTHERS --mask MASKS -o OUT
-      srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth --reference RRDB_ESRGAN_x4.pth -o OUT
+      srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth \\
+        --reference RRDB_ESRGAN_x4.pth -o OUT
     """
     in_folder = protocol in PROTOCOLS or (protocol == "report" and options["output"] is not None)
     try:
@@ -168,7 +178,11 @@ def evaluate(protocol: str, **options: Any) -> None:
 
 assert evaluate.help is not None
 evaluate.help = evaluate.help.replace(
-    "PROTOCOLS_HERE", "\n    ".join(f"{name}: {protocol.about}." for name, protocol in PROTOCOLS.items())
+    "PROTOCOLS_HERE",
+    "\n    ".join(
+        textwrap.fill(f"{name}: {protocol.about}.", 76, subsequent_indent=8 * " ", break_on_hyphens=False)
+        for name, protocol in PROTOCOLS.items()
+    ),
 )
 
 
@@ -227,7 +241,8 @@ def _page(options: Options, only: Sequence[str]) -> str:
     if options.out.suffix in (".html", ".json"):
         raise ArgumentError(f"-o {options.out}: report writes a folder with report.html in it: name a folder")
     report = full_report(options, only)
-    lines = f"{report.table}\n\n{report.page}: {report.page.stat().st_size / 1e6:.1f} MB; open it in a browser"
+    table = "" if report.table is None else f"{report.table}\n\n"
+    lines = f"{table}{report.page}: {report.page.stat().st_size / 1e6:.1f} MB; open it in a browser"
     if report.failed:
         click.echo(lines)
         reasons = "; ".join(f"{name}: {problem}" for name, problem in report.failed.items())

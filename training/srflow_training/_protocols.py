@@ -35,6 +35,7 @@ class Protocol:
     lacks: common options that it does not take.
     in_report: whether `report` runs it, with nothing but the common options. folder: the one in the report's folder, if
     not its name: protocols that draw the same measurements share it. reading: what to look for in its results.
+    inverts: whether it needs a model that inverts. pairs: whether it takes something from the next photograph.
     """
 
     function: str
@@ -50,6 +51,8 @@ class Protocol:
     in_report: bool = True
     folder: str = ""
     reading: str = ""
+    inverts: bool = False
+    pairs: bool = False
 
     def without_others(self, options: Options) -> Options:
         """Leave out the common options that this protocol does not take."""
@@ -93,6 +96,7 @@ PROTOCOLS = {
         about="degraded photographs, super-resolved and restored (table 2, figures 9 and 10)",
         takes=frozenset({"tau", "degradation", "degraded", "normalise", "published"}),
         lacks=frozenset({"lr"}),
+        inverts=True,
         reading="Look for a restored PSNR above the degraded picture's and the super-resolved one's. SSIM likes smooth "
         "pictures, and may disagree.",
     ),
@@ -100,6 +104,8 @@ PROTOCOLS = {
         function="transfer:transfer",
         about="part of one picture put into another, and how much of a seam is left (figure 18)",
         takes=frozenset({"tau", "source", "mask", "normalise"}),
+        inverts=True,
+        pairs=True,
         lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
         reading="Look for a seam error that falls and a likeness near 1: a seam also vanishes with the content.",
     ),
@@ -131,6 +137,7 @@ PROTOCOLS = {
         function="diagnose:diagnose",
         about="what to know before trusting a flow: normality of latents, calibration, round trip, likelihood",
         takes=frozenset({"tau", "samples"}),
+        inverts=True,
         lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
         reading="Look for Q-Q points on the diagonal and coverage near its nominal value; the notes say what it means "
         "if they are not.",

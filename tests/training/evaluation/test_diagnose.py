@@ -148,12 +148,13 @@ def test_the_command_prints_all_tables_and_refuses_what_means_nothing_to_it(phot
     arguments += ["-o", str(tmp_path / "out")]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("| latents of | mean | deviation |")
+    assert result.stdout.startswith("### Latents\n\n| latents of | mean | deviation |")
+    assert "×4, 1 photograph.\n" in result.stdout
     for heading in (
-        "| τ | deviation, /255 |",
-        "| photograph | mean error, /255 |",
-        "| photograph | flow |",
-        "| input |",
+        "### Calibration\n\n| τ | deviation, /255 |",
+        "### Round trip\n\n| photograph | mean error, /255 |",
+        "### Bits per dimension\n\n| photograph | flow |",
+        "### Other inputs\n\n| input |",
     ):
         assert heading in result.stdout
     refused = CliRunner().invoke(evaluate, [*arguments, "--convention", "published"])

@@ -20,6 +20,7 @@ from srflow_training.evaluation.best_of_n import best_of_n
 from srflow_training.evaluation.full_report import full_report
 from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
 THREE = ["tau-sweep", "perception-distortion", "best-of-n"]
 
@@ -39,6 +40,18 @@ def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(sma
     headings = re.findall(r'<h2 id="(.*)">', text)
     assert headings == ["crops", *(name for name, found in PROTOCOLS.items() if found.in_report)]
     assert "A protocol of tomorrow." in text
+    assert "|---" not in text
+    assert "**" not in text
+    assert "`" not in text[: text.index("<script>")]
+    parts = ["Latents", "Calibration", "Round trip", "Bits per dimension", "Other inputs"]
+    assert re.findall(r'<h3 class="part">(.*)</h3>', text) == parts
+    drawn = re.findall(r'alt="diagnose: (.*?)"', text)
+    assert drawn == ["latents", "calibration", "round trip", "bits", "sheet"], "each plot follows its table"
+    captions = re.findall(r"<figcaption>(.*)</figcaption>", text)
+    assert len(captions) == text.count('<div class="scroll sheet"')
+    assert [line for line in captions if not re.fullmatch(r"[A-Z].{20,} \(\w+\.png\)\.", line)] == ["sheet.png."], (
+        "only the protocol of tomorrow has no words for its sheet"
+    )
     assert "of whole pictures; every figure is the mean over pictures" in text
     for name in ("tau-sweep: tau sweep", "tau-sweep: sheet", "best-of-n: sheet", "once-more: sheet"):
         assert text.count(f'alt="{name}"') == 1
@@ -95,6 +108,22 @@ def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, tmp_path):
         assert (small.out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_the_page_has_one_notation_and_explains_its_words(small):
+    text = full_report(small, ["best-of-n"]).page.read_text(encoding="utf-8")
+    shown = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
+    shown = re.sub(r"base64,[^\"]*|--?tau|best-of-n", "", shown)
+    assert re.findall(r".{0,20}\btau [\d.a]+", shown) == []
+    assert "RGB PSNR" not in shown
+    assert "Y PSNR" not in shown
+    assert '<option value="τ 0.8" selected>τ 0.8, ' in shown
+    introduction = shown[: shown.index("<main>")]
+    headings = re.findall(r'<th scope="col">([A-Z][\w-]*)', shown)
+    assert "GMSD" in headings
+    assert [name for name in headings if name not in introduction] == []
+    for word in ("FLIP", "Diversity", "seed"):
+        assert word in introduction
+
+
 def test_only_chooses_protocols(small):
     report = full_report(small, ["perception-distortion"])
     assert re.findall(r'<h2 id="(.*)">', report.page.read_text(encoding="utf-8")) == ["crops", "perception-distortion"]
@@ -122,7 +151,7 @@ def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(smal
     arguments += ["--only", "tau-sweep", "--only", "best-of-n"]
     result = CliRunner().invoke(evaluate, [*arguments, "-o", str(small.out)])
     assert result.exit_code == 1
-    assert result.stdout.startswith("| method | RGB PSNR, dB |")
+    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
     reason = f"-o {small.out}/best-of-n holds figures measured otherwise (different: samples)"
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: {small.out}/report.html is written without best-of-n: {reason}")
@@ -130,6 +159,48 @@ def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(smal
     text = (small.out / "report.html").read_text(encoding="utf-8")
     assert f"Not measured: {html.escape(reason)}" in text
     assert 'alt="tau-sweep: sheet"' in text
+
+
+def keep(monkeypatch, *names):
+    """Let a report know only these protocols: it is faster."""
+    kept = {name: PROTOCOLS[name] for name in names}
+    monkeypatch.setattr("srflow_training.evaluation.full_report.PROTOCOLS", kept)
+
+
+def test_what_one_photograph_cannot_have_is_one_note_and_no_failure(small, monkeypatch):
+    keep(monkeypatch, "best-of-n", "transfer")
+    said = []
+    report = full_report(replace(small, most=1, progress=said.append))
+    text = report.page.read_text(encoding="utf-8")
+    note = "transfer: it takes content from the next photograph, and there is only one"
+    assert report.failed == {}
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "best-of-n"]
+    assert text.count(note) == 1
+    assert said[0] == f"left out: {note}"
+    asked = full_report(replace(small, most=1), ["transfer"])
+    assert "there is only one: name another with --source" in asked.failed["transfer"]
+
+
+def test_what_a_bundle_without_an_inverter_cannot_have_is_one_note_and_no_failure(small, monkeypatch, tmp_path):
+    keep(monkeypatch, "restore", "transfer", "samples", "diagnose")
+    bundle = write_tiny_bundle(tmp_path / "tiny.srflow")
+    report = full_report(replace(small, models=[str(bundle)]))
+    text = report.page.read_text(encoding="utf-8")
+    assert report.failed == {}
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "samples"]
+    assert "<dd>restore, transfer, diagnose: " in text
+    assert text.count("has no inverter") == 1
+
+
+def test_photographs_without_a_whole_crop_have_a_page_without_crops(photos, checkpoint, tmp_path):
+    arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--pictures", "2", "--only", "best-of-n"]
+    result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{tmp_path}/out/report.html: ")
+    assert "crops (1 of 2): not measured: no photograph is at least 256×256 pixels" in result.stderr
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "best-of-n"]
+    assert "Not measured: no photograph is at least 256×256 pixels: name a folder with larger ones" in text
 
 
 def test_an_rrdb_has_a_page_of_crops(small, tmp_path):
@@ -146,7 +217,7 @@ def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, 
     arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--crop", "64", "--tau", "0.9:0.8:0.7"]
     result = CliRunner().invoke(evaluate, [*arguments, "--only", "best-of-n", "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    assert "| tau 0.9:0.8:0.7 |" in result.stdout
+    assert "| τ 0.9:0.8:0.7 |" in result.stdout
     size = (tmp_path / "out" / "report.html").stat().st_size / 1e6
     assert result.stdout.splitlines()[-1] == f"{tmp_path}/out/report.html: {size:.1f} MB; open it in a browser"
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["rows"][-1]["method"] == "tau 0.9:0.8:0.7"

@@ -97,7 +97,7 @@ def test_the_slider_uncovers_one_picture_with_keys_and_the_other_with_a_finger_o
     press = opened.touchscreen.tap if opened.viewport_size["width"] < 500 else opened.mouse.click
     press(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
     assert 20 <= int(slider.input_value()) <= 30
-    assert slider.get_attribute("aria-valuetext").endswith(" % tau 0.8")
+    assert slider.get_attribute("aria-valuetext").endswith(" % τ 0.8")
     box = canvas.bounding_box()
     opened.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
     opened.mouse.down()
@@ -113,8 +113,8 @@ def test_both_sides_can_be_chosen(opened):
     figure.locator(".choose-before").select_option("photograph")
     assert figure.locator(".tag.before").inner_text() == "photograph"
     truth = inner(canvas)
-    figure.locator(".choose-after").select_option("tau 0")
-    assert figure.locator(".tag.after").inner_text() == "tau 0"
+    figure.locator(".choose-after").select_option("τ 0")
+    assert figure.locator(".tag.after").inner_text() == "τ 0"
     smooth = inner(canvas)
     assert np.abs(left(truth) - left(first)).mean() > 1
     np.testing.assert_array_equal(right(truth), right(first))

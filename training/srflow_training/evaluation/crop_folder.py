@@ -25,7 +25,7 @@ from srflow_training.evaluation.sheets import shown_pixels
 from srflow_training.evaluation.subjects import LevelTaus, Subject
 
 MOST_SHOWN = 8
-"""So many photographs at most have a crop to compare."""
+"""The largest number of photographs that have a crop to compare."""
 
 PHOTOGRAPH, BICUBIC = "photograph", "bicubic"
 """Names of images to compare that are not the model's."""
@@ -56,6 +56,22 @@ class CropFigures:
     shown: Sequence[ShownCrop]
 
 
+def side_of_crops(cut: Cut) -> int:
+    """Pixels a side of the crops: 256, or the centre that is cut out if that is less."""
+    return min(SIDE, cut.centre or SIDE)
+
+
+def large_enough(pictures: Sequence[PictureFiles], cut: Cut) -> list[PictureFiles]:
+    """The photographs that hold a whole crop. Raises: ImageError for a file that cannot be read."""
+    return [files for files in pictures if min(size_of(files.hr)) >= side_of_crops(cut)]
+
+
+def too_small(cut: Cut) -> str:
+    """What to say, and to do, where no photograph holds a whole crop."""
+    side = side_of_crops(cut)
+    return f"no photograph is at least {side}×{side} pixels: name a folder with larger ones, or a smaller --crop"
+
+
 def measure_crops(
     subject: Subject,
     pictures: Sequence[PictureFiles],
@@ -72,12 +88,10 @@ def measure_crops(
     Crops have 256 pixels a side, or `cut.centre` if that is less. settings: all that `out` depends on besides.
     Raises: ImageError if no photograph is that large, ArgumentError if `out` holds something else.
     """
-    side = min(SIDE, cut.centre or SIDE)
-    measured = [files for files in pictures if min(size_of(files.hr)) >= side]
+    side = side_of_crops(cut)
+    measured = large_enough(pictures, cut)
     if not measured:
-        raise ImageError(
-            f"no photograph is at least {side}×{side} pixels: name a folder with larger ones, or a smaller --crop"
-        )
+        raise ImageError(too_small(cut))
     shown = {measured[number * len(measured) // MOST_SHOWN].name for number in range(MOST_SHOWN)}
     shown = {files.name for files in measured} if len(measured) <= MOST_SHOWN else shown
     results = Results(out, {**settings, "measured": "crops", "side": side, "taus": [str(tau) for tau in taus]})
@@ -178,7 +192,7 @@ def _left_out(count: int, side: int) -> list[str]:
 def _convention(subject: Subject, side: int) -> str:
     return (
         f"Convention: means over all whole {side}×{side} crops, of 8-bit RGB. LR images are the {subject.reduction} "
-        f"reduction of the crops. RGB PSNR over the three channels, Y PSNR of BT.601 luma, RGB SSIM with a Gaussian "
+        f"reduction of the crops. PSNR over the three channels, Y-PSNR of BT.601 luma, SSIM with a Gaussian "
         f"11×11 window (σ 1.5) for each channel, averaged, all without a border of {subject.scale} pixels; LR-PSNR of "
         f"the {subject.reduction} reduction, rounded to 8 bits, without a border of 1 LR pixel; the others of whole "
         "crops. Difference of two samples: mean absolute, seeds 0 and 1. Colour shift: between the means of channels."

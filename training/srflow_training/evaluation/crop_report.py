@@ -147,13 +147,13 @@ def mean_row(method: str, by_crop: Sequence[Mapping[str, float]]) -> Row:
 
 
 _COLUMNS = (
-    ("psnr", "RGB PSNR, dB", ".2f"),
-    ("y_psnr", "Y PSNR, dB", ".2f"),
-    ("ssim", "RGB SSIM ↑", ".4f"),
+    ("psnr", "PSNR, dB ↑", ".2f"),
+    ("y_psnr", "Y-PSNR, dB ↑", ".2f"),
+    ("ssim", "SSIM ↑", ".4f"),
     ("gmsd", "GMSD ↓", ".4f"),
     ("haarpsi", "HaarPSI ↑", ".3f"),
     ("vgg16_feature_distance", "VGG16 feature distance ↓", ".4f"),
-    ("lr_psnr", "LR-PSNR, dB", ".1f"),
+    ("lr_psnr", "LR-PSNR, dB ↑", ".1f"),
     ("sample_difference", "difference of two samples, /255", ".1f"),
     ("colour_shift", "colour shift, /255", ".2f"),
     ("nonfinite", "not finite", "d"),
@@ -165,11 +165,16 @@ def headings(rows: Sequence[Row]) -> dict[str, str]:
     return {name: heading for name, heading, _ in _COLUMNS if getattr(rows[0], name) is not None}
 
 
+def shown_method(method: str) -> str:
+    """The name of a method as tables and the page write it: τ 0.8 for tau 0.8."""
+    return f"τ {method.removeprefix('tau ')}" if method.startswith("tau ") else method
+
+
 def table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
     """A line for each method; a figure that was not measured has no column."""
     columns = headings(rows)
     cells = [
-        [row.method, *(format(getattr(row, name), form) for name, _, form in _COLUMNS if name in columns)]
+        [shown_method(row.method), *(format(getattr(row, name), form) for name, _, form in _COLUMNS if name in columns)]
         for row in rows
     ]
     return Table(["method", *columns.values()], cells, notes)

@@ -68,7 +68,8 @@ def diagnose(options: Options) -> Table:
     if not (options.out / "sheet.png").is_file():
         results.forget(bench.pictures[0].name)
     found = diagnosis_of(results.measure(bench.pictures, rows_of, options.progress))
-    title = f"{bench.subject.name}, ×{bench.subject.scale}, {len(bench.pictures)} photographs"
+    count_said = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
+    title = f"{bench.subject.name}, ×{bench.subject.scale}, {count_said}"
     table = table_of(found, title)
     results.write_summary(
         {
@@ -79,7 +80,7 @@ def diagnose(options: Options) -> Table:
             "pictures": len(bench.pictures),
             "samples": count,
             **found.to_json(),
-            "notes": list(table.notes),
+            "notes": [note for part in table.parts for note in part.notes],
         }
     )
     diagnosis_plots.write_quantiles(options.out / "latents.png", title, found)

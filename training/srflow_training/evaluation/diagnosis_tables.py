@@ -6,28 +6,27 @@ from collections.abc import Sequence
 
 from srflow_training.evaluation.diagnosis import PHOTOGRAPH, Calibration, Diagnosis
 from srflow_training.evaluation.latent_statistics import NORMAL_QUANTILES
-from srflow_training.evaluation.tables import Table, markdown_table
+from srflow_training.evaluation.tables import Table
 
 _CLOSE = 0.1  # a deviation or a ratio within 10 % of what it should be
 
 
 def table_of(found: Diagnosis, title: str) -> Table:
-    """The levels' table; below it the other tables and sentences, each before what it explains."""
+    """The table of the latents' levels, and below it a titled one for each other question, with what it means here."""
     headings = ["latents of", "mean", "deviation", "skewness", "excess kurtosis", "3.5 σ lies at"]
     rows = [
         [f"level {level.level}", *(f"{level.moments[name]:.3f}" for name in level.moments), _tails(level.quantiles)]
         for level in found.levels
     ]
     normal = ["standard normal", "0.000", "1.000", "0.000", "0.000", "±3.50"]
-    notes = [
-        *_warnings(found),
-        _on_latents(found),
-        *_on_calibration(found),
-        *_on_round_trips(found),
-        *_on_bits(found),
-        *_on_inputs(found),
-    ]
-    return Table(headings, [*rows, normal] if rows else [normal], [f"{title}.", *notes])
+    return Table(
+        headings,
+        [*rows, normal] if rows else [normal],
+        [f"{title}.", *_warnings(found), _on_latents(found)],
+        title="Latents",
+        more=[_calibration(found), *_round_trips(found), _bits(found), _inputs(found)],
+        figure="latents",
+    )
 
 
 def _tails(quantiles: object) -> str:
@@ -52,7 +51,7 @@ def _warnings(found: Diagnosis) -> list[str]:
 def _on_latents(found: Diagnosis) -> str:
     deviations = [level.moments["deviation"] for level in found.levels]
     text = (
-        "**Latents** of the whole photographs, as they are: means over photographs; latents.png has each. Samples are "
+        "Latents of the whole photographs, as they are: means over photographs; latents.png has each. Samples are "
         "drawn as if they were standard normal. Smaller ones mean that photographs have less detail than samples at "
         "τ = 1, so that a smaller τ looks truer; larger ones, that the model has not learned this kind of picture. "
         "Kurtosis is usually positive: flat areas have small latents, and textures large ones."
@@ -65,7 +64,7 @@ def _on_latents(found: Diagnosis) -> str:
     return text
 
 
-def _on_calibration(found: Diagnosis) -> list[str]:
+def _calibration(found: Diagnosis) -> Table:
     promised = [f"{100 * probability:.0f} %" for probability, _ in found.calibration[0].coverage]
     headings = ["τ", "deviation, /255", "error, /255", "error / deviation", *(f"in {name}" for name in promised)]
     rows = [
@@ -80,14 +79,14 @@ def _on_calibration(found: Diagnosis) -> list[str]:
     ]
     verdicts = [f"at τ {tau.tau} {_verdict(_ratio(tau))}" for tau in found.calibration]
     samples = len(found.calibration[0].ranks) - 1
-    return [
-        f"**Calibration** of {samples} samples: their deviation (root of the mean variance); how far the photograph "
+    note = (
+        f"Of {samples} samples: their deviation (root of the mean variance); how far the photograph "
         "is from their mean (root mean square, less what a finite number of samples adds); and the share of values "
         "inside of the central intervals that promise to hold so many. Error / deviation is 1 for a model that knows "
-        "how wrong it is. Where it is larger, a deviation map (`Encoding.std`) promises too much; calibration.png "
-        f"says by how much at each deviation. Here {'; '.join(verdicts)}.",
-        markdown_table(headings, rows),
-    ]
+        "how wrong it is. Where it is larger, a deviation map (Encoding.std) promises too much; calibration.png "
+        f"says by how much at each deviation. Here {'; '.join(verdicts)}."
+    )
+    return Table(headings, rows, [note], title="Calibration", figure="calibration")
 
 
 def _ratio(found: Calibration) -> float:
@@ -102,7 +101,7 @@ def _verdict(ratio: float) -> str:
     return "samples spread as much as they err"
 
 
-def _on_round_trips(found: Diagnosis) -> list[str]:
+def _round_trips(found: Diagnosis) -> list[Table]:
     if not found.round_trips:
         return []
     levels = [level.level for level in found.levels]
@@ -120,16 +119,16 @@ def _on_round_trips(found: Diagnosis) -> list[str]:
     ]
     changed = [name for name, trip in found.round_trips.items() if trip.changed]
     verdict = "every 8-bit value comes back" if not changed else f"8-bit values change in {', '.join(changed)}"
-    return [
-        "**Round trip**: a photograph becomes latents, these a picture, and this latents again. A flow is "
+    note = (
+        "A photograph becomes latents, these a picture, and this latents again. A flow is "
         "invertible, so the differences are rounding in the network's arithmetic and, in a bundle, the edges of "
         "tiles. From half a level on, restoring and transferring change what they should leave alone: use a bundle "
-        f"of higher precision. Here {verdict}.",
-        markdown_table(headings, rows),
-    ]
+        f"of higher precision. Here {verdict}."
+    )
+    return [Table(headings, rows, [note], title="Round trip", figure="round_trip")]
 
 
-def _on_bits(found: Diagnosis) -> list[str]:
+def _bits(found: Diagnosis) -> Table:
     rows = [
         [name, "" if bits.flow is None else f"{bits.flow:.3f}", f"{bits.gaussian:.3f}", f"{bits.laplacian:.3f}"]
         for name, bits in found.bits.items()
@@ -138,17 +137,17 @@ def _on_bits(found: Diagnosis) -> list[str]:
     columns = [flows, *([getattr(bits, name) for bits in found.bits.values()] for name in ("gaussian", "laplacian"))]
     rows.append(["mean", *(f"{sum(values) / len(values):.3f}" if values else "" for values in columns)])
     headings = ["photograph", "flow", "Gaussian around bicubic", "Laplacian around bicubic"]
-    return [
-        "**Bits per dimension** given the LR image, with uniform dequantisation: what a lossless code of the 8-bit "
+    note = (
+        "Given the LR image, with uniform dequantisation: what a lossless code of the 8-bit "
         "photograph would spend on each value. Beside it two densities of independent values around the bicubic "
         f"picture, a Gaussian of deviation {found.bicubic['deviation']:.2f}/255 and a Laplacian of mean absolute "
         f"deviation {found.bicubic['mean_absolute_error']:.2f}/255; both are fitted to these photographs themselves, "
-        "which favours them. A flow that does not need fewer bits has learned nothing about detail.",
-        markdown_table(headings, rows),
-    ]
+        "which favours them. A flow that does not need fewer bits has learned nothing about detail."
+    )
+    return Table(headings, rows, [note], title="Bits per dimension", figure="bits")
 
 
-def _on_inputs(found: Diagnosis) -> list[str]:
+def _inputs(found: Diagnosis) -> Table:
     levels = [level.level for level in found.levels] or sorted(next(iter(found.inputs.values())).deviations)
     headings = ["input", "bits per dimension", *(f"deviation, level {level}" for level in levels)]
     headings += ["outside by bits", "outside by deviation"]
@@ -174,14 +173,14 @@ def _on_inputs(found: Diagnosis) -> list[str]:
     verdict = (
         f" Here the model finds all of “{'”, “'.join(likelier)}” likelier than any photograph." if likelier else ""
     )
-    return [
-        "**Other inputs**, made of each photograph's centre (sheet.png), given their own reductions: bits, the "
+    note = (
+        "Made of each photograph's centre (sheet.png), given their own reductions: bits, the "
         "latents' deviations, and how many lie outside of the photographs' range, in bits or in the deviation of any "
         "level. Few bits are no sign of a good picture: a flow finds likely what is simpler than photographs, "
         f"too.{verdict} To recognise inputs that a model was not made for, compare the deviation of their latents, "
-        "level by level, with the range of many photographs of your own: too small is as telling as too large.",
-        markdown_table(headings, rows),
-    ]
+        "level by level, with the range of many photographs of your own: too small is as telling as too large."
+    )
+    return Table(headings, rows, [note], title="Other inputs", figure="sheet")
 
 
 def _mean(values: Sequence[float]) -> str:

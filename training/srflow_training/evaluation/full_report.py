@@ -9,12 +9,13 @@ from typing import Any
 
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk._version import __version__
-from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.errors import ArgumentError, BundleError, SRFlowError
 from srflow_training._protocols import PROTOCOLS, Protocol
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.evaluation import page
 from srflow_training.evaluation.bench import Options, check_out, open_bench
-from srflow_training.evaluation.crop_folder import MOST_SHOWN, CropFigures, measure_crops
+from srflow_training.evaluation.captions import caption_of
+from srflow_training.evaluation.crop_folder import MOST_SHOWN, CropFigures, large_enough, measure_crops, too_small
 from srflow_training.evaluation.crop_report import DEFAULT_TAUS, table
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.pictures import Cut, PictureFiles, picture_files
@@ -30,20 +31,27 @@ _CROPS = (
 )
 
 _WORDS = (
-    "SRFlow draws samples: each is a sharp picture that the small one may have come from. The temperature, τ (tau), "
-    "says how much they differ: at 0 there is one, smooth and closest to the photograph on average. Bicubic is "
-    "ordinary enlarging. LR is the small picture, HR the photograph that it was made from.",
-    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; GMSD, LPIPS and the VGG16 "
-    "feature distance are lower. LR-PSNR says how well a picture reduces to its input again. The figures whose numbers "
-    "are given are those of the publication's supplement (Lugmayr et al., ECCV 2020).",
+    "SRFlow draws samples: each is a sharp picture that the small one may have come from. The seed is the number that "
+    "a sample is drawn from: the same seed gives the same sample. The temperature, τ (tau), says how much samples "
+    "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity measures how much they do: "
+    "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary "
+    "enlarging. LR is the small picture, HR the photograph that it was made from.",
+    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; GMSD, FLIP, LPIPS and the "
+    "VGG16 feature distance are lower. Y-PSNR is PSNR of brightness alone. LR-PSNR says how well a picture "
+    "reduces to its input again. The figures whose numbers are given are those of the publication's "
+    "supplement (Lugmayr et al., ECCV 2020).",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullReport:
-    """table: figures over crops. page: the HTML file. failed: why a protocol is not in it, by its name."""
+    """What was written.
 
-    table: Table
+    table: figures over crops; None if no photograph holds a crop. page: the HTML file. failed: why a protocol is not in
+    it, by its name; those that do not apply to this model and these photographs are not among them.
+    """
+
+    table: Table | None
     page: Path
     failed: Mapping[str, str]
 
@@ -57,6 +65,7 @@ class _Measured:
     pictures: Sequence[PictureFiles]
     settings: Mapping[str, Any]
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
+    left_out: str = ""
 
 
 def full_report(options: Options, only: Sequence[str] = ()) -> FullReport:
@@ -64,11 +73,37 @@ def full_report(options: Options, only: Sequence[str] = ()) -> FullReport:
 
     What was measured before, also by a protocol's own command, is not measured again. taus: of the crops; protocols
     have their own. only: names of the protocols to run; all that apply if empty. A protocol that raises an SRFlowError
-    is left out of the page with the reason. Raises: SRFlowError for what concerns the whole report, OSError.
+    is named on the page with the reason. Raises: SRFlowError for what concerns the whole report, OSError.
     """
     measured = _opened(options, only)
+    if measured.left_out:
+        options.progress(f"left out: {measured.left_out}")
     steps = len(measured.protocols) + 1
-    crops = measure_crops(
+    crops = _crops(measured, options, _counted(options.progress, "crops", 1, steps))
+    sections, shown = [], set[Path]()
+    for number, (name, protocol) in enumerate(measured.protocols.items(), start=2):
+        progress = _counted(options.progress, name, number, steps)
+        section = _run(name, protocol, replace(options, taus=(), progress=progress), shown)
+        sections.append(section)
+    if crops is None:
+        figures, first = None, page.Section(name="crops", problem=too_small(measured.cut))
+    else:
+        figures = table(crops.rows, crops.notes)
+        first = page.Section(name="crops", reading=_CROPS, table=figures, crops=page.comparisons(crops.shown))
+    written = options.out / PAGE
+    title = f"{measured.subject.name}, ×{measured.subject.scale}"
+    content = page.render(title, _facts(measured, options, crops), _WORDS, [first, *sections])
+    write_atomically(written, content)
+    failed = {section.name: section.problem for section in sections if section.problem}
+    return FullReport(table=figures, page=written, failed=failed)
+
+
+def _crops(measured: _Measured, options: Options, progress: Callable[[str], None]) -> CropFigures | None:
+    """Measure the crops; None if no photograph holds one. Raises: ImageError if the page would then be empty."""
+    if measured.protocols and not large_enough(measured.pictures, measured.cut):
+        progress(f"not measured: {too_small(measured.cut)}")
+        return None
+    return measure_crops(
         measured.subject,
         measured.pictures,
         measured.cut,
@@ -76,21 +111,24 @@ def full_report(options: Options, only: Sequence[str] = ()) -> FullReport:
         vgg16=None if options.vgg16 is None else VGG16Features.open(options.vgg16),
         out=options.out,
         settings=measured.settings,
-        progress=_counted(options.progress, "crops", 1, steps),
+        progress=progress,
     )
-    sections, shown = [], set[Path]()
-    for number, (name, protocol) in enumerate(measured.protocols.items(), start=2):
-        progress = _counted(options.progress, name, number, steps)
-        section = _run(name, protocol, replace(options, taus=(), progress=progress), shown)
-        sections.append(section)
-    figures = table(crops.rows, crops.notes)
-    first = page.Section(name="crops", reading=_CROPS, table=figures, crops=page.comparisons(crops.shown))
-    written = options.out / PAGE
-    title = f"{measured.subject.name}, ×{measured.subject.scale}"
-    content = page.render(title, _facts(measured, options, crops), _WORDS, [first, *sections])
-    write_atomically(written, content)
-    failed = {section.name: section.problem for section in sections if section.problem}
-    return FullReport(table=figures, page=written, failed=failed)
+
+
+def _not_applying(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[str, list[str]]:
+    """The protocols that these photographs or this model cannot have, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    try:
+        subject.both_ways()
+    except BundleError as error:
+        reasons[str(error)] = [name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.inverts]
+    if len(pictures) == 1:
+        alone = [name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.pairs]
+        named = {name for names in reasons.values() for name in names}
+        reasons["it takes content from the next photograph, and there is only one"] = [
+            name for name in alone if name not in named
+        ]
+    return {reason: names for reason, names in reasons.items() if names}
 
 
 def _opened(options: Options, only: Sequence[str]) -> _Measured:
@@ -100,13 +138,20 @@ def _opened(options: Options, only: Sequence[str]) -> _Measured:
         subject.check(tau)
     if subject.condition is not None:
         bench = open_bench(options)
-        names = [name for name, protocol in PROTOCOLS.items() if protocol.in_report and (not only or name in only)]
+        without = {} if only else _not_applying(subject, bench.pictures)
+        skipped = {name for names in without.values() for name in names}
+        names = [
+            name
+            for name, protocol in PROTOCOLS.items()
+            if protocol.in_report and (name in only if only else name not in skipped)
+        ]
         return _Measured(
             subject=subject,
             cut=bench.cut,
             pictures=bench.pictures,
             settings=bench.settings,
             protocols={name: PROTOCOLS[name] for name in names},
+            left_out="; ".join(f"{', '.join(names)}: {reason}" for reason, names in without.items()),
         )
     of_protocols = {
         "--only": only,
@@ -142,7 +187,11 @@ def _run(name: str, protocol: Protocol, options: Options, shown: set[Path]) -> p
     shown.update(files)
     files.sort(key=lambda path: path.stem != name.replace("-", "_"))  # the plot first
     return page.Section(
-        name=name, about=protocol.about, reading=protocol.reading, table=found, figures=page.figures(files)
+        name=name,
+        about=protocol.about,
+        reading=protocol.reading,
+        table=found,
+        figures=page.figures({path: caption_of(name, path) for path in files}),
     )
 
 
@@ -150,26 +199,30 @@ def _counted(progress: Callable[[str], None], name: str, number: int, steps: int
     return lambda line: progress(f"{name} ({number} of {steps}): {line}")
 
 
-def _facts(measured: _Measured, options: Options, crops: CropFigures) -> dict[str, str]:
+def _facts(measured: _Measured, options: Options, crops: CropFigures | None) -> dict[str, str]:
     """What was measured and with what, for the top of the page."""
     names = [files.name for files in measured.pictures]
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     cut = f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
-    crop_count = (
-        f"{crops.crops} crops of {len(crops.names)} photographs"
-        if len(crops.names) > 1
-        else f"{crops.crops} crops of a photograph"
-    )
-    pages = f"; {MOST_SHOWN} photographs have crops to compare" if len(crops.shown) < len(crops.names) else ""
+    left_out = {"left out": measured.left_out} if measured.left_out else {}
     return {
         "model": measured.subject.name,
         "sha256": measured.subject.sha256,
         "scale": f"×{measured.subject.scale}",
         "photographs": f"{len(names)} from {options.hr}{cut}: {listed}",
-        "crops": crop_count + pages,
+        "crops": _counted_crops(crops),
+        **left_out,
         "LR images": f"from {options.lr} (crops: reduced)"
         if options.lr
         else f"{measured.subject.reduction} reduction, 8 bits",
         "convention": f"{options.convention}; each section states it in full",
         "version": f"srflow-sdk {__version__}",
     }
+
+
+def _counted_crops(crops: CropFigures | None) -> str:
+    if crops is None:
+        return "none, because no photograph is large enough"
+    of = f"{len(crops.names)} photographs" if len(crops.names) > 1 else "a photograph"
+    shown = f"; {MOST_SHOWN} photographs have crops to compare" if len(crops.shown) < len(crops.names) else ""
+    return f"{crops.crops} {'crop' if crops.crops == 1 else 'crops'} of {of}{shown}"

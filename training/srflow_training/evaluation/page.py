@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from srflow_training.evaluation.crop_folder import BICUBIC, PHOTOGRAPH, ShownCrop
+from srflow_training.evaluation.crop_report import shown_method
 from srflow_training.evaluation.tables import Table
 
 _USUAL = ("tau auto", "tau 0.8")
@@ -20,12 +21,14 @@ _USUAL = ("tau auto", "tau 0.8")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """An image inside the page. source: a data: URI. width, height: pixels."""
+    """An image inside the page. source: a data: URI. width, height: pixels. stem: its file's name without `.png`."""
 
     name: str
+    stem: str
     source: str
     width: int
     height: int
+    caption: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Comparison:
     """A crop by several methods.
 
     before, after: the images for each side of the slider. first: of `after`, the one that is seen first. labels: by
-    method.
+    image name.
     """
 
     picture: str
@@ -55,10 +58,20 @@ class Section:
     crops: Sequence[Comparison] = field(default=())
     problem: str = ""
 
+    def figures_of(self, table: Table) -> list[Embedded]:
+        """The plots that draw this part of the table."""
+        return [figure for figure in self.figures if figure.stem == table.figure]
 
-def figures(files: Sequence[Path]) -> list[Embedded]:
-    """Embed plots and sheets, named by their files. Raises: OSError."""
-    return [_embed(path, path.stem.replace("_", " ")) for path in files]
+    @property
+    def other_figures(self) -> list[Embedded]:
+        """The figures that belong to no part of the table alone."""
+        drawn = [] if self.table is None else [part.figure for part in self.table.parts]
+        return [figure for figure in self.figures if figure.stem not in drawn]
+
+
+def figures(captions: Mapping[Path, str]) -> list[Embedded]:
+    """Embed plots and sheets, named by their files. captions: by file, in the page's order. Raises: OSError."""
+    return [_embed(path, path.stem.replace("_", " "), caption) for path, caption in captions.items()]
 
 
 def comparisons(crops: Sequence[ShownCrop]) -> list[Comparison]:
@@ -81,7 +94,7 @@ def render(title: str, facts: Mapping[str, str], words: Sequence[str], sections:
 
 
 def _comparison(crop: ShownCrop) -> Comparison:
-    images = {method: _embed(path, method) for method, path in crop.images.items()}
+    images = {method: _embed(path, shown_method(method)) for method, path in crop.images.items()}
     after = [image for method, image in images.items() if method not in (BICUBIC, PHOTOGRAPH)]
     usual = [images[method] for method in _USUAL if method in images]
     return Comparison(
@@ -91,12 +104,12 @@ def _comparison(crop: ShownCrop) -> Comparison:
         first=[*usual, *after][0],
         labels={
             PHOTOGRAPH: f"{PHOTOGRAPH} (the truth)",
-            **{method: f"{method}, {psnr:.2f} dB" for method, psnr in crop.psnr.items()},
+            **{shown_method(method): f"{shown_method(method)}, {psnr:.2f} dB" for method, psnr in crop.psnr.items()},
         },
     )
 
 
-def _embed(path: Path, name: str) -> Embedded:
+def _embed(path: Path, name: str, caption: str = "") -> Embedded:
     """Read a PNG; lossless WebP takes its place where that is smaller."""
     content, kind = path.read_bytes(), "png"
     with Image.open(io.BytesIO(content)) as image:
@@ -106,4 +119,4 @@ def _embed(path: Path, name: str) -> Embedded:
     if smaller.tell() < len(content):
         content, kind = smaller.getvalue(), "webp"
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return Embedded(name=name, source=source, width=width, height=height)
+    return Embedded(name=name, stem=path.stem, source=source, width=width, height=height, caption=caption)

@@ -27,16 +27,30 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text with sentences below it; as a string, Markdown. `html` leaves the sentences out."""
+    """A table of plain text with sentences below it; as a string, Markdown with `more` below.
+
+    title: a heading, none if empty. more: further tables that belong to it, each with a title. figure: the name of the
+    plot that draws the table, without `.png`.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default=())
+    title: str = ""
+    more: Sequence[Table] = field(default=())
+    figure: str = ""
 
     def __str__(self) -> str:
-        return "\n\n".join([markdown_table(self.headings, self.rows), *self.notes])
+        heading = [f"### {self.title}"] if self.title else []
+        below = (str(table) for table in self.more)
+        return "\n\n".join([*heading, markdown_table(self.headings, self.rows), *self.notes, *below])
+
+    @property
+    def parts(self) -> list[Table]:
+        """The table itself, and those below it, in their order."""
+        return [self, *(part for table in self.more for part in table.parts)]
 
     @property
     def html(self) -> str:
-        """The table as HTML, without its sentences."""
+        """The table itself as HTML, without its title, its sentences and `more`."""
         return html_table(self.headings, self.rows)
