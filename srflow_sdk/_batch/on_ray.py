@@ -23,6 +23,7 @@ from srflow_sdk._batch.running import Watcher
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._device_names import Device
+from srflow_sdk._system.interrupts import kept_handlers
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, DeviceError, MissingExtraError, SRFlowError
 from srflow_sdk.tiles import TileSize
@@ -292,7 +293,7 @@ def _connected(address: str) -> Iterator[Any]:
             stack.enter_context(_quiet(ray))
             _check_answers(address)
             try:
-                with _without_standard_error():
+                with _without_standard_error(), kept_handlers():
                     ray.init(
                         address=None if address == "auto" else address,
                         log_to_driver=False,

@@ -229,19 +229,25 @@ def test_a_file_that_kills_its_worker_again_and_again_is_a_failed_file(
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_else(start: Start, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_keeps_what_is_finished_and_leaves_nothing_else(
+    number: signal.Signals, start: Start, photos: Path, tmp_path: Path
+) -> None:
     write_photos(photos, 6, 96)
     out = tmp_path / "out"
-    process = start("--device", "cpu")
+    process = start("--device", "cpu", "--report", "r.json")
     wait_for(lambda: (out / "0.png").exists() and drawing(out), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     finished = sorted(path.name for path in out.iterdir())
     assert sorted(printed.splitlines()) == [f"out/{name}" for name in finished]
     assert 1 <= len(finished) < 6
     assert f"interrupted: {len(finished)} of 6 done; the same command with --resume" in err.splitlines()[-1]
     assert "Traceback" not in err
+    assert "***" not in err
+    assert json.loads((tmp_path / "r.json").read_text())["summary"]["done"] == len(finished)
+    assert not hidden_files(out)
 
 
 @pytest.mark.slow
