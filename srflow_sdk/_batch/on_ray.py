@@ -12,9 +12,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, get_args
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.one_file import failure
@@ -35,9 +36,11 @@ _ATTEMPTS = 3
 _KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
 _STOP_S = 20.0  # for workers to end their tile
 _CONNECT_S = 5.0
+_MOST_GPUS = 64
 _MOST_CPUS = 4  # of a worker, unless chosen: several workers use a large machine better than many threads do
 _WITHOUT_PORT = ("auto", "local")
 _HOST_AND_PORT = re.compile(r"[^/\s]+:[0-9]{1,5}", re.ASCII)
+_LAST_PORT = 65_535
 _QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -71,12 +74,20 @@ class Cluster:
             raise ArgumentError(
                 f'{self.address!r} is no address of a Ray cluster; give "auto" or host:port, such as head:6379'
             )
+        if self.address not in _WITHOUT_PORT and not 1 <= int(self.address.rpartition(":")[2]) <= _LAST_PORT:
+            raise ArgumentError(
+                f"{self.address!r} is no address of a Ray cluster: ports of host:port are 1 to {_LAST_PORT}, such as "
+                "head:6379"
+            )
         for name in ("workers", "cpus", "batch"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ArgumentError(f"{name} is {value!r}; it must be a number from 1 on")
-        if self.gpus is not None and not 0 <= self.gpus <= 64:
+        gpus: object = self.gpus
+        if gpus is not None and (isinstance(gpus, bool) or not isinstance(gpus, Real) or not 0 <= gpus <= _MOST_GPUS):
             raise ArgumentError(f"gpus is {self.gpus!r}; it must be a number of GPUs, such as 0.5, 1 or 0")
+        if self.device not in get_args(Device):
+            raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
 
 
 class OnRay:
@@ -231,7 +242,7 @@ class _Share:
     @property
     def described(self) -> str:
         gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
-        each = f"each with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
+        each = f"{'each ' * (self.workers > 1)}with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
         machines = f"{self.machines} machine{'s' * (self.machines > 1)}"
         return f"Ray: {self.workers} worker{'s' * (self.workers > 1)}, {each}; the cluster has {machines}"
 
