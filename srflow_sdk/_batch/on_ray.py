@@ -19,11 +19,13 @@ from typing import Any, get_args
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.one_file import failure
+from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_sdk._batch.running import Watcher
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._device_names import Device
+from srflow_sdk._drawing.passes import warn_if_inconsistent
 from srflow_sdk._system.interrupts import kept_handlers
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, DeviceError, MissingExtraError, SRFlowError
@@ -135,6 +137,11 @@ class OnRay:
 
         def take(number: int, file: FolderFile) -> None:
             done[number] = file
+            if isinstance(settings.operation, Upscaling):  # the worker's own warning is in a log of its machine
+                draw = settings.operation.draw
+                decibels = [output.lr_psnr for output in file.outputs]
+                tau = draw.tau_number(self._bundle.manifest)
+                warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau)
             if watcher is not None:
                 watcher.finished(number + 1, file)
             if file.disk_full:
