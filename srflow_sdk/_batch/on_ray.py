@@ -65,8 +65,10 @@ class Cluster:
     device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.address, str) or not self.address:
+        if not isinstance(self.address, str):
             raise ArgumentError(f'the address of the Ray cluster is {self.address!r}; give "auto" or "host:port"')
+        if not self.address.strip():
+            raise ArgumentError('the address of the Ray cluster is empty; give "auto" or "host:port"')
         if self.address.startswith("ray://"):
             raise ArgumentError(
                 f"{self.address} is an address of the Ray Client, which Ray Data does not support; run this on a "

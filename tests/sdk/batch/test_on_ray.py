@@ -275,7 +275,9 @@ def test_without_room_for_a_worker_the_error_says_what_to_ask_for(
     assert err.startswith("error: no machine of the Ray cluster has 1 CPUs and 2 GPUs for a worker; ask for less")
 
 
-@pytest.mark.parametrize("address", ["head", "", "ray://head:10001", "head:x", "head:0", "head:65536", "localhost:99999"])
+@pytest.mark.parametrize(
+    "address", ["head", "", "ray://head:10001", "head:x", "head:0", "head:65536", "localhost:99999"]
+)
 def test_an_address_that_cannot_be_is_refused(address: str) -> None:
     with pytest.raises(ArgumentError, match=r"host:port|Ray Client"):
         Cluster(address=address)
@@ -380,6 +382,7 @@ def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: 
     [
         ("photos -o out --ray-workers 2", "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray"),
         ("- -o out.png --ray auto", "--ray needs files that other machines see; leave it out for standard input"),
+        ("photos -o out --ray=", "the address of the Ray cluster is empty"),
         ("photos -o out --ray head", "'head' is no address of a Ray cluster"),
     ],
 )
