@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from srflow_sdk._drawing.inputs import EncodedImage
 from srflow_sdk._images import InMemoryImage, Tensor
@@ -112,6 +112,6 @@ class RemoteUpscaler(Upscaler):
 
 
 def _seconds(name: str, value: object, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not least <= value <= LONGEST_S:
+    if isinstance(value, bool) or not isinstance(value, Real) or not least <= cast("float", value) <= LONGEST_S:
         raise ArgumentError(f"{name} is {value!r}; it must be a number of seconds, {least:g} to {LONGEST_S:,.0f}")
     return float(value)

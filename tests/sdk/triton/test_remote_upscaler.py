@@ -458,6 +458,7 @@ def test_server_that_describes_its_model_badly_is_refused(
         ({"timeout": float("nan")}, "timeout is nan"),
         ({"timeout": 1e300}, r"timeout is 1e\+300; it must be a number of seconds, 0.001 to 10,000,000"),
         ({"timeout": float("inf")}, "timeout is inf"),
+        ({"timeout": 10**400}, "timeout is 1000"),
         ({"retry_for": -1}, "retry_for is -1"),
         ({"model": ""}, "must be the name of a model"),
         ({"tile": 3}, "tile is 3"),
