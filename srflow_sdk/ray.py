@@ -45,7 +45,7 @@ class UpscaleFiles:
     A batch is a dict of columns, and `source` and `target` are str: paths that every machine has, or URLs. The answer
     has all columns of the batch and, for each row, `status` ("done", "skipped" or "failed"), `error` (str, one line, ""
     without one), `width` and `height` (int64, of the input in pixels, 0 unless it is done) and `seconds` (float64, NaN
-    unless it is done). A file that fails is a row, not an exception.
+    unless it is done). A file that fails, or that cannot be named so, is a row, not an exception.
 
     model: the path of a bundle that every machine has; None is the embedded model. device, tile, threads: as of
     :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`. resume,
@@ -78,6 +78,7 @@ class UpscaleFiles:
             overwrite=overwrite,
         )
         self._upscaler = Upscaler(model, device=device, tile=tile, threads=threads)
+        self._settings.operation.named_scale(self._upscaler.bundle.manifest)  # a scale above the model's is an error
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Upscale the files that the rows of a batch name. Raises: ArgumentError if a column is missing."""

@@ -38,6 +38,15 @@ _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the op
 _FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
 
 
+class _NamedFolder(click.Path):
+    """A folder that is named: an empty name, such as that of an unset variable, would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; name a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _ExportCommand(click.Command):
     """A command whose --sm takes several numbers: --sm 89 120."""
 
@@ -193,7 +202,7 @@ def _write_repository(bundle: Path, repository: Path, mode: Mode) -> None:
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
 @click.option(
     "--triton",
-    type=click.Path(path_type=Path),
+    type=_NamedFolder(path_type=Path),
     metavar="REPO",
     help="Also add the bundle to a model repository of Triton Inference Server, as a new version.",
 )

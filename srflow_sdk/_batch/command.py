@@ -197,7 +197,7 @@ def _run(plan: Plan, execute: Executor, display: Display, *, report: Callable[[F
 
 def _cluster(files: FileChoices, machine: MachineChoices) -> Cluster:
     return Cluster(
-        address=files.ray or "auto",
+        address="auto" if files.ray is None else files.ray,
         workers=files.ray_workers,
         gpus=files.ray_gpus,
         cpus=machine.threads,

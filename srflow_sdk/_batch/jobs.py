@@ -10,6 +10,7 @@ from typing import Literal
 from srflow_sdk._batch.operations import Operation, Upscaling, WritingKeywords
 from srflow_sdk._drawing.file_upscaling import FileOutput
 from srflow_sdk._files import MAX_PIXELS
+from srflow_sdk._files.formats import check_max_pixels, check_quality
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -39,6 +40,8 @@ class Settings:
     resume: skip inputs whose outputs all exist and were made from the same file with these settings. overwrite: replace
     files that exist; otherwise inputs with such an output are skipped. recorded: what an earlier report says about
     outputs, by their paths; `resume` holds them to it.
+
+    Raises: ArgumentError for numbers that are wrong for any file.
     """
 
     operation: Operation = field(default_factory=Upscaling)
@@ -49,6 +52,10 @@ class Settings:
     quality: int | None = None
     lossless: bool = False
     recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_max_pixels(self.max_pixels)
+        check_quality(self.quality, lossless=self.lossless)
 
     @property
     def writing(self) -> WritingKeywords:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import pickle
 import re
-import socket
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, cast, get_args
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.one_file import failure
+from srflow_sdk._batch.operations import Upscaling
+from srflow_sdk._batch.ray_connection import WITHOUT_PORT, cluster_error, connected
 from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_sdk._batch.running import Watcher
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._device_names import Device
+from srflow_sdk._drawing.passes import warn_if_inconsistent
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import ArgumentError, DeviceError, MissingExtraError, SRFlowError
+from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
 from srflow_sdk.tiles import TileSize
 
 _POLL_S = 0.2
@@ -33,11 +34,10 @@ _ATTEMPTS = 3
 
 _KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
 _STOP_S = 20.0  # for workers to end their tile
-_CONNECT_S = 5.0
+_MOST_GPUS = 64
 _MOST_CPUS = 4  # of a worker, unless chosen: several workers use a large machine better than many threads do
-_WITHOUT_PORT = ("auto", "local")
 _HOST_AND_PORT = re.compile(r"[^/\s]+:[0-9]{1,5}", re.ASCII)
-_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,23 +59,35 @@ class Cluster:
     device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.address, str) or not self.address:
+        if not isinstance(self.address, str):
             raise ArgumentError(f'the address of the Ray cluster is {self.address!r}; give "auto" or "host:port"')
+        if not self.address.strip():
+            raise ArgumentError('the address of the Ray cluster is empty; give "auto" or "host:port"')
         if self.address.startswith("ray://"):
             raise ArgumentError(
                 f"{self.address} is an address of the Ray Client, which Ray Data does not support; run this on a "
                 "machine of the cluster, or by `ray job submit`"
             )
-        if self.address not in _WITHOUT_PORT and not _HOST_AND_PORT.fullmatch(self.address):
+        if self.address not in WITHOUT_PORT and not _HOST_AND_PORT.fullmatch(self.address):
             raise ArgumentError(
                 f'{self.address!r} is no address of a Ray cluster; give "auto" or host:port, such as head:6379'
+            )
+        if self.address not in WITHOUT_PORT and not 1 <= int(self.address.rpartition(":")[2]) <= _LAST_PORT:
+            raise ArgumentError(
+                f"{self.address!r} is no address of a Ray cluster: ports of host:port are 1 to {_LAST_PORT}, such as "
+                "head:6379"
             )
         for name in ("workers", "cpus", "batch"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ArgumentError(f"{name} is {value!r}; it must be a number from 1 on")
-        if self.gpus is not None and not 0 <= self.gpus <= 64:
+        gpus: object = self.gpus
+        if gpus is not None and (
+            isinstance(gpus, bool) or not isinstance(gpus, Real) or not 0 <= cast("float", gpus) <= _MOST_GPUS
+        ):
             raise ArgumentError(f"gpus is {self.gpus!r}; it must be a number of GPUs, such as 0.5, 1 or 0")
+        if self.device not in get_args(Device):
+            raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
 
 
 class OnRay:
@@ -123,12 +135,17 @@ class OnRay:
 
         def take(number: int, file: FolderFile) -> None:
             done[number] = file
+            if isinstance(settings.operation, Upscaling):  # the worker's own warning is in a log of its machine
+                draw = settings.operation.draw
+                decibels = [output.lr_psnr for output in file.outputs]
+                tau = draw.tau_number(self._bundle.manifest)
+                warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau)
             if watcher is not None:
                 watcher.finished(number + 1, file)
             if file.disk_full:
                 raise _DiskFullError
 
-        with _connected(self._cluster.address) as ray:
+        with connected(self._cluster.address) as ray:
             stop = ray.remote(num_cpus=0, max_concurrency=10_000)(Stop).remote()
             worker = replace(worker, stop=stop)
             try:
@@ -194,7 +211,7 @@ class OnRay:
                 if item is None:
                     return
                 if isinstance(item, BaseException):
-                    raise item if isinstance(item, SRFlowError) else _cluster_error(self._cluster.address, item)
+                    raise item if isinstance(item, SRFlowError) else cluster_error(self._cluster.address, item)
                 number, result, device = item
                 if isinstance(result, SRFlowError):
                     raise result
@@ -230,7 +247,7 @@ class _Share:
     @property
     def described(self) -> str:
         gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
-        each = f"each with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
+        each = f"{'each ' * (self.workers > 1)}with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
         machines = f"{self.machines} machine{'s' * (self.machines > 1)}"
         return f"Ray: {self.workers} worker{'s' * (self.workers > 1)}, {each}; the cluster has {machines}"
 
@@ -271,109 +288,3 @@ def _stream(dataset: Any, results: SimpleQueue[Any], stopped: threading.Event) -
         results.put(None)
     except BaseException as error:
         results.put(error)
-
-
-@contextlib.contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """Ray, connected; a connection that this process has is used, and stays.
-
-    Raises: MissingExtraError, DeviceError.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtraError(f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})') from error
-    ours = not ray.is_initialized()
-    with contextlib.ExitStack() as stack:
-        if ours:
-            stack.enter_context(_quiet(ray))
-            _check_answers(address)
-            try:
-                with _without_standard_error():
-                    ray.init(
-                        address=None if address == "auto" else address,
-                        log_to_driver=False,
-                        logging_level=logging.CRITICAL,
-                    )
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise _cluster_error(address, error) from error
-            stack.callback(ray.shutdown)
-        stack.enter_context(_data_context(ray))
-        yield ray
-
-
-@contextlib.contextmanager
-def _data_context(ray: Any) -> Iterator[None]:
-    """Settings of Ray Data while the block runs: no bars, and a dead worker does not end the run."""
-    context = ray.data.DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "max_errored_blocks": -1, "enable_auto_log_stats": False}
-    before = {name: getattr(context, name) for name in wanted}
-    try:
-        for name, value in wanted.items():
-            setattr(context, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(context, name, value)
-
-
-@contextlib.contextmanager
-def _without_standard_error() -> Iterator[None]:
-    """Ray's native code says there how much it will say."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-@contextlib.contextmanager
-def _quiet(ray: Any) -> Iterator[None]:
-    """Keep what Ray logs off the terminal while the block runs; its own files have it.
-
-    What Ray prints about dead workers passes every logger, and goes to standard output, where names of files go.
-    """
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
-    before = [(logger, logger.level, logger.propagate) for logger in loggers]
-    worker = ray._private.worker
-    printing = getattr(worker, "print_to_stdstream", None)
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-            logger.propagate = False
-        if printing is not None:
-            worker.print_to_stdstream = lambda *_, **__: None
-        yield
-    finally:
-        for logger, level, propagate in before:
-            logger.setLevel(level)
-            logger.propagate = propagate
-        if printing is not None:
-            worker.print_to_stdstream = printing
-
-
-def _check_answers(address: str) -> None:
-    """Raises: DeviceError if nothing listens at host:port. Ray itself would end this process after a minute."""
-    if address in _WITHOUT_PORT:
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise DeviceError(
-            f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); start one there with "
-            "`ray start --head`, or name another address"
-        ) from error
-
-
-def _cluster_error(address: str, error: BaseException) -> DeviceError:
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    if any("No module named 'srflow_sdk" in line for line in lines):
-        return DeviceError("a machine of the Ray cluster does not have srflow-sdk; install this version on all of them")
-    return DeviceError(f"the Ray cluster {address} failed: {lines[-1] if lines else type(error).__name__}")

@@ -11,7 +11,7 @@ import pickle
 import socket
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from srflow_sdk._batch.jobs import FolderFile, Job, Settings
 from srflow_sdk._batch.one_file import attempted, do_one, failure
 from srflow_sdk._batch.storage import ANYWHERE
-from srflow_sdk._batch.urls import UrlPath
+from srflow_sdk._batch.urls import UrlPath, as_path
 from srflow_sdk._device_names import Device
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import BundleError, CancelledError, ImageError, SRFlowError
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
@@ -143,19 +143,27 @@ def _check_machine(job: Job, *, seen: bool) -> None:
 
 
 def row_results(batch: Batch, upscaler: Upscaler, *, settings: Settings) -> list[FolderFile]:
-    """The result of every row, from its columns `source` and `target`. Raises: ArgumentError, MissingExtraError."""
-    from pathlib import PurePosixPath
+    """The result of every row, from its columns `source` and `target`.
 
-    from srflow_sdk._batch.urls import as_path
+    settings: of which nothing is wrong for every file, so that any error is about the row's own source or target.
+    """
+    return [
+        _row_result(str(source), str(target), upscaler, settings)
+        for source, target in zip(batch["source"], batch["target"], strict=True)
+    ]
 
-    results: list[FolderFile] = []
-    for source, target in zip(batch["source"], batch["target"], strict=True):
-        path = as_path(str(source))
-        job = Job(source=path, targets=(as_path(str(target)),), name=PurePosixPath(path.name))
 
-        def work(job: Job = job) -> FolderFile:
-            ANYWHERE.make_folders([job.targets[0].parent])
+def _row_result(source: str, target: str, upscaler: Upscaler, settings: Settings) -> FolderFile:
+    try:
+        if not source or not target:
+            raise ArgumentError(f"source is {source!r} and target is {target!r}; both must name a file")
+        path, output = as_path(source), as_path(target)
+        job = Job(source=path, targets=(output,), name=PurePosixPath(path.name))
+
+        def work() -> FolderFile:
+            ANYWHERE.make_folders([output.parent])
             return do_one(job, upscaler, settings=settings)
 
-        results.append(attempted(job, work))
-    return results
+        return attempted(job, work)
+    except (ArgumentError, MissingExtraError) as error:
+        return failure(Path(source), str(error))

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from srflow_sdk._drawing.passes import draw, warn_if_inconsistent
 from srflow_sdk._drawing.requests import DrawOptions, make_request
 from srflow_sdk._drawing.rows import StreamedRows
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
+from srflow_sdk._files.formats import check_max_pixels
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._version import __version__
@@ -72,8 +72,7 @@ def upscale_file(
         raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
-        raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
+    check_max_pixels(max_pixels)
     if not isinstance(report, (bool, np.bool_)):
         raise ArgumentError(f"report is {report!r}; it must be True or False")
     manifest = painter.manifest

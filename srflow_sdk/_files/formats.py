@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,14 +165,7 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
     Raises: ArgumentError for unknown endings, other numbers, both at a time, and what the format does not offer.
     """
     kind = format_of(path)
-    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer, type(None))):
-        raise ArgumentError(f"quality is {quality!r}; it must be a whole number, 1 … 100, or None")
-    if not isinstance(lossless, (bool, np.bool_)):
-        raise ArgumentError(f"lossless is {lossless!r}; it must be True or False")
-    if quality is not None and not 1 <= quality <= 100:
-        raise ArgumentError(f"quality is {quality}; it must be 1 … 100")
-    if quality is not None and lossless:
-        raise ArgumentError("a lossless picture has no quality; leave out one of them")
+    check_quality(quality, lossless=lossless)
     if quality is not None and kind.losses == "never":
         raise ArgumentError(f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif")
     if lossless and kind.losses == "always":
@@ -182,6 +176,24 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
     if lossless and kind.losses == "optional":
         options["lossless"] = True
     return options
+
+
+def check_quality(quality: object, *, lossless: object) -> None:
+    """Raises: ArgumentError for what no format takes."""
+    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer, type(None))):
+        raise ArgumentError(f"quality is {quality!r}; it must be a whole number, 1 … 100, or None")
+    if not isinstance(lossless, (bool, np.bool_)):
+        raise ArgumentError(f"lossless is {lossless!r}; it must be True or False")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ArgumentError(f"quality is {quality}; it must be 1 … 100")
+    if quality is not None and lossless:
+        raise ArgumentError("a lossless picture has no quality; leave out one of them")
+
+
+def check_max_pixels(max_pixels: object) -> None:
+    """Raises: ArgumentError unless it is a whole number, at least 1."""
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
+        raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:

@@ -66,5 +66,21 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in native code too.
+
+    Outside the main thread nothing is put back: Python cannot set handlers there.
+    """
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:  # None: one of native code's, which Python cannot set
+                    signal.signal(number, handler)
+
+
 def _raise_interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt(number)

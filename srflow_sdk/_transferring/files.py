@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 
 from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writable, open_image
-from srflow_sdk._files.formats import save_options
+from srflow_sdk._files.formats import check_max_pixels, save_options
 from srflow_sdk._files.provenance import TRANSFER
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
@@ -41,8 +40,7 @@ def transfer_file(
     before_writing: called once all other work is done.
     """
     started = time.monotonic()
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
-        raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
+    check_max_pixels(max_pixels)
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
     for what, path in paths.items():
         if path.resolve() == output.resolve():

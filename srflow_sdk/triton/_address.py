@@ -38,12 +38,17 @@ def parse_address(url: object, protocol: object = None) -> Address:
     """
     if protocol is not None and protocol not in get_args(Protocol):
         raise ArgumentError(f'protocol is {protocol!r}; it must be "grpc" or "http"')
-    if not isinstance(url, str) or not url.strip() or not is_plain(url):
+    if not isinstance(url, str) or not is_plain(url):
         raise _bad(url, "it must be a text")
+    if not url.strip():
+        raise _bad(url, "it is empty")
     text = url.strip()
     named, separator, rest = text.partition("://")
+    named = named.lower()
     if not separator:
         named, rest = str(protocol or "grpc"), text
+    if named == "dns":
+        raise _bad(url, "other gRPC clients share calls out so; this one has one connection, and with it one server")
     if named in ("grpcs", "https"):
         raise _bad(url, "encrypted connections are not supported; use a proxy or a tunnel on this machine")
     if named not in get_args(Protocol):

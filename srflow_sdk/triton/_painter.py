@@ -44,13 +44,13 @@ class RemotePainter(Painter):
             halo=manifest.halo if halo is None else halo,
             most=self._limits.pixels(manifest.scale),
         )
-        asked = max(height, width) if self._tile is None else self._tile
+        asked = min(height, width) if self._tile is None else self._tile
         if core is not None and asked != "auto" and core < min(asked, height, width) and not self._told:
             self._told = True
             _log.warning(
-                "tiles of %d pixels do not fit messages of %d bytes, or are more than the server takes; continuing "
-                "with %d",
-                asked,
+                "%s do not fit messages of %d bytes, or are more than the server takes; continuing with tiles of %d "
+                "pixels",
+                "whole pictures of this size" if self._tile is None else f"tiles of {asked} pixels",
                 self._limits.message_bytes,
                 core,
             )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from srflow_sdk._drawing.inputs import EncodedImage
 from srflow_sdk._images import InMemoryImage, Tensor
@@ -15,7 +14,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.tiles import TileSize, check_tile
 from srflow_sdk.triton._address import Protocol, parse_address
 from srflow_sdk.triton._painter import RemotePainter
-from srflow_sdk.triton._planning import Limits, check_limits
+from srflow_sdk.triton._planning import LEAST_MESSAGE_BYTES, Limits, check_limits
 from srflow_sdk.triton._server import Server
 from srflow_sdk.upscaler import Upscaler
 
@@ -23,6 +22,10 @@ MODEL = "srflow_upscale"
 """What srflow-export calls the model that clients use."""
 
 MAX_MESSAGE_BYTES = 8_000_000
+
+_GRPC_BYTES = 1 << 31
+LONGEST_S = 10_000_000.0
+"""Longest time to wait, 116 days: with much longer ones a call by gRPC fails at once."""
 
 
 class RemoteUpscaler(Upscaler):
@@ -74,8 +77,11 @@ class RemoteUpscaler(Upscaler):
             raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
         if isinstance(max_message_bytes, bool) or not isinstance(max_message_bytes, Integral):
             raise ArgumentError(f"max_message_bytes is {max_message_bytes!r}; it must be a number of bytes")
-        if int(max_message_bytes) >> 31:
-            raise ArgumentError(f"max_message_bytes is {max_message_bytes:,}; it must be below 2 GiB, gRPC's own limit")
+        if not LEAST_MESSAGE_BYTES <= max_message_bytes < _GRPC_BYTES:
+            raise ArgumentError(
+                f"max_message_bytes is {max_message_bytes:,}; it must be at least {LEAST_MESSAGE_BYTES:,} and "
+                "below 2 GiB, gRPC's own limit"
+            )
         server = Server(
             address,
             model,
@@ -106,6 +112,6 @@ class RemoteUpscaler(Upscaler):
 
 
 def _seconds(name: str, value: object, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < least:
-        raise ArgumentError(f"{name} is {value!r}; it must be a number of seconds, at least {least:g}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not least <= cast("float", value) <= LONGEST_S:
+        raise ArgumentError(f"{name} is {value!r}; it must be a number of seconds, {least:g} to {LONGEST_S:,.0f}")
     return float(value)

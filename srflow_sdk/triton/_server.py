@@ -22,6 +22,9 @@ from srflow_sdk.triton._protocols import Call, NotThereError, UnknownModelError,
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _HINT = "start the server, or check the name and port; Triton's ports are 8001 for gRPC and 8000 for http://"
+_OTHER_PROTOCOL = {"grpc": ("Socket closed", "Failed parsing HTTP/2"), "http": ("Expected HTTP/",)}
+"""What the clients say of a port that speaks the other protocol."""
+
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class Server:
             self.options = self._options(parameters)
         except NotThereError as error:
             self.close()
-            raise UnavailableError(f"{address} cannot be reached: {error}; {_HINT}") from error
+            raise UnavailableError(_unreachable(address, str(error))) from error
         except UnknownModelError as error:
             others = self._others()
             self.close()
@@ -154,3 +157,12 @@ class Server:
             return ServingOptions.of_parameters(parameters)
         except ArgumentError as error:
             raise RemoteError(f"the config of {self.model} on {self.address} cannot be used: {error}") from error
+
+
+def _unreachable(address: Address, why: str) -> str:
+    if any(sign in why for sign in _OTHER_PROTOCOL[address.protocol]):
+        spoken, other, scheme = ("gRPC", "HTTP", "http") if address.protocol == "grpc" else ("HTTP", "gRPC", "grpc")
+        return (
+            f"{address} does not speak {spoken} ({why}); if that is the {other} port, write {scheme}://{address.place}"
+        )
+    return f"{address} cannot be reached: {why}; {_HINT}"

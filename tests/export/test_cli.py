@@ -35,6 +35,7 @@ def run(*arguments):
         (["--compare", "a", "b", "--checkpoint-of", "c"], "leave"),
         (["--checkpoint-of", "m.srflow"], "name it with -o"),
         (["--engines-for", "m.srflow"], "say which with --trt or --rtx"),
+        (["--bundle", "m.srflow", "--triton", ""], "'--triton': it is empty; name a folder"),
         (["--engines-for", "m.srflow", "--rtx", "fp16", "--fused"], "leave --fused out"),
         (["--ckpt", "m.pth", "--precision", "fp8"], "'fp8' is not one of"),
         (["--ckpt", "m.pth", "--trt", "int8"], "'int8' is not one of"),

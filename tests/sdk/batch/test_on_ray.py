@@ -131,11 +131,15 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
     assert first.returncode == 1
     assert sorted(out.splitlines()) == ["out/0.png", "out/1.png", "out/2.png"]
     lines = [line for line in err.splitlines() if not line.startswith("[")]  # how far it is, after two seconds
-    assert lines == [
-        "Ray: 1 worker, each with 1 CPU; the cluster has 1 machine",
+    warned = sorted(line for line in lines if line.startswith("warning"))
+    assert [line for line in lines if line not in warned] == [
+        "Ray: 1 worker, with 1 CPU; the cluster has 1 machine",
         "error: photos/bad.png: this is not an image file in a supported format",
         "error: none.png: there is no such file",
         "3 done, 0 skipped, 2 failed",
+    ]
+    assert [line.split(" (")[0] for line in warned] == [
+        f"warning: photos/{number}.png: reduced again, the output does not match the input" for number in range(3)
     ]
     report = json.loads((tmp_path / "r.json").read_text())
     assert [file["source"] for file in report["files"]] == [
@@ -229,19 +233,25 @@ def test_a_file_that_kills_its_worker_again_and_again_is_a_failed_file(
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_else(start: Start, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_keeps_what_is_finished_and_leaves_nothing_else(
+    number: signal.Signals, start: Start, photos: Path, tmp_path: Path
+) -> None:
     write_photos(photos, 6, 96)
     out = tmp_path / "out"
-    process = start("--device", "cpu")
+    process = start("--device", "cpu", "--report", "r.json")
     wait_for(lambda: (out / "0.png").exists() and drawing(out), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     finished = sorted(path.name for path in out.iterdir())
     assert sorted(printed.splitlines()) == [f"out/{name}" for name in finished]
     assert 1 <= len(finished) < 6
     assert f"interrupted: {len(finished)} of 6 done; the same command with --resume" in err.splitlines()[-1]
     assert "Traceback" not in err
+    assert "***" not in err
+    assert json.loads((tmp_path / "r.json").read_text())["summary"]["done"] == len(finished)
+    assert not hidden_files(out)
 
 
 @pytest.mark.slow
@@ -265,10 +275,64 @@ def test_without_room_for_a_worker_the_error_says_what_to_ask_for(
     assert err.startswith("error: no machine of the Ray cluster has 1 CPUs and 2 GPUs for a worker; ask for less")
 
 
-@pytest.mark.parametrize("address", ["head", "", "ray://head:10001", "head:x"])
+@pytest.mark.parametrize(
+    "address", ["head", "", "ray://head:10001", "head:x", "head:0", "head:65536", "localhost:99999"]
+)
 def test_an_address_that_cannot_be_is_refused(address: str) -> None:
     with pytest.raises(ArgumentError, match=r"host:port|Ray Client"):
         Cluster(address=address)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"gpus": "1"}, {"gpus": True}, {"gpus": -1}, {"gpus": float("nan")}, {"device": "foo"}, {"cpus": 1.5}],
+    ids=str,
+)
+def test_what_a_cluster_cannot_do_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"{next(iter(wrong))} is .*; it must be"):
+        Cluster(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"quality": 200}, "quality is 200"),
+        ({"quality": 50, "lossless": True}, "a lossless picture has no quality"),
+        ({"max_pixels": -1}, "max_pixels is -1"),
+        ({"tau": 7}, "tau is 7"),
+        ({"scale": 9}, "scale is 9"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_for_all_rows_is_an_error_of_the_actor(wrong: Any, said: str, tiny_bundle: Path) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        UpscaleFiles(tiny_bundle, device="cpu", threads=1, **wrong)
+
+
+def test_a_row_that_names_no_file_to_read_or_write_does_not_end_the_pipeline(
+    photos: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(photos, 1, 12)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    good = "photos/0.png"
+    rows = {
+        (good, "x.gif"): "the ending of the name sets the format",
+        (good, "folder"): "the ending of the name sets the format",
+        (good, ""): "both must name a file",
+        ("", "x.png"): "both must name a file",
+        (good, "foo://place/x.png"): "foo",
+        ("s3://", "x.png"): "s3:// names no place",
+        (good, good): "would be overwritten by its own enlargement",
+        (good, "good.png"): "",
+    }
+    sources, targets = (np.array(column, dtype=object) for column in zip(*rows, strict=True))
+    made = UpscaleFiles(tiny_bundle, device="cpu", threads=1)({"source": sources, "target": targets})
+    assert list(made["status"]) == ["failed"] * 7 + ["done"]
+    for error, said in zip(made["error"], rows.values(), strict=True):
+        assert said in error
+        assert "\n" not in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "good.png", "photos"]
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(photos: Path, tmp_path: Path) -> None:
@@ -318,6 +382,7 @@ def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: 
     [
         ("photos -o out --ray-workers 2", "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray"),
         ("- -o out.png --ray auto", "--ray needs files that other machines see; leave it out for standard input"),
+        ("photos -o out --ray=", "the address of the Ray cluster is empty"),
         ("photos -o out --ray head", "'head' is no address of a Ray cluster"),
     ],
 )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
+from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, kept_handlers
 
 
 def press_ctrl_c() -> None:
@@ -105,3 +105,11 @@ def test_in_another_thread_nothing_is_held_back() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(work).result()
+
+
+def test_handlers_that_a_library_sets_do_not_stay() -> None:
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    with kept_handlers():
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+    assert {number: signal.getsignal(number) for number in STOPPING} == before

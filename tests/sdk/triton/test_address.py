@@ -16,6 +16,8 @@ from srflow_sdk.triton._address import parse_address
         ("http://gpu", None, "http://gpu:8000"),
         ("http://gpu:9/", "http", "http://gpu:9"),
         ("grpc://gpu:9", None, "grpc://gpu:9"),
+        ("GRPC://gpu:9", None, "grpc://gpu:9"),
+        ("Http://gpu", "http", "http://gpu:8000"),
         ("grpc://[::1]:9", None, "grpc://[::1]:9"),
         (" gpu:9 ", None, "grpc://gpu:9"),
     ],
@@ -27,7 +29,9 @@ def test_protocol_and_port_have_defaults(url: str, protocol: str | None, address
 @pytest.mark.parametrize(
     ("url", "protocol", "reason"),
     [
-        ("", None, "must be a text"),
+        ("", None, "it is empty"),
+        ("  ", None, "it is empty"),
+        ("dns:///gpu:8001", None, "one connection, and with it one server"),
         (8001, None, "must be a text"),
         ("gpu\n", "ftp", '"grpc" or "http"'),
         ("gpu\x1b[2J", None, "must be a text"),

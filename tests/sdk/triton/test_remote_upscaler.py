@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from srflow_sdk.errors import (
     UnavailableError,
 )
 from srflow_sdk.triton import RemoteUpscaler
+from srflow_sdk.triton._remote_upscaler import LONGEST_S
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle
@@ -146,14 +149,20 @@ def test_progress_counts_tiles_of_samples(photo: NDArray[np.uint8], server: Infe
     assert told == [(done, 8) for done in range(1, 9)]
 
 
+@pytest.mark.parametrize(("tile", "asked"), [(None, "whole pictures of this size"), (44, "tiles of 44 pixels")])
 def test_tile_that_does_not_fit_a_message_becomes_smaller_with_one_warning(
-    photo: NDArray[np.uint8], server: InferenceServer, upscaler: Upscaler, caplog: pytest.LogCaptureFixture
+    tile: int | None,
+    asked: str,
+    photo: NDArray[np.uint8],
+    server: InferenceServer,
+    upscaler: Upscaler,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with RemoteUpscaler(server.url, tile=None, max_message_bytes=SMALL_MESSAGES) as remote:
+    with RemoteUpscaler(server.url, tile=tile, max_message_bytes=SMALL_MESSAGES) as remote:
         for _ in range(2):
             assert largest_difference(remote.upscale(photo), upscaler.upscale(photo)) <= 1
     assert len(caplog.records) == 1
-    assert "do not fit messages of 230000 bytes" in caplog.text
+    assert f"{asked} do not fit messages of 230000 bytes" in caplog.text
 
 
 def test_what_the_server_says_of_an_argument_is_an_argument_error_and_not_tried_again(
@@ -388,9 +397,29 @@ def test_machine_that_does_not_answer_cannot_be_reached(protocol: Any) -> None:
             RemoteUpscaler("{}:{}".format(*silent.getsockname()), protocol=protocol, timeout=0.4)
 
 
-def test_http_to_a_port_of_grpc_says_which_ports_there_are(server: InferenceServer) -> None:
-    with pytest.raises(UnavailableError, match="8001 for gRPC and 8000 for http"):
+def test_http_to_a_port_of_grpc_says_what_to_write(server: InferenceServer) -> None:
+    with pytest.raises(UnavailableError, match=rf"does not speak HTTP \(.*write grpc://127\.0\.0\.1:{server.port}"):
         RemoteUpscaler(f"http://127.0.0.1:{server.port}")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"])
+def test_grpc_to_a_port_of_http_says_what_to_write(answer: bytes) -> None:
+    class Http(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Http) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        place = "{}:{}".format(*other.server_address)
+        with pytest.raises(UnavailableError, match=rf"does not speak gRPC \(.*write http://{re.escape(place)}"):
+            RemoteUpscaler(place)
+        other.shutdown()
+
+
+def test_the_longest_timeout_is_one_that_grpc_takes(server: InferenceServer, photo: NDArray[np.uint8]) -> None:
+    with RemoteUpscaler(server.url, timeout=LONGEST_S, retry_for=LONGEST_S) as remote:
+        assert remote.upscale(photo).shape == (180, 244, 3)
 
 
 def test_model_that_is_not_there_is_refused_with_those_that_are(server: InferenceServer) -> None:
@@ -422,9 +451,14 @@ def test_server_that_describes_its_model_badly_is_refused(
     [
         ({"max_message_bytes": 100_000}, "max_message_bytes is 100,000; the smallest tile"),
         ({"max_message_bytes": 1 << 31}, "below 2 GiB"),
+        ({"max_message_bytes": 1000}, "max_message_bytes is 1,000; it must be at least 65,536"),
+        ({"max_message_bytes": -1}, "max_message_bytes is -1; it must be at least 65,536"),
         ({"max_message_bytes": 1e7}, "must be a number of bytes"),
         ({"timeout": 0}, "timeout is 0; it must be a number of seconds"),
         ({"timeout": float("nan")}, "timeout is nan"),
+        ({"timeout": 1e300}, r"timeout is 1e\+300; it must be a number of seconds, 0.001 to 10,000,000"),
+        ({"timeout": float("inf")}, "timeout is inf"),
+        ({"timeout": 10**400}, "timeout is 1000"),
         ({"retry_for": -1}, "retry_for is -1"),
         ({"model": ""}, "must be the name of a model"),
         ({"tile": 3}, "tile is 3"),

@@ -1,0 +1,127 @@
+"""Connects this process to a Ray cluster, quietly, and leaves the process as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from srflow_sdk._system.interrupts import kept_handlers
+from srflow_sdk.errors import DeviceError, MissingExtraError
+
+WITHOUT_PORT = ("auto", "local")
+"""Addresses that are not host:port."""
+
+_CONNECT_S = 5.0
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Ray, connected; a connection that this process has is used, and stays.
+
+    Raises: MissingExtraError, DeviceError.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError(f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})') from error
+    ours = not ray.is_initialized()
+    with contextlib.ExitStack() as stack:
+        if ours:
+            stack.enter_context(_quiet(ray))
+            _check_answers(address)
+            try:
+                with _without_standard_error(), kept_handlers():
+                    ray.init(
+                        address=None if address == "auto" else address,
+                        log_to_driver=False,
+                        logging_level=logging.CRITICAL,
+                    )
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise cluster_error(address, error) from error
+            stack.callback(ray.shutdown)
+        stack.enter_context(_data_context(ray))
+        yield ray
+
+
+@contextlib.contextmanager
+def _data_context(ray: Any) -> Iterator[None]:
+    """Settings of Ray Data while the block runs: no bars, and a dead worker does not end the run."""
+    context = ray.data.DataContext.get_current()
+    wanted = {"enable_progress_bars": False, "max_errored_blocks": -1, "enable_auto_log_stats": False}
+    before = {name: getattr(context, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+@contextlib.contextmanager
+def _without_standard_error() -> Iterator[None]:
+    """Ray's native code says there how much it will say."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Keep what Ray logs off the terminal while the block runs; its own files have it.
+
+    What Ray prints about dead workers passes every logger, and goes to standard output, where names of files go.
+    """
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    worker = ray._private.worker
+    printing = getattr(worker, "print_to_stdstream", None)
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+            logger.propagate = False
+        if printing is not None:
+            worker.print_to_stdstream = lambda *_, **__: None
+        yield
+    finally:
+        for logger, level, propagate in before:
+            logger.setLevel(level)
+            logger.propagate = propagate
+        if printing is not None:
+            worker.print_to_stdstream = printing
+
+
+def _check_answers(address: str) -> None:
+    """Raises: DeviceError if nothing listens at host:port. Ray itself would end this process after a minute."""
+    if address in WITHOUT_PORT:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise DeviceError(
+            f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); start one there with "
+            "`ray start --head`, or name another address"
+        ) from error
+
+
+def cluster_error(address: str, error: BaseException) -> DeviceError:
+    """What an error of Ray's means."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    if any("No module named 'srflow_sdk" in line for line in lines):
+        return DeviceError("a machine of the Ray cluster does not have srflow-sdk; install this version on all of them")
+    return DeviceError(f"the Ray cluster {address} failed: {lines[-1] if lines else type(error).__name__}")
