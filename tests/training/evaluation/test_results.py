@@ -91,6 +91,17 @@ def test_other_settings_and_other_folders_are_refused(pictures, tmp_path):
         Results(tmp_path / "results.csv", {"tau": 1})
 
 
+def test_a_summary_has_null_for_what_is_not_finite(tmp_path):
+    summary = {"rows": [{"psnr": float("inf"), "ssim": 0.5}], "bins": (1.0, float("nan"))}
+    Results(tmp_path, {"tau": 1}).write_summary(summary)
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    found = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
+    assert found == {"rows": [{"psnr": None, "ssim": 0.5}], "bins": [1.0, None]}
+
+
 def test_means_are_of_the_rows_that_have_the_figure():
     rows = [{"psnr": 1.0}, {"psnr": 2.0, "diversity": 5.0}]
     assert mean_of(rows, ["psnr", "diversity", "ssim"]) == {"psnr": 1.5, "diversity": 5.0}

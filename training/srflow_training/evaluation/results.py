@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -70,8 +71,9 @@ class Results:
         self._done.pop(name, None)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json."""
-        write_atomically(self.out / "summary.json", (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        """Write summary.json; a figure that is not finite becomes null, because JSON has no word for it."""
+        content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.out / "summary.json", (content + "\n").encode())
 
     def _open(self) -> None:
         state, table = self.out / "settings.json", self.out / "results.csv"
@@ -119,6 +121,15 @@ def mean_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
 
 def _read(line: Mapping[str, str]) -> Row:
     return {name: value if name in _TEXT else float(value) for name, value in line.items() if name in _TEXT or value}
+
+
+def _finite(value: Any) -> Any:
+    """JSON-ready data with None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _duration(seconds: float) -> str:
