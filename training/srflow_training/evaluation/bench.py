@@ -136,8 +136,7 @@ class Bench:
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
         """The means of a method's rows at a temperature, with `tau`: a number, or text if levels have their own."""
         chosen = [row for row in rows if row["method"] == method and row["tau"] == str(tau)]
-        value = tau.values[0] if len(tau.values) == 1 else str(tau)
-        return {"tau": value, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY])}
+        return {"tau": tau.in_json, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY])}
 
     def sample_rows(self, images: Sequence[Tensor], picture: Picture) -> list[Row]:
         """All metrics of each sample, and how many of its values are not finite, which count as black."""
@@ -323,7 +322,13 @@ def _published(options: Options, subject: Subject, pictures: int) -> tuple[Publi
             f"The published figures ({options.published}) are left out, because this measurement is not comparable: "
             f"{'; '.join(differences)}."
         ]
-    return found, [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
+    notes = [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
+    if not found.pictures:
+        notes.append(
+            f"Published figures compare only if {found.what} are measured; these are not public, so that nothing "
+            "here checks it."
+        )
+    return found, notes
 
 
 def _references(

@@ -48,6 +48,11 @@ class LevelTaus:
         """Whether every sample is the same."""
         return bool(self.values) and not any(self.values)
 
+    @property
+    def in_json(self) -> float | str:
+        """A number if all levels share it, otherwise text."""
+        return self.values[0] if len(self.values) == 1 else str(self)
+
     def __str__(self) -> str:
         return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
 
