@@ -22,7 +22,7 @@ from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_training.evaluation.results import Row, mean_of
-from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
+from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, has_head, open_subject
 from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import enlarge_bicubic
 
@@ -340,7 +340,10 @@ def _references(
     }
     notes = []
     if subject.encoder is None:
-        notes.append("A bundle has no image head: there is no line for its RRDB (name a checkpoint to have one).")
+        notes.append(
+            "A bundle has no image head, nor has a checkpoint made of one: there is no line for its RRDB (name the "
+            "encoder that it started from with --reference to have one)."
+        )
     else:
         encoder = subject.encoder
         notes.append(
@@ -351,6 +354,11 @@ def _references(
     multiple, digests = 1, {}
     for path in options.references:
         network = load_encoder(path)
+        if not has_head(network):
+            raise ArgumentError(
+                f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
+                "name the encoder that the flow started from, or another RRDB"
+            )
         if network.scale != subject.scale:
             raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{subject.scale}")
         name = _new_name(path.stem, references)

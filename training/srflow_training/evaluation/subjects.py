@@ -68,7 +68,8 @@ class Subject:
     name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
     reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
     a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → the
-    encoder's own image; None for a bundle. upscaler: a bundle's, for what only the runtime does.
+    encoder's own image; None for a bundle, and for a checkpoint made of one. upscaler: a bundle's, for what only the
+    runtime does.
     """
 
     name: str
@@ -96,11 +97,11 @@ class Subject:
 
     def check(self, tau: LevelTaus) -> None:
         """Check that the model takes these values. Raises: ArgumentError."""
-        if not tau.values and (self.condition is None or self.encoder is not None):
+        if not tau.values and self.upscaler is None:
             raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
         if self.condition is None or len(tau.values) in (0, 1, self.levels):
             return
-        if self.encoder is None:
+        if self.upscaler is not None:
             raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
         raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
 
@@ -146,8 +147,13 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
         reduction=reduction,
         levels=network.config.levels,
         flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
-        encoder=network.encoder,
+        encoder=network.encoder if has_head(network.encoder) else None,
     )
+
+
+def has_head(network: RRDB) -> bool:
+    """Whether the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
+    return any(bool(parameter.any()) for parameter in network.conv_last.parameters())
 
 
 def _bundle(model: str | None) -> Bundle | None:
