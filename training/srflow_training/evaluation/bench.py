@@ -67,6 +67,9 @@ class Options:
     normalise: Normalisation | None = None
     progress: Callable[[str], None] = lambda _: None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "taus", tuple(dict.fromkeys(self.taus)))  # one that is named twice is measured once
+
     @property
     def model(self) -> str | None:
         """The only model. Raises: ArgumentError if several are named."""
