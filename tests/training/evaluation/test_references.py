@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
 from srflow_training.data import read_photo, to_image
@@ -71,6 +71,13 @@ def test_files_of_all_layouts_are_run_as_their_networks_are(options, photos, tmp
             assert torch.allclose(model(lr), nearest, atol=1e-6)
         for layout in LAYOUTS:
             assert rows[name, layout] == pytest.approx(psnr(nearest, hr), abs=1e-3)
+
+
+def test_a_model_that_is_not_there_is_named_with_what_there_is(options):
+    with pytest.raises(
+        CheckpointError, match=r"^--model x4-smal: no such file: name .* or x4-small, the embedded model$"
+    ):
+        tau_sweep(options(models=["x4-smal"]))
 
 
 def test_an_encoder_without_an_image_head_has_no_line_and_is_no_reference(options, tmp_path):
