@@ -17,7 +17,8 @@ from srflow_training import figures
 from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
-from srflow_training.evaluation.convention import Convention, ConventionName, Metric, perceptual_metric
+from srflow_training.data._images import size_of
+from srflow_training.evaluation.convention import Convention, ConventionName, Metric, mixed_scales, perceptual_metric
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
@@ -242,6 +243,7 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )
+    notes += mixed_scales([cut.window(*size_of(files.hr)) for files in pictures])
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
     if not figures.has_flip():

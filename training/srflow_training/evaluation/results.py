@@ -26,8 +26,8 @@ class Results:
     """The rows of a protocol in a folder.
 
     settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files are unchanged is
-    not measured again, unless its rows in results.csv are not those that were written. Raises: ArgumentError if the folder
-    holds a measurement with other settings.
+    not measured again, unless its rows in results.csv are not those that were written.
+    Raises: ArgumentError if the folder holds a measurement with other settings.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
