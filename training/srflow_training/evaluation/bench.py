@@ -330,8 +330,8 @@ def _published(options: Options, subject: Subject, pictures: int) -> tuple[Publi
     notes = [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
     if not found.pictures:
         notes.append(
-            f"Published figures compare only if {found.what} are measured; these are not public, so that nothing "
-            "here checks it."
+            f"Published figures compare only if {found.what} are measured; srflow-eval does not have those, and cannot "
+            "check that these are they."
         )
     return found, notes
 
