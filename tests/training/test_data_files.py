@@ -257,7 +257,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(("name", "why"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")])
 def test_the_option_that_named_a_wrong_folder_is_told(folder, tmp_path, name, why):
     (tmp_path / "file").touch()
-    with pytest.raises(ImageError, match=f"^--data .*{name}: {why}"):
+    with pytest.raises(ImageError, match=f"^--data .*{name}: {why}: name a folder of pictures$"):
         crops_of(tmp_path / name)
     with pytest.raises(ImageError, match=rf"^data\.lr .*{name}: {why}"):
         crops_of(folder, lr=str(tmp_path / name))

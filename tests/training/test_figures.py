@@ -11,6 +11,8 @@ from skimage.metrics import structural_similarity
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
 from srflow_training.data import to_image
+from srflow_training.evaluation.convention import Convention
+from srflow_training.evaluation.pictures import Picture
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 
@@ -57,6 +59,29 @@ def test_perceptual_figures_are_best_for_equality_and_get_worse_with_noise(hr, f
     assert distances[0] == pytest.approx(0, abs=1e-3)
     assert distances == sorted(distances)
     assert distances[2] > distances[1] + 0.01
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_figures_of_flat_images_are_those_of_equality(level):
+    flat = torch.full((1, 3, 64, 64), level / 255)
+    metrics = Convention(name="default", scale=4, reduction="bicubic").metrics()
+    picture = Picture(name="flat", hr=flat, lr=flat[..., ::4, ::4], others={})
+    equal = {metric.name: 100 if "psnr" in metric.name else 1 if metric.better == "higher" else 0 for metric in metrics}
+    found = {metric.name: metric.measure(flat, picture) for metric in metrics}
+    assert found == pytest.approx(equal, abs=1e-4)
+    others = [metric.measure(noisy(flat, 0.1), picture) for metric in metrics]
+    others += [metric.measure(torch.full_like(flat, 0.25), picture) for metric in metrics]
+    assert np.isfinite(others).all()
+
+
+def test_one_black_pair_leaves_the_loss_of_a_batch_and_its_gradient_finite(hr):
+    black = torch.zeros_like(hr)
+    images = torch.cat([noisy(hr, 0.1), black]).requires_grad_()
+    loss = figures.haarpsi_loss(images, torch.cat([hr, black]))
+    loss.backward()
+    assert loss.item() == pytest.approx((1 - figures.haarpsi(noisy(hr, 0.1), hr)) / 2, abs=1e-2)
+    assert images.grad.isfinite().all()
+    assert images.grad[0].abs().max() > 0
 
 
 def test_lr_psnr_compares_the_reduced_image(hr):

@@ -313,7 +313,7 @@ def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
 
 
 def test_a_validation_folder_that_is_not_there_is_named_with_its_option(tmp_path):
-    with pytest.raises(ImageError, match=r"^--val .*nowhere: no such folder$"):
+    with pytest.raises(ImageError, match=r"^--val .*nowhere: no such folder: name a folder of pictures$"):
         Validation(tmp_path / "nowhere", scale=4, multiple=8)
 
 

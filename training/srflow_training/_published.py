@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Figures = Mapping[str, str]
 """By the metric's name, as they are printed."""
@@ -48,6 +48,14 @@ class Published:
         if tau is not None:
             return lines.get("SRFlow", {}) if tau == self.tau else {}
         return lines.get(_known_method(name), {})
+
+    def without(self, metric: str) -> Published:
+        """The same figures without those of one metric."""
+        tables = {
+            table: {name: {key: text for key, text in row.items() if key != metric} for name, row in lines.items()}
+            for table, lines in self.tables.items()
+        }
+        return replace(self, tables=tables)
 
     def differences(
         self, *, convention: str, scale: int, reduction: str, centre: int | None, pictures: int

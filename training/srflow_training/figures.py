@@ -117,9 +117,9 @@ def gmsd(image: Tensor, reference: Tensor) -> float:
 
 
 def haarpsi_loss(image: Tensor, reference: Tensor) -> Tensor:
-    """1 − HaarPSI of the clipped image."""
-    haarpsi: Tensor = piq.haarpsi(_clipped(image), reference)
-    return 1 - haarpsi
+    """1 − HaarPSI of the clipped image; 0 is equality."""
+    scores: Tensor = piq.haarpsi(_clipped(image), reference, reduction="none")
+    return 1 - scores.masked_fill(scores.isposinf(), 1.0).mean()  # two black images weigh nothing: infinite for piq
 
 
 def haarpsi(image: Tensor, reference: Tensor) -> float:
@@ -127,9 +127,14 @@ def haarpsi(image: Tensor, reference: Tensor) -> float:
     return 1 - float(haarpsi_loss(as_shown(image), reference))
 
 
+def ms_ssim_scales(height: int, width: int) -> int:
+    """Number of scales that MS-SSIM has for a size in pixels, each half as large as the one before: at most five."""
+    return min(len(_MS_SSIM_WEIGHTS), ((min(height, width) - 1) // 10).bit_length())
+
+
 def ms_ssim_loss(image: Tensor, reference: Tensor) -> Tensor:
     """1 − MS-SSIM of the clipped image, with the first of the five scales that fit it: five from 161 pixels."""
-    scales = ((min(image.shape[2:]) - 1) // 10).bit_length()
+    scales = ms_ssim_scales(*image.shape[2:])
     weights = torch.tensor(_MS_SSIM_WEIGHTS[:scales], device=image.device, dtype=image.dtype)
     similarity: Tensor = piq.multi_scale_ssim(_clipped(image), reference, scale_weights=weights)
     return 1 - similarity

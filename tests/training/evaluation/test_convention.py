@@ -1,7 +1,9 @@
 """Each convention computes what it says."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from srflow_training import figures
 from srflow_training.evaluation.bench import open_bench
@@ -38,6 +40,27 @@ def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture):
     assert row["ssim"] == figures.uniform_ssim(image, picture.hr, border=0)
     assert row["lr_psnr"] == figures.lr_psnr(image, picture.lr, border=0)
     assert "no border" in str(Convention(name="published", scale=4, reduction="bicubic"))
+
+
+def test_it_says_how_many_scales_ms_ssim_has(options, picture, tmp_path):
+    """64, 96 and 176 pixels a side: 3, 4 and 5 scales."""
+    text = str(Convention(name="default", scale=4, reduction="bicubic"))
+    assert "3 scales for pictures up to 80 pixels on the smaller side, 4 up to 160 and 5 above" in text
+    counts = {side: figures.ms_ssim_scales(side, 999) for side in (64, 80, 81, 160, 161, 4000)}
+    assert counts == {64: 3, 80: 3, 81: 4, 160: 4, 161: 5, 4000: 5}
+
+    def notes():
+        return [note for note in open_bench(options(hr=folder)).notes if "MS-SSIM" in note]
+
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for side in (64, 72):
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(folder / f"{side}.png")
+    assert notes() == []
+    Image.fromarray(rng.integers(0, 256, (176, 176, 3), dtype=np.uint8)).save(folder / "large.png")
+    assert len(notes()) == 1
+    assert "3 scales for some and 5 for others" in notes()[0]
 
 
 def test_lr_psnr_is_of_the_models_reduction(picture):

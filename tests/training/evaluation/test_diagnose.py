@@ -51,6 +51,7 @@ def test_latents_and_bits_are_the_networks(options, photos, checkpoint, tmp_path
             bits[picture.name] = figures.bits_per_dimension(network.encode(spread, picture.lr)[1], picture.hr)
             squares.append((spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256).double().square().flatten())
     assert [row["level"] for row in summary["rows"]] == [1, 2, 3]
+    assert "uniform dequantisation" in summary["convention"]
     assert summary["rows"][0]["deviation"] == pytest.approx(np.mean(deviations), rel=1e-4)
     variance = float(torch.cat(squares).mean())
     assert summary["bicubic"]["deviation"] == pytest.approx(255 * math.sqrt(variance), rel=1e-4)

@@ -36,6 +36,7 @@ def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path)
         scores.append(figures.space_diversity([figures.flip_map(sample, picture.hr) for sample in samples]))
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     (row,) = summary["rows"]
+    assert row["tau"] == summary["tau"] == 0.9
     assert row["lr_psnr"] == pytest.approx(sum(means) / 3, abs=1e-3)
     assert row["lr_psnr_worst"] == pytest.approx(min(worst), abs=1e-3)
     assert row["diversity_score_flip"] == pytest.approx(sum(scores) / 3, rel=1e-3)

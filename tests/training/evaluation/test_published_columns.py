@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_training import save_checkpoint
-from srflow_training._published import METHODS, PUBLISHED
+from srflow_training._published import METHODS, PUBLISHED, S10, SPACE
 from srflow_training.cli import evaluate
 from srflow_training.evaluation.best_of_n import best_of_n
 from srflow_training.evaluation.comparing import compare, encoder_init
@@ -103,6 +103,22 @@ def test_the_challenge_has_its_published_figures(options):
     table = ntire21(options(convention="published", published="ntire21-x4", samples=2))
     column = table.headings.index("LR-PSNR published")
     assert [row[column] for row in table.rows] == ["", "", "49.86"]
+    assert any("compare only if the challenge's test photographs are measured" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(3, None), (10, "25.01")])
+def test_the_published_score_of_10_samples_stands_beside_one_of_10_only(options, alexnet, tmp_path, samples, expected):
+    chosen = {"convention": "published", "published": "ntire21-x4", "lpips_backbones": [alexnet], "most": 1}
+    table = ntire21(options(**chosen, samples=samples))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    published = [name for name in table.headings if name.startswith("S") and name.endswith("LPIPS (AlexNet) published")]
+    if expected is None:
+        assert published == []
+        assert any("it is of 10 samples, and this of 3" in note for note in table.notes)
+        assert S10 not in summary["published"][SPACE]["SRFlow"]
+    else:
+        assert table.rows[-1][table.headings.index(published[0])] == expected
+        assert not any("diversity score is left out" in note for note in table.notes)
 
 
 def test_other_commands_have_no_published_figures(photos):

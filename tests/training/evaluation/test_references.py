@@ -5,13 +5,15 @@ import csv
 import pytest
 import torch
 
-from srflow_training import load_checkpoint
+from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
 from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tau_sweep import tau_sweep
 from srflow_training.model import RRDB
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+from tests.networks import random_srflow, tiny_config
 
 LAYOUTS = {
     "RRDB_ESRGAN_x4": published_rrdb_name,  # ESRGAN's release
@@ -69,6 +71,34 @@ def test_files_of_all_layouts_are_run_as_their_networks_are(options, photos, tmp
             assert torch.allclose(model(lr), nearest, atol=1e-6)
         for layout in LAYOUTS:
             assert rows[name, layout] == pytest.approx(psnr(nearest, hr), abs=1e-3)
+
+
+def test_a_model_that_is_not_there_is_named_with_what_there_is(options):
+    with pytest.raises(
+        CheckpointError, match=r"^--model x4-smal: no such file: name .* or x4-small, the embedded model$"
+    ):
+        tau_sweep(options(models=["x4-smal"]))
+
+
+def test_an_encoder_without_an_image_head_has_no_line_and_is_no_reference(options, tmp_path):
+    """As in the checkpoints that `srflow-export --checkpoint-of` writes."""
+    network = random_srflow(tiny_config())
+    with torch.no_grad():
+        for parameter in network.encoder.conv_last.parameters():
+            parameter.zero_()
+    path = tmp_path / "of_a_bundle.safetensors"
+    save_checkpoint(path, network)
+    chosen = {"taus": [LevelTaus((0.0,))], "samples": 2, "most": 1}
+    table = tau_sweep(options(models=[str(path)], **chosen))
+    assert [row[0] for row in table.rows] == ["bicubic", "τ 0"]
+    assert any("no image head" in note for note in table.notes)
+    with pytest.raises(ArgumentError, match=r"of_a_bundle\.safetensors has no image head .*: name the encoder"):
+        tau_sweep(options(out=tmp_path / "refused", references=[path], **chosen))
+    assert not (tmp_path / "refused").exists()
+    with pytest.raises(ArgumentError, match="auto is a bundle's: export the checkpoint"):
+        tau_sweep(options(models=[str(path)], taus=[LevelTaus(())]))
+    with pytest.raises(ArgumentError, match=r"the network has \d levels"):
+        tau_sweep(options(models=[str(path)], taus=[LevelTaus((0.1,) * 9)]))
 
 
 @pytest.mark.parametrize("skip", ["first_conv", "last_block"])

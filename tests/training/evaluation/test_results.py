@@ -75,6 +75,37 @@ def test_rows_without_their_digest_are_measured_again(pictures, tmp_path):
     assert again.seen == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("b,bicubic,32.6", "b,bicubic,thirty"),
+        ("b,model,", "x,model,"),
+        (",0.30000000000000004\nc", ",\nc"),
+        (",0.30000000000000004\nc", ",0.3,7\nc"),
+        ("b,bicubic,32.6", "b,bicubic,33.6"),
+    ],
+    ids=["no number", "row of another picture", "no diversity", "a cell too many", "another figure"],
+)
+def test_a_picture_whose_rows_are_damaged_is_measured_again(pictures, tmp_path, old, new):
+    whole = run(tmp_path, pictures, Measuring())
+    table = (tmp_path / "results.csv").read_text()
+    assert table.count(old) == 1
+    (tmp_path / "results.csv").write_text(table.replace(old, new))
+    again = Measuring()
+    assert run(tmp_path, pictures, again) == whole
+    assert again.seen == ["b"]
+    assert (tmp_path / "results.csv").read_text() == table
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n\0", b"name,figure\na,1\n"])
+def test_a_table_that_is_none_is_measured_again(pictures, tmp_path, content):
+    whole = run(tmp_path, pictures, Measuring())
+    (tmp_path / "results.csv").write_bytes(content)
+    again = Measuring()
+    assert run(tmp_path, pictures, again) == whole
+    assert again.seen == ["a", "b", "c"]
+
+
 def test_other_settings_and_other_folders_are_refused(pictures, tmp_path):
     run(tmp_path, pictures, Measuring())
     before = (tmp_path / "results.csv").read_bytes()
@@ -89,6 +120,17 @@ def test_other_settings_and_other_folders_are_refused(pictures, tmp_path):
         Results(tmp_path, {"tau": 1})
     with pytest.raises(ArgumentError, match="is a file"):
         Results(tmp_path / "results.csv", {"tau": 1})
+
+
+def test_a_summary_has_null_for_what_is_not_finite(tmp_path):
+    summary = {"rows": [{"psnr": float("inf"), "ssim": 0.5}], "bins": (1.0, float("nan"))}
+    Results(tmp_path, {"tau": 1}).write_summary(summary)
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    found = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
+    assert found == {"rows": [{"psnr": None, "ssim": 0.5}], "bins": [1.0, None]}
 
 
 def test_means_are_of_the_rows_that_have_the_figure():

@@ -112,6 +112,12 @@ def test_results_among_the_photographs_are_refused(options, photos):
     assert {path.suffix for path in photos.iterdir()} == {".png"}
 
 
+def test_a_temperature_that_is_named_twice_is_measured_once(options, tmp_path):
+    table = tau_sweep(options(taus=[LevelTaus((0.8,)), LevelTaus((0.5,)), LevelTaus((0.8,))], samples=2, most=1))
+    assert [row[0] for row in table.rows] == ["bicubic", "RRDB", "τ 0.8", "τ 0.5"]
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 4
+
+
 def test_perception_distortion_uses_what_tau_sweep_measured(options, tmp_path):
     tau_sweep(options(taus=TAUS, samples=2))
     before = (tmp_path / "out" / "results.csv").read_bytes()
@@ -120,7 +126,7 @@ def test_perception_distortion_uses_what_tau_sweep_measured(options, tmp_path):
     assert lines == ["3 of 3 pictures are already measured"]
     assert (tmp_path / "out" / "results.csv").read_bytes() == before
     assert (tmp_path / "out" / "perception_distortion.png").is_file()
-    assert summary_of(tmp_path / "out")["protocol"] == "perception-distortion"
+    assert summary_of(tmp_path / "out")["protocol"] == "tau-sweep"  # that is what the folder holds
     assert "| τ 0.8 |" in str(table)
 
 

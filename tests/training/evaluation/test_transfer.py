@@ -19,7 +19,7 @@ from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.transfer import METHODS, transfer
 from tests.sdk.flow_bundle import write_flow_bundle
 
-FILES = {"results.csv", "settings.json", "summary.json", *(f"sheet_{name}.png" for name in "abc")}
+FILES = {"results.csv", "settings.json", "summary.json", "sheet_1_a.png", "sheet_2_b.png", "sheet_3_c.png"}
 
 
 def summary_of(folder):
@@ -76,10 +76,16 @@ def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(option
     assert summary["seam_error_result"] == pytest.approx(
         np.mean([float(rows[name, "result"]["seam_error"]) for name in "abc"])
     )
+    assert {name: metric["better"] for name, metric in summary["metrics"].items()} == {
+        "seam_error": "lower",
+        "seam": "closer to 1",
+        "detail": "closer to 1",
+        "likeness": "closer to 1",
+    }
     assert "| pasted |" in str(table)
     assert "the next picture" in str(table)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
-    with Image.open(tmp_path / "out" / "sheet_a.png") as sheet:
+    with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
         assert np.asarray(sheet.convert("L")).std() > 1
 
 
@@ -139,12 +145,27 @@ def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, tmp
 
     with pytest.raises(KeyboardInterrupt):
         transfer(options(progress=stop))
-    (tmp_path / "out" / "sheet_b.png").unlink()
+    (tmp_path / "out" / "sheet_2_b.png").unlink()
     lines = []
     transfer(options(progress=lines.append))
     assert lines[:2] == ["1 of 3 pictures are already measured", "picture 1 of 2: b"]
     for name in FILES:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_sheets_are_of_the_pictures_that_are_measured_and_each_has_its_own(options, photos, tmp_path):
+    folder = tmp_path / "photographs"
+    for path, name in zip(sorted(photos.iterdir()), ("a/b.png", "a_b.png", "c.png"), strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(path.read_bytes())
+
+    def sheets(most):
+        transfer(options(hr=folder, most=most))
+        return sorted(path.name for path in (tmp_path / "out").glob("sheet_*"))
+
+    assert sheets(2) == ["sheet_1_a_b.png", "sheet_2_a_b.png"]
+    assert sheets(3) == ["sheet_1_a_b.png", "sheet_2_a_b.png", "sheet_3_c.png"]
+    assert sheets(2) == ["sheet_1_a_b.png", "sheet_2_a_b.png"]
 
 
 def test_a_picture_whose_next_one_changed_is_measured_again(options, photos, tmp_path):
@@ -201,7 +222,7 @@ def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, t
     result = CliRunner().invoke(evaluate, [*arguments, "--pictures", "2"])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("| method | seam error, /255 ↓ |")
-    assert "sheet_a.png" in result.stdout
+    assert "sheet_1_a.png" in result.stdout
     for option in (["--convention", "published"], ["--samples", "3"], ["--other", f"x={photos}"]):
         refused = CliRunner().invoke(evaluate, [*arguments, *option])
         assert refused.exit_code == 1

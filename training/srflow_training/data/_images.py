@@ -30,7 +30,8 @@ def image_files(folder: Path, *, option: str = "") -> list[Path]:
     """
     named = f"{option} {folder}".lstrip()
     if not folder.is_dir():
-        raise ImageError(f"{named}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
+        why = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise ImageError(f"{named}: {why}: name a folder of pictures")
     files, seen = [], set()
     for name, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(name)

@@ -17,12 +17,13 @@ from srflow_training import figures
 from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
-from srflow_training.evaluation.convention import Convention, ConventionName, Metric, perceptual_metric
+from srflow_training.data._images import size_of
+from srflow_training.evaluation.convention import Convention, ConventionName, Metric, mixed_scales, perceptual_metric
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_training.evaluation.results import Row, mean_of
-from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
+from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, has_head, open_subject
 from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import enlarge_bicubic
 
@@ -66,6 +67,9 @@ class Options:
     mask: Path | None = None
     normalise: Normalisation | None = None
     progress: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "taus", tuple(dict.fromkeys(self.taus)))  # one that is named twice is measured once
 
     @property
     def model(self) -> str | None:
@@ -136,8 +140,7 @@ class Bench:
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
         """The means of a method's rows at a temperature, with `tau`: a number, or text if levels have their own."""
         chosen = [row for row in rows if row["method"] == method and row["tau"] == str(tau)]
-        value = tau.values[0] if len(tau.values) == 1 else str(tau)
-        return {"tau": value, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY])}
+        return {"tau": tau.in_json, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY])}
 
     def sample_rows(self, images: Sequence[Tensor], picture: Picture) -> list[Row]:
         """All metrics of each sample, and how many of its values are not finite, which count as black."""
@@ -240,6 +243,7 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )
+    notes += mixed_scales([cut.window(*size_of(files.hr)) for files in pictures])
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
     if not figures.has_flip():
@@ -323,7 +327,13 @@ def _published(options: Options, subject: Subject, pictures: int) -> tuple[Publi
             f"The published figures ({options.published}) are left out, because this measurement is not comparable: "
             f"{'; '.join(differences)}."
         ]
-    return found, [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
+    notes = [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
+    if not found.pictures:
+        notes.append(
+            f"Published figures compare only if {found.what} are measured; srflow-eval does not have those, and cannot "
+            "check that these are they."
+        )
+    return found, notes
 
 
 def _references(
@@ -335,7 +345,10 @@ def _references(
     }
     notes = []
     if subject.encoder is None:
-        notes.append("A bundle has no image head: there is no line for its RRDB (name a checkpoint to have one).")
+        notes.append(
+            "A bundle has no image head, nor has a checkpoint made of one: there is no line for its RRDB (name the "
+            "encoder that it started from with --reference to have one)."
+        )
     else:
         encoder = subject.encoder
         notes.append(
@@ -346,6 +359,11 @@ def _references(
     multiple, digests = 1, {}
     for path in options.references:
         network = load_encoder(path)
+        if not has_head(network):
+            raise ArgumentError(
+                f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
+                "name the encoder that the flow started from, or another RRDB"
+            )
         if network.scale != subject.scale:
             raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{subject.scale}")
         name = _new_name(path.stem, references)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,7 +64,9 @@ class Convention:
             f"Convention {self.name}: all of 8-bit RGB; PSNR over the three channels, SSIM with {window} "
             f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
             f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
-            f"{flip}the others of whole pictures; every figure is the mean over pictures"
+            f"{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 pixels on the smaller side, "
+            "4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
+            "these and the other metrics of whole pictures; every figure is the mean over pictures"
         )
 
     def metrics(
@@ -123,6 +125,17 @@ class Convention:
 def perceptual_metric(metrics: tuple[Metric, ...]) -> Metric:
     """The metric that is closest to the eye's judgement: LPIPS, the VGG16 feature distance, or GMSD."""
     return max(metrics, key=lambda metric: metric.perceptual)
+
+
+def mixed_scales(windows: Sequence[tuple[slice, slice]]) -> list[str]:
+    """A sentence if MS-SSIM has not the same number of scales for all pictures, of which these parts are measured."""
+    counts = {figures.ms_ssim_scales(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in windows}
+    if len(counts) == 1:
+        return []
+    return [
+        f"The pictures' sizes differ, so that MS-SSIM has {min(counts)} scales for some and {max(counts)} for others: "
+        "compare its mean only with means over the same pictures."
+    ]
 
 
 def _higher(name: str, heading: str, form: str, measure: Callable[[Tensor, Picture], float]) -> Metric:

@@ -33,6 +33,13 @@ TAUS = (LevelTaus((0.8,)), LevelTaus((1.0,)))
 SAMPLES = 10
 """Samples of each photograph if `--samples` is not given."""
 
+CONVENTION = (
+    "8-bit RGB. Latents and the round trip: of the whole photograph, not rounded on the way. Calibration: of samples "
+    "rounded to 8 bits. Differences, errors and deviations of pixels: in 8-bit levels. Bits per dimension: for 8-bit "
+    "levels, each spread evenly over its interval (uniform dequantisation)"
+)
+"""How the figures are computed."""
+
 _TEXT = {"part": "", "tau": "", "level": "", "input": ""}  # in every row: the order of columns is then always the same
 _INPUT_SIDE = 256  # pixels of the pictures that are no photographs, and of the photographs beside them
 
@@ -78,6 +85,7 @@ def diagnose(options: Options) -> Table:
             "model_sha256": bench.subject.sha256,
             "scale": bench.subject.scale,
             "pictures": len(bench.pictures),
+            "convention": CONVENTION,
             "samples": count,
             **found.to_json(),
             "notes": [note for part in table.parts for note in part.notes],

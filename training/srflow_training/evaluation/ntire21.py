@@ -8,14 +8,15 @@ place could be taken from the sample that is best there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures
-from srflow_training._published import SPACE
-from srflow_training.evaluation.bench import NONFINITE, Bench, Options, open_bench
+from srflow_training._published import S10, SPACE
+from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, NONFINITE, Bench, Options, open_bench
 from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES, backbone_files, open_lpips
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
@@ -31,9 +32,6 @@ SAMPLES = 10
 
 WORST = "lr_psnr_worst"
 """Column: the smallest LR-PSNR of a picture's samples; in summary.json the smallest of all."""
-
-_MODEL = "model"
-_DIVERSITY = "diversity"
 
 DistanceMap = Callable[[Tensor, Tensor], Tensor]
 """Image, reference → their distance at each pixel, 1×1×H×W."""
@@ -53,7 +51,7 @@ def ntire21(options: Options) -> Table:
     tau = options.taus[0] if options.taus else TAU
     if tau.is_zero:
         raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
-    bench = open_bench(options)
+    bench = _comparable(open_bench(options), count)
     maps = _distance_maps(options)
     scores = {f"diversity_score_{name}": heading for name, (heading, _) in maps.items()}
     results = Results(options.out, {**bench.settings, "measured": "ntire21", "tau": str(tau), "samples": count})
@@ -69,19 +67,28 @@ def ntire21(options: Options) -> Table:
     if not (options.out / "sheet.png").is_file():
         results.forget(bench.pictures[0].name)
     rows = results.measure(bench.pictures, rows_of, options.progress)
-    of_model = [row for row in rows if row["method"] == _MODEL]
-    names = [*(metric.name for metric in bench.metrics), _DIVERSITY, *scores]
+    of_model = [row for row in rows if row["method"] == MODEL]
+    names = [*(metric.name for metric in bench.metrics), DIVERSITY, *scores]
     means = {**mean_of(of_model, names), WORST: min(float(row[WORST]) for row in of_model)}
-    summary = bench.summary("ntire21", rows, [{"tau": str(tau), **means}])
+    line = {"tau": tau.in_json, **means}
+    summary = bench.summary("ntire21", rows, [line])
     notes = [*summary["notes"], _sentence(count, list(scores.values()))]
-    results.write_summary({**summary, "notes": notes, "tau": str(tau), "samples": count, "diversity_scores": scores})
+    results.write_summary({**summary, "notes": notes, "tau": tau.in_json, "samples": count, "diversity_scores": scores})
     columns = {
         WORST: ("worst LR-PSNR, dB ↑", ".2f"),
         **{name: (f"S{_subscript(count)} by {heading} ↑", ".2f") for name, heading in scores.items()},
-        _DIVERSITY: ("diversity, /255", ".2f"),
+        **DIVERSITY_COLUMN,
     }
-    lines = [*summary["references"].items(), (f"τ {tau}", {"tau": tau.values[0] if tau.values else "", **means})]
+    lines = [*summary["references"].items(), (f"τ {tau}", line)]
     return bench.table(lines, notes, columns, published=SPACE)
+
+
+def _comparable(bench: Bench, count: int) -> Bench:
+    """Leave out the published diversity score unless as many samples are compared."""
+    if bench.published is None or count == SAMPLES:
+        return bench
+    note = f"The published diversity score is left out: it is of {SAMPLES} samples, and this of {count}."
+    return replace(bench, published=bench.published.without(S10), notes=[*bench.notes, note])
 
 
 def _row(
@@ -99,12 +106,12 @@ def _row(
     }
     return {
         "picture": picture.name,
-        "method": _MODEL,
+        "method": MODEL,
         "tau": str(tau),
         **mean_of(of_samples, names),
         WORST: min(float(row["lr_psnr"]) for row in of_samples),
         **scores,
-        _DIVERSITY: figures.diversity(images),
+        DIVERSITY: figures.diversity(images),
         NONFINITE: sum(float(row[NONFINITE]) for row in of_samples),
     }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,8 @@ class Results:
     """The rows of a protocol in a folder.
 
     settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files are unchanged is
-    not measured again. Raises: ArgumentError if the folder holds a measurement with other settings.
+    not measured again, unless its rows in results.csv are not those that were written.
+    Raises: ArgumentError if the folder holds a measurement with other settings.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
@@ -35,6 +38,7 @@ class Results:
         out.mkdir(parents=True, exist_ok=True)
         remove_stale_parts(*(out / name for name in ("results.csv", "settings.json", "summary.json")))
         self._done: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
         self._rows: dict[str, list[Row]] = {}
         self._open()
 
@@ -59,6 +63,7 @@ class Results:
             progress(f"picture {number + 1} of {len(left)}: {files.name}{rest}")
             self._done.pop(files.name, None)
             self._rows[files.name] = rows_of(files)
+            self._digests[files.name] = _digest(self._rows[files.name])
             self._write(pictures)
             self._done[files.name] = digests[files.name]
             self._write_state()
@@ -70,8 +75,9 @@ class Results:
         self._done.pop(name, None)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json."""
-        write_atomically(self.out / "summary.json", (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        """Write summary.json; a figure that is not finite becomes null, because JSON has no word for it."""
+        content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.out / "summary.json", (content + "\n").encode())
 
     def _open(self) -> None:
         state, table = self.out / "settings.json", self.out / "results.csv"
@@ -82,7 +88,7 @@ class Results:
             return
         try:
             found = json.loads(state.read_text(encoding="utf-8"))
-            settings, done = found["settings"], dict(found["pictures"])
+            settings, done, digests = found["settings"], dict(found["pictures"]), dict(found.get("rows", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise ArgumentError(f"{state} is damaged: delete {self.out}, or name another folder") from error
         if settings != self.settings:
@@ -91,11 +97,15 @@ class Results:
                 f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): name another folder, "
                 "or delete it"
             )
+        lines: dict[str, list[dict[str, str]]] = {}
         if table.is_file():
-            with table.open(encoding="utf-8", newline="") as file:
+            with table.open(encoding="utf-8", errors="replace", newline="") as file:
                 for line in csv.DictReader(file):
-                    self._rows.setdefault(line["picture"], []).append(_read(line))
-        self._done = {name: digest for name, digest in done.items() if name in self._rows}
+                    lines.setdefault(line.get("picture") or "", []).append(line)
+        for name, digest in digests.items():
+            if name in done and name in lines and _digest(lines[name]) == digest:
+                self._done[name], self._digests[name] = done[name], digest
+                self._rows[name] = [_read(line) for line in lines[name]]
 
     def _write(self, pictures: Sequence[PictureFiles]) -> None:
         rows = [row for files in pictures for row in self._rows.get(files.name, [])]
@@ -107,7 +117,7 @@ class Results:
         write_atomically(self.out / "results.csv", text.getvalue().encode())
 
     def _write_state(self) -> None:
-        content = json.dumps({"settings": self.settings, "pictures": self._done}, indent=2)
+        content = json.dumps({"settings": self.settings, "pictures": self._done, "rows": self._digests}, indent=2)
         write_atomically(self.out / "settings.json", (content + "\n").encode())
 
 
@@ -117,8 +127,23 @@ def mean_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in columns.items() if values}
 
 
+def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of rows, the same before they are written and after they are read: empty cells do not count."""
+    cells = [sorted((str(name), str(value)) for name, value in row.items() if value != "") for row in rows]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
 def _read(line: Mapping[str, str]) -> Row:
     return {name: value if name in _TEXT else float(value) for name, value in line.items() if name in _TEXT or value}
+
+
+def _finite(value: Any) -> Any:
+    """JSON-ready data with None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _duration(seconds: float) -> str:

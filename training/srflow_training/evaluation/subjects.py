@@ -10,7 +10,7 @@ from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk._drawing.painter import check_inverts
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.manifest import MAX_TAU, Reduction
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
@@ -48,6 +48,11 @@ class LevelTaus:
         """Whether every sample is the same."""
         return bool(self.values) and not any(self.values)
 
+    @property
+    def in_json(self) -> float | str:
+        """A number if all levels share it, otherwise text."""
+        return self.values[0] if len(self.values) == 1 else str(self)
+
     def __str__(self) -> str:
         return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
 
@@ -63,7 +68,8 @@ class Subject:
     name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
     reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
     a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → the
-    encoder's own image; None for a bundle. upscaler: a bundle's, for what only the runtime does.
+    encoder's own image; None for a bundle, and for a checkpoint made of one. upscaler: a bundle's, for what only the
+    runtime does.
     """
 
     name: str
@@ -91,11 +97,11 @@ class Subject:
 
     def check(self, tau: LevelTaus) -> None:
         """Check that the model takes these values. Raises: ArgumentError."""
-        if not tau.values and (self.condition is None or self.encoder is not None):
+        if not tau.values and self.upscaler is None:
             raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
         if self.condition is None or len(tau.values) in (0, 1, self.levels):
             return
-        if self.encoder is None:
+        if self.upscaler is not None:
             raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
         raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
 
@@ -121,6 +127,11 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
             upscaler=upscaler,
         )
     assert model is not None  # for the type checker: that would be a bundle
+    if not Path(model).exists():
+        raise CheckpointError(
+            f"--model {model}: no such file: name a checkpoint, a bundle's folder, or {Bundle.embedded().path.stem}, "
+            "the embedded model"
+        )
     network, notes = load_with_notes(model)
     reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
     if isinstance(network, RRDB):
@@ -141,8 +152,13 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
         reduction=reduction,
         levels=network.config.levels,
         flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
-        encoder=network.encoder,
+        encoder=network.encoder if has_head(network.encoder) else None,
     )
+
+
+def has_head(network: RRDB) -> bool:
+    """Whether the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
+    return any(bool(parameter.any()) for parameter in network.conv_last.parameters())
 
 
 def _bundle(model: str | None) -> Bundle | None:

@@ -33,7 +33,7 @@ SAMPLES = 3
 @torch.no_grad()
 def tau_sweep(options: Options) -> Table:
     """Measure and write results.csv, summary.json, tau_sweep.png and sheet.png; return the table."""
-    bench, summary = _measured(options, "tau-sweep")
+    bench, summary = _measured(options)
     rows, references = summary["rows"], summary["references"]
     numbers = [row for row in rows if isinstance(row["tau"], float)]
     headings = _headings(bench)
@@ -45,8 +45,11 @@ def tau_sweep(options: Options) -> Table:
 
 @torch.no_grad()
 def perception_distortion(options: Options) -> Table:
-    """Measure as :func:`tau_sweep` does, and draw perception_distortion.png; return the table."""
-    bench, summary = _measured(options, "perception-distortion")
+    """Measure as :func:`tau_sweep` does, and draw perception_distortion.png; return the table.
+
+    The two share a folder in a report, so summary.json is the same: its protocol is tau-sweep.
+    """
+    bench, summary = _measured(options)
     perception, distortion = perceptual_metric(bench.metrics), bench.metrics[0]
     points = [(_caption(row["tau"]), row[distortion.name], row[perception.name]) for row in summary["rows"]]
     references = {
@@ -57,7 +60,7 @@ def perception_distortion(options: Options) -> Table:
     return _table(bench, summary)
 
 
-def _measured(options: Options, protocol: str) -> tuple[Bench, dict[str, Any]]:
+def _measured(options: Options) -> tuple[Bench, dict[str, Any]]:
     samples = SAMPLES if options.samples is None else options.samples
     if samples < 2:
         raise ArgumentError(f"--samples is {samples}; diversity is a standard deviation: give at least 2")
@@ -83,7 +86,7 @@ def _measured(options: Options, protocol: str) -> tuple[Bench, dict[str, Any]]:
         results.forget(bench.pictures[0].name)  # its picture is drawn where it is measured
     rows = results.measure(bench.pictures, rows_of, options.progress)
     means = [bench.mean_row(rows, MODEL, tau) for tau in taus]
-    summary = bench.summary(protocol, rows, means)
+    summary = bench.summary("tau-sweep", rows, means)
     results.write_summary({**summary, "samples": samples})
     return bench, summary
 

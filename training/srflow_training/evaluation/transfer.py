@@ -28,7 +28,7 @@ from srflow_training.evaluation.bench import Options, open_flow
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.seams import Mask, Pixels, detail, grown, likeness, seam, seam_error
-from srflow_training.evaluation.sheets import write_sheet
+from srflow_training.evaluation.sheets import sheet_paths, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus, Subject
 from srflow_training.evaluation.tables import Table
 from srflow_training.figures import as_shown
@@ -36,9 +36,6 @@ from srflow_training.resampling import REDUCTIONS
 
 METHODS = ("target", "pasted", "result")
 """What is measured, by the names in results.csv."""
-
-SHEETS = 4
-"""Of so many pictures a sheet is drawn."""
 
 MEASURES = {
     "seam_error": ("seam error, /255 ↓", ".2f"),
@@ -83,7 +80,7 @@ def transfer(options: Options) -> Table:
         "tau": str(way.tau or ""),
     }
     results = Results(options.out, settings)
-    sheets = {files.name: _sheet_path(options.out, files) for files in pictures[:SHEETS]}
+    sheets = sheet_paths(options.out, pictures)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, cut, subject.reduction)
@@ -242,10 +239,6 @@ def _ellipse(height: int, width: int) -> Mask:
     return inside
 
 
-def _sheet_path(out: Path, files: PictureFiles) -> Path:
-    return out / f"sheet_{files.name.replace('/', '_')}.png"
-
-
 def _draw_sheet(
     path: Path, title: str, case: _Case, made: Mapping[str, Pixels], errors: Mapping[str | float, float]
 ) -> None:
@@ -278,7 +271,7 @@ def _summary(
     means = {name: mean_of([row for row in rows if row["method"] == name], list(MEASURES)) for name in METHODS}
     sources = "from --source" if settings["source"] == "files" else "the middle of the next picture, scaled to cover"
     masks = "from --mask" if settings["mask"] == "files" else "an ellipse in the middle"
-    better = {"seam_error": "lower", "seam": "lower", "detail": "higher", "likeness": "higher"}
+    better = {"seam_error": "lower", "seam": "closer to 1", "detail": "closer to 1", "likeness": "closer to 1"}
     return {
         "protocol": "transfer",
         "model": subject.name,
