@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from srflow_export.triton.config_text import parameters_in
 from srflow_export.triton.graph_models import graph_models
 from srflow_export.triton.readme import readme, readme_path
 from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
+from srflow_sdk._serving.bls import ENCODER, SAMPLER
 from srflow_sdk._serving.description import Mode, ServingOptions
 from srflow_sdk._serving.triton_model import BUNDLE
 from srflow_sdk._system.atomic import sync_directory, write_atomically
@@ -56,13 +57,19 @@ def write_repository(
     opened, target = Bundle.open(bundle), Path(os.path.realpath(repository))
     check_repository(target, bundle=Path(os.path.realpath(bundle)))
     try:
-        models = list(_models(opened, _options(target, opened, mode, say)))  # before anything is written
+        options, graphs = _options(target, opened, mode, say), _graphs(opened)  # before anything is written
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
-            for model in models:
-                version = _add(model, target)
+            written = {}
+
+            def add(model: Model) -> None:
+                written[model.name] = version = _add(model, target)
                 say(f"wrote {Path(repository) / model.name}, version {version}")
-        written = {model.name for model in models}
+
+            for graph in graphs:
+                add(graph)
+            called = {name: written[name] for name in (ENCODER, SAMPLER) if options.mode == "bls"}
+            add(_upscale_model(opened, options, called))
         for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
             say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
         write_atomically(readme_path(target), readme(opened, target, mode).encode())
@@ -107,17 +114,22 @@ def _options(repository: Path, bundle: Bundle, mode: Mode, say: Callable[[str], 
         raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
 
 
-def _models(bundle: Bundle, options: ServingOptions) -> Iterator[Model]:
-    """The models to write, srflow_upscale last: it may call the others."""
-    for graph in graph_models(bundle):
-        yield Model(name=graph.name, configs={_CONFIG: graph.gpu, _CPU_CONFIG: graph.cpu}, files=graph.files)
+def _graphs(bundle: Bundle) -> list[Model]:
+    return [
+        Model(name=graph.name, configs={_CONFIG: graph.gpu, _CPU_CONFIG: graph.cpu}, files=graph.files)
+        for graph in graph_models(bundle)
+    ]
+
+
+def _upscale_model(bundle: Bundle, options: ServingOptions, called: Mapping[str, int]) -> Model:
+    """srflow_upscale. called: versions of the models that it calls, which are there before it."""
     files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode()}
     files |= {f"{BUNDLE}/{name}": bundle.path / name for name in ("manifest.json", *bundle.manifest.files)}
-    yield Model(
+    return Model(
         name=NAME,
         configs={
-            _CONFIG: upscale_config(bundle, options, kind="KIND_AUTO"),
-            _CPU_CONFIG: upscale_config(bundle, options, kind="KIND_CPU"),
+            _CONFIG: upscale_config(bundle, options, kind="KIND_AUTO", called=called),
+            _CPU_CONFIG: upscale_config(bundle, options, kind="KIND_CPU", called=called),
         },
         files=files,
     )

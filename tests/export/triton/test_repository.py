@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from srflow_export.cli import main
 from srflow_export.triton import write_repository
+from srflow_export.triton.config_text import parameters_in
 from srflow_sdk._serving.description import ServingOptions, described
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, ExportError
@@ -121,6 +123,15 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
     config.write_text(written.replace('string_value: "3"', 'string_value: "0"'))
     with pytest.raises(ArgumentError, match=r"config\.pbtxt: max_samples is 0; .* correct it"):
         write_repository(bundle, tmp_path / "models")
+
+
+def test_a_model_that_calls_others_names_their_versions(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models", mode="bls")
+    shutil.rmtree(tmp_path / "models" / "srflow_sampler")
+    write_repository(bundle, tmp_path / "models", mode="bls")
+    for config in ("config.pbtxt", "configs/cpu.pbtxt"):
+        parameters = parameters_in((tmp_path / "models" / "srflow_upscale" / config).read_text())
+        assert (parameters["srflow_encoder_version"], parameters["srflow_sampler_version"]) == ("2", "1")
 
 
 def test_a_model_that_the_new_bundle_does_not_have_is_named(bundle: Path, tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ class Response:
     def error(self) -> TritonError | None:
         return self._error
 
+    def has_error(self) -> bool:
+        return self._error is not None
+
+    def output_tensors(self) -> list[Tensor]:
+        return self.tensors
+
 
 class Sender:
     """Takes one response, as Triton's does, whether it can be sent or not."""
