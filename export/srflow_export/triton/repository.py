@@ -123,7 +123,8 @@ def _graphs(bundle: Bundle) -> list[Model]:
 
 def _upscale_model(bundle: Bundle, options: ServingOptions, called: Mapping[str, int]) -> Model:
     """srflow_upscale. called: versions of the models that it calls, which are there before it."""
-    files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode()}
+    # A file where Python would make a folder, which changes the version's time: a polling server would load it again.
+    files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": b""}
     files |= {f"{BUNDLE}/{name}": bundle.path / name for name in ("manifest.json", *bundle.manifest.files)}
     return Model(
         name=NAME,

@@ -125,6 +125,15 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
         write_repository(bundle, tmp_path / "models")
 
 
+def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    folder = tmp_path / "models" / "srflow_upscale" / "1"
+    before = folder.stat().st_mtime_ns
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; import model"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert folder.stat().st_mtime_ns == before
+
+
 def test_a_model_that_calls_others_names_their_versions(bundle: Path, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path / "models", mode="bls")
     shutil.rmtree(tmp_path / "models" / "srflow_sampler")
