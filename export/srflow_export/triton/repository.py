@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srflow_export._bundle_writer import exchange, staging_directory
@@ -42,13 +42,14 @@ def write_repository(
     bundle: str | os.PathLike[str],
     repository: str | os.PathLike[str],
     *,
-    mode: Mode = "python",
+    mode: Mode | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Add a bundle's models to a Triton model repository, each as a new version; older versions stay.
 
     A README beside the repository says how to start a server with it.
-    mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls").
+    mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls"). None
+    is what the repository has, "python" for a new one.
     Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept.
     `say` receives a line for each model.
     Raises: BundleError, ArgumentError for a folder that cannot be a repository, ExportError if it cannot be written.
@@ -72,7 +73,7 @@ def write_repository(
             add(_upscale_model(opened, options, called))
         for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
             say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
-        write_atomically(readme_path(target), readme(opened, target, mode).encode())
+        write_atomically(readme_path(target), readme(opened, target, options.mode).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:
         if error.errno == errno.EXDEV:
@@ -98,13 +99,22 @@ def check_repository(target: Path, *, bundle: Path | None = None) -> None:
             )
 
 
-def _options(repository: Path, bundle: Bundle, mode: Mode, say: Callable[[str], None]) -> ServingOptions:
+def _options(repository: Path, bundle: Bundle, mode: Mode | None, say: Callable[[str], None]) -> ServingOptions:
     """The defaults for the model, and what somebody set in the older version's config."""
-    options = ServingOptions.for_model(bundle.manifest, mode=mode)
+    options = ServingOptions.for_model(bundle.manifest, mode=mode or "python")
     config = repository / NAME / _CONFIG
     if not config.is_file():
         return options
-    older = {name: text for name, text in parameters_in(config.read_text()).items() if name not in _OF_THE_MODEL}
+    found = parameters_in(config.read_text())
+    if mode is None:
+        found_mode = {"mode": found["mode"]} if "mode" in found else {}
+        try:
+            options = replace(options, mode=ServingOptions.of_parameters(found_mode).mode)
+        except ArgumentError as error:
+            raise ArgumentError(f"{config}: {error}; correct it, or name one with --triton-mode") from error
+    elif found.get("mode", mode) != mode:
+        say(f"the mode of {NAME} was {found['mode']} and is now {mode}")
+    older = {name: text for name, text in found.items() if name not in _OF_THE_MODEL}
     kept = {name: text for name, text in older.items() if options.parameters().get(name, text) != text}
     if kept:
         say(f"kept from {config}: {', '.join(f'{name} {text}' for name, text in kept.items())}")

@@ -125,6 +125,20 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
         write_repository(bundle, tmp_path / "models")
 
 
+def test_a_second_export_keeps_the_mode_unless_another_is_named_and_says_so(bundle: Path, tmp_path: Path) -> None:
+    def mode_after(*arguments: str) -> tuple[str, list[str]]:
+        done = run("--bundle", bundle, "--triton", tmp_path / "models", *arguments)
+        assert done.exit_code == 0, done.output
+        config = (tmp_path / "models" / "srflow_upscale" / "config.pbtxt").read_text()
+        said = [line for line in done.output.splitlines() if "mode" in line.replace("models", "")]
+        return parameters_in(config)["mode"], said
+
+    assert mode_after() == ("python", [])
+    assert mode_after("--triton-mode", "bls") == ("bls", ["the mode of srflow_upscale was python and is now bls"])
+    assert mode_after() == ("bls", [])
+    assert "--load-model=srflow_encoder" in (tmp_path / "models.README.md").read_text()
+
+
 def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path / "models")
     folder = tmp_path / "models" / "srflow_upscale" / "1"
