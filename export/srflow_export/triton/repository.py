@@ -12,7 +12,7 @@ from pathlib import Path
 
 from srflow_export._bundle_writer import exchange, staging_directory
 from srflow_export._locks import bundle_lock
-from srflow_export.triton.config_text import parameters_in
+from srflow_export.triton.config_text import is_edited, parameters_in, stamped
 from srflow_export.triton.graph_models import graph_models
 from srflow_export.triton.readme import readme, readme_path
 from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
@@ -50,7 +50,8 @@ def write_repository(
     A README beside the repository says how to start a server with it.
     mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls"). None
     is what the repository has, "python" for a new one.
-    Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept.
+    Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept. A config that was
+    edited stays beside the new one, with its version and .old after its name.
     `say` receives a line for each model.
     Raises: BundleError, ArgumentError for a folder that cannot be a repository, ExportError if it cannot be written.
     Models that were there before an error stay whole.
@@ -64,8 +65,11 @@ def write_repository(
             written = {}
 
             def add(model: Model) -> None:
-                written[model.name] = version = _add(model, target)
-                say(f"wrote {Path(repository) / model.name}, version {version}")
+                written[model.name], edited = _add(model, target)
+                place = Path(repository) / model.name
+                say(f"wrote {place}, version {written[model.name]}")
+                for name, old in edited.items():
+                    say(f"{place / name} had been edited: it is {place / old} now; repeat in the new one what you need")
 
             for graph in graphs:
                 add(graph)
@@ -146,16 +150,22 @@ def _upscale_model(bundle: Bundle, options: ServingOptions, called: Mapping[str,
     )
 
 
-def _add(model: Model, repository: Path) -> int:
-    """Put a new version of the model beside its older ones, all at once; returns its number."""
+def _add(model: Model, repository: Path) -> tuple[int, dict[str, str]]:
+    """Put a new version of the model beside its older ones, all at once.
+
+    Returns its number, and the new names of configs that somebody had edited, by the old ones.
+    """
     place = repository / model.name
     with staging_directory(repository, rescue=lambda left: _put_back(left / _REPLACED, repository)) as stage:
         staged = stage / model.name
         if place.is_dir():
             shutil.copytree(place, staged, copy_function=_linked, symlinks=True)
         version = 1 + max((int(path.name) for path in _versions(staged)), default=0)
+        edited = {name: f"{name}.{version - 1}.old" for name in model.configs if _is_edited(staged / name)}
+        for name, old in edited.items():
+            (staged / name).replace(staged / old)  # a server reads names that end in .pbtxt
         for name, text in model.configs.items():
-            _write(staged / name, text.encode())
+            _write(staged / name, stamped(text).encode())
         for name, content in model.files.items():
             _write(staged / str(version) / name, content)
         for folder in [path for path in staged.rglob("*") if path.is_dir()] + [staged]:
@@ -163,7 +173,7 @@ def _add(model: Model, repository: Path) -> int:
         _swap_in(staged, place, replaced=stage / _REPLACED / model.name)
         with contextlib.suppress(OSError):  # not all systems can; the model is in place
             sync_directory(repository)
-    return version
+    return version, edited
 
 
 def _swap_in(staged: Path, place: Path, *, replaced: Path) -> None:
@@ -191,6 +201,10 @@ def _versions(model: Path) -> list[Path]:
     if not model.is_dir():
         return []
     return [path for path in model.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdecimal()]
+
+
+def _is_edited(config: Path) -> bool:
+    return config.is_file() and is_edited(config.read_text(errors="replace"))
 
 
 def _linked(source: str, target: str) -> None:

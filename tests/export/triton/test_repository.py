@@ -139,6 +139,27 @@ def test_a_second_export_keeps_the_mode_unless_another_is_named_and_says_so(bund
     assert "--load-model=srflow_encoder" in (tmp_path / "models.README.md").read_text()
 
 
+def test_a_config_that_was_edited_stays_beside_the_new_one(bundle: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    write_repository(bundle, repository)
+    mine = {
+        repository / name: (repository / name).read_text().replace("count: 1", "count: 2")
+        for name in ("srflow_encoder/config.pbtxt", "srflow_upscale/configs/cpu.pbtxt")
+    }
+    for path, text in mine.items():
+        path.write_text(text)
+    lines: list[str] = []
+    write_repository(bundle, repository, say=lines.append)
+    for path, text in mine.items():
+        old = path.with_name(f"{path.name}.1.old")
+        assert old.read_text() == text
+        assert "count: 1" in path.read_text()
+        assert f"{path} had been edited: it is {old} now; repeat in the new one what you need" in lines
+    write_repository(bundle, repository, say=lines.append)
+    assert len([line for line in lines if "had been edited" in line]) == len(mine)
+    assert len(list(repository.rglob("*.old"))) == len(mine)
+
+
 def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path / "models")
     folder = tmp_path / "models" / "srflow_upscale" / "1"
