@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from srflow_sdk.errors import ArgumentError, ExportError
 
 _CONFIG = "config.pbtxt"
 _CPU_CONFIG = "configs/cpu.pbtxt"
+_A_ROOT = "the root of a file system, so nothing can be moved into it at once; name a folder inside it"
 _REPLACED = "replaced"
 _OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
@@ -56,6 +58,7 @@ def write_repository(
     Raises: BundleError, ArgumentError for a folder that cannot be a repository, ExportError if it cannot be written.
     Models that were there before an error stay whole.
     """
+    _check_no_url(Path(repository))
     opened, target = Bundle.open(bundle), Path(os.path.realpath(repository))
     check_repository(target, bundle=Path(os.path.realpath(bundle)))
     try:
@@ -80,27 +83,36 @@ def write_repository(
         write_atomically(readme_path(target), readme(opened, target, options.mode).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:
-        if error.errno == errno.EXDEV:
-            why = "it is the root of a file system, so nothing can be moved into it at once; name a folder inside it"
-        else:
-            why = error.strerror or str(error)
+        why = f"it is {_A_ROOT}" if error.errno == errno.EXDEV else error.strerror or str(error)
         raise ExportError(f"{repository}: models cannot be written there: {why}") from error
 
 
 def check_repository(target: Path, *, bundle: Path | None = None) -> None:
     """Raises: ArgumentError if this path cannot be a repository of models."""
+    _check_no_url(target)
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"{target} is a file; a model repository is a folder: choose another name")
     if (target / "manifest.json").is_file() or (bundle is not None and target.is_relative_to(bundle)):
         raise ArgumentError(f"{target} is a bundle, or lies in one; a model repository is a folder of its own")
     if (target / _CONFIG).is_file():
         raise ArgumentError(f"{target} is one model of a repository; name the folder above it: {target.parent}")
+    if os.path.ismount(target):
+        raise ArgumentError(f"{target} is {_A_ROOT}")
     for folder in sorted(target.iterdir()) if target.is_dir() else []:
         if folder.is_dir() and not (folder / _CONFIG).is_file():
             raise ArgumentError(
                 f"{folder} has no {_CONFIG}, and a server does not start with such a folder in its repository: choose "
                 "another folder, or remove it"
             )
+
+
+def _check_no_url(repository: Path) -> None:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(repository)):
+        url = re.sub(":/+", "://", str(repository), count=1)  # a Path has one slash
+        raise ArgumentError(
+            f"{url} is a URL; a model repository is written into a folder: name one, then copy it there, for example "
+            "with: aws s3 sync FOLDER s3://BUCKET/FOLDER"
+        )
 
 
 def _options(repository: Path, bundle: Bundle, mode: Mode | None, say: Callable[[str], None]) -> ServingOptions:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -213,6 +215,34 @@ def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle
     lines: list[str] = []
     write_repository(bundle, tmp_path / "models", say=lines.append)
     assert f"wrote {model}, version 4" in lines
+
+
+def test_the_root_of_a_file_system_is_refused_as_that(bundle: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^/ is the root of a file system.*; name a folder inside it"):
+        write_repository(bundle, "/")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket", "https://host/models"])
+def test_a_url_is_refused_and_nothing_is_written(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("--bundle", bundle, "--triton", url)
+    assert done.exit_code == 1
+    assert f"error: {url} is a URL" in done.output
+    assert "aws s3 sync" in done.output
+    with pytest.raises(ArgumentError, match="is a URL"):
+        write_repository(bundle, url)
+    assert sorted(tmp_path.iterdir()) == [bundle]
+
+
+def test_the_readmes_container_takes_a_path_with_a_colon_and_a_comma(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / 'm:1, "a" b')
+    (line,) = [line for line in (tmp_path / 'm:1, "a" b.README.md').read_text().splitlines() if "--mount" in line]
+    _, mount, image, _ = shlex.split(line.replace("\\", "end"))
+    (fields,) = csv.reader([mount])  # as docker reads it
+    assert fields == ["type=bind", f'source={tmp_path}/m:1, "a" b', "target=/models"]
+    assert image == "srflow-triton"
 
 
 @pytest.mark.parametrize(
