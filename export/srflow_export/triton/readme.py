@@ -54,7 +54,7 @@ RUN pip install /tmp/*.whl "numpy<2"
 
 ```
 docker build -t srflow-triton .
-docker run --rm --gpus all --shm-size=2g -p 8000:8000 -p 8001:8001 \\
+docker run --rm --gpus all --shm-size=3g -p 8000:8000 -p 8001:8001 \\
   --mount {shlex.quote(_mount(repository))} srflow-triton \\
   tritonserver --model-repository=/models {_lines(flags)}
 ```
