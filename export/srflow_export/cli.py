@@ -152,7 +152,7 @@ def _needed(bundle: Path | None, engines_for: Path | None) -> tuple[str, ...]:
     return _ENGINE_MODULES if engines_for is not None else _MODULES
 
 
-def _write_repository(bundle: Path, repository: Path, mode: Mode) -> None:
+def _write_repository(bundle: Path, repository: Path, mode: Mode | None) -> None:
     from srflow_export.triton import write_repository
 
     write_repository(bundle, repository, mode=mode, say=click.echo)
@@ -209,9 +209,8 @@ def _write_repository(bundle: Path, repository: Path, mode: Mode) -> None:
 @click.option(
     "--triton-mode",
     type=click.Choice(["python", "bls"]),
-    default="python",
-    show_default=True,
-    help="What srflow_upscale runs there: the SDK, or the repository's other models, on GPU servers.",
+    help="What srflow_upscale runs there: the SDK, or the repository's other models, on GPU servers.  "
+    "[default: the repository's, else python]",
 )
 @click.option(
     "--bundle",
@@ -260,7 +259,7 @@ def main(
     licence: str,
     training_data: str,
     triton: Path | None,
-    triton_mode: Mode,
+    triton_mode: Mode | None,
     bundle: Path | None,
     engines_for: Path | None,
     compare: tuple[str, str] | None,

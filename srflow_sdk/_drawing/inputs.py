@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._files import MAX_PIXELS, PathLike, read_image, spooled
+from srflow_sdk._files import MAX_PIXELS, ImageFile, PathLike, read_image, spooled
 from srflow_sdk._images import ImageKind, InMemoryImage, Tensor, unpacked
 from srflow_sdk.errors import ArgumentError, ImageError
 
@@ -41,6 +41,14 @@ def checked_path(name: str, value: object) -> Path:
     return Path(os.fsdecode(value))
 
 
+def eight_bit_picture(file: ImageFile) -> Image.Image:
+    """A file of uint8 as the PIL image that :func:`loaded` takes it for."""
+    image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)
+    if file.metadata.icc_profile is not None:
+        image.info["icc_profile"] = file.metadata.icc_profile
+    return image
+
+
 def _read_eight_bit(path: PathLike, max_pixels: int) -> Image.Image:
     file = read_image(checked_path("image", path), max_pixels=max_pixels)
     if file.pixels.dtype != np.uint8:
@@ -48,7 +56,4 @@ def _read_eight_bit(path: PathLike, max_pixels: int) -> Image.Image:
             f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot hold; upscale it into a file: "
             "upscaler.upscale_file(path, target)"
         )
-    image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)
-    if file.metadata.icc_profile is not None:
-        image.info["icc_profile"] = file.metadata.icc_profile
-    return image
+    return eight_bit_picture(file)

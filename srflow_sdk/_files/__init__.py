@@ -7,7 +7,7 @@ same for whole arrays. libvips does the work; it is loaded on first use.
 
 from __future__ import annotations
 
-from srflow_sdk._files.formats import MAX_PIXELS, READABLE, UNREAD, WRITABLE, PathLike, check_writable
+from srflow_sdk._files.formats import MAX_PIXELS, RAISE_LIMIT, READABLE, UNREAD, WRITABLE, PathLike, check_writable
 from srflow_sdk._files.metadata import Metadata
 from srflow_sdk._files.provenance import Provenance
 from srflow_sdk._files.reading import (
@@ -26,6 +26,7 @@ from srflow_sdk._system.atomic import remove_stale_parts
 
 __all__ = [
     "MAX_PIXELS",
+    "RAISE_LIMIT",
     "READABLE",
     "UNREAD",
     "WRITABLE",

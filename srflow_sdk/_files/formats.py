@@ -22,6 +22,9 @@ PathLike = str | os.PathLike[str]
 MAX_PIXELS = 100_000_000
 """Most pixels read by default, width × height: a small file can claim any size, and its output has scale² as many."""
 
+RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
+"""How errors end about files that have more."""
+
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
 """What :class:`~srflow_sdk._files.ImageWriter` can write; .avif only where libvips is built with it."""

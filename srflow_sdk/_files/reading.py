@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._files import bmp, formats, libvips, png, tiff
-from srflow_sdk._files.formats import MAX_PIXELS, PathLike
+from srflow_sdk._files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
 from srflow_sdk._files.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk._files.provenance import Provenance, provenance_in
 from srflow_sdk._files.steady import SteadyFile
@@ -333,10 +333,7 @@ def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
 
 def _check_size(source: Path, width: int, height: int, max_pixels: int | None) -> None:
     if max_pixels is not None and width * height > max_pixels:
-        raise ImageError(
-            f"{source}: {width}×{height} pixels exceed the limit of {max_pixels:,}; if you trust the file, "
-            "raise max_pixels (--max-pixels)"
-        )
+        raise ImageError(f"{source}: {width}×{height} pixels exceed the limit of {max_pixels:,}; {RAISE_LIMIT}")
     if max(width, height) > _MAX_SIDE:
         raise ImageError(f"{source}: {width}×{height} pixels; the file is damaged, or larger than libvips can read")
 

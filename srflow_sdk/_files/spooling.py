@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from srflow_sdk._files.formats import MAX_PIXELS, SNIFFED_BYTES, loader_of
+from srflow_sdk._files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, loader_of
 from srflow_sdk.errors import ArgumentError, ImageError
 
 _CHUNK_BYTES = 1 << 20
@@ -54,4 +54,4 @@ def _copy(picture: bytes | BinaryIO, file: BinaryIO, *, name: str, limit: int) -
             if len(head) >= SNIFFED_BYTES and loader_of(head, name=name) is None:
                 return  # whoever opens the file says why; the source may never end
         if written > limit:
-            raise ImageError(f"{name}: over {limit:,} bytes; if you trust it, raise max_pixels (--max-pixels)")
+            raise ImageError(f"{name}: over {limit:,} bytes; {RAISE_LIMIT}")

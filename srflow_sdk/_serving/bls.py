@@ -13,10 +13,15 @@ from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.backends._ort import is_out_of_memory
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.errors import ArgumentError, DeviceError, OutOfMemoryError
 from srflow_sdk.manifest import REQUIRED_FILES
 
 ENCODER, SAMPLER = "srflow_encoder", "srflow_sampler"
+
+
+def version_parameter(model: str) -> str:
+    """The parameter of srflow_upscale's config that holds the version of a model that it calls."""
+    return f"{model}_version"
 
 
 class _ServerTensors(Conditioning):
@@ -35,12 +40,16 @@ class BlsBackend(Backend):
     """Calls srflow_encoder and srflow_sampler, whose own schedulers queue calls and join them into batches.
 
     triton: the module triton_python_backend_utils. on_gpu: the models take the engines that the bundle has, and their
-    sizes; otherwise any size.
+    sizes; otherwise any size. parameters: of the config. They name the models' versions, because the newest may be
+    another bundle's.
+
+    Raises: ArgumentError if there is no version.
     """
 
-    def __init__(self, bundle: Bundle, triton: Any, *, on_gpu: bool) -> None:
+    def __init__(self, bundle: Bundle, triton: Any, parameters: Mapping[str, str], *, on_gpu: bool) -> None:
         super().__init__()
         self._triton = triton
+        self._versions = {model: _version(parameters, model) for model in (ENCODER, SAMPLER)}
         self._names = read_graph(bundle.file(REQUIRED_FILES[0])).outputs
         self._pixel_bytes = bundle.manifest.conditioning_bytes_per_pixel
         engines = [record for record in bundle.manifest.engines if record.runtime == "tensorrt"]
@@ -63,6 +72,7 @@ class BlsBackend(Backend):
     def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
         request = self._triton.InferenceRequest(
             model_name=ENCODER,
+            model_version=self._versions[ENCODER],
             requested_output_names=list(self._names),
             inputs=[self._triton.Tensor("lr", np.ascontiguousarray(lr, np.float32))],
         )
@@ -81,6 +91,7 @@ class BlsBackend(Backend):
         ]
         request = triton.InferenceRequest(
             model_name=SAMPLER,
+            model_version=self._versions[SAMPLER],
             requested_output_names=["sr"],
             inputs=[*conditioning.tensors, *levels, triton.Tensor("tau", np.array([[tau]], np.float32))],
             preferred_memory=triton.PreferredMemory(triton.TRITONSERVER_MEMORY_CPU, 0),
@@ -90,13 +101,22 @@ class BlsBackend(Backend):
 
     def _called(self, request: Any, model: str) -> Any:
         """The response. Raises: DeviceError, OutOfMemoryError."""
+        named = f"{model}, version {self._versions[model]},"
         try:
             response = request.exec()
         except Exception as error:  # the module has one of its own for what it cannot send
-            raise DeviceError(f"{model} cannot be called: {error}; load it in this server") from error
+            raise DeviceError(f"{named} cannot be called: {error}; load it in this server") from error
         if not response.has_error():
             return response
         reason = str(response.error().message()).strip()
         if is_out_of_memory(reason):
-            raise OutOfMemoryError(f"{model} failed: out of memory ({reason}); send a smaller picture")
-        raise DeviceError(f"{model} failed: {reason}")
+            raise OutOfMemoryError(f"{named} failed: out of memory ({reason}); send a smaller picture")
+        raise DeviceError(f"{named} failed: {reason}")
+
+
+def _version(parameters: Mapping[str, str], model: str) -> int:
+    name = version_parameter(model)
+    text = parameters.get(name, "")
+    if not text.isascii() or not text.isdecimal():
+        raise ArgumentError(f"{name} is {text!r}; it must be a version of {model}: export the bundle again")
+    return int(text)

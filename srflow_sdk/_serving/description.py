@@ -61,8 +61,8 @@ class ServingOptions:
     max_samples: int = 16
     """Most samples of a request."""
 
-    max_answer_bytes: int = 1 << 30
-    """Largest answer, samples × height × width × 3; gRPC cannot send 2 GiB."""
+    max_answer_bytes: int = 1 << 28
+    """Largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot send 2 GiB."""
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):

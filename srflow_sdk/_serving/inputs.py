@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.inputs import loaded
+from srflow_sdk._drawing.inputs import eight_bit_picture
 from srflow_sdk._drawing.temperature import checked_number
+from srflow_sdk._files import RAISE_LIMIT, read_image, spooled
 from srflow_sdk._images import ImageKind, unpacked
 from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._serving.description import ServingOptions
@@ -138,9 +139,14 @@ def _array(image: NDArray[np.uint8], options: ServingOptions) -> tuple[NDArray[n
 def _file(content: NDArray[Any], options: ServingOptions) -> tuple[NDArray[np.uint8], ImageKind]:
     if not isinstance(content[0], bytes):
         raise ArgumentError("it must be the bytes of a PNG, JPEG or other image file")
-    pixels, kind = loaded(content[0], max_pixels=options.max_pixels)
-    if kind.dtype != np.uint8:
-        raise ImageError(f"the file holds {kind.dtype}; send one with 8 bits per channel")
+    try:
+        with spooled(content[0], name="image", max_pixels=options.max_pixels) as path:
+            file = read_image(path, max_pixels=options.max_pixels)
+    except ImageError as error:  # whoever sends a request cannot raise the server's limit
+        raise ImageError(str(error).replace(RAISE_LIMIT, "send a smaller one")) from error
+    if file.pixels.dtype != np.uint8:
+        raise ImageError(f"the file holds {file.pixels.dtype}; send one with 8 bits per channel")
+    pixels, kind = unpacked(eight_bit_picture(file))
     if kind.has_alpha and pixels[..., -1].min() < 255:
         raise ImageError("the picture has transparent pixels, which the answer cannot hold; send one without alpha")
     return pixels, kind

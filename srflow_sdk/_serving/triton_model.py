@@ -24,10 +24,12 @@ from srflow_sdk._serving.bls import BlsBackend
 from srflow_sdk._serving.description import ServingOptions
 from srflow_sdk._serving.service import PictureService
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import ArgumentError, CancelledError, DeviceError, ImageError, SRFlowError
+from srflow_sdk.errors import ArgumentError, CancelledError, DeviceError, ImageError, OutOfMemoryError, SRFlowError
 
 BUNDLE = "model.srflow"
 """The bundle's name inside a version's folder."""
+
+_NOBODY = "(no model)"
 
 _log = logging.getLogger(__name__)
 
@@ -51,16 +53,18 @@ class TritonPythonModel:
         try:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
-            self._service = self._opened(Bundle.open(folder / BUNDLE), options, args)
+            self._service = self._opened(Bundle.open(folder / BUNDLE), options, parameters, args)
         except SRFlowError as error:
             raise triton.TritonModelException(f"{type(error).__name__}: {error}") from error
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="srflow-request")
         self._room = threading.Semaphore(options.in_flight)
 
-    def _opened(self, bundle: Bundle, options: ServingOptions, args: Mapping[str, str]) -> PictureService:
+    def _opened(
+        self, bundle: Bundle, options: ServingOptions, parameters: Mapping[str, str], args: Mapping[str, str]
+    ) -> PictureService:
         if options.mode == "python":
             return PictureService(bundle, options)
-        backend = BlsBackend(bundle, self._triton, on_gpu=args["model_instance_kind"] == "GPU")
+        backend = BlsBackend(bundle, self._triton, parameters, on_gpu=args["model_instance_kind"] == "GPU")
         backend.activate()
         return PictureService(bundle, options, backend=backend)
 
@@ -88,7 +92,10 @@ class TritonPythonModel:
             response = triton.InferenceResponse(error=self._error(error))
         finally:
             self._room.release()
-        sender.send(response, flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        try:
+            sender.send(response, flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:  # the backend takes no second response, so nothing can be sent instead
+            _log.error("an answer cannot be sent, and its client waits for its own deadline: %s", error)
 
     def _response(self, request: Any, sender: Any) -> Any:
         def stop_if_gone() -> None:
@@ -97,7 +104,25 @@ class TritonPythonModel:
 
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         outputs = self._service.answer(inputs, after_tile=stop_if_gone)
-        return self._triton.InferenceResponse([self._triton.Tensor(name, value) for name, value in outputs.items()])
+        tensors = [self._triton.Tensor(name, value) for name, value in outputs.items()]
+        self._place(tensors, sum(value.nbytes for value in outputs.values()))
+        return self._triton.InferenceResponse(tensors)
+
+    def _place(self, tensors: Sequence[Any], nbytes: int) -> None:
+        """Put an answer's tensors into the memory that the server shares, while an error can still be sent instead.
+
+        A sender whose first response does not fit takes no other one. Calling a model also places the call's tensors,
+        and they stay placed; so a model that does not exist is called. Raises: OutOfMemoryError.
+        """
+        call = self._triton.InferenceRequest(model_name=_NOBODY, requested_output_names=[], inputs=list(tensors))
+        reason = str(call.exec().error().message())
+        if _NOBODY not in reason:  # otherwise it is that there is no such model, and the tensors are placed
+            what = f"the answer of {nbytes:,} bytes does not fit the memory that the server shares with its models"
+            _log.error("%s: %s", what, reason)
+            raise OutOfMemoryError(
+                f"{what}; ask for fewer samples or send a smaller picture, or give the server more (docker run "
+                "--shm-size)"
+            )
 
     def _error(self, error: BaseException) -> Any:
         code = self._triton.TritonError

@@ -9,7 +9,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from srflow_sdk._serving.description import ServingOptions
 from srflow_sdk.cli import upscale
 
 from .bare_environment import ROOT
@@ -54,6 +56,18 @@ def test_the_job_runs_the_command_with_options_that_it_has_once_for_each_part() 
     assert [(part.index, part.count) for part in parts] == [(number, 4) for number in range(1, 5)]
 
 
+def test_the_job_tries_evicted_parts_again_and_parts_with_files_that_fail_not() -> None:
+    spec = named("Job")["spec"]
+    pod = spec["template"]["spec"]
+    evicted, failed = spec["podFailurePolicy"]["rules"]
+    assert (evicted["action"], evicted["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert failed["action"] == "FailIndex"
+    assert failed["onExitCodes"]["containerName"] in [container["name"] for container in pod["containers"]]
+    assert pod["restartPolicy"] == "Never"  # Kubernetes takes such rules with no other
+    done = CliRunner().invoke(upscale, ["no-such-photo.png", "-o", "large.png"])
+    assert done.exit_code in failed["onExitCodes"]["values"]
+
+
 def test_services_lead_to_the_pods_and_to_ports_that_they_have() -> None:
     deployment = named("Deployment")
     pod = deployment["spec"]["template"]
@@ -67,3 +81,26 @@ def test_services_lead_to_the_pods_and_to_ports_that_they_have() -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+def test_the_servers_memory_holds_the_answers_that_it_may_have_at_a_time() -> None:
+    pod = named("Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (shared,) = (gibibytes(volume["emptyDir"]["sizeLimit"]) for volume in pod["volumes"] if "emptyDir" in volume)
+    options = ServingOptions()
+    assert shared << 30 >= options.in_flight * (options.max_answer_bytes + 3 * options.max_pixels)
+    copies = 4  # the pictures, the answer made of them, shared memory, the server's own
+    assert gibibytes(container["resources"]["limits"]["memory"]) << 30 > (
+        copies * options.in_flight * options.max_answer_bytes
+    )
+
+
+def gibibytes(text: str) -> int:
+    return int(text.removesuffix("Gi"))
+
+
+def test_the_servers_repository_is_a_folder_inside_the_volume() -> None:
+    (container,) = named("Deployment")["spec"]["template"]["spec"]["containers"]
+    (mount,) = (Path(mount["mountPath"]) for mount in container["volumeMounts"] if mount["name"] == "models")
+    (flag,) = (arg for arg in container["args"] if arg.startswith("--model-repository="))
+    assert mount in Path(flag.removeprefix("--model-repository=")).parents

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,16 @@ def warmup(name: str, inputs: Iterable[tuple[str, str, Sequence[int]]]) -> str:
         for key, dtype, shape in inputs
     )
     return f"model_warmup [ {{\n  name: {quoted(name)}\n  batch_size: 1\n  inputs [\n{entries}\n  ]\n}} ]"
+
+
+def stamped(text: str) -> str:
+    """A config under a comment from which :func:`is_edited` tells whether somebody changed it."""
+    return f"# Written by srflow-export; sha256 of what follows: {sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def is_edited(text: str) -> bool:
+    """Whether a config is not as :func:`stamped` gave it."""
+    return text != stamped(text.partition("\n")[2])
 
 
 def document(*parts: str) -> str:

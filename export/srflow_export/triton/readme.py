@@ -54,8 +54,8 @@ RUN pip install /tmp/*.whl "numpy<2"
 
 ```
 docker build -t srflow-triton .
-docker run --rm --gpus all --shm-size=2g -p 8000:8000 -p 8001:8001 \\
-  -v {shlex.quote(str(repository))}:/models srflow-triton \\
+docker run --rm --gpus all --shm-size=3g -p 8000:8000 -p 8001:8001 \\
+  --mount {shlex.quote(_mount(repository))} srflow-triton \\
   tritonserver --model-repository=/models {_lines(flags)}
 ```
 
@@ -97,6 +97,14 @@ def _about_gpus(mode: Mode) -> str:
         " On a GPU the SDK needs the same\npackages as elsewhere (docs/install.md of srflow-sdk); without them it "
         "computes on the CPU."
     )
+
+
+def _mount(repository: Path) -> str:
+    """What docker's --mount takes: fields of a line of CSV."""
+    source = f"source={repository}"
+    if "," in source or '"' in source:
+        source = '"' + source.replace('"', '""') + '"'
+    return f"type=bind,{source},target=/models"
 
 
 def _lines(flags: list[str]) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srflow_export._bundle_writer import exchange, staging_directory
 from srflow_export._locks import bundle_lock
-from srflow_export.triton.config_text import parameters_in
+from srflow_export.triton.config_text import is_edited, parameters_in, stamped
 from srflow_export.triton.graph_models import graph_models
 from srflow_export.triton.readme import readme, readme_path
 from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
+from srflow_sdk._serving.bls import ENCODER, SAMPLER
 from srflow_sdk._serving.description import Mode, ServingOptions
 from srflow_sdk._serving.triton_model import BUNDLE
 from srflow_sdk._system.atomic import sync_directory, write_atomically
@@ -24,6 +26,7 @@ from srflow_sdk.errors import ArgumentError, ExportError
 
 _CONFIG = "config.pbtxt"
 _CPU_CONFIG = "configs/cpu.pbtxt"
+_A_ROOT = "the root of a file system, so nothing can be moved into it at once; name a folder inside it"
 _REPLACED = "replaced"
 _OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
@@ -41,48 +44,60 @@ def write_repository(
     bundle: str | os.PathLike[str],
     repository: str | os.PathLike[str],
     *,
-    mode: Mode = "python",
+    mode: Mode | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Add a bundle's models to a Triton model repository, each as a new version; older versions stay.
 
     A README beside the repository says how to start a server with it.
-    mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls").
-    Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept.
+    mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls"). None
+    is what the repository has, "python" for a new one.
+    Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept. A config that was
+    edited stays beside the new one, with its version and .old after its name.
     `say` receives a line for each model.
     Raises: BundleError, ArgumentError for a folder that cannot be a repository, ExportError if it cannot be written.
     Models that were there before an error stay whole.
     """
+    _check_no_url(Path(repository))
     opened, target = Bundle.open(bundle), Path(os.path.realpath(repository))
     check_repository(target, bundle=Path(os.path.realpath(bundle)))
     try:
-        models = list(_models(opened, _options(target, opened, mode, say)))  # before anything is written
+        options, graphs = _options(target, opened, mode, say), _graphs(opened)  # before anything is written
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
-            for model in models:
-                version = _add(model, target)
-                say(f"wrote {Path(repository) / model.name}, version {version}")
-        written = {model.name for model in models}
+            written = {}
+
+            def add(model: Model) -> None:
+                written[model.name], edited = _add(model, target)
+                place = Path(repository) / model.name
+                say(f"wrote {place}, version {written[model.name]}")
+                for name, old in edited.items():
+                    say(f"{place / name} had been edited: it is {place / old} now; repeat in the new one what you need")
+
+            for graph in graphs:
+                add(graph)
+            called = {name: written[name] for name in (ENCODER, SAMPLER) if options.mode == "bls"}
+            add(_upscale_model(opened, options, called))
         for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
             say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
-        write_atomically(readme_path(target), readme(opened, target, mode).encode())
+        write_atomically(readme_path(target), readme(opened, target, options.mode).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:
-        if error.errno == errno.EXDEV:
-            why = "it is the root of a file system, so nothing can be moved into it at once; name a folder inside it"
-        else:
-            why = error.strerror or str(error)
+        why = f"it is {_A_ROOT}" if error.errno == errno.EXDEV else error.strerror or str(error)
         raise ExportError(f"{repository}: models cannot be written there: {why}") from error
 
 
 def check_repository(target: Path, *, bundle: Path | None = None) -> None:
     """Raises: ArgumentError if this path cannot be a repository of models."""
+    _check_no_url(target)
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"{target} is a file; a model repository is a folder: choose another name")
     if (target / "manifest.json").is_file() or (bundle is not None and target.is_relative_to(bundle)):
         raise ArgumentError(f"{target} is a bundle, or lies in one; a model repository is a folder of its own")
     if (target / _CONFIG).is_file():
         raise ArgumentError(f"{target} is one model of a repository; name the folder above it: {target.parent}")
+    if os.path.ismount(target):
+        raise ArgumentError(f"{target} is {_A_ROOT}")
     for folder in sorted(target.iterdir()) if target.is_dir() else []:
         if folder.is_dir() and not (folder / _CONFIG).is_file():
             raise ArgumentError(
@@ -91,13 +106,31 @@ def check_repository(target: Path, *, bundle: Path | None = None) -> None:
             )
 
 
-def _options(repository: Path, bundle: Bundle, mode: Mode, say: Callable[[str], None]) -> ServingOptions:
+def _check_no_url(repository: Path) -> None:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(repository)):
+        url = re.sub(":/+", "://", str(repository), count=1)  # a Path has one slash
+        raise ArgumentError(
+            f"{url} is a URL; a model repository is written into a folder: name one, then copy it there, for example "
+            "with: aws s3 sync FOLDER s3://BUCKET/FOLDER"
+        )
+
+
+def _options(repository: Path, bundle: Bundle, mode: Mode | None, say: Callable[[str], None]) -> ServingOptions:
     """The defaults for the model, and what somebody set in the older version's config."""
-    options = ServingOptions.for_model(bundle.manifest, mode=mode)
+    options = ServingOptions.for_model(bundle.manifest, mode=mode or "python")
     config = repository / NAME / _CONFIG
     if not config.is_file():
         return options
-    older = {name: text for name, text in parameters_in(config.read_text()).items() if name not in _OF_THE_MODEL}
+    found = parameters_in(config.read_text())
+    if mode is None:
+        found_mode = {"mode": found["mode"]} if "mode" in found else {}
+        try:
+            options = replace(options, mode=ServingOptions.of_parameters(found_mode).mode)
+        except ArgumentError as error:
+            raise ArgumentError(f"{config}: {error}; correct it, or name one with --triton-mode") from error
+    elif found.get("mode", mode) != mode:
+        say(f"the mode of {NAME} was {found['mode']} and is now {mode}")
+    older = {name: text for name, text in found.items() if name not in _OF_THE_MODEL}
     kept = {name: text for name, text in older.items() if options.parameters().get(name, text) != text}
     if kept:
         say(f"kept from {config}: {', '.join(f'{name} {text}' for name, text in kept.items())}")
@@ -107,32 +140,44 @@ def _options(repository: Path, bundle: Bundle, mode: Mode, say: Callable[[str], 
         raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
 
 
-def _models(bundle: Bundle, options: ServingOptions) -> Iterator[Model]:
-    """The models to write, srflow_upscale last: it may call the others."""
-    for graph in graph_models(bundle):
-        yield Model(name=graph.name, configs={_CONFIG: graph.gpu, _CPU_CONFIG: graph.cpu}, files=graph.files)
-    files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode()}
+def _graphs(bundle: Bundle) -> list[Model]:
+    return [
+        Model(name=graph.name, configs={_CONFIG: graph.gpu, _CPU_CONFIG: graph.cpu}, files=graph.files)
+        for graph in graph_models(bundle)
+    ]
+
+
+def _upscale_model(bundle: Bundle, options: ServingOptions, called: Mapping[str, int]) -> Model:
+    """srflow_upscale. called: versions of the models that it calls, which are there before it."""
+    # A file where Python would make a folder, which changes the version's time: a polling server would load it again.
+    files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": b""}
     files |= {f"{BUNDLE}/{name}": bundle.path / name for name in ("manifest.json", *bundle.manifest.files)}
-    yield Model(
+    return Model(
         name=NAME,
         configs={
-            _CONFIG: upscale_config(bundle, options, kind="KIND_AUTO"),
-            _CPU_CONFIG: upscale_config(bundle, options, kind="KIND_CPU"),
+            _CONFIG: upscale_config(bundle, options, kind="KIND_AUTO", called=called),
+            _CPU_CONFIG: upscale_config(bundle, options, kind="KIND_CPU", called=called),
         },
         files=files,
     )
 
 
-def _add(model: Model, repository: Path) -> int:
-    """Put a new version of the model beside its older ones, all at once; returns its number."""
+def _add(model: Model, repository: Path) -> tuple[int, dict[str, str]]:
+    """Put a new version of the model beside its older ones, all at once.
+
+    Returns its number, and the new names of configs that somebody had edited, by the old ones.
+    """
     place = repository / model.name
     with staging_directory(repository, rescue=lambda left: _put_back(left / _REPLACED, repository)) as stage:
         staged = stage / model.name
         if place.is_dir():
             shutil.copytree(place, staged, copy_function=_linked, symlinks=True)
         version = 1 + max((int(path.name) for path in _versions(staged)), default=0)
+        edited = {name: f"{name}.{version - 1}.old" for name in model.configs if _is_edited(staged / name)}
+        for name, old in edited.items():
+            (staged / name).replace(staged / old)  # a server reads names that end in .pbtxt
         for name, text in model.configs.items():
-            _write(staged / name, text.encode())
+            _write(staged / name, stamped(text).encode())
         for name, content in model.files.items():
             _write(staged / str(version) / name, content)
         for folder in [path for path in staged.rglob("*") if path.is_dir()] + [staged]:
@@ -140,7 +185,7 @@ def _add(model: Model, repository: Path) -> int:
         _swap_in(staged, place, replaced=stage / _REPLACED / model.name)
         with contextlib.suppress(OSError):  # not all systems can; the model is in place
             sync_directory(repository)
-    return version
+    return version, edited
 
 
 def _swap_in(staged: Path, place: Path, *, replaced: Path) -> None:
@@ -168,6 +213,10 @@ def _versions(model: Path) -> list[Path]:
     if not model.is_dir():
         return []
     return [path for path in model.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdecimal()]
+
+
+def _is_edited(config: Path) -> bool:
+    return config.is_file() and is_edited(config.read_text(errors="replace"))
 
 
 def _linked(source: str, target: str) -> None:

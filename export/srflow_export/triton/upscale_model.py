@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from srflow_export.triton.config_text import Tensor, document, parameters, quoted, tensors
+from srflow_sdk._serving.bls import version_parameter
 from srflow_sdk._serving.description import MODEL_PARAMETER, VERSION_PARAMETER, ServingOptions, described
 from srflow_sdk._version import __version__
 from srflow_sdk.bundle import Bundle
@@ -39,9 +42,10 @@ __all__ = ["TritonPythonModel"]
 '''
 
 
-def upscale_config(bundle: Bundle, options: ServingOptions, *, kind: str) -> str:
+def upscale_config(bundle: Bundle, options: ServingOptions, *, kind: str, called: Mapping[str, int]) -> str:
     """The config for instances of this kind, KIND_AUTO (one for each GPU, or one on the CPU) or KIND_CPU.
 
+    called: versions of the models that it calls, by name.
     No batches of Triton's: its batches need equal shapes of whole pictures, and the SDK batches tiles.
     """
     return document(
@@ -53,6 +57,8 @@ def upscale_config(bundle: Bundle, options: ServingOptions, *, kind: str) -> str
         f"instance_group [ {{ kind: {kind} count: 1 }} ]",
         "version_policy: { latest: { num_versions: 1 } }",
         parameters(
-            {VERSION_PARAMETER: __version__, MODEL_PARAMETER: described(bundle)} | options.parameters(),
+            {VERSION_PARAMETER: __version__, MODEL_PARAMETER: described(bundle)}
+            | options.parameters()
+            | {version_parameter(name): str(version) for name, version in called.items()},
         ),
     )

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from srflow_export.cli import main
 from srflow_export.triton import write_repository
+from srflow_export.triton.config_text import parameters_in
 from srflow_sdk._serving.description import ServingOptions, described
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, ExportError
@@ -123,6 +127,59 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
         write_repository(bundle, tmp_path / "models")
 
 
+def test_a_second_export_keeps_the_mode_unless_another_is_named_and_says_so(bundle: Path, tmp_path: Path) -> None:
+    def mode_after(*arguments: str) -> tuple[str, list[str]]:
+        done = run("--bundle", bundle, "--triton", tmp_path / "models", *arguments)
+        assert done.exit_code == 0, done.output
+        config = (tmp_path / "models" / "srflow_upscale" / "config.pbtxt").read_text()
+        said = [line for line in done.output.splitlines() if "mode" in line.replace("models", "")]
+        return parameters_in(config)["mode"], said
+
+    assert mode_after() == ("python", [])
+    assert mode_after("--triton-mode", "bls") == ("bls", ["the mode of srflow_upscale was python and is now bls"])
+    assert mode_after() == ("bls", [])
+    assert "--load-model=srflow_encoder" in (tmp_path / "models.README.md").read_text()
+
+
+def test_a_config_that_was_edited_stays_beside_the_new_one(bundle: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    write_repository(bundle, repository)
+    mine = {
+        repository / name: (repository / name).read_text().replace("count: 1", "count: 2")
+        for name in ("srflow_encoder/config.pbtxt", "srflow_upscale/configs/cpu.pbtxt")
+    }
+    for path, text in mine.items():
+        path.write_text(text)
+    lines: list[str] = []
+    write_repository(bundle, repository, say=lines.append)
+    for path, text in mine.items():
+        old = path.with_name(f"{path.name}.1.old")
+        assert old.read_text() == text
+        assert "count: 1" in path.read_text()
+        assert f"{path} had been edited: it is {old} now; repeat in the new one what you need" in lines
+    write_repository(bundle, repository, say=lines.append)
+    assert len([line for line in lines if "had been edited" in line]) == len(mine)
+    assert len(list(repository.rglob("*.old"))) == len(mine)
+
+
+def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    folder = tmp_path / "models" / "srflow_upscale" / "1"
+    before = folder.stat().st_mtime_ns
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; import model"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert folder.stat().st_mtime_ns == before
+
+
+def test_a_model_that_calls_others_names_their_versions(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models", mode="bls")
+    shutil.rmtree(tmp_path / "models" / "srflow_sampler")
+    write_repository(bundle, tmp_path / "models", mode="bls")
+    for config in ("config.pbtxt", "configs/cpu.pbtxt"):
+        parameters = parameters_in((tmp_path / "models" / "srflow_upscale" / config).read_text())
+        assert (parameters["srflow_encoder_version"], parameters["srflow_sampler_version"]) == ("2", "1")
+
+
 def test_a_model_that_the_new_bundle_does_not_have_is_named(bundle: Path, tmp_path: Path) -> None:
     write_repository(Bundle.embedded().path, tmp_path / "models")
     lines: list[str] = []
@@ -158,6 +215,34 @@ def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle
     lines: list[str] = []
     write_repository(bundle, tmp_path / "models", say=lines.append)
     assert f"wrote {model}, version 4" in lines
+
+
+def test_the_root_of_a_file_system_is_refused_as_that(bundle: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^/ is the root of a file system.*; name a folder inside it"):
+        write_repository(bundle, "/")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket", "https://host/models"])
+def test_a_url_is_refused_and_nothing_is_written(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("--bundle", bundle, "--triton", url)
+    assert done.exit_code == 1
+    assert f"error: {url} is a URL" in done.output
+    assert "aws s3 sync" in done.output
+    with pytest.raises(ArgumentError, match="is a URL"):
+        write_repository(bundle, url)
+    assert sorted(tmp_path.iterdir()) == [bundle]
+
+
+def test_the_readmes_container_takes_a_path_with_a_colon_and_a_comma(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / 'm:1, "a" b')
+    (line,) = [line for line in (tmp_path / 'm:1, "a" b.README.md').read_text().splitlines() if "--mount" in line]
+    _, mount, image, _ = shlex.split(line.replace("\\", "end"))
+    (fields,) = csv.reader([mount])  # as docker reads it
+    assert fields == ["type=bind", f'source={tmp_path}/m:1, "a" b', "target=/models"]
+    assert image == "srflow-triton"
 
 
 @pytest.mark.parametrize(

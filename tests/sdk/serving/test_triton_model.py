@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import logging
 import os
+import threading
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from srflow_sdk._serving.description import ServingOptions
-from srflow_sdk._serving.triton_model import _for_instance
+from srflow_sdk._serving.service import PictureService
+from srflow_sdk._serving.triton_model import TritonPythonModel, _for_instance
 from srflow_sdk.errors import DeviceError
+
+from .fake_backend import Response, Sender, Tensor, backend
+
+PICTURE = np.full((10, 12, 3), 100, np.uint8)
+ANSWER_BYTES = 40 * 48 * 3
 
 
 def placed(kind: str, number: int) -> dict[str, str]:
@@ -31,3 +42,69 @@ def test_an_instance_on_a_gpu_that_is_not_visible_is_an_error(monkeypatch: pytes
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(DeviceError, match="placed on GPU 1, but CUDA_VISIBLE_DEVICES is 3"):
         _for_instance(ServingOptions(), placed("GPU", 1))
+
+
+def answered(
+    service: Any, *, room: int = 1 << 30, sending: int = 1 << 30, cancelled: bool = False, **inputs: np.ndarray
+) -> tuple[list[Response], list[str]]:
+    """What the model sends for one request, and what it logs. room: of shared memory, before and while it sends."""
+    log: list[str] = []
+    model = TritonPythonModel()
+    model.__dict__.update(_triton=backend(room, log), _service=service, _room=threading.Semaphore(0))
+    sender = Sender(sending, cancelled=cancelled)
+    model._answer(SimpleNamespace(inputs=lambda: [Tensor(*entry) for entry in inputs.items()]), sender)
+    assert model._room.acquire(blocking=False)  # the next request has room
+    return sender.sent, log
+
+
+def error_of(sent: list[Response]) -> tuple[str, str]:
+    (response,) = sent
+    error = response.error()
+    assert error is not None
+    return error.code, error.message()
+
+
+def test_an_answer_is_sent_once_with_its_tensors(service: PictureService) -> None:
+    ((response,), _) = answered(service, room=ANSWER_BYTES, image=PICTURE)
+    assert response.error() is None
+    assert [(tensor.name(), tensor.value.shape) for tensor in response.tensors] == [("upscaled", (1, 40, 48, 3))]
+
+
+def test_an_answer_that_does_not_fit_shared_memory_is_an_error_for_the_client_and_in_the_log(
+    service: PictureService, caplog: pytest.LogCaptureFixture
+) -> None:
+    less = ANSWER_BYTES - 1
+    sent, _ = answered(service, room=less, sending=less, image=PICTURE)
+    code, message = error_of(sent)
+    assert code == "internal"
+    assert message.startswith("OutOfMemoryError: the answer of 5,760 bytes does not fit the memory that the server")
+    assert "Failed to increase the shared memory pool size" in caplog.text
+
+
+def test_an_answer_that_cannot_be_sent_is_in_the_log(service: PictureService, caplog: pytest.LogCaptureFixture) -> None:
+    assert answered(service, sending=0, image=PICTURE)[0] == []
+    assert caplog.records[0].levelno == logging.ERROR
+    assert "an answer cannot be sent, and its client waits for its own deadline: Failed to" in caplog.text
+
+
+def test_errors_reach_the_client_with_their_code(service: PictureService, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError("64 GB")
+
+    code, message = error_of(answered(service, image=PICTURE, tau=np.array([9], np.float32))[0])
+    assert (code, message.split(";")[0]) == ("invalid", "ArgumentError: tau: it is 9")
+    sent, log = answered(service, cancelled=True, image=PICTURE)
+    assert error_of(sent)[0] == "cancelled"
+    assert log == ["srflow_upscale: the client cancelled the request; its work ended"]
+    assert error_of(answered(SimpleNamespace(answer=full))[0]) == (
+        "internal",
+        "OutOfMemoryError: memory ran out for the answer (64 GB)",
+    )
+    assert "nobody" not in caplog.text
+    assert error_of(answered(SimpleNamespace(answer=broken))[0])[1] == (
+        "the server failed: ZeroDivisionError: nobody thought of this"
+    )
+    assert "ZeroDivisionError: nobody thought of this" in caplog.text
