@@ -19,7 +19,7 @@ from srflow_training._protocols import COMMON, PROTOCOLS
 from srflow_training._published import PUBLISHED
 
 if TYPE_CHECKING:
-    from srflow_training.evaluation.bench import Options
+    from srflow_training.evaluation.options import Options
 
 _ON_CROPS = ("report", "default-tau")
 _TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
@@ -216,7 +216,7 @@ def _picture_protocol(
         raise ArgumentError(f"{protocol} writes a folder of results: name it with -o OUT")
     for module in ("matplotlib", "jinja2"):
         require_extra(module, "train")
-    from srflow_training.evaluation.bench import Options, parse_others
+    from srflow_training.evaluation.options import Options, parse_others
     from srflow_training.evaluation.subjects import LevelTaus
 
     options = Options(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from srflow_training.evaluation.bench import Options
+    from srflow_training.evaluation.options import Options
     from srflow_training.evaluation.tables import Table
 
 COMMON = frozenset(

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from srflow_training import save_checkpoint
-from srflow_training.evaluation.bench import Options
+from srflow_training.evaluation.options import Options
 from tests.networks import random_srflow, tiny_config
 
 

@@ -1,7 +1,6 @@
 """compare and encoder-init: several models over the same pixels, each with LR images of its own reduction."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from srflow_training.evaluation.comparing import compare, encoder_init
 from srflow_training.evaluation.subjects import LevelTaus, open_subject
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
+from tests.training.evaluation.outputs import summary_of
 
 TAU = LevelTaus((0.8,))
 NAMES = ("one (bicubic LR)", "third (bilinear LR)")
@@ -30,10 +30,6 @@ def models(tmp_path_factory):
         notes = {"reduction": "bilinear"} if name == "third" else {}
         save_checkpoint(folder / f"{name}.safetensors", random_srflow(tiny_config(), seed=seed), notes=notes)
     return folder
-
-
-def summary_of(folder):
-    return json.loads((folder / "summary.json").read_text())
 
 
 def rows_of(folder):

@@ -1,7 +1,6 @@
 """diagnose: what it measures of a checkpoint and of a bundle, what it says, and how it continues."""
 
 import csv
-import json
 import math
 
 import numpy as np
@@ -20,13 +19,10 @@ from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
+from tests.training.evaluation.outputs import summary_of
 
 FILES = {"bits.png", "calibration.png", "latents.png", "results.csv", "round_trip.png", "settings.json", "sheet.png"}
 FILES.add("summary.json")
-
-
-def summary_of(folder):
-    return json.loads((folder / "summary.json").read_text())
 
 
 def rows_of(folder):

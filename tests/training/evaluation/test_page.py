@@ -21,7 +21,7 @@ SCREENS = {"phone": {"width": 375, "height": 812}, "desktop": {"width": 1280, "h
 
 @pytest.fixture(scope="module")
 def report_page(photos, checkpoint, tmp_path_factory):
-    from srflow_training.evaluation.bench import Options
+    from srflow_training.evaluation.options import Options
 
     out = tmp_path_factory.mktemp("report") / "out"
     options = Options(models=[str(checkpoint)], hr=photos, out=out, others={}, centre=64, most=2)

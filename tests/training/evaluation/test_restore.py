@@ -1,8 +1,5 @@
 """restore: what it measures of degraded photographs, and what it refuses."""
 
-import csv
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -19,17 +16,9 @@ from srflow_training.evaluation.restore import METHODS, restore
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.sdk.flow_bundle import write_flow_bundle
+from tests.training.evaluation.outputs import rows_of, summary_of
 
 FILES = {"results.csv", "settings.json", "sheet.png", "summary.json"}
-
-
-def summary_of(folder):
-    return json.loads((folder / "summary.json").read_text())
-
-
-def rows_of(folder):
-    with (folder / "results.csv").open(newline="") as file:
-        return {(row["picture"], row["method"]): row for row in csv.DictReader(file)}
 
 
 @pytest.fixture

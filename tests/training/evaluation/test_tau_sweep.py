@@ -1,7 +1,6 @@
 """tau-sweep and perception-distortion: what they measure, and what they write."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -18,12 +17,9 @@ from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
 from tests.networks import random_srflow, tiny_config
+from tests.training.evaluation.outputs import summary_of
 
 TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
-
-
-def summary_of(folder):
-    return json.loads((folder / "summary.json").read_text())
 
 
 def rows_of(folder):

@@ -1,8 +1,5 @@
 """transfer: the seam that is left of a paste, and what it refuses."""
 
-import csv
-import json
-
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -18,17 +15,9 @@ from srflow_training.evaluation.seams import detail, likeness, seam, seam_error
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.transfer import METHODS, transfer
 from tests.sdk.flow_bundle import write_flow_bundle
+from tests.training.evaluation.outputs import rows_of, summary_of
 
 FILES = {"results.csv", "settings.json", "summary.json", "sheet_1_a.png", "sheet_2_b.png", "sheet_3_c.png"}
-
-
-def summary_of(folder):
-    return json.loads((folder / "summary.json").read_text())
-
-
-def rows_of(folder):
-    with (folder / "results.csv").open(newline="") as file:
-        return {(row["picture"], row["method"]): row for row in csv.DictReader(file)}
 
 
 @pytest.fixture

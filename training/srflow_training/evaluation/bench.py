@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -18,9 +16,10 @@ from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
 from srflow_training.data._images import size_of
-from srflow_training.evaluation.convention import Convention, ConventionName, Metric, mixed_scales, perceptual_metric
+from srflow_training.evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_training.evaluation.results import Row, mean_of
 from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, has_head, open_subject
@@ -31,8 +30,6 @@ _NONE: Mapping[str, tuple[str, str]] = {}
 NONFINITE = "nonfinite"
 """Column of results.csv: values of samples that are not finite."""
 
-Normalisation = Literal["default", "published"]
-"""How latents are made normal again: as the SDK does it, or by the publication's formula."""
 MODEL = "model"
 """The model's name in the column `method` of results.csv, where there is only one."""
 
@@ -41,48 +38,6 @@ DIVERSITY_COLUMN = {DIVERSITY: ("diversity, /255", ".2f")}
 """The column of tables: heading and format."""
 
 _TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the free memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the user asked for. models: none is the embedded one. centre: `--crop`. most: `--pictures`."""
-
-    models: Sequence[str] = ()
-    hr: Path
-    out: Path
-    lr: Path | None = None
-    references: Sequence[Path] = ()
-    others: Mapping[str, Path]
-    convention: ConventionName = "default"
-    taus: Sequence[LevelTaus] = ()
-    samples: int | None = None
-    centre: int | None = None
-    most: int | None = None
-    published: str | None = None
-    vgg16: Path | None = None
-    lpips_backbones: Sequence[Path] = ()
-    degradation: str | None = None
-    degraded: Path | None = None
-    source: Path | None = None
-    mask: Path | None = None
-    normalise: Normalisation | None = None
-    progress: Callable[[str], None] = lambda _: None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "taus", tuple(dict.fromkeys(self.taus)))  # one that is named twice is measured once
-
-    @property
-    def model(self) -> str | None:
-        """The only model. Raises: ArgumentError if several are named."""
-        if len(self.models) > 1:
-            raise ArgumentError(f"this protocol measures one model, not {len(self.models)}: give --model once")
-        return self.models[0] if self.models else None
-
-    @property
-    def inputs(self) -> dict[str, Path]:
-        """The folders of what a protocol needs of each picture, by option."""
-        found = {"degraded": self.degraded, "source": self.source, "mask": self.mask}
-        return {name: folder for name, folder in found.items() if folder is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,19 +327,6 @@ def _references(
     for name in options.others:
         references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
     return references, notes, digests, multiple
-
-
-def parse_others(texts: Sequence[str]) -> dict[str, Path]:
-    """Parse NAME=DIR. Raises: ArgumentError."""
-    found: dict[str, Path] = {}
-    for text in texts:
-        match = re.fullmatch(r"([^=]+)=(.+)", text)
-        if match is None:
-            raise ArgumentError(f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan")
-        if match[1] in found:
-            raise ArgumentError(f"--other names {match[1]} twice: give each folder a name of its own")
-        found[match[1]] = Path(match[2])
-    return found
 
 
 def _cell(value: float | str, form: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training._published import METHODS
-from srflow_training.evaluation.bench import MODEL, Bench, Options, open_bench
+from srflow_training.evaluation.bench import MODEL, Bench, open_bench
 from srflow_training.evaluation.convention import Metric, perceptual_metric
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.plots import write_lines
 from srflow_training.evaluation.results import Results, Row
@@ -36,14 +36,8 @@ def best_of_n(options: Options) -> Table:
 
     Raises: SRFlowError.
     """
-    count = SAMPLES if options.samples is None else options.samples
-    if count < 2:
-        raise ArgumentError(f"--samples is {count}; best-of-n compares samples: give at least 2")
-    if len(options.taus) > 1:
-        raise ArgumentError(f"best-of-n has one temperature, not {len(options.taus)}: give --tau once")
-    tau = options.taus[0] if options.taus else TAU
-    if tau.is_zero:
-        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    count = options.sample_count(SAMPLES, "best-of-n compares samples")
+    tau = options.sampling_tau("best-of-n", TAU)
     bench = open_bench(options)
     results = Results(options.out, {**bench.settings, "measured": "samples", "tau": str(tau), "samples": count})
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training._published import ENCODERS, METHODS, PRETRAINED, SCRATCH
-from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, Bench, Options, open_benches
+from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, Bench, open_benches
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row
 from srflow_training.evaluation.sheets import CROP, WHOLE, detailed_places, sheet_paths, write_rows
@@ -57,8 +58,7 @@ def encoder_init(options: Options) -> Table:
             f"encoder-init compares two models, not {len(options.models)}: give --model twice, "
             "first the one that started from a trained encoder, then the one trained from scratch"
         )
-    if len(options.taus) > 1:
-        raise ArgumentError(f"encoder-init has one temperature, not {len(options.taus)}: give --tau once")
+    options.only_tau("encoder-init")
     models = _Models.open(options)
     results = _results(models, options)
     rows = _measure(models, results, options)
@@ -89,9 +89,7 @@ class _Models:
 
     @classmethod
     def open(cls, options: Options) -> _Models:
-        samples = SAMPLES if options.samples is None else options.samples
-        if samples < 2:
-            raise ArgumentError(f"--samples is {samples}; diversity is a standard deviation: give at least 2")
+        samples = options.sample_count(SAMPLES, "diversity is a standard deviation")
         benches = open_benches(options)
         names = _names([bench.subject for bench in benches], taken=benches[0].references)
         taus = tuple(options.taus) or (TAU,)

@@ -15,11 +15,12 @@ from srflow_sdk import Latents, _bits
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_training import figures
 from srflow_training.evaluation import calibration, diagnosis_plots, latent_statistics
-from srflow_training.evaluation.bench import Bench, Options, open_bench
+from srflow_training.evaluation.bench import Bench, open_bench
 from srflow_training.evaluation.diagnosis import PHOTOGRAPH, diagnosis_of
 from srflow_training.evaluation.diagnosis_tables import table_of
 from srflow_training.evaluation.flows import ConditionedFlow
 from srflow_training.evaluation.odd_inputs import odd_inputs
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
@@ -50,11 +51,8 @@ def diagnose(options: Options) -> Table:
 
     Raises: SRFlowError; BundleError for a bundle without an inverter.
     """
-    count = SAMPLES if options.samples is None else options.samples
-    if count < calibration.LEAST_SAMPLES:
-        raise ArgumentError(
-            f"--samples is {count}; diagnose measures how samples spread: give at least {calibration.LEAST_SAMPLES}"
-        )
+    why = "diagnose measures how samples spread"
+    count = options.sample_count(SAMPLES, why, least=calibration.LEAST_SAMPLES)
     taus = list(options.taus) or list(TAUS)
     if any(tau.is_zero for tau in taus):
         raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")

@@ -13,11 +13,12 @@ from srflow_sdk.errors import ArgumentError, BundleError, SRFlowError
 from srflow_training._protocols import PROTOCOLS, Protocol
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.evaluation import page
-from srflow_training.evaluation.bench import Options, check_out, open_bench
+from srflow_training.evaluation.bench import check_out, open_bench
 from srflow_training.evaluation.captions import caption_of
 from srflow_training.evaluation.crop_folder import MOST_SHOWN, CropFigures, large_enough, measure_crops, too_small
 from srflow_training.evaluation.crop_report import DEFAULT_TAUS, table
 from srflow_training.evaluation.hashing import file_sha256
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, PictureFiles, picture_files
 from srflow_training.evaluation.subjects import Subject, open_subject
 from srflow_training.evaluation.tables import Table

@@ -13,11 +13,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from srflow_sdk.errors import ArgumentError, MissingExtraError
+from srflow_sdk.errors import MissingExtraError
 from srflow_training import figures
 from srflow_training._published import S10, SPACE
-from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, NONFINITE, Bench, Options, open_bench
+from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, NONFINITE, Bench, open_bench
 from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES, backbone_files, open_lpips
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
@@ -43,14 +44,8 @@ def ntire21(options: Options) -> Table:
 
     Raises: SRFlowError.
     """
-    count = SAMPLES if options.samples is None else options.samples
-    if count < 2:
-        raise ArgumentError(f"--samples is {count}; the diversity score compares samples: give at least 2")
-    if len(options.taus) > 1:
-        raise ArgumentError(f"ntire21 has one temperature, not {len(options.taus)}: give --tau once")
-    tau = options.taus[0] if options.taus else TAU
-    if tau.is_zero:
-        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    count = options.sample_count(SAMPLES, "the diversity score compares samples")
+    tau = options.sampling_tau("ntire21", TAU)
     bench = _comparable(open_bench(options), count)
     maps = _distance_maps(options)
     scores = {f"diversity_score_{name}": heading for name, (heading, _) in maps.items()}

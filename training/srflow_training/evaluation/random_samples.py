@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
 from srflow_training._published import METHODS
-from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, Options, open_bench
+from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, open_bench
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row
 from srflow_training.evaluation.sheets import WHOLE, detailed_place, heat_map, sheet_paths, write_sheet
@@ -38,14 +38,8 @@ def random_samples(options: Options) -> Table:
 
     The first pictures get a sheet each. Raises: SRFlowError.
     """
-    count = SAMPLES if options.samples is None else options.samples
-    if count < 2:
-        raise ArgumentError(f"--samples is {count}; the deviation of samples is shown: give at least 2")
-    if len(options.taus) > 1:
-        raise ArgumentError(f"samples has one temperature, not {len(options.taus)}: give --tau once")
-    tau = options.taus[0] if options.taus else TAU
-    if tau.is_zero:
-        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    count = options.sample_count(SAMPLES, "the deviation of samples is shown")
+    tau = options.sampling_tau("samples", TAU)
     bench = open_bench(options)
     results = Results(options.out, {**bench.settings, "measured": "deviation", "tau": str(tau), "samples": count})
     sheets = sheet_paths(options.out, bench.pictures)

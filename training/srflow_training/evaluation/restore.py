@@ -17,8 +17,9 @@ from srflow_sdk.errors import ArgumentError
 from srflow_training._published import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
 from srflow_training.data import to_image
 from srflow_training.evaluation.arrays import to_pixels
-from srflow_training.evaluation.bench import Bench, Options, open_bench
+from srflow_training.evaluation.bench import Bench, open_bench
 from srflow_training.evaluation.degradations import Degradation, generator_of
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
@@ -109,9 +110,7 @@ def restore(options: Options) -> Table:
 
 def _normalisation(options: Options) -> tuple[str, Callable[[Latents], Latents]]:
     """The temperature as text, "" for the SDK's own choice, and what is done to latents. Raises: ArgumentError."""
-    if len(options.taus) > 1:
-        raise ArgumentError(f"restore has one temperature, not {len(options.taus)}: give --tau once")
-    tau = options.taus[0] if options.taus else None
+    tau = options.only_tau("restore")
     if tau is not None and not tau.values:
         raise ArgumentError("--tau auto is for samples; restoring limits latents to a number: give it, or leave it out")
     if options.normalise == "published":

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training._published import METHODS
-from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, Options, open_bench
+from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, open_bench
 from srflow_training.evaluation.convention import perceptual_metric
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.plots import write_lines, write_plane
 from srflow_training.evaluation.results import Results, Row
@@ -61,9 +61,7 @@ def perception_distortion(options: Options) -> Table:
 
 
 def _measured(options: Options) -> tuple[Bench, dict[str, Any]]:
-    samples = SAMPLES if options.samples is None else options.samples
-    if samples < 2:
-        raise ArgumentError(f"--samples is {samples}; diversity is a standard deviation: give at least 2")
+    samples = options.sample_count(SAMPLES, "diversity is a standard deviation")
     taus = tuple(options.taus) or TAUS
     bench = open_bench(options)
     settings = {**bench.settings, "measured": "tau", "taus": [str(tau) for tau in taus], "samples": samples}

@@ -24,7 +24,8 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.arrays import to_array, to_pixels, to_tensor
-from srflow_training.evaluation.bench import Options, open_flow
+from srflow_training.evaluation.bench import open_flow
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.seams import Mask, Pixels, detail, grown, likeness, seam, seam_error
@@ -114,9 +115,7 @@ class _Way:
     @classmethod
     def of(cls, options: Options) -> _Way:
         """Raises: ArgumentError."""
-        if len(options.taus) > 1:
-            raise ArgumentError(f"transfer has one temperature, not {len(options.taus)}: give --tau once")
-        tau = options.taus[0] if options.taus else None
+        tau = options.only_tau("transfer")
         if tau is not None and not tau.values:
             raise ArgumentError("--tau auto is for samples; transferring takes a number: give it, or leave it out")
         return cls("none" if options.normalise == "published" else "gradient", tau)
