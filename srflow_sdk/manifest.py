@@ -28,6 +28,10 @@ REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
 INVERTER = "inverter.onnx"
 """The graph that :meth:`Encoding.invert` runs; bundles may lack it."""
 
+INT8_ENCODER = "encoder.int8.onnx"
+"""A second encoder beside a float32 one: quantised, with the same inputs and outputs. Bundles may lack it. Its rows in
+:attr:`Manifest.parity` have the graph "encoder.int8+sampler"."""
+
 FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
 """Float32 graphs beside those of a lower precision: a tile with non-finite values is computed again with them."""
 

@@ -17,7 +17,7 @@ from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS, PathLike
 from srflow_sdk._flow_uses import FlowUses
 from srflow_sdk._images import InMemoryImage, Tensor
-from srflow_sdk.backends import Device, open_backend
+from srflow_sdk.backends import ComputePrecision, Device, open_backend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
@@ -35,13 +35,15 @@ class Upscaler(FlowUses):
     """Super-resolution with one bundle on one device. Close it, or use it as a context manager.
 
     bundle: a bundle directory or an open :class:`~srflow_sdk.bundle.Bundle`; None is the model embedded in the SDK.
-    device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx", "webgpu" or "openvino"
-    (plug-in providers of ONNX Runtime); or "auto": the first of engines, CUDA and plug-ins' GPUs that really starts,
+    device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx" or "webgpu" (plug-in
+    providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and plug-ins' GPUs that really starts,
     otherwise the CPU.
     tile: side, in LR pixels, of the tiles computed at a time. "auto" fits them to the free memory, None takes the whole
     image at once, and a number (at least 16) is rounded up to what the network needs. Tiles affect memory and speed,
     and the picture only through the halo's truncation.
     threads: CPU threads, at most one per core; None leaves the choice to the runtime.
+    precision: "bundle" computes as the bundle was exported; "bf16" and "int8" make the encoder faster and the picture a
+    little different.
 
     Thread-safe: any number of threads may share one. A process that is forked after this one wrote a file can upscale
     arrays, but not write files (DeviceError): fork before that, or start the process with "spawn". The same bundle,
@@ -58,6 +60,7 @@ class Upscaler(FlowUses):
         device: Device = "auto",
         tile: TileSize = "auto",
         threads: int | None = None,
+        precision: ComputePrecision = "bundle",
     ) -> None:
         check_tile(tile)
         if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))) or bundle == "":
@@ -66,7 +69,9 @@ class Upscaler(FlowUses):
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self._tile = tile
-        self._painter = Painter(self._bundle, open_backend(self._bundle, device=device, threads=threads), tile)
+        self._painter = Painter(
+            self._bundle, open_backend(self._bundle, device=device, threads=threads, precision=precision), tile
+        )
 
     def __enter__(self) -> Self:
         self._painter.check_open()

@@ -13,7 +13,7 @@ from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
 Ask = Callable[..., dict[str, Any]]
 
 _COARSE = "below float32 precision; on NVIDIA GPUs, NVIDIA_TF32_OVERRIDE=0 in the environment restores it"
-_TITLES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP", "openvino": "OpenVINO EP"}
+_TITLES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP"}
 _NO_RUNTIME = "ONNX Runtime does not work, see above"
 
 

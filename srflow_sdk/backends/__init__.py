@@ -5,41 +5,56 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from numbers import Integral
-from typing import get_args
+from typing import Literal, get_args
 
-from srflow_sdk._device_names import Device, PluginDevice
+from srflow_sdk._device_names import ComputePrecision, Device, PluginDevice
 from srflow_sdk._machine.gpu import find_gpu
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._openvino import OpenVinoBackend
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.backends._room import check_room
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, SRFlowError
+from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
-__all__ = ["Backend", "Conditioning", "Device", "OnnxRuntimeBackend", "open_backend"]
+__all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "open_backend"]
 
 _TRUSTED = ("cpu", "cuda")  # the others' pictures are compared with the CPU's before they are used
 _log = logging.getLogger(__name__)
 
 
-def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None = None) -> Backend:
+def open_backend(
+    bundle: Bundle,
+    *,
+    device: Device = "auto",
+    threads: int | None = None,
+    precision: ComputePrecision = "bundle",
+) -> Backend:
     """Open an active backend for a bundle; the caller deactivates it.
 
     device: "cpu"; "cuda"; "tensorrt", which runs the bundle's own engines, or its graphs through ONNX Runtime's
-    TensorRT provider if it has none; a plug-in provider of ONNX Runtime: "rtx" (TensorRT-RTX), "webgpu" or "openvino";
-    or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU, OpenVINO (the last three
-    only on a GPU), the CPU. Devices that are offered but do not start are skipped with a warning.
+    TensorRT provider if it has none; a plug-in provider of ONNX Runtime: "rtx" (TensorRT-RTX) or "webgpu"; "openvino";
+    or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU (the last two only on a
+    GPU), the CPU. Devices that are offered but do not start are skipped with a warning.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
-    Raises: ArgumentError for unknown devices or threads, DeviceError if the device cannot be used, BundleError if the
-    graphs cannot be loaded.
+    precision: "bundle" computes as the bundle was exported; "bf16" lets OpenVINO's encoder compute in bfloat16; "int8"
+    runs the bundle's quantised encoder.
+
+    Raises: ArgumentError for unknown devices, threads or precisions, DeviceError if the device cannot be used,
+    BundleError if the graphs cannot be loaded.
     """
     if device not in get_args(Device):
         raise ArgumentError(f"device is {device!r}; it must be one of {', '.join(get_args(Device))}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads is {threads!r}; it must be a whole number, at least 1, or None")
+    if precision not in get_args(ComputePrecision):
+        raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(ComputePrecision))}")
     check_room(threads)
+    if precision != "bundle":
+        return _less_precise(bundle, device, threads=threads, precision=precision)
     if device != "auto":
         return _opened(bundle, device, threads=threads)
     for candidate in _offered(bundle):
@@ -48,6 +63,32 @@ def open_backend(bundle: Bundle, *, device: Device = "auto", threads: int | None
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _warn(candidate, error)
     return _opened(bundle, "cpu", threads=threads)
+
+
+def _less_precise(
+    bundle: Bundle, device: Device, *, threads: int | None, precision: Literal["bf16", "int8"]
+) -> Backend:
+    """A backend whose encoder computes in less than float32."""
+    if bundle.manifest.precision != "fp32":
+        raise ArgumentError(
+            f"precision={precision!r} is for float32 bundles; this one computes in {bundle.manifest.precision}"
+        )
+    graphs = REQUIRED_FILES
+    if precision == "int8":
+        if INT8_ENCODER not in bundle.manifest.files:
+            raise BundleError(f"{bundle.path} has no {INT8_ENCODER}: srflow-export --bundle {bundle.path} --also int8")
+        graphs = (INT8_ENCODER, REQUIRED_FILES[1])
+    if precision == "bf16" and device not in ("auto", "openvino"):
+        raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
+    backend: Backend
+    if precision == "bf16" or device == "openvino":
+        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs, hint="bf16" if precision == "bf16" else "f32")
+    elif device in ("auto", "cpu"):
+        backend = OnnxRuntimeBackend(bundle, device="cpu", threads=threads, graphs=graphs)
+    else:
+        raise ArgumentError(f'precision={precision!r} is for processors: use device="cpu", "openvino" or "auto"')
+    backend.activate()
+    return backend
 
 
 def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
@@ -62,8 +103,7 @@ def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
     for name in get_args(PluginDevice):
         plugin = PLUGINS[name]
         try:
-            # Not on the CPU: there OpenVINO was slower in float32 than ONNX Runtime's own kernels, and WebGPU only has
-            # a renderer for tests.
+            # Not on the CPU: there WebGPU only has a renderer for tests.
             if plugin.installed and (name != "rtx" or find_gpu() is not None) and has_gpu(plugin):
                 yield name
         except DeviceError as error:
@@ -74,7 +114,7 @@ def _warn(device: str, error: SRFlowError) -> None:
     _log.warning("continuing without %s: %s", device, error)
 
 
-def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backend:
+def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> Backend:
     backend, fix = _activated(bundle, device, threads=threads)
     if device in _TRUSTED or not takes_test_image(backend, bundle.manifest):
         return backend
@@ -87,8 +127,12 @@ def _opened(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Backen
     return backend
 
 
-def _activated(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> tuple[Backend, str]:
+def _activated(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> tuple[Backend, str]:
     """A running backend, and the fix to suggest if it does not work as it should."""
+    if device == "openvino":
+        compiled = OpenVinoBackend(bundle, threads=threads)
+        compiled.activate()
+        return compiled, compiled.fix
     if device == "tensorrt" and bundle.manifest.engines:
         from srflow_sdk._engine_commands import first_command
         from srflow_sdk.backends._tensorrt import TensorRTBackend

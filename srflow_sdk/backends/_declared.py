@@ -15,7 +15,7 @@ from srflow_sdk._graph_sizes import Shape, SizeError, Value, cost_of
 from srflow_sdk._graph_structure import GraphStructure, read_graph, refusal
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.manifest import INT8_ENCODER, Manifest
 from srflow_sdk.tiles import padded_size
 
 _Names = Sequence[str]
@@ -32,7 +32,7 @@ def check_structure(bundle: Bundle, graphs: tuple[str, str]) -> None:
     """Check the files of an encoder and a sampler before a runtime loads them. Raises: BundleError."""
     encoder, sampler = (read_graph(bundle.file(name)) for name in graphs)
     precision = bundle.manifest.precision
-    quantised = precision == "int8" and graphs != bundle.manifest.float32_graphs
+    quantised = graphs[0] == INT8_ENCODER or (precision == "int8" and graphs != bundle.manifest.float32_graphs)
     if quantised != (encoder.ops["QuantizeLinear"] > 0):
         found = "is not" if quantised else "is"
         raise BundleError(f"{bundle.path}: precision is {precision}, but {graphs[0]} {found} quantised; {_FIX}")

@@ -44,7 +44,7 @@ from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
-from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
+from srflow_sdk.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 
 __all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
 
@@ -156,7 +156,10 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def can_invert(self) -> bool:
-        return INVERTER in self._bundle.manifest.files and self._graphs == REQUIRED_FILES
+        return INVERTER in self._bundle.manifest.files and self._graphs in (
+            REQUIRED_FILES,
+            (INT8_ENCODER, REQUIRED_FILES[1]),
+        )
 
     def invert_impl(
         self, conditioning: Conditioning, hr: NDArray[np.float32]

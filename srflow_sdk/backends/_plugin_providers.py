@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
-import os
 import threading
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,14 +85,6 @@ PLUGINS: dict[PluginDevice, Plugin] = {
             distributions=("onnxruntime-ep-webgpu",),
             needs="a GPU with a driver for Vulkan (Linux, with libvulkan.so.1), Direct3D 12 or Metal",
         ),
-        Plugin(
-            device="openvino",
-            title="OpenVINO",
-            provider="OpenVINOExecutionProvider",
-            module="onnxruntime_ep_openvino",
-            distributions=("onnxruntime-ep-openvino",),
-            needs="an Intel processor or an Intel GPU with its driver",
-        ),
     )
 }
 
@@ -170,26 +160,12 @@ class PluginProvider(Provider):
         options.add_provider_for_devices([self._chosen], self._settings())
 
     def _settings(self) -> dict[str, str]:
-        if self.device == "openvino":
-            return self._openvino_settings()
         if self.device == "webgpu":
             # In its preferred layout, NHWC, version 0.4.0 computes 3×3 convolutions of 6 channels wrongly where the
             # number of output channels is a multiple of 4, and this network has those.
             return {"preferredLayout": "NCHW"}
         cache = self._cache()
         return {} if cache is None else {"nv_runtime_cache_path": cache}
-
-    def _openvino_settings(self) -> dict[str, str]:
-        kind = str(self._chosen.ep_metadata.get("ov_device", "CPU")).partition(".")[0]
-        # By default OpenVINO computes in bfloat16 or half precision wherever that is faster: on a processor with
-        # AVX512-BF16 the picture was 54 dB from float32's, and far from it where values are large.
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-        if kind == "CPU" and self._threads:
-            settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
-        cache = self._cache()
-        if cache is not None:
-            settings["CACHE_DIR"] = cache
-        return {"load_config": json.dumps({kind: settings})}
 
     def _cache(self) -> str | None:
         key = f"{self._model_sha256[:16]}-{self.plugin.version or 'unknown'}"
