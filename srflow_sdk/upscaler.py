@@ -36,7 +36,7 @@ class Upscaler(FlowUses):
 
     bundle: a bundle directory or an open :class:`~srflow_sdk.bundle.Bundle`; None is the model embedded in the SDK.
     device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx" or "webgpu" (plug-in
-    providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and plug-ins' GPUs that really starts,
+    providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and other GPUs that really starts,
     otherwise the CPU.
     tile: side, in LR pixels, of the tiles computed at a time. "auto" fits them to the free memory, None takes the whole
     image at once, and a number (at least 16) is rounded up to what the network needs. Tiles affect memory and speed,

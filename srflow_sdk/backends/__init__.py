@@ -12,6 +12,7 @@ from srflow_sdk._machine.gpu import find_gpu
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends._openvino_graphs import gpu_offered
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.backends._room import check_room
@@ -36,8 +37,8 @@ def open_backend(
 
     device: "cpu"; "cuda"; "tensorrt", which runs the bundle's own engines, or its graphs through ONNX Runtime's
     TensorRT provider if it has none; a plug-in provider of ONNX Runtime: "rtx" (TensorRT-RTX) or "webgpu"; "openvino";
-    or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU (the last two only on a
-    GPU), the CPU. Devices that are offered but do not start are skipped with a warning.
+    or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU and OpenVINO (the last
+    three only on a GPU), the CPU. Devices that are offered but do not start are skipped with a warning.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
     precision: "bundle" computes as the bundle was exported; "bf16" lets OpenVINO's encoder compute in bfloat16; "int8"
@@ -91,7 +92,7 @@ def _less_precise(
     return backend
 
 
-def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
+def _offered(bundle: Bundle) -> Iterator[OrtDevice | Literal["openvino"]]:
     """Devices in the order of "auto", as far as can be told without starting them; without the CPU."""
     if bundle.manifest.engines:
         from srflow_sdk.backends._tensorrt import tensorrt_offered
@@ -108,6 +109,11 @@ def _offered(bundle: Bundle) -> Iterator[OrtDevice]:
                 yield name
         except DeviceError as error:
             _warn(name, error)
+    try:
+        if gpu_offered():  # on processors ONNX Runtime is faster in float32
+            yield "openvino"
+    except DeviceError as error:
+        _warn("openvino", error)
 
 
 def _warn(device: str, error: SRFlowError) -> None:

@@ -93,13 +93,13 @@ class Found:
 def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kinds, plugin = onnxruntime.OrtHardwareDeviceType, PLUGINS["openvino"]
+    kinds, plugin = onnxruntime.OrtHardwareDeviceType, PLUGINS["webgpu"]
     machine = [
-        Found(plugin.provider, kinds.CPU, ov_device="CPU"),
-        Found(plugin.provider, kinds.NPU, ov_device="NPU"),
-        Found(plugin.provider, kinds.GPU, ov_device="GPU", is_virtual="1"),
+        Found(plugin.provider, kinds.CPU),
+        Found(plugin.provider, kinds.NPU),
+        Found(plugin.provider, kinds.GPU, is_virtual="1"),
         Found(f"{plugin.provider}.AUTO", kinds.GPU),
-        Found(plugin.provider, kinds.GPU, ov_device="GPU.0", FULL_DEVICE_NAME="Arc"),
+        Found(plugin.provider, kinds.GPU, FULL_DEVICE_NAME="Arc"),
     ]
     monkeypatch.setattr(plugin_providers, "_registered", {plugin.module})
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: machine)
@@ -121,7 +121,6 @@ def test_no_device_is_refused_with_what_it_needs(bundle: Bundle, monkeypatch: py
     ("device", "metadata", "expected"),
     [
         ("webgpu", {}, {"preferredLayout": "NCHW"}),
-        ("openvino", {"ov_device": "GPU.1"}, {"load_config": '{"GPU": {"INFERENCE_PRECISION_HINT": "f32", "CACHE'}),
         ("rtx", {}, {"nv_runtime_cache_path": "/"}),
     ],
 )

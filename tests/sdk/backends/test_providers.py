@@ -245,6 +245,7 @@ def test_auto_goes_from_cuda_over_the_plugins_with_a_gpu_to_the_cpu(
 ) -> None:
     offer(monkeypatch, *get_args(PluginDevice))
     monkeypatch.setattr(backends, "cuda_offered", lambda: True)
+    monkeypatch.setattr(backends, "gpu_offered", lambda: True)
     assert order(bundle, monkeypatch, works="openvino") == ["cuda", "rtx", "webgpu", "openvino"]
     assert len(caplog.records) == 3
     assert order(bundle, monkeypatch, works="cpu") == ["cuda", "rtx", "webgpu", "openvino", "cpu"]
