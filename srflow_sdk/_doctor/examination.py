@@ -14,7 +14,13 @@ from typing import Any
 from srflow_sdk._doctor import onnxruntime_installs as installs
 from srflow_sdk._doctor.checks import Check, upscaled
 from srflow_sdk._doctor.probes import ask
-from srflow_sdk._doctor.provider_checks import check_plugin, check_tensorrt_provider, judged, plugin_devices
+from srflow_sdk._doctor.provider_checks import (
+    check_openvino,
+    check_plugin,
+    check_tensorrt_provider,
+    judged,
+    plugin_devices,
+)
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 
@@ -48,6 +54,7 @@ def examine() -> Iterator[Check]:
     yield check_tensorrt_provider(runtime, driver, ask)
     for device in plugin_devices():
         yield check_plugin(device, runtime, driver, ask)
+    yield check_openvino(ask)
     yield _check_native_library()
     for extra in ("export", "train"):
         yield _check_extra(extra)

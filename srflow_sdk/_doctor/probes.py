@@ -24,6 +24,15 @@ from typing import Any
 
 DEADLINE_S = 120
 
+_ARITHMETIC = ("FP32", "FP16", "BF16", "INT8")
+_INSTRUCTIONS = (  # names for people, and Linux's flags
+    ("AVX512-BF16", "avx512_bf16"),
+    ("AVX512-VNNI", "avx512_vnni"),
+    ("AVX-VNNI", "avx_vnni"),
+    ("AMX-BF16", "amx_bf16"),
+    ("AMX-INT8", "amx_int8"),
+)
+
 _HEIC = (  # 8×8 pixels, HEVC
     "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw3kxwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN=qY1_Cu8R?f`KO9S&jqM|@fDif5K"
     "QI>27V)7MamgK^f{K+gRDge@VG7FOPfpjTQnKL6ZNN56Bk=zG{KYxGxU|`^9P5|nVaA4$N{Qn=MfElEM8HD6^F*zgxB{iKG8PQ}GC^WK8d$n%X"
@@ -111,6 +120,30 @@ def plugin_provider(device: str) -> dict[str, Any]:
     return {**about, "installed": True, "devices": [described(found) for found in find_devices(plugin)]}
 
 
+def openvino() -> dict[str, Any]:
+    """OpenVINO's version, the device that it would take, and what the processor can compute in."""
+    from srflow_sdk.backends._openvino_graphs import best_device, import_openvino, openvino_core
+
+    core, device = openvino_core(), best_device()
+    capabilities = [name for name in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if name in _ARITHMETIC]
+    return {
+        "version": str(import_openvino().__version__).partition("-")[0],
+        "devices": list(core.available_devices),
+        "device": f"{device}, {core.get_property(device, 'FULL_DEVICE_NAME')}",
+        "processor": [*capabilities, *_instructions()],
+    }
+
+
+def _instructions() -> list[str]:
+    """The processor's instructions for less than float32, as far as the system lists them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    flags = set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+    return [name for name, flag in _INSTRUCTIONS if flag in flags]
+
+
 def cuda_libraries() -> dict[str, Any]:
     """Load the libraries that ONNX Runtime's CUDA provider needs; the error names the first that is missing."""
     ort = importlib.import_module("onnxruntime")
@@ -196,6 +229,7 @@ _QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {
         cuda_libraries,
         tensorrt_provider,
         plugin_provider,
+        openvino,
         nvidia_driver,
         libvips,
         native_library,

@@ -39,7 +39,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
         "libvips": {"version": "8.18.7", "pyvips": "3.2.0", "formats": {**FORMATS, "HEIC": False}},
         "plugin_provider_rtx": ABSENT,
         "plugin_provider_webgpu": ABSENT,
-        "plugin_provider_openvino": ABSENT,
+        "openvino": {"error": "OpenVINO is not installed: pip install it"},
         "native_library": {"path": None},
         "module_tensorrt": {"error": "No module named 'tensorrt'"},
         "module_tensorrt_rtx": {"error": "No module named 'tensorrt_rtx'"},
@@ -52,7 +52,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
 def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = diagnose(monkeypatch)
     assert checks["upscale on CPU"].state == "ok"
-    providers = ("TensorRT EP", "TensorRT-RTX EP", "WebGPU EP", "OpenVINO EP")
+    providers = ("TensorRT EP", "TensorRT-RTX EP", "WebGPU EP", "OpenVINO")
     for name in ("NVIDIA GPU", "upscale on CUDA", "TensorRT", "TensorRT-RTX", *providers):
         assert checks[name].state == "missing"
 

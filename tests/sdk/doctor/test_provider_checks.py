@@ -8,7 +8,7 @@ import pytest
 
 from srflow_sdk._device_names import PluginDevice
 from srflow_sdk._doctor.checks import Check
-from srflow_sdk._doctor.provider_checks import check_plugin, check_tensorrt_provider, judged
+from srflow_sdk._doctor.provider_checks import check_openvino, check_plugin, check_tensorrt_provider, judged
 
 CPU_RUNTIME = {"package": "onnxruntime", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {"package": "onnxruntime-gpu", "providers": ["TensorrtExecutionProvider", "CPUExecutionProvider"]}
@@ -20,7 +20,7 @@ FOUND = {"installed": True, "version": "1.8.1", "needs": "hardware", "fix": "pip
 
 
 def plugin(
-    device: PluginDevice = "openvino",
+    device: PluginDevice = "webgpu",
     *,
     runtime: dict[str, Any] = CPU_RUNTIME,
     driver: dict[str, Any] = NO_DRIVER,
@@ -35,7 +35,7 @@ def tensorrt(runtime: dict[str, Any], driver: dict[str, Any], library: dict[str,
 
 def test_a_plugin_that_computes_the_cpus_picture_is_ok() -> None:
     check = plugin(plugin_provider=FOUND, upscale=UPSCALED)
-    assert (check.name, check.state) == ("OpenVINO EP", "ok")
+    assert (check.name, check.state) == ("WebGPU EP", "ok")
     assert check.detail == "1.8.1 on GPU, Arc: works: 32×32 to 128×128 in 0.25 s, 131 dB against the CPU"
 
 
@@ -51,7 +51,7 @@ def test_a_plugin_that_is_absent_has_a_command_and_says_what_it_needs() -> None:
 def test_a_plugin_without_a_device_is_missing_and_one_that_fails_is_a_problem() -> None:
     check = plugin(plugin_provider={**FOUND, "devices": []})
     assert (check.state, "it needs hardware" in check.detail) == ("missing", True)
-    assert plugin(plugin_provider={"error": "it died"}) == Check(name="OpenVINO EP", state="problem", detail="it died")
+    assert plugin(plugin_provider={"error": "it died"}) == Check(name="WebGPU EP", state="problem", detail="it died")
     check = plugin(plugin_provider=FOUND, upscale={"error": "it does not start"})
     assert (check.state, check.detail) == ("problem", "1.8.1 on GPU, Arc: it does not start")
 
@@ -91,3 +91,31 @@ def test_tensorrt_in_onnx_runtime_needs_the_build_the_library_and_a_gpu() -> Non
     assert (check.state, "no GPU" in check.detail) == ("missing", True)
     check = tensorrt(GPU_RUNTIME, DRIVER, {"version": "10.15.1"})
     assert (check.state, "10.15.1" in check.detail) == ("ok", True)
+
+
+OPENVINO = {"version": "2026.4.1", "device": "CPU, AMD EPYC", "devices": ["CPU"], "processor": ["BF16", "AMX-INT8"]}
+
+
+def openvino(**answers: dict[str, Any]) -> Check:
+    return check_openvino(lambda question, *_device: answers[question])
+
+
+def test_openvino_says_its_device_what_the_processor_has_and_how_good_the_picture_is() -> None:
+    check = openvino(openvino=OPENVINO, upscale=UPSCALED)
+    assert (check.name, check.state) == ("OpenVINO", "ok")
+    assert check.detail == (
+        "2026.4.1 on CPU, AMD EPYC; the processor has BF16, AMX-INT8: works: 32×32 to 128×128 in 0.25 s, 131 dB "
+        "against the CPU"
+    )
+
+
+def test_openvino_that_is_absent_broken_or_wrong_has_a_command() -> None:
+    check = openvino(openvino={"error": "OpenVINO is not installed: pip install it"})
+    assert (check.state, check.fixes) == ("missing", (("", 'pip install "srflow-sdk[openvino]"'),))
+    for answers in (
+        {"openvino": {"error": "it does not start"}},
+        {"openvino": OPENVINO, "upscale": {"error": "it computes a different picture"}},
+        {"openvino": OPENVINO, "upscale": {**UPSCALED, "decibels": 9.0}},
+    ):
+        check = openvino(**answers)
+        assert (check.state, check.fixes) == ("problem", (("", "pip install -U openvino"),))
