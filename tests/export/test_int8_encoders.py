@@ -15,6 +15,7 @@ from srflow_sdk.manifest import INT8_ENCODER
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
 
+
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
