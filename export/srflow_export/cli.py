@@ -21,7 +21,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.manifest import Precision
 
 if TYPE_CHECKING:
-    from srflow_export.exporter import Gate
+    from srflow_export.exporter import Also, Gate
     from srflow_sdk._serving.description import Mode
 
 _ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
@@ -30,7 +30,7 @@ _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
-    "--bundle": ("--triton", "--triton-mode"),
+    "--bundle": ("--triton", "--triton-mode", "--also", "-o", "--gate"),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
     "--compare": (),
@@ -108,8 +108,10 @@ def _check_use(context: click.Context) -> None:
         raise click.UsageError(f"{mode} can only be {rule}: leave {others[0]} out")
     if mode == "--checkpoint-of" and "-o" not in given:
         raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
-    if mode == "--bundle" and "--triton" not in given:
-        raise click.UsageError("--bundle uses a bundle that exists: say what for with --triton REPO")
+    if mode == "--bundle" and not {"--triton", "--also"} & {*given}:
+        raise click.UsageError("--bundle uses a bundle that exists: say what for with --triton REPO or --also int8")
+    if mode == "--bundle" and "--also" not in given and (lost := [name for name in given if name in ("-o", "--gate")]):
+        raise click.UsageError(f"{lost[0]} only applies to a bundle that is written: leave it out, or add --also int8")
     if mode == "--engines-for" and "--trt" not in given and "--rtx" not in given:
         raise click.UsageError("--engines-for builds engines: say which with --trt or --rtx")
 
@@ -137,6 +139,11 @@ def _target(ckpt: Path, output: Path | None) -> Path:
     target = output if output is not None else ckpt.with_suffix(".srflow")
     if target == ckpt:
         raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o")
+    return _bundle_name(target)
+
+
+def _bundle_name(target: Path) -> Path:
+    """The name, if a bundle may have it. Raises: ArgumentError if it looks like a file's."""
     if target.suffix.lower() in _FILE_SUFFIXES:
         raise ArgumentError(
             f"{target}: a bundle is a directory that holds encoder.onnx, sampler.onnx and more: name it "
@@ -145,9 +152,9 @@ def _target(ckpt: Path, output: Path | None) -> Path:
     return target
 
 
-def _needed(bundle: Path | None, engines_for: Path | None) -> tuple[str, ...]:
+def _needed(bundle: Path | None, engines_for: Path | None, also: tuple[Also, ...]) -> tuple[str, ...]:
     """The modules of the extra that the task takes."""
-    if bundle is not None:
+    if bundle is not None and not also:
         return _REPOSITORY_MODULES
     return _ENGINE_MODULES if engines_for is not None else _MODULES
 
@@ -156,6 +163,26 @@ def _write_repository(bundle: Path, repository: Path, mode: Mode | None) -> None
     from srflow_export.triton import write_repository
 
     write_repository(bundle, repository, mode=mode, say=click.echo)
+
+
+def _use_bundle(
+    bundle: Path,
+    output: Path | None,
+    *,
+    also: tuple[Also, ...],
+    gate: Gate,
+    triton: Path | None,
+    triton_mode: Mode | None,
+) -> None:
+    """What --bundle asks for."""
+    if also:
+        from srflow_export.int8_encoders import add_int8_encoder
+
+        bundle, source = _bundle_name(output or bundle), bundle
+        add_int8_encoder(source, bundle, gate=gate, say=click.echo)
+        click.echo(f"wrote {bundle}")
+    if triton is not None:
+        _write_repository(bundle, triton, triton_mode)
 
 
 @click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -175,6 +202,12 @@ def _write_repository(bundle: Path, repository: Path, mode: Mode | None) -> None
     default="fp32",
     show_default=True,
     help="Storage of the weights of fp32 graphs; fp16 halves the files, the arithmetic stays fp32.",
+)
+@click.option(
+    "--also",
+    type=click.Choice(["int8"]),
+    multiple=True,
+    help="Beside fp32 graphs, write a second encoder in int8, for --precision int8 of srflow-upscale.",
 )
 @click.option("--plugins", is_flag=True, help="Write flow operations as nodes that the native library can run.")
 @click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT engines for this machine's GPU.")
@@ -216,7 +249,7 @@ def _write_repository(bundle: Path, repository: Path, mode: Mode | None) -> None
     "--bundle",
     type=click.Path(path_type=Path),
     metavar="BUNDLE",
-    help="Instead of --ckpt: use an existing bundle for --triton.",
+    help="Instead of --ckpt: use an existing bundle for --triton or --also; -o writes another one.",
 )
 @click.option(
     "--engines-for",
@@ -248,6 +281,7 @@ def main(
     fused: bool,
     precision: Precision | None,
     weights: str,
+    also: tuple[Also, ...],
     plugins: bool,
     config: Path | None,
     blocks: tuple[int, ...] | None,
@@ -281,6 +315,7 @@ def main(
       srflow-export SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
       srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
       srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/         for Triton Inference Server
+      srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs, see --precision of srflow-upscale
       srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
@@ -289,10 +324,10 @@ def main(
     context.with_resource(raised_interrupts(*STOPPING))
     try:
         check_address_space(_ADDRESS_SPACE, "srflow-export")
-        for module in _needed(bundle, engines_for):
+        for module in _needed(bundle, engines_for, also):
             require_extra(module, "export")
-        if bundle is not None and triton is not None:
-            _write_repository(bundle, triton, triton_mode)
+        if bundle is not None:
+            _use_bundle(bundle, output, also=also, gate=gate, triton=triton, triton_mode=triton_mode)
             return
         if checkpoint_of is not None and output is not None:
             _write_checkpoint_of(checkpoint_of, output)
@@ -322,6 +357,7 @@ def main(
             inverter=not no_inverter,
             precision=graphs_precision(precision, requests),
             weights="fp16" if weights == "fp16" else "fp32",
+            also=also,
             plugins=plugins,
             config=config,
             stacked_blocks=blocks,

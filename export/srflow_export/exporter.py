@@ -16,22 +16,28 @@ from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
 from srflow_export._progress import Progress
-from srflow_export._quantisation import quantised_encoder
+from srflow_export._quantisation import int8_encoder
 from srflow_export.halo import HaloRow, measured_halo
 from srflow_export.inverter_halo import measured_inverter_halo
-from srflow_export.parity import inverse_table, min_psnr_db, prove, prove_inverse
+from srflow_export.parity import inverse_table, min_psnr_db, prove, prove_int8_encoder, prove_inverse
 from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.manifest import FP32_GRAPHS, INVERTER, Precision, Weights
+from srflow_sdk.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import RRDB, SRFlow
 
 Gate = Literal["quick", "full"]
 """How much of the photographs is compared."""
 
-_PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}  # LR pixels
+Also = Literal["int8"]
+"""What an export may hold beside its own graphs."""
+
+PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}  # LR pixels
+"""Height and width of the patch of each photograph, by gate."""
+
+QUANTISING = "quantising the encoder, calibrated on photographs"
 _logger = logging.getLogger(__name__)
 
 
@@ -43,6 +49,7 @@ class ExportOptions:
     precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
     graphs are written as well, and the runtime uses them to recompute tiles whose values are not finite. weights: how
     large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic stays float32).
+    also: "int8" adds a second encoder to float32 graphs, see :func:`srflow_export.int8_encoders.add_int8_encoder`.
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
     config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
     default_tau: what the runtime uses if no tau is given; auto_tau: scaled by the picture's texture, as ``tau="auto"``.
@@ -56,6 +63,7 @@ class ExportOptions:
     inverter: bool = True
     precision: Precision = "fp32"
     weights: Weights = "fp32"
+    also: tuple[Also, ...] = ()
     plugins: bool = False
     config: Path | None = None
     stacked_blocks: tuple[int, ...] | None = None
@@ -83,6 +91,11 @@ def export_checkpoint(
     """
     if options.plugins and options.precision == "bf16":
         raise ArgumentError("the native kernels do not support bfloat16: leave --plugins out, or export in fp16")
+    if options.also and options.precision != "fp32":
+        raise ArgumentError(
+            f"a second encoder in int8 goes with float32 graphs, not with {options.precision}: leave --also int8 out, "
+            "or use --precision fp32"
+        )
     model, notes = load_with_notes(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
     if isinstance(model, RRDB):
         raise ExportError(
@@ -102,7 +115,10 @@ def export_checkpoint(
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
         staged = Bundle(path=stage.path, manifest=manifest)
-        rows = prove(model, staged, size=_PATCHES[options.gate], say=say)
+        rows, size = [], PATCHES[options.gate]
+        if "int8" in options.also:
+            rows += prove_int8_encoder(model, staged, size=size, say=say)  # first, as it is the likeliest to fail
+        rows = prove(model, staged, size=size, say=say) + rows
         if INVERTER in manifest.files:
             manifest = _with_proved_inverter(model, staged, say=say)
             staged = dataclasses.replace(staged, manifest=manifest)
@@ -180,8 +196,8 @@ def _onnx_files(
     if options.precision != "fp32":
         twins = dict(zip(FP32_GRAPHS, _typed_graphs(model, "fp32", progress, flow_nodes=False), strict=True))
     if options.precision == "int8":
-        say("quantising the encoder, calibrated on photographs")
-        encoder = quantised_encoder(encoder, size_multiple=model.config.size_multiple)
+        say(QUANTISING)
+        encoder = int8_encoder(model)
     protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
     if options.inverter:
         protos[INVERTER] = onnx_models.inverter_model(model, options.precision)
@@ -190,9 +206,12 @@ def _onnx_files(
         protos["fused.onnx"] = onnx_models.joined(encoder, sampler)
     protos |= twins
     for name, proto in protos.items():
-        if options.weights == "fp16":
+        if options.weights == "fp16" and not (name == "encoder.onnx" and options.precision == "int8"):
             onnx_models.store_weights_in_half(proto)
-        yield name, onnx_models.finished(proto, _metadata(manifest))
+        yield name, onnx_models.finished(proto, metadata_of(manifest))
+    if "int8" in options.also:
+        say(QUANTISING)
+        yield INT8_ENCODER, onnx_models.finished(int8_encoder(model), metadata_of(manifest, precision="int8"))
 
 
 def _typed_graphs(
@@ -205,8 +224,8 @@ def _typed_graphs(
     return encoder, sampler
 
 
-def _metadata(manifest: Manifest) -> dict[str, str]:
-    """Metadata that explains an .onnx file on its own."""
+def metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
+    """Metadata that explains an .onnx file on its own. precision: the graph's, if it is not the manifest's."""
     checkpoint = manifest.provenance["checkpoint"]
     return {
         "srflow.schema": str(manifest.schema),
@@ -216,7 +235,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
         "srflow.size_multiple": str(manifest.size_multiple),
         "srflow.latent_scheme": str(manifest.latent_scheme),
         "srflow.latent_levels": ",".join(f"{level.level}:{level.channels}" for level in manifest.latent_levels),
-        "srflow.precision": manifest.precision,
+        "srflow.precision": precision or manifest.precision,
         "srflow.default_tau": f"{manifest.default_tau:g}",
         "srflow.checkpoint_sha256": str(checkpoint["sha256"]),
         "srflow.licence": str(manifest.provenance["licence"]),

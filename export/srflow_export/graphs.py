@@ -129,7 +129,7 @@ class Conv(nn.Module):
 
 
 @dataclass(frozen=True)
-class _AffineSettings:
+class AffineSettings:
     """How a conditional net's raw outputs become an affine map, see :func:`srflow_export.flow_ops.affine_inverse`."""
 
     scale_map: ScaleMap
@@ -137,7 +137,7 @@ class _AffineSettings:
     clamp: float
 
     @classmethod
-    def of(cls, net: ConditionalNet) -> _AffineSettings:
+    def of(cls, net: ConditionalNet) -> AffineSettings:
         return cls(net.scale_map, net.order, net.clamp)
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class _LevelEncoder(nn.Module):
         heads = [side_by_side([net.shift, net.scale]) for net in injectors]
         self.head = Conv.of(heads, dtype=dtype, groups=len(steps))
         self.steps, self.state_dtype = len(steps), state_dtype(dtype)
-        self.affine = _AffineSettings.of(nets[0])
+        self.affine = AffineSettings.of(nets[0])
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
         """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
@@ -237,7 +237,7 @@ class CouplingNet(nn.Module):
         self.on_h_a = Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
         self.conv2 = Conv.of([net.conv2], dtype=dtype)
         self.head = Conv.of([net.shift, net.scale], dtype=dtype)
-        self.affine = _AffineSettings.of(step.coupling)
+        self.affine = AffineSettings.of(step.coupling)
 
     def affine_of(self, h: Tensor, coupling: Tensor) -> Tensor:
         """[shift; s] for h, N×C×H×W, of which the first ⌊C/2⌋ channels count. coupling: B×hidden×H×W."""

@@ -12,6 +12,7 @@ from onnx import compose, numpy_helper
 from torch import Tensor
 
 from srflow_export import flow_ops
+from srflow_export._int8_layout import IntegerEncoderGraph
 from srflow_export.graphs import (
     DTYPES,
     EncoderGraph,
@@ -36,14 +37,23 @@ _HALF_FROM = 1024  # tensors with fewer values are not worth storing in half pre
 
 def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
     """`lr` (lr_batch×3×height×width) → conditioning, named and typed as in :mod:`srflow_export.graphs`."""
-    config, dtype = model.config, DTYPES[precision]
+    dtype = DTYPES[precision]
+    return _traced_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
+
+
+def integer_encoder_model(model: SRFlow) -> onnx.ModelProto:
+    """The same in float32, laid out for integer convolutions; see :mod:`srflow_export._int8_layout`."""
+    return _traced_encoder(IntegerEncoderGraph(model), model.config, opset=_OPSET)
+
+
+def _traced_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) -> onnx.ModelProto:
     height, width = _example_size(config)
     return onnx_graph(
-        EncoderGraph(model, dtype),
+        graph,
         {"lr": torch.zeros(2, 3, height, width)},
         inputs={"lr": ("lr_batch", 3, "height", "width")},
         outputs=_conditioning_axes(config),
-        opset=_opset(dtype),
+        opset=opset,
         nodes={},
     )
 
@@ -99,6 +109,8 @@ def joined(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProt
         compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False, rename_functions=False)
         for part, prefix in ((encoder, _ENCODER), (sampler, _SAMPLER))
     )
+    for part in (first, second):
+        del part.metadata_props[:]  # a graph in int8 and one in float32 describe themselves differently
     return compose.merge_models(first, second, io_map=[(name, name) for name in names], name="srflow")
 
 

@@ -36,6 +36,13 @@ def run(*arguments):
         (["--checkpoint-of", "m.srflow"], "name it with -o"),
         (["--engines-for", "m.srflow"], "say which with --trt or --rtx"),
         (["--bundle", "m.srflow", "--triton", ""], "'--triton': it is empty; name a folder"),
+        (["--bundle", "m.srflow"], "say what for with --triton REPO or --also int8"),
+        (["--bundle", "m.srflow", "--triton", "r", "-o", "n.srflow"], "-o only applies to a bundle that is written"),
+        (
+            ["--bundle", "m.srflow", "--triton", "r", "--gate", "full"],
+            "--gate only applies to a bundle that is",
+        ),
+        (["--bundle", "m.srflow", "--also", "fp16"], "'fp16' is not"),
         (["--engines-for", "m.srflow", "--rtx", "fp16", "--fused"], "leave --fused out"),
         (["--ckpt", "m.pth", "--precision", "fp8"], "'fp8' is not one of"),
         (["--ckpt", "m.pth", "--trt", "int8"], "'int8' is not one of"),

@@ -4,13 +4,11 @@ from importlib.util import find_spec
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
 from onnx import TensorProto, shape_inference
 
-from srflow_export._quantisation import quantised_encoder
 from srflow_export._unfolding import trainable_network
 from srflow_export.cli import main
 from srflow_export.graphs import EncoderGraph, SamplerGraph, conditioning_bytes_per_pixel
@@ -163,32 +161,6 @@ def test_torch_computes_the_same_graphs_in_half(variant, dtype):
     assert sr.dtype == torch.float32
     error = float((sr - expected).abs().max() / expected.abs().max())
     assert 0 < error < (0.01 if dtype is torch.float16 else 0.1)
-
-
-def test_int8_quantises_the_encoders_convolutions_symmetrically_and_nothing_else(bundle, tmp_path):
-    encoder = quantised_encoder(onnx.load(bundle.file("encoder.fp32.onnx")), size_multiple=2)
-    graph = encoder.graph
-    weights = {weight.name: onnx.numpy_helper.to_array(weight) for weight in graph.initializer}
-    linear = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    zero_points = [weights[node.input[2]] for node in linear if "bias" not in node.input[0]]
-    assert {points.dtype for points in zero_points} == {np.dtype(np.int8)}
-    assert not any(points.any() for points in zero_points)
-    produced = {name: node for node in graph.node for name in node.output}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    scalings = [node for node in convolutions if node.input[1] in weights and weights[node.input[1]].shape[1] == 1]
-    assert len(scalings) == 2  # each RRDB's share of 0.2, on what passes all blocks
-    convolutions = [node for node in convolutions if node not in scalings]
-    assert all(produced[name].op_type == "DequantizeLinear" for node in convolutions for name in node.input[:2])
-    assert len(convolutions) == sum(
-        node.op_type == "Conv" for node in onnx.load(bundle.file("encoder.onnx")).graph.node
-    )
-    assert set(element_types((*graph.input, *graph.output)).values()) == {TensorProto.FLOAT}
-    lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
-    exact = onnxruntime.InferenceSession(str(bundle.file("encoder.fp32.onnx"))).run(None, {"lr": lr})
-    for value, expected in zip(
-        onnxruntime.InferenceSession(encoder.SerializeToString()).run(None, {"lr": lr}), exact, strict=True
-    ):
-        assert 0 < np.abs(value - expected).max() < 0.1 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("how", ["", "@rounded", "@cpu"])

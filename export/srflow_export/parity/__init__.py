@@ -8,12 +8,13 @@ from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from srflow_export.parity._compare import compare
-    from srflow_export.parity._gate import min_psnr_db, prove
+    from srflow_export.parity._gate import INT8_GRAPHS, min_psnr_db, prove, prove_int8_encoder
     from srflow_export.parity._inverse import InverseRow, inverse_table, prove_inverse
     from srflow_export.parity._measure import ParityRow
     from srflow_export.parity._photos import LrPhoto, photographs
 
 __all__ = [
+    "INT8_GRAPHS",
     "InverseRow",
     "LrPhoto",
     "ParityRow",
@@ -22,12 +23,14 @@ __all__ = [
     "min_psnr_db",
     "photographs",
     "prove",
+    "prove_int8_encoder",
     "prove_inverse",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "INT8_GRAPHS": "_gate",
         "InverseRow": "_inverse",
         "LrPhoto": "_photos",
         "ParityRow": "_measure",
@@ -36,6 +39,7 @@ __getattr__, __dir__ = lazy_names(
         "min_psnr_db": "_gate",
         "photographs": "_photos",
         "prove": "_gate",
+        "prove_int8_encoder": "_gate",
         "prove_inverse": "_inverse",
     },
 )

@@ -1,0 +1,110 @@
+"""The encoder graph, laid out for runtimes that compute convolutions on integers: OpenVINO, ONNX Runtime.
+
+Its values are those of :class:`srflow_export.graphs.EncoderGraph` up to float32 rounding. Three things differ, because
+integer convolutions are so fast that everything between them counts:
+
+- Convolutions on enlarged features are plain 3×3 ones. The phases of :mod:`srflow_export._on_features` have half the
+  multiply-adds, but joining their float32 results took longer than all convolutions together.
+- Each level's results are reshaped before they are split into tensors for the steps. The reshape makes a runtime turn
+  its own layout, channels last, into the plain one at once; slices of a few channels are turned ten times as slowly.
+- The share of 0.2 that passes each dense block is in the weights of its last convolution.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_export import flow_ops
+from srflow_export._folding import FoldedConv, fold_net, side_by_side
+from srflow_export.graphs import AffineSettings, Conv, EncoderGraph
+from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.encoder import DenseBlock, ResidualBlock
+from srflow_training.model.features import LevelFeatures
+from srflow_training.model.layers import Step
+from srflow_training.model.srflow import Level
+
+
+class IntegerEncoderGraph(EncoderGraph):
+    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of `conditioning_names`.
+
+    Float32; :mod:`srflow_export._quantisation` turns its convolutions into integer ones.
+    """
+
+    def __init__(self, model: SRFlow) -> None:
+        super().__init__(model)
+        self.levels = nn.ModuleList(_PlainLevel(level, model.config) for level in model.flow_levels())
+        for index, block in enumerate(model.encoder.blocks):
+            if isinstance(block, ResidualBlock):
+                self.model.encoder.blocks[index] = _PlainBlock(block)
+
+
+class _PlainLevel(nn.Module):
+    """A level's features → its conditioning, all K steps at once."""
+
+    def __init__(self, level: Level, config: SRFlowConfig) -> None:
+        super().__init__()
+        steps = [step for step in level.steps if isinstance(step, Step)]
+        nets = [step.injector for step in steps if step.injector is not None]
+        injectors = [fold_net(net) for net in nets]
+        couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
+        on_u = [FoldedConv(net.conv1.weight[:, -config.condition_channels :], net.conv1.bias) for net in couplings]
+        self.injector, self.coupling = _conv([net.conv1 for net in injectors]), _conv(on_u)
+        self.conv2 = _conv([net.conv2 for net in injectors], groups=len(steps))
+        self.head = _conv([side_by_side([net.shift, net.scale]) for net in injectors], groups=len(steps))
+        self.steps = len(steps)
+        self.affine = AffineSettings.of(nets[0])
+
+    def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
+        """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
+        u = features.u()
+        pre_activation = self.coupling(u)
+        head = self.head(F.relu(self.conv2(F.relu(self.injector(u)))))
+        batch, _, height, width = head.shape
+        halves = head.reshape(batch, self.steps, -1, width).chunk(2, dim=2)  # by step, [shift; s]
+        shift, s = (half.reshape(batch, -1, height, width) for half in halves)
+        scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
+        return tuple(each for tensor in (pre_activation, scale, shift) for each in self._by_step(tensor))
+
+    def _by_step(self, tensor: Tensor) -> list[Tensor]:
+        batch, _, height, width = tensor.shape
+        parts = tensor.reshape(batch, self.steps, -1, width).chunk(self.steps, dim=1)
+        return [part.reshape(batch, -1, height, width) for part in parts]
+
+
+class _PlainDense(nn.Module):
+    """A dense block with its share of 0.2 in the last convolution."""
+
+    def __init__(self, block: DenseBlock) -> None:
+        super().__init__()
+        *convs, last = block.convs
+        self.convs = nn.ModuleList(convs)
+        assert isinstance(last, nn.Conv2d)  # for the type checker, as the next line
+        assert last.bias is not None
+        self.last = Conv(0.2 * last.weight.detach(), 0.2 * last.bias.detach(), dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = x
+        for conv in self.convs:
+            features = torch.cat([features, F.leaky_relu(conv(features), 0.2)], dim=1)
+        residual: Tensor = self.last(features)
+        return x + residual
+
+
+class _PlainBlock(nn.Module):
+    """An RRDB of such blocks."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList(_PlainDense(dense) for dense in block.dense if isinstance(dense, DenseBlock))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for dense in self.dense:
+            y = dense(y)
+        return x + 0.2 * y
+
+
+def _conv(convs: list[FoldedConv], *, groups: int = 1) -> Conv:
+    return Conv.of(convs, dtype=torch.float32, groups=groups)

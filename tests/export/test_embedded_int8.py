@@ -1,0 +1,29 @@
+"""The embedded model's int8 encoder: what its bundle records, and what its files give."""
+
+import pytest
+
+from srflow_export.parity import INT8_GRAPHS, prove_int8_encoder
+from srflow_sdk import Bundle
+
+EMBEDDED_DB = 43
+"""What the embedded models' int8 promises, on every photograph and at every tau of the gate."""
+
+
+def int8_rows(bundle):
+    return [row for row in bundle.manifest.parity if row["graph"] == INT8_GRAPHS]
+
+
+def test_the_embedded_models_recorded_rows_keep_their_promise():
+    rows = int8_rows(Bundle.embedded())
+    assert len(rows) == 16
+    assert min(row["psnr_db"] for row in rows) >= EMBEDDED_DB
+
+
+def test_the_embedded_models_rows_are_what_its_files_give():
+    bundle = Bundle.embedded()
+    recorded = {(row["photo"], row["tau"]): row["psnr_db"] for row in int8_rows(bundle)}
+    found = prove_int8_encoder(bundle, bundle, size=(24, 32))
+    for row in found:
+        # other processors round sums otherwise, and a rounding step more or less moves little
+        assert row.psnr_db == pytest.approx(recorded[row.photo, row.tau], abs=1.5)
+        assert row.psnr_db >= EMBEDDED_DB

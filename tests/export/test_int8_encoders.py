@@ -1,0 +1,154 @@
+"""A second encoder in int8: beside float32 graphs, from a checkpoint or for a bundle that exists."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from srflow_export.cli import main
+from srflow_export.parity import INT8_GRAPHS
+from srflow_sdk import Bundle
+from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk.manifest import INT8_ENCODER
+from srflow_training import save_checkpoint
+from tests.networks import random_srflow, tiny_config
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def export(checkpoint, target, *arguments):
+    result = run(checkpoint, "-o", target, "--halo", 16, "--no-inverter", "--name", "tiny", *arguments)
+    assert result.exit_code == 0, result.output
+    return Bundle.open(target)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "tiny.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(checkpoint):
+    return export(checkpoint, checkpoint.with_name("plain.srflow"))
+
+
+@pytest.fixture(scope="module")
+def both(checkpoint):
+    return export(checkpoint, checkpoint.with_name("both.srflow"), "--also", "int8")
+
+
+def int8_rows(bundle):
+    return [row for row in bundle.manifest.parity if row["graph"] == INT8_GRAPHS]
+
+
+def test_a_checkpoints_bundle_has_the_same_graphs_and_another_encoder(plain, both):
+    files = dict(both.manifest.files)
+    assert files.pop(INT8_ENCODER)["bytes"] < files["encoder.onnx"]["bytes"]
+    assert files == plain.manifest.files
+    assert both.manifest.precision == "fp32"
+    assert [row for row in both.manifest.parity if row["graph"] != INT8_GRAPHS] == plain.manifest.parity
+
+
+def test_the_gates_rows_of_the_other_encoder_are_recorded(both):
+    rows = int8_rows(both)
+    assert [row["photo"] for row in rows] == [name for name in ("edges", "face", "fur", "sky") for _ in range(4)]
+    assert {row["tau"] for row in rows} == {0, 0.5, 0.8, 1}
+    assert all(38 <= row["psnr_db"] < 200 for row in rows)  # 200 would be the very picture
+
+
+def test_the_runtime_runs_the_other_encoder_with_the_bundles_sampler(both):
+    lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
+    with OnnxRuntimeBackend(both, device="cpu") as exact:
+        expected = exact.encode(lr)
+    with OnnxRuntimeBackend(both, device="cpu", graphs=(INT8_ENCODER, "sampler.onnx")) as rough:
+        found = rough.encode(lr)
+    assert type(found) is type(expected)
+
+
+def test_a_bundle_that_exists_gets_the_encoder_and_keeps_everything_else(plain, tmp_path):
+    new = tmp_path / "new.srflow"
+    before = plain.manifest.to_json()
+    result = run("--bundle", plain.path, "--also", "int8", "-o", new)
+    assert result.exit_code == 0, result.output
+    assert "comparing encoder.int8+sampler with the float32 graphs" in result.output
+    assert result.output.endswith(f"wrote {new}\n")
+    made = Bundle.open(new)
+    files = dict(made.manifest.files)
+    assert files.pop(INT8_ENCODER)
+    assert files == plain.manifest.files
+    assert made.manifest.provenance == plain.manifest.provenance
+    assert len(int8_rows(made)) == 16
+    assert Bundle.open(plain.path).manifest.to_json() == before
+
+
+def test_adding_it_in_place_and_again_gives_the_same_bytes(plain, tmp_path):
+    one, other = tmp_path / "one.srflow", tmp_path / "other.srflow"
+    shutil.copytree(plain.path, one)
+    assert run("--bundle", one, "--also", "int8").exit_code == 0
+    first = Bundle.open(one)
+    assert len(int8_rows(first)) == 16
+    assert run("--bundle", one, "--also", "int8", "-o", other).exit_code == 0
+    assert (other / "manifest.json").read_bytes() == (one / "manifest.json").read_bytes()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["one.srflow", "other.srflow"]
+
+
+@pytest.mark.parametrize("how", [["--precision", "fp16"], ["--precision", "int8"]])
+def test_only_float32_graphs_can_have_it(checkpoint, tmp_path, how):
+    result = run(checkpoint, "-o", tmp_path / "m.srflow", "--also", "int8", *how)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"error: a second encoder in int8 goes with float32 graphs, not with {how[1]}: leave --also int8 out, or use "
+        "--precision fp32\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_in_half_is_refused_with_the_way_out(checkpoint, tmp_path):
+    half = export(checkpoint, tmp_path / "half.srflow", "--precision", "fp16")
+    result = run("--bundle", half.path, "--also", "int8")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"error: {half.path} has graphs in fp16")
+    assert "--precision fp32 --also int8" in result.output
+
+
+@pytest.fixture(scope="module")
+def rough(tmp_path_factory):
+    """A network that is the same in float32, but has one useless huge channel, for which int8 steps are far apart."""
+    model = random_srflow(tiny_config())
+    with torch.no_grad():
+        for block in model.encoder.blocks:
+            for dense in block.dense:
+                dense.convs[0].bias[0] += 1e4
+                for conv in dense.convs[1:]:
+                    conv.weight[:, model.config.nf] = 0
+                dense.convs[-1].weight.mul_(20)
+    path = tmp_path_factory.mktemp("rough") / "rough.safetensors"
+    save_checkpoint(path, model)
+    return path
+
+
+@pytest.mark.parametrize("how", ["--also", "--precision"])
+def test_a_network_that_int8_is_too_coarse_for_is_refused_at_the_first_photograph(rough, tmp_path, how):
+    result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", how, "int8")
+    assert result.exit_code == 1
+    *_, error = result.output.splitlines()
+    assert error.startswith("error: int8 is too coarse for this network: encoder")
+    assert "it goes wrong at level" in error
+    assert "--precision bf16" in error
+    assert not any(name in result.output for name in (" fur ", " sky "))  # what was not needed any more
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_encoder_leaves_an_older_bundle_as_it_was(rough, tmp_path):
+    bundle = export(rough, tmp_path / "m.srflow")
+    before = (bundle.path / "manifest.json").read_bytes()
+    assert run("--bundle", bundle.path, "--also", "int8").exit_code == 1
+    assert (bundle.path / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["m.srflow"]
+    assert INT8_ENCODER not in {path.name for path in bundle.path.iterdir()}

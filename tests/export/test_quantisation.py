@@ -1,0 +1,84 @@
+"""Which parts of an encoder become integers, and what that does to its results."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from srflow_export import onnx_models
+from srflow_export._quantisation import int8_encoder
+from tests.networks import random_srflow, tiny_config
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_srflow(tiny_config())
+
+
+@pytest.fixture(scope="module")
+def encoder(model):
+    return int8_encoder(model)
+
+
+@pytest.fixture(scope="module")
+def weights(encoder):
+    return {weight.name: numpy_helper.to_array(weight) for weight in encoder.graph.initializer}
+
+
+@pytest.fixture(scope="module")
+def produced(encoder):
+    return {name: node for node in encoder.graph.node for name in node.output}
+
+
+def test_all_convolutions_but_the_first_take_integers(encoder, produced):
+    first, *others = [node for node in encoder.graph.node if node.op_type == "Conv"]
+    assert first.input[0] == "lr"
+    assert not any(name in produced for name in first.input)
+    assert len(others) > 30
+    assert all(produced[name].op_type == "DequantizeLinear" for node in others for name in node.input[:2])
+
+
+def test_weights_are_symmetric_by_channel_and_activations_have_a_zero_point(encoder, produced, weights):
+    for node in encoder.graph.node:
+        if node.op_type == "Conv" and node.input[0] != "lr":
+            activation, weight = (produced[name].input for name in node.input[:2])
+            assert weights[activation[2]].dtype == np.uint8
+            assert weights[activation[1]].size == 1
+            stored = weights[weight[0]]
+            assert stored.dtype == np.int8
+            assert weights[weight[1]].shape == (stored.shape[0],)
+            assert not weights[weight[2]].any()
+    assert any(points.dtype == np.uint8 and points.any() for points in weights.values())
+
+
+def test_results_of_convolutions_are_not_rounded(encoder):
+    first = next(node for node in encoder.graph.node if node.op_type == "Conv")
+    of_convolutions = {node.output[0] for node in encoder.graph.node if node.op_type == "Conv"}
+    rounded = {node.input[0] for node in encoder.graph.node if node.op_type == "QuantizeLinear"}
+    assert of_convolutions & rounded == {first.output[0]}  # which the next convolution takes as it is
+
+
+def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
+    exact = onnx_models.encoder_model(model)
+    for one, other in (
+        (encoder.graph.input, exact.graph.input),
+        (encoder.graph.output, exact.graph.output),
+    ):
+        assert [value.SerializeToString() for value in one] == [value.SerializeToString() for value in other]
+        assert {value.type.tensor_type.elem_type for value in one} == {TensorProto.FLOAT}
+    lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
+    found, expected = (
+        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"lr": lr}) for proto in (encoder, exact)
+    )
+    for value, reference in zip(found, expected, strict=True):
+        assert 0 < np.abs(value - reference).max() < 0.1 * np.ptp(reference)
+
+
+def test_quantising_twice_gives_the_same_bytes(model, encoder):
+    assert int8_encoder(model).SerializeToString() == encoder.SerializeToString()
+
+
+def test_the_graph_is_valid_and_nothing_lies_outside(encoder):
+    onnx.checker.check_model(encoder, full_check=True)
+    assert not any(weight.HasField("data_location") for weight in encoder.graph.initializer)
