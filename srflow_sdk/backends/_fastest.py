@@ -66,7 +66,7 @@ def measured(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> lis
         if (known := read_measured(key)) is not None:  # another process measured it while this one waited
             return known
         begun = time.monotonic()
-        _log.info("measuring which precision is fastest on this processor, once for this model …")
+        _log.info("measuring what is fastest on this processor, once for this model …")
         found = _measure(bundle, ways, threads=threads)
         _log.info("measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(described, found)))
         write_measured(key, found)

@@ -211,13 +211,19 @@ class _Graph:
                 ) from error
             raise DeviceError(f"{what} on openvino failed: {reason}") from error
         self._idle.put(request)
-        return {port.any_name: array for port, array in found.items()}
+        return {_name(port): array for port, array in found.items()}
+
+
+def _name(value: Any) -> str:
+    """The name of an input or output in the file: a tensor may have further ones, of operators that were left out."""
+    name: str = value.get_node().get_friendly_name().partition("/sink_port_")[0]
+    return name if name in value.names else str(value.any_name)
 
 
 def _port(value: Any) -> _Port:
     shape = [f"size{index}" if size.is_dynamic else size.get_length() for index, size in enumerate(value.partial_shape)]
     kind = value.element_type.get_type_name()
-    return _Port(name=value.any_name, type=_TYPES.get(kind, kind), shape=shape)
+    return _Port(name=_name(value), type=_TYPES.get(kind, kind), shape=shape)
 
 
 def _values(conditioning: Conditioning) -> dict[str, NDArray[np.float32]]:

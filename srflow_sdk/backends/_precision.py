@@ -11,12 +11,13 @@ from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._fastest import WORTH, candidates, choose, described, measured
 from srflow_sdk.backends._fastest_cache import Measured
-from srflow_sdk.backends._openvino import import_openvino
+from srflow_sdk.backends._ort_providers import one_line
 from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened, openvino_is_installed
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.manifest import INT8_ENCODER
 
+_OPENVINO = Way(device="openvino", precision="bundle")
 _BF16 = Way(device="openvino", precision="bf16")
 _INT8 = {"cpu": Way(device="cpu", precision="int8"), "openvino": Way(device="openvino", precision="int8")}
 _SAME_DB = 3.0
@@ -57,8 +58,8 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
 
     Raises: DeviceError, BundleError.
     """
-    if device == "openvino":
-        import_openvino()
+    if device == "openvino" and not openvino_is_installed():
+        return opened(bundle, _OPENVINO, threads=threads)  # which says so
     found = measured(bundle, candidates(bundle, device), threads=threads)
     chosen = choose(found, bundle.manifest, device=device)
     if chosen is None:
@@ -78,6 +79,8 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
 def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
     if device == "cpu":
         raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
+    if not openvino_is_installed():
+        return opened(bundle, _BF16, threads=threads)  # which says so
     _check_bf16_hardware()
     exact, reduced = measured(bundle, [REFERENCE, _BF16], threads=threads)
     if reduced.error is not None:
@@ -98,12 +101,13 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
 
 
 def _check_bf16_hardware() -> None:
-    """Raises: DeviceError without OpenVINO, or where OpenVINO says that the processor has no bfloat16 arithmetic."""
-    openvino = import_openvino()
+    """Raises: DeviceError where OpenVINO does not load, or says that the processor has no bfloat16 arithmetic."""
     try:
+        import openvino
+
         able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except RuntimeError as error:
-        raise DeviceError(f"OpenVINO cannot use this processor: {' '.join(str(error).split())}") from error
+    except (ImportError, RuntimeError) as error:
+        raise DeviceError(f"OpenVINO cannot be used: {one_line(error)}; pip install -U openvino") from error
     if "BF16" not in able:
         raise DeviceError(
             'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
@@ -115,8 +119,8 @@ def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:
     """The runtime for int8: the one that was asked for, or the faster of those that compute it rightly."""
     if device == "cpu" or (device == "auto" and not openvino_is_installed()):
         return _INT8["cpu"]
-    if device == "openvino":
-        import_openvino()
+    if device == "openvino" and not openvino_is_installed():
+        return _INT8["openvino"]  # opening it says so
     _, theirs, ours = measured(bundle, [REFERENCE, _INT8["openvino"], _INT8["cpu"]], threads=threads)
     problem = _problem(theirs, ours)
     if device == "openvino":
