@@ -29,7 +29,7 @@ from srflow_sdk.manifest import INT8_ENCODER, Manifest
 WORTH = 1.1
 """How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
 
-_LONGEST_S = 10.0
+_LONGEST_S = 8.0
 """After so long no further candidate is begun, and no further round: a full-size one takes up to 4 s."""
 
 _ROUNDS = 5
