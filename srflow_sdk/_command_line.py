@@ -136,7 +136,7 @@ _SIZE_OPTIONS = (
         "--scale",
         type=click.FloatRange(min=0, min_open=True),
         metavar="F",
-        help="Enlarge F times, such as 2 or 1.5.  [default: the model's scale, which is the largest]",
+        help="Enlarge F times, such as 2 or 1.5.  [default: the most]",
     ),
     click.option(
         "--size",

@@ -12,12 +12,12 @@ import click
 
 from srflow_sdk._batch.choices import FORMATS, FileChoices, MachineChoices
 from srflow_sdk._command_line import CountParameter, PathOrUrl, ShardParameter, TileParameter
-from srflow_sdk._device_names import Device
+from srflow_sdk._device_names import Device, Precision
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """click's settings of every command."""
 
-MADE_FROM_FILES = ("tile", "recursive", "shard")
+MADE_FROM_FILES = ("tile", "precision", "recursive", "shard")
 """Options of these groups that contradict --from-output, as their parameters are called."""
 
 _Command = Callable[..., None]
@@ -84,7 +84,7 @@ _MACHINE = (
         metavar="auto|N|none",
         default="auto",
         show_default=True,
-        help="Side of a tile in pixels that the network sees; smaller tiles need less memory.",
+        help="Side of a tile; smaller ones need less memory.",
     ),
     click.option(
         "--max-pixels", type=CountParameter(), default="100M", show_default=True, help="Refuse larger inputs."
@@ -94,7 +94,14 @@ _MACHINE = (
         type=click.Choice(get_args(Device)),
         default="auto",
         show_default=True,
-        help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
+        help="auto: a GPU that works, or the CPU.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        default="bundle",
+        show_default=True,
+        help="Less is faster on some processors, and not quite the same picture; fastest: as measured here, once.",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]"),
     click.option("--quiet", is_flag=True, help="Print only warnings and errors."),

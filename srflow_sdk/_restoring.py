@@ -87,6 +87,7 @@ def restore_file(
             source_sha256=reader.sha256(),
             tile=painter.core(small[0], small[1], halo=round_trip_halo(manifest)),
         )
+        provenance = painter.recorded(provenance)
         with ImageWriter(
             target,
             width=reader.width,

@@ -135,7 +135,13 @@ def transfer(
         bundle = Bundle.embedded() if model is None else Bundle.open(model)
         job = Job(source=target, targets=(output,), name=PurePosixPath(target.name))
         with (
-            Upscaler(bundle, device=machine.device, tile=machine.tile, threads=machine.threads) as upscaler,
+            Upscaler(
+                bundle,
+                device=machine.device,
+                tile=machine.tile,
+                threads=machine.threads,
+                precision=machine.precision,
+            ) as upscaler,
             deferred_interrupts(*STOPPING) as interrupts,
             display.progress([job], max_pixels=machine.max_pixels, check=interrupts),
         ):

@@ -20,7 +20,7 @@ from srflow_sdk._images import InMemoryImage
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk._transferring.inputs import AnyImage
 from srflow_sdk._transferring.options import TransferOptions
-from srflow_sdk.backends import Device
+from srflow_sdk.backends import ComputePrecision, Device, Precision
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, DeviceError
@@ -44,8 +44,9 @@ class AsyncUpscaler:
         async with AsyncUpscaler() as upscaler:  # the model is loaded here
             large = await upscaler.upscale(photo)
 
-    bundle, device, tile, threads: as for :class:`Upscaler`. at_once: how many calls run at a time; others wait for
-    their turn. Each call takes the memory of a tile, and all cores: with 2, a short call need not wait for a long one.
+    bundle, device, tile, threads, precision: as for :class:`Upscaler`. at_once: how many calls run at a time; others
+    wait for their turn. Each call takes the memory of a tile, and all cores: with 2, a short call need not wait for a
+    long one.
 
     Cancelling a task that awaits a call, as a timeout does, stops the work at the network's next operator: for the
     embedded model within half a second. The task ends when nothing of the call runs any more and nothing was written.
@@ -62,11 +63,14 @@ class AsyncUpscaler:
         device: Device = "auto",
         tile: TileSize = "auto",
         threads: int | None = None,
+        precision: Precision = "bundle",
         at_once: int = 2,
     ) -> None:
         if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
             raise ArgumentError(f"at_once is {at_once!r}; it must be a whole number, at least 1")
-        self._open: Callable[[], Upscaler] = lambda: Upscaler(bundle, device=device, tile=tile, threads=threads)
+        self._open: Callable[[], Upscaler] = lambda: Upscaler(
+            bundle, device=device, tile=tile, threads=threads, precision=precision
+        )
         self._calls = Calls(at_once)
         self._upscaler: Upscaler | None = None
 
@@ -105,6 +109,11 @@ class AsyncUpscaler:
     def device(self) -> str:
         """The device in use, such as "cpu" or "cuda"."""
         return self._opened.device
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """What the encoder computes in: "bundle", "bf16" or "int8"."""
+        return self._opened.precision
 
     @property
     def _opened(self) -> Upscaler:

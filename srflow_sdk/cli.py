@@ -103,7 +103,7 @@ def upscale(
         if files.from_output is not None:
             _refuse_chosen(context, "tau", "seed", "sample", "samples", "consistent", *_SIZE)
         if server is not None:
-            _refuse(context, "device", "threads", why="with --server: the server has its own")
+            _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
         draw = DrawOptions(
             tau=tau,
             seed=seed,

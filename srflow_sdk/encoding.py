@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from srflow_sdk._drawing.requests import DrawKeywords
 
+_log = logging.getLogger(__name__)
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])
 
 ENCODING_BUDGET_BYTES = 1 << 30
@@ -197,6 +199,14 @@ class Encoding(Generic[ImageT]):
         """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
         lr, manifest = self._lr, self._painter.manifest
         check_latents(latents, manifest, lr)
+        if latents.precision != self._painter.precision:
+            _log.warning(
+                "these latents were made with precision %s and are decoded with %s: the picture differs a little from "
+                "the one that they are of; open the Upscaler with precision=%r for the same",
+                latents.precision,
+                self._painter.precision,
+                latents.precision,
+            )
         options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
         request = make_request(options, manifest, height=lr.height, width=lr.width)
         pixels = self._painted(dataclasses.replace(request, latents=latents))[0]

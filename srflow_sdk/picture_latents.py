@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._bits import bits_per_dimension
+from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk._latents import arrays, files
 from srflow_sdk._latents.arguments import checked_levels, checked_number, checked_path, checked_real, level_taus
 from srflow_sdk._latents.blending import interpolate, mix
@@ -58,6 +59,7 @@ class Latents:
         width: int,
         model_sha256: str,
         log_likelihood: float | None = None,
+        precision: ComputePrecision = "bundle",
     ) -> None:
         """Latents from arrays. Writable arrays are copied; read-only ones are taken as they are, without a copy.
 
@@ -65,6 +67,7 @@ class Latents:
         height, width: of the HR picture in pixels, without padding.
         model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to.
         log_likelihood: log-density of the picture's values in [0, 1], in nats, if it is known.
+        precision: what the encoder computed in, whose conditioning they were made with.
 
         Raises: ArgumentError for other types, shapes and sizes.
         """
@@ -73,6 +76,10 @@ class Latents:
         if not isinstance(model_sha256, str) or not _SHA256.fullmatch(model_sha256):
             raise ArgumentError(f"model_sha256 is {model_sha256!r:.80}; it must be 64 hexadecimal digits")
         self._model_sha256 = model_sha256
+        if precision not in get_args(ComputePrecision):
+            names = ", ".join(get_args(ComputePrecision))
+            raise ArgumentError(f"precision is {precision!r:.80}; it must be one of {names}")
+        self._precision: ComputePrecision = precision
         if log_likelihood is not None:
             log_likelihood = checked_real("log_likelihood", log_likelihood)
         self._log_likelihood = log_likelihood
@@ -132,6 +139,11 @@ class Latents:
     def model_sha256(self) -> str:
         """:attr:`Bundle.model_sha256` of the model that they belong to; for another they mean nothing."""
         return self._model_sha256
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """What the encoder computed in when they were made: decoded with another, they give a picture less exactly."""
+        return self._precision
 
     @property
     def log_likelihood(self) -> float | None:
@@ -258,7 +270,8 @@ class Latents:
         return self._changed(set(self._levels), apply)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file: tensors `level1` …, float32, and size, model and log-likelihood as metadata.
+        """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and log-likelihood as
+        metadata.
 
         The name may be any; `.safetensors` is usual. An older file is unchanged after an error.
         Raises: ImageError; ArgumentError for what is no path.
@@ -268,6 +281,7 @@ class Latents:
             width=self._width,
             model_sha256=self._model_sha256,
             log_likelihood=self._log_likelihood,
+            precision=self._precision,
         )
         files.write(checked_path(path), self._levels, described)
 
@@ -288,6 +302,7 @@ class Latents:
                 width=described.width,
                 model_sha256=described.model_sha256,
                 log_likelihood=described.log_likelihood,
+                precision=described.precision,
             )
         except ArgumentError as error:
             raise ImageError(f"{os.fspath(path)} is not a file of latents: {error}; Latents.save writes one") from error
@@ -358,6 +373,7 @@ class Latents:
             width=self._width,
             model_sha256=self._model_sha256,
             log_likelihood=log_likelihood,
+            precision=self._precision,
         )
 
 

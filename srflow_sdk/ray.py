@@ -18,7 +18,7 @@ from srflow_sdk._batch.jobs import Settings
 from srflow_sdk._batch.on_ray import Cluster
 from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.ray_workers import row_results
-from srflow_sdk._device_names import Device
+from srflow_sdk._device_names import Device, Precision
 from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS, PathLike
 from srflow_sdk.errors import ArgumentError
@@ -47,9 +47,10 @@ class UpscaleFiles:
     without one), `width` and `height` (int64, of the input in pixels, 0 unless it is done) and `seconds` (float64, NaN
     unless it is done). A file that fails, or that cannot be named so, is a row, not an exception.
 
-    model: the path of a bundle that every machine has; None is the embedded model. device, tile, threads: as of
-    :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`. resume,
-    overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are those of :meth:`Upscaler.upscale`.
+    model: the path of a bundle that every machine has; None is the embedded model. device, tile, threads,
+    precision: as of :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`.
+    resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are those of
+    :meth:`Upscaler.upscale`.
 
     Raises: ArgumentError, BundleError, DeviceError, MissingExtraError: these concern all files.
     """
@@ -62,6 +63,7 @@ class UpscaleFiles:
         device: Device = "auto",
         tile: TileSize = "auto",
         threads: int | None = None,
+        precision: Precision = "bundle",
         max_pixels: int = MAX_PIXELS,
         quality: int | None = None,
         lossless: bool = False,
@@ -77,7 +79,7 @@ class UpscaleFiles:
             resume=resume,
             overwrite=overwrite,
         )
-        self._upscaler = Upscaler(model, device=device, tile=tile, threads=threads)
+        self._upscaler = Upscaler(model, device=device, tile=tile, threads=threads, precision=precision)
         self._settings.operation.named_scale(self._upscaler.bundle.manifest)  # a scale above the model's is an error
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -17,7 +17,7 @@ from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk._files import MAX_PIXELS, PathLike
 from srflow_sdk._flow_uses import FlowUses
 from srflow_sdk._images import InMemoryImage, Tensor
-from srflow_sdk.backends import ComputePrecision, Device, open_backend
+from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
@@ -42,8 +42,9 @@ class Upscaler(FlowUses):
     image at once, and a number (at least 16) is rounded up to what the network needs. Tiles affect memory and speed,
     and the picture only through the halo's truncation.
     threads: CPU threads, at most one per core; None leaves the choice to the runtime.
-    precision: "bundle" computes as the bundle was exported; "bf16" and "int8" make the encoder faster and the picture a
-    little different.
+    precision: "bundle" computes as the bundle was exported. "bf16" and "int8" let the encoder compute in less, which is
+    faster on some processors and makes the picture a little different. "fastest" is the fastest of these here whose
+    pictures stay near enough to the exact ones: measured once for each machine and model, which takes some seconds.
 
     Thread-safe: any number of threads may share one. A process that is forked after this one wrote a file can upscale
     arrays, but not write files (DeviceError): fork before that, or start the process with "spawn". The same bundle,
@@ -60,7 +61,7 @@ class Upscaler(FlowUses):
         device: Device = "auto",
         tile: TileSize = "auto",
         threads: int | None = None,
-        precision: ComputePrecision = "bundle",
+        precision: Precision = "bundle",
     ) -> None:
         check_tile(tile)
         if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))) or bundle == "":
@@ -103,6 +104,11 @@ class Upscaler(FlowUses):
     def device(self) -> str:
         """The device in use, such as "cpu" or "cuda"."""
         return self._painter.device
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """What the encoder computes in: "bundle", "bf16" or "int8", also after "fastest"."""
+        return self._painter.precision
 
     @property
     def tile(self) -> TileSize:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from srflow_sdk._batch.plan import Format
     from srflow_sdk._batch.planning import Shard
-    from srflow_sdk._device_names import Device
+    from srflow_sdk._device_names import Device, Precision
     from srflow_sdk.tiles import TileSize
 
 FORMATS = ("png", "jpg", "webp", "tif", "avif")
@@ -49,5 +49,6 @@ class MachineChoices:
     tile: TileSize
     max_pixels: int
     device: Device
+    precision: Precision
     threads: int | None
     quiet: bool

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from srflow_sdk._batch.display import Display
 from srflow_sdk._batch.finding import say_unread
@@ -25,9 +25,11 @@ from srflow_sdk._batch.report import batch_report, read_report, recorded_in, wri
 from srflow_sdk._batch.running import Executor, InThisProcess
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
+from srflow_sdk._device_names import ComputePrecision, Device
+from srflow_sdk._files import Provenance
 from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
@@ -74,14 +76,18 @@ def run_command(
             raise ArgumentError(
                 "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
             )
-        bundle, opened = _here(model, machine) if server is None else _there(model, server)
+        bundle, opened = _here(model) if server is None else _there(model, server)
         tile = machine.tile
         if files.from_output is not None:
             if isinstance(files.from_output, UrlPath):
                 raise ArgumentError(f"--from-output {files.from_output} is a URL; copy the file here and name it")
             recipe = read_recipe(files.from_output, bundle, operation=operation)
             source = find_source(files.from_output, recipe, pipes.inputs)
-            operation, tile = operation.recorded(recipe), recipe.tile
+            operation, tile, machine = (
+                operation.recorded(recipe),
+                recipe.tile,
+                _recorded(recipe, machine, files.from_output),
+            )
             pipes = dataclasses.replace(pipes, inputs=(source,))
         operation.check(bundle)
         earlier = read_report(files.report) if files.report is not None and files.resume else None
@@ -112,7 +118,12 @@ def run_command(
         if files.ray is not None and not files.dry_run:
             execute: Executor = OnRay(_cluster(files, machine), bundle=bundle, tile=tile, say=display.tell)
         else:
-            upscaler = stack.enter_context(opened(tile))
+            upscaler = stack.enter_context(opened(tile, machine))
+            if files.from_output is not None and upscaler.precision != machine.precision:
+                raise ArgumentError(
+                    f"{files.from_output} was made with --precision {machine.precision}, and {upscaler.device} draws "
+                    f"with {upscaler.precision}; leave out --server"
+                )
             if files.dry_run:
                 _show(plan, upscaler, display)
                 return
@@ -126,6 +137,7 @@ def run_command(
                     settings=settings,
                     tile=tile,
                     device=execute.device,
+                    precision=execute.precision,
                     earlier=earlier,
                 )
                 write_report(plan.report, done)
@@ -136,13 +148,34 @@ def run_command(
         pipes.send()
 
 
-def _here(model: Path | None, machine: MachineChoices) -> tuple[Bundle, Callable[[TileSize], Upscaler]]:
+_Open = Callable[["TileSize", "MachineChoices"], Upscaler]
+
+
+def _here(model: Path | None) -> tuple[Bundle, _Open]:
     """A bundle on this machine, and what opens it with tiles of this size."""
     bundle = Bundle.embedded() if model is None else Bundle.open(model)
-    return bundle, lambda tile: Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads)
+    return bundle, lambda tile, machine: Upscaler(
+        bundle, device=machine.device, tile=tile, threads=machine.threads, precision=machine.precision
+    )
 
 
-def _there(model: Path | None, server: str) -> tuple[Bundle, Callable[[TileSize], Upscaler]]:
+def _recorded(recipe: Provenance, machine: MachineChoices, output: Path) -> MachineChoices:
+    """The machine's choices with the precision in which a picture was made, and where if nothing else was chosen.
+
+    Raises: ImageError for a precision that this SDK does not know.
+    """
+    if recipe.precision not in get_args(ComputePrecision):
+        raise ImageError(
+            f"{output} was made in the precision {recipe.precision!r:.40}, which this SDK does not know; make it again "
+            f"with srflow-sdk {recipe.sdk_version}"
+        )
+    device = machine.device
+    if device == "auto" and recipe.device in get_args(Device):
+        device = cast("Device", recipe.device)  # other devices round otherwise
+    return dataclasses.replace(machine, precision=cast("ComputePrecision", recipe.precision), device=device)
+
+
+def _there(model: Path | None, server: str) -> tuple[Bundle, _Open]:
     """The same for a model on a server."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
     from srflow_sdk.triton._remote_upscaler import MODEL, RemoteUpscaler
@@ -150,7 +183,7 @@ def _there(model: Path | None, server: str) -> tuple[Bundle, Callable[[TileSize]
     name = MODEL if model is None else str(model)
     with RemoteUpscaler(server, model=name) as first:
         bundle = first.bundle
-    return bundle, lambda tile: RemoteUpscaler(server, model=name, tile=tile)
+    return bundle, lambda tile, machine: RemoteUpscaler(server, model=name, tile=tile)
 
 
 def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
@@ -202,6 +235,7 @@ def _cluster(files: FileChoices, machine: MachineChoices) -> Cluster:
         gpus=files.ray_gpus,
         cpus=machine.threads,
         device=machine.device,
+        precision=machine.precision,
     )
 
 

@@ -24,6 +24,7 @@ from srflow_sdk._batch.storage import with_urls
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
+_MEASURING = logging.getLogger("srflow_sdk.backends._fastest")  # takes seconds, so people are told
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # a terminal would interpret or refuse them
 _BESIDES_NAME = 62  # columns of a line that are not the file's name: "[100/200] … tile 10/24  [bar]  100%  00:10:00"
 
@@ -58,6 +59,8 @@ class Display:
 
     def __enter__(self) -> Display:
         logging.getLogger().addHandler(self._handler)
+        if not self._quiet:
+            _MEASURING.setLevel(logging.INFO)
         if not self._quiet and not _is_terminal(sys.stderr):
             self._lines = ProgressLines(self.say).__enter__()
         return self
@@ -67,6 +70,7 @@ class Display:
             self._lines.__exit__()
             self._lines = None
         logging.getLogger().removeHandler(self._handler)
+        _MEASURING.setLevel(logging.NOTSET)
 
     @contextlib.contextmanager
     def progress(
@@ -229,8 +233,9 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 class _Handler(logging.Handler):
     def __init__(self, display: Display) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._display.say(f"warning: {with_urls(' '.join(record.getMessage().split()))}")
+        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        self._display.say(f"{kind}{with_urls(' '.join(record.getMessage().split()))}")

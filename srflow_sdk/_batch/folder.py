@@ -138,6 +138,7 @@ def upscale_folder(
                 settings=settings,
                 tile=tile,
                 device=execute.device,
+                precision=execute.precision,
                 earlier=earlier,
             )
             write_report(plan.report, written)
@@ -155,7 +156,14 @@ def run_plan(
 ) -> FolderResult:
     """Run a plan whose folders exist. watcher, check, errors: as for :func:`~srflow_sdk._batch.running.run_jobs`."""
     result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
-    return dataclasses.replace(result, files=(*plan.refused, *result.files), total=plan.total, unread=dict(plan.unread))
+    return dataclasses.replace(
+        result,
+        files=(*plan.refused, *result.files),
+        total=plan.total,
+        unread=dict(plan.unread),
+        device=execute.device,
+        precision=execute.precision,
+    )
 
 
 class _Follower:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from srflow_sdk._batch.operations import Operation, Upscaling, WritingKeywords
+from srflow_sdk._device_names import BUNDLE
 from srflow_sdk._drawing.file_upscaling import FileOutput
 from srflow_sdk._files import MAX_PIXELS
 from srflow_sdk._files.formats import check_max_pixels, check_quality
@@ -96,7 +97,8 @@ class FolderResult:
     files: in the order of the inputs, without those that were not reached. total: how many inputs there are.
     interrupted: whether a signal or `cancel` ended the run. disk_full, server_lost: whether a full disk, or a server
     that is not available any more, ended it. unread: how many images were left out because their formats are not read,
-    by the formats' names.
+    by the formats' names. device, precision: what they were drawn on, such as "cpu", and what its encoder computed in,
+    "bundle", "bf16" or "int8"; on a cluster, of the last file that ended.
     """
 
     files: tuple[FolderFile, ...]
@@ -105,6 +107,8 @@ class FolderResult:
     disk_full: bool = False
     server_lost: bool = False
     unread: Mapping[str, int] = field(default_factory=dict)
+    device: str = ""
+    precision: str = BUNDLE
 
     def count(self, status: Status) -> int:
         """How many inputs ended with this status."""

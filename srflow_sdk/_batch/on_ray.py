@@ -22,7 +22,7 @@ from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_sdk._batch.running import Watcher
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._device_names import Device
+from srflow_sdk._device_names import Device, Precision
 from srflow_sdk._drawing.passes import warn_if_inconsistent
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
@@ -48,7 +48,8 @@ class Cluster:
     alone if there is none; otherwise host:port of its head. workers: at most so many; None is as many as there is room
     for. gpus: of each worker, such as 0.5 for two on a GPU; None is 1 if the cluster has GPUs and `device` may be one,
     otherwise 0. cpus: of each worker, and its threads; None is up to 4. batch: how many files a worker takes at a time;
-    more than 1 is worth it for thousands of tiny pictures. device: as of :class:`~srflow_sdk.Upscaler`.
+    more than 1 is worth it for thousands of tiny pictures. device, precision: as of :class:`~srflow_sdk.Upscaler`; with
+    "fastest", machines with other processors may choose otherwise.
     """
 
     address: str = "auto"
@@ -57,6 +58,7 @@ class Cluster:
     cpus: int | None = None
     batch: int = 1
     device: Device = "auto"
+    precision: Precision = "bundle"
 
     def __post_init__(self) -> None:
         if not isinstance(self.address, str):
@@ -88,12 +90,14 @@ class Cluster:
             raise ArgumentError(f"gpus is {self.gpus!r}; it must be a number of GPUs, such as 0.5, 1 or 0")
         if self.device not in get_args(Device):
             raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
+        if self.precision not in get_args(Precision):
+            raise ArgumentError(f"precision is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}")
 
 
 class OnRay:
     """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
 
-    say: called with a line about the workers. device: what the workers drew on, once there is a result.
+    say: called with a line about the workers. device, precision: what the workers drew on, once there is a result.
     """
 
     def __init__(
@@ -104,7 +108,7 @@ class OnRay:
         tile: TileSize = "auto",
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.device = "ray"
+        self.device, self.precision = "ray", str(cluster.precision)
         self._cluster = cluster
         self._bundle = bundle
         self._tile = tile
@@ -127,6 +131,7 @@ class OnRay:
             model=None if embedded else self._bundle.path.resolve(),
             sha256=self._bundle.model_sha256,
             device=self._cluster.device,
+            precision=self._cluster.precision,
             tile=self._tile,
             folder=str(Path.cwd()) if local else None,
         )
@@ -212,10 +217,10 @@ class OnRay:
                     return
                 if isinstance(item, BaseException):
                     raise item if isinstance(item, SRFlowError) else cluster_error(self._cluster.address, item)
-                number, result, device = item
+                number, result, device, precision = item
                 if isinstance(result, SRFlowError):
                     raise result
-                self.device = device or self.device
+                self.device, self.precision = device or self.device, precision or self.precision
                 if result is not None:
                     take(number, result)
         except BaseException:
@@ -281,8 +286,9 @@ def _stream(dataset: Any, results: SimpleQueue[Any], stopped: threading.Event) -
     """Run the dataset and pass on its rows, then None, or what it raised."""
     try:
         for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            for number, result, device in zip(block["number"], block["result"], block["device"], strict=True):
-                results.put((int(number), pickle.loads(bytes(result)), str(device)))
+            columns = (block[name] for name in ("number", "result", "device", "precision"))
+            for number, result, device, precision in zip(*columns, strict=True):
+                results.put((int(number), pickle.loads(bytes(result)), str(device), str(precision)))
             if stopped.is_set():
                 break
         results.put(None)

@@ -14,7 +14,6 @@ from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
 from srflow_sdk._drawing.requests import Progress
 from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError, UnavailableError
-from srflow_sdk.manifest import Manifest
 from srflow_sdk.upscaler import Upscaler
 
 _T = TypeVar("_T")
@@ -39,7 +38,7 @@ def do_one(
     cancel = cancel or threading.Event()
 
     def work() -> FolderFile:
-        if is_left_alone(job, upscaler.bundle.manifest, settings=settings, storage=storage, cancel=cancel):
+        if is_left_alone(job, upscaler, settings=settings, storage=storage, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
             file = settings.operation.on_file(
@@ -59,12 +58,15 @@ def do_one(
 
 
 def is_left_alone(
-    job: Job, manifest: Manifest, *, settings: Settings, storage: Storage, cancel: threading.Event
+    job: Job, upscaler: Upscaler, *, settings: Settings, storage: Storage, cancel: threading.Event
 ) -> bool:
     """Whether the settings say to skip a job. Raises: what :func:`is_done` raises."""
     if not settings.overwrite and any(map(storage.exists, job.targets)):
         return True
-    return settings.resume and is_done(job, manifest, settings=settings, storage=storage, cancel=cancel)
+    if not settings.resume:
+        return False
+    manifest, precision = upscaler.bundle.manifest, upscaler.precision
+    return is_done(job, manifest, precision=precision, settings=settings, storage=storage, cancel=cancel)
 
 
 def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:

@@ -55,7 +55,7 @@ def fails(line: str) -> bool:
 def _looked_at(job: Job, plan: Plan, upscaler: Upscaler) -> Preview:
     def look() -> Preview:
         settings, manifest = plan.settings, upscaler.bundle.manifest
-        if is_left_alone(job, manifest, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
+        if is_left_alone(job, upscaler, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
         with (
             reading(ANYWHERE, job.source) as source,

@@ -21,7 +21,7 @@ from srflow_sdk._batch.jobs import FolderFile, Job, Settings
 from srflow_sdk._batch.one_file import attempted, do_one, failure
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath, as_path
-from srflow_sdk._device_names import Device
+from srflow_sdk._device_names import Device, Precision
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.tiles import TileSize
@@ -42,6 +42,7 @@ class Worker:
     model: Path | None = None
     sha256: str | None = None
     device: Device = "auto"
+    precision: Precision = "bundle"
     tile: TileSize = "auto"
     threads: int | None = None
     folder: str | None = None
@@ -58,7 +59,7 @@ class Worker:
                 f"the machine {socket.gethostname()} has another model at {bundle.path} (sha256 "
                 f"{bundle.model_sha256[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads)
+        return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
 
 
 class Stop:
@@ -82,8 +83,8 @@ class RunJobs:
     """An actor class for Ray Data: takes pickled jobs, gives pickled results.
 
     A batch has the columns `number`, `job` and `seen` (whether the machine that made the plan has the input). It
-    becomes `number`, `result` (a FolderFile; an SRFlowError if that concerns all files; None if the run is to stop)
-    and `device`. No error leaves an actor: Ray would begin it again.
+    becomes `number`, `result` (a FolderFile; an SRFlowError if that concerns all files; None if the run is to stop),
+    `device` and `precision`. No error leaves an actor: Ray would begin it again.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -102,8 +103,13 @@ class RunJobs:
         results = np.empty(len(batch["job"]), dtype=object)
         for place, (job, seen) in enumerate(zip(batch["job"], batch["seen"], strict=True)):
             results[place] = pickle.dumps(self._result(pickle.loads(bytes(job)), seen=bool(seen)))
-        device = "" if self._error is not None else self._upscaler.device
-        return {"number": batch["number"], "result": results, "device": np.array([device] * len(results), dtype=object)}
+        device, precision = ("", "") if self._error is not None else (self._upscaler.device, self._upscaler.precision)
+        return {
+            "number": batch["number"],
+            "result": results,
+            "device": np.array([device] * len(results), dtype=object),
+            "precision": np.array([precision] * len(results), dtype=object),
+        }
 
     def _result(self, job: Job, *, seen: bool) -> FolderFile | SRFlowError | None:
         if self._error is not None:

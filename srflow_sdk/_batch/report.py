@@ -10,6 +10,7 @@ from typing import Any
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
+from srflow_sdk._device_names import BUNDLE
 from srflow_sdk._system.atomic import check_replaceable, write_atomically
 from srflow_sdk._system.regular_files import open_regular
 from srflow_sdk._version import __version__
@@ -22,7 +23,7 @@ REPORT_SCHEMA = 1
 
 _HOW = (
     *("model", "operation", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light"),
-    *("over", "enlarge", "scheme", "statistics"),
+    *("over", "enlarge", "scheme", "statistics", "precision"),
 )
 _EXACT = 200.0  # JSON has no infinity
 
@@ -34,14 +35,15 @@ def batch_report(
     settings: Settings,
     tile: TileSize,
     device: str,
+    precision: str = BUNDLE,
     earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a batch did, as JSON values.
 
-    tile: as requested. device: where it ran. A file's `size` is the input's width and height; `lr_psnr` is in dB, at
-    most 200 (output and input agree exactly), null if it was not measured. Files that were not reached before an
-    interrupt are not listed. earlier: the report that this one replaces; it supplies the measurements of files that are
-    skipped now, and its entries for files that were not reached stay under `earlier`.
+    tile: as requested. device, precision: where it ran, and in what. A file's `size` is the input's width and height;
+    `lr_psnr` is in dB, at most 200 (output and input agree exactly), null if it was not measured. Files that were not
+    reached before an interrupt are not listed. earlier: the report that this one replaces; it supplies the measurements
+    of files that are skipped now, and its entries for files that were not reached stay under `earlier`.
     """
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
@@ -55,6 +57,7 @@ def batch_report(
             "lossless": settings.lossless,
             "tile": "none" if tile is None else tile,
             "device": device,
+            "precision": precision,
             "sdk_version": __version__,
         },
         "summary": {
@@ -168,7 +171,9 @@ def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[st
 
 
 def _how(report: dict[str, Any], name: str) -> Any:
-    return report["model"]["sha256"] if name == "model" else report["settings"].get(name)
+    if name == "model":
+        return report["model"]["sha256"]
+    return report["settings"].get(name, BUNDLE if name == "precision" else None)  # older reports do not say
 
 
 def _pictures(file: dict[str, Any]) -> tuple[Any, ...]:

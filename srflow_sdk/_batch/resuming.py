@@ -11,6 +11,7 @@ from pathlib import Path
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.storage import Storage, reading
+from srflow_sdk._device_names import BUNDLE
 from srflow_sdk._files import Provenance, decoded_size, is_whole, open_image, read_provenance
 from srflow_sdk._raising import stop_if_set
 from srflow_sdk._system.hashing import file_sha256
@@ -18,10 +19,19 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
 
 
-def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storage, cancel: threading.Event) -> bool:
+def is_done(
+    job: Job,
+    manifest: Manifest,
+    *,
+    precision: str = BUNDLE,
+    settings: Settings,
+    storage: Storage,
+    cancel: threading.Event,
+) -> bool:
     """Whether every output of a job exists and was made from the input as it is now, with these settings.
 
-    The tiles' size and the SDK's version do not count. An output must have the size that it would have now. If an
+    precision: what the encoder computes in now; pictures of another are others. The device, the tiles' size and the
+    SDK's version do not count. An output must have the size that it would have now. If an
     earlier report says how long it is and what its hash is, it must be that very file; otherwise it must decode without
     a complaint to its end. Files are read whole only if their headers agree.
 
@@ -37,7 +47,7 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
         with open_image(source, max_pixels=sys.maxsize) as reader:
             width, height = reader.width, reader.height
             wanted = (
-                _is_wanted(made, number, manifest, operation, size=(width, height))
+                _is_wanted(made, number, manifest, operation, size=(width, height), precision=precision)
                 for number, made in enumerate(found, start=operation.sample)
             )
             if not all(wanted) or {made.source_sha256 for made in found} != {reader.sha256()}:
@@ -51,10 +61,10 @@ def is_done(job: Job, manifest: Manifest, *, settings: Settings, storage: Storag
 
 
 def _is_wanted(
-    found: Provenance, number: int, manifest: Manifest, operation: Operation, *, size: tuple[int, int]
+    found: Provenance, number: int, manifest: Manifest, operation: Operation, *, size: tuple[int, int], precision: str
 ) -> bool:
     wanted = operation.provenance(manifest, size=size, number=number, source_sha256=found.source_sha256)
-    return _what_matters(found) == _what_matters(wanted)
+    return _what_matters(found) == _what_matters(dataclasses.replace(wanted, precision=precision))
 
 
 def _is_intact(output: Path, name: str, size: tuple[int, int], *, settings: Settings, cancel: threading.Event) -> bool:
@@ -79,4 +89,4 @@ def _provenance(target: Path, storage: Storage) -> Provenance | None:
 
 
 def _what_matters(provenance: Provenance) -> Provenance:
-    return dataclasses.replace(provenance, model="", sdk_version="", tile=None, source="")
+    return dataclasses.replace(provenance, model="", sdk_version="", tile=None, source="", device=None)

@@ -33,10 +33,12 @@ class Watcher(Protocol):
 class Executor(Protocol):
     """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_sdk._batch.one_file.do_one`.
 
-    device: what they are drawn on, such as "cpu"; known at the latest when they have run.
+    device, precision: what they are drawn on, such as "cpu", and what its encoder computes in; known at the latest when
+    they have run.
     """
 
     device: str
+    precision: str
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
@@ -48,7 +50,7 @@ class InThisProcess:
     """The executor that draws one file after the other with this Upscaler."""
 
     def __init__(self, upscaler: Upscaler, *, storage: Storage = ANYWHERE) -> None:
-        self.device = upscaler.device
+        self.device, self.precision = upscaler.device, str(upscaler.precision)
         self._upscaler = upscaler
         self._storage = storage
 

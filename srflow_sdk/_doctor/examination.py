@@ -55,6 +55,7 @@ def examine() -> Iterator[Check]:
     for device in plugin_devices():
         yield check_plugin(device, runtime, driver, ask)
     yield check_openvino(ask)
+    yield _check_fastest()
     yield _check_native_library()
     for extra in ("export", "train"):
         yield _check_extra(extra)
@@ -225,6 +226,21 @@ def _check_tensorrt(name: str, module: str, extra: str, answer: dict[str, Any], 
     if "error" in driver:
         return Check(name=name, state="missing", detail=f"{module} {answer['version']}, but no GPU to run engines on")
     return Check(name=name, state="ok", detail=f"{module} {answer['version']} on {driver['gpus'][0]}")
+
+
+def _check_fastest() -> Check:
+    """What `--precision fastest` chose for the embedded model, if that was asked for before; nothing is measured."""
+    name = "precision"
+    try:
+        from srflow_sdk.backends._fastest import cached_choice
+        from srflow_sdk.bundle import Bundle
+
+        chosen = cached_choice(Bundle.embedded())
+    except (ImportError, SRFlowError) as error:  # another line says so
+        return Check(name=name, state="missing", detail=f"unknown: {error}")
+    if chosen is None:
+        return Check(name=name, state="missing", detail="not measured yet; --precision fastest measures it, once")
+    return Check(name=name, state="ok", detail=f"fastest: {chosen}")
 
 
 def _check_native_library() -> Check:

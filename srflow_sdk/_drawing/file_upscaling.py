@@ -91,15 +91,17 @@ def upscale_file(
         lr, tiles, core = _opened(stack, painter, reader)
         digest = reader.sha256()
         provenances = [
-            provenance_of(
-                manifest,
-                options,
-                tau=request.temperature.number,
-                sample=index,
-                source=source,
-                source_sha256=digest,
-                tile=core,
-                scale=None if reduced is None else reduced.scale,
+            painter.recorded(
+                provenance_of(
+                    manifest,
+                    options,
+                    tau=request.temperature.number,
+                    sample=index,
+                    source=source,
+                    source_sha256=digest,
+                    tile=core,
+                    scale=None if reduced is None else reduced.scale,
+                )
             )
             for index in request.samples
         ]

@@ -104,6 +104,7 @@ def invert(
         width=hr.image.width,
         model_sha256=manifest.digest,
         log_likelihood=nats,
+        precision=painter.precision,
     )
 
 

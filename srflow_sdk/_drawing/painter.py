@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Generator
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.requests import Reduce, Request
+from srflow_sdk._files import Provenance
 from srflow_sdk._machine.memory import available_memory, gpu_free_memory
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
@@ -79,6 +82,17 @@ class Painter:
     def device(self) -> str:
         """The backend's device."""
         return self._backend.device
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """What the encoder computes in."""
+        return self._backend.precision
+
+    def recorded(self, provenance: Provenance) -> Provenance:
+        """A picture's provenance, with the device and the precision if the encoder computes in less than the bundle."""
+        if self.precision == "bundle":
+            return provenance
+        return dataclasses.replace(provenance, precision=self.precision, device=self.device)
 
     @property
     def backend(self) -> Backend:
@@ -271,7 +285,7 @@ class Painter:
     def _float32_backend(self) -> Backend | None:
         """A backend that computes more precisely than the one in use, or None."""
         names = self.manifest.float32_graphs or REQUIRED_FILES
-        if names == REQUIRED_FILES and self._backend.device == "cpu":
+        if names == REQUIRED_FILES and self._backend.device == "cpu" and self.precision == "bundle":
             return None
         with self._lock:
             if self._fp32 is None and not self._closed:

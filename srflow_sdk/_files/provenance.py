@@ -13,6 +13,7 @@ import urllib.parse
 from dataclasses import dataclass
 from xml.dom import minidom
 
+from srflow_sdk._device_names import BUNDLE
 from srflow_sdk._files import xmp
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Provenance:
     kernel, "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of values.
     operation: what was done, "upscale", "restore" or "transfer". settings: of an operation other than "upscale", what
     it needs besides the fields above, in its own words.
+    precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
+    if it computed as the bundle was exported.
     """
 
     model: str
@@ -65,6 +68,8 @@ class Provenance:
     linear_light: bool = False
     operation: str = UPSCALE
     settings: str | None = None
+    precision: str = BUNDLE
+    device: str | None = None
 
 
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
@@ -142,6 +147,9 @@ def _properties(provenance: Provenance) -> dict[str, str]:
     if provenance.operation != UPSCALE:
         properties["operation"] = _quoted(provenance.operation)
         properties["settings"] = _quoted(provenance.settings or "")
+    if provenance.precision != BUNDLE:
+        properties["precision"] = _quoted(provenance.precision)
+        properties["device"] = _quoted(provenance.device or "")
     return properties
 
 
@@ -156,6 +164,7 @@ def _from_attributes(description: minidom.Element) -> Provenance:
     tau, tile = take("tau"), take("tile")
     reduced = description.hasAttributeNS(NAMESPACE, "scale")
     operation = description.getAttributeNS(NAMESPACE, "operation") or UPSCALE
+    precision = description.getAttributeNS(NAMESPACE, "precision") or BUNDLE
     return Provenance(
         model=_unquoted(take("model")),
         model_sha256=_unquoted(take("model_sha256")),
@@ -174,6 +183,8 @@ def _from_attributes(description: minidom.Element) -> Provenance:
         linear_light=reduced and _boolean(take("linear_light")),
         operation=_unquoted(operation),
         settings=None if operation == UPSCALE else _unquoted(take("settings")) or None,
+        precision=_unquoted(precision),
+        device=None if precision == BUNDLE else _unquoted(take("device")) or None,
     )
 
 

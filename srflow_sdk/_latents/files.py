@@ -17,11 +17,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._device_names import BUNDLE, ComputePrecision
 from srflow_sdk._latents.arrays import Levels, Shape, allocate
 from srflow_sdk._plain_text import short
 from srflow_sdk._system import atomic, locks
@@ -45,6 +46,7 @@ class Described:
     width: int
     model_sha256: str
     log_likelihood: float | None
+    precision: ComputePrecision = BUNDLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,8 @@ def _header(levels: Levels, described: Described) -> bytes:
     }
     if described.log_likelihood is not None:
         metadata["log_likelihood"] = repr(described.log_likelihood)
+    if described.precision != BUNDLE:
+        metadata["precision"] = described.precision
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for level, array in levels.items():
@@ -180,6 +184,7 @@ def _described(metadata: object) -> Described:
         width=_side(metadata, "width"),
         model_sha256=str(metadata.get("model_sha256")),
         log_likelihood=None if likelihood is None else _nats(likelihood),
+        precision=_precision(metadata.get("precision", BUNDLE)),
     )
 
 
@@ -188,6 +193,14 @@ def _side(metadata: Mapping[str, object], name: str) -> int:
     if not isinstance(value, str) or not _SIZE.fullmatch(value):
         raise _MalformedError(f"its {name} is {short(value)}, not a number of pixels")
     return int(value)
+
+
+def _precision(value: object) -> ComputePrecision:
+    for known in get_args(ComputePrecision):
+        if value == known:
+            precision: ComputePrecision = known
+            return precision
+    raise _MalformedError(f"its precision is {short(value)}, none of {', '.join(get_args(ComputePrecision))}")
 
 
 def _nats(value: object) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from srflow_sdk.backends import Device
+from srflow_sdk.backends import ComputePrecision, Device
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -40,6 +40,9 @@ class ServingOptions:
     device: Device = "auto"
     """In mode "python": as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU."""
 
+    precision: ComputePrecision = "bundle"
+    """In mode "python": as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures."""
+
     tile: TileSize = "auto"
     """As for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels."""
 
@@ -69,6 +72,14 @@ class ServingOptions:
             raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
         if self.mode not in get_args(Mode):
             raise ArgumentError(f"mode is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}")
+        if self.precision not in get_args(ComputePrecision):
+            names = ", ".join(get_args(ComputePrecision))
+            raise ArgumentError(
+                f"precision is {self.precision!r}; a server's must be one of {names}, because its pictures must not "
+                "depend on the machine"
+            )
+        if self.mode == "bls" and self.precision != "bundle":
+            raise ArgumentError('precision must be "bundle" in mode "bls": the server\'s own models run the graphs')
         check_tile(self.tile)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -83,7 +94,7 @@ class ServingOptions:
         for field in fields(cls):
             if (text := parameters.get(field.name)) is None:
                 continue
-            if field.name in ("device", "mode"):
+            if field.name in ("device", "mode", "precision"):
                 values[field.name] = text
             elif field.name == "tile" and text in ("auto", "none"):
                 values["tile"] = None if text == "none" else "auto"

@@ -44,6 +44,7 @@ class PooledBackend(Backend):
     def __init__(self, backends: Sequence[Backend], manifest: Manifest, *, batches: bool) -> None:
         super().__init__()
         self._backends = list(backends)
+        self.precision = self._backends[0].precision
         self._scale = manifest.scale
         self._batches = batches
         self._queue = _Queue(self._backends)

@@ -96,13 +96,15 @@ class PictureService:
 def open_pool(bundle: Bundle, options: ServingOptions) -> PooledBackend:
     """The sessions that the options ask for, active. Raises: BundleError, DeviceError."""
     sessions, threads = options.sessions or _SESSIONS, options.threads or None
-    first = open_backend(bundle, device=options.device, threads=threads)
+    first = open_backend(bundle, device=options.device, threads=threads, precision=options.precision)
     backends = [first]
     try:
         while len(backends) < sessions:
             # Elsewhere than on the CPU, conditioning belongs to its session, which takes several calls at a time.
             own = first.device == "cpu"
-            backends.append(open_backend(bundle, device="cpu", threads=threads) if own else first)
+            backends.append(
+                open_backend(bundle, device="cpu", threads=threads, precision=options.precision) if own else first
+            )
         pool = PooledBackend(backends, bundle.manifest, batches=batches_hold(first, bundle.manifest))
         pool.activate()
         return pool

@@ -78,7 +78,7 @@ def transfer_file(
             channels=goal.picture.kind.channels,
             dtype=goal.picture.kind.dtype,
             metadata=goal.reader.metadata,
-            provenance=provenance,
+            provenance=painter.recorded(provenance),
             quality=quality,
             lossless=lossless,
         ) as writer:
@@ -86,7 +86,7 @@ def transfer_file(
             writer.finish()
             for file in read.values():
                 file.reader.check_unchanged()
-    made = FileOutput(path=output, provenance=provenance, lr_psnr=None)
+    made = FileOutput(path=output, provenance=painter.recorded(provenance), lr_psnr=None)
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import Literal, get_args
 
-from srflow_sdk._device_names import ComputePrecision, Device, PluginDevice
+from srflow_sdk._device_names import ComputePrecision, Device, PluginDevice, Precision
 from srflow_sdk._machine.gpu import find_gpu
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
@@ -18,9 +18,8 @@ from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.backends._room import check_room
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, SRFlowError
-from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
-__all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "open_backend"]
+__all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "Precision", "open_backend"]
 
 _TRUSTED = ("cpu", "cuda")  # the others' pictures are compared with the CPU's before they are used
 _log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ def open_backend(
     *,
     device: Device = "auto",
     threads: int | None = None,
-    precision: ComputePrecision = "bundle",
+    precision: Precision = "bundle",
 ) -> Backend:
     """Open an active backend for a bundle; the caller deactivates it.
 
@@ -41,8 +40,11 @@ def open_backend(
     three only on a GPU), the CPU. Devices that are offered but do not start are skipped with a warning.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
-    precision: "bundle" computes as the bundle was exported; "bf16" lets OpenVINO's encoder compute in bfloat16; "int8"
-    runs the bundle's quantised encoder.
+    precision: "bundle" computes as the bundle was exported. "bf16" lets OpenVINO's encoder compute in bfloat16, "int8"
+    runs the bundle's quantised encoder, on the processor; with device "auto", a measurement chooses the runtime.
+    "fastest" is the fastest of these on this machine within the gate (:mod:`srflow_sdk.backends._precision_gate`): a
+    GPU that starts computes as the bundle was exported, and so does a bundle of less than float32. Measurements are
+    kept in the cache folder. The backend's `precision` says what it became.
 
     Raises: ArgumentError for unknown devices, threads or precisions, DeviceError if the device cannot be used,
     BundleError if the graphs cannot be loaded.
@@ -51,11 +53,17 @@ def open_backend(
         raise ArgumentError(f"device is {device!r}; it must be one of {', '.join(get_args(Device))}")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
         raise ArgumentError(f"threads is {threads!r}; it must be a whole number, at least 1, or None")
-    if precision not in get_args(ComputePrecision):
-        raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(ComputePrecision))}")
+    if precision not in get_args(Precision):
+        raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}")
     check_room(threads)
-    if precision != "bundle":
-        return _less_precise(bundle, device, threads=threads, precision=precision)
+    if precision in ("bf16", "int8"):
+        from srflow_sdk.backends._precision import open_less_precise
+
+        return open_less_precise(bundle, device, threads=threads, precision=precision)
+    if device in ("cpu", "openvino") and precision == "fastest" and bundle.manifest.precision == "fp32":
+        from srflow_sdk.backends._precision import open_fastest
+
+        return open_fastest(bundle, device, threads=threads)
     if device != "auto":
         return _opened(bundle, device, threads=threads)
     for candidate in _offered(bundle):
@@ -63,33 +71,11 @@ def open_backend(
             return _opened(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _warn(candidate, error)
+    if precision == "fastest" and bundle.manifest.precision == "fp32":
+        from srflow_sdk.backends._precision import open_fastest
+
+        return open_fastest(bundle, "auto", threads=threads)
     return _opened(bundle, "cpu", threads=threads)
-
-
-def _less_precise(
-    bundle: Bundle, device: Device, *, threads: int | None, precision: Literal["bf16", "int8"]
-) -> Backend:
-    """A backend whose encoder computes in less than float32."""
-    if bundle.manifest.precision != "fp32":
-        raise ArgumentError(
-            f"precision={precision!r} is for float32 bundles; this one computes in {bundle.manifest.precision}"
-        )
-    graphs = REQUIRED_FILES
-    if precision == "int8":
-        if INT8_ENCODER not in bundle.manifest.files:
-            raise BundleError(f"{bundle.path} has no {INT8_ENCODER}: srflow-export --bundle {bundle.path} --also int8")
-        graphs = (INT8_ENCODER, REQUIRED_FILES[1])
-    if precision == "bf16" and device not in ("auto", "openvino"):
-        raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
-    backend: Backend
-    if precision == "bf16" or device == "openvino":
-        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs, hint="bf16" if precision == "bf16" else "f32")
-    elif device in ("auto", "cpu"):
-        backend = OnnxRuntimeBackend(bundle, device="cpu", threads=threads, graphs=graphs)
-    else:
-        raise ArgumentError(f'precision={precision!r} is for processors: use device="cpu", "openvino" or "auto"')
-    backend.activate()
-    return backend
 
 
 def _offered(bundle: Bundle) -> Iterator[OrtDevice | Literal["openvino"]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk.backends._declared import check_sr
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
@@ -33,6 +34,9 @@ class Backend(ABC):
     An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating twice is an error;
     a deactivated backend can be activated again.
     """
+
+    precision: ComputePrecision = "bundle"
+    """What the encoder computes in; whoever makes the backend sets it."""
 
     def __init__(self) -> None:
         self._active = False

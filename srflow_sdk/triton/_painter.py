@@ -98,6 +98,7 @@ class _ServerBackend(Backend):
     def __init__(self, server: Server) -> None:
         super().__init__()
         self._server = server
+        self.precision = server.options.precision
         self.activate()
 
     @property

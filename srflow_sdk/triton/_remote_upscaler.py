@@ -47,10 +47,10 @@ class RemoteUpscaler(Upscaler):
     timeout: seconds that the server may take for one tile. retry_for: how many seconds a server that is unavailable is
     tried again, after pauses that grow; only opening it fails at once. Other failures are not tried again.
 
-    :attr:`bundle` has the manifest as far as the server tells it, and no files. `encode` keeps nothing encoded: each
-    later call has its tiles encoded again. `restore`, `transfer`, `log_likelihood`, `Encoding.invert` and
-    `Encoding.decode` raise RemoteError: they need the model here. Seeds and samples are below 2^63. With HTTP, a
-    `cancel` takes effect after the tile that is being drawn.
+    :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
+    `encode` keeps nothing encoded: each later call has its tiles encoded again. `restore`, `transfer`,
+    `log_likelihood`, `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
+    samples are below 2^63. With HTTP, a `cancel` takes effect after the tile that is being drawn.
 
     Thread-safe. Not to be used in a process that is forked after it was made.
 

@@ -106,11 +106,16 @@ class Server:
         return answer
 
     def _check_same_model(self, cancel: threading.Event | None) -> None:
-        found = self._manifest(self._persistent(self._parameters, cancel))
+        parameters = self._persistent(self._parameters, cancel)
+        found, precision = self._manifest(parameters), self._options(parameters).precision
         if found.digest != self.manifest.digest:
             raise UnavailableError(
                 f"{self.address} now serves another model as {self.model}: {found.name} (sha256 {found.digest[:12]}…) "
                 f"instead of {self.manifest.name} (sha256 {self.manifest.digest[:12]}…); begin again"
+            )
+        if precision != self.options.precision:
+            raise UnavailableError(
+                f"{self.address} now draws in {precision} instead of {self.options.precision}; begin again"
             )
 
     def _persistent(self, ask: Callable[[], _T], cancel: threading.Event | None) -> _T:

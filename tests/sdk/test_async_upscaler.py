@@ -15,6 +15,7 @@ from srflow_sdk._system.interruptible import is_cancelled
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
 
 from .flow_bundle import write_flow_bundle
+from .tiny_bundle import write_tiny_bundle
 
 Body = Callable[[AsyncUpscaler], Coroutine[Any, Any, Any]]
 LARGE = np.zeros((700, 700, 3), np.uint8)  # in one tile, half a minute of the embedded model's time
@@ -267,3 +268,14 @@ def test_leaving_the_block_cancels_what_runs_and_what_waits() -> None:
     errors = asyncio.run(main())
     assert sorted(type(error).__name__ for error in errors) == ["CancelledError", "DeviceError"]
     assert time.monotonic() - begun < 20  # each picture would take half a minute
+
+
+def test_its_precision_is_that_of_upscaler(tmp_path: Path, photo: np.ndarray) -> None:
+    bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
+
+    async def body(up: AsyncUpscaler) -> np.ndarray:
+        assert up.precision == "int8"
+        return await up.upscale(photo)
+
+    with Upscaler(bundle, device="cpu", threads=1, precision="int8") as upscaler:
+        np.testing.assert_array_equal(run(body, bundle, precision="int8"), upscaler.upscale(photo))

@@ -6,8 +6,9 @@ Nothing reaches further than REACH LR pixels, so any tiling with that halo must 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -20,18 +21,28 @@ SCALE = 4
 LEVELS = {1: 6, 2: 12, 3: 48}
 REACH = 6
 _FEATURES = 5
+Int8 = Literal["near", "other", "infinite"]
+INT8_ROW = {"graph": "encoder.int8+sampler", "photo": "face", "tau": 0.8, "psnr_db": 45.0}
+_INT8_GAINS = {"near": 1.0, "other": 3.0, "infinite": math.inf}
 _HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 STUB_FILES = {"encoder.onnx": b"encoder", "sampler.onnx": b"sampler"}
 
 
 def write_tiny_bundle(
-    target: Path, *, gain: float = 1.0, half_overflow: bool = False, twins: bool = False, **manifest: Any
+    target: Path,
+    *,
+    gain: float = 1.0,
+    half_overflow: bool = False,
+    twins: bool = False,
+    int8: Int8 | None = None,
+    **manifest: Any,
 ) -> Path:
     """Write the bundle.
 
     gain multiplies the picture (1e38 makes it overflow). half_overflow: the picture goes through half precision, where
-    what is brighter than 0.9 is infinite. twins: add float32 graphs. manifest: fields to override; precision is the
-    graphs' too.
+    what is brighter than 0.9 is infinite. twins: add float32 graphs. int8: add encoder.int8.onnx, which rounds what the
+    encoder computes, computes something else, or gives infinite values; the manifest says that it is near. manifest:
+    fields to override; precision is the graphs' too.
     """
     precision = manifest.get("precision", "fp32")
     sampler = _sampler(gain, half_overflow=half_overflow, precision=precision)
@@ -41,6 +52,9 @@ def write_tiny_bundle(
         if twins:
             (stage.path / "encoder.fp32.onnx").write_bytes(_encoder().SerializeToString())
             (stage.path / "sampler.fp32.onnx").write_bytes(_sampler(gain).SerializeToString())
+        if int8 is not None:
+            (stage.path / "encoder.int8.onnx").write_bytes(_encoder("int8", gain=_INT8_GAINS[int8]).SerializeToString())
+            manifest.setdefault("parity", [INT8_ROW])
         stage.commit(tiny_manifest(**manifest))
     return target
 
@@ -101,7 +115,7 @@ def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
     return model
 
 
-def _encoder(precision: str = "fp32") -> onnx.ModelProto:
+def _encoder(precision: str = "fp32", *, gain: float = 1.0) -> onnx.ModelProto:
     nodes = [_conv("lr", "w1", "hidden", pad=1), helper.make_node("Relu", ["hidden"], ["active"])]
     weights = [_weights("w1", _FEATURES, 3, 3, 3), _weights("w2", _FEATURES, _FEATURES, 3, 3)]
     if precision == "int8":
@@ -110,6 +124,10 @@ def _encoder(precision: str = "fp32") -> onnx.ModelProto:
         nodes.append(helper.make_node("QuantizeLinear", ["active", "step", "zero"], ["quantised"]))
         nodes.append(helper.make_node("DequantizeLinear", ["quantised", "step", "zero"], ["rounded"]))
     nodes.append(_conv(nodes[-1].output[0], "w2", "features", pad=1))
+    if gain != 1:
+        weights.append(numpy_helper.from_array(np.array(gain, np.float32), "gain"))
+        nodes[-1].output[0] = "plain"
+        nodes.append(helper.make_node("Mul", ["plain", "gain"], ["features"]))
     kind = _HALF.get(precision, TensorProto.FLOAT)
     for source, target in (("features", "level2_features"), ("lr", "level2_base")):
         nodes.append(helper.make_node("Cast", [source], [target], to=kind))

@@ -285,7 +285,15 @@ def test_an_address_that_cannot_be_is_refused(address: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"gpus": "1"}, {"gpus": True}, {"gpus": -1}, {"gpus": float("nan")}, {"device": "foo"}, {"cpus": 1.5}],
+    [
+        {"gpus": "1"},
+        {"gpus": True},
+        {"gpus": -1},
+        {"gpus": float("nan")},
+        {"device": "foo"},
+        {"precision": "fp16"},
+        {"cpus": 1.5},
+    ],
     ids=str,
 )
 def test_what_a_cluster_cannot_do_is_refused_at_once(wrong: Any) -> None:

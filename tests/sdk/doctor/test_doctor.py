@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from srflow_sdk import cli
 from srflow_sdk._doctor import examination as doctor
 from srflow_sdk._doctor import probes
 from srflow_sdk._doctor.examination import Check, basics_work, examine, report
+from srflow_sdk.backends import open_backend
+from srflow_sdk.bundle import Bundle
 
 CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {
@@ -167,3 +170,17 @@ def test_the_probe_of_a_device_compares_its_picture_with_the_cpus(monkeypatch: p
         srflow_sdk.upscaler, "Upscaler", lambda device: (real if device == "cpu" else Brighter)(device="cpu", threads=1)
     )
     assert probes.upscale("cuda")["decibels"] == pytest.approx(40, abs=0.1)
+
+
+def test_the_fastest_precision_is_what_was_measured_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(Bundle, "embedded", lambda: Bundle.open(tiny_bundle))
+    check = diagnose(monkeypatch)["precision"]
+    assert (check.state, check.detail) == ("missing", "not measured yet; --precision fastest measures it, once")
+    backend = open_backend(Bundle.embedded(), precision="fastest")
+    check = diagnose(monkeypatch)["precision"]
+    assert check.state == "ok"
+    assert check.detail.startswith(f"fastest: float32 on {backend.device} (float32 on cpu 0.")
+    backend.deactivate()

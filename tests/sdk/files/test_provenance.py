@@ -74,6 +74,16 @@ def test_an_output_made_from_an_output_tells_of_the_last_one_only(tmp_path: Path
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
+def test_reduced_precision_survives_with_its_device_and_others_say_nothing_of_it() -> None:
+    reduced = dataclasses.replace(EXAMPLE, precision="int8", device="openvino")
+    packet = with_provenance(FOREIGN, reduced)
+    assert provenance_in(packet) == reduced
+    assert provenance_in(packet.replace(b"srflow:device", b"srflow:place")) is None
+    plain = with_provenance(None, EXAMPLE)
+    assert b"precision" not in plain
+    assert b"device" not in plain
+
+
 @given(
     st.builds(
         Provenance,

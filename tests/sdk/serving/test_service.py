@@ -131,3 +131,27 @@ def test_a_request_that_runs_out_of_memory_fails_alone(
         service.answer({"image": photo})
     assert np.array_equal(service.answer({"image": small})["upscaled"], [upscaler.upscale(small)])
     service.close()
+
+
+def test_a_server_draws_in_the_precision_of_its_parameters(tmp_path: Path, photo: np.ndarray) -> None:
+    path = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
+    options = ServingOptions.of_parameters({"device": "cpu", "threads": "1", "precision": "int8"})
+    assert options.parameters()["precision"] == "int8"
+    service = PictureService(Bundle.open(path), options)
+    assert service.backend.precision == "int8"
+    with Upscaler(path, device="cpu", threads=1, precision="int8") as upscaler:
+        assert np.array_equal(service.answer({"image": photo})["upscaled"], [upscaler.upscale(photo)])
+    service.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"precision": "fastest"}, "must not depend on the machine"),
+        ({"precision": "fp8"}, "must be one of bundle, bf16, int8"),
+        ({"precision": "int8", "mode": "bls"}, 'must be "bundle" in mode "bls"'),
+    ],
+)
+def test_precisions_that_a_server_cannot_promise_are_refused(wrong: dict[str, str], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        ServingOptions.of_parameters(wrong)

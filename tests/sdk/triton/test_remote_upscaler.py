@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import re
 import socket
@@ -33,7 +34,7 @@ from srflow_sdk.triton._remote_upscaler import LONGEST_S
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle
-from .inference_server import NAME, InferenceServer
+from .inference_server import NAME, OPTIONS, InferenceServer
 
 SMALL_MESSAGES = 230_000
 
@@ -281,6 +282,22 @@ def test_another_model_in_the_middle_of_a_picture_is_refused(
             remote.upscale(photo, progress=lambda done, total: server.load(other_bundle) if done == 2 else None)
         with pytest.raises(UnavailableError, match="now serves another model"):
             remote.upscale(photo)
+
+
+def test_files_record_the_servers_precision_and_a_change_of_it_is_refused(
+    photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
+    server = InferenceServer(bundle, options=dataclasses.replace(OPTIONS, precision="int8"))
+    write_image(tmp_path / "a.png", photo)
+    with RemoteUpscaler(server.url, retry_for=0) as remote:
+        assert remote.precision == "int8"
+        (output,) = remote.upscale_file(tmp_path / "a.png", tmp_path / "b.png").outputs
+        assert (output.provenance.precision, output.provenance.device) == ("int8", server.url)
+        server.parameters["precision"] = "bundle"
+        with pytest.raises(UnavailableError, match="now draws in bundle instead of int8"):
+            remote.upscale(photo)
+    server.stop()
 
 
 def test_cancel_ends_the_request_on_the_server_too(

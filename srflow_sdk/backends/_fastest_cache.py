@@ -1,0 +1,138 @@
+"""What was measured on this machine, kept in the user's cache folder until anything that it depends on changes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk._system import locks
+from srflow_sdk._system.atomic import write_atomically
+from srflow_sdk._version import __version__
+from srflow_sdk.backends._precision_ways import Way
+from srflow_sdk.bundle import Bundle
+
+_FOLDER = "precision"
+_SCHEMA = 1
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
+_MAX_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one way gave here. seconds: CPU time of one picture, the best of several; None if it was not timed.
+    decibels: PSNR against float32, the worse of two photographs. error: one line if it cannot be used at all.
+    """
+
+    way: Way
+    seconds: float | None = None
+    decibels: float = -math.inf
+    error: str | None = None
+
+
+def cache_key(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> dict[str, Any]:
+    """All that the measurement depends on, as JSON values."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "schema": _SCHEMA,
+        "model_sha256": bundle.model_sha256,
+        "processor": _processor(),
+        "cores": cores,
+        "threads": threads,
+        "versions": {"srflow-sdk": __version__, **{name: _version(name) for name in _PACKAGES}},
+        "ways": [asdict(way) for way in ways],
+    }
+
+
+def read_measured(key: dict[str, Any]) -> list[Measured] | None:
+    """What an earlier process wrote; None if there is nothing for exactly this key, or it is damaged."""
+    path = _path(key)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(_MAX_BYTES))
+        if content["key"] != key:
+            return None
+        return [_measured(entry, Way(**way)) for entry, way in zip(content["measured"], key["ways"], strict=True)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def write_measured(key: dict[str, Any], measured: Sequence[Measured]) -> None:
+    """Keep it for the next process: the whole file or none. Without a usable folder, nothing is kept."""
+    path = _path(key)
+    if path is None:
+        return
+    entries = [
+        {
+            "seconds": one.seconds,
+            "decibels": one.decibels if math.isfinite(one.decibels) else None,
+            "equal": one.decibels == math.inf,
+            "error": one.error,
+        }
+        for one in measured
+    ]
+    with contextlib.suppress(OSError):  # it only costs time
+        write_atomically(path, (json.dumps({"key": key, "measured": entries}, indent=1) + "\n").encode())
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Waits while another process of this user measures: the two would only slow each other down."""
+    folder = cache_folder(_FOLDER)
+    if folder is None or not locks.LOCKS_EXIST:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        locks.lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _path(key: dict[str, Any]) -> Path | None:
+    folder = cache_folder(_FOLDER)
+    if folder is None:
+        return None
+    return folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
+
+
+def _measured(entry: dict[str, Any], way: Way) -> Measured:
+    """Raises: KeyError, TypeError, ValueError if it is not what :func:`write_measured` writes."""
+    seconds, decibels, error = entry["seconds"], entry["decibels"], entry["error"]
+    if decibels is None:
+        decibels = math.inf if entry["equal"] is True else -math.inf
+    if error is not None and not isinstance(error, str):
+        raise TypeError("error")
+    return Measured(way=way, seconds=None if seconds is None else float(seconds), decibels=float(decibels), error=error)
+
+
+def _processor() -> dict[str, str]:
+    """The processor's name and a hash of its instruction sets, as far as the system tells them."""
+    fields: dict[str, str] = {}
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    instructions = fields.get("flags") or fields.get("Features") or platform.machine()
+    ordered = " ".join(sorted(instructions.split()))
+    return {"name": name, "instructions": hashlib.sha256(ordered.encode()).hexdigest()[:16]}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,146 @@
+"""Opens a backend that computes in less than float32: what was asked for by name, or the fastest within the gate."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Literal
+
+from srflow_sdk._device_names import Device
+from srflow_sdk._psnr_bounds import LEAST_DB
+from srflow_sdk.backends._base import Backend
+from srflow_sdk.backends._fastest import WORTH, candidates, choose, described, measured
+from srflow_sdk.backends._fastest_cache import Measured
+from srflow_sdk.backends._ort_providers import one_line
+from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened, openvino_is_installed
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
+from srflow_sdk.manifest import INT8_ENCODER
+
+_OPENVINO = Way(device="openvino", precision="bundle")
+_BF16 = Way(device="openvino", precision="bf16")
+_INT8 = {"cpu": Way(device="cpu", precision="int8"), "openvino": Way(device="openvino", precision="int8")}
+_SAME_DB = 3.0
+"""How far two runtimes may be apart that compute the same int8 graph, each against float32: they round otherwise."""
+
+_log = logging.getLogger(__name__)
+
+
+def open_less_precise(
+    bundle: Bundle, device: Device, *, threads: int | None, precision: Literal["bf16", "int8"]
+) -> Backend:
+    """An active backend whose encoder computes in bfloat16 or int8, on the processor.
+
+    Where runtimes can be chosen, or one has to be checked, they are measured, once for each machine and model.
+
+    Raises: ArgumentError, BundleError, DeviceError: one line, with what to do instead.
+    """
+    manifest = bundle.manifest
+    if device not in ("auto", "cpu", "openvino"):
+        raise ArgumentError(f'precision="{precision}" is for processors: use device="cpu", "openvino" or "auto"')
+    if manifest.precision != "fp32":
+        raise ArgumentError(
+            f'precision="{precision}" is for float32 bundles; this one computes in {manifest.precision} already, so '
+            'leave it out or use precision="bundle"'
+        )
+    if precision == "bf16":
+        return _bf16(bundle, device, threads=threads)
+    if INT8_ENCODER not in manifest.files:
+        raise BundleError(
+            f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export --bundle {bundle.path} "
+            "--also int8"
+        )
+    return opened(bundle, _int8_way(bundle, device, threads=threads), threads=threads)
+
+
+def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, threads: int | None) -> Backend:
+    """An active backend for the fastest way within the gate on this processor, measured once and then remembered.
+
+    Raises: DeviceError, BundleError.
+    """
+    if device == "openvino" and not openvino_is_installed():
+        return opened(bundle, _OPENVINO, threads=threads)  # which says so
+    found = measured(bundle, candidates(bundle, device), threads=threads)
+    chosen = choose(found, bundle.manifest, device=device)
+    if chosen is None:
+        raise DeviceError(
+            f"OpenVINO gives no picture near enough to float32 here ({'; '.join(map(described, found[1:]))}); use "
+            'device="cpu"'
+        )
+    try:
+        return opened(bundle, chosen, threads=threads)
+    except (DeviceError, BundleError) as error:
+        if chosen == REFERENCE or device == "openvino":
+            raise
+        _log.warning("continuing in float32 on the CPU: %s", error)
+        return opened(bundle, REFERENCE, threads=threads)
+
+
+def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
+    if device == "cpu":
+        raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
+    if not openvino_is_installed():
+        return opened(bundle, _BF16, threads=threads)  # which says so
+    _check_bf16_hardware()
+    exact, reduced = measured(bundle, [REFERENCE, _BF16], threads=threads)
+    if reduced.error is not None:
+        raise DeviceError(f'bf16 does not work here: {reduced.error}; use precision="bundle"')
+    if reduced.decibels < LEAST_DB:
+        raise DeviceError(
+            f"in bf16 this model's pictures differ too much from float32 on this processor ({reduced.decibels:.1f} dB, "
+            f'where {LEAST_DB:.0f} are needed); use precision="bundle"'
+        )
+    if reduced.seconds is not None and exact.seconds is not None and reduced.seconds > exact.seconds:
+        _log.warning(
+            "bf16 takes longer than float32 on this processor for this model (%.3f and %.3f s of CPU time for a small "
+            'picture); precision="bundle" is faster and exact',
+            reduced.seconds,
+            exact.seconds,
+        )
+    return opened(bundle, _BF16, threads=threads)
+
+
+def _check_bf16_hardware() -> None:
+    """Raises: DeviceError where OpenVINO does not load, or says that the processor has no bfloat16 arithmetic."""
+    try:
+        import openvino
+
+        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (ImportError, RuntimeError) as error:
+        raise DeviceError(f"OpenVINO cannot be used: {one_line(error)}; pip install -U openvino") from error
+    if "BF16" not in able:
+        raise DeviceError(
+            'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
+            'or "fastest", which takes the fastest that this processor has'
+        )
+
+
+def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:
+    """The runtime for int8: the one that was asked for, or the faster of those that compute it rightly."""
+    if device == "cpu" or (device == "auto" and not openvino_is_installed()):
+        return _INT8["cpu"]
+    if device == "openvino" and not openvino_is_installed():
+        return _INT8["openvino"]  # opening it says so
+    _, theirs, ours = measured(bundle, [REFERENCE, _INT8["openvino"], _INT8["cpu"]], threads=threads)
+    problem = _problem(theirs, ours)
+    if device == "openvino":
+        if problem is not None:
+            raise DeviceError(f'OpenVINO cannot be used for int8 here: {problem}; use device="cpu" or "auto"')
+        return theirs.way
+    if problem is not None:
+        _log.info("int8 runs on ONNX Runtime: OpenVINO cannot be used for it here: %s", problem)
+        return ours.way
+    faster = (theirs.seconds or math.inf) * WORTH < (ours.seconds or math.inf)
+    return theirs.way if faster else ours.way
+
+
+def _problem(theirs: Measured, ours: Measured) -> str | None:
+    """Why OpenVINO's int8 is not used beside ONNX Runtime's; None if it is as near to float32."""
+    if theirs.error is not None:
+        return theirs.error
+    if theirs.decibels < ours.decibels - _SAME_DB:
+        return (
+            f"its picture is {theirs.decibels:.1f} dB from float32, where ONNX Runtime's with the same graph is "
+            f"{ours.decibels:.1f}"
+        )
+    return None

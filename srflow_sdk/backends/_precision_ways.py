@@ -1,0 +1,48 @@
+"""The ways to compute one picture on a processor: which runtime, and what its encoder computes in."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+from srflow_sdk._device_names import ComputePrecision
+from srflow_sdk.backends._base import Backend
+from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends._ort import OnnxRuntimeBackend
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A runtime, by its device's name, and what its encoder computes in. The sampler always computes in float32."""
+
+    device: Literal["cpu", "openvino"]
+    precision: ComputePrecision
+
+    def __str__(self) -> str:
+        return f"{'float32' if self.precision == 'bundle' else self.precision} on {self.device}"
+
+
+REFERENCE = Way(device="cpu", precision="bundle")
+"""What the others are compared with."""
+
+
+def opened(bundle: Bundle, way: Way, *, threads: int | None) -> Backend:
+    """An active backend; its picture is not checked. Raises: DeviceError, BundleError, OutOfMemoryError."""
+    graphs = (INT8_ENCODER, REQUIRED_FILES[1]) if way.precision == "int8" else REQUIRED_FILES
+    backend: Backend
+    if way.device == "openvino":
+        hint: Literal["bf16", "f32"] = "bf16" if way.precision == "bf16" else "f32"
+        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs, hint=hint)
+    else:
+        backend = OnnxRuntimeBackend(bundle, device="cpu", threads=threads, graphs=graphs)
+    backend.precision = way.precision
+    backend.activate()
+    return backend
+
+
+def openvino_is_installed() -> bool:
+    """Whether the package is there, as far as can be told without loading it."""
+    return importlib.util.find_spec("openvino") is not None
