@@ -17,12 +17,13 @@ _log = logging.getLogger(__name__)
 _complained = False
 
 
-def cache_folder(*parts: str) -> Path | None:
+def cache_folder(*parts: str, missed: bool = True) -> Path | None:
     """A folder in the user's cache, created with access for this user only; None if it cannot be used.
 
     parts: names of nested folders in it. It is $SRFLOW_CACHE_DIR, or lies where the system keeps caches: on Linux in
     $XDG_CACHE_HOME or ~/.cache. Libraries load code from here, so a folder that belongs to another user, or that others
-    can write to, is not used. Without a cache only startup is slower: a process warns once, at the first None.
+    can write to, is not used. Without a cache only startup is slower: a process warns once, at the first None, if the
+    cache is missed, because startup then takes seconds or minutes.
     """
     global _complained
     try:
@@ -32,7 +33,7 @@ def cache_folder(*parts: str) -> Path | None:
             folder = folder / part
             _make_private(folder)
     except OSError as error:
-        if not _complained:
+        if missed and not _complained:
             _complained = True
             _log.warning(
                 "continuing without a cache, which only costs time: %s; %s names another folder", error, VARIABLE

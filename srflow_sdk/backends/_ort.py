@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from srflow_sdk.backends._declared import (
     check_inverter_structure,
     check_structure,
 )
+from srflow_sdk.backends._kept_graphs import kept_graph
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends._ort_providers import (
     CPU,
@@ -215,26 +217,17 @@ class OnnxRuntimeBackend(Backend):
 
     def _session(self, name: str) -> Any:
         ort = onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
-        # More threads than cores only wait for each other, and each costs memory.
-        options.intra_op_num_threads = min(self._threads, os.cpu_count() or 1) if self._threads else 0
-        # Threads that spin between operators take the processor from the other session and from the app: under another
-        # load, spinning made a call 1.3 to 1.4 times slower.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        # Memory plans are kept per input shape, and tiles come in several: the full-size ×4 network took 0.7 GB more
-        # over nine tiles with them, and no less time.
-        options.enable_mem_pattern = False
-        self._register_native_library(options)
+        options = self._options()
+        kernels = self._register_native_library(options)
         provider = self._provider
         path = self._bundle.file(name)
         try:
             providers = provider.configure(options, name)
-            session = interruptible(
-                lambda: ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0),
-                stop=lambda: _cancel_loading(options),
-            )
+            session = None
+            if provider.provider == CPU and not kernels:
+                session = self._kept_session(name)
+            if session is None:
+                session = _made(path, options, providers)
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
                 raise OutOfMemoryError(
@@ -252,22 +245,65 @@ class OnnxRuntimeBackend(Backend):
         _check_runs_there(session, provider, name)
         return session
 
-    def _register_native_library(self, options: Any) -> None:
+    def _kept_session(self, name: str) -> Any:
+        """A session of the graph as it was optimised before, or one that keeps it for the next time; None: neither."""
+        kept = kept_graph(self._bundle.manifest.files[name]["sha256"])
+        if kept is None:
+            return None
+        options = self._options()
+        path = kept.load_options(options)
+        try:
+            if path is not None:
+                return _made(path, options, [CPU])
+            with kept.saved_by(options):
+                return _made(self._bundle.file(name), options, [CPU])
+        except Exception as error:  # ORT's exceptions have no common base but Exception
+            if is_cancelled():
+                raise
+            # No room on the disk, for example. If the graph itself is the cause, loading it says so.
+            _log.info("%s: not kept, or not loaded, in optimised form: %s", self._bundle.file(name), one_line(error))
+            if path is not None:
+                kept.discard()
+            return None
+
+    def _options(self) -> Any:
+        options = onnxruntime().SessionOptions()
+        options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
+        # More threads than cores only wait for each other, and each costs memory.
+        options.intra_op_num_threads = min(self._threads, os.cpu_count() or 1) if self._threads else 0
+        # Threads that spin between operators take the processor from the other session and from the app: under another
+        # load, spinning made a call 1.3 to 1.4 times slower.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        # Memory plans are kept per input shape, and tiles come in several: the full-size ×4 network took 0.7 GB more
+        # over nine tiles with them, and no less time.
+        options.enable_mem_pattern = False
+        return options
+
+    def _register_native_library(self, options: Any) -> bool:
         """Register kernels for the bundle's own nodes; without them ONNX Runtime runs the nodes' functions."""
         if not self._bundle.manifest.plugins or self.device not in ("cpu", "cuda"):
-            return
+            return False
         library = find_native_library()
         if library is None:
-            return
+            return False
         if self.device == "cuda" and not runs_on_cuda(library):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
-            return
+            return False
         register(options, library)
+        return True
 
 
 def is_out_of_memory(message: str) -> bool:
     """Whether this is what ONNX Runtime or TensorRT says when memory runs out."""
     return _OUT_OF_MEMORY.search(message) is not None
+
+
+def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
+    return interruptible(
+        lambda: onnxruntime().InferenceSession(str(path), options, providers=providers, enable_fallback=0),
+        stop=lambda: _cancel_loading(options),
+    )
 
 
 def _cancel_loading(options: Any) -> None:

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from srflow_sdk.backends import OnnxRuntimeBackend, _kept_graphs
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.latents import window_noise
+
+resource = pytest.importorskip("resource", reason="Linux only")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="graphs are kept on Linux only")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "graphs"
+
+
+@pytest.fixture
+def few_bytes_a_file() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@dataclass
+class Drawn:
+    """What the embedded model drew on a backend of its own, and the kept weights that the process had mapped."""
+
+    sr: np.ndarray
+    mapped: set[str]
+
+
+def drawn() -> Drawn:
+    bundle = Bundle.embedded()
+    lr = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)
+    window = window_noise(bundle.manifest.latent_levels, scale=4, seed=0, sample=0, height=16, width=16)
+    noise = {level: array[None] for level, array in window.items()}
+    with OnnxRuntimeBackend(bundle, threads=1) as backend:
+        mapped = weights_in_memory()
+        return Drawn(backend.sample(backend.encode(lr), noise, 0.7), mapped)
+
+
+def weights_in_memory() -> set[str]:
+    """Kept weights that this process has mapped."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if line.endswith("/weights.bin")}
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def test_the_second_process_maps_the_kept_weights_and_draws_the_same_bits(folder: Path) -> None:
+    first = drawn()
+    kept = entries(folder)
+    assert len(kept) == 2  # encoder and sampler, and no leftovers
+    second = drawn()
+    np.testing.assert_array_equal(second.sr, first.sr)
+    assert second.mapped == {str(entry / "weights.bin") for entry in kept}
+    assert entries(folder) == kept
+
+
+def flip_a_weight(entry: Path) -> None:
+    content = bytearray((entry / "weights.bin").read_bytes())
+    content[len(content) // 2] ^= 0x40
+    (entry / "weights.bin").write_bytes(content)
+
+
+def halve_the_weights(entry: Path) -> None:
+    os.truncate(entry / "weights.bin", 1000)
+
+
+def halve_the_record(entry: Path) -> None:
+    os.truncate(entry / "record.json", 20)
+
+
+def take_the_weights(entry: Path) -> None:
+    (entry / "weights.bin").unlink()
+
+
+@pytest.mark.parametrize("damage", [flip_a_weight, halve_the_weights, halve_the_record, take_the_weights])
+def test_a_damaged_kept_graph_is_replaced(folder: Path, damage: Callable[[Path], None]) -> None:
+    first = drawn()
+    for entry in entries(folder):
+        damage(entry)
+    repaired, kept = drawn(), drawn()
+    np.testing.assert_array_equal(repaired.sr, first.sr)
+    assert not repaired.mapped
+    np.testing.assert_array_equal(kept.sr, first.sr)
+    assert len(kept.mapped) == 2
+
+
+def test_a_kept_graph_that_does_not_load_is_deleted_and_the_bundles_is_used(folder: Path) -> None:
+    first = drawn()
+    for entry in entries(folder):
+        (entry / "graph.onnx").write_bytes(b"no graph")
+        record = json.loads((entry / "record.json").read_text())
+        record["sha256"]["graph.onnx"] = sha256(b"no graph").hexdigest()
+        (entry / "record.json").write_text(json.dumps(record))
+    np.testing.assert_array_equal(drawn().sr, first.sr)
+    assert entries(folder) == []
+
+
+@pytest.mark.usefixtures("few_bytes_a_file")
+def test_without_room_nothing_is_kept_and_the_picture_is_drawn(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert np.isfinite(drawn().sr).all()
+    assert entries(folder) == []
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_without_a_cache_folder_nobody_is_warned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
+    assert np.isfinite(drawn().sr).all()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_those_used_longest_ago_make_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn()
+    old = entries(folder)
+    for age, entry in enumerate(old, start=1):
+        os.utime(entry / "record.json", (time.time() - age, time.time() - age))
+    monkeypatch.setattr(_kept_graphs, "MOST_BYTES", sum(_kept_graphs._bytes(entry) for entry in old))
+    new = _kept_graphs.kept_graph("another graph")
+    assert new is not None
+    options = onnxruntime.SessionOptions()
+    with new.saved_by(options):
+        Path(options.optimized_model_filepath).write_bytes(b"small")
+    assert entries(folder) == sorted([old[0], new.folder])
+
+
+def test_what_a_killed_process_left_is_deleted_an_hour_later(folder: Path) -> None:
+    drawn()
+    for name, age in ((".old.part", 4000), (".new.part", 0)):
+        (folder / name).mkdir()
+        os.utime(folder / name, (time.time() - age, time.time() - age))
+    for entry in entries(folder):
+        if not entry.name.startswith("."):
+            halve_the_record(entry)
+    drawn()
+    assert [entry.name for entry in entries(folder) if entry.name.startswith(".")] == [".new.part"]
+
+
+def test_processors_with_other_instructions_have_places_of_their_own(tmp_path: Path) -> None:
+    told = tmp_path / "cpuinfo"
+    found = set()
+    for flags in ("avx2", "avx2 avx512f"):
+        told.write_text(f"processor : 0\nmodel name : X\nflags : {flags}\ncpu MHz : 1\n\nprocessor : 1\nflags : none\n")
+        found.add(_kept_graphs._processor.__wrapped__(told))
+    assert found == {"X | avx2", "X | avx2 avx512f"}
+    told.write_text("")
+    assert _kept_graphs._processor.__wrapped__(told) is None
