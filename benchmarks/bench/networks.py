@@ -34,8 +34,12 @@ class Networks:
         return (self.folder / f"{name}-int8.txt").read_text(encoding="utf-8")
 
 
-def prepared(root: Path, names: list[str], say: Callable[[str], None], *, tiny: bool = False) -> Networks:
-    """Make what is missing of these networks under `root`. tiny: networks of seconds, for `--quick` and tests.
+def prepared(
+    root: Path, names: list[str], say: Callable[[str], None], *, tiny: bool = False, int8: bool = True
+) -> Networks:
+    """Make what is missing of these networks under `root`.
+
+    tiny: networks of seconds, for `--quick` and tests. int8: also those that a quantised encoder needs.
 
     Raises: subprocess.CalledProcessError if a checkpoint or a float32 export fails.
     """
@@ -58,7 +62,8 @@ def prepared(root: Path, names: list[str], say: Callable[[str], None], *, tiny: 
         if not bundle.is_dir():
             say(f"{name}: its bundle")
             _run(_export(checkpoint, bundle))
-        _int8_bundle(networks.folder, name, checkpoint, say)
+        if int8:
+            _int8_bundle(networks.folder, name, checkpoint, say)
     return networks
 
 

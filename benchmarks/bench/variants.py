@@ -146,13 +146,16 @@ class Ours:
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
         """op "upscale" (the default): encode and sample; "again": another tau of what is encoded already;
 
-        "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of size×size pixels.
+        "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of size×size pixels;
+        "picture": one in float32, H×W×3 in [0, 1], into the .npy file `target`.
         """
         size, samples, upscaler = job["size"], job.get("samples", 1), self._upscaler
         lr = image(size)
         op = job.get("op", "upscale")
         if op == "restore":
             return lambda: upscaler.restore(lr, tau=TAU)
+        if op == "picture":
+            return lambda: np.save(job["target"], upscaler.upscale(lr.astype(np.float32) / 255, tau=TAU))
         if op == "upscale":
             return lambda: upscaler.encode(lr).samples(samples, tau=TAU)
         if self._encoding[0] != size:

@@ -77,6 +77,11 @@ class Worker:
     ) -> None:
         self._end()
 
+    @property
+    def process_id(self) -> int:
+        """Of the child."""
+        return self._process.pid
+
     def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
         """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError if it fails or takes too long."""
         assert self._process.stdin is not None
