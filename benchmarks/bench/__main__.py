@@ -32,7 +32,7 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, to try it")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.json")
     parser.add_argument("--threads", type=int, default=2, help="[default: 2]")
-    parser.add_argument("--megapixels", type=float, default=0.25, help="largest photograph of growth [default: 0.25]")
+    parser.add_argument("--megapixels", type=float, default=1.05, help="largest photograph of growth [default: 1.05]")
     parser.add_argument("--photos", type=Path, help="folder of photographs for competitors [default: seven, unseen]")
     parser.add_argument("--work", type=Path, default=Settings.work, help="networks and tools [default: build/bench]")
     options = parser.parse_args(arguments)
@@ -42,8 +42,8 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--threads {options.threads}: this machine has {os.cpu_count()} cores")
     if options.photos is not None and not options.photos.is_dir():
         parser.error(f"--photos {options.photos}: there is no such folder")
-    if not 0.0625 <= options.megapixels <= 100:
-        parser.error(f"--megapixels {options.megapixels:g}: name a number from 0.0625 to 100")
+    if not 1.05 <= options.megapixels <= 100:
+        parser.error(f"--megapixels {options.megapixels:g}: name a number from 1.05 to 100")
     return options
 
 

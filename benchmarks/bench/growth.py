@@ -28,10 +28,8 @@ _ABOUT = {"sizes": "pictures", "samples": "samples of one picture", "invert": "i
 
 def run(settings: Settings) -> dict[str, Any]:
     """Sizes for every way; samples, inverting, restoring and threads on ONNX Runtime."""
-    largest = 64 if settings.quick else max(64, round((settings.megapixels * 2**20) ** 0.5))
-    sides = [16, 32, 64] if settings.quick else list(geometric_steps(64, largest))
-    if len(sides) < 3:
-        sides = [largest // 4, largest // 2, largest]
+    sides = [16, 32, 64] if settings.quick else [64, 128, 256, 512]
+    largest = 2 * sides[-1] if settings.quick else max(2 * sides[-1], round((settings.megapixels * 1e6) ** 0.5))
     found: dict[str, Any] = {"cores": settings.threads, "sizes": {}, "missing": {}}
     for name, (device, precision) in WAYS.items():
         settings.say(f"growth: {name}, {sides[0]} to {sides[-1]} pixels a side")
@@ -41,7 +39,7 @@ def run(settings: Settings) -> dict[str, Any]:
                 found["sizes"][name] = _series(worker, jobs, settings)
         except MissingError as error:
             found["missing"][name] = str(error)
-    _check_the_fastest(found, sides[-1], settings)
+    _check_the_fastest(found, largest, settings)
     small, counts = (16, [1, 2, 4]) if settings.quick else (64, [1, 2, 4, 8])
     few = sides[:3]
     series = {
@@ -62,15 +60,15 @@ def run(settings: Settings) -> dict[str, Any]:
 
 
 def _check_the_fastest(found: dict[str, Any], side: int, settings: Settings) -> None:
-    """Measure the fastest way at twice the side: `check` says what its line predicted, and the point joins the line."""
-    if not found["sizes"] or side >= 1024:
+    """Measure the fastest way at a larger size: `check` says what its line predicted, and the point joins the line."""
+    if not found["sizes"]:
         return
     fastest = min(found["sizes"], key=lambda name: _medians(found["sizes"][name])[-1])
-    series, device_and_precision = found["sizes"][fastest], WAYS[fastest]
+    series, (device, precision) = found["sizes"][fastest], WAYS[fastest]
     line = fit([point["x"] for point in series], _medians(series))
-    settings.say(f"growth: {fastest}, {2 * side} pixels a side, to check its line")
-    with _worker(*device_and_precision, settings.threads) as worker:
-        point = _series(worker, [(4 * side * side, {"size": 2 * side})], settings)[0]
+    settings.say(f"growth: {fastest}, {side} pixels a side, to check its line")
+    with _worker(device, precision, settings.threads) as worker:
+        point = _series(worker, [(side * side, {"size": side})], settings)[0]
     found["check"] = {"way": fastest, "x": point["x"], "predicted": line.at(point["x"]), "seconds": point["seconds"]}
     series.append(point)
 
@@ -86,7 +84,7 @@ def _series(worker: Worker, jobs: list[tuple[int, dict[str, Any]]], settings: Se
         peaks: list[int] = []
 
         def seconds(job: dict[str, Any] = job, peaks: list[int] = peaks) -> float:
-            answer = worker.run(**job)
+            answer = worker.run(limit_s=3600, **job)
             peaks.append(answer["peak_bytes"])
             return float(answer["seconds"])
 

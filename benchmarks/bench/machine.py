@@ -32,7 +32,8 @@ def processor() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    fields = dict(map(str.strip, line.split(":", 1)) for line in text.splitlines() if ":" in line)
+    lines = [line.partition(":") for line in text.splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in lines}
     known = set(fields.get("flags", "").split())
     sets = ", ".join(name for flag, name in _FLAGS.items() if flag in known)
     return f"{fields.get('model name', platform.machine())} ({sets})"

@@ -13,13 +13,13 @@ from benchmarks.bench.worker import ROOT
 class Settings:
     """quick: tiny networks and sizes, one or two runs. work: where networks and other tools are kept.
 
-    threads: of everything that is not compared by threads. megapixels: the largest photograph of `growth`. photos: of
-    `competitors`. say: receives lines of progress.
+    threads: of everything that is not compared by threads. megapixels: the largest photograph of `growth`, at least
+    1.05. photos: of `competitors`. say: receives lines of progress.
     """
 
     quick: bool = False
     threads: int = 2
-    megapixels: float = 0.25
+    megapixels: float = 1.05
     work: Path = ROOT / "build" / "bench"
     photos: Path | None = None
     say: Callable[[str], None] = print

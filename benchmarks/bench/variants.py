@@ -156,6 +156,8 @@ class Ours:
             return lambda: upscaler.restore(lr, tau=TAU)
         if op == "picture":
             return lambda: np.save(job["target"], upscaler.upscale(lr.astype(np.float32) / 255, tau=TAU))
+        if op == "upscale" and samples == 1:
+            return lambda: upscaler.upscale(lr, tau=TAU)
         if op == "upscale":
             return lambda: upscaler.encode(lr).samples(samples, tau=TAU)
         if self._encoding[0] != size:

@@ -99,7 +99,7 @@ def test_competitors_are_compared_on_the_photographs_of_a_folder(bench: Bench, t
         (["--threads", "1000"], "--threads 1000: this machine has"),
         (["--only", "nonsense"], "invalid choice: 'nonsense'"),
         (["--photos", "none"], "--photos none: there is no such folder"),
-        (["--megapixels", "1000"], "--megapixels 1000: name a number from 0.0625 to 100"),
+        (["--megapixels", "1000"], "--megapixels 1000: name a number from 1.05 to 100"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(bench: Bench, arguments: list[str], says: str) -> None:
