@@ -159,10 +159,9 @@ def _measure(point: Point, workers: dict[str, Worker], rows: dict[str, dict[str,
         return float(answer["seconds"])
 
     labels = [label for label in workers if point.has(label)]
-    labels = [label for label in labels if "failed" not in rows[label]]
     times = in_turn({label: partial(seconds, label) for label in labels}, runs=runs)
     for label in labels:
-        if label in peaks and "failed" not in rows[label]:
+        if label in peaks and point.name not in rows[label].get("failed", {}):
             rows[label]["points"][point.name] = {"seconds": times[label].seconds, "peak_bytes": peaks[label]}
 
 

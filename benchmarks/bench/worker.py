@@ -96,6 +96,7 @@ class Worker:
         try:
             line = self._lines.get(timeout=limit_s)
         except queue.Empty:
+            self._end()  # or its late answer would be taken for that of the next job
             raise MissingError(f"it did not end within {limit_s:.0f} s") from None
         if not line:
             raise MissingError(self._last_words())

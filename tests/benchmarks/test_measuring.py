@@ -81,8 +81,10 @@ def test_a_worker_that_takes_too_long_is_ended_with_its_children() -> None:
     with Worker(EMBEDDED) as worker:
         with pytest.raises(MissingError, match="did not end within 0 s"):
             worker.run(size=64, limit_s=0.001)
-        process = worker._process
-    assert process.poll() is not None
+        with pytest.raises(ProcessLookupError):
+            os.killpg(worker.process_id, 0)
+        with pytest.raises(MissingError, match="killed"):
+            worker.run(size=16)
 
 
 def test_a_defect_is_told_by_its_last_line() -> None:
