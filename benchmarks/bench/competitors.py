@@ -96,14 +96,15 @@ def _reduced(originals: list[np.ndarray], folder: Path) -> list[Path]:
 
 def _tools(settings: Settings) -> dict[str, Any]:
     tools: dict[str, Any] = {}
+    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     for label, how in _OURS.items():
         variant = {"tool": "ours", "threads": settings.threads, **how}
-        tools[f"{label}, {settings.threads} threads"] = _InWorker(variant, settings)
+        tools[f"{label}, {threads}"] = _InWorker(variant, settings)
     one = {"tool": "ours", "threads": 1, "device": "cpu", "precision": "bundle", "tau": "auto"}
     tools["x4-small, τ = auto, ONNX Runtime, 1 thread"] = _InWorker(one, settings)
     for model in _REALESRGAN:
         variant = {"tool": "realesrgan", "model": model, "threads": settings.threads}
-        tools[f"{model}, ncnn on the CPU, {settings.threads} threads"] = _InWorker(variant, settings)
+        tools[f"{model}, ncnn on the CPU, {threads}"] = _InWorker(variant, settings)
     for model in _UPSCALERJS:
         tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = _InNode(model, settings)
     return tools
@@ -239,5 +240,6 @@ def tables(result: dict[str, Any]) -> str:
         )
     head = ["×4 on the CPU", "megapixels of output a minute", "PSNR, dB ↑", "GMSD ↓", "HaarPSI ↑"]
     head += ["peak memory", "on disk", "loading"]
-    about = f"{result['photographs']} photographs, {result['megapixels']:.2f} megapixels of output."
+    of = "1 photograph" if result["photographs"] == 1 else f"{result['photographs']} photographs"
+    about = f"{of}, {result['megapixels']:.2f} megapixels of output."
     return "\n\n".join([table(head, rows), about, *(["\n".join(missing)] if missing else [])])
