@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 FAULTS_ARGS ?=
+BENCH_ARGS ?=
 
 python := $(VENV)/bin/python
 stamps := $(VENV)/.srflow
 # Both installs are editable and in one environment, so neither undoes the other: dev adds to plain.
 plain := $(stamps)/plain
 dev := $(stamps)/dev
+bench := $(stamps)/bench
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -40,6 +42,15 @@ tritonserver: $(dev) ## install a real Triton Inference Server for the slow test
 .PHONY: faults
 faults: $(dev) ## kill, starve and feed broken files to the commands (about ten minutes); fails if anything is lost
 	OMP_NUM_THREADS=1 $(python) -m tests.faults $(FAULTS_ARGS)
+
+# For example: make bench BENCH_ARGS="--only competitors"
+.PHONY: bench
+bench: $(bench) ## measure speed and memory on this CPU (about 15 minutes) and write docs/performance.md's tables
+	$(python) -m benchmarks.bench --write $(BENCH_ARGS)
+
+.PHONY: gpu-report
+gpu-report: $(bench) ## on a machine with an NVIDIA GPU: check and time everything there, and write gpu-report.md
+	@$(python) -m benchmarks.gpu_report gpu-report.md
 
 # Far too short for a useful model: it shows that every step works, on photographs that come with scikit-image.
 smoke := train-smoke
@@ -80,6 +91,10 @@ $(plain): pyproject.toml | $(python)
 
 $(dev): pyproject.toml | $(python)
 	PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable '.[dev]'
+	@mkdir -p $(stamps) && touch $(plain) $@
+
+$(bench): pyproject.toml | $(python)
+	PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable '.[bench]'
 	@mkdir -p $(stamps) && touch $(plain) $@
 
 # An existing environment is reused, no matter what created it.

@@ -17,17 +17,22 @@ import torch
 from torch.nn import functional as F
 
 from srflow_export.parity import photographs
-from srflow_training import SRFlow
+from srflow_training import SRFlow, SRFlowConfig
 from srflow_training.checkpoints.keys import to_published
 from srflow_training.model.layers import ZerosConv
 from srflow_training.settings import load_settings
 
 
-@torch.no_grad()
 def full_size_network(preset: str = "published-x4") -> SRFlow:
     """The network of a preset; deterministic."""
+    return initialised(load_settings(preset).config())
+
+
+@torch.no_grad()
+def initialised(config: SRFlowConfig) -> SRFlow:
+    """A network with random weights as at the start of training; deterministic."""
     torch.manual_seed(0)
-    model = SRFlow(load_settings(preset).config())
+    model = SRFlow(config)
     model.encoder.initialize()
     for module in model.modules():
         if isinstance(module, ZerosConv):

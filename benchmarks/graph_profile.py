@@ -35,6 +35,26 @@ def inputs(session: ort.InferenceSession, *, size: int, batch: int) -> dict[str,
     return feed
 
 
+def profile(graph: Path, *, size: int, batch: int, threads: int, runs: int) -> list[tuple[str, float, int]]:
+    """(operator, milliseconds of a run, nodes), the slowest operator first."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        feed = inputs(session, size=size, batch=batch)
+        for _ in range(_WARM_UP + runs):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [event for event in events if event["name"].endswith("kernel_time")]
+    counted = kernels[len(kernels) * _WARM_UP // (_WARM_UP + runs) :]
+    spent: Counter[str] = Counter()
+    nodes = Counter(event["args"]["op_name"] for event in counted)
+    for event in counted:
+        spent[event["args"]["op_name"]] += event["dur"]
+    return [(op, microseconds / runs / 1e3, nodes[op] // runs) for op, microseconds in spent.most_common()]
+
+
 def main() -> None:
     """Profile and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -44,25 +64,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=10)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = asked.threads, 3
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-        session = ort.InferenceSession(str(asked.graph), options, providers=["CPUExecutionProvider"])
-        feed = inputs(session, size=asked.size, batch=asked.batch)
-        for _ in range(_WARM_UP + asked.runs):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    kernels = [event for event in events if event["name"].endswith("kernel_time")]
-    counted = kernels[len(kernels) * _WARM_UP // (_WARM_UP + asked.runs) :]
-    spent: Counter[str] = Counter()
-    nodes = Counter(event["args"]["op_name"] for event in counted)
-    for event in counted:
-        spent[event["args"]["op_name"]] += event["dur"]
-    for op, microseconds in spent.most_common():
-        share = microseconds / spent.total()
-        print(f"{op:<16}{microseconds / asked.runs / 1e3:8.2f} ms {share:6.1%}  {nodes[op] // asked.runs:4} nodes")
-    print(f"{'in all':<16}{spent.total() / asked.runs / 1e3:8.2f} ms")
+    rows = profile(asked.graph, size=asked.size, batch=asked.batch, threads=asked.threads, runs=asked.runs)
+    in_all = sum(milliseconds for _, milliseconds, _ in rows)
+    for op, milliseconds, nodes in rows:
+        print(f"{op:<16}{milliseconds:8.2f} ms {milliseconds / in_all:6.1%}  {nodes:4} nodes")
+    print(f"{'in all':<16}{in_all:8.2f} ms")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,20 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_make_alone_lists_the_targets() -> None:
     listed = make().stdout.splitlines()
-    targets = ["help", "demo", "test", "test-slow", "tritonserver", "faults", "train-smoke", "lint", "format", "clean"]
+    targets = [
+        "help",
+        "demo",
+        "test",
+        "test-slow",
+        "tritonserver",
+        "faults",
+        "bench",
+        "gpu-report",
+        "train-smoke",
+        "lint",
+        "format",
+        "clean",
+    ]
     assert [line.split()[0] for line in listed] == targets
 
 

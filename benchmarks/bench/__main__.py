@@ -1,0 +1,91 @@
+"""The command: `python -m benchmarks.bench`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.bench.machine import machine, one_line
+from benchmarks.bench.page import MarkerError, dumped, read_results, with_parts, write_whole
+from benchmarks.bench.parts import PARTS, texts
+from benchmarks.bench.settings import Settings
+from benchmarks.bench.worker import ROOT
+
+PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
+QUICK_WRITES = "--quick measures tiny networks: leave out --quick to write docs/performance.md"
+
+
+def asked(arguments: list[str] | None) -> argparse.Namespace:
+    """The checked options."""
+    names = [part.name for part in PARTS]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench",
+        description="Measure speed and memory on this machine's CPU.",
+        epilog="\n".join(f"  {part.name:<14}{part.about}, about {part.budget_s} s on two cores" for part in PARTS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=names, metavar="PART", help=f"of {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, to try it")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.json")
+    parser.add_argument("--threads", type=int, default=2, help="[default: 2]")
+    parser.add_argument("--megapixels", type=float, default=1.05, help="largest photograph of growth [default: 1.05]")
+    parser.add_argument("--photos", type=Path, help="folder of photographs for competitors [default: seven, unseen]")
+    parser.add_argument("--work", type=Path, default=Settings.work, help="networks and tools [default: build/bench]")
+    options = parser.parse_args(arguments)
+    if options.quick and options.write:
+        parser.error(QUICK_WRITES)
+    if not 1 <= options.threads <= (os.cpu_count() or 1):
+        parser.error(f"--threads {options.threads}: this machine has {os.cpu_count()} cores")
+    if options.photos is not None and not options.photos.is_dir():
+        parser.error(f"--photos {options.photos}: there is no such folder")
+    if not 1.05 <= options.megapixels <= 100:
+        parser.error(f"--megapixels {options.megapixels:g}: name a number from 1.05 to 100")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the parts in order, print their tables, and write them if that was asked for."""
+    options = asked(arguments)
+    work = options.work.resolve()
+    settings = Settings(
+        quick=options.quick,
+        threads=options.threads,
+        megapixels=options.megapixels,
+        work=work,
+        photos=options.photos,
+        say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
+    )
+    chosen = [part for part in PARTS if options.only is None or part.name in options.only]
+    figures = FIGURES if options.write else work / f"performance{'-quick' if options.quick else ''}.json"
+    results = read_results(figures)
+    here = machine()
+    print(one_line(here), flush=True)
+    whole = time.monotonic()
+    for part in chosen:
+        print(f"\n{part.name}: {part.about}; about {part.budget_s} s on two cores", file=sys.stderr, flush=True)
+        started = time.monotonic()
+        found = part.run(dataclasses.replace(settings))
+        entry = {"machine": here, "seconds": time.monotonic() - started, "result": found}
+        print(f"{part.name} took {entry['seconds']:.0f} s", file=sys.stderr, flush=True)
+        results[part.name] = entry
+        write_whole(figures, dumped(results))  # after each part: a run that is stopped keeps what it has
+        results = read_results(figures)
+        print(f"\n{texts(results)[part.name]}", flush=True)
+        if options.write:
+            try:
+                write_whole(PAGE, with_parts(PAGE.read_text(encoding="utf-8"), texts(results)))
+            except MarkerError as error:
+                sys.exit(f"error: {PAGE}: {error}")
+    print(f"\n{texts(results)['aims']}", flush=True)
+    print(f"\nall in {time.monotonic() - whole:.0f} s; figures are in {figures}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the parts that ended are kept")

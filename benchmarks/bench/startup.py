@@ -1,0 +1,49 @@
+"""What a program waits for: importing the SDK, the help of the command, and the first picture of a new process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+from benchmarks.bench.page import table
+from benchmarks.bench.settings import Settings
+from benchmarks.bench.timing import Times, in_turn, seconds_of
+from benchmarks.bench.worker import ROOT
+
+_PICTURE = (
+    "from PIL import Image; from srflow_sdk import Upscaler; Upscaler(device='cpu').upscale(Image.new('RGB', (64, 64)))"
+)
+SCRIPTS = {
+    "Python itself": "pass",
+    "import srflow_sdk": "import srflow_sdk",
+    "srflow-upscale --help": "import sys; sys.argv[1:] = ['--help']; from srflow_sdk.cli import upscale; upscale()",
+    "first picture, 64×64": _PICTURE,
+}
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Seconds of whole processes, in turn."""
+    calls = {name: partial(seconds_of, partial(_process, script)) for name, script in SCRIPTS.items()}
+    runs = 1 if settings.quick else 9
+    return {"seconds": {name: times.seconds for name, times in in_turn(calls, runs=runs).items()}}
+
+
+def _process(script: str) -> None:
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+
+def beyond_python(result: dict[str, Any], name: str) -> float:
+    """Seconds of a process beyond those of one that does nothing: medians of runs made next to each other."""
+    own, nothing = (Times(tuple(result["seconds"][each])) for each in (name, "Python itself"))
+    return own.median - nothing.median
+
+
+def tables(result: dict[str, Any]) -> str:
+    """A row for each script."""
+    rows = [
+        [name, str(Times(tuple(seconds))), "" if name == "Python itself" else f"{beyond_python(result, name):.3f} s"]
+        for name, seconds in result["seconds"].items()
+    ]
+    return table(["A new process, embedded model", "whole", "beyond Python itself"], rows)

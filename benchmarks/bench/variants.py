@@ -1,0 +1,176 @@
+"""The ways to run one network that are compared: the authors' code, and ours by runtime and precision.
+
+A variant is a dict: way ("authors", "compiled", "direct", "ours"), network (a name of `networks.py`, or "embedded"),
+folder (with the networks), threads, and for ours device and precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench.child import Job
+
+TAU = 0.8
+
+
+def load(variant: Mapping[str, Any]) -> Job:
+    """Load it. Raises: what :func:`why_missing` explains."""
+    ways: dict[str, Callable[[Mapping[str, Any]], Job]] = {
+        "authors": Authors,
+        "compiled": Compiled,
+        "direct": Direct,
+        "ours": Ours,
+    }
+    return ways[variant["way"]](variant)
+
+
+def why_missing(error: Exception) -> str | None:
+    """One clause for a table, if the error says that this machine or bundle lacks something; None: a defect."""
+    from srflow_sdk.errors import SRFlowError
+
+    if isinstance(error, (SRFlowError, ImportError, MemoryError)):
+        return str(error).splitlines()[0] or type(error).__name__
+    if "torch" in type(error).__module__:  # what torch.compile raises: its compilers may be missing
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return None
+
+
+def image(size: int) -> np.ndarray:
+    """The picture that all variants enlarge: size×size×3, uint8. Time does not depend on what it shows."""
+    return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+class Authors:
+    """The network as its authors run it, in eager PyTorch: everything is computed for each sample."""
+
+    runs_on = "PyTorch"
+
+    def __init__(self, variant: Mapping[str, Any]) -> None:
+        import torch
+
+        from srflow_training import SRFlow, load_checkpoint
+
+        torch.set_num_threads(variant["threads"])
+        checkpoint = Path(variant["folder"]) / f"{variant['network']}.pth"
+        self.disk_bytes = checkpoint.stat().st_size
+        model = load_checkpoint(checkpoint)
+        assert isinstance(model, SRFlow)  # for the type checker: it has a flow
+        self._model = model.to(memory_format=torch.contiguous_format).requires_grad_(False)
+
+    def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
+        """samples runs of batch 1."""
+        import torch
+
+        lr = torch.from_numpy(image(job["size"]).transpose(2, 0, 1)[None].astype(np.float32) / 255)
+        shapes = self._model.latent_shapes(*lr.shape[2:])
+
+        def work() -> None:
+            for _ in range(job["samples"]):
+                self._sample(lr, {level: TAU * torch.randn(1, *shape) for level, shape in shapes.items()})
+
+        return work
+
+    def _sample(self, lr: Any, latents: Any) -> Any:
+        from benchmarks.published_network import sample
+
+        return sample(self._model, lr, latents)
+
+
+class Compiled(Authors):
+    """The same through torch.compile, with the sizes of its first call; loading compiles it."""
+
+    def __init__(self, variant: Mapping[str, Any]) -> None:
+        super().__init__(variant)
+        import torch
+
+        from benchmarks.published_network import sample
+
+        self._compiled = torch.compile(sample, dynamic=False)
+        self.prepare({"size": variant["size"], "samples": 1})()
+
+    def _sample(self, lr: Any, latents: Any) -> Any:
+        return self._compiled(self._model, lr, latents)
+
+
+class Direct:
+    """One ONNX graph of the authors' network, as torch.onnx exports it, on ONNX Runtime."""
+
+    runs_on = "ONNX Runtime"
+
+    def __init__(self, variant: Mapping[str, Any]) -> None:
+        import onnxruntime
+
+        path = Path(variant["folder"]) / f"{variant['network']}-direct.onnx"
+        self.disk_bytes = path.stat().st_size
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = variant["threads"], 3
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
+        """samples runs of batch 1. The names of inputs say which level they are of: `latents3` is level 3."""
+        side, scale = job["size"], int(self._session.get_modelmeta().custom_metadata_map["scale"])
+        feed = {"lr": image(side).transpose(2, 0, 1)[None].astype(np.float32) / 255}
+        for each in self._session.get_inputs():
+            if each.name != "lr":
+                of_level = scale * side >> int(each.name.removeprefix("latents"))
+                shape = (1, each.shape[1], of_level, of_level)
+                feed[each.name] = TAU * np.random.default_rng(0).standard_normal(shape, np.float32)
+
+        def work() -> None:
+            for _ in range(job["samples"]):
+                self._session.run(None, feed)
+
+        return work
+
+
+class Ours:
+    """An Upscaler in one piece (tile=None), on a device and in a precision."""
+
+    def __init__(self, variant: Mapping[str, Any]) -> None:
+        from srflow_sdk import Bundle, Upscaler
+
+        path = Path(variant["folder"]) / f"{variant['bundle']}.srflow" if variant["network"] != "embedded" else None
+        bundle = Bundle.embedded() if path is None else Bundle.open(path)
+        self.disk_bytes = _bytes_of(bundle.path, variant["precision"])
+        named: dict[str, Any] = {"device": variant["device"], "threads": variant["threads"]}
+        if variant["precision"] != "bundle":
+            named["precision"] = variant["precision"]
+        self._upscaler = Upscaler(bundle, tile=variant.get("tile"), **named)
+        self.runs_on = self._upscaler.device
+        self._encoding: tuple[int, Any] = (0, None)
+
+    def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
+        """op "upscale" (the default): encode and sample; "again": another tau of what is encoded already;
+
+        "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of size×size pixels;
+        "picture": one in float32, H×W×3 in [0, 1], into the .npy file `target`.
+        """
+        size, samples, upscaler = job["size"], job.get("samples", 1), self._upscaler
+        lr = image(size)
+        op = job.get("op", "upscale")
+        if op == "restore":
+            return lambda: upscaler.restore(lr, tau=TAU)
+        if op == "picture":
+            return lambda: np.save(job["target"], upscaler.upscale(lr.astype(np.float32) / 255, tau=TAU))
+        if op == "upscale" and samples == 1:
+            return lambda: upscaler.upscale(lr, tau=TAU)
+        if op == "upscale":
+            return lambda: upscaler.encode(lr).samples(samples, tau=TAU)
+        if self._encoding[0] != size:
+            self._encoding = (size, upscaler.encode(lr))
+        encoding = self._encoding[1]
+        if op == "again":
+            return lambda: encoding.sample(tau=0.7, seed=1)
+        hr = image(size * upscaler.scale)
+        return lambda: encoding.invert(hr)
+
+
+def _bytes_of(bundle: Path, precision: str) -> int:
+    """The encoder that runs, the sampler and the manifest; not the inverter, which sampling does not open."""
+    int8 = bundle / "encoder.int8.onnx"
+    encoder = int8 if precision == "int8" and int8.is_file() else bundle / "encoder.onnx"
+    return sum(file.stat().st_size for file in (encoder, bundle / "sampler.onnx", bundle / "manifest.json"))

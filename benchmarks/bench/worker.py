@@ -1,0 +1,128 @@
+"""A child process that holds one variant of a network, so that its memory, threads and failures are its own.
+
+The child (`child.py`) answers one line of JSON for each line that it reads. Its peak of memory is VmHWM of /proc,
+reset before each run; ru_maxrss would keep the peak of the process that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class MissingError(Exception):
+    """A variant cannot be measured here; the message says why, for its row in the table."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(without_paths(why))
+
+
+def without_paths(text: str) -> str:
+    """The text with paths as seen from the repository's root: tables are for other machines."""
+    return text.replace(f"{ROOT}{os.sep}", "")
+
+
+class Worker:
+    """One child process; use it as a context manager.
+
+    Entering raises MissingError if the variant is not there or does not load within `load_limit_s`. Afterwards `loaded`
+    has what the child said about loading: load_seconds, loaded_bytes, disk_bytes, runs_on.
+    """
+
+    def __init__(
+        self, variant: Mapping[str, Any], *, module: str = "benchmarks.bench.child", load_limit_s: float = 120
+    ) -> None:
+        self._variant, self._module, self._limit = dict(variant), module, load_limit_s
+        self._lines: queue.Queue[str] = queue.Queue()
+        self.loaded: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        threads = str(self._variant.get("threads", 1))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self._module, json.dumps(self._variant)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # torch.compile starts compilers, which end with the child
+        )
+        self._errors: list[str] = []
+        for target in (self._read_answers, self._read_errors):
+            threading.Thread(target=target, daemon=True).start()
+        try:
+            self.loaded = self._answer(self._limit)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    @property
+    def process_id(self) -> int:
+        """Of the child."""
+        return self._process.pid
+
+    def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
+        """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError if it fails or takes too long."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise MissingError(self._last_words()) from None
+        return self._answer(limit_s)
+
+    def _answer(self, limit_s: float) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=limit_s)
+        except queue.Empty:
+            self._end()  # or its late answer would be taken for that of the next job
+            raise MissingError(f"it did not end within {limit_s:.0f} s") from None
+        if not line:
+            raise MissingError(self._last_words())
+        answer: dict[str, Any] = json.loads(line)
+        if "missing" in answer:
+            raise MissingError(answer["missing"])
+        return answer
+
+    def _last_words(self) -> str:
+        status = self._process.wait(timeout=10)
+        if status == -signal.SIGKILL:
+            return "its process was killed, most likely for want of memory"
+        return next((line for line in reversed(self._errors) if line), f"its process ended with status {status}")
+
+    def _read_answers(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._errors = [*self._errors[-50:], line.strip()]
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

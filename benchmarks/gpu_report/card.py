@@ -1,0 +1,70 @@
+"""The GPU of this machine, as its driver's nvidia-smi describes it; no library of ours or CUDA is needed for that."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_FIELDS = ("name", "driver_version", "memory.total", "compute_cap")
+_LIMIT_S = 30
+
+
+class NoGpuError(Exception):
+    """nvidia-smi shows no GPU; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """name and driver for people; memory in MiB; compute_capability such as 90 for 9.0."""
+
+    name: str
+    driver: str
+    memory: int
+    compute_capability: int
+
+
+def found_card() -> Card:
+    """The first GPU. Raises: NoGpuError."""
+    return parsed(_answer([f"--query-gpu={','.join(_FIELDS)}"]))
+
+
+def parsed(answer: str) -> Card:
+    """The first line of what nvidia-smi answers, such as `NVIDIA H100, 550.54.15, 81559, 9.0`. Raises: NoGpuError."""
+    cells = [cell.strip() for cell in (answer.strip().splitlines() or [""])[0].split(",")]
+    try:
+        name, driver, memory, capability = cells
+        return Card(name, driver, int(memory), int(capability.replace(".", "")))
+    except ValueError:
+        raise NoGpuError(f"nvidia-smi answered {answer.strip()!r}") from None
+
+
+def memory_used(process: int) -> int | None:
+    """Bytes of GPU memory that a process holds; None if nvidia-smi does not say, as inside many containers."""
+    try:
+        return memory_of(process, _answer(["--query-compute-apps=pid,used_memory"]))
+    except NoGpuError:
+        return None
+
+
+def memory_of(process: int, answer: str) -> int | None:
+    """A process among nvidia-smi's lines `PID, MIB`."""
+    for line in answer.splitlines():
+        cells: Sequence[str] = [cell.strip() for cell in line.split(",")]
+        if len(cells) == 2 and cells[0] == str(process) and cells[1].isdigit():
+            return int(cells[1]) << 20
+    return None
+
+
+def _answer(query: list[str]) -> str:
+    try:
+        command = ["nvidia-smi", *query, "--format=csv,noheader,nounits"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    except FileNotFoundError:
+        raise NoGpuError("nvidia-smi, which comes with NVIDIA's driver, is not on the PATH") from None
+    except subprocess.TimeoutExpired:
+        raise NoGpuError(f"nvidia-smi did not answer within {_LIMIT_S} s") from None
+    if done.returncode != 0:
+        words = (done.stdout + done.stderr).strip().splitlines() or [f"exit status {done.returncode}"]
+        raise NoGpuError(f"nvidia-smi failed: {words[0]}")
+    return done.stdout

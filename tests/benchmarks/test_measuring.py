@@ -1,0 +1,92 @@
+"""Times in turn, lines, child processes and their peaks of memory."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from benchmarks.bench.fits import fit
+from benchmarks.bench.timing import LONG_S, Times, geometric_steps, in_turn, paired_ratio
+from benchmarks.bench.worker import ROOT, MissingError, Worker, without_paths
+
+
+def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
+    made: list[str] = []
+
+    def call(name: str, seconds: float) -> float:
+        made.append(name)
+        return seconds
+
+    times = in_turn(
+        {"a": lambda: call("a", 1.0), "b": lambda: call("b", 2.0), "long": lambda: call("long", LONG_S + 1)}, runs=2
+    )
+    assert made == ["a", "b", "long", "a", "b", "a", "b"]
+    assert times == {"a": Times((1.0, 1.0)), "b": Times((2.0, 2.0)), "long": Times((LONG_S + 1,))}
+
+
+def test_a_ratio_is_of_runs_next_to_each_other() -> None:
+    assert paired_ratio(Times((2.0, 20.0, 4.0)), Times((1.0, 10.0, 1.0))) == 2.0
+    assert paired_ratio(Times((9.0,)), Times((1.0, 3.0, 5.0))) == 3.0
+
+
+def test_a_time_is_shown_with_half_of_its_spread() -> None:
+    assert str(Times((1.0, 1.1, 0.9))) == "1 s ± 10 %"
+    assert str(Times((123.4,))) == "123 s"
+
+
+def test_steps_double_up_to_the_last() -> None:
+    assert list(geometric_steps(64, 300)) == [64, 128, 256, 300]
+    assert list(geometric_steps(1, 1)) == [1]
+
+
+def test_a_line_finds_its_start_and_slope_and_says_how_far_points_are() -> None:
+    exact = fit([1, 2, 4, 8], [3.0, 5.0, 9.0, 17.0])
+    assert (exact.start, exact.slope) == pytest.approx((1, 2))
+    assert exact.residual == pytest.approx(0, abs=1e-9)
+    assert exact.r2 == pytest.approx(1)
+    bent = fit([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
+    assert bent.start == 0
+    assert bent.residual > 0.3
+    assert bent.r2 < 0.9
+
+
+@pytest.mark.parametrize(("x", "y"), [([1, 2], [1.0, 2.0]), ([1, 1, 1], [1.0, 2.0, 3.0]), ([1, 2, 3], [1.0, 0.0, 2.0])])
+def test_too_few_points_are_no_line(x: list[float], y: list[float]) -> None:
+    with pytest.raises(ValueError, match="three points"):
+        fit(x, y)
+
+
+EMBEDDED = {"way": "ours", "network": "embedded", "folder": "", "threads": 1, "device": "cpu", "precision": "bundle"}
+
+
+def test_a_worker_s_peak_is_that_of_its_run_not_of_this_process() -> None:
+    large = bytearray(b"x" * (600 << 20))  # resident here; a child that starts now must not count it
+    with Worker(EMBEDDED) as worker:
+        few, many = (worker.run(size=side)["peak_bytes"] for side in (16, 128))
+        assert worker.loaded["runs_on"] == "cpu"
+        assert worker.loaded["disk_bytes"] > 5e6
+    assert len(large) > many > few > 20e6
+    assert many - few > 50e6
+
+
+def test_what_a_machine_lacks_is_a_clause_without_its_paths() -> None:
+    missing = {**EMBEDDED, "network": "x4", "bundle": "x4", "folder": str(ROOT / "none")}
+    with pytest.raises(MissingError, match=r"^none/x4\.srflow: there is no such bundle"), Worker(missing):
+        pass
+    assert without_paths(f"see {ROOT}{os.sep}docs") == "see docs"
+
+
+def test_a_worker_that_takes_too_long_is_ended_with_its_children() -> None:
+    with Worker(EMBEDDED) as worker:
+        with pytest.raises(MissingError, match="did not end within 0 s"):
+            worker.run(size=64, limit_s=0.001)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(worker.process_id, 0)
+        with pytest.raises(MissingError, match="killed"):
+            worker.run(size=16)
+
+
+def test_a_defect_is_told_by_its_last_line() -> None:
+    with pytest.raises(MissingError, match="KeyError: 'nonsense'"), Worker({**EMBEDDED, "way": "nonsense"}):
+        pass
