@@ -55,14 +55,29 @@ def address(site):
         thread.join()
 
 
+SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+
+
 @pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    playwright.expect.set_options(timeout=PATIENCE_MS)
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+def playwright():
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    api.expect.set_options(timeout=PATIENCE_MS)
+    with api.sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright):
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def chromium_with_gpu(playwright):
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GPU])
+    yield browser
+    browser.close()
 
 
 class Opened:
@@ -77,10 +92,10 @@ class Opened:
         self.context.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(address)
 
-    def says(self, pattern):
+    def says(self, pattern, patience_ms=PATIENCE_MS):
         from playwright.sync_api import expect
 
-        expect(self.page.locator("#status")).to_have_text(re.compile(pattern))
+        expect(self.page.locator("#status")).to_have_text(re.compile(pattern), timeout=patience_ms)
 
     def refuses(self, pattern):
         from playwright.sync_api import expect
@@ -258,6 +273,18 @@ def test_an_isolated_page_uses_threads_and_draws_the_same(chromium, site, upscal
             opened.close()
         finally:
             server.kill()
+
+
+def test_a_gpu_encodes_and_the_picture_stays_the_same(chromium_with_gpu, address, upscaler):
+    opened = Opened(chromium_with_gpu, f"{address}?device=webgpu")
+    if opened.page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
+        pytest.skip("this Chromium has no software GPU")
+    tiny = photo(12, 12)
+    opened.choose(tiny)
+    opened.says("48×48 pixels in .* on the GPU", 3 * PATIENCE_MS)  # a GPU in software, for all cores
+    assert_same(opened.downloaded()[1], upscaler.upscale(tiny, tau="auto"))
+    assert opened.complaints == []
+    opened.close()
 
 
 def test_a_page_without_its_model_says_so(chromium, address):
