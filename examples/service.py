@@ -21,6 +21,7 @@ import asyncio
 import hmac
 import ipaddress
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -34,7 +35,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from srflow_sdk import ArgumentError, AsyncUpscaler, ImageError, SRFlowError, __version__
+from srflow_sdk import ArgumentError, AsyncUpscaler, Bundle, ImageError, SRFlowError, __version__
 
 MAX_PIXELS = 24_000_000  # of a photo; the answer has 16 times as many
 UPLOAD_S = 60.0
@@ -53,7 +54,7 @@ class Settings:
     queue: int = 8
     max_bytes: int = 50_000_000
     token: str = ""
-    model: Path | None = None
+    model: Bundle | None = None
 
 
 class Metrics:
@@ -298,12 +299,16 @@ def main() -> None:
         parser.error(f"--host {arguments.host} opens the service to others: set {TOKEN} to what they must send")
     if arguments.at_once < 1 or arguments.queue < 0 or arguments.max_mb <= 0:
         parser.error("--at-once and --max-mb must be positive, and --queue not negative")
+    try:
+        model = None if arguments.model is None else Bundle.open(arguments.model)
+    except SRFlowError as error:
+        sys.exit(f"error: {error}")
     settings = Settings(
         at_once=arguments.at_once,
         queue=arguments.queue,
         max_bytes=int(arguments.max_mb * 1e6),
         token=token,
-        model=arguments.model,
+        model=model,
     )
     uvicorn.run(service(settings), host=arguments.host, port=arguments.port, timeout_graceful_shutdown=10)
 

@@ -192,3 +192,11 @@ def test_it_is_not_opened_to_others_without_a_token() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
     assert done.returncode == 2
     assert "--host 0.0.0.0 opens the service to others: set SRFLOW_TOKEN to what they must send" in done.stderr
+
+
+def test_a_model_that_is_none_ends_it_with_one_line(tmp_path: Path) -> None:
+    command = [*SERVICE, "--model", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'none'}: there is no such bundle")
