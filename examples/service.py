@@ -1,83 +1,324 @@
-"""A small web service: post a photo, get it enlarged. Whoever hangs up stops the work for it.
+"""A web service: post a photo, get it enlarged. Whoever hangs up stops the work for it.
 
-    pip install aiohttp
-    python examples/service.py --port 8080
-    curl --data-binary @photo.jpg "http://127.0.0.1:8080/upscale?tau=0.5&seed=1&format=jpg" -o large.jpg
+    pip install . fastapi uvicorn prometheus-client
+    SRFLOW_TOKEN=choose-one python examples/service.py --port 8080
 
-Photos pass through files, so memory does not grow with them. A photo that cannot be used is answered with status 400
-and the SDK's own line. Before you open this to the world, put it behind a server that limits rates and sizes.
+    curl --data-binary @photo.jpg -H "Authorization: Bearer choose-one" \\
+        "http://127.0.0.1:8080/upscale?tau=0.5&seed=1&format=jpg" -o large.jpg
+
+`/docs` describes the requests (its page loads Swagger from a CDN; `/openapi.json` is the same without). `/health` says
+that the process lives, `/ready` that it would take a photo now, and `/metrics` counts for Prometheus. Photos pass
+through files, so memory does not grow with them. Every refusal is JSON with one line: {"error": "…"}.
+
+    400  the photo cannot be used    408  the upload takes too long    422  tau, seed or format is wrong
+    401  the token is wrong          413  the upload is too large      503  too many wait; see Retry-After
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
+import hmac
+import ipaddress
+import os
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from aiohttp import web
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from srflow_sdk import ArgumentError, AsyncUpscaler, ImageError
+from srflow_sdk import ArgumentError, AsyncUpscaler, Bundle, ImageError, SRFlowError, __version__
 
-MAX_BYTES = 50_000_000
 MAX_PIXELS = 24_000_000  # of a photo; the answer has 16 times as many
+UPLOAD_S = 60.0
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+TOKEN = "SRFLOW_TOKEN"
 
-UPSCALER = web.AppKey("upscaler", AsyncUpscaler)
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """at_once: photos that are enlarged at a time. queue: photos that may wait beside them. max_bytes: of an upload.
+
+    token: what clients must send; empty: nothing. model: a bundle; None: the embedded model.
+    """
+
+    at_once: int = 1
+    queue: int = 8
+    max_bytes: int = 50_000_000
+    token: str = ""
+    model: Bundle | None = None
 
 
-async def upscale(request: web.Request) -> web.Response:
-    """Answer one photo. aiohttp cancels this coroutine when the client hangs up, and that ends the upscaling."""
-    ending = request.query.get("format", "png")
-    try:
-        tau = float(request.query["tau"]) if "tau" in request.query else None
-        seed = int(request.query.get("seed", "0"))
-        media_type = TYPES[ending]
-    except (KeyError, ValueError):
-        return refusal(f"tau and seed are numbers, and format is one of {', '.join(TYPES)}")
-    photo = await request.read()
-    with tempfile.TemporaryDirectory(prefix="srflow-service-") as folder:
-        source, target = Path(folder) / "photo", Path(folder) / f"large.{ending}"
+class Metrics:
+    """What Prometheus asks for."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.answers = Counter("srflow_answers", "Requests by their outcome", ["outcome"], registry=self.registry)
+        self.seconds = Histogram(
+            "srflow_seconds", "Time to enlarge a photo", buckets=(0.5, 1, 2, 5, 10, 30, 60, 120), registry=self.registry
+        )
+        self.running = Gauge("srflow_running", "Photos that are being enlarged", registry=self.registry)
+        self.waiting = Gauge("srflow_waiting", "Photos that wait for their turn", registry=self.registry)
+
+
+class Turns:
+    """Lets a few photos in at a time and a few wait; more than that are refused."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._most = settings.at_once + settings.queue
+        self._at_once = settings.at_once
+        self._free = asyncio.Semaphore(settings.at_once)
+        self._metrics = metrics
+        self._inside = 0
+        self._usual_s = 5.0
+
+    @property
+    def full(self) -> bool:
+        """Whether another photo would be refused."""
+        return self._inside >= self._most
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Callable[[], Any]]:
+        """A place among those who wait. It gives what waits for the turn: ``async with turn():``.
+
+        Raises: HTTPException 503 if there is none.
+        """
+        if self.full:
+            again = max(1, round(self._usual_s * self._inside / self._at_once))
+            raise HTTPException(
+                503, f"too many photos wait: try again in about {again} s", headers={"Retry-After": str(again)}
+            )
+        self._inside += 1
         try:
-            await asyncio.to_thread(source.write_bytes, photo)
-            await request.app[UPSCALER].upscale_file(source, target, tau=tau, seed=seed, max_pixels=MAX_PIXELS)
-            return web.Response(body=await asyncio.to_thread(target.read_bytes), content_type=media_type)
-        except asyncio.CancelledError:
-            print("a client hung up: its picture is given up", flush=True)
-            raise
-        except (ArgumentError, ImageError) as error:
-            return refusal(str(error).replace(str(source), "the photo"))
+            yield self._turn
+        finally:
+            self._inside -= 1
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        with self._metrics.waiting.track_inprogress():
+            await self._free.acquire()
+        start = asyncio.get_running_loop().time()
+        try:
+            with self._metrics.running.track_inprogress():
+                yield
+            seconds = asyncio.get_running_loop().time() - start
+            self._metrics.seconds.observe(seconds)
+            self._usual_s += (seconds - self._usual_s) / 4
+        finally:
+            self._free.release()
 
 
-def refusal(why: str) -> web.Response:
-    """What a client gets who sent something that cannot be used."""
-    return web.json_response({"error": why}, status=400)
+class Enlarged(FileResponse):
+    """The answer, sent in pieces from its folder, which goes when all was sent or the client is gone."""
+
+    def __init__(self, folder: tempfile.TemporaryDirectory[str], path: Path, media_type: str) -> None:
+        super().__init__(path, media_type=media_type)
+        self._folder = folder
+
+    async def __call__(self, *connection: Any) -> None:
+        try:
+            await super().__call__(*connection)
+        finally:
+            self._folder.cleanup()
 
 
-async def model(app: web.Application, *, bundle: Path | None) -> AsyncIterator[None]:
-    """Load the model when the service starts, and release it when it ends."""
-    async with AsyncUpscaler(bundle) as upscaler:
-        app[UPSCALER] = upscaler
-        yield
+async def receive(request: Request, target: Path, most: int) -> None:
+    """Write an upload to a file. Raises: HTTPException 413 as soon as it is too large, 408 if it takes too long."""
+    too_large = HTTPException(
+        413, f"the upload is larger than {most / 1e6:g} MB: send a smaller photo", headers={"Connection": "close"}
+    )
+    if int(request.headers.get("content-length", "0")) > most:
+        raise too_large
+
+    async def write() -> None:
+        size = 0
+        with target.open("wb") as file:
+            async for piece in request.stream():
+                size += len(piece)
+                if size > most:
+                    raise too_large
+                await asyncio.to_thread(file.write, piece)
+
+    try:
+        await asyncio.wait_for(write(), UPLOAD_S)
+    except asyncio.TimeoutError:
+        raise HTTPException(
+            408, f"the upload took more than {UPLOAD_S:g} s: send it faster", headers={"Connection": "close"}
+        ) from None
+
+
+async def unless_client_leaves(request: Request, work: Awaitable[None]) -> bool:
+    """Await the work, and cancel it when the client hangs up. Whether it was done."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        done = working.done()
+        if done:
+            working.result()  # raises its error
+        return done
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+def status_of(error: SRFlowError) -> int:
+    """The HTTP status of the SDK's error."""
+    if isinstance(error, ArgumentError):
+        return 422
+    return 400 if isinstance(error, ImageError) else 500
+
+
+def service(settings: Settings) -> FastAPI:
+    """The application, for uvicorn or any other ASGI server. The model is loaded when it starts."""
+    metrics = Metrics()
+    turns = Turns(settings, metrics)
+    loaded: dict[str, AsyncUpscaler] = {}
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncUpscaler(settings.model, at_once=settings.at_once) as upscaler:
+            loaded["upscaler"] = upscaler
+            yield
+            loaded.clear()
+
+    async def allowed(request: Request) -> None:
+        sent = request.headers.get("authorization", "").encode()
+        if settings.token and not hmac.compare_digest(sent, f"Bearer {settings.token}".encode()):
+            raise HTTPException(
+                401, 'the token is wrong: send "Authorization: Bearer …"', headers={"WWW-Authenticate": "Bearer"}
+            )
+
+    app = FastAPI(title="SRFlow", version=__version__, lifespan=life)
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        return refusal(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def misunderstood(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(422, f"{first['loc'][-1]}: {first['msg']}")
+
+    def refusal(status: int, why: str, headers: Any = None) -> Response:
+        metrics.answers.labels(str(status)).inc()
+        return JSONResponse({"error": why}, status, headers)
+
+    photo_body = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}, "required": True}
+
+    @app.post(
+        "/upscale",
+        dependencies=[Depends(allowed)],
+        response_class=FileResponse,
+        openapi_extra={"requestBody": photo_body},
+    )
+    async def upscale(
+        request: Request,
+        tau: Annotated[str, Query(description='0 … 2, or "auto"; left out: the model\'s default')] = "",
+        seed: Annotated[int, Query(ge=0, lt=2**64)] = 0,
+        format: Literal["png", "jpg", "webp"] = "png",
+    ) -> Response:
+        """Enlarge the photo in the body, of any format that the SDK reads."""
+        keywords: dict[str, Any] = {} if not tau else {"tau": tau if tau == "auto" else number(tau)}
+        folder = tempfile.TemporaryDirectory(prefix="srflow-service-", ignore_cleanup_errors=True)
+        source, target = Path(folder.name) / "photo", Path(folder.name) / f"large.{format}"
+        answer: Response | None = None
+
+        async def work(turn: Callable[[], Any]) -> None:
+            async with turn():
+                upscaler = loaded["upscaler"]
+                await upscaler.upscale_file(source, target, seed=seed, max_pixels=MAX_PIXELS, **keywords)
+
+        try:
+            async with turns.place() as turn:
+                await receive(request, source, settings.max_bytes)
+                done = await unless_client_leaves(request, work(turn))
+            metrics.answers.labels("200" if done else "client left").inc()
+            answer = Enlarged(folder, target, TYPES[format]) if done else Response(status_code=499)
+            return answer
+        except SRFlowError as error:
+            return refusal(status_of(error), str(error).replace(str(source), "the photo"))
+        finally:
+            if not isinstance(answer, Enlarged):
+                folder.cleanup()
+
+    @app.get("/health", response_class=PlainTextResponse)
+    async def health() -> str:
+        """The process lives."""
+        return "alive\n"
+
+    @app.get("/ready", response_class=PlainTextResponse)
+    async def ready() -> Response:
+        """Whether a photo would be taken now."""
+        free = bool(loaded) and not turns.full
+        return PlainTextResponse("ready\n" if free else "busy\n", 200 if free else 503)
+
+    @app.get("/metrics", dependencies=[Depends(allowed)], response_class=PlainTextResponse)
+    async def measured() -> Response:
+        """The counts, in Prometheus's format."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def number(text: str) -> float:
+    """Raises: HTTPException 422 if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise HTTPException(422, f'tau is {text!r}: it must be a number from 0 to 2, or "auto"') from None
 
 
 def main() -> None:
     """Read the command line and serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1", help=f"other addresses need {TOKEN}  [default: 127.0.0.1]")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one  [default: 8080]")
     parser.add_argument("--model", type=Path, help="bundle to use  [default: the embedded model]")
+    parser.add_argument("--at-once", type=int, default=1, help="photos enlarged at a time  [default: 1]")
+    parser.add_argument("--queue", type=int, default=8, help="photos that may wait  [default: 8]")
+    parser.add_argument("--max-mb", type=float, default=50, help="size of an upload  [default: 50]")
     arguments = parser.parse_args()
-    app = web.Application(client_max_size=MAX_BYTES)
-    app.add_routes([web.post("/upscale", upscale)])
-    app.cleanup_ctx.append(functools.partial(model, bundle=arguments.model))
-    web.run_app(app, host="127.0.0.1", port=arguments.port, handler_cancellation=True, print=say)
+    token = os.environ.get(TOKEN, "")
+    if not token and not on_this_machine(arguments.host):
+        parser.error(f"--host {arguments.host} opens the service to others: set {TOKEN} to what they must send")
+    if arguments.at_once < 1 or arguments.queue < 0 or arguments.max_mb <= 0:
+        parser.error("--at-once and --max-mb must be positive, and --queue not negative")
+    try:
+        model = None if arguments.model is None else Bundle.open(arguments.model)
+    except SRFlowError as error:
+        sys.exit(f"error: {error}")
+    settings = Settings(
+        at_once=arguments.at_once,
+        queue=arguments.queue,
+        max_bytes=int(arguments.max_mb * 1e6),
+        token=token,
+        model=model,
+    )
+    uvicorn.run(service(settings), host=arguments.host, port=arguments.port, timeout_graceful_shutdown=10)
 
 
-def say(line: str) -> None:
-    """Print without delay, for whoever waits for the address."""
-    print(line, flush=True)
+def on_this_machine(host: str) -> bool:
+    """Whether only programs of this machine reach the address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 if __name__ == "__main__":

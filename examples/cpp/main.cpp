@@ -1,0 +1,99 @@
+// upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N]: what srflow-upscale does, without Python.
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <iostream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "model.h"
+#include "picture.h"
+
+namespace {
+
+constexpr char kUsage[] =
+    "Usage: upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N]\n\n"
+    "  MODEL      a bundle, such as srflow_sdk/models/x4-small.srflow, or a fused.onnx of srflow-export --fused\n"
+    "  --tau      temperature, 0 … 2  [default: the model's]\n"
+    "  --seed     0 … 2^64 - 1; another seed gives another picture  [default: 0]\n"
+    "  --threads  of the processor  [default: all cores]\n\n"
+    "The same model, tau and seed give the picture of srflow-upscale --tau T --seed N, to 1/255.\n";
+
+struct Options {
+  std::vector<std::string> files;
+  std::optional<float> tau;
+  std::uint64_t seed = 0;
+  int threads = 0;
+};
+
+// A mistake in the command line: exit status 2.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+template <typename Number>
+Number number(const std::string& option, const std::string& text, const char* range) {
+  Number value{};
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stopped != end) {
+    throw UsageError(option + " is " + text + "; it must be a number " + range);
+  }
+  return value;
+}
+
+Options parsed(int count, char** arguments) {
+  Options options;
+  for (int i = 1; i < count; ++i) {
+    const std::string name = arguments[i];
+    if (name.rfind("--", 0) != 0) {
+      options.files.push_back(name);
+      continue;
+    }
+    if (i + 1 == count) throw UsageError(name + " needs a value");
+    const std::string value = arguments[++i];
+    if (name == "--tau") {
+      options.tau = number<float>(name, value, "from 0 to 2");
+      if (!(*options.tau >= 0 && *options.tau <= 2)) throw UsageError("--tau is " + value + "; it must be from 0 to 2");
+    } else if (name == "--seed") {
+      options.seed = number<std::uint64_t>(name, value, "from 0 to 2^64 - 1");
+    } else if (name == "--threads") {
+      options.threads = number<int>(name, value, "of threads");
+    } else {
+      throw UsageError("there is no option " + name + "; there are --tau, --seed and --threads");
+    }
+  }
+  if (options.files.size() != 3) throw UsageError("MODEL, PHOTO.png and LARGE.png are needed; --help says more");
+  return options;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 2 && (std::strcmp(arguments[1], "--help") == 0 || std::strcmp(arguments[1], "-h") == 0)) {
+    std::cout << kUsage;
+    return 0;
+  }
+  try {
+    const Options options = parsed(count, arguments);
+    const Picture photo = read_png(options.files[1]);
+    Model model(options.files[0], options.threads);
+    write_png(options.files[2], model.upscale(photo, options.tau.value_or(model.default_tau()), options.seed));
+    return 0;
+  } catch (const UsageError& error) {
+    std::cerr << "error: " << error.what() << "\n";
+    return 2;
+  } catch (const Ort::Exception& error) {
+    std::cerr << "error: ONNX Runtime cannot run the model: " << error.what() << "\n";
+    return 1;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "error: memory ran out: use a smaller photo, or srflow-upscale, which draws tiles\n";
+    return 1;
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,174 @@
+#include "model.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <sstream>
+#include <stdexcept>
+
+#include "latents.h"
+
+namespace {
+
+constexpr std::int64_t kMostPixels = 300 * 300;  // one piece of this size takes about 3 GB
+
+Ort::Value tensor(std::vector<float>& values, const std::vector<std::int64_t>& shape) {
+  static const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  return Ort::Value::CreateTensor<float>(memory, values.data(), values.size(), shape.data(), shape.size());
+}
+
+// Standard error goes nowhere as long as this lives. Debian's ONNX Runtime 1.21 registers ONNX's operators twice when it
+// loads its first graph, and prints 567 lines about that. Its errors are exceptions, which this does not hide.
+class Quiet {
+ public:
+  Quiet() : kept_(dup(STDERR_FILENO)) {
+    const int nowhere = open("/dev/null", O_WRONLY);
+    dup2(nowhere, STDERR_FILENO);
+    close(nowhere);
+  }
+  ~Quiet() {
+    std::fflush(stderr);
+    dup2(kept_, STDERR_FILENO);
+    close(kept_);
+  }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+
+ private:
+  int kept_;
+};
+
+// The photo as the graphs take it, 3 × rows × columns in [0, 1]; the last row and column are repeated to fill it up.
+std::vector<float> planes(const Picture& photo, std::int64_t rows, std::int64_t columns) {
+  std::vector<float> lr(3 * rows * columns);
+  for (std::int64_t channel = 0; channel < 3; ++channel) {
+    for (std::int64_t y = 0; y < rows; ++y) {
+      for (std::int64_t x = 0; x < columns; ++x) {
+        const std::int64_t from = std::min(y, photo.height - 1) * photo.width + std::min(x, photo.width - 1);
+        lr[(channel * rows + y) * columns + x] = photo.rgb[3 * from + channel] / 255.0f;
+      }
+    }
+  }
+  return lr;
+}
+
+// The upper left height × width pixels of 3 × … × columns values.
+Picture picture(const float* sr, std::int64_t rows, std::int64_t columns, std::int64_t height, std::int64_t width) {
+  Picture result{height, width, std::vector<std::uint8_t>(3 * height * width)};
+  for (std::int64_t channel = 0; channel < 3; ++channel) {
+    for (std::int64_t y = 0; y < height; ++y) {
+      for (std::int64_t x = 0; x < width; ++x) {
+        const float value = sr[(channel * rows + y) * columns + x];
+        if (!std::isfinite(value)) throw std::runtime_error("the network gave NaN: use a lower tau or another seed");
+        const float level = std::nearbyint(255.0f * std::clamp(value, 0.0f, 1.0f));
+        result.rgb[3 * (y * width + x) + channel] = static_cast<std::uint8_t>(level);
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+Model::Model(const std::string& path, int threads) : env_(ORT_LOGGING_LEVEL_ERROR, "upscale") {
+  namespace fs = std::filesystem;
+  if (!fs::exists(path)) throw std::runtime_error(path + " does not exist: give a bundle, or a fused.onnx");
+  if (fs::is_directory(path)) {
+    for (const char* name : {"encoder.onnx", "sampler.onnx"}) {
+      const fs::path file = fs::path(path) / name;
+      if (!fs::exists(file)) throw std::runtime_error(path + " is not a bundle: it has no " + name);
+      graphs_.push_back(load(file.string(), threads));
+    }
+  } else {
+    graphs_.push_back(load(path, threads));
+  }
+  const auto& inputs = graphs_.back().inputs;
+  for (const char* name : {"tau", graphs_.size() == 1 ? "lr" : "tau"}) {
+    if (std::find(inputs.begin(), inputs.end(), name) == inputs.end()) {
+      throw std::runtime_error(path + " is only a part of a model: give the bundle that it lies in, or a fused.onnx");
+    }
+  }
+  read_metadata(path);
+}
+
+Model::Graph Model::load(const std::string& path, int threads) {
+  const Quiet quiet;
+  Ort::SessionOptions options;
+  options.SetIntraOpNumThreads(threads);
+  Graph graph{Ort::Session(env_, path.c_str(), options), {}, {}};
+  Ort::AllocatorWithDefaultOptions allocator;
+  for (std::size_t i = 0; i < graph.session.GetInputCount(); ++i) {
+    graph.inputs.emplace_back(graph.session.GetInputNameAllocated(i, allocator).get());
+  }
+  for (std::size_t i = 0; i < graph.session.GetOutputCount(); ++i) {
+    graph.outputs.emplace_back(graph.session.GetOutputNameAllocated(i, allocator).get());
+  }
+  return graph;
+}
+
+void Model::read_metadata(const std::string& path) {
+  Ort::AllocatorWithDefaultOptions allocator;
+  const auto metadata = graphs_.back().session.GetModelMetadata();
+  const auto value = [&](const char* key) {
+    const auto found = metadata.LookupCustomMetadataMapAllocated(key, allocator);
+    if (!found) {
+      throw std::runtime_error(path + " is not a model of srflow-export: its metadata have no " + std::string(key));
+    }
+    return std::string(found.get());
+  };
+  if (value("srflow.latent_scheme") != "1") {
+    throw std::runtime_error(path + " needs latents of scheme " + value("srflow.latent_scheme") +
+                             ", and this program draws scheme 1: use a newer one");
+  }
+  scale_ = std::stoll(value("srflow.scale"));
+  multiple_ = std::stoll(value("srflow.size_multiple"));
+  default_tau_ = std::stof(value("srflow.default_tau"));
+  std::istringstream levels(value("srflow.latent_levels"));  // "1:6,2:12,3:48"
+  for (std::string entry; std::getline(levels, entry, ',');) {
+    channels_[std::stoi(entry)] = std::stoll(entry.substr(entry.find(':') + 1));
+  }
+}
+
+void Model::run(Graph& graph, Tensors& tensors) {
+  std::vector<const char*> inputs, outputs;
+  std::vector<Ort::Value> values;
+  for (const std::string& name : graph.inputs) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) throw std::runtime_error("the graph has an unknown input, " + name);
+    inputs.push_back(name.c_str());
+    values.push_back(std::move(found->second));
+  }
+  for (const std::string& name : graph.outputs) outputs.push_back(name.c_str());
+  auto results = graph.session.Run(Ort::RunOptions{}, inputs.data(), values.data(), values.size(), outputs.data(),
+                                   outputs.size());
+  for (std::size_t i = 0; i < results.size(); ++i) tensors.insert_or_assign(graph.outputs[i], std::move(results[i]));
+}
+
+Picture Model::upscale(const Picture& photo, float tau, std::uint64_t seed) {
+  if (photo.height * photo.width > kMostPixels) {
+    throw std::runtime_error("the photo has " + std::to_string(photo.width) + "×" + std::to_string(photo.height) +
+                             " pixels, and this program draws up to " + std::to_string(kMostPixels) +
+                             " in one piece: use srflow-upscale, which draws tiles");
+  }
+  const std::int64_t rows = (photo.height + multiple_ - 1) / multiple_ * multiple_;
+  const std::int64_t columns = (photo.width + multiple_ - 1) / multiple_ * multiple_;
+  std::vector<float> lr = planes(photo, rows, columns), degrees = {tau};
+  std::map<int, std::vector<float>> noise;
+  Tensors tensors;
+  tensors.emplace("lr", tensor(lr, {1, 3, rows, columns}));
+  tensors.emplace("tau", tensor(degrees, {1}));
+  for (const auto& [level, channels] : channels_) {
+    const std::int64_t height = rows * scale_ >> level, width = columns * scale_ >> level;
+    noise[level] = standard_normal(seed, level, channels, height, width);
+    tensors.emplace("noise_level" + std::to_string(level), tensor(noise[level], {1, channels, height, width}));
+  }
+  for (Graph& graph : graphs_) run(graph, tensors);
+  const auto found = tensors.find("sr");
+  if (found == tensors.end()) throw std::runtime_error("the graph has no output sr");
+  return picture(found->second.GetTensorData<float>(), rows * scale_, columns * scale_, photo.height * scale_,
+                 photo.width * scale_);
+}

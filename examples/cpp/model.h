@@ -1,0 +1,45 @@
+// A bundle's graphs in ONNX Runtime. What the graphs are, their metadata say.
+#ifndef UPSCALE_MODEL_H_
+#define UPSCALE_MODEL_H_
+
+#include <onnxruntime_cxx_api.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "picture.h"
+
+class Model {
+ public:
+  // path: a bundle (encoder.onnx and sampler.onnx are used), or a fused.onnx. threads: 0 leaves the choice to ONNX
+  // Runtime. Throws std::runtime_error or Ort::Exception.
+  Model(const std::string& path, int threads);
+
+  // The picture, scale times as large. tau: 0 … 2. Throws std::runtime_error or Ort::Exception.
+  Picture upscale(const Picture& photo, float tau, std::uint64_t seed);
+
+  float default_tau() const { return default_tau_; }
+
+ private:
+  struct Graph {
+    Ort::Session session;
+    std::vector<std::string> inputs, outputs;
+  };
+  using Tensors = std::map<std::string, Ort::Value>;
+
+  Graph load(const std::string& path, int threads);
+  void read_metadata(const std::string& path);
+  // Runs a graph on those of the tensors that are its inputs, and adds its outputs to them.
+  void run(Graph& graph, Tensors& tensors);
+
+  Ort::Env env_;
+  std::vector<Graph> graphs_;  // fused, or encoder and sampler
+  std::int64_t scale_ = 0, multiple_ = 0;
+  std::map<int, std::int64_t> channels_;  // of the latents, by level
+  float default_tau_ = 0;
+};
+
+#endif  // UPSCALE_MODEL_H_

@@ -1,0 +1,146 @@
+/**
+ * Draws pictures beside the page, which stays responsive. Messages are described in messages.d.ts.
+ *
+ * A drawing ends early when the page asks for another one, or for none: this is looked at after every tile.
+ */
+
+import { windowNoise } from "./latents.js";
+import { Model } from "./model.js";
+import { cut, isFinite, planes, visible } from "./pixels.js";
+import { onLevel, texture } from "./texture.js";
+import { planTiles, tileAround } from "./tiles.js";
+
+/** @import { Draw, FromPage, FromWorker, Load, Photo } from "./messages.d.ts" */
+/** @import { Tile } from "./tiles.js" */
+
+const CORE = 64; // of a large photo's tiles
+const ONE_TILE_PIXELS = 88 * 88; // a photo with fewer is one tile
+const base = new URL(".", self.location.href);
+
+/** @type {Model} */
+let model;
+/** @type {{height: number, width: number, lr: Float32Array, rows: number, columns: number} | null} */
+let photo = null;
+/** @type {Map<string, import("./model.js").Conditioning>} the tile that is shown */
+const encoded = new Map();
+/** @type {Map<string, Map<number, Float32Array>>} its noise */
+const drawn = new Map();
+let latest = 0; // number of the drawing that the page still wants
+/** @type {Promise<void>} */
+let queue = Promise.resolve();
+
+/** @param {FromWorker} message @param {Transferable[]} [transfer] */
+function say(message, transfer = []) {
+  self.postMessage(message, { transfer });
+}
+
+self.onmessage = (/** @type {MessageEvent<FromPage>} */ { data }) => {
+  if (data.kind === "load") queue = queue.then(() => load(data));
+  if (data.kind === "photo") {
+    latest = data.number;
+    queue = queue.then(() => take(data)).catch((error) => fail(data.number, error));
+  }
+  if (data.kind === "stop") latest = data.number;
+  if (data.kind === "draw") {
+    latest = data.number;
+    queue = queue.then(() => draw(data)).catch((error) => fail(data.number, error));
+  }
+};
+
+/** @param {Load} wish devices in the order of preference */
+async function load({ devices, threads }) {
+  for (const [index, device] of devices.entries()) {
+    try {
+      model = await Model.load(base, device, threads);
+      const { name, scale, size_multiple: multiple, default_tau: tau } = model.manifest;
+      say({ kind: "ready", name, scale, multiple, tau, device, threads: model.threads });
+      return;
+    } catch (error) {
+      if (index === devices.length - 1) fail(0, error);
+    }
+  }
+}
+
+/** @param {Photo} message */
+function take({ rgba, height, width }) {
+  photo = { height, width, ...planes(rgba, height, width, model.manifest.size_multiple) };
+  encoded.clear();
+  drawn.clear();
+}
+
+/** @param {Draw} request */
+async function draw(request) {
+  if (request.number !== latest || !photo) return;
+  const { halo, size_multiple: multiple, scale } = model.manifest;
+  const { rows, columns } = photo;
+  const core = rows * columns <= ONE_TILE_PIXELS ? null : CORE;
+  const tiles = request.part
+    ? [tileAround(request.part, { height: rows, width: columns, halo, multiple })]
+    : planTiles(rows, columns, { core, halo, multiple });
+  const start = performance.now();
+  for (const [done, tile] of tiles.entries()) {
+    const sr = await picture(tile, request, tiles.length === 1);
+    await new Promise((resume) => setTimeout(resume)); // lets messages in, which may end this
+    if (request.number !== latest) return;
+    const seen = visible(sr, tile, scale, photo);
+    say({ kind: "tile", number: request.number, done: done + 1, total: tiles.length, ...seen }, [seen.rgba.buffer]);
+  }
+  say({ kind: "done", number: request.number, milliseconds: performance.now() - start });
+}
+
+/**
+ * A tile's picture. Without a GPU's, if that gave values that are not finite.
+ * @param {Tile} tile @param {Draw} request @param {boolean} keep whether it will be drawn again
+ */
+async function picture(tile, request, keep) {
+  const sr = await sampled(tile, request, keep);
+  if (isFinite(sr)) return sr;
+  if (model.device !== "wasm") {
+    encoded.clear();
+    await load({ kind: "load", devices: ["wasm"], threads: 1 });
+    const again = await sampled(tile, request, keep);
+    if (isFinite(again)) return again;
+  }
+  throw new Error(`the network gave values that are not finite at τ ${request.tau}: use a lower τ or another seed`);
+}
+
+/** @param {Tile} tile @param {Draw} request @param {boolean} keep */
+async function sampled({ window }, request, keep) {
+  const { lr, rows, columns } = /** @type {NonNullable<typeof photo>} */ (photo);
+  const { latent_levels: levels, scale } = model.manifest;
+  const place = JSON.stringify(window);
+  const conditioning = await kept(encoded, place, keep, () =>
+    model.encode(cut(lr, rows, columns, window), window.height, window.width));
+  const noise = await kept(drawn, `${request.seed} ${place}`, keep, () =>
+    windowNoise(levels, { scale, seed: request.seed, ...window }));
+  if (!request.auto) return model.sample(conditioning, noise, window, request.tau);
+  const tau = Math.fround(request.tau);
+  const map = texture(lr, rows, columns, window).map((value) => value * tau);
+  const scaled = new Map();
+  for (const [level, values] of noise) {
+    const factors = onLevel(map, window, level, scale);
+    scaled.set(level, values.map((value, at) => value * factors[at % factors.length]));
+  }
+  return model.sample(conditioning, scaled, window, 1);
+}
+
+/**
+ * The entry of a map with one entry, made if it is another one.
+ * @template T
+ * @param {Map<string, T>} map @param {string} key @param {boolean} keep @param {() => T | Promise<T>} make
+ */
+async function kept(map, key, keep, make) {
+  const found = map.get(key);
+  if (found !== undefined) return found;
+  const made = await make();
+  if (keep) {
+    map.clear();
+    map.set(key, made);
+  }
+  return made;
+}
+
+/** @param {number} number of the drawing; 0: loading @param {unknown} error */
+function fail(number, error) {
+  say({ kind: "failed", number, why: error instanceof Error ? error.message : String(error) });
+}

@@ -1,0 +1,149 @@
+"""examples/cpp, built with CMake as its header says: the pictures are the SDK's, and mistakes get one line."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from srflow_sdk import Bundle, Upscaler
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "examples" / "cpp"
+BUNDLE = ROOT / "srflow_sdk" / "models" / "x4-small.srflow"
+DEBIAN = "apt-get install cmake g++ libonnxruntime-dev libpng-dev"
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("cmake") and shutil.which("c++")), reason=f"no C++ compiler on this machine: {DEBIAN}"
+)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("upscale")
+    configured = subprocess.run(["cmake", "-S", SOURCES, "-B", folder], capture_output=True, text=True)
+    if configured.returncode:
+        if "OnnxRuntime" in configured.stderr or "PNG" in configured.stderr:
+            pytest.skip(f"a library is not installed: {DEBIAN}")
+        pytest.fail(configured.stderr)
+    built = subprocess.run(["cmake", "--build", folder], capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "warning" not in built.stderr
+    return folder / "upscale"
+
+
+@pytest.fixture
+def run(program, tmp_path):
+    def run(*arguments):
+        return subprocess.run([program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """An odd size, so that the last row and column are filled up."""
+    with Image.open(ROOT / "examples" / "photos" / "cat.png") as cat:
+        part = cat.convert("RGB").crop((60, 20, 97, 49))
+    part.save(tmp_path / "photo.png")
+    return np.asarray(part)
+
+
+def assert_same(path, expected):
+    picture = np.asarray(Image.open(path))
+    assert picture.shape == expected.shape
+    assert np.abs(picture.astype(int) - expected).max() <= 1
+
+
+def test_a_bundle_gives_the_sdks_pictures(run, photo, tmp_path):
+    with Upscaler(device="cpu", threads=1) as upscaler:
+        for seed, tau in ((0, 0.7), (2**64 - 1, 0.9)):
+            done = run(BUNDLE, "photo.png", "large.png", "--tau", str(tau), "--seed", str(seed), "--threads", "1")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+            assert_same(tmp_path / "large.png", upscaler.upscale(photo, tau=tau, seed=seed))
+    default = Bundle.open(BUNDLE).manifest.default_tau
+    assert default == 0.7
+    assert run(BUNDLE, "photo.png", "default.png").returncode == 0
+    assert (tmp_path / "default.png").read_bytes() != (tmp_path / "large.png").read_bytes()
+
+
+def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path):
+    """The composition of the bundle's two graphs, with the metadata that srflow-export writes."""
+    encoder, sampler = (onnx.load(BUNDLE / f"{name}.onnx") for name in ("encoder", "sampler"))
+    names = [output.name for output in encoder.graph.output]
+    parts = [onnx.compose.add_prefix(model, prefix) for model, prefix in ((encoder, "encoder_"), (sampler, "sampler_"))]
+    fused = onnx.compose.merge_models(*parts, io_map=[(f"encoder_{name}", f"sampler_{name}") for name in names])
+    rename = {"encoder_lr": "lr", "sampler_sr": "sr", "sampler_tau": "tau"}
+    rename |= {f"sampler_noise_level{level}": f"noise_level{level}" for level in (1, 2, 3)}
+    for value in [*fused.graph.input, *fused.graph.output]:
+        value.name = rename[value.name]
+    for node in fused.graph.node:
+        node.input[:] = [rename.get(name, name) for name in node.input]
+        node.output[:] = [rename.get(name, name) for name in node.output]
+    del fused.metadata_props[:]
+    fused.metadata_props.extend(sampler.metadata_props)
+    onnx.save(fused, tmp_path / "fused.onnx")
+    for model, large in ((BUNDLE, "two.png"), ("fused.onnx", "one.png")):
+        done = run(model, "photo.png", large, "--tau", "0.8", "--seed", "5")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert_same(tmp_path / "one.png", np.asarray(Image.open(tmp_path / "two.png")))
+
+
+def test_transparent_parts_become_white(run, photo, tmp_path):
+    clear = np.dstack([photo, np.zeros(photo.shape[:2], np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    Image.fromarray(np.full_like(photo, 255)).save(tmp_path / "white.png")
+    for name in ("clear", "white"):
+        assert run(BUNDLE, f"{name}.png", f"{name}-large.png", "--tau", "0").returncode == 0
+    assert (tmp_path / "clear-large.png").read_bytes() == (tmp_path / "white-large.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        ([BUNDLE, "none.png", "large.png"], 1, "none.png cannot be opened: No such file or directory"),
+        ([BUNDLE, "text.png", "large.png"], 1, "text.png is not a PNG file that can be read (Not a PNG file): convert"),
+        ([BUNDLE, "cut.png", "large.png"], 1, "cut.png is not a PNG file that can be read ("),
+        ([BUNDLE, "wide.png", "large.png"], 1, "the photo has 90001×1 pixels, and this program draws up to 90000"),
+        ([BUNDLE, "photo.png", "no/large.png"], 1, "no/large.png cannot be written: No such file or directory"),
+        (["none", "photo.png", "large.png"], 1, "none does not exist: give a bundle, or a fused.onnx"),
+        ([".", "photo.png", "large.png"], 1, ". is not a bundle: it has no encoder.onnx"),
+        (["text.png", "photo.png", "large.png"], 1, "ONNX Runtime cannot run the model: "),
+        (
+            ["other.onnx", "photo.png", "large.png"],
+            1,
+            "other.onnx is not a model of srflow-export: its metadata have no",
+        ),
+        (
+            [BUNDLE / "sampler.onnx", "photo.png", "large.png"],
+            1,
+            f"{BUNDLE / 'sampler.onnx'} is only a part of a model",
+        ),
+        ([BUNDLE, "photo.png"], 2, "MODEL, PHOTO.png and LARGE.png are needed; --help says more"),
+        ([BUNDLE, "photo.png", "large.png", "--tau", "3"], 2, "--tau is 3; it must be from 0 to 2"),
+        ([BUNDLE, "photo.png", "large.png", "--tau", "nan"], 2, "--tau is nan; it must be from 0 to 2"),
+        ([BUNDLE, "photo.png", "large.png", "--seed", "-1"], 2, "--seed is -1; it must be a number from 0 to 2^64 - 1"),
+        ([BUNDLE, "photo.png", "large.png", "--sed", "1"], 2, "there is no option --sed; there are --tau, --seed and"),
+        ([BUNDLE, "photo.png", "large.png", "--seed"], 2, "--seed needs a value"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(run, photo, tmp_path, arguments, status, line):
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "photo.png").read_bytes()[:600])
+    Image.new("RGB", (90001, 1)).save(tmp_path / "wide.png")
+    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("lr", "tau")]
+    node = onnx.helper.make_node("Add", ["lr", "tau"], ["sr"])
+    output = onnx.helper.make_tensor_value_info("sr", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([node], "other", inputs, [output])
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "other.onnx")
+    before = set(tmp_path.rglob("*"))
+    done = run(*arguments)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"error: {line}")
+    assert done.stderr.count("\n") == 1
+    assert set(tmp_path.rglob("*")) == before

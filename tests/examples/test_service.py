@@ -1,0 +1,202 @@
+"""examples/service.py, started as its users start it, with real requests through real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+for needed in ("fastapi", "uvicorn", "prometheus_client"):
+    pytest.importorskip(needed)
+
+ROOT = Path(__file__).parents[2]
+SERVICE = [sys.executable, str(ROOT / "examples" / "service.py")]
+TOKEN = "opened-sesame"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+PATIENCE_S = 120
+
+
+@dataclass
+class Service:
+    process: subprocess.Popen[str]
+    port: int
+    folder: Path  # its temporary files
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] = BEARER) -> tuple[int, Any, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, answer.headers, content
+
+    def error(self, path: str, body: Any = b"", headers: dict[str, str] = BEARER) -> tuple[int, str]:
+        status, _, content = self.ask("POST", path, body, headers)
+        return status, json.loads(content)["error"]
+
+    def left(self) -> list[Path]:
+        return list(self.folder.glob("*srflow*"))
+
+    def started(self, photo: bytes) -> socket.socket:
+        """A request whose answer nobody reads; closing the socket hangs up."""
+        head = f"POST /upscale HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        line = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
+        line.sendall(f"{head}Content-Length: {len(photo)}\r\n\r\n".encode() + photo)
+        return line
+
+    def metric(self, name: str) -> float:
+        text = self.ask("GET", "/metrics")[2].decode()
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        """Ask again and again; a request in between takes its time, so this does not spin."""
+        for _ in range(20_000):
+            if happened():
+                return
+        pytest.fail("it did not happen")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    command = [*SERVICE, "--port", "0", "--at-once", "1", "--queue", "1", "--max-mb", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "SRFLOW_TOKEN": TOKEN}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        address = next(found for line in process.stderr if (found := re.search(r"running on http://[^:]+:(\d+)", line)))
+        yield Service(process, int(address[1]), folder)
+        process.kill()
+
+
+def photo(width: int = 40, height: int = 30) -> bytes:
+    stream = io.BytesIO()
+    with Image.open(ROOT / "examples" / "photos" / "cat.png") as cat:
+        cat.convert("RGB").resize((width, height)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def test_a_photo_is_enlarged_and_the_same_request_gives_the_same_picture(service: Service) -> None:
+    pictures = []
+    for query in ("tau=0.5&seed=1", "tau=0.5&seed=1", "tau=0.5&seed=2", ""):
+        status, headers, content = service.ask("POST", f"/upscale?{query}", photo())
+        assert (status, headers["Content-Type"]) == (200, "image/png")
+        pictures.append(Image.open(io.BytesIO(content)))
+    assert pictures[0].size == (160, 120)
+    assert pictures[0].tobytes() == pictures[1].tobytes() != pictures[2].tobytes()
+    status, headers, content = service.ask("POST", "/upscale?tau=auto&format=jpg", photo())
+    assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+    assert Image.open(io.BytesIO(content)).format == "JPEG"
+    assert service.metric('srflow_answers_total{outcome="200"}') == 5
+    assert service.metric("srflow_seconds_count") == 5
+    assert service.left() == []
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "status", "why"),
+    [
+        ("tau=0.5", b"no picture", 400, "the photo: this is not an image file"),
+        ("tau=0.5", photo()[:300], 400, "the photo: "),
+        ("tau=7", photo(), 422, "tau is 7; it must be a finite number from 0 to 2"),
+        ("tau=warm", photo(), 422, "tau is 'warm': it must be a number from 0 to 2, or \"auto\""),
+        ("seed=-1", photo(), 422, "seed: "),
+        ("seed=18446744073709551616", photo(), 422, "seed: "),
+        ("format=gif", photo(), 422, "format: Input should be 'png', 'jpg' or 'webp'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(
+    service: Service, query: str, body: bytes, status: int, why: str
+) -> None:
+    found, line = service.error(f"/upscale?{query}", body)
+    assert found == status
+    assert line.startswith(why)
+    assert "\n" not in line
+    assert str(service.folder) not in line
+    assert service.left() == []
+
+
+def test_only_the_token_opens_it(service: Service) -> None:
+    for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": TOKEN}, {"Authorization": "Bearer "}):
+        assert service.error("/upscale", photo(), headers) == (
+            401,
+            'the token is wrong: send "Authorization: Bearer …"',
+        )
+        assert service.ask("GET", "/metrics", headers=headers)[0] == 401
+    for path in ("/health", "/ready", "/docs"):
+        assert service.ask("GET", path, headers={})[0] == 200
+    described = json.loads(service.ask("GET", "/openapi.json", headers={})[2])["paths"]["/upscale"]["post"]
+    assert {entry["name"] for entry in described["parameters"]} == {"tau", "seed", "format"}
+    assert "image/*" in described["requestBody"]["content"]
+
+
+def test_a_huge_upload_is_refused_before_it_is_read(service: Service) -> None:
+    line = socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S)
+    head = f"POST /upscale HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    line.sendall(f"{head}Content-Length: 100000000000\r\n\r\n".encode())  # and nothing of it
+    answer = line.makefile("rb").read().decode()  # it ends: the service closes the connection
+    assert answer.startswith("HTTP/1.1 413")
+    assert answer.endswith('{"error":"the upload is larger than 1 MB: send a smaller photo"}')
+    pieces = iter([b"x" * 100_000] * 11)  # in chunks, without a length beforehand
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
+    connection.request("POST", "/upscale", pieces, BEARER, encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+    assert service.left() == []
+
+
+def test_too_many_photos_are_told_to_come_back_and_who_hangs_up_stops_the_work(service: Service) -> None:
+    large = photo(1200, 900)  # about a minute of work
+    before = service.metric('srflow_answers_total{outcome="client left"}')
+    lines = [service.started(large) for _ in range(2)]
+    service.until(lambda: (service.metric("srflow_running"), service.metric("srflow_waiting")) == (1, 1))
+    status, headers, content = service.ask("POST", "/upscale", photo())
+    assert (status, int(headers["Retry-After"]) >= 1) == (503, True)
+    assert json.loads(content)["error"].startswith("too many photos wait: try again in about ")
+    assert service.ask("GET", "/ready", headers={})[0] == 503
+    assert service.ask("GET", "/health", headers={})[0] == 200
+    for line in lines:
+        line.close()
+    service.until(lambda: service.metric('srflow_answers_total{outcome="client left"}') == before + 2)
+    assert (service.metric("srflow_running"), service.metric("srflow_waiting")) == (0, 0)
+    assert service.left() == []
+    assert service.ask("POST", "/upscale", photo())[0] == 200
+
+
+def test_ctrl_c_ends_it_and_what_it_was_doing(service: Service) -> None:
+    line = service.started(photo(1200, 900))
+    service.until(lambda: service.metric("srflow_running") == 1)
+    line.close()
+    service.process.send_signal(signal.SIGINT)
+    assert service.process.wait(PATIENCE_S) in (0, -signal.SIGINT)
+    assert service.left() == []
+
+
+def test_it_is_not_opened_to_others_without_a_token() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "SRFLOW_TOKEN"}
+    command = [*SERVICE, "--host", "0.0.0.0"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
+    assert done.returncode == 2
+    assert "--host 0.0.0.0 opens the service to others: set SRFLOW_TOKEN to what they must send" in done.stderr
+
+
+def test_a_model_that_is_none_ends_it_with_one_line(tmp_path: Path) -> None:
+    command = [*SERVICE, "--model", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'none'}: there is no such bundle")

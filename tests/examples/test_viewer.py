@@ -1,0 +1,186 @@
+"""examples/viewer with Qt's offscreen screen: what is shown is what is saved, and the window never waits."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk import Upscaler, read_image, read_provenance
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+widgets = pytest.importorskip("PySide6.QtWidgets", reason="no Qt", exc_type=ImportError)
+from PySide6.QtCore import QEventLoop, Qt, QTimer  # noqa: E402
+from PySide6.QtTest import QTest  # noqa: E402
+
+VIEWER = Path(__file__).parents[2] / "examples" / "viewer"
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def viewer():
+    """The module, imported as its own program does it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(VIEWER)
+        yield importlib.import_module("viewer")
+    for name in ("viewer", "artist", "part", "widgets"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def upscaler():
+    with Upscaler(device="cpu", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def window(viewer, upscaler):
+    app = widgets.QApplication.instance() or widgets.QApplication([])
+    opened = viewer.Window(upscaler)
+    opened.resize(900, 600)
+    opened.show()
+    yield opened
+    opened.close()
+    app.processEvents()
+    assert opened.artist.isFinished()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """An odd small photo, and one that is larger than what follows the slider."""
+    with Image.open(VIEWER.parent / "photos" / "cat.png") as cat:
+        cat = cat.convert("RGB")
+        cat.crop((60, 20, 105, 57)).save(tmp_path / "small.png")
+        cat.crop((40, 0, 171, 131)).save(tmp_path / "large.png")
+    return tmp_path
+
+
+def after(signal, action):
+    """What the signal carries once the action made it come. The event loop runs meanwhile."""
+    loop, came = QEventLoop(), []
+
+    def come(*values):
+        came.extend(values)
+        loop.quit()
+
+    signal.connect(come, Qt.ConnectionType.QueuedConnection)
+    action()
+    QTimer.singleShot(PATIENCE_MS, loop, loop.quit)
+    loop.exec()  # QSignalSpy.wait would keep Python's lock, and the artist waiting
+    signal.disconnect(come)
+    assert came
+    return came
+
+
+def shown(window):
+    image = window.comparison.after
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+    return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
+
+
+def assert_same(picture, expected):
+    assert picture.shape == expected.shape
+    assert np.abs(picture.astype(int) - expected).max() <= 1
+
+
+def test_a_small_photo_follows_the_slider_and_the_seed(window, photos, upscaler):
+    small = read_image(photos / "small.png").pixels
+    after(window.artist.drawn, lambda: window.open_photo(photos / "small.png"))
+    assert_same(shown(window), upscaler.upscale(small, tau=0.7, seed=0))
+    assert window.overview.isHidden()
+    after(window.artist.drawn, lambda: window.tau.setValue(20))
+    assert_same(shown(window), upscaler.upscale(small, tau=1.0, seed=0))
+    after(window.artist.drawn, lambda: window.seed.setText("18446744073709551615"))
+    assert_same(shown(window), upscaler.upscale(small, tau=1.0, seed=2**64 - 1))
+    assert window.message.text() == "τ 1, seed 18446744073709551615: 180×148 pixels"
+    window.seed.setText("warm")
+    assert window.message.text() == "The seed is “warm”: it must be a whole number from 0 to 18446744073709551615."
+
+
+def test_a_photo_is_encoded_once(window, photos, upscaler, monkeypatch):
+    encoded = []
+    encode = Upscaler.encode
+    monkeypatch.setattr(Upscaler, "encode", lambda *given, **options: encoded.append(1) or encode(*given, **options))
+    after(window.artist.drawn, lambda: window.open_photo(photos / "small.png"))
+    for value in (0, 5, 10):
+        after(window.artist.drawn, lambda value=value: window.tau.setValue(value))
+    assert encoded == [1]
+
+
+def test_the_part_of_a_large_photo_is_what_is_saved_there(window, photos, tmp_path):
+    after(window.artist.drawn, lambda: window.open_photo(photos / "large.png"))
+    assert not window.overview.isHidden()
+    middle = shown(window)
+    after(window.artist.drawn, lambda: QTest.keyClick(window.overview, Qt.Key.Key_Right))
+    right, place = shown(window), window.job.place
+    assert (place.top, place.left, place.height, place.width) == (18, 34, 96, 96)
+    window.seed.setText("3")
+    after(window.artist.drawn, lambda: window.seed.setText("0"))
+    after(window.artist.saved, lambda: window.save_to(tmp_path / "saved.png"))
+    saved = read_image(tmp_path / "saved.png").pixels
+    assert saved.shape == (4 * 131, 4 * 131, 3)
+    assert_same(right, saved[4 * 18 : 4 * 114, 4 * 34 : 4 * 130])
+    assert_same(middle, saved[4 * 18 : 4 * 114, 4 * 18 : 4 * 114])
+    recorded = read_provenance(tmp_path / "saved.png")
+    assert (recorded.tau, recorded.seed) == (0.7, 0)
+    assert window.message.text() == f"{tmp_path / 'saved.png'} is written."
+
+
+def test_saving_can_be_cancelled_and_leaves_nothing(window, photos, tmp_path):
+    after(window.artist.drawn, lambda: window.open_photo(photos / "large.png"))
+    window.save_to(tmp_path / "saved.png")
+    assert not window.tau.isEnabled()
+    assert window.cancel.isVisible()
+    after(window.artist.cancelled, lambda: QTest.mouseClick(window.cancel, Qt.MouseButton.LeftButton))
+    assert window.message.text() == "Cancelled: saved.png was not written."
+    assert window.tau.isEnabled()
+    assert window.save.isEnabled()
+    assert not list(tmp_path.glob("*saved*"))
+
+
+def test_what_cannot_be_saved_or_opened_is_one_line_and_the_photo_stays(window, photos, viewer):
+    after(window.artist.drawn, lambda: window.open_photo(photos / "small.png"))
+    before = shown(window)
+    after(window.artist.failed, lambda: window.save_to(photos / "large.xyz"))
+    assert "large.xyz" in window.message.text()
+    assert "\n" not in window.message.text()
+    (photos / "text.png").write_text("no picture")
+    window._try_open(photos / "text.png")
+    assert "this is not an image file" in window.message.text()
+    np.testing.assert_array_equal(shown(window), before)
+
+
+def test_the_line_between_before_and_after_moves(window, photos):
+    after(window.artist.drawn, lambda: window.open_photo(photos / "small.png"))
+
+    def middle():
+        image = window.comparison.grab().toImage()
+        return image.pixelColor(image.width() * 3 // 4, image.height() // 2).getRgb()
+
+    QTest.keyClick(window.comparison, Qt.Key.Key_Home)
+    picture = middle()
+    QTest.keyClick(window.comparison, Qt.Key.Key_End)
+    assert window.comparison.split == 1
+    assert middle() != picture
+    assert window.grab().save(os.environ.get("VIEWER_SCREENSHOT", str(photos / "window.png")))
+
+
+def test_a_photo_that_cannot_be_read_ends_the_command_with_one_line(tmp_path):
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(
+        [sys.executable, VIEWER / "viewer.py", tmp_path / "none.jpg"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=PATIENCE_MS / 1000,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "none.jpg" in line

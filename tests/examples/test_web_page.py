@@ -1,0 +1,313 @@
+"""examples/web, built and opened in Chromium: the pictures are Upscaler's, and nothing leaves the machine."""
+
+import functools
+import http.server
+import io
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk import Upscaler
+
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "examples" / "web"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NODE = shutil.which("node")
+SCREENS = {"phone": {"width": 375, "height": 812}, "desktop": {"width": 1280, "height": 900}}
+PATIENCE_MS = 120_000
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
+    pytest.mark.skipif(NODE is None, reason="no node on this machine: apt install nodejs npm"),
+    pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run this first: npm ci --prefix examples/web"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of a web server, with the page in docs/play/: its paths must be relative."""
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [NODE, "build.mjs", folder / "docs" / "play"], cwd=WEB, capture_output=True, text=True, timeout=60
+    )
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/docs/play/"
+        server.shutdown()
+        thread.join()
+
+
+SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+
+
+@pytest.fixture(scope="module")
+def playwright():
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    api.expect.set_options(timeout=PATIENCE_MS)
+    with api.sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright):
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def chromium_with_gpu(playwright):
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GPU])
+    yield browser
+    browser.close()
+
+
+class Opened:
+    """The page in a browser, and what a user does with it."""
+
+    def __init__(self, chromium, address, **options):
+        self.context = chromium.new_context(**options)
+        self.page = self.context.new_page()
+        self.complaints, self.asked = [], []
+        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.context.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(address)
+
+    def says(self, pattern, patience_ms=PATIENCE_MS):
+        from playwright.sync_api import expect
+
+        expect(self.page.locator("#status")).to_have_text(re.compile(pattern), timeout=patience_ms)
+
+    def refuses(self, pattern):
+        from playwright.sync_api import expect
+
+        expect(self.page.locator("#error")).to_have_text(re.compile(pattern))
+        assert self.page.locator("#cancel").is_hidden()
+        assert self.page.locator("#progress").is_hidden()
+
+    def choose(self, pixels):
+        self.page.set_input_files("#file", {"name": "a b.png", "mimeType": "image/png", "buffer": png(pixels)})
+
+    def set_tau(self, value):
+        self.page.locator("#tau").fill(value)
+        self.says(" pixels in ")
+
+    def downloaded(self):
+        with self.page.expect_download() as download:
+            self.page.locator("#download").click()
+        return download.value.suggested_filename, np.asarray(Image.open(download.value.path()))[..., :3]
+
+    def close(self):
+        self.context.close()
+
+
+@pytest.fixture
+def opened(chromium, address):
+    """At the end, nothing was asked of another server, and nothing went wrong."""
+    page = Opened(chromium, address)
+    page.says("Ready")
+    yield page
+    assert page.complaints == []
+    # Requests for blobs stay in the browser.
+    assert [url for url in page.asked if not url.startswith((address, f"blob:{address.split('/docs')[0]}"))] == []
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def upscaler():
+    with Upscaler(device="cpu", tile=64) as opened:
+        yield opened
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def photo(height, width):
+    with Image.open(ROOT / "examples" / "photos" / "cat.png") as cat:
+        return np.asarray(cat.convert("RGB"))[20 : 20 + height, 60 : 60 + width]
+
+
+def assert_same(picture, expected):
+    assert picture.shape == expected.shape
+    difference = np.abs(picture.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.01
+
+
+def test_a_small_photo_becomes_upscalers_picture_and_follows_the_slider(opened, upscaler):
+    small = photo(37, 45)
+    opened.choose(small)
+    opened.says("180×148 pixels in .* on one thread")
+    name, picture = opened.downloaded()
+    assert name == "a b_x4_tauauto0.7_seed0.png"
+    assert_same(picture, upscaler.upscale(small, tau="auto"))
+    opened.page.locator("#auto").uncheck()
+    opened.page.locator("#seed").fill("18446744073709551615")
+    for tau in ("0", "0.85"):
+        opened.set_tau(tau)
+        name, picture = opened.downloaded()
+        assert name == f"a b_x4_tau{tau}_seed18446744073709551615.png"
+        assert_same(picture, upscaler.upscale(small, tau=float(tau), seed=2**64 - 1))
+
+
+def test_a_large_photo_is_drawn_in_tiles_and_a_part_of_it_live(opened, upscaler):
+    large = photo(86, 97)
+    whole = upscaler.upscale(large, tau="auto", seed=1)
+    opened.choose(large)
+    opened.page.locator("#seed").fill("1")
+    opened.says("256×256 pixels in")
+    part = whole[4 * 12 : 4 * 76, 4 * 16 : 4 * 80]
+    name, picture = opened.downloaded()
+    assert name == "a b_x4_tauauto0.7_seed1_16_12.png"
+    assert_same(picture, part)
+    opened.page.locator("#overview").focus()
+    for key in ["ArrowRight"] * 3 + ["ArrowUp"]:
+        opened.page.keyboard.press(key)
+    opened.says("252×256 pixels in")  # an odd width: the last column is the network's own
+    assert_same(opened.downloaded()[1], whole[:256, 4 * 34 :])
+    opened.page.get_by_role("button", name="Draw the whole photo").click()
+    opened.says("Tile 1 of 4, about [0-9]+ s left")
+    opened.page.get_by_role("button", name="Cancel").click()
+    opened.says("Cancelled")
+    assert opened.page.locator("#download").is_disabled()
+    opened.page.get_by_role("button", name="Draw the whole photo").click()
+    opened.says("388×344 pixels in")
+    name, picture = opened.downloaded()
+    assert name == "a b_x4_tauauto0.7_seed1.png"
+    assert_same(picture, whole)
+
+
+def test_photos_can_be_dropped_and_pasted_and_what_is_none_is_refused_in_one_line(opened):
+    give = """([kind, bytes, type]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "given.png", { type }));
+        const event = kind === "paste" ? { clipboardData: data } : { dataTransfer: data };
+        document.body.dispatchEvent(Object.assign(new Event(kind, { bubbles: true, cancelable: true }), event));
+    }"""
+    small = list(png(photo(16, 20)))
+    opened.page.evaluate(give, ["paste", small, "image/png"])
+    opened.says("80×64 pixels in")
+    opened.page.evaluate(give, ["drop", list(b"no picture"), "text/plain"])
+    opened.refuses("^“given.png” is not a picture that this browser can open: choose a JPEG, PNG or WebP file.$")
+    opened.page.evaluate(give, ["drop", list(png(photo(20, 16))), "image/png"])
+    opened.says("64×80 pixels in")
+    assert opened.page.locator("#error").is_hidden()
+    huge = np.zeros((1, 5000, 3), np.uint8)
+    opened.page.evaluate(give, ["paste", list(png(huge)), "image/png"])
+    opened.refuses(
+        "“given.png” has 5000×1 pixels, and this page takes up to 4 million and 4096 a side: .*srflow-upscale"
+    )
+    for seed in ("-1", "1e3", "18446744073709551616", ""):
+        opened.page.locator("#seed").fill(seed)
+        opened.refuses(f"^The seed is “{seed}”: it must be a whole number from 0 to 18446744073709551615.$")
+    opened.page.locator("#seed").fill("7")
+    opened.says("64×80 pixels in")
+
+
+def test_transparent_parts_become_white(opened, upscaler):
+    cut_out = np.dstack([photo(20, 20), np.zeros((20, 20), np.uint8)])
+    opened.choose(cut_out)
+    opened.says("80×80 pixels in")
+    assert_same(opened.downloaded()[1], upscaler.upscale(np.full((20, 20, 3), 255, np.uint8), tau="auto"))
+
+
+@pytest.mark.parametrize(("screen", "scheme"), [("phone", "dark"), ("desktop", "light")])
+def test_it_fits_the_screen_and_works_with_the_keyboard_alone(chromium, address, screen, scheme):
+    opened = Opened(chromium, address, viewport=SCREENS[screen], color_scheme=scheme)
+    opened.says("Ready")
+    opened.page.keyboard.press("Tab")
+    opened.page.keyboard.press("Tab")
+    opened.page.keyboard.press("Enter")
+    opened.says("256×256 pixels in")
+    assert opened.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    screenshot = Image.open(io.BytesIO(opened.page.screenshot())).convert("L")
+    paper = screenshot.getpixel((2, 2))
+    assert paper < 60 if scheme == "dark" else paper > 200
+    for name in ("split", "tau", "auto", "seed", "another", "overview", "whole", "download"):
+        opened.page.keyboard.press("Tab")
+        assert opened.page.evaluate("() => document.activeElement.id") == name
+    view = opened.page.locator("#view")
+    opened.page.locator("#split").focus()
+    opened.page.keyboard.press("Home")
+    after = view.screenshot()
+    opened.page.keyboard.press("End")
+    before = view.screenshot()
+    pictures = [np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int) for shot in (before, after)]
+    assert np.abs(pictures[0] - pictures[1]).mean() > 1
+    assert opened.complaints == []
+    opened.close()
+
+
+def test_an_isolated_page_uses_threads_and_draws_the_same(chromium, site, upscaler):
+    command = [NODE, "serve.mjs", "--port", "0", "--folder", site / "docs" / "play"]
+    with subprocess.Popen(command, cwd=WEB, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            opened = Opened(chromium, f"{server.stdout.readline().strip()}?threads=2")
+            small = photo(16, 20)
+            opened.choose(small)
+            opened.says("80×64 pixels in .* on 2 threads")
+            assert_same(opened.downloaded()[1], upscaler.upscale(small, tau="auto"))
+            assert opened.complaints == []
+            opened.close()
+        finally:
+            server.kill()
+
+
+def test_a_gpu_encodes_and_the_picture_stays_the_same(chromium_with_gpu, address, upscaler):
+    opened = Opened(chromium_with_gpu, f"{address}?device=webgpu")
+    if opened.page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
+        pytest.skip("this Chromium has no software GPU")
+    tiny = photo(12, 12)
+    opened.choose(tiny)
+    opened.says("48×48 pixels in .* on the GPU", 3 * PATIENCE_MS)  # a GPU in software, for all cores
+    assert_same(opened.downloaded()[1], upscaler.upscale(tiny, tau="auto"))
+    assert opened.complaints == []
+    opened.close()
+
+
+def test_a_page_without_its_model_says_so(chromium, address):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.route("**/sampler.onnx", lambda route: route.fulfill(status=404))
+    opened = Opened.__new__(Opened)
+    opened.page = page
+    page.goto(address)
+    opened.refuses(
+        r"^The model could not be loaded: model/sampler.onnx could not be loaded \(status 404\). Reload the page.$"
+    )
+    context.close()
+
+
+def test_the_sources_types_are_right():
+    done = subprocess.run(
+        [NODE, "node_modules/typescript/bin/tsc", "--noEmit"], cwd=WEB, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_serving_a_page_that_was_not_built_says_how_to_build_it(tmp_path):
+    done = subprocess.run([NODE, WEB / "serve.mjs", "--folder", tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path} has no page: npm run build makes it\n"
