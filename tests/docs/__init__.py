@@ -3,7 +3,8 @@
 What to do when you write a page:
 
 - A block without a language is shell, and runs in bash. ` ```python ` runs too. ` ```console ` runs the lines that
-  begin with `$ ` and shows what they print. ` ```text `, json, toml, c … are not run.
+  begin with `$ `; lines with `error: ` below them must really be printed (… stands for any characters).
+  ` ```text `, json, toml, c … are not run.
 - Blocks run in order, each page in a folder of its own, which `prepared.py` fills: photographs, folders,
   bundles and checkpoints under the names that pages use. Trainings and reports are shortened there.
 - A block that needs names of its own (`photo`, `up`) gets them from an invisible comment before it:

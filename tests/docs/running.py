@@ -22,8 +22,27 @@ def without_installers(script: str) -> str:
 
 
 def run_shell(block: Block) -> int:
+    """Run a block, and hold the errors that a console shows to those that it printed. Returns the exit status."""
     script = block.setup + without_installers(block.script)
-    return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], timeout=BLOCK_LIMIT_S).returncode
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=BLOCK_LIMIT_S,
+    )
+    print(done.stdout, file=sys.stderr)
+    for line in block.text.splitlines() if block.kind == "console" else ():
+        if line.lower().startswith("error:") and not quoted(line, done.stdout):
+            print(f"{block.place}: nothing printed this line: {line}", file=sys.stderr)
+            return -1
+    return done.returncode
+
+
+def quoted(line: str, output: str) -> bool:
+    """Whether the output has this line; an ellipsis (…) stands for any characters."""
+    pattern = ".*".join(re.escape(part) for part in line.split("…"))
+    return re.search(f"^{pattern}$", output, re.MULTILINE) is not None
 
 
 def run_python(block: Block, names: dict[str, Any]) -> int:

@@ -11,6 +11,7 @@ from srflow_training._protocols import PROTOCOLS
 
 from .commands import commands, problem
 from .pages import PAGES, ROOT, Block, blocks, sentences
+from .running import quoted, without_installers
 
 RUN = {"shell", "console", "python"}
 SHOWN = {"text", "json", "toml", "yaml", "c", "cpp", "dockerfile", "bibtex", "javascript", "typescript", "html", "xml"}
@@ -31,7 +32,8 @@ def eval_table() -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_have_options_that_exist(page: str) -> None:
-    written = [(block.line, block.script, False) for block in blocks(page) if block.kind in ("shell", "console")]
+    shells = [block for block in blocks(page) if block.kind in ("shell", "console")]
+    written = [(block.line, block.script, False) for block in shells if block.status == 0]  # others are meant to fail
     written += [(line, text, True) for line, text in sentences(page) if _OURS.match(text)]
     written += [(line, text, False) for line, text in eval_table() if page == "docs/experiments.md"]
     wrong = [
@@ -102,3 +104,16 @@ def test_a_page_is_cut_into_blocks_with_their_comments() -> None:
     assert (python.setup, python.text, python.status) == ("x = 1\n", "print(x)\n", 2)
     assert console.script == "ls \\\n  -l\n"
     assert (other.kind, other.unknown_comments) == ("json", ("else",))
+
+
+def test_an_error_that_a_page_quotes_must_have_been_printed() -> None:
+    assert quoted("error: a.jpg: no … here", "text\nerror: a.jpg: no such file here\n")
+    assert not quoted("error: a.jpg", "error: a.jpg: no such file\n")
+    assert not quoted("error: a.jpg (b)", "error: a.jpg xb\n")
+
+
+def test_lines_of_installers_are_left_out_of_what_runs() -> None:
+    script = (
+        'pip install "srflow-sdk[export]"\nsrflow-doctor  # pip\napt-get install cmake \\\n  g++\npython -m pip list\n'
+    )
+    assert without_installers(script) == "srflow-doctor  # pip\n"

@@ -1,0 +1,71 @@
+"""Build the site: python -m docs.site [-o FOLDER]. A broken link or anchor, or a warning, is an error."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from .navigation import navigation
+from .reference import commands_page, project, sdk_page, training_page
+from .staging import ROOT, BrokenLinkError, Staging
+
+HERE = Path(__file__).parent
+
+
+def stage(folder: Path) -> list[str]:
+    """Fill an empty folder with the pages, as they are and generated; returns their paths. Raises: BrokenLinkError."""
+    staging = Staging(folder)
+    generated = {
+        "reference/commands.md": commands_page(project()["scripts"]),
+        "reference/srflow_sdk.md": sdk_page(),
+        "reference/srflow_training.md": training_page(),
+    }
+    for name, text in generated.items():
+        staging.pages[f"docs/{name}"] = name
+        staging.write(name, text)
+    staging.add_repository()
+    return sorted({*generated, *staging.pages.values()})
+
+
+def configuration(pages: list[str]) -> dict[str, Any]:
+    """mkdocs.yml with the navigation and the folders: zensical takes only those beside its configuration."""
+    found: dict[str, Any] = yaml.safe_load((HERE / "mkdocs.yml").read_text(encoding="utf-8"))
+    handler = next(entry["mkdocstrings"] for entry in found["plugins"] if "mkdocstrings" in entry)["handlers"]["python"]
+    handler["paths"] = [str(ROOT), str(ROOT / "training"), str(ROOT / "export")]
+    return {**found, "docs_dir": "source", "site_dir": "site", "nav": navigation(pages)}
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=ROOT / "build" / "site", help="[build/site]")
+def main(output: Path) -> None:
+    """Build the documentation into a folder that opens without a network."""
+    work = output.resolve().with_name(f"{output.name}-work")
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "source").mkdir(parents=True)
+    try:
+        pages = stage(work / "source")
+    except BrokenLinkError as error:
+        click.echo(f"error: broken links:\n{error}", err=True)
+        sys.exit(1)
+    config = work / "mkdocs.yml"
+    config.write_text(yaml.safe_dump(configuration(pages), sort_keys=False), encoding="utf-8")
+    program = Path(sys.executable).with_name("zensical")
+    if not program.is_file():
+        click.echo('error: zensical is not installed: pip install -e ".[docs]"', err=True)
+        sys.exit(1)
+    done = subprocess.run([program, "build", "--clean", "--strict", "-f", config], cwd=work)
+    if done.returncode == 0:
+        shutil.rmtree(output, ignore_errors=True)
+        (work / "site").rename(output)
+        shutil.rmtree(work)
+        click.echo(f"open {output / 'index.html'}")
+    sys.exit(done.returncode)
+
+
+main()
