@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,17 @@ def configuration(pages: list[str]) -> dict[str, Any]:
     return {**found, "docs_dir": "source", "site_dir": "site", "nav": navigation(pages)}
 
 
+def keep_inside(site: Path) -> None:
+    """Give pages their own copy of the one script that they would fetch from outside: with it the search works from a
+    disk, where browsers start no workers.
+    """
+    shutil.copy(HERE / "vendor" / "iframe-worker.js", site)
+    for page in site.rglob("*.html"):
+        here = os.path.relpath(site / "iframe-worker.js", page.parent)
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace("https://unpkg.com/iframe-worker/shim", here), encoding="utf-8")
+
+
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=ROOT / "build" / "site", help="[build/site]")
 def main(output: Path) -> None:
@@ -59,8 +71,10 @@ def main(output: Path) -> None:
     if not program.is_file():
         click.echo('error: zensical is not installed: pip install -e ".[docs]"', err=True)
         sys.exit(1)
-    done = subprocess.run([program, "build", "--clean", "--strict", "-f", config], cwd=work)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # for docstrings.py
+    done = subprocess.run([program, "build", "--clean", "--strict", "-f", config], cwd=work, env=environment)
     if done.returncode == 0:
+        keep_inside(work / "site")
         shutil.rmtree(output, ignore_errors=True)
         (work / "site").rename(output)
         shutil.rmtree(work)

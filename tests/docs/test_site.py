@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -81,6 +83,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
     return {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
 
 
+def test_docstrings_become_markdown() -> None:
+    pytest.importorskip("griffe")
+    from docs.site.docstrings import as_markdown
+
+    text = "Do it.\n\nimage, mask: what of :class:`~a.b.Upscaler`\nmore: or less. note: none\nRaises: :class:`Error`."
+    wanted = "Do it.\n\n\n**image, mask**: what of `Upscaler`\n\n**more**: or less. note: none\n\n**Raises**: `Error`."
+    assert as_markdown(text) == wanted
+
+
 @pytest.mark.slow
 class TestTheBuiltSite:
     def test_nothing_is_fetched_from_outside(self, pages: dict[Path, Page]) -> None:
@@ -120,3 +131,26 @@ class TestTheBuiltSite:
             "srflow_sdk.triton.RemoteUpscaler",
         }
         assert names <= by_name["srflow_sdk.html"].anchors
+
+    def test_the_search_finds_a_page_from_the_disk(self, pages: dict[Path, Page]) -> None:
+        playwright = pytest.importorskip("playwright.sync_api")
+        if (chromium := shutil.which("chromium")) is None:
+            pytest.skip("chromium is not installed")
+        (front,) = [path for path in pages if path.name == "index.html" and (path.parent / "site.css").is_file()]
+        with playwright.sync_playwright() as running:
+            browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 390, "height": 844})
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(front.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            page.keyboard.press("Control+k")
+            page.keyboard.type("scratches")
+            for _ in range(40):  # results stand in a closed shadow tree: Enter opens the first, once there is one
+                page.keyboard.press("Enter")
+                with contextlib.suppress(playwright.TimeoutError):
+                    page.wait_for_url("**/restoring.html*", timeout=500)
+                    break
+            assert "/restoring.html" in page.url
+            browser.close()
+        assert not [url for url in asked if url.startswith("http")]
