@@ -12,7 +12,7 @@ from typing import Any
 from .commands import commands, is_installer
 from .pages import Block, blocks
 
-BLOCK_LIMIT_S = 100
+BLOCK_LIMIT_S = 300
 
 
 def without_installers(script: str) -> str:

@@ -12,7 +12,7 @@ from .pages import PAGES, blocks
 from .prepared import fill, write_models
 
 pytestmark = pytest.mark.slow
-PAGE_LIMIT_S = 200
+PAGE_LIMIT_S = 600
 RUN = [
     page for page in PAGES if any(b.not_run is None and b.kind in ("shell", "console", "python") for b in blocks(page))
 ]
