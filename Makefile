@@ -43,7 +43,7 @@ sbom: $(dev) ## write dist/sbom.json: what the plain install consists of, as Cyc
 	build/sbom-env/bin/python -m pip install --quiet .
 	build/sbom-env/bin/python -m pip uninstall --quiet --yes pip setuptools
 	@mkdir -p dist
-	$(python) -m cyclonedx_py environment --pyproject pyproject.toml --output-file dist/sbom.json build/sbom-env
+	$(python) -m cyclonedx_py environment --output-file dist/sbom.json build/sbom-env
 
 .PHONY: tritonserver
 tritonserver: $(dev) ## install a real Triton Inference Server for the slow tests, in the user's cache folder

@@ -17,6 +17,11 @@ from .reference import commands_page, project, sdk_page, training_page
 from .staging import ROOT, BrokenLinkError, Staging
 
 HERE = Path(__file__).parent
+WEB = ROOT / "examples" / "web" / "dist"
+TRY = """[**Try it in your browser**](try/index.html): the model runs in the page, and the photo stays on your machine.
+(The page needs a web server, as in `python -m http.server -d build/site`.)
+
+"""
 
 
 def stage(folder: Path) -> list[str]:
@@ -31,6 +36,10 @@ def stage(folder: Path) -> list[str]:
         staging.pages[f"docs/{name}"] = name
         staging.write(name, text)
     staging.add_repository()
+    if (WEB / "index.html").is_file():  # built by npm; without it the site is the same but for this
+        shutil.copytree(WEB, folder / "try")
+        front = (folder / "index.md").read_text(encoding="utf-8")
+        staging.write("index.md", front.replace("## Quick start", TRY + "## Quick start", 1))
     return sorted({*generated, *staging.pages.values()})
 
 
