@@ -34,6 +34,19 @@ test: lint ## install the developers' tools, then run lint, type checks and test
 test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them
 	OMP_NUM_THREADS=1 $(python) -m pytest -m slow -n auto --dist load $(PYTEST_ARGS)
 
+.PHONY: docs
+docs: $(dev) ## build the documentation as a site that opens without a network, in build/site/; broken links fail
+	$(python) -m docs.site
+
+# Of an environment that holds the plain install and nothing else.
+.PHONY: sbom
+sbom: $(dev) ## write dist/sbom.json: what the plain install consists of, as CycloneDX
+	rm -rf build/sbom-env && $(python) -m venv build/sbom-env
+	build/sbom-env/bin/python -m pip install --quiet .
+	build/sbom-env/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@mkdir -p dist
+	$(python) -m cyclonedx_py environment --output-file dist/sbom.json build/sbom-env
+
 .PHONY: tritonserver
 tritonserver: $(dev) ## install a real Triton Inference Server for the slow tests, in the user's cache folder
 	$(python) -m tests.tritonserver.environment

