@@ -174,7 +174,8 @@ class Enlarging:
     def _drawn(self, session: Session, controls: Controls) -> dict[str, Any]:
         photo = self._shown(session, controls)
         after = photo.draw(tau=controls.tau, seed=controls.seed, sample=session.sample)
-        name = f"τ {controls.tau}, seed {controls.seed}, sample {session.sample}"
+        tau = controls.tau if controls.tau == "auto" else f"{controls.tau:g}"
+        name = f"τ {tau}, seed {controls.seed}, sample {session.sample}"
         return {"after": pictures.data_url(after), "names": {"after": name}, "note": ""}
 
     def _shown(self, session: Session, controls: Controls) -> LivePhoto:

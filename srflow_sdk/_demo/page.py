@@ -160,15 +160,15 @@ class _Tabs:
                 viewer = self._viewer(
                     "The photo with the other picture's content appears here.", spread=False, order=""
                 )
-        for picture in (photo, other):
-            gr.on(
-                [picture.upload, picture.clear],
-                joined(uses.show_pictures),
-                [photo, other],
-                mask,
-                show_progress="hidden",
-                api_visibility="private",
-            )
+        gr.on(
+            [photo.upload, photo.clear, other.upload, other.clear],
+            joined(uses.show_pictures),
+            [photo, other],
+            mask,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
         inputs = [photo, other, drawn, blend, seed, format]
         self._work(start, stop, uses.transfer, inputs, [status, file, viewer], TRANSFER, js=_WITH_MASK)
 
