@@ -21,6 +21,7 @@ import click
 import srflow_sdk
 import srflow_training
 from srflow_sdk import cli as sdk_commands
+from srflow_sdk._demo.command import demo
 from srflow_sdk._transfer_command import transfer
 
 SNAPSHOT = Path(__file__).with_suffix(".txt")
@@ -41,6 +42,7 @@ def commands() -> dict[str, click.Command]:
         "srflow-transfer": transfer,
         "srflow-restore": sdk_commands.restore,
         "srflow-doctor": sdk_commands.doctor,
+        "srflow-demo": demo,
         "srflow-export": export_commands.main,
         "srflow-train": training_commands.train,
         "srflow-eval": training_commands.evaluate,

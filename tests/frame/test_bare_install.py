@@ -34,7 +34,9 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     data = {name for name in names if not name.endswith(".py")}
     page = {"srflow_training/evaluation/page.html"}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
-    assert data == markers | model | presets | photos | crops | page | {"srflow_export/photos/README.md"}
+    scripts = ("mask", "overview", "strip", "taking", "viewer")
+    demo = {"srflow_sdk/_demo/page.css"} | {f"srflow_sdk/_demo/{name}.js" for name in scripts}
+    assert data == markers | model | presets | photos | crops | page | demo | {"srflow_export/photos/README.md"}
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:
@@ -81,6 +83,7 @@ def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnviron
     ("command", "extra"),
     [
         (["srflow-upscale", str(PHOTO), "-o", "large.png", "--server", "localhost"], "triton"),
+        (["srflow-demo", "--port", "0"], "demo"),
         (["srflow-export", "--ckpt", "model.pth"], "export"),
         (["srflow-train", "--config", "x4-small", "--data", ".", "--out", "run"], "train"),
     ],
@@ -102,6 +105,7 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
         "srflow-restore",
         "srflow-transfer",
         "srflow-doctor",
+        "srflow-demo",
         "srflow-export",
         "srflow-train",
         "srflow-eval",

@@ -43,7 +43,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"ray"},
     {"_command_line"},
     {"_file_options"},
-    {"cli", "_transfer_command"},
+    {"cli", "_transfer_command", "_demo"},
     {"__main__"},
     {"__init__"},
 ]

@@ -1,0 +1,99 @@
+"""The command srflow-demo: its options and exit statuses."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from pathlib import Path
+    from typing import Any, get_args
+
+    import click
+
+    from srflow_sdk import _file_options
+    from srflow_sdk._command_line import Command, CountParameter, TileParameter, exit_statuses, say
+    from srflow_sdk._device_names import Device
+    from srflow_sdk._version import __version__
+except KeyboardInterrupt:  # there is no command yet that could catch it
+    sys.exit(130)
+
+
+@click.command(cls=Command, context_settings=_file_options.SETTINGS)
+@_file_options.MODEL
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to serve at. 0.0.0.0 lets other machines in: there is no password.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="Port to serve at; 0 takes a free one.",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
+@click.option(
+    "--max-upload", type=CountParameter(), default="100M", show_default=True, help="Refuse larger files, in bytes."
+)
+@click.option("--max-pixels", type=CountParameter(), default="50M", show_default=True, help="Refuse larger pictures.")
+@click.option(
+    "--tile",
+    type=TileParameter(),
+    metavar="auto|N|none",
+    default="auto",
+    show_default=True,
+    help="Side of a tile in pixels that the network sees, for whole photos.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(get_args(Device)),
+    default="auto",
+    show_default=True,
+    help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@click.version_option(__version__, prog_name="srflow-demo")
+def demo(
+    model: Path | None,
+    host: str,
+    port: int,
+    open_browser: bool,
+    max_upload: int,
+    max_pixels: int,
+    tile: Any,
+    device: Any,
+    threads: int | None,
+) -> None:
+    """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
+
+    The page's address is printed; --open opens it. Only this machine reaches it, unless --host says otherwise. Pictures
+    stay here and are deleted when their page is closed or rests for an hour. Nothing is loaded from the internet, and
+    nothing is reported. Ctrl-C ends it. It needs Gradio: pip install "srflow-sdk[demo]"
+
+    Exit status: 0 ended, 1 something failed, 2 wrong usage, 130 interrupted.
+
+    \b
+    Examples:
+      srflow-demo --open
+      srflow-demo --model model.srflow --port 8000
+    """
+    with exit_statuses():
+        from srflow_sdk._demo.serving import Limits, is_loopback, listening, serve
+        from srflow_sdk.upscaler import Upscaler
+
+        with listening(host, port) as listener, Upscaler(model, device=device, tile=tile, threads=threads) as upscaler:
+            if not is_loopback(listener.getsockname()[0]):
+                say(f"warning: every machine that reaches {host} can use this page; there is no password")
+            serve(
+                upscaler,
+                listener,
+                limits=Limits(upload_bytes=max_upload, pixels=max_pixels),
+                open_browser=open_browser,
+                say=lambda address: click.echo(f"srflow-demo: {address}"),
+            )
+
+
+if __name__ == "__main__":
+    demo()

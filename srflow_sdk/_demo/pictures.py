@@ -1,0 +1,102 @@
+"""Pictures as the page shows them: data URLs, so that nothing is written to disk, and colours of a deviation."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_sdk._files import libvips, open_image
+from srflow_sdk.errors import ImageError
+
+_HEAT = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
+"""Dark to bright, evenly spaced."""
+
+
+def data_url(rgb: NDArray[np.uint8]) -> str:
+    """An H×W×3 picture as a PNG within a URL. Lossless; compressed lightly, which takes 5 ms for 256×256."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def heat(deviation: NDArray[np.float32], *, brightest: float) -> NDArray[np.uint8]:
+    """A deviation, H×W in [0, 1], as colours: black is 0, light yellow is `brightest` and above."""
+    place = np.clip(deviation / max(brightest, 1e-9), 0, 1) * (len(_HEAT) - 1)
+    channels = [np.interp(place, np.arange(len(_HEAT)), channel) for channel in zip(*_HEAT, strict=True)]
+    colours: NDArray[np.uint8] = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
+
+
+def middle(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The middle of a picture, at most side×side."""
+    height, width = rgb.shape[:2]
+    top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
+    return rgb[top : top + side, left : left + side]
+
+
+def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], bool]:
+    """A picture file in 8-bit sRGB, H×W×3, reduced to `most` pixels of its longer side; and whether it was reduced.
+
+    Raises: ImageError.
+    """
+    with open_image(path) as reader:
+        size = max(reader.width, reader.height)
+    image = _vips(lambda vips: vips.Image.thumbnail(str(path), most, size="down", export_profile="srgb"), path)
+    array = _vips(lambda vips: _as_rgb(image), path)
+    return array, size > most
+
+
+def fitted(path: Path, target: Path, *, width: int, height: int) -> None:
+    """Write a picture's middle, enlarged or reduced to width×height, as a PNG. Raises: ImageError."""
+    with open_image(path):  # the reasons why it cannot be read, in our words
+        pass
+    _vips(
+        lambda vips: vips.Image.thumbnail(str(path), width, height=height, crop="centre").write_to_file(str(target)),
+        path,
+    )
+
+
+def size_of(path: Path, *, max_pixels: int) -> tuple[int, int]:
+    """Width and height of a picture file, upright. Raises: ImageError."""
+    with open_image(path, max_pixels=max_pixels) as reader:
+        return reader.width, reader.height
+
+
+def mask_from(url: str) -> Image.Image | None:
+    """The mask that the page drew, from its data URL; None if nothing is selected.
+
+    Raises: ImageError if it is no such URL.
+    """
+    start = "data:image/png;base64,"
+    try:
+        if not url.startswith(start):
+            raise ValueError("not a PNG")
+        image = Image.open(io.BytesIO(base64.b64decode(url[len(start) :], validate=True)), formats=["PNG"])
+        if image.width * image.height > 1 << 24:
+            raise ValueError("too large")
+        drawn = image.convert("L")
+    except (ValueError, OSError) as error:
+        raise ImageError(f"the mask cannot be read ({error}); draw it again") from error
+    return drawn if drawn.getextrema()[1] >= 128 else None  # type: ignore[operator]
+
+
+def _as_rgb(image: Any) -> NDArray[np.uint8]:
+    if image.hasalpha():
+        image = image.flatten(background=255)
+    image = image.colourspace("srgb").cast("uchar")
+    pixels: NDArray[np.uint8] = np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, -1)
+    return pixels
+
+
+def _vips(work: Any, path: Path) -> Any:
+    vips = libvips.pyvips()
+    try:
+        return work(vips)
+    except vips.Error as error:
+        raise ImageError(f"{path} cannot be used: {libvips.reason(error)}; try another file") from error

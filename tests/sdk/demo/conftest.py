@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srflow_sdk._demo.sessions import Session, Sessions
+from srflow_sdk._files import write_image
+from srflow_sdk.upscaler import Upscaler
+
+from ..flow_bundle import write_flow_bundle
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, clock: Clock) -> Sessions:
+    root = tmp_path / "pages"
+    root.mkdir()
+    return Sessions(root, clock=clock)
+
+
+@pytest.fixture
+def session(sessions: Sessions) -> Session:
+    return sessions.get("page")
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upscaler]:
+    """A tiny real flow, with an inverter."""
+    bundle = write_flow_bundle(tmp_path_factory.mktemp("bundles") / "flow.srflow")
+    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
+        yield upscaler
+
+
+@pytest.fixture
+def uploaded(tmp_path: Path, photo: np.ndarray) -> Path:
+    """A 61×45 photo where an upload would lie."""
+    path = tmp_path / "uploads" / "photo.png"
+    path.parent.mkdir()
+    write_image(path, photo)
+    return path
