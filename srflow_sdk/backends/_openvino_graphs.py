@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,7 @@ FIX = 'use device="cpu", or update it: pip install -U openvino'
 _CACHED = 12  # compiled graphs that the cache keeps; each is about as large as its file in the bundle
 _POLL_S = 0.1
 _cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
+_PLACE = re.compile(r"Exception from \S+:\d+:")
 _TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
 
 
@@ -267,10 +269,9 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The lines of OpenVINO's message that say what happened: without those that say where in its source."""
-    lines = [line.strip().rpartition("Caught exception: ")[2] for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith("Exception from ")]
-    return one_line(" ".join(said) or error)
+    """OpenVINO's message without the places in its source."""
+    said = _PLACE.sub(" ", str(error)).rpartition("Caught exception:")[2]
+    return one_line(said if said.strip() else error)
 
 
 def _passed_on(compiled: Any) -> list[str]:
