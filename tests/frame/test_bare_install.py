@@ -30,10 +30,11 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     files = ("manifest.json", "encoder.onnx", "sampler.onnx", "inverter.onnx")
     model = {f"srflow_sdk/models/x4-small.srflow/{file}" for file in files}
     photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
+    patches = {f"srflow_sdk/backends/patches/{file}" for file in ("face.png", "sky.png", "README.md")}
     markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_training", "srflow_export")}
     data = {name for name in names if not name.endswith(".py")}
     page = {"srflow_training/evaluation/page.html"}
-    assert data == markers | model | presets | photos | page | {"srflow_export/photos/README.md"}
+    assert data == markers | model | presets | photos | patches | page | {"srflow_export/photos/README.md"}
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:
