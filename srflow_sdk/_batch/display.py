@@ -237,5 +237,8 @@ class _Handler(logging.Handler):
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        warns = record.levelno >= logging.WARNING
+        if not warns and record.name != _MEASURING.name:  # other libraries talk, too
+            return
+        kind = "warning: " if warns else ""
         self._display.say(f"{kind}{with_urls(' '.join(record.getMessage().split()))}")

@@ -131,6 +131,7 @@ def upscale_folder(
         make_folders(plan, ANYWHERE)
         watcher = _Follower(plan, on_file, draw.progress)
         result = run_plan(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
+        result = dataclasses.replace(result, device=execute.device, precision=execute.precision)
         if plan.report is not None:
             written = batch_report(
                 result,
@@ -156,14 +157,7 @@ def run_plan(
 ) -> FolderResult:
     """Run a plan whose folders exist. watcher, check, errors: as for :func:`~srflow_sdk._batch.running.run_jobs`."""
     result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
-    return dataclasses.replace(
-        result,
-        files=(*plan.refused, *result.files),
-        total=plan.total,
-        unread=dict(plan.unread),
-        device=execute.device,
-        precision=execute.precision,
-    )
+    return dataclasses.replace(result, files=(*plan.refused, *result.files), total=plan.total, unread=dict(plan.unread))
 
 
 class _Follower:

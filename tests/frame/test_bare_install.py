@@ -30,13 +30,15 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     files = ("manifest.json", "encoder.onnx", "encoder.int8.onnx", "sampler.onnx", "inverter.onnx")
     model = {f"srflow_sdk/models/x4-small.srflow/{file}" for file in files}
     photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
+    patches = {f"srflow_sdk/backends/patches/{file}" for file in ("face.png", "sky.png", "README.md")}
     markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_training", "srflow_export")}
     data = {name for name in names if not name.endswith(".py")}
     page = {"srflow_training/evaluation/page.html"}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
     scripts = ("mask", "overview", "strip", "taking", "viewer")
     demo = {"srflow_sdk/_demo/page.css"} | {f"srflow_sdk/_demo/{name}.js" for name in scripts}
-    assert data == markers | model | presets | photos | crops | page | demo | {"srflow_export/photos/README.md"}
+    readme = {"srflow_export/photos/README.md"}
+    assert data == markers | model | presets | photos | readme | crops | patches | page | demo
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:
