@@ -5,7 +5,7 @@
 
 Each photograph (a JPEG with that many megapixels, made of mirrored copies of --photo) is upscaled by
 Upscaler.upscale_file in a separate process, after the model was loaded and has upscaled 32×32 pixels. It prints the
-largest resident memory from then on, less what was resident then. That should stay under 1.5 GB, and grow only by bands
+largest resident memory from then on, less what was resident then. That should stay under 2 GB, and grow only by bands
 as wide as the photograph: compare photographs with equal tile sizes, such as 0.9954 and 12 megapixels. Linux only. The
 embedded model takes minutes per megapixel on two cores, and outputs go to the temporary folder; --megapixels 1 2 is a
 quick look.

@@ -1,6 +1,13 @@
-"""Time of one LR tile with a bundle: the encoder, and each sample.
+"""Time of LR windows by size and batch, or of whole pictures by the size of their tiles: what `tile="auto"` goes by.
 
-python benchmarks/tile_time.py [--model BUNDLE] [--size 64] [--runs 15] [--threads 2]
+    python benchmarks/tile_time.py [--model BUNDLE] [--size 48 64 120 232 ...] [--batch 1 2 4] [--runs 5] [--threads 2]
+                                   [--precision bundle] [--device cpu]
+    python benchmarks/tile_time.py --tile 96 128 208 [--picture 600x400] [--runs 3] …
+
+The first prints microseconds for each LR pixel of windows, the medians of runs in which all sizes take turns: encoding,
+drawing the noise, sampling. A batch is of windows of one size, as of neighbouring tiles. The second prints the same for
+each pixel of a picture that is upscaled in tiles, and the share of the work that is halo: pixels of windows beyond
+those of the picture; with --runs 0 only that.
 """
 
 from __future__ import annotations
@@ -8,50 +15,105 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from srflow_sdk import Bundle
-from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.latents import window_noise
+from srflow_sdk.tiles import padded_size, plan_tiles
 
 
-def median_seconds(call: Callable[[], object], runs: int) -> float:
-    """Median wall time of a call; the first one is not counted."""
-    times = []
-    for _ in range(runs + 1):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+def window_seconds(backend: Backend, bundle: Bundle, size: int, batch: int) -> tuple[float, float, float]:
+    """Wall time of encoding, noise and sampling of a batch of square windows."""
+    manifest = bundle.manifest
+    lr = np.random.default_rng(0).random((batch, 3, size, size), dtype=np.float32)
+    began = time.perf_counter()
+    conditioning = backend.encode(lr)
+    encoded = time.perf_counter()
+    drawn = [
+        window_noise(
+            manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, top=size * i, height=size, width=size
+        )
+        for i in range(batch)
+    ]
+    noise = {level: np.stack([each[level] for each in drawn]) for level in drawn[0]}
+    drew = time.perf_counter()
+    backend.sample(conditioning, noise, 0.8)
+    return encoded - began, drew - encoded, time.perf_counter() - drew
+
+
+def time_windows(bundle: Bundle, options: argparse.Namespace) -> None:
+    """Print a line for every size and batch."""
+    cases = [(size, batch) for size in options.size for batch in options.batch]
+    times: dict[tuple[int, int], list[tuple[float, float, float]]] = {case: [] for case in cases}
+    with opened(bundle, options) as backend:
+        for run in range(options.runs + 1):
+            for case in cases:
+                found = window_seconds(backend, bundle, *case)
+                if run:  # the first of each is not counted
+                    times[case].append(found)
+    for (size, batch), found in times.items():
+        pixels = size * size * batch
+        encode, noise, sample = (statistics.median(each) / pixels * 1e6 for each in zip(*found, strict=True))
+        total = encode + noise + sample
+        print(
+            f"{size}×{size}, batch {batch}: {total:.1f} µs for each window pixel: encode {encode:.1f}, "
+            f"noise {noise:.2f} ({noise / total:.1%}), sample {sample:.1f}"
+        )
+
+
+def opened(bundle: Bundle, options: argparse.Namespace) -> Backend:
+    """The backend to time; the caller closes it."""
+    backend = open_backend(bundle, device=options.device, threads=options.threads, precision=options.precision)
+    backend.deactivate()  # it is entered as a context manager
+    return backend
+
+
+def time_pictures(bundle: Bundle, options: argparse.Namespace) -> None:
+    """Print a line for every size of tiles."""
+    width, height = map(int, options.picture.split("x"))
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    manifest = bundle.manifest
+    multiple = manifest.size_multiple
+    upscalers = {
+        tile: Upscaler(bundle, device=options.device, threads=options.threads, precision=options.precision, tile=tile)
+        for tile in options.tile
+    }
+    times: dict[int, list[float]] = {tile: [] for tile in options.tile}
+    for _ in range(options.runs):
+        for tile, upscaler in upscalers.items():
+            began = time.perf_counter()
+            upscaler.upscale(picture, tau=0.7)
+            times[tile].append(time.perf_counter() - began)
+    for tile, found in times.items():
+        planned = plan_tiles(
+            *(padded_size(side, multiple) for side in (height, width)),
+            core=padded_size(tile, multiple),
+            halo=manifest.halo,
+            multiple=multiple,
+        )
+        share = sum(each.window.height * each.window.width for each in planned) / (height * width) - 1
+        took = f", {statistics.median(found) / (height * width) * 1e6:.1f} µs for each picture pixel" if found else ""
+        print(f"{width}×{height}, tile {tile}: {share:.0%} halo{took}")
 
 
 def main() -> None:
-    """Time encode, noise and sample."""
+    """Print one of the two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--size", type=int, nargs="+", default=[48, 64, 96, 120, 152, 184, 232])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1])
+    parser.add_argument("--tile", type=int, nargs="+", help="time whole pictures in tiles of these sizes instead")
+    parser.add_argument("--picture", default="600x400", help="width × height  [600x400]")
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
-    manifest = bundle.manifest
-    size = arguments.size
-    lr = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
-
-    def noise() -> dict[int, np.ndarray]:
-        drawn = window_noise(manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, height=size, width=size)
-        return {level: array[None] for level, array in drawn.items()}
-
-    with OnnxRuntimeBackend(bundle, threads=arguments.threads) as backend:
-        conditioning, latents = backend.encode(lr), noise()
-        encode = median_seconds(lambda: backend.encode(lr), arguments.runs)
-        draw = median_seconds(noise, arguments.runs)
-        sample = median_seconds(lambda: backend.sample(conditioning, latents, 0.8), arguments.runs)
-    print(f"{manifest.name}, {size}×{size} LR, {arguments.threads} threads, median of {arguments.runs}")
-    print(f"encode {encode:.3f} s, noise {draw:.3f} s, sample {sample:.3f} s: one tile {encode + draw + sample:.3f} s")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="bundle")
+    options = parser.parse_args()
+    bundle = Bundle.embedded() if options.model is None else Bundle.open(options.model)
+    (time_pictures if options.tile else time_windows)(bundle, options)
 
 
 if __name__ == "__main__":

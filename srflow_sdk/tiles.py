@@ -26,9 +26,15 @@ MIN_TILE = 16
 AUTO_BUDGET_BYTES = 768 << 20
 """Memory that `tile="auto"` allows a tile's conditioning and activations together on the CPU, if so much is free."""
 
-_ACTIVATIONS_FACTOR = (
-    4.2  # conditioning and activations together, in units of the conditioning: benchmarks/tile_time.py
-)
+AUTO_ROOMY_BYTES = 1920 << 20
+"""The same where plenty is free: in it, the halos of the embedded model are less than a quarter of the work."""
+
+CPU_ACTIVATIONS, GPU_ACTIVATIONS, OTHER_ACTIVATIONS = 2.6, 4.2, 5.5
+"""Conditioning and activations together, in units of the conditioning: ONNX Runtime on the CPU, GPUs, and OpenVINO.
+
+Measured by `benchmarks/tile_memory.py`, but for GPUs, whose factor was measured with larger graphs.
+"""
+
 _AUTO_GOOD, _AUTO_MAX = 64, 512
 _MANY = 8  # tiles a side: from here on, windows of one size cost at most 6 % more work
 _COMMON_GPU_BUDGET = 4 << 30  # half of what is free on a GPU with 8 GB
@@ -84,6 +90,7 @@ def core_size(
     multiple: int,
     halo: int,
     conditioning_bytes_per_pixel: int,
+    activations: float = GPU_ACTIVATIONS,
     budget: int = AUTO_BUDGET_BYTES,
     most: int | None = None,
     limits: LrProfile | None = None,
@@ -92,14 +99,15 @@ def core_size(
 
     tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
     than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a number is the core's side, at least
-    16, rounded up to a multiple. limits: window sizes that the backend takes; "auto" prefers the optimal one.
+    16, rounded up to a multiple. activations: memory of a tile, in units of its conditioning. limits: window sizes that
+    the backend takes; "auto" prefers the optimal one.
 
     Raises: ArgumentError for anything else, DeviceError if such tiles are larger than the backend takes.
     """
     if tile is None:
         core = None
     elif tile == "auto":
-        bytes_per_pixel = _ACTIVATIONS_FACTOR * conditioning_bytes_per_pixel
+        bytes_per_pixel = activations * conditioning_bytes_per_pixel
         core = _auto_core(
             int(budget / bytes_per_pixel),
             None if most is None else int(most / bytes_per_pixel),

@@ -21,7 +21,11 @@ from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
 from srflow_sdk.tiles import (
     AUTO_BUDGET_BYTES,
+    AUTO_ROOMY_BYTES,
+    CPU_ACTIVATIONS,
+    GPU_ACTIVATIONS,
     MIN_TILE,
+    OTHER_ACTIVATIONS,
     Tile,
     TileSize,
     core_size,
@@ -101,6 +105,7 @@ class Painter:
             multiple=manifest.size_multiple,
             halo=manifest.halo if halo is None else halo,
             conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * self._widening(),
+            activations=_activations(self._backend),
             limits=self._backend.window_limits,
             **(self._budget() if self._tile == "auto" else {}),
         )
@@ -330,8 +335,17 @@ class Painter:
         if gpu is not None:
             free = gpu_free_memory(gpu)
             return {} if free is None else {"budget": free // 2}
-        most = available_memory() // 2
-        return {"budget": min(AUTO_BUDGET_BYTES, most), "most": most}
+        free = available_memory()
+        # An eighth, because an app may draw several pictures at a time.
+        budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
+        return {"budget": budget, "most": free // 2}
+
+
+def _activations(backend: Backend) -> float:
+    """Memory of a tile on a backend, in units of its conditioning."""
+    if backend.gpu is not None:
+        return GPU_ACTIVATIONS
+    return CPU_ACTIVATIONS if backend.device.startswith("cpu") else OTHER_ACTIVATIONS
 
 
 def _least(backend: Backend) -> tuple[int, int]:

@@ -164,10 +164,32 @@ def test_auto_tiles_fit_the_memory_that_is_free(
     with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
         manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=30_000)
         monkeypatch.setattr(opened._painter, "manifest", manifest)
-        for free in (64 << 30, 1 << 30, 1 << 20):
+        for free in (64 << 30, 12 << 30, 4 << 30, 1 << 30, 1 << 20):
             monkeypatch.setattr("srflow_sdk._drawing.painter.available_memory", lambda free=free: free)
             cores.append(opened._painter.core(3000, 4000))
-    assert cores == [64, 48, 16]
+    assert cores == [144, 128, 80, 64, 16]
+
+
+@pytest.mark.parametrize(("height", "width"), [(866, 1156), (3000, 4000)])  # 1 and 12 megapixels
+def test_halos_are_a_quarter_of_the_embedded_models_work_at_most(
+    monkeypatch: pytest.MonkeyPatch, height: int, width: int
+) -> None:
+    monkeypatch.setattr("srflow_sdk._drawing.painter.available_memory", lambda: 16 << 30)
+    with Upscaler(device="cpu", threads=1) as opened:
+        tiles = opened._painter.plan(height, width, opened._painter.core(height, width))
+    assert sum(tile.window.height * tile.window.width for tile in tiles) <= 1.25 * height * width
+
+
+def test_a_runtime_that_takes_more_memory_gets_smaller_tiles(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
+) -> None:
+    cores = []
+    with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
+        opened._painter.manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=12_000)
+        for device in ("cpu", "openvino"):
+            monkeypatch.setattr(type(opened._painter.backend), "device", device)
+            cores.append(opened._painter.core(3000, 4000))
+    assert cores[1] < cores[0]
 
 
 def test_half_graphs_get_tiles_for_the_float32_that_a_cpu_computes_in(tmp_path: Path) -> None:
