@@ -2,7 +2,8 @@
 
 import pytest
 
-from srflow_export.parity import INT8_GRAPHS, prove_int8_encoder
+from srflow_export.parity import prove_int8_encoder
+from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 
 EMBEDDED_DB = 43

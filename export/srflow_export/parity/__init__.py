@@ -8,13 +8,12 @@ from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from srflow_export.parity._compare import compare
-    from srflow_export.parity._gate import INT8_GRAPHS, min_psnr_db, prove, prove_int8_encoder
+    from srflow_export.parity._gate import min_psnr_db, prove, prove_int8_encoder
     from srflow_export.parity._inverse import InverseRow, inverse_table, prove_inverse
     from srflow_export.parity._measure import ParityRow
     from srflow_export.parity._photos import LrPhoto, photographs
 
 __all__ = [
-    "INT8_GRAPHS",
     "InverseRow",
     "LrPhoto",
     "ParityRow",
@@ -30,7 +29,6 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "INT8_GRAPHS": "_gate",
         "InverseRow": "_inverse",
         "LrPhoto": "_photos",
         "ParityRow": "_measure",

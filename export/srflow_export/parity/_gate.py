@@ -24,8 +24,8 @@ MIN_PSNR_OF_HALF_WEIGHTS_DB = 50.0
 INT8_GRAPHS = "encoder.int8+sampler"
 """The name of the second encoder's rows in a manifest."""
 
-_HARDEST = ("face", "edges")
-"""The photographs on which int8 is furthest off as a rule, so that a failure shows at once."""
+_HARDEST = "fur"
+"""The photograph on which int8 is furthest off, in small and full-size networks, so that a failure shows at once."""
 
 _NETWORK = "the checkpoint's network"
 _AS_IT_IS, _ROUNDED, _FUSED, _FLOAT32 = "encoder+sampler", "rounded as on GPUs", "fused", "float32 graphs"
@@ -107,7 +107,7 @@ def _prove_integers(
     photos = {photo.name: (seed, photo) for seed, photo in enumerate(photo_patches(manifest.size_multiple, size=size))}
     say(f"comparing {graph} with {name}")
     with reference, graphs_runner(bundle, names=names) as decoder:
-        for photo in sorted(photos, key=lambda name: name not in _HARDEST):
+        for photo in sorted(photos, key=lambda name: name != _HARDEST):
             seed, patch = photos[photo]
             inputs = feed(patch.lr, manifest, seed=seed)
             expected = {key: value.copy() for key, value in reference.infer(inputs).items()}
