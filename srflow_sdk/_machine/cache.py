@@ -57,7 +57,7 @@ def _make_private(folder: Path) -> None:
     """Raises: OSError if the folder cannot be created, or others could put files there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
-    if sys.platform != "win32":
+    if sys.platform != "win32" and hasattr(os, "geteuid"):
         found = folder.stat()
         if found.st_uid != os.geteuid():
             raise PermissionError(f"{folder} belongs to another user")
