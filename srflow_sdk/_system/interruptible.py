@@ -64,13 +64,14 @@ def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:
         return call()  # handlers only run in the main thread
     result: Future[_T] = Future()
 
-    def work() -> None:
+    def work(_kept: object) -> None:
         try:
             result.set_result(call())
         except BaseException as error:
             result.set_exception(error)
 
-    thread = threading.Thread(target=work, name="srflow-run", daemon=True)
+    # A second signal ends the waiting below before the call has ended: what `stop` belongs to must live until then.
+    thread = threading.Thread(target=work, args=(stop,), name="srflow-run", daemon=True)
     try:
         try:
             thread.start()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -117,3 +119,29 @@ def test_a_cancelled_picture_of_a_single_tile_does_not_wait_for_the_tile() -> No
         with pytest.raises(CancelledError):
             drawing.result()
         assert time.monotonic() - begun < 10  # half a second, and an operator; the picture would take half a minute
+
+
+def test_what_stops_a_call_lives_until_its_end_even_if_a_second_signal_ends_the_waiting() -> None:
+    class Owner:
+        def stop(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)  # the second one, while the first is still handled
+
+    end, seen, alive = threading.Event(), threading.Event(), []
+    owner = Owner()
+    kept = weakref.ref(owner)
+
+    def call() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        end.wait(60)
+        gc.collect()
+        alive.append(kept() is not None)
+        seen.set()
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        interruptible(call, stop=owner.stop)
+    raised.value.__traceback__ = None
+    del owner, raised
+    gc.collect()
+    end.set()
+    assert seen.wait(60)
+    assert alive == [True]
