@@ -47,9 +47,10 @@ def run(settings: Settings) -> dict[str, Any]:
     networks = prepared(settings.work, ["x4"], settings.say, tiny=settings.quick)
     full, int8 = networks.folder / "x4.srflow", networks.folder / "x4-int8.srflow"
     result: dict[str, Any] = {"size": size, "rates": rates, "missing": missing, "networks": {}, "profiles": {}}
-    for name, bundle, quantised in (("full-size ×4", full, int8), ("embedded model", Bundle.embedded().path, None)):
+    embedded = Bundle.embedded().path
+    for name, bundle, quantised in (("full-size ×4", full, int8), ("embedded model", embedded, embedded)):
         settings.say(f"limit: {name}")
-        result["networks"][name] = _measured(bundle, quantised or bundle, size, settings)
+        result["networks"][name] = _measured(bundle, quantised, size, settings)
     for part in ("encoder", "sampler"):
         path = full / f"{part}.onnx"
         rows = profile(path, size=size, batch=1, threads=settings.threads, runs=settings.runs)

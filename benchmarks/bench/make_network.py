@@ -1,15 +1,18 @@
 """Write a network with random weights, or the direct ONNX export of the authors' network, for `networks.py`.
 
-python -m benchmarks.bench.make_network checkpoint|direct NAME TARGET [--tiny]
+python -m benchmarks.bench.make_network checkpoint|direct|int8 NAME TARGET [--tiny]
 
 `direct` is what `torch.onnx.export` makes of the network as it stands: one graph, the conditioning in it, sizes free.
-Only the inverses of the 1×1 convolutions are computed beforehand, because ONNX has no operator for them.
+Only the inverses of the 1×1 convolutions are computed beforehand, because ONNX has no operator for them. `int8` is a
+copy of the bundle beside TARGET with a second encoder, without srflow-export's gate: random weights quantise worse than
+trained ones, and only their time is wanted.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,13 @@ import torch
 from benchmarks.bench.networks import PRESETS
 from benchmarks.full_size_checkpoint import initialised
 from benchmarks.published_network import inverse_matrices, sample
+from srflow_export import onnx_models
+from srflow_export._bundle_writer import staged_bundle
+from srflow_export._quantisation import int8_encoder
+from srflow_export._unfolding import trainable_network
+from srflow_export.exporter import metadata_of
+from srflow_sdk import Bundle
+from srflow_sdk.manifest import INT8_ENCODER
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints.keys import to_published
 from srflow_training.settings import load_settings
@@ -65,14 +75,30 @@ def export_direct(model: SRFlow, target: Path) -> None:
     onnx.save(proto, target)
 
 
+def add_int8(bundle: Path, target: Path) -> None:
+    """Write a copy of a bundle with encoder.int8.onnx."""
+    source = Bundle.open(bundle)
+    content = onnx_models.finished(
+        int8_encoder(trainable_network(bundle)), metadata_of(source.manifest, precision="int8")
+    )
+    with staged_bundle(target) as stage:
+        for name in source.manifest.files:
+            shutil.copyfile(source.path / name, stage.path / name)
+        (stage.path / INT8_ENCODER).write_bytes(content)
+        stage.commit(dataclasses.replace(source.manifest, files={}))
+
+
 def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["checkpoint", "direct"])
+    parser.add_argument("what", choices=["checkpoint", "direct", "int8"])
     parser.add_argument("name", choices=list(PRESETS))
     parser.add_argument("target", type=Path)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
+    if options.what == "int8":
+        add_int8(options.target.with_name(f"{options.name}.srflow"), options.target)
+        return
     partial = options.target.with_name(f".{options.target.name}")
     if options.what == "checkpoint":
         model = network(options.name, tiny=options.tiny)

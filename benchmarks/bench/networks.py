@@ -23,7 +23,7 @@ _SOURCES = ("export/srflow_export/**/*.py", "training/srflow_training/model/*.py
 
 @dataclass(frozen=True)
 class Networks:
-    """folder: with NAME.pth, NAME.srflow, NAME-direct.onnx and, if its gate passed, NAME-int8.srflow of each name."""
+    """folder: with NAME.pth, NAME.srflow, NAME-direct.onnx and NAME-int8.srflow, made without a gate, of each name."""
 
     folder: Path
 
@@ -63,24 +63,24 @@ def prepared(
             say(f"{name}: its bundle")
             _run(_export(checkpoint, bundle))
         if int8:
-            _int8_bundle(networks.folder, name, checkpoint, say)
+            _int8_bundle(networks.folder, name, say, tiny=tiny)
     return networks
 
 
-def _int8_bundle(folder: Path, name: str, checkpoint: Path, say: Callable[[str], None]) -> None:
+def _int8_bundle(folder: Path, name: str, say: Callable[[str], None], *, tiny: bool) -> None:
     bundle, reason = folder / f"{name}-int8.srflow", folder / f"{name}-int8.txt"
     if bundle.is_dir() or reason.is_file():
         return
     say(f"{name}: its encoder in int8, at most {_INT8_LIMIT_S} s")
     try:
-        command = [*_export(checkpoint, bundle), "--also", "int8"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_INT8_LIMIT_S, check=False)
+        command = _maker("int8", name, bundle, tiny=tiny)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_INT8_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         reason.write_text(f"its quantisation took longer than {_INT8_LIMIT_S} s", encoding="utf-8")
         return
     if not bundle.is_dir():
-        words = [line for line in done.stderr.splitlines() if line.strip()] or ["srflow-export failed"]
-        reason.write_text(words[-1].removeprefix("Error: ").removeprefix("error: "), encoding="utf-8")
+        words = [line for line in done.stderr.splitlines() if line.strip()] or ["it could not be quantised"]
+        reason.write_text(words[-1], encoding="utf-8")
 
 
 def _maker(what: str, name: str, target: Path, *, tiny: bool) -> list[str]:
