@@ -10,6 +10,8 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
+import os
+
 from srflow_sdk._lazy_names import lazy_names
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest here
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
+
+# From its import on, ONNX Runtime reports what it runs on to its maker, unless this is set before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "ArgumentError",

@@ -106,7 +106,7 @@ class OpenVinoBackend(Backend):
             settings["ENABLE_CPU_PINNING"] = False  # another process's threads may sit on the same core
             if self._threads:
                 settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
-        sha256 = self._bundle.manifest.files[name]["sha256"]
+        sha256 = self._bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
         return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
 
 

@@ -106,11 +106,12 @@ class Port:
 class Graph:
     """A graph on one of OpenVINO's devices. Any number of threads may run it; one run takes place at a time.
 
-    path, sha256: the file. device: OpenVINO's name. settings: OpenVINO's properties.
+    path, sha256: the file; without a hash it is not kept in the cache. device: OpenVINO's name. settings: its
+    properties.
     Raises: BundleError if the file cannot be loaded, OutOfMemoryError, DeviceError.
     """
 
-    def __init__(self, path: Path, *, sha256: str, device: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, *, sha256: str | None, device: str, settings: Mapping[str, Any]) -> None:
         self._path = path
         self._sha256 = sha256
         self._device = device
@@ -195,6 +196,8 @@ class Graph:
     def _compile(self) -> Any:
         global _cache_works
         core = openvino_core()
+        if self._sha256 is None:
+            return core.compile_model(str(self._path), self._device, self._settings)
         about = self._path.stat()
         key = (
             *(import_openvino().__version__, core.get_property(self._device, "FULL_DEVICE_NAME"), self._device),

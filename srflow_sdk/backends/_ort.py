@@ -247,7 +247,8 @@ class OnnxRuntimeBackend(Backend):
 
     def _kept_session(self, name: str) -> Any:
         """A session of the graph as it was optimised before, or one that keeps it for the next time; None: neither."""
-        kept = kept_graph(self._bundle.manifest.files[name]["sha256"])
+        sha256 = self._bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
+        kept = None if sha256 is None else kept_graph(sha256)
         if kept is None:
             return None
         options = self._options()

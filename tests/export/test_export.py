@@ -186,7 +186,7 @@ from srflow_training import load_checkpoint
 model = load_checkpoint(sys.argv[1])
 encoder, sampler = onnx_models.encoder_model(model), onnx_models.sampler_model(model, flow_nodes=True)
 files = [onnx_models.finished(proto, {}) for proto in (encoder, sampler, onnx_models.joined(encoder, sampler))]
-quantised = _quantisation.quantised_encoder(encoder, size_multiple=model.config.size_multiple)
+quantised = _quantisation.int8_encoder(model)
 for content in (*files, onnx_models.finished(quantised, {})):
     print(hashlib.sha256(content).hexdigest())
 """
