@@ -1,8 +1,11 @@
 """OpenVINO's own runtime, which runs a bundle's graphs on processors of any maker and on Intel's GPUs.
 
 The encoder may compute in bfloat16; the sampler, which the flow's divisions make sensitive, always computes in float32.
-There is no inverter: OpenVINO 2024.6 and 2026.4.1 both compute the embedded model's wrongly (latents off by 10 to 50),
-though each of its operators alone rightly. Inversions run on ONNX Runtime.
+There is no inverter: OpenVINO 2024.6 and 2026.4.1 both compute the embedded model's graph wrongly (latents off by 10 to
+50). The cause is unknown. Inversions run on ONNX Runtime.
+
+One compiled sampler serves every shape of tile. A compiled sampler per shape runs faster, but holds memory of about the
+size of its inputs, and compiling it takes longer than drawing a few samples of one small picture saves.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import (
     check_conditioning,
     check_declared,
     check_structure,
 )
-from srflow_sdk.backends._openvino_graphs import FIX, Graph, best_device
+from srflow_sdk.backends._openvino_graphs import Graph, best_device
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.manifest import REQUIRED_FILES
@@ -70,8 +74,17 @@ class OpenVinoBackend(Backend):
 
     @property
     def fix(self) -> str:
-        """What to suggest if the device does not work as it should."""
-        return FIX
+        """What to suggest if the device computes another picture than the CPU."""
+        cache = cache_folder("openvino", missed=False)
+        fixes = ['use device="cpu"']
+        if self._bundle.manifest.precision == "int8":
+            fixes.append(
+                "if an earlier version exported the bundle, export it again (srflow-export --precision int8): OpenVINO "
+                "computes some of those graphs wrongly"
+            )
+        if cache is not None:
+            fixes.append(f"delete {cache}, where a compiled graph may be damaged")
+        return "; ".join([*fixes, "or update it: pip install -U openvino"])
 
     def activate_impl(self) -> None:
         check_structure(self._bundle, self._graphs)

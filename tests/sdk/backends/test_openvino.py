@@ -339,11 +339,34 @@ def test_without_the_package_the_error_has_the_command(bundle: Bundle, monkeypat
         open_backend(bundle, device="openvino")
 
 
-def test_a_wrong_picture_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def wrong(patch: pytest.MonkeyPatch) -> None:
     right = OpenVinoBackend.sample_impl
-    monkeypatch.setattr(OpenVinoBackend, "sample_impl", lambda *given: right(*given) * np.float32(1.1))
-    with pytest.raises(DeviceError, match=r"openvino computes a different picture from cpu .*pip install -U openvino"):
+    patch.setattr(OpenVinoBackend, "sample_impl", lambda *given: right(*given) * np.float32(1.1))
+
+
+def test_a_wrong_picture_is_refused_and_the_fixes_name_the_cache(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong(monkeypatch)
+    with pytest.raises(DeviceError, match=r"openvino computes a different picture from cpu ") as caught:
         open_backend(bundle, device="openvino")
+    message = str(caught.value)
+    assert f"delete {cache}, " in message
+    assert message.endswith("or update it: pip install -U openvino")
+    assert "export" not in message, "only int8 graphs became others"
+    assert "\n" not in message
+
+
+def test_a_wrong_picture_of_an_int8_bundle_asks_for_a_new_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO 2026.4.1 computes some graphs with signed int8 activations, which earlier versions exported, wrongly."""
+    own = Bundle.open(write_tiny_bundle(tmp_path / "b.srflow", precision="int8"))
+    with opened(own, "openvino") as found:
+        assert found.device == "openvino"
+    wrong(monkeypatch)
+    with pytest.raises(DeviceError, match=r"export it again \(srflow-export --precision int8\)"):
+        open_backend(own, device="openvino")
 
 
 # ------------------------------------------------------------------------------------------------ cache
