@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from srflow_export import onnx_models
-from srflow_export._quantisation import quantised_encoder
+from srflow_export._quantisation import int8_encoder
 from srflow_export.graphs import latent_levels
 from srflow_sdk._graph_sizes import Value, cost_of
 from srflow_sdk._graph_structure import ALLOWED_FUNCTIONS, ALLOWED_OPS, MAX_NODES, read_graph
@@ -43,8 +43,7 @@ def test_every_graph_of_every_variant_and_precision_is_allowed_and_no_operator_m
     cases = [*((fields, precision) for fields in VARIANTS for precision in ("fp32", "fp16", "bf16"))]
     cases += [(fields, "fp32") for fields in OTHERS]
     graphs = [graph for fields, precision in cases for graph in written(fields, precision)]
-    encoder = onnx_models.encoder_model(random_srflow(tiny_config()))
-    graphs.append(quantised_encoder(encoder, size_multiple=2))
+    graphs.append(int8_encoder(random_srflow(tiny_config())))
     used = {op for graph in graphs for op in read(tmp_path, graph).ops}  # reading them raises nothing
     functions = {function.name for graph in graphs for function in graph.functions}
     assert used == ALLOWED_OPS - FORMER
