@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import shutil
 import sys
 from pathlib import Path
@@ -24,10 +25,8 @@ from benchmarks.bench.networks import PRESETS
 from benchmarks.full_size_checkpoint import initialised
 from benchmarks.published_network import inverse_matrices, sample
 from srflow_export import onnx_models
-from srflow_export._bundle_writer import staged_bundle
-from srflow_export._quantisation import int8_encoder
-from srflow_export._unfolding import trainable_network
 from srflow_export.exporter import metadata_of
+from srflow_export.quantisation import int8_encoder
 from srflow_sdk import Bundle
 from srflow_sdk.manifest import INT8_ENCODER
 from srflow_training import SRFlow, load_checkpoint
@@ -75,17 +74,17 @@ def export_direct(model: SRFlow, target: Path) -> None:
     onnx.save(proto, target)
 
 
-def add_int8(bundle: Path, target: Path) -> None:
+def add_int8(bundle: Path, checkpoint: Path, target: Path) -> None:
     """Write a copy of a bundle with encoder.int8.onnx."""
-    source = Bundle.open(bundle)
-    content = onnx_models.finished(
-        int8_encoder(trainable_network(bundle)), metadata_of(source.manifest, precision="int8")
-    )
-    with staged_bundle(target) as stage:
-        for name in source.manifest.files:
-            shutil.copyfile(source.path / name, stage.path / name)
-        (stage.path / INT8_ENCODER).write_bytes(content)
-        stage.commit(dataclasses.replace(source.manifest, files={}))
+    model = load_checkpoint(checkpoint)
+    assert isinstance(model, SRFlow)  # for the type checker
+    manifest = Bundle.open(bundle).manifest
+    content = onnx_models.finished(int8_encoder(model), metadata_of(manifest, precision="int8"))
+    shutil.copytree(bundle, target)
+    (target / INT8_ENCODER).write_bytes(content)
+    record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    manifest = dataclasses.replace(manifest, files={**manifest.files, INT8_ENCODER: record})
+    (target / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
 
 
 def main() -> None:
@@ -96,10 +95,13 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
-    if options.what == "int8":
-        add_int8(options.target.with_name(f"{options.name}.srflow"), options.target)
-        return
     partial = options.target.with_name(f".{options.target.name}")
+    if options.what == "int8":
+        shutil.rmtree(partial, ignore_errors=True)
+        beside = options.target.with_name
+        add_int8(beside(f"{options.name}.srflow"), beside(f"{options.name}.pth"), partial)
+        partial.rename(options.target)
+        return
     if options.what == "checkpoint":
         model = network(options.name, tiny=options.tiny)
         torch.save(to_published(model.state_dict(), model.config), partial)

@@ -29,7 +29,7 @@ from srflow_training.model.srflow import Level
 class IntegerEncoderGraph(EncoderGraph):
     """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of `conditioning_names`.
 
-    Float32; :mod:`srflow_export._quantisation` turns its convolutions into integer ones.
+    Float32; :mod:`srflow_export.quantisation` turns its convolutions into integer ones.
     """
 
     def __init__(self, model: SRFlow) -> None:

@@ -16,10 +16,10 @@ from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
 from srflow_export._progress import Progress
-from srflow_export._quantisation import int8_encoder
 from srflow_export.halo import HaloRow, measured_halo
 from srflow_export.inverter_halo import measured_inverter_halo
 from srflow_export.parity import inverse_table, min_psnr_db, prove, prove_int8_encoder, prove_inverse
+from srflow_export.quantisation import int8_encoder
 from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle, Manifest

@@ -44,7 +44,7 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
-    "int8": torch.float32,  # quantised afterwards, see srflow_export._quantisation
+    "int8": torch.float32,  # quantised afterwards, see srflow_export.quantisation
 }
 """The type of everything outside the flow, by precision."""
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from srflow_export import onnx_models
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
-from srflow_export._quantisation import int8_encoder
 from srflow_export._unfolding import trainable_network
 from srflow_export.exporter import PATCHES, QUANTISING, Gate, metadata_of
 from srflow_export.graphs import conditioning_names
 from srflow_export.parity import prove_int8_encoder
 from srflow_export.parity._gate import INT8_GRAPHS
+from srflow_export.quantisation import int8_encoder
 from srflow_sdk._graph_structure import read_graph
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 from srflow_export import onnx_models
-from srflow_export._quantisation import int8_encoder
 from srflow_export.graphs import latent_levels
+from srflow_export.quantisation import int8_encoder
 from srflow_sdk._graph_sizes import Value, cost_of
 from srflow_sdk._graph_structure import ALLOWED_FUNCTIONS, ALLOWED_OPS, MAX_NODES, read_graph
 from tests.networks import random_srflow, tiny_config

@@ -180,13 +180,13 @@ def test_an_export_reads_its_checkpoints_tensors_once(folder, least, monkeypatch
 
 _PRINT_HASHES = """
 import hashlib, sys
-from srflow_export import _quantisation, onnx_models
+from srflow_export import onnx_models, quantisation
 from srflow_training import load_checkpoint
 
 model = load_checkpoint(sys.argv[1])
 encoder, sampler = onnx_models.encoder_model(model), onnx_models.sampler_model(model, flow_nodes=True)
 files = [onnx_models.finished(proto, {}) for proto in (encoder, sampler, onnx_models.joined(encoder, sampler))]
-quantised = _quantisation.int8_encoder(model)
+quantised = quantisation.int8_encoder(model)
 for content in (*files, onnx_models.finished(quantised, {})):
     print(hashlib.sha256(content).hexdigest())
 """

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from srflow_export import onnx_models
-from srflow_export._quantisation import int8_encoder
+from srflow_export.quantisation import int8_encoder
 from tests.networks import random_srflow, tiny_config
 
 
