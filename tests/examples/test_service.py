@@ -204,13 +204,16 @@ def test_too_many_photos_are_told_to_come_back_and_who_hangs_up_stops_the_work(s
 
 def test_uploads_that_stand_still_keep_nobody_out_and_may_hang_up(service: Service) -> None:
     before = service.metric('srflow_answers_total{outcome="client left"}')
-    lines = [service.started(photo(), missing=1000) for _ in range(4)]  # more than may wait
-    service.until(lambda: service.metric("srflow_uploads") == 4)
+    lines = [service.started(photo(), missing=1000) for _ in range(63)]  # far more than may wait
+    service.until(lambda: service.metric("srflow_uploads") == 63)
     assert service.ask("GET", "/ready", headers={})[0] == 200
     assert service.ask("POST", "/upscale", photo())[0] == 200
+    lines.append(service.started(photo(), missing=1000))
+    service.until(lambda: service.metric("srflow_uploads") == 64)
+    assert service.error("/upscale", photo()) == (503, "too many uploads are on their way: try again")
     for line in lines:
         line.close()
-    service.until(lambda: service.metric('srflow_answers_total{outcome="client left"}') == before + 4)
+    service.until(lambda: service.metric('srflow_answers_total{outcome="client left"}') == before + 64)
     assert service.metric("srflow_uploads") == 0
     assert service.left() == []
     assert not any("Traceback" in line for line in service.log)
