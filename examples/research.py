@@ -9,7 +9,8 @@ changes the large one: noise, blur, a median filter, JPEG. It also draws samples
 of a photo share one encoding.
 
 It writes `likelihoods.csv`, with one row for each picture, and `likelihoods.png`: bits per dimension (fewer are
-likelier), and histograms of the latents beside the normal distribution.
+likelier), and histograms of the latents beside the normal distribution. A photo that cannot be used is named and left
+out; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import csv
 import io
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +115,9 @@ def middle(path: Path, scale: int) -> Image.Image:
     unit = file.pixels[..., :channels].astype(np.float64) / largest
     height, width = (min(side, SIDE) // (4 * scale) * 4 * scale for side in unit.shape[:2])
     if not (height and width):
-        raise ImageError(f"{path} has {unit.shape[1]}×{unit.shape[0]} pixels: choose photos of at least {4 * scale}")
+        raise ImageError(
+            f"{path} has {unit.shape[1]}×{unit.shape[0]} pixels: choose photos of at least {4 * scale} pixels a side"
+        )
     top, left = (unit.shape[0] - height) // 2, (unit.shape[1] - width) // 2
     part = np.repeat(unit[top : top + height, left : left + width], 3 // channels, axis=2)
     return Image.fromarray(np.rint(255 * part).astype(np.uint8))
@@ -157,6 +161,16 @@ def figure(rows: list[Measured], latents: list[dict[str, dict[int, NDArray[np.fl
     plt.close(canvas)
 
 
+def make_folder(path: Path) -> None:
+    """Before minutes of work. Ends the program with one line if nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        sys.exit(f"error: {path} is not a folder to write into ({error.strerror}): choose another one with -o")
+
+
 def main() -> None:
     """Read the command line, measure, and write the table and the figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -164,11 +178,18 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("likelihoods"), help="folder  [default: likelihoods]")
     parser.add_argument("--model", type=Path, help="bundle with an inverter  [default: the embedded model]")
     arguments = parser.parse_args()
+    make_folder(arguments.output)
     rows, latents = [], []
+    unused = 0
     try:
         with Upscaler(arguments.model) as upscaler:
             for path in arguments.photos:
-                hr = middle(path, upscaler.scale)
+                try:
+                    hr = middle(path, upscaler.scale)
+                except ImageError as error:
+                    print(f"error: {error}", file=sys.stderr)
+                    unused += 1
+                    continue
                 lr = hr.resize((hr.width // upscaler.scale, hr.height // upscaler.scale), Image.Resampling.BICUBIC)
                 found, of_photo = measured(upscaler.encode(lr), path.name, hr)
                 rows += found
@@ -177,7 +198,8 @@ def main() -> None:
                     print(f"{row.photo:24} {row.picture:14} {row.bits_per_dimension:8.3f} bits per dimension")
     except SRFlowError as error:
         sys.exit(f"error: {error}")
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    if not rows:
+        sys.exit(1)
     table = [row.row() for row in rows]
     with (arguments.output / "likelihoods.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]))
@@ -185,6 +207,8 @@ def main() -> None:
         writer.writerows(table)
     figure(rows, latents, arguments.output / "likelihoods.png")
     print(f"the table and the figure: {arguments.output}")
+    if unused:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
 
 `/docs` describes the requests (its page loads Swagger from a CDN; `/openapi.json` is the same without). `/health` says
 that the process lives, `/ready` that it would take a photo now, and `/metrics` counts for Prometheus. Photos pass
-through files, so memory does not grow with them. Every refusal is JSON with one line: {"error": "…"}.
+through files, so memory does not grow with them. Every refusal is JSON with one line: {"error": "…"}. A place among
+those who wait is taken once the upload is complete.
 
     400  the photo cannot be used    408  the upload takes too long    422  tau, seed or format is wrong
     401  the token is wrong          413  the upload is too large      503  too many wait; see Retry-After
@@ -20,11 +21,12 @@ import argparse
 import asyncio
 import hmac
 import ipaddress
+import math
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,13 +36,22 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
 
 from srflow_sdk import ArgumentError, AsyncUpscaler, Bundle, ImageError, SRFlowError, __version__
 
 MAX_PIXELS = 24_000_000  # of a photo; the answer has 16 times as many
 UPLOAD_S = 60.0
+UPLOADS = 64  # at a time; how many of them one client may have, a proxy in front decides
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 TOKEN = "SRFLOW_TOKEN"
+# Hints of the SDK, and what a client can do instead
+FOR_CLIENTS = {
+    "if you trust the file, raise max_pixels (--max-pixels)": "send a smaller photo",
+    "use .png or .tif": "use format=png",
+    "use .png or .webp": "use format=png or format=webp",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +78,7 @@ class Metrics:
             "srflow_seconds", "Time to enlarge a photo", buckets=(0.5, 1, 2, 5, 10, 30, 60, 120), registry=self.registry
         )
         self.running = Gauge("srflow_running", "Photos that are being enlarged", registry=self.registry)
+        self.uploads = Gauge("srflow_uploads", "Uploads that are not complete yet", registry=self.registry)
         self.waiting = Gauge("srflow_waiting", "Photos that wait for their turn", registry=self.registry)
 
 
@@ -79,6 +91,7 @@ class Turns:
         self._free = asyncio.Semaphore(settings.at_once)
         self._metrics = metrics
         self._inside = 0
+        self._uploads = 0
         self._usual_s = 5.0
 
     @property
@@ -86,22 +99,36 @@ class Turns:
         """Whether another photo would be refused."""
         return self._inside >= self._most
 
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Room for an upload. Raises: HTTPException 503 if there is none, or if the photo would be refused now."""
+        self._check_room()
+        if self._uploads >= UPLOADS:
+            raise HTTPException(503, "too many uploads are on their way: try again", headers=_again(1))
+        self._uploads += 1
+        try:
+            with self._metrics.uploads.track_inprogress():
+                yield
+        finally:
+            self._uploads -= 1
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Callable[[], Any]]:
         """A place among those who wait. It gives what waits for the turn: ``async with turn():``.
 
         Raises: HTTPException 503 if there is none.
         """
-        if self.full:
-            again = max(1, round(self._usual_s * self._inside / self._at_once))
-            raise HTTPException(
-                503, f"too many photos wait: try again in about {again} s", headers={"Retry-After": str(again)}
-            )
+        self._check_room()
         self._inside += 1
         try:
             yield self._turn
         finally:
             self._inside -= 1
+
+    def _check_room(self) -> None:
+        if self.full:
+            seconds = max(1, round(self._usual_s * self._inside / self._at_once))
+            raise HTTPException(503, f"too many photos wait: try again in about {seconds} s", headers=_again(seconds))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -116,6 +143,11 @@ class Turns:
             self._usual_s += (seconds - self._usual_s) / 4
         finally:
             self._free.release()
+
+
+def _again(seconds: int) -> dict[str, str]:
+    # The body may not have been read: the connection cannot be used again.
+    return {"Retry-After": str(seconds), "Connection": "close"}
 
 
 class Enlarged(FileResponse):
@@ -133,7 +165,10 @@ class Enlarged(FileResponse):
 
 
 async def receive(request: Request, target: Path, most: int) -> None:
-    """Write an upload to a file. Raises: HTTPException 413 as soon as it is too large, 408 if it takes too long."""
+    """Write an upload to a file.
+
+    Raises: HTTPException 413 as soon as it is too large, 408 if it takes too long; ClientDisconnect if it ends early.
+    """
     too_large = HTTPException(
         413, f"the upload is larger than {most / 1e6:g} MB: send a smaller photo", headers={"Connection": "close"}
     )
@@ -184,6 +219,16 @@ def status_of(error: SRFlowError) -> int:
     return 400 if isinstance(error, ImageError) else 500
 
 
+def for_clients(error: SRFlowError, names: dict[Path, str]) -> str:
+    """The error's line, with what a client knows: no paths of this machine, no options of the SDK."""
+    line = str(error)
+    for path, name in names.items():
+        line = line.replace(str(path), name)
+    for hint, instead in FOR_CLIENTS.items():
+        line = line.replace(hint, instead)
+    return line
+
+
 def service(settings: Settings) -> FastAPI:
     """The application, for uvicorn or any other ASGI server. The model is loaded when it starts."""
     metrics = Metrics()
@@ -206,8 +251,8 @@ def service(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="SRFlow", version=__version__, lifespan=life)
 
-    @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
+    @app.exception_handler(AnyHTTPException)  # FastAPI's own, and Starlette's for unknown paths and methods
+    async def refused(_: Request, error: AnyHTTPException) -> Response:
         return refusal(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -245,14 +290,18 @@ def service(settings: Settings) -> FastAPI:
                 await upscaler.upscale_file(source, target, seed=seed, max_pixels=MAX_PIXELS, **keywords)
 
         try:
-            async with turns.place() as turn:
+            with turns.upload():
                 await receive(request, source, settings.max_bytes)
+            async with turns.place() as turn:
                 done = await unless_client_leaves(request, work(turn))
             metrics.answers.labels("200" if done else "client left").inc()
             answer = Enlarged(folder, target, TYPES[format]) if done else Response(status_code=499)
             return answer
+        except ClientDisconnect:  # before the upload was complete
+            metrics.answers.labels("client left").inc()
+            return Response(status_code=499)
         except SRFlowError as error:
-            return refusal(status_of(error), str(error).replace(str(source), "the photo"))
+            return refusal(status_of(error), for_clients(error, {source: "the photo", target: "the picture"}))
         finally:
             if not isinstance(answer, Enlarged):
                 folder.cleanup()
@@ -297,8 +346,10 @@ def main() -> None:
     token = os.environ.get(TOKEN, "")
     if not token and not on_this_machine(arguments.host):
         parser.error(f"--host {arguments.host} opens the service to others: set {TOKEN} to what they must send")
-    if arguments.at_once < 1 or arguments.queue < 0 or arguments.max_mb <= 0:
+    if arguments.at_once < 1 or arguments.queue < 0 or not 0 < arguments.max_mb < math.inf:
         parser.error("--at-once and --max-mb must be positive, and --queue not negative")
+    if not 0 <= arguments.port <= 65535:
+        parser.error(f"--port is {arguments.port}; it must be from 0 to 65535")
     try:
         model = None if arguments.model is None else Bundle.open(arguments.model)
     except SRFlowError as error:

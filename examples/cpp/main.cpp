@@ -1,7 +1,9 @@
 // upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N]: what srflow-upscale does, without Python.
+//
+// It writes 8-bit RGB, in one piece: transparent parts become white (srflow-upscale enlarges the transparency too), and
+// profiles and metadata are left out.
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <exception>
 #include <iostream>
 #include <optional>
@@ -20,13 +22,15 @@ constexpr char kUsage[] =
     "  --tau      temperature, 0 … 2  [default: the model's]\n"
     "  --seed     0 … 2^64 - 1; another seed gives another picture  [default: 0]\n"
     "  --threads  of the processor  [default: all cores]\n\n"
-    "The same model, tau and seed give the picture of srflow-upscale --tau T --seed N, to 1/255.\n";
+    "The same model, tau and seed give the picture of srflow-upscale --tau T --seed N, to 1/255, if the photo is opaque,\n"
+    "8-bit and without a colour profile. Transparent parts become white.\n";
 
 struct Options {
   std::vector<std::string> files;
   std::optional<float> tau;
   std::uint64_t seed = 0;
   int threads = 0;
+  bool help = false;
 };
 
 // A mistake in the command line: exit status 2.
@@ -48,13 +52,23 @@ Number number(const std::string& option, const std::string& text, const char* ra
 Options parsed(int count, char** arguments) {
   Options options;
   for (int i = 1; i < count; ++i) {
-    const std::string name = arguments[i];
+    std::string name = arguments[i];
+    if (name == "--help" || name == "-h") {
+      options.help = true;
+      return options;
+    }
     if (name.rfind("--", 0) != 0) {
       options.files.push_back(name);
       continue;
     }
-    if (i + 1 == count) throw UsageError(name + " needs a value");
-    const std::string value = arguments[++i];
+    std::string value;
+    if (const std::size_t equals = name.find('='); equals != std::string::npos) {
+      value = name.substr(equals + 1);
+      name.resize(equals);
+    } else {
+      if (i + 1 == count) throw UsageError(name + " needs a value");
+      value = arguments[++i];
+    }
     if (name == "--tau") {
       options.tau = number<float>(name, value, "from 0 to 2");
       if (!(*options.tau >= 0 && *options.tau <= 2)) throw UsageError("--tau is " + value + "; it must be from 0 to 2");
@@ -62,6 +76,7 @@ Options parsed(int count, char** arguments) {
       options.seed = number<std::uint64_t>(name, value, "from 0 to 2^64 - 1");
     } else if (name == "--threads") {
       options.threads = number<int>(name, value, "of threads");
+      if (options.threads < 0) throw UsageError("--threads is " + value + "; it must be 1 or more, or 0 for all cores");
     } else {
       throw UsageError("there is no option " + name + "; there are --tau, --seed and --threads");
     }
@@ -73,13 +88,13 @@ Options parsed(int count, char** arguments) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count == 2 && (std::strcmp(arguments[1], "--help") == 0 || std::strcmp(arguments[1], "-h") == 0)) {
-    std::cout << kUsage;
-    return 0;
-  }
   try {
     const Options options = parsed(count, arguments);
-    const Picture photo = read_png(options.files[1]);
+    if (options.help) {
+      std::cout << kUsage;
+      return 0;
+    }
+    const Picture photo = read_png(options.files[1], kMostPixels);
     Model model(options.files[0], options.threads);
     write_png(options.files[2], model.upscale(photo, options.tau.value_or(model.default_tau()), options.seed));
     return 0;

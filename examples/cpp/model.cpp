@@ -14,8 +14,6 @@
 
 namespace {
 
-constexpr std::int64_t kMostPixels = 300 * 300;  // one piece of this size takes about 3 GB
-
 Ort::Value tensor(std::vector<float>& values, const std::vector<std::int64_t>& shape) {
   static const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
   return Ort::Value::CreateTensor<float>(memory, values.data(), values.size(), shape.data(), shape.size());
@@ -56,16 +54,26 @@ std::vector<float> planes(const Picture& photo, std::int64_t rows, std::int64_t 
   return lr;
 }
 
-// The upper left height × width pixels of 3 × … × columns values.
-Picture picture(const float* sr, std::int64_t rows, std::int64_t columns, std::int64_t height, std::int64_t width) {
-  Picture result{height, width, std::vector<std::uint8_t>(3 * height * width)};
-  for (std::int64_t channel = 0; channel < 3; ++channel) {
-    for (std::int64_t y = 0; y < height; ++y) {
-      for (std::int64_t x = 0; x < width; ++x) {
-        const float value = sr[(channel * rows + y) * columns + x];
-        if (!std::isfinite(value)) throw std::runtime_error("the network gave NaN: use a lower tau or another seed");
-        const float level = std::nearbyint(255.0f * std::clamp(value, 0.0f, 1.0f));
-        result.rgb[3 * (y * width + x) + channel] = static_cast<std::uint8_t>(level);
+std::uint8_t level(float value) {
+  if (!std::isfinite(value)) throw std::runtime_error("the network gave NaN: use a lower tau or another seed");
+  return static_cast<std::uint8_t>(std::nearbyint(255.0f * std::clamp(value, 0.0f, 1.0f)));
+}
+
+// The upper left height × width pixels of 3 × … × columns values. Gray is the luma of the network's colours.
+Picture picture(const float* sr, std::int64_t rows, std::int64_t columns, std::int64_t height, std::int64_t width,
+                bool gray) {
+  Picture result{height, width, std::vector<std::uint8_t>(3 * height * width), gray};
+  for (std::int64_t y = 0; y < height; ++y) {
+    for (std::int64_t x = 0; x < width; ++x) {
+      const float* red = sr + y * columns + x;
+      const float *green = red + rows * columns, *blue = green + rows * columns;
+      std::uint8_t* rgb = &result.rgb[3 * (y * width + x)];
+      if (gray) {
+        std::fill_n(rgb, 3, level(0.299f * *red + 0.587f * *green + 0.114f * *blue));
+      } else {
+        rgb[0] = level(*red);
+        rgb[1] = level(*green);
+        rgb[2] = level(*blue);
       }
     }
   }
@@ -149,11 +157,6 @@ void Model::run(Graph& graph, Tensors& tensors) {
 }
 
 Picture Model::upscale(const Picture& photo, float tau, std::uint64_t seed) {
-  if (photo.height * photo.width > kMostPixels) {
-    throw std::runtime_error("the photo has " + std::to_string(photo.width) + "×" + std::to_string(photo.height) +
-                             " pixels, and this program draws up to " + std::to_string(kMostPixels) +
-                             " in one piece: use srflow-upscale, which draws tiles");
-  }
   const std::int64_t rows = (photo.height + multiple_ - 1) / multiple_ * multiple_;
   const std::int64_t columns = (photo.width + multiple_ - 1) / multiple_ * multiple_;
   std::vector<float> lr = planes(photo, rows, columns), degrees = {tau};
@@ -170,5 +173,5 @@ Picture Model::upscale(const Picture& photo, float tau, std::uint64_t seed) {
   const auto found = tensors.find("sr");
   if (found == tensors.end()) throw std::runtime_error("the graph has no output sr");
   return picture(found->second.GetTensorData<float>(), rows * scale_, columns * scale_, photo.height * scale_,
-                 photo.width * scale_);
+                 photo.width * scale_, photo.gray);
 }

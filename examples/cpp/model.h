@@ -12,6 +12,8 @@
 
 #include "picture.h"
 
+constexpr std::int64_t kMostPixels = 300 * 300;  // of a photo: one piece of this size takes about 3 GB
+
 class Model {
  public:
   // path: a bundle (encoder.onnx and sampler.onnx are used), or a fused.onnx. threads: 0 leaves the choice to ONNX

@@ -1,4 +1,4 @@
-"""The thread that draws, so that the window never waits."""
+"""The thread that opens photos and draws, so that the window never waits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from part import LivePart, Pixels, Place
+from part import LivePart, Pixels, Place, as_rgb
 from PySide6.QtCore import QThread, Signal
+from widgets import image_of
 
-from srflow_sdk import CancelledError, SRFlowError, Upscaler
+from srflow_sdk import CancelledError, SRFlowError, Upscaler, read_image
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,12 +31,14 @@ class Job:
 
 
 class Artist(QThread):
-    """Draws one job at a time. A newer one takes the place of those that have not begun.
+    """Draws one job, or opens one file, at a time. A newer one takes the place of those that have not begun.
 
-    The signals come with the job that they are about. A new temperature lets the drawing before it finish, as a slider
-    that moves all the time would otherwise never show anything; and what is being saved ends only by :meth:`stop`.
+    The signals come with the job, or the path, that they are about. A new temperature lets the drawing before it
+    finish, as a slider that moves all the time would otherwise never show anything; and what is being saved ends only
+    by :meth:`stop`.
     """
 
+    opened = Signal(object, object, object)  # Path, uint8 H×W×3, QImage
     drawn = Signal(object, object)  # Job, uint8 H×W×3
     saved = Signal(object)
     cancelled = Signal(object)
@@ -46,19 +49,26 @@ class Artist(QThread):
         super().__init__()
         self._upscaler = upscaler
         self._changed = threading.Condition()
-        self._next: Job | None = None
-        self._now: Job | None = None
+        self._next: Job | Path | None = None
+        self._now: Job | Path | None = None
         self._cancel = threading.Event()
         self._closing = False
         self._part: LivePart | None = None
         self._part_of: Job | None = None
+
+    def read(self, path: Path) -> None:
+        """Open this file next; what is drawn of the photo before is given up."""
+        with self._changed:
+            self._next = path
+            self._cancel.set()
+            self._changed.notify()
 
     def ask(self, job: Job) -> None:
         """Draw this next."""
         with self._changed:
             self._next = job
             now = self._now
-            if now is not None and now.target is None and (job.target is not None or job.replaces(now)):
+            if isinstance(now, Job) and now.target is None and (job.target is not None or job.replaces(now)):
                 self._cancel.set()
             self._changed.notify()
 
@@ -67,7 +77,7 @@ class Artist(QThread):
         with self._changed:
             dropped, self._next = self._next, None
             self._cancel.set()
-        if dropped is not None:
+        if isinstance(dropped, Job):
             self.cancelled.emit(dropped)
 
     def close(self) -> None:
@@ -82,7 +92,11 @@ class Artist(QThread):
         """The thread."""
         while (job := self._taken()) is not None:
             try:
-                self._do(job)
+                if isinstance(job, Job):
+                    self._do(job)
+                else:
+                    photo = as_rgb(read_image(job).pixels)
+                    self.opened.emit(job, photo, image_of(photo))
             except CancelledError:
                 self.cancelled.emit(job)
             except SRFlowError as error:
@@ -91,7 +105,7 @@ class Artist(QThread):
                 logging.getLogger(__name__).exception("drawing failed")
                 self.failed.emit(job, f"This is a defect of the viewer: {error!r}")
 
-    def _taken(self) -> Job | None:
+    def _taken(self) -> Job | Path | None:
         with self._changed:
             self._now = None
             self._changed.wait_for(lambda: self._next is not None or self._closing)

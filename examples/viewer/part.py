@@ -45,6 +45,8 @@ class Place:
 
 def as_rgb(pixels: NDArray[Any]) -> Pixels:
     """Pixels of any kind that the SDK reads, as 8-bit RGB for a screen; transparent parts become white."""
+    if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):  # nothing to compute, and large photos have many pixels
+        return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
     largest = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
     unit = pixels.astype(np.float32) / np.float32(largest)
     if unit.shape[2] in (2, 4):

@@ -19,7 +19,7 @@ from typing import Any
 from artist import Artist, Job
 from part import Pixels, Place, as_rgb
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QImage, QKeySequence
 from PySide6.QtWidgets import (
     QApplication,
     QFileDialog,
@@ -51,11 +51,13 @@ class Window(QMainWindow):
         self.scale = upscaler.scale
         self.multiple = upscaler.bundle.manifest.size_multiple
         self.job: Job | None = None
+        self.opening: Path | None = None
         self.artist = Artist(upscaler)
+        self.artist.opened.connect(self._opened)
         self.artist.drawn.connect(self._show)
         self.artist.saved.connect(lambda job: self._finish(f"{job.target} is written."))
         self.artist.cancelled.connect(self._cancelled)
-        self.artist.failed.connect(lambda _, why: self._finish(why))
+        self.artist.failed.connect(self._failed)
         self.artist.progressed.connect(self._progress)
         self._build(tau=upscaler.bundle.manifest.default_tau)
         self.artist.start()
@@ -110,13 +112,32 @@ class Window(QMainWindow):
         return button
 
     def open_photo(self, path: Path) -> None:
-        """Show a photo. Raises: ImageError if it cannot be read."""
-        photo = as_rgb(read_image(path).pixels)
+        """Read a photo, and show it once it is read. If it cannot be read, a message says why."""
+        self.opening = path
+        self.message.setText(f"Opening {path.name} …")
+        self.progress.setRange(0, 0)
+        self.save.setEnabled(False)
+        self._busy(True)
+        self.artist.read(path)
+
+    def _opened(self, path: Path, photo: Pixels, image: QImage) -> None:
+        if path is self.opening:
+            self.opening = None
+            self._busy(False)
+            self.show_photo(path, photo, image)
+
+    def _failed(self, what: Job | Path, why: str) -> None:
+        if self.opening is None or what is self.opening:
+            self.opening = None
+            self._finish(why)
+
+    def show_photo(self, path: Path, photo: Pixels, image: QImage) -> None:
+        """Show a photo that was read. image: the same pixels."""
         height, width = photo.shape[:2]
         place = self._place(photo, height / 2, width / 2)
         self.job = Job(photo=photo, source=path, place=place, tau=0, seed=0)
         self.overview.setVisible((place.height, place.width) != (height, width))
-        self.overview.photo = image_of(photo)
+        self.overview.photo = image
         self.overview.place = place
         self.overview.update()
         self.setWindowTitle(f"{path.name} – SRFlow")
@@ -145,7 +166,7 @@ class Window(QMainWindow):
     def _work(self, job: Job, says: str) -> None:
         self.message.setText(says)
         self.save.setEnabled(False)
-        self._saving(job.target is not None)
+        self._busy(job.target is not None, cancellable=True)
         self.artist.ask(job)
 
     def _wanted(self) -> Job | None:
@@ -161,7 +182,12 @@ class Window(QMainWindow):
         return Place.around(y, x, side=SHOWN, height=height, width=width, multiple=self.multiple)
 
     def _show(self, job: Job, picture: Pixels) -> None:
-        if self.job is None or job.photo is not self.job.photo or job.place != self.job.place:
+        if (
+            self.opening is not None
+            or self.job is None
+            or job.photo is not self.job.photo
+            or job.place != self.job.place
+        ):
             return  # another photo or part was chosen meanwhile
         place = job.place
         before = image_of(job.photo[place.top : place.top + place.height, place.left : place.left + place.width])
@@ -178,16 +204,16 @@ class Window(QMainWindow):
 
     def _finish(self, says: str) -> None:
         self.message.setText(says)
-        self._saving(False)
+        self._busy(False)
         self.save.setEnabled(self.job is not None)
 
-    def _saving(self, saving: bool) -> None:
-        """While a file is written, it can be cancelled, and nothing else is drawn."""
-        self.progress.setVisible(saving)
-        self.cancel.setVisible(saving)
-        self.setAcceptDrops(not saving)
+    def _busy(self, busy: bool, *, cancellable: bool = False) -> None:
+        """While a file is read or written, nothing else is drawn; writing can be cancelled."""
+        self.progress.setVisible(busy)
+        self.cancel.setVisible(busy and cancellable)
+        self.setAcceptDrops(not busy)
         for widget in (self.tau, self.seed, self.another, self.open, self.overview):
-            widget.setEnabled(not saving)
+            widget.setEnabled(not busy)
 
     def _label_tau(self) -> None:
         self.tau_label.setText(f"Temperature τ {self.tau.value() / STEPS:.2f}")
@@ -198,7 +224,7 @@ class Window(QMainWindow):
     def _ask_open(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Open a photo")
         if name:
-            self._try_open(Path(name))
+            self.open_photo(Path(name))
 
     def _ask_save(self) -> None:
         if self.job is not None:
@@ -207,12 +233,6 @@ class Window(QMainWindow):
             if name:
                 self.save_to(Path(name))
 
-    def _try_open(self, path: Path) -> None:
-        try:
-            self.open_photo(path)
-        except SRFlowError as error:
-            self.message.setText(str(error))
-
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
         """Take files."""
         if event.mimeData().hasUrls():
@@ -220,7 +240,7 @@ class Window(QMainWindow):
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
         """Open the first file."""
-        self._try_open(Path(event.mimeData().urls()[0].toLocalFile()))
+        self.open_photo(Path(event.mimeData().urls()[0].toLocalFile()))
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
         """End the thread, too."""
@@ -240,7 +260,8 @@ def main() -> None:
             window = Window(upscaler)
             try:
                 if arguments.photo is not None:
-                    window.open_photo(arguments.photo)
+                    photo = as_rgb(read_image(arguments.photo).pixels)  # its errors end the program
+                    window.show_photo(arguments.photo, photo, image_of(photo))
                 window.resize(1000, 640)
                 window.show()
                 app.exec()

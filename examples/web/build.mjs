@@ -1,22 +1,34 @@
 /**
  * Builds the page: `node build.mjs [FOLDER]`, dist/ if left out. What is built needs nothing from elsewhere, uses relative
- * paths only, and may be copied into any folder of any web server.
+ * paths only, and may be copied into any folder of any web server. The folder must be new, empty or of an earlier build,
+ * which goes.
  */
 
 import { build } from "esbuild";
-import { cp, mkdir, rm } from "node:fs/promises";
+import { cp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
+const MARKER = ".srflow-web"; // only a folder that holds this file is ever deleted
 const here = dirname(fileURLToPath(import.meta.url));
 const root = resolve(here, "../..");
 const out = resolve(process.argv[2] ?? join(here, "dist"));
 const bundle = join(root, "srflow_sdk/models/x4-small.srflow");
 const runtime = dirname(createRequire(import.meta.url).resolve("onnxruntime-web/wasm"));
 
+const found = await readdir(out).catch((error) => {
+  if (error.code === "ENOENT") return [];
+  console.error(`error: ${out} cannot be used: ${error.message}; give a folder`);
+  process.exit(1);
+});
+if (found.length > 0 && !found.includes(MARKER)) {
+  console.error(`error: ${out} has files that are not of an earlier build: give a new or an empty folder`);
+  process.exit(1);
+}
 await rm(out, { recursive: true, force: true });
 await mkdir(join(out, "model"), { recursive: true });
+await writeFile(join(out, MARKER), "node build.mjs made this folder, and replaces all that is in it.\n");
 await build({
   // latents.js alone, too: for programs that need scheme 1 and nothing else
   entryPoints: ["page.js", "worker.js", "latents.js"].map((name) => join(here, "src", name)),

@@ -1,7 +1,9 @@
 """examples/cpp, built with CMake as its header says: the pictures are the SDK's, and mistakes get one line."""
 
 import shutil
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from srflow_sdk import Bundle, Upscaler
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples" / "cpp"
 BUNDLE = ROOT / "srflow_sdk" / "models" / "x4-small.srflow"
+GRAY, RGB = 0, 2  # as PNG numbers them
 DEBIAN = "apt-get install cmake g++ libonnxruntime-dev libpng-dev"
 
 pytestmark = pytest.mark.skipif(
@@ -101,6 +104,46 @@ def test_transparent_parts_become_white(run, photo, tmp_path):
     assert (tmp_path / "clear-large.png").read_bytes() == (tmp_path / "white-large.png").read_bytes()
 
 
+def saved(path, pixels, bits, colour):
+    """A PNG file without further chunks, so without one for gamma: Pillow writes no 16-bit RGB."""
+    height, width = pixels.shape[:2]
+    big_endian = pixels.astype(">u2") * 257 if bits == 16 else pixels
+    rows = b"".join(b"\0" + row.tobytes() for row in big_endian)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            checksum = struct.pack(">I", zlib.crc32(name + content))
+            file.write(struct.pack(">I", len(content)) + name + content + checksum)
+
+
+@pytest.mark.parametrize(("bits", "colour"), [(8, GRAY), (16, GRAY), (16, RGB)])
+def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, bits, colour):
+    pixels = photo if colour == RGB else np.asarray(Image.fromarray(photo).convert("L"))
+    saved(tmp_path / "other.png", pixels, bits, colour)
+    assert run(BUNDLE, "other.png", "large.png", "--tau", "0.8").returncode == 0
+    with Upscaler(device="cpu", threads=1) as upscaler:
+        expected = upscaler.upscale(pixels, tau=0.8)
+    assert_same(tmp_path / "large.png", expected if colour == RGB else np.dstack([expected] * 3))
+
+
+def test_a_palette_gives_the_sdks_picture(run, photo, tmp_path):
+    Image.fromarray(photo).quantize(64).save(tmp_path / "palette.png")
+    assert run(BUNDLE, "palette.png", "large.png", "--tau", "0.8").returncode == 0
+    with Upscaler(device="cpu", threads=1) as upscaler, Image.open(tmp_path / "palette.png") as palette:
+        assert palette.mode == "P"
+        assert_same(tmp_path / "large.png", upscaler.upscale(np.asarray(palette.convert("RGB")), tau=0.8))
+
+
+def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo, tmp_path):
+    assert run(BUNDLE, "photo.png", "one.png", "--tau", "0.5", "--seed", "3").returncode == 0
+    assert run("--seed=3", BUNDLE, "photo.png", "two.png", "--tau=0.5").returncode == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    done = run(BUNDLE, "photo.png", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: upscale MODEL PHOTO.png LARGE.png")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
@@ -108,6 +151,8 @@ def test_transparent_parts_become_white(run, photo, tmp_path):
         ([BUNDLE, "text.png", "large.png"], 1, "text.png is not a PNG file that can be read (Not a PNG file): convert"),
         ([BUNDLE, "cut.png", "large.png"], 1, "cut.png is not a PNG file that can be read ("),
         ([BUNDLE, "wide.png", "large.png"], 1, "the photo has 90001×1 pixels, and this program draws up to 90000"),
+        ([BUNDLE, "huge.png", "large.png"], 1, "the photo has 20000×20000 pixels, and this program draws up to 90000"),
+        ([BUNDLE, "photo.png", "folder.png"], 1, "folder.png cannot be written: Is a directory"),
         ([BUNDLE, "photo.png", "no/large.png"], 1, "no/large.png cannot be written: No such file or directory"),
         (["none", "photo.png", "large.png"], 1, "none does not exist: give a bundle, or a fused.onnx"),
         ([".", "photo.png", "large.png"], 1, ". is not a bundle: it has no encoder.onnx"),
@@ -125,6 +170,7 @@ def test_transparent_parts_become_white(run, photo, tmp_path):
         ([BUNDLE, "photo.png"], 2, "MODEL, PHOTO.png and LARGE.png are needed; --help says more"),
         ([BUNDLE, "photo.png", "large.png", "--tau", "3"], 2, "--tau is 3; it must be from 0 to 2"),
         ([BUNDLE, "photo.png", "large.png", "--tau", "nan"], 2, "--tau is nan; it must be from 0 to 2"),
+        ([BUNDLE, "photo.png", "large.png", "--threads", "-1"], 2, "--threads is -1; it must be 1 or more, or 0 for"),
         ([BUNDLE, "photo.png", "large.png", "--seed", "-1"], 2, "--seed is -1; it must be a number from 0 to 2^64 - 1"),
         ([BUNDLE, "photo.png", "large.png", "--sed", "1"], 2, "there is no option --sed; there are --tau, --seed and"),
         ([BUNDLE, "photo.png", "large.png", "--seed"], 2, "--seed needs a value"),
@@ -134,6 +180,12 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(run, photo, tmp_path, argume
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes((tmp_path / "photo.png").read_bytes()[:600])
     Image.new("RGB", (90001, 1)).save(tmp_path / "wide.png")
+    saved(tmp_path / "huge.png", np.zeros((1, 1), np.uint8), 8, GRAY)  # a header alone: its size is looked at first
+    content = bytearray((tmp_path / "huge.png").read_bytes())
+    content[16:24] = struct.pack(">II", 20000, 20000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "huge.png").write_bytes(content)
+    (tmp_path / "folder.png").mkdir()
     inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("lr", "tau")]
     node = onnx.helper.make_node("Add", ["lr", "tau"], ["sr"])
     output = onnx.helper.make_tensor_value_info("sr", onnx.TensorProto.FLOAT, [1])

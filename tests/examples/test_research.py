@@ -21,8 +21,12 @@ def run(*arguments):
 def test_noise_is_unlikely_and_samples_are_as_likely_as_their_temperature_says(tmp_path):
     with Image.open(EXAMPLES / "photos" / "cat.png") as cat:
         cat.convert("RGB").crop((60, 20, 165, 120)).save(tmp_path / "cat.png")
-    done = run(tmp_path / "cat.png", "-o", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "text.png").write_text("no picture")
+    done = run(tmp_path / "cat.png", tmp_path / "text.png", "-o", tmp_path / "out")
+    assert done.returncode == 1  # one photo is left out, and what was measured is kept
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert "text.png" in error
     with (tmp_path / "out" / "likelihoods.csv").open(newline="") as file:
         rows = {row["picture"]: row for row in csv.DictReader(file)}
     assert {row["photo"] for row in rows.values()} == {"cat.png"}
@@ -43,7 +47,11 @@ def test_noise_is_unlikely_and_samples_are_as_likely_as_their_temperature_says(t
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("text.png", "this is not an image file"), ("tiny.png", "has 15×40 pixels: choose photos of")]
+    ("name", "line"),
+    [
+        ("text.png", "this is not an image file"),
+        ("tiny.png", "has 15×40 pixels: choose photos of at least 16 pixels a side"),
+    ],
 )
 def test_a_photo_that_cannot_be_used_is_one_line(tmp_path, name, line):
     (tmp_path / "text.png").write_text("no picture")
@@ -53,4 +61,12 @@ def test_a_photo_that_cannot_be_used_is_one_line(tmp_path, name, line):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert line in done.stderr
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("-o", tmp_path / "file")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {tmp_path / 'file'} is not a folder to write into (")
+    assert done.stderr.count("\n") == 1

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class Service:
     process: subprocess.Popen[str]
     port: int
     folder: Path  # its temporary files
+    log: list[str]  # lines of its standard error
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] = BEARER) -> tuple[int, Any, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
@@ -50,11 +52,11 @@ class Service:
     def left(self) -> list[Path]:
         return list(self.folder.glob("*srflow*"))
 
-    def started(self, photo: bytes) -> socket.socket:
-        """A request whose answer nobody reads; closing the socket hangs up."""
+    def started(self, photo: bytes, *, missing: int = 0) -> socket.socket:
+        """A request whose answer nobody reads; closing the socket hangs up. missing: bytes that are not sent yet."""
         head = f"POST /upscale HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         line = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
-        line.sendall(f"{head}Content-Length: {len(photo)}\r\n\r\n".encode() + photo)
+        line.sendall(f"{head}Content-Length: {len(photo) + missing}\r\n\r\n".encode() + photo)
         return line
 
     def metric(self, name: str) -> float:
@@ -80,14 +82,24 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     ) as process:
         assert process.stderr is not None
         address = next(found for line in process.stderr if (found := re.search(r"running on http://[^:]+:(\d+)", line)))
-        yield Service(process, int(address[1]), folder)
+        log: list[str] = []
+        reader = threading.Thread(target=log.extend, args=(process.stderr,))
+        reader.start()
+        yield Service(process, int(address[1]), folder, log)
         process.kill()
+        reader.join()
 
 
 def photo(width: int = 40, height: int = 30) -> bytes:
     stream = io.BytesIO()
     with Image.open(ROOT / "examples" / "photos" / "cat.png") as cat:
         cat.convert("RGB").resize((width, height)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def blank(width: int, height: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (width, height)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -117,6 +129,19 @@ def test_a_photo_is_enlarged_and_the_same_request_gives_the_same_picture(service
         ("seed=-1", photo(), 422, "seed: "),
         ("seed=18446744073709551616", photo(), 422, "seed: "),
         ("format=gif", photo(), 422, "format: Input should be 'png', 'jpg' or 'webp'"),
+        (
+            "",
+            blank(5000, 4801),
+            400,
+            "the photo: 5000×4801 pixels exceed the limit of 24,000,000; send a smaller photo",
+        ),
+        (
+            "format=webp",
+            blank(5000, 1),
+            400,
+            "the picture cannot be written: it would have 20000×4 pixels, but the sides of a WebP file are at most "
+            "16,383; use format=png",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(
@@ -175,6 +200,48 @@ def test_too_many_photos_are_told_to_come_back_and_who_hangs_up_stops_the_work(s
     assert (service.metric("srflow_running"), service.metric("srflow_waiting")) == (0, 0)
     assert service.left() == []
     assert service.ask("POST", "/upscale", photo())[0] == 200
+
+
+def test_uploads_that_stand_still_keep_nobody_out_and_may_hang_up(service: Service) -> None:
+    before = service.metric('srflow_answers_total{outcome="client left"}')
+    lines = [service.started(photo(), missing=1000) for _ in range(63)]  # far more than may wait
+    service.until(lambda: service.metric("srflow_uploads") == 63)
+    assert service.ask("GET", "/ready", headers={})[0] == 200
+    assert service.ask("POST", "/upscale", photo())[0] == 200
+    lines.append(service.started(photo(), missing=1000))
+    service.until(lambda: service.metric("srflow_uploads") == 64)
+    assert service.error("/upscale", photo()) == (503, "too many uploads are on their way: try again")
+    for line in lines:
+        line.close()
+    service.until(lambda: service.metric('srflow_answers_total{outcome="client left"}') == before + 64)
+    assert service.metric("srflow_uploads") == 0
+    assert service.left() == []
+    assert not any("Traceback" in line for line in service.log)
+
+
+def test_unknown_paths_and_methods_are_errors_like_all_others(service: Service) -> None:
+    for method, path, status, why in (
+        ("POST", "/none", 404, "Not Found"),
+        ("GET", "/upscale", 405, "Method Not Allowed"),
+    ):
+        before = service.metric(f'srflow_answers_total{{outcome="{status}"}}')
+        found, _, content = service.ask(method, path)
+        assert (found, json.loads(content)) == (status, {"error": why})
+        assert service.metric(f'srflow_answers_total{{outcome="{status}"}}') == before + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--max-mb", "inf"], "--at-once and --max-mb must be positive"),
+        (["--max-mb", "nan"], "--at-once and --max-mb must be positive"),
+        (["--port", "99999"], "--port is 99999; it must be from 0 to 65535"),
+    ],
+)
+def test_options_that_make_no_sense_are_usage_errors(options: list[str], line: str) -> None:
+    done = subprocess.run([*SERVICE, *options], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 2
+    assert f"error: {line}" in done.stderr
 
 
 def test_ctrl_c_ends_it_and_what_it_was_doing(service: Service) -> None:

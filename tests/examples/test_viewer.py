@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,36 @@ def test_a_small_photo_follows_the_slider_and_the_seed(window, photos, upscaler)
     assert window.message.text() == "The seed is “warm”: it must be a whole number from 0 to 18446744073709551615."
 
 
+def test_the_window_does_not_wait_for_a_photo_that_opens(window, photos, monkeypatch):
+    go_on, read = threading.Event(), []
+
+    def slow(path):
+        read.append(go_on.wait(PATIENCE_MS / 1000))
+        return read_image(path)
+
+    monkeypatch.setattr(sys.modules["artist"], "read_image", slow)
+    window.open_photo(photos / "small.png")
+    assert read == []
+    assert window.message.text() == "Opening small.png …"
+    assert not window.tau.isEnabled()
+    assert not window.cancel.isVisible()
+    after(window.artist.drawn, go_on.set)
+    assert read == [True]
+    assert window.message.text() == "τ 0.7, seed 0: 180×148 pixels"
+    assert window.tau.isEnabled()
+    assert window.save.isEnabled()
+
+
+def test_a_photo_of_any_kind_becomes_8_bit_rgb_and_8_bit_rgb_is_not_copied(viewer):
+    rgb = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert viewer.as_rgb(rgb) is rgb
+    gray = rgb[..., :1]
+    np.testing.assert_array_equal(viewer.as_rgb(gray), np.dstack([gray] * 3))
+    np.testing.assert_array_equal(viewer.as_rgb(rgb.astype(np.uint16) * 257), rgb)
+    half = np.full((2, 2, 1), 51, np.uint8)
+    np.testing.assert_array_equal(viewer.as_rgb(np.dstack([gray * 0, half])), np.full((2, 2, 3), 204))
+
+
 def test_a_photo_is_encoded_once(window, photos, upscaler, monkeypatch):
     encoded = []
     encode = Upscaler.encode
@@ -151,7 +182,7 @@ def test_what_cannot_be_saved_or_opened_is_one_line_and_the_photo_stays(window, 
     assert "large.xyz" in window.message.text()
     assert "\n" not in window.message.text()
     (photos / "text.png").write_text("no picture")
-    window._try_open(photos / "text.png")
+    after(window.artist.failed, lambda: window.open_photo(photos / "text.png"))
     assert "this is not an image file" in window.message.text()
     np.testing.assert_array_equal(shown(window), before)
 

@@ -35,11 +35,20 @@ export function cut(planes, rows, columns, window) {
   return part;
 }
 
+/** Whether a photo has no colours. @param {Uint8ClampedArray} rgba */
+export function isGray(rgba) {
+  for (let at = 0; at < rgba.length; at += 4) {
+    if (rgba[at] !== rgba[at + 1] || rgba[at] !== rgba[at + 2]) return false;
+  }
+  return true;
+}
+
 /**
- * The visible part of a tile as 8-bit RGBA, rounded as the SDK rounds: half to even.
+ * The visible part of a tile as 8-bit RGBA, rounded as the SDK rounds: half to even. A gray photo's picture is the luma of
+ * the network's colours, as the SDK's is.
  * @param {Float32Array} sr the window's picture, 3×(scale·h)×(scale·w)
  * @param {import("./tiles.js").Tile} tile @param {number} scale
- * @param {{height: number, width: number}} photo what lies beyond it was added to fill up the last tiles
+ * @param {{height: number, width: number, gray: boolean}} photo what lies beyond it was added to fill up the last tiles
  */
 export function visible(sr, { core, window }, scale, photo) {
   const rows = scale * window.height, columns = scale * window.width;
@@ -47,10 +56,15 @@ export function visible(sr, { core, window }, scale, photo) {
   const height = scale * Math.min(core.height, photo.height - core.top);
   const width = scale * Math.min(core.width, photo.width - core.left);
   const rgba = new Uint8ClampedArray(4 * height * width).fill(255);
-  for (let channel = 0; channel < 3; channel++) {
-    for (let y = 0; y < height; y++) {
-      const from = (channel * rows + top + y) * columns + left;
-      for (let x = 0; x < width; x++) rgba[4 * (y * width + x) + channel] = 255 * sr[from + x];
+  const area = rows * columns;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = (top + y) * columns + left + x;
+      const red = sr[from], green = sr[from + area], blue = sr[from + 2 * area], to = 4 * (y * width + x);
+      const luma = 0.299 * red + 0.587 * green + 0.114 * blue;
+      rgba[to] = 255 * (photo.gray ? luma : red);
+      rgba[to + 1] = 255 * (photo.gray ? luma : green);
+      rgba[to + 2] = 255 * (photo.gray ? luma : blue);
     }
   }
   return { rgba, height, width, top: scale * core.top, left: scale * core.left };

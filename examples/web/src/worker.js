@@ -6,7 +6,7 @@
 
 import { windowNoise } from "./latents.js";
 import { Model } from "./model.js";
-import { cut, isFinite, planes, visible } from "./pixels.js";
+import { cut, isFinite, isGray, planes, visible } from "./pixels.js";
 import { onLevel, texture } from "./texture.js";
 import { planTiles, tileAround } from "./tiles.js";
 
@@ -19,7 +19,7 @@ const base = new URL(".", self.location.href);
 
 /** @type {Model} */
 let model;
-/** @type {{height: number, width: number, lr: Float32Array, rows: number, columns: number} | null} */
+/** @type {{height: number, width: number, gray: boolean, lr: Float32Array, rows: number, columns: number} | null} */
 let photo = null;
 /** @type {Map<string, import("./model.js").Conditioning>} the tile that is shown */
 const encoded = new Map();
@@ -63,7 +63,7 @@ async function load({ devices, threads }) {
 
 /** @param {Photo} message */
 function take({ rgba, height, width }) {
-  photo = { height, width, ...planes(rgba, height, width, model.manifest.size_multiple) };
+  photo = { height, width, gray: isGray(rgba), ...planes(rgba, height, width, model.manifest.size_multiple) };
   encoded.clear();
   drawn.clear();
 }
