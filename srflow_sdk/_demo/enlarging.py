@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,9 +58,7 @@ class Enlarging:
             session.sample = 0
             if uploaded is None:
                 return "", "", ""
-            source = Path(uploaded)
-            path = session.new_file(source.name)
-            shutil.copyfile(source, path)
+            path = session.take(uploaded)
             photo = LivePhoto(self._upscaler, path, max_pixels=self._max_pixels)
             session.path, session.photo = path, photo
             side = self._lr_side(Controls.of(*values))

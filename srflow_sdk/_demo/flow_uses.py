@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,8 +92,7 @@ class FlowUses:
 
     def _taken(self, session: Session, uploaded: str) -> Path:
         """A copy of an upload among the session's files. Raises: ImageError if it cannot be read."""
-        path = session.new_file(Path(uploaded).name)
-        shutil.copyfile(uploaded, path)
+        path = session.take(uploaded)
         pictures.size_of(path, max_pixels=self._max_pixels)
         return path
 

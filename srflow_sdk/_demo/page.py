@@ -174,7 +174,16 @@ class _Tabs:
 
     def _photo(self, label: str, *, pasted: bool = True) -> Any:
         classes = ["sf-first", "sf-photo", *(["sf-pasted"] if pasted else [])]
-        return self._gr.File(label=label, file_count="single", height=130, elem_classes=classes)
+        photo = self._gr.File(label=label, file_count="single", height=130, elem_classes=classes)
+
+        def sent(session: Session, uploaded: str | None) -> None:
+            if uploaded is not None:
+                session.uploads.add(Path(uploaded))  # so that it goes with the page even if nothing is made of it
+
+        photo.upload(
+            self._wiring.joined(sent), photo, None, queue=False, show_progress="hidden", api_visibility="private"
+        )
+        return photo
 
     def _viewer(self, empty: str, *, spread: bool = True, order: str = "sf-second") -> Any:
         button = templates.SPREAD_BUTTON if spread else ""

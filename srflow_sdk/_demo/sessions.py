@@ -29,6 +29,7 @@ class Session:
 
     folder: its files. used: when it last asked for something. path, photo: what the tab "Enlarge" shows, of which place
     and sample. strip: stops the eight samples. jobs: what stops long work, by its name. threads: in which that runs.
+    uploads: files that its browser sent. Pages that send the same contents under the same name share one.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Session:
     strip: threading.Event = field(default_factory=threading.Event)
     jobs: dict[str, threading.Event] = field(default_factory=dict)
     threads: set[threading.Thread] = field(default_factory=set)
+    uploads: set[Path] = field(default_factory=set)
     closed: bool = False
 
     def new_file(self, name: str) -> Path:
@@ -48,6 +50,22 @@ class Session:
         folder = self.folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
         return folder / name
+
+    def take(self, uploaded: str) -> Path:
+        """A copy of an upload among the page's files. Raises: ArgumentError if either is gone."""
+        source = Path(uploaded)
+        with self.lock:
+            if self.closed:
+                raise ArgumentError("the page was closed; load it again")
+            self.uploads.add(source)
+            path = self.new_file(source.name)
+            try:
+                shutil.copyfile(source, path)
+            except FileNotFoundError as error:
+                raise ArgumentError(
+                    f"{source.name} is gone, because the page rested for long; choose it again"
+                ) from error
+            return path
 
     def in_words(self, text: str) -> str:
         """A message without the folders that only the server knows."""
@@ -102,6 +120,14 @@ class Sessions:
             for thread in list(session.threads):
                 thread.join(_END_S)  # it ends before its next tile
             shutil.rmtree(session.folder, ignore_errors=True)
+            self._delete_uploads(session)
+
+    def _delete_uploads(self, ended: Session) -> None:
+        """Delete what only the ended page had sent."""
+        shared = set[Path]().union(*(session.uploads for session in list(self._sessions.values())))
+        for path in ended.uploads - shared:
+            if self._root in path.parents:
+                shutil.rmtree(path.parent, ignore_errors=True)  # Gradio gives each upload a folder of its own
 
     def end_all(self) -> None:
         """End every session."""

@@ -90,7 +90,10 @@ def page(open_page):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """cat.png, 96×80, with a hint of noise; other.png, of another size; large.png, 400×300; huge.png, 1200×900."""
+    """cat.png, 96×80, with a hint of noise; other.png, of another size; large.png, 400×300; huge.png, 1200×900.
+
+    own.png, 96×80, is of one test at a time.
+    """
     folder = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(3)
     y, x = np.mgrid[0:300, 0:400]
@@ -99,9 +102,24 @@ def photos(tmp_path_factory) -> Path:
     large = large.astype(np.uint8)
     write_image(folder / "large.png", large)
     write_image(folder / "cat.png", large[:80, :96])
+    write_image(folder / "own.png", large[100:180, :96])
     write_image(folder / "other.png", large[::-1, ::-1][:160, :200])
     write_image(folder / "huge.png", np.tile(large[:, :, :1], (3, 3, 3)) // 64 * 64)
     return folder
+
+
+def copies_of(photo: Path, server) -> list[Path]:
+    """Files of the server with the photo's contents, whatever their names are."""
+    contents = photo.read_bytes()
+    files = [path for path in server.connections.parent.rglob("*") if path.is_file()]
+    return [path for path in files if path.stat().st_size == len(contents) and path.read_bytes() == contents]
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
 
 
 def tab(page, name: str):
@@ -394,7 +412,8 @@ def test_a_transfer_without_a_mask_is_refused_in_words(page, photos) -> None:
 
 def test_two_pages_show_two_photos_and_closing_one_deletes_its_files(open_page, photos, server) -> None:
     one, other = open_page(), open_page()
-    choose_and_rest(one, photos / "cat.png")
+    choose_and_rest(one, photos / "own.png")
+    assert copies_of(photos / "own.png", server)
     choose_and_rest(other, photos / "large.png")
     first, second = shown(one), shown(other)
     changed(other, lambda: other.get_by_label("range slider for Temperature τ").press("Home"))
@@ -404,14 +423,17 @@ def test_two_pages_show_two_photos_and_closing_one_deletes_its_files(open_page, 
     np.testing.assert_array_equal(shown(one), first)
     assert (shown(other) != second).any()
 
-    def copies() -> list[Path]:  # in sessions, whose folders are not named by the contents as uploads' are
-        found = server.connections.parent.rglob("cat.png")
-        return [path for path in found if len(path.parent.name) == 16]
-
-    before = len(copies())
-    assert before
+    before = len(list(server.connections.parent.rglob("large.png")))
     one.close()
-    deadline = time.monotonic() + 30
-    while len(copies()) >= before and time.monotonic() < deadline:
-        threading.Event().wait(0.05)
-    assert len(copies()) < before
+    wait_until(lambda: not copies_of(photos / "own.png", server))
+    assert len(list(server.connections.parent.rglob("large.png"))) == before
+
+
+def test_a_photo_that_was_only_chosen_is_deleted_with_its_page(open_page, photos, server) -> None:
+    page = open_page()
+    tab(page, "Restore")
+    with page.expect_response(lambda response: "/run/" in response.url):  # the server knows whose it is
+        choose(page, photos / "own.png")
+    assert copies_of(photos / "own.png", server)
+    page.close()
+    wait_until(lambda: not copies_of(photos / "own.png", server))

@@ -40,6 +40,20 @@ def test_ending_a_page_stops_its_work_and_deletes_its_files(sessions) -> None:
     sessions.end("page")  # harmless
 
 
+def test_an_upload_is_deleted_with_the_last_page_that_sent_it(sessions, tmp_path) -> None:
+    upload = tmp_path / "pages" / "hash" / "photo.png"
+    upload.parent.mkdir()
+    upload.write_bytes(b"private")
+    for key in ("one", "other"):
+        assert sessions.get(key).take(str(upload)).read_bytes() == b"private"
+    sessions.end("one")
+    assert upload.exists()
+    sessions.end("other")
+    assert list((tmp_path / "pages").iterdir()) == []
+    with pytest.raises(ArgumentError, match=r"photo\.png is gone, .*choose it again"):
+        sessions.get("one").take(str(upload))
+
+
 def test_a_page_that_rests_loses_its_encoding_and_later_its_files(sessions, clock, upscaler, uploaded) -> None:
     session = with_photo(sessions, "page", upscaler, uploaded)
     clock.now += module.ENCODING_IDLE_S - 1
