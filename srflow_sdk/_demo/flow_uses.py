@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._demo import pictures, work
-from srflow_sdk._demo.enlarging import reported
+from srflow_sdk._demo.enlarging import reported, seed_of
 from srflow_sdk._demo.sessions import Session
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.upscaler import Upscaler
@@ -67,6 +67,7 @@ class FlowUses:
         drawn = pictures.mask_from(mask) if mask else None
         if drawn is None:
             raise ArgumentError("the mask is empty; paint over what the other picture is to give")
+        number = seed_of(seed)
         into = self._taken(session, photo)
         content = self._fitting(session, into, self._taken(session, other))
         selection = session.new_file("mask.png")
@@ -80,7 +81,7 @@ class FlowUses:
                 selection,
                 target,
                 blend=blend,  # type: ignore[arg-type]  # checked there
-                seed=int(seed or 0),
+                seed=number,
                 max_pixels=self._max_pixels,
                 progress=told,
                 cancel=cancel,
