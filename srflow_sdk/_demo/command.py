@@ -12,10 +12,20 @@ try:
 
     from srflow_sdk import _file_options
     from srflow_sdk._command_line import Command, CountParameter, TileParameter, exit_statuses, say
-    from srflow_sdk._device_names import Device
+    from srflow_sdk._device_names import Device, Precision
     from srflow_sdk._version import __version__
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
+
+
+class _BytesParameter(CountParameter):
+    """A number of bytes, written as :class:`CountParameter` takes it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a number of bytes, such as 100M", param, ctx)
 
 
 @click.command(cls=Command, context_settings=_file_options.SETTINGS)
@@ -35,7 +45,7 @@ except KeyboardInterrupt:  # there is no command yet that could catch it
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
 @click.option(
-    "--max-upload", type=CountParameter(), default="100M", show_default=True, help="Refuse larger files, in bytes."
+    "--max-upload", type=_BytesParameter(), default="100M", show_default=True, help="Refuse larger files, in bytes."
 )
 @click.option("--max-pixels", type=CountParameter(), default="50M", show_default=True, help="Refuse larger pictures.")
 @click.option(
@@ -53,6 +63,13 @@ except KeyboardInterrupt:  # there is no command yet that could catch it
     show_default=True,
     help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="bundle",
+    show_default=True,
+    help="Less is faster on some processors, and not quite the same picture; fastest: as measured here, once.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
 @click.version_option(__version__, prog_name="srflow-demo")
 def demo(
@@ -64,6 +81,7 @@ def demo(
     max_pixels: int,
     tile: Any,
     device: Any,
+    precision: Any,
     threads: int | None,
 ) -> None:
     """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
@@ -83,7 +101,10 @@ def demo(
         from srflow_sdk._demo.serving import Limits, is_loopback, listening, serve
         from srflow_sdk.upscaler import Upscaler
 
-        with listening(host, port) as listener, Upscaler(model, device=device, tile=tile, threads=threads) as upscaler:
+        with (
+            listening(host, port) as listener,
+            Upscaler(model, device=device, precision=precision, tile=tile, threads=threads) as upscaler,
+        ):
             if not is_loopback(listener.getsockname()[0]):
                 say(f"warning: every machine that reaches {host} can use this page; there is no password")
             serve(

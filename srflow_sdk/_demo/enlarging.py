@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,13 @@ _THUMBNAIL_SIDE = 128
 _SETTLED_S = 0.3  # eight samples are drawn once nothing changed for this long
 
 
+def seed_of(value: Any) -> int:
+    """The seed that a number field sent. Raises: ArgumentError if it is none."""
+    if value is None or isinstance(value, bool) or not 0 <= value <= MAX_SEED or value != int(value):
+        raise ArgumentError(f"the seed is a whole number from 0 to {MAX_SEED}; enter one")
+    return int(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Controls:
     """What the page's controls say. side: of the crop's enlargement, in pixels."""
@@ -38,9 +44,7 @@ class Controls:
     @classmethod
     def of(cls, tau: Any, auto: Any, seed: Any, side: Any) -> Controls:
         """Check what the page sent. Raises: ArgumentError."""
-        if seed is None or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED or seed != int(seed):
-            raise ArgumentError(f"the seed is a whole number from 0 to {MAX_SEED}; enter one")
-        return cls(tau="auto" if auto else float(tau), seed=int(seed), side=int(side))
+        return cls(tau="auto" if auto else float(tau), seed=seed_of(seed), side=int(side))
 
 
 class Enlarging:
@@ -59,9 +63,7 @@ class Enlarging:
             session.sample = 0
             if uploaded is None:
                 return "", "", ""
-            source = Path(uploaded)
-            path = session.new_file(source.name)
-            shutil.copyfile(source, path)
+            path = session.take(uploaded)
             photo = LivePhoto(self._upscaler, path, max_pixels=self._max_pixels)
             session.path, session.photo = path, photo
             side = self._lr_side(Controls.of(*values))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk._demo import pictures, work
-from srflow_sdk._demo.enlarging import reported
+from srflow_sdk._demo.enlarging import reported, seed_of
 from srflow_sdk._demo.sessions import Session
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.upscaler import Upscaler
@@ -68,6 +67,7 @@ class FlowUses:
         drawn = pictures.mask_from(mask) if mask else None
         if drawn is None:
             raise ArgumentError("the mask is empty; paint over what the other picture is to give")
+        number = seed_of(seed)
         into = self._taken(session, photo)
         content = self._fitting(session, into, self._taken(session, other))
         selection = session.new_file("mask.png")
@@ -81,7 +81,7 @@ class FlowUses:
                 selection,
                 target,
                 blend=blend,  # type: ignore[arg-type]  # checked there
-                seed=int(seed or 0),
+                seed=number,
                 max_pixels=self._max_pixels,
                 progress=told,
                 cancel=cancel,
@@ -93,8 +93,7 @@ class FlowUses:
 
     def _taken(self, session: Session, uploaded: str) -> Path:
         """A copy of an upload among the session's files. Raises: ImageError if it cannot be read."""
-        path = session.new_file(Path(uploaded).name)
-        shutil.copyfile(uploaded, path)
+        path = session.take(uploaded)
         pictures.size_of(path, max_pixels=self._max_pixels)
         return path
 

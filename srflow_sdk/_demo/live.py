@@ -37,35 +37,49 @@ class Samples:
 class LivePhoto:
     """A photo in memory, and the conditioning of the crop that is shown.
 
+    :meth:`forget` releases both until the next use.
+
     A crop is drawn with its halo and with the latents of its place in the photo, so it equals that part of the whole
     picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB, without alpha. One
     thread at a time.
 
-    path: as for :func:`~srflow_sdk.read_image`, which says what is raised.
+    path: as for :func:`~srflow_sdk.read_image`, which says what is raised. The file must stay as it is.
     """
 
     def __init__(self, upscaler: Upscaler, path: Path, *, max_pixels: int) -> None:
-        with memory_errors_typed(f"for {path.name}; use a smaller photo"):
-            file = read_image(path, max_pixels=max_pixels)
+        self._path = path
+        self._max_pixels = max_pixels
         self._painter = upscaler._painter
         self._manifest = upscaler.bundle.manifest
-        self.height, self.width, channels = file.pixels.shape
-        self._lr = LowResolution.of(
-            ArrayRows(file.pixels),
-            ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
-            height=self.height,
-            width=self.width,
-            multiple=self._manifest.size_multiple,
-            reach=self._manifest.halo,
-        )
+        self._read: LowResolution | None = None
+        self._pixel_bytes = 0
+        self.height, self.width = self._lr.height, self._lr.width
         self._kept = KeptTiles()
         self._tiles: list[Tile] = []
         self.crop = Window(top=0, left=0, height=0, width=0)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of conditioning that are held."""
-        return self._kept.nbytes
+        """Bytes of pixels and of conditioning that are held."""
+        return self._pixel_bytes + self._kept.nbytes
+
+    @property
+    def _lr(self) -> LowResolution:
+        """The photo, read unless it is in memory."""
+        if self._read is None:
+            with memory_errors_typed(f"for {self._path.name}; use a smaller photo"):
+                file = read_image(self._path, max_pixels=self._max_pixels)
+            height, width, channels = file.pixels.shape
+            self._read = LowResolution.of(
+                ArrayRows(file.pixels),
+                ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
+                height=height,
+                width=width,
+                multiple=self._manifest.size_multiple,
+                reach=self._manifest.halo,
+            )
+            self._pixel_bytes = file.pixels.nbytes
+        return self._read
 
     def show(self, *, left: int, top: int, side: int, cancel: threading.Event | None = None) -> None:
         """Choose the crop: `side` LR pixels wide and high, or less in a smaller photo, moved to lie within it.
@@ -113,7 +127,7 @@ class LivePhoto:
     def _encode(self, crop: Window, cancel: threading.Event | None) -> None:
         painter, manifest, lr = self._painter, self._manifest, self._lr
         painter.check_open()
-        self.forget()
+        self._kept = KeptTiles()
         reach = padded_size(manifest.halo, manifest.size_multiple)
         top, left = max(crop.top - reach, 0), max(crop.left - reach, 0)
         bottom = min(crop.top + crop.height + reach, lr.padded_height)
@@ -131,7 +145,8 @@ class LivePhoto:
         self._kept, self.crop = kept, crop
 
     def forget(self) -> None:
-        """Release the conditioning. :meth:`show` computes it again."""
+        """Release the pixels and the conditioning. :meth:`show` reads and computes them again."""
+        self._read, self._pixel_bytes = None, 0
         self._kept = KeptTiles()
 
     def _seen(self, tile: Tile) -> NDArray[np.float32]:

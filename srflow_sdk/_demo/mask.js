@@ -18,6 +18,7 @@ function show() {
   if (mask.width !== picture.naturalWidth || mask.height !== picture.naturalHeight) {
     mask.width = board.width = picture.naturalWidth;
     mask.height = board.height = picture.naturalHeight;
+    board.style.width = `min(100%, ${(70 * mask.width) / mask.height}vh)`; // small photos are enlarged
   }
   const pen = board.getContext("2d");
   pen.globalAlpha = 1;

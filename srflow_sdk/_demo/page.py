@@ -87,7 +87,7 @@ class _Tabs:
                     value=manifest.auto_tau, label="auto τ", info="less on text and flat areas; the slider turns it off"
                 )
                 with gr.Row():
-                    seed = gr.Number(value=0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=100)
+                    seed = gr.Number(value=0, label="Seed", min_width=100)
                     another = gr.Button("Another seed", min_width=100)
                 side = gr.Radio(sides, value=256, label="Size of the crop that is shown, enlarged")
             with gr.Column(scale=2, min_width=300, elem_classes=["sf-right"]):
@@ -117,6 +117,7 @@ class _Tabs:
 
         for event in (opened, slid, drawn, moved, placed):
             event.success(joined(eight), controls, [viewer, strip], **live)
+        self._withdraw([photo], status, file)
         self._work(start, stop, enlarging.render, [format, *controls], [status, file], RENDER)
 
     def restore(self, uses: FlowUses) -> None:
@@ -138,6 +139,7 @@ class _Tabs:
             with gr.Column(scale=2, min_width=300, elem_classes=["sf-right"]):
                 viewer = self._viewer("Choose a picture with noise, dots or scratches, and restore it.", spread=False)
                 format, start, stop, status, file = self._render("Restore", RESTORE)
+        self._withdraw([picture], status, file)
         inputs = [picture, over, choose, tau, format]
         self._work(start, stop, uses.restore, inputs, [status, file, viewer], RESTORE)
 
@@ -152,7 +154,7 @@ class _Tabs:
                     value="gradient",
                     label="Blend",
                 )
-                seed = gr.Number(value=0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed")
+                seed = gr.Number(value=0, label="Seed")
             with gr.Column(scale=2, min_width=300, elem_classes=["sf-right"]):
                 mask = self._part(templates.MASK, "mask.js", "sf-second")
                 drawn = gr.Textbox(visible=False)
@@ -169,12 +171,22 @@ class _Tabs:
             show_progress="hidden",
             api_visibility="private",
         )
+        self._withdraw([photo, other], status, file)
         inputs = [photo, other, drawn, blend, seed, format]
         self._work(start, stop, uses.transfer, inputs, [status, file, viewer], TRANSFER, js=_WITH_MASK)
 
     def _photo(self, label: str, *, pasted: bool = True) -> Any:
         classes = ["sf-first", "sf-photo", *(["sf-pasted"] if pasted else [])]
-        return self._gr.File(label=label, file_count="single", height=130, elem_classes=classes)
+        photo = self._gr.File(label=label, file_count="single", height=130, elem_classes=classes)
+
+        def sent(session: Session, uploaded: str | None) -> None:
+            if uploaded is not None:
+                session.uploads.add(Path(uploaded))  # so that it goes with the page even if nothing is made of it
+
+        photo.upload(
+            self._wiring.joined(sent), photo, None, queue=False, show_progress="hidden", api_visibility="private"
+        )
+        return photo
 
     def _viewer(self, empty: str, *, spread: bool = True, order: str = "sf-second") -> Any:
         button = templates.SPREAD_BUTTON if spread else ""
@@ -199,6 +211,16 @@ class _Tabs:
         status = gr.HTML(value="", elem_id=f"{name}-status")
         file = gr.DownloadButton("Download", visible=False, elem_id=f"{name}-file")
         return format, start, stop, status, file
+
+    def _withdraw(self, photos: list[Any], status: Any, file: Any) -> None:
+        """Offer a file no longer once another photo is chosen."""
+        gr = self._gr
+        events = [event for photo in photos for event in (photo.upload, photo.clear)]
+
+        def withdrawn() -> tuple[str, Any]:
+            return "", gr.DownloadButton(value=None, visible=False)
+
+        gr.on(events, withdrawn, None, [status, file], queue=False, show_progress="hidden", api_visibility="private")
 
     def _work(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 from srflow_sdk._demo.page import build
 from srflow_sdk._demo.sessions import SESSION_IDLE_S, Sessions
+from srflow_sdk._files import libvips
 from srflow_sdk._raising import require_extra
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.upscaler import Upscaler
@@ -55,7 +57,7 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ArgumentError(f"{host} is no address of this machine ({error.strerror}); try --host 127.0.0.1") from error
+        raise _no_address(host, error) from error
     found = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":
@@ -64,11 +66,17 @@ def listening(host: str, port: int) -> socket.socket:
         found.listen()
     except OSError as error:
         found.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(host, error) from error
         fix = "choose another with --port, or --port 0 for a free one"
         if isinstance(error, PermissionError):
             raise DeviceError(f"port {port} needs an administrator; {fix}") from error
         raise DeviceError(f"port {port} of {host} cannot be used ({error.strerror}); {fix}") from error
     return found
+
+
+def _no_address(host: str, error: OSError) -> ArgumentError:
+    return ArgumentError(f"{host} is no address of this machine ({error.strerror}); try --host 127.0.0.1")
 
 
 def is_loopback(host: str) -> bool:
@@ -92,6 +100,7 @@ def serve(
         gradio = require_extra("gradio", "demo")
         uvicorn = require_extra("uvicorn", "demo")
         logging.getLogger("httpx").setLevel(logging.WARNING)
+        libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
         sessions = Sessions(folder)
         page = build(gradio, upscaler, sessions, max_pixels=limits.pixels)
         page.blocks.delete_cache = (60, SESSION_IDLE_S)
@@ -160,7 +169,7 @@ def guarded(application: _Application, *, names: list[str] | None) -> _Applicati
             return
         asked = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
         name = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdigit() else asked
-        if names is not None and name.strip("[]") not in names:
+        if names is not None and name.strip("[]").lower() not in names:
             await send({"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"This page is only served as 127.0.0.1 or localhost.\n"})
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import secrets
 import shutil
 import threading
@@ -11,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srflow_sdk._demo.live import LivePhoto
+from srflow_sdk._files import RAISE_LIMIT
 from srflow_sdk.errors import ArgumentError
 
 ENCODING_IDLE_S = 15 * 60
-"""After this time without a change, a page's encoding is dropped; the next change computes it again."""
+"""After this time without a change, a page's photo and encoding leave the memory; the next change reads it again."""
 SESSION_IDLE_S = 60 * 60
 """After this time, a page's files are deleted, too."""
-ENCODINGS_BYTES = 1 << 30
-"""Conditioning that all pages may hold together; the ones that were used longest ago are dropped first."""
+PHOTOS_BYTES = 1 << 30
+"""Pixels and conditioning that all pages may hold together; the ones that were used longest ago are dropped first."""
 MOST_SESSIONS = 64
 _END_S = 10.0
 
@@ -29,6 +32,7 @@ class Session:
 
     folder: its files. used: when it last asked for something. path, photo: what the tab "Enlarge" shows, of which place
     and sample. strip: stops the eight samples. jobs: what stops long work, by its name. threads: in which that runs.
+    uploads: files that its browser sent. Pages that send the same contents under the same name share one.
     """
 
     folder: Path
@@ -41,6 +45,7 @@ class Session:
     strip: threading.Event = field(default_factory=threading.Event)
     jobs: dict[str, threading.Event] = field(default_factory=dict)
     threads: set[threading.Thread] = field(default_factory=set)
+    uploads: set[Path] = field(default_factory=set)
     closed: bool = False
 
     def new_file(self, name: str) -> Path:
@@ -49,9 +54,25 @@ class Session:
         folder.mkdir(parents=True)
         return folder / name
 
+    def take(self, uploaded: str) -> Path:
+        """A copy of an upload among the page's files. Raises: ArgumentError if either is gone."""
+        source = Path(uploaded)
+        with self.lock:
+            if self.closed:
+                raise ArgumentError("the page was closed; load it again")
+            self.uploads.add(source)
+            path = self.new_file(source.name)
+            try:
+                shutil.copyfile(source, path)
+            except FileNotFoundError as error:
+                raise ArgumentError(
+                    f"{source.name} is gone, because the page rested for long; choose it again"
+                ) from error
+            return path
+
     def in_words(self, text: str) -> str:
-        """A message without the folders that only the server knows."""
-        words = text
+        """A message without the folders that only the server knows, and without advice to who started it."""
+        words = text.replace(RAISE_LIMIT, "choose a smaller picture")
         for folder in sorted(self.folder.glob("*"), reverse=True):
             words = words.replace(f"{folder}/", "")
         return words.replace(f"{self.folder}/", "")
@@ -102,6 +123,15 @@ class Sessions:
             for thread in list(session.threads):
                 thread.join(_END_S)  # it ends before its next tile
             shutil.rmtree(session.folder, ignore_errors=True)
+            self._delete_uploads(session)
+            _return_memory()
+
+    def _delete_uploads(self, ended: Session) -> None:
+        """Delete what only the ended page had sent."""
+        shared = set[Path]().union(*(session.uploads for session in list(self._sessions.values())))
+        for path in ended.uploads - shared:
+            if self._root in path.parents:
+                shutil.rmtree(path.parent, ignore_errors=True)  # Gradio gives each upload a folder of its own
 
     def end_all(self) -> None:
         """End every session."""
@@ -109,7 +139,7 @@ class Sessions:
             self.end(key)
 
     def release_idle(self) -> None:
-        """Drop encodings, and end sessions, that were not used for a while."""
+        """Drop photos from memory, and end sessions, that were not used for a while."""
         now = self._clock()
         for key, session in list(self._sessions.items()):
             if any(not cancel.is_set() for cancel in list(session.jobs.values())):
@@ -120,14 +150,15 @@ class Sessions:
                 _forget(session)
 
     def release_excess(self, current: Session) -> None:
-        """Drop the encodings that were used longest ago while all together take too much; never the current page's."""
+        """Drop the photos that were used longest ago while all together take too much; never the current page's."""
         others = sorted((s for s in list(self._sessions.values()) if s is not current), key=lambda s: s.used)
         held = _held(current) + sum(map(_held, others))
         for session in others:
-            if held <= ENCODINGS_BYTES:
+            if held <= PHOTOS_BYTES:
                 return
-            held -= _held(session)
+            before = _held(session)
             _forget(session)
+            held -= before - _held(session)
 
 
 def _held(session: Session) -> int:
@@ -136,10 +167,18 @@ def _held(session: Session) -> int:
 
 
 def _forget(session: Session) -> None:
-    """Drop a session's encoding, unless it is being used this moment."""
+    """Drop a session's photo and encoding from memory, unless they are being used this moment."""
     if session.lock.acquire(blocking=False):
         try:
-            if session.photo is not None:
-                session.photo.forget()
+            if session.photo is None or not session.photo.nbytes:
+                return
+            session.photo.forget()
         finally:
             session.lock.release()
+        _return_memory()
+
+
+def _return_memory() -> None:
+    """Give the system back what the allocator keeps: with glibc, 100 MB and more after a large photo."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

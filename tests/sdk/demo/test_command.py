@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from srflow_sdk._demo.command import demo
 from srflow_sdk._demo.serving import is_loopback, listening
-from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.errors import ArgumentError
 
 from .served import served
 
@@ -52,8 +52,21 @@ def test_a_port_in_use_is_one_line() -> None:
 def test_an_address_of_no_machine_is_wrong_usage() -> None:
     with pytest.raises(ArgumentError, match=r"no address of this machine .*try --host 127\.0\.0\.1"):
         listening("nowhere.invalid", 0)
-    with pytest.raises(DeviceError, match=r"port 0 of 192\.0\.2\.1 cannot be used"):
+    with pytest.raises(ArgumentError, match=r"192\.0\.2\.1 is no address of this machine .*try --host 127\.0\.0\.1"):
         listening("192.0.2.1", 0)
+
+
+def test_the_largest_upload_is_a_number_of_bytes() -> None:
+    result = CliRunner().invoke(demo, ["--max-upload", "-1"])
+    assert result.exit_code == 2
+    assert "'-1' is not a number of bytes, such as 100M" in result.stderr
+
+
+def test_the_precision_is_that_of_the_upscaler(tiny_bundle) -> None:
+    arguments = ["--port", "0", "--model", str(tiny_bundle), "--device", "cpu", "--precision", "int8"]
+    result = CliRunner().invoke(demo, arguments)
+    assert result.exit_code == 1
+    assert "int8" in result.stderr
 
 
 def test_loopback_is_recognised() -> None:
@@ -86,6 +99,7 @@ def test_the_page_may_load_nothing_from_elsewhere(server) -> None:
 def test_other_names_of_this_machine_are_refused(server) -> None:
     port = urlsplit(server.url).port
     assert status(server.url, {"Host": f"localhost:{port}"}) == 200
+    assert status(server.url, {"Host": f"LOCALHOST:{port}"}) == 200  # names have no case
     assert status(server.url, {"Host": f"attacker.example:{port}"}) == 421
     assert status(server.url, {"Host": "attacker.example"}) == 421
 

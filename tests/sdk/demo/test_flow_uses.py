@@ -132,3 +132,9 @@ def test_large_results_are_shown_reduced_and_say_so(uses, session, flow, tmp_pat
     assert pixels(shown["after"]).shape == (16, 32, 3)
     assert Image.open(file).size == (48, 24)
     assert shown["note"] == "Shown reduced to 32 pixels; the file is whole."
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, 2**32])
+def test_a_seed_of_a_transfer_that_is_none_is_refused(uses, session, uploaded, other, photo, seed) -> None:
+    with pytest.raises(ArgumentError, match="the seed is a whole number from 0 to"):
+        list(uses.transfer(session, str(uploaded), str(other), mask(photo, side=10), "none", seed, "png"))

@@ -90,7 +90,10 @@ def page(open_page):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """cat.png, 96×80, with a hint of noise; other.png, of another size; large.png, 400×300; huge.png, 1200×900."""
+    """cat.png, 96×80, with a hint of noise; other.png, of another size; large.png, 400×300; huge.png, 1200×900.
+
+    own.png, 96×80, is of one test at a time.
+    """
     folder = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(3)
     y, x = np.mgrid[0:300, 0:400]
@@ -99,9 +102,24 @@ def photos(tmp_path_factory) -> Path:
     large = large.astype(np.uint8)
     write_image(folder / "large.png", large)
     write_image(folder / "cat.png", large[:80, :96])
+    write_image(folder / "own.png", large[100:180, :96])
     write_image(folder / "other.png", large[::-1, ::-1][:160, :200])
     write_image(folder / "huge.png", np.tile(large[:, :, :1], (3, 3, 3)) // 64 * 64)
     return folder
+
+
+def copies_of(photo: Path, server) -> list[Path]:
+    """Files of the server with the photo's contents, whatever their names are."""
+    contents = photo.read_bytes()
+    files = [path for path in server.connections.parent.rglob("*") if path.is_file()]
+    return [path for path in files if path.stat().st_size == len(contents) and path.read_bytes() == contents]
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
 
 
 def tab(page, name: str):
@@ -193,6 +211,33 @@ def test_the_picture_follows_the_slider_and_the_seed(page, photos) -> None:
     changed(page, lambda: slider.press("ArrowLeft"))
     page.wait_for_function("() => !document.querySelector('input[type=checkbox]').checked")
     assert "τ auto" not in caption(page)
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999", "1.5"])
+def test_a_seed_that_is_none_is_refused_in_words(page, photos, seed) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    page.get_by_label("Seed", exact=True).fill(seed)
+    assert "the seed is a whole number from 0 to 4294967295; enter one" in error(page)
+
+
+def test_a_file_is_not_offered_once_another_photo_is_chosen(page, photos) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    page.get_by_role("button", name="Render the whole photo").click()
+    page.wait_for_selector("#enlarge-file:visible", timeout=120_000)
+    page.locator(PANEL).get_by_label("Clear").first.click()
+    page.wait_for_selector("#enlarge-file", state="hidden")
+    page.wait_for_function("() => !document.querySelector('#enlarge-status').innerText.includes('ready')")
+
+
+def test_a_small_photo_is_enlarged_to_paint_on_it(page, photos) -> None:
+    panel = tab(page, "Transfer")
+    choose(page, photos / "cat.png")
+    choose(page, photos / "other.png", number=1)
+    panel.locator("canvas").wait_for()
+    box = panel.locator("canvas").bounding_box()
+    assert box["width"] > 300
+    assert box["height"] <= 0.7 * SCREENS["desktop"]["height"] + 1
+    assert box["width"] / box["height"] == pytest.approx(96 / 80, rel=0.01)
 
 
 def test_a_sample_of_the_strip_is_shown_and_rendered(page, photos, bundle, tmp_path) -> None:
@@ -296,7 +341,7 @@ def test_a_render_can_be_cancelled(page, photos, server) -> None:
     page.get_by_text("Cancelled; nothing was written.").wait_for()
     assert not page.locator("#enlarge-file").is_visible()
     assert not list(server.connections.parent.rglob("huge_x4*"))
-    assert page.locator(PANEL).get_by_role("button", name="Cancel").is_disabled()
+    page.wait_for_selector("#enlarge-stop[disabled]")
 
 
 def test_a_broken_file_is_an_error_in_words_and_the_next_one_works(page, photos, tmp_path) -> None:
@@ -394,7 +439,8 @@ def test_a_transfer_without_a_mask_is_refused_in_words(page, photos) -> None:
 
 def test_two_pages_show_two_photos_and_closing_one_deletes_its_files(open_page, photos, server) -> None:
     one, other = open_page(), open_page()
-    choose_and_rest(one, photos / "cat.png")
+    choose_and_rest(one, photos / "own.png")
+    assert copies_of(photos / "own.png", server)
     choose_and_rest(other, photos / "large.png")
     first, second = shown(one), shown(other)
     changed(other, lambda: other.get_by_label("range slider for Temperature τ").press("Home"))
@@ -404,14 +450,17 @@ def test_two_pages_show_two_photos_and_closing_one_deletes_its_files(open_page, 
     np.testing.assert_array_equal(shown(one), first)
     assert (shown(other) != second).any()
 
-    def copies() -> list[Path]:  # in sessions, whose folders are not named by the contents as uploads' are
-        found = server.connections.parent.rglob("cat.png")
-        return [path for path in found if len(path.parent.name) == 16]
-
-    before = len(copies())
-    assert before
+    before = len(list(server.connections.parent.rglob("large.png")))
     one.close()
-    deadline = time.monotonic() + 30
-    while len(copies()) >= before and time.monotonic() < deadline:
-        threading.Event().wait(0.05)
-    assert len(copies()) < before
+    wait_until(lambda: not copies_of(photos / "own.png", server))
+    assert len(list(server.connections.parent.rglob("large.png"))) == before
+
+
+def test_a_photo_that_was_only_chosen_is_deleted_with_its_page(open_page, photos, server) -> None:
+    page = open_page()
+    tab(page, "Restore")
+    with page.expect_response(lambda response: "/run/" in response.url):  # the server knows whose it is
+        choose(page, photos / "own.png")
+    assert copies_of(photos / "own.png", server)
+    page.close()
+    wait_until(lambda: not copies_of(photos / "own.png", server))

@@ -8,7 +8,7 @@ import pytest
 
 from srflow_sdk._demo import sessions as module
 from srflow_sdk._demo.live import LivePhoto
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, ImageError
 
 
 def with_photo(sessions, key, upscaler, uploaded):
@@ -40,7 +40,21 @@ def test_ending_a_page_stops_its_work_and_deletes_its_files(sessions) -> None:
     sessions.end("page")  # harmless
 
 
-def test_a_page_that_rests_loses_its_encoding_and_later_its_files(sessions, clock, upscaler, uploaded) -> None:
+def test_an_upload_is_deleted_with_the_last_page_that_sent_it(sessions, tmp_path) -> None:
+    upload = tmp_path / "pages" / "hash" / "photo.png"
+    upload.parent.mkdir()
+    upload.write_bytes(b"private")
+    for key in ("one", "other"):
+        assert sessions.get(key).take(str(upload)).read_bytes() == b"private"
+    sessions.end("one")
+    assert upload.exists()
+    sessions.end("other")
+    assert list((tmp_path / "pages").iterdir()) == []
+    with pytest.raises(ArgumentError, match=r"photo\.png is gone, .*choose it again"):
+        sessions.get("one").take(str(upload))
+
+
+def test_a_page_that_rests_loses_its_photo_in_memory_and_later_its_files(sessions, clock, upscaler, uploaded) -> None:
     session = with_photo(sessions, "page", upscaler, uploaded)
     clock.now += module.ENCODING_IDLE_S - 1
     sessions.release_idle()
@@ -63,7 +77,7 @@ def test_a_page_whose_work_runs_does_not_rest(sessions, clock) -> None:
     assert sessions.get("page") is session
 
 
-def test_encodings_used_longest_ago_go_first_when_all_are_too_large(
+def test_photos_used_longest_ago_go_first_when_all_are_too_large(
     sessions, clock, upscaler, uploaded, monkeypatch
 ) -> None:
     pages = []
@@ -71,17 +85,17 @@ def test_encodings_used_longest_ago_go_first_when_all_are_too_large(
         clock.now += 1
         pages.append(with_photo(sessions, key, upscaler, uploaded))
     size = pages[0].photo.nbytes
-    monkeypatch.setattr(module, "ENCODINGS_BYTES", 2 * size)
+    monkeypatch.setattr(module, "PHOTOS_BYTES", 2 * size)
     sessions.release_excess(pages[2])
     assert [page.photo.nbytes for page in pages] == [0, size, size]
-    monkeypatch.setattr(module, "ENCODINGS_BYTES", 1)
+    monkeypatch.setattr(module, "PHOTOS_BYTES", 1)
     sessions.release_excess(pages[2])
     assert [page.photo.nbytes for page in pages] == [0, 0, size]
 
 
-def test_an_encoding_in_use_stays(sessions, upscaler, uploaded, monkeypatch) -> None:
+def test_a_photo_in_use_stays(sessions, upscaler, uploaded, monkeypatch) -> None:
     busy = with_photo(sessions, "busy", upscaler, uploaded)
-    monkeypatch.setattr(module, "ENCODINGS_BYTES", 1)
+    monkeypatch.setattr(module, "PHOTOS_BYTES", 1)
     locked, done = threading.Event(), threading.Event()
 
     def use() -> None:
@@ -109,3 +123,9 @@ def test_too_many_pages_are_refused_in_words(sessions) -> None:
 def test_messages_do_not_show_the_servers_folders(session) -> None:
     path = session.new_file("photo.png")
     assert session.in_words(f"{path} is damaged, {path}") == "photo.png is damaged, photo.png"
+
+
+def test_messages_advise_the_visitor_and_not_who_started_the_server(session, uploaded, upscaler) -> None:
+    with pytest.raises(ImageError) as refused:
+        LivePhoto(upscaler, uploaded, max_pixels=10)
+    assert session.in_words(str(refused.value)).endswith("exceed the limit of 10; choose a smaller picture")
