@@ -9,7 +9,7 @@ from typing import Literal
 from srflow_sdk._device_names import Device
 from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
-from srflow_sdk.backends._fastest import WORTH, candidates, choose, described, measured
+from srflow_sdk.backends._fastest import LONGEST_S, WORTH, candidates, choose, described, measured
 from srflow_sdk.backends._fastest_cache import Measured
 from srflow_sdk.backends._openvino_graphs import openvino_core
 from srflow_sdk.backends._ort_providers import one_line
@@ -61,7 +61,7 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
     """
     if device == "openvino" and not openvino_is_installed():
         return opened(bundle, _OPENVINO, threads=threads)  # which says so
-    found = measured(bundle, candidates(bundle, device), threads=threads)
+    found = measured(bundle, candidates(bundle, device), threads=threads, longest_s=LONGEST_S)
     chosen = choose(found, bundle.manifest, device=device)
     if chosen is None:
         raise DeviceError(
