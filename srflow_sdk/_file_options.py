@@ -101,7 +101,8 @@ _MACHINE = (
         type=click.Choice(get_args(Precision)),
         default="bundle",
         show_default=True,
-        help="Less is faster on some processors, and not quite the same picture; fastest: as measured here, once.",
+        help="Lower precision is faster on some processors and changes the picture slightly; "
+        "fastest: measured here, once.",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]"),
     click.option("--quiet", is_flag=True, help="Print only warnings and errors."),

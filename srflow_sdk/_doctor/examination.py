@@ -239,8 +239,10 @@ def _check_fastest() -> Check:
     except (ImportError, SRFlowError) as error:  # another line says so
         return Check(name=name, state="missing", detail=f"unknown: {error}")
     if chosen is None:
-        return Check(name=name, state="missing", detail="not measured yet; --precision fastest measures it, once")
-    return Check(name=name, state="ok", detail=f"fastest: {chosen}")
+        return Check(
+            name=name, state="ok", detail="embedded model: not measured yet; --precision fastest measures it, once"
+        )
+    return Check(name=name, state="ok", detail=f"embedded model, fastest: {chosen}")
 
 
 def _check_native_library() -> Check:

@@ -29,8 +29,10 @@ from srflow_sdk.manifest import INT8_ENCODER, Manifest
 WORTH = 1.1
 """How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
 
-_LONGEST_S = 8.0
-"""After so long no further candidate is begun, and no further round: a full-size one takes up to 4 s."""
+LONGEST_S = 8.0
+"""After so long "fastest" begins no further candidate, and no further round: a full-size one takes up to 4 s."""
+
+_SKIPPED = "not measured: the others took too long"
 
 _ROUNDS = 5
 _TIMING_S = 1.0
@@ -53,8 +55,12 @@ def candidates(bundle: Bundle, device: str) -> list[Way]:
     return ways
 
 
-def measured(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> list[Measured]:
+def measured(
+    bundle: Bundle, ways: Sequence[Way], *, threads: int | None, longest_s: float = math.inf
+) -> list[Measured]:
     """What each way takes and gives on this machine, in their order; the reference must be the first.
+
+    After longest_s no further way is begun; then nothing is kept, because another moment may be quicker.
 
     Taken from the cache if nothing has changed since. Raises: DeviceError, BundleError if even the reference does not
     run; CancelledError.
@@ -67,9 +73,10 @@ def measured(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> lis
             return known
         begun = time.monotonic()
         _log.info("measuring what is fastest on this processor, once for this model …")
-        found = _measure(bundle, ways, threads=threads)
+        found = _measure(bundle, ways, threads=threads, longest_s=longest_s)
         _log.info("measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(described, found)))
-        write_measured(key, found)
+        if not any(one.error == _SKIPPED for one in found):
+            write_measured(key, found)
         return found
 
 
@@ -118,7 +125,7 @@ def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
     return f"{chosen} ({'; '.join(map(described, known))})"
 
 
-def _measure(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> list[Measured]:
+def _measure(bundle: Bundle, ways: Sequence[Way], *, threads: int | None, longest_s: float) -> list[Measured]:
     manifest, begun = bundle.manifest, time.monotonic()
     photographs = patches(manifest.size_multiple)
     results: dict[Way, Measured] = {}
@@ -131,8 +138,8 @@ def _measure(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> lis
         running[REFERENCE] = reference
         results[REFERENCE] = Measured(way=REFERENCE, decibels=math.inf)
         for way in ways[1:]:
-            if time.monotonic() - begun > _LONGEST_S:
-                results[way] = Measured(way=way, error="not measured: the others took too long")
+            if time.monotonic() - begun > longest_s:
+                results[way] = Measured(way=way, error=_SKIPPED)
                 continue
             try:
                 backend = opened(bundle, way, threads=threads)
@@ -148,7 +155,7 @@ def _measure(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> lis
             if decibels >= LEAST_DB:
                 running[way] = backend
         timed = mosaic(photographs) if took < _QUICK_S else photographs[0]
-        best = _best_times(running, timed, manifest, until=begun + _LONGEST_S)
+        best = _best_times(running, timed, manifest, until=begun + LONGEST_S)
     return [
         Measured(way=way, seconds=best.get(way), decibels=results[way].decibels, error=results[way].error)
         for way in ways

@@ -9,8 +9,9 @@ from typing import Literal
 from srflow_sdk._device_names import Device
 from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
-from srflow_sdk.backends._fastest import WORTH, candidates, choose, described, measured
+from srflow_sdk.backends._fastest import LONGEST_S, WORTH, candidates, choose, described, measured
 from srflow_sdk.backends._fastest_cache import Measured
+from srflow_sdk.backends._openvino_graphs import openvino_core
 from srflow_sdk.backends._ort_providers import one_line
 from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened, openvino_is_installed
 from srflow_sdk.bundle import Bundle
@@ -60,7 +61,7 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
     """
     if device == "openvino" and not openvino_is_installed():
         return opened(bundle, _OPENVINO, threads=threads)  # which says so
-    found = measured(bundle, candidates(bundle, device), threads=threads)
+    found = measured(bundle, candidates(bundle, device), threads=threads, longest_s=LONGEST_S)
     chosen = choose(found, bundle.manifest, device=device)
     if chosen is None:
         raise DeviceError(
@@ -101,12 +102,13 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
 
 
 def _check_bf16_hardware() -> None:
-    """Raises: DeviceError where OpenVINO does not load, or says that the processor has no bfloat16 arithmetic."""
+    """Raises: DeviceError where OpenVINO does not load, in a process forked after its first use (a Core would crash
+    there), or where it says that the processor has no bfloat16 arithmetic.
+    """
+    core = openvino_core()
     try:
-        import openvino
-
-        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except (ImportError, RuntimeError) as error:
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
         raise DeviceError(f"OpenVINO cannot be used: {one_line(error)}; pip install -U openvino") from error
     if "BF16" not in able:
         raise DeviceError(

@@ -66,6 +66,12 @@ def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: C
     assert measurements() == 1
 
 
+def test_a_slow_moment_is_not_remembered_and_no_way_is_skipped_without_a_limit(bundle: Bundle) -> None:
+    slow = measured(bundle, [REFERENCE, INT8], threads=1, longest_s=0)
+    assert slow[1].error == "not measured: the others took too long"
+    assert ways(bundle)[1].error is None
+
+
 @pytest.mark.parametrize("change", ["processor", "version", "threads", "model"])
 def test_a_change_of_what_it_depends_on_measures_again(
     bundle: Bundle,

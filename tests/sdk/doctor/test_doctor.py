@@ -178,9 +178,12 @@ def test_the_fastest_precision_is_what_was_measured_before(
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(Bundle, "embedded", lambda: Bundle.open(tiny_bundle))
     check = diagnose(monkeypatch)["precision"]
-    assert (check.state, check.detail) == ("missing", "not measured yet; --precision fastest measures it, once")
+    assert (check.state, check.detail) == (
+        "ok",
+        "embedded model: not measured yet; --precision fastest measures it, once",
+    )
     backend = open_backend(Bundle.embedded(), precision="fastest")
     check = diagnose(monkeypatch)["precision"]
     assert check.state == "ok"
-    assert check.detail.startswith(f"fastest: float32 on {backend.device} (float32 on cpu 0.")
+    assert check.detail.startswith(f"embedded model, fastest: float32 on {backend.device} (float32 on cpu 0.")
     backend.deactivate()
