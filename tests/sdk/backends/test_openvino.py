@@ -407,7 +407,7 @@ def test_another_precision_or_file_is_compiled_anew(bundle: Bundle, tmp_path: Pa
     [
         lambda content: b"",
         lambda content: content[: len(content) // 2],
-        lambda content: content[: len(content) // 2] + bytes(999) + content[len(content) // 2 + 999 :],
+        lambda content: content[: len(content) // 10] + bytes(16) + content[len(content) // 10 + 16 :],
     ],
     ids=["empty", "half", "other weights"],
 )
