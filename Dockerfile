@@ -6,7 +6,7 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS wheel
 WORKDIR /source
-COPY pyproject.toml MANIFEST.in LICENSE README.md ./
+COPY pyproject.toml MANIFEST.in LICENSE NOTICE README.md ./
 COPY srflow_sdk srflow_sdk
 COPY training training
 COPY export export
@@ -19,7 +19,7 @@ RUN pip install --no-cache-dir /wheels/*.whl \
     && pip uninstall -y onnxruntime \
     && pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]>=1.20" \
     && useradd --create-home --uid 10001 srflow
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV ORT_DISABLE_TELEMETRY=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001
 WORKDIR /pictures
 ENTRYPOINT ["srflow-upscale"]
@@ -28,6 +28,7 @@ CMD ["--help"]
 FROM python:${PYTHON}-slim AS cpu
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-cache-dir /wheels/*.whl && useradd --create-home --uid 10001 srflow
+ENV ORT_DISABLE_TELEMETRY=1
 USER 10001
 WORKDIR /pictures
 ENTRYPOINT ["srflow-upscale"]

@@ -36,6 +36,7 @@ test-slow: $(dev) ## run the tests that take minutes, a short run of the faults 
 
 .PHONY: docs
 docs: $(dev) ## build the documentation as a site that opens without a network, in build/site/; broken links fail
+	! command -v npm >/dev/null || { npm ci --prefix examples/web --no-audit --no-fund --silent && npm run --silent build --prefix examples/web; }
 	$(python) -m docs.site
 
 # Of an environment that holds the plain install and nothing else.

@@ -36,10 +36,14 @@ def stage(folder: Path) -> list[str]:
         staging.pages[f"docs/{name}"] = name
         staging.write(name, text)
     staging.add_repository()
-    if (WEB / "index.html").is_file():  # built by npm; without it the site is the same but for this
+    if (WEB / "index.html").is_file():  # built by npm
         shutil.copytree(WEB, folder / "try")
         front = (folder / "index.md").read_text(encoding="utf-8")
-        staging.write("index.md", front.replace("## Quick start", TRY + "## Quick start", 1))
+        staging.write("index.md", front.replace("![bicubic left", TRY + "![bicubic left", 1))
+    else:
+        click.echo(
+            "without the page that runs the model in a browser: examples/web is not built (it needs npm)", err=True
+        )
     return sorted({*generated, *staging.pages.values()})
 
 

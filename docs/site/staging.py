@@ -18,6 +18,8 @@ OUTSIDE = {
     "SECURITY.md": "project/security.md",
     "RELEASE.md": "project/release.md",
     "README.md": "index.md",
+    "examples/README.md": "examples.md",
+    "examples/web/README.md": "web.md",
 }
 """Pages that lie outside docs/, and where they are in the site. README.md is docs/index.md there."""
 

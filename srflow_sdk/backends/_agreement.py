@@ -44,11 +44,13 @@ def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float
     return -10 * math.log10(error) if error else math.inf
 
 
-def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, fix: str) -> None:
+def check_agreement(
+    backend: Backend, reference: Backend, manifest: Manifest, *, fix: str, least_db: float = LEAST_DB
+) -> None:
     """Raises: DeviceError, ending in the fix, if an active backend's picture differs from an active reference's."""
     found = agreement(backend, reference, manifest)
-    if found < LEAST_DB:
+    if found < least_db:
         raise DeviceError(
             f"{backend.device} computes a different picture from {reference.device} ({found:.0f} dB, where rounding "
-            f"leaves at least {LEAST_DB:.0f}), so it is not used; {fix}"
+            f"leaves at least {least_db:.0f}), so it is not used; {fix}"
         )

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 
 from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk._raising import is_lack_of_memory, lack_of_threads
+from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._ort import is_out_of_memory
 from srflow_sdk.backends._ort_providers import one_line
@@ -27,6 +29,7 @@ from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMem
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 
+_RECORD = "record.json"
 _CACHED = 12  # compiled graphs that the cache keeps; each is about as large as its file in the bundle
 _POLL_S = 0.1
 _cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
@@ -218,16 +221,18 @@ def _cache(name: str) -> Iterator[dict[str, str]]:
     """Properties of OpenVINO that name a folder for one compiled graph; none if there is no cache.
 
     OpenVINO writes its files where others may read them at the same time, and does not check what it reads. So a new
-    graph is written into a folder of its own, which gets its name when it is complete.
+    graph is written into a folder of its own, which gets its name when it is complete, and a record of its sha256.
     """
     parent = cache_folder("openvino") if _cache_works else None
     if parent is None:
         yield {}
         return
     folder = parent / name
-    try:
+    if _is_sound(folder):
         os.utime(folder)  # the cache keeps what was used last
-    except OSError:
+        yield {"CACHE_DIR": str(folder)}
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
         try:
             part = Path(tempfile.mkdtemp(prefix=f"{name}.", suffix=".part", dir=parent))
         except OSError:
@@ -237,13 +242,24 @@ def _cache(name: str) -> Iterator[dict[str, str]]:
             yield {"CACHE_DIR": str(part)}
             if any(part.iterdir()):
                 _flush(part)
-                with contextlib.suppress(OSError):  # another process was faster
+                with contextlib.suppress(OSError):  # no room for the record, or another process was faster
+                    (part / _RECORD).write_text(json.dumps(_hashes(part)), encoding="utf-8")
                     part.rename(folder)
             _remove_oldest(parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    else:
-        yield {"CACHE_DIR": str(folder)}
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether a compiled graph is there as it was written: OpenVINO would compute with whatever weights it finds."""
+    try:
+        return bool(json.loads((folder / _RECORD).read_text(encoding="utf-8")) == _hashes(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in folder.iterdir() if path.name != _RECORD}
 
 
 def _flush(folder: Path) -> None:

@@ -20,7 +20,10 @@ PACKAGES = {
     "srflow_training": "training/srflow_training",
     "srflow_export": "export/srflow_export",
 }
-BESIDE = ("LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "SECURITY.md", "CMakeLists.txt", "CMakePresets.json")
+BESIDE = (
+    *("LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CITATION.cff", "SECURITY.md"),
+    *("CMakeLists.txt", "CMakePresets.json"),
+)
 _EGG_INFO = ("PKG-INFO", "SOURCES.txt", "dependency_links.txt", "entry_points.txt", "requires.txt", "top_level.txt")
 MADE = {"PKG-INFO", "setup.cfg", *(f"srflow_sdk.egg-info/{name}" for name in _EGG_INFO)}
 # The oldest numpy and a new one, each on an old and on a new Python.
@@ -67,7 +70,15 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(built: Path) -> Non
     names = set(zipfile.ZipFile(wheel).namelist())
     info = {name.split("/", 1)[1] for name in names if ".dist-info/" in name}
     assert {name for name in names if ".dist-info/" not in name} == wanted
-    assert info == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
+    assert info == {
+        "METADATA",
+        "WHEEL",
+        "RECORD",
+        "entry_points.txt",
+        "top_level.txt",
+        "licenses/LICENSE",
+        "licenses/NOTICE",
+    }
 
 
 def test_the_sdist_holds_the_packages_the_native_code_and_the_papers(built: Path) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -402,15 +402,24 @@ def test_another_precision_or_file_is_compiled_anew(bundle: Bundle, tmp_path: Pa
         assert from_cache(backend) == [False, True]
 
 
-@pytest.mark.parametrize("part", [0, 0.5])
-def test_a_damaged_cache_costs_only_time(bundle: Bundle, cache: Path, part: float) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[: len(content) // 10] + bytes(16) + content[len(content) // 10 + 16 :],
+    ],
+    ids=["empty", "half", "other weights"],
+)
+def test_a_damaged_cache_costs_only_time(bundle: Bundle, cache: Path, damaged: Callable[[bytes], bytes]) -> None:
     with OpenVinoBackend(bundle, threads=1) as backend:
         expected = picture(backend, bundle)
-    for path in cache.glob("*/*"):
+    for path in cache.glob("*/*.blob"):
         content = path.read_bytes()
         path.unlink()
-        path.write_bytes(content[: int(len(content) * part)])
+        path.write_bytes(damaged(content))
     with OpenVinoBackend(bundle, threads=1) as backend:
+        assert from_cache(backend) == [False, False]
         np.testing.assert_array_equal(picture(backend, bundle), expected)
 
 
