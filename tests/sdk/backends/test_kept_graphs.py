@@ -52,14 +52,15 @@ def drawn() -> Drawn:
     window = window_noise(bundle.manifest.latent_levels, scale=4, seed=0, sample=0, height=16, width=16)
     noise = {level: array[None] for level, array in window.items()}
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
-        mapped = weights_in_memory()
+        mapped = weights_in_memory(Path(os.environ["SRFLOW_CACHE_DIR"]))
         return Drawn(backend.sample(backend.encode(lr), noise, 0.7), mapped)
 
 
-def weights_in_memory() -> set[str]:
-    """Kept weights that this process has mapped."""
+def weights_in_memory(cache: Path) -> set[str]:
+    """Weights kept in this cache that the process has mapped; it may still have others, of backends of other tests."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return {line.split(maxsplit=5)[5] for line in lines if line.endswith("/weights.bin")}
+    mapped = {line.split(maxsplit=5)[5] for line in lines if line.endswith("/weights.bin")}
+    return {path for path in mapped if path.startswith(str(cache))}
 
 
 def entries(folder: Path) -> list[Path]:
