@@ -25,11 +25,11 @@ from unittest import mock
 
 import numpy as np
 import torch
-from encode_once import random_checkpoint
+from full_size_checkpoint import steady
 from gpu_kernels import Kernels, StepInputs, build, precision, wrong_kernels
 
 from srflow_export import ExportOptions, export_checkpoint, flow_ops, graphs
-from srflow_training import SRFlow, load_checkpoint
+from srflow_training import SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 from srflow_training.model.config import LevelShape
 
 Call = Callable[[], object]
@@ -226,7 +226,7 @@ def main() -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         kernels = Kernels(build(folder, f"sm_{card.major}{card.minor}"), device)
         checkpoint = folder / "random.safetensors"
-        random_checkpoint(checkpoint, scale=4)
+        save_checkpoint(checkpoint, steady(SRFlowConfig.of_variant("published", scale=4)))
         sizes = {"size": arguments.size, "rounds": arguments.rounds}
         try:
             print_torch(kernels, load_checkpoint(checkpoint), **sizes)

@@ -22,6 +22,7 @@ import onnx
 import torch
 
 from benchmarks.bench.networks import PRESETS
+from benchmarks.full_size_checkpoint import steady
 from benchmarks.published_network import inverse_matrices, sample
 from srflow_export import onnx_models
 from srflow_export.exporter import metadata_of
@@ -30,29 +31,15 @@ from srflow_sdk import Bundle
 from srflow_sdk.manifest import INT8_ENCODER
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints.keys import to_published
-from srflow_training.model.layers import ZerosConv
 from srflow_training.settings import load_settings
 
 _TINY: dict[str, Any] = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0, 1), "steps": 2, "hidden": 8}
 
 
 def network(name: str, *, tiny: bool) -> SRFlow:
-    """The preset's network, or a tiny one of its scale and levels; deterministic.
-
-    Its weights are random, and such that what it decodes neither explodes nor vanishes: with those of the start of a
-    training, ×8 gives NaN.
-    """
+    """The preset's network, or a tiny one of its scale and levels; deterministic."""
     config = load_settings(PRESETS[name]).config()
-    torch.manual_seed(0)
-    model = SRFlow(dataclasses.replace(config, **_TINY) if tiny else config)
-    model.encoder.initialize()
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, ZerosConv):
-                module.weight.normal_(std=0.2 / module.weight[0].numel() ** 0.5)
-        for actnorm in model.actnorms():
-            actnorm.logs.fill_(0.2)  # compensates the division by sigmoid(2) in every step
-    return model.eval()
+    return steady(dataclasses.replace(config, **_TINY) if tiny else config)
 
 
 class _Whole(torch.nn.Module):

@@ -18,7 +18,7 @@ from benchmarks.bench.worker import ROOT
 
 PRESETS = {"x4": "published-x4", "x8-faces": "published-x8-faces"}
 _INT8_LIMIT_S = 300
-_SOURCES = ("export/srflow_export/**/*.py", "training/srflow_training/model/*.py", "benchmarks/bench/make_network.py")
+_SOURCES = ("export/srflow_export/**/*.py", "training/srflow_training/model/*.py", "benchmarks/full_size_checkpoint.py")
 
 
 @dataclass(frozen=True)
