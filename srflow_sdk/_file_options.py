@@ -77,6 +77,14 @@ _FILES = (
         help="GPUs of each worker.  [default: 1 if there are any]",
     ),
 )
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="bundle",
+    show_default=True,
+    help="Lower precision is faster on some processors and changes the picture slightly; fastest: measured here, once.",
+)
+THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
 _MACHINE = (
     click.option(
         "--tile",
@@ -96,15 +104,8 @@ _MACHINE = (
         show_default=True,
         help="auto: a GPU that works, or the CPU.",
     ),
-    click.option(
-        "--precision",
-        type=click.Choice(get_args(Precision)),
-        default="bundle",
-        show_default=True,
-        help="Lower precision is faster on some processors and changes the picture slightly; "
-        "fastest: measured here, once.",
-    ),
-    click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]"),
+    PRECISION,
+    THREADS,
     click.option("--quiet", is_flag=True, help="Print only warnings and errors."),
 )
 

@@ -12,7 +12,7 @@ try:
 
     from srflow_sdk import _file_options
     from srflow_sdk._command_line import Command, CountParameter, TileParameter, exit_statuses, say
-    from srflow_sdk._device_names import Device, Precision
+    from srflow_sdk._device_names import Device
     from srflow_sdk._version import __version__
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
@@ -63,14 +63,8 @@ class _BytesParameter(CountParameter):
     show_default=True,
     help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(get_args(Precision)),
-    default="bundle",
-    show_default=True,
-    help="Less is faster on some processors, and not quite the same picture; fastest: as measured here, once.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@_file_options.PRECISION
+@_file_options.THREADS
 @click.version_option(__version__, prog_name="srflow-demo")
 def demo(
     model: Path | None,

@@ -136,11 +136,9 @@ def openvino() -> dict[str, Any]:
 
 def _instructions() -> list[str]:
     """The processor's instructions for less than float32, as far as the system lists them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    flags = set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+    from srflow_sdk._machine.processor import first_core
+
+    flags = set(first_core().get("flags", "").split())
     return [name for name, flag in _INSTRUCTIONS if flag in flags]
 
 

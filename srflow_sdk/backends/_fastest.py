@@ -19,8 +19,9 @@ from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._fastest_cache import Measured, cache_key, one_at_a_time, read_measured, write_measured
 from srflow_sdk.backends._fastest_patches import mosaic, patches
+from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._precision_gate import int8_is_proved, is_within_gate
-from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened, openvino_is_installed
+from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import CancelledError, OutOfMemoryError, SRFlowError
 from srflow_sdk.latents import window_noise

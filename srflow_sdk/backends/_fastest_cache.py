@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk._machine.processor import first_core
 from srflow_sdk._system import locks
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk._version import __version__
@@ -120,11 +121,7 @@ def _measured(entry: dict[str, Any], way: Way) -> Measured:
 
 def _processor() -> dict[str, str]:
     """The processor's name and a hash of its instruction sets, as far as the system tells them."""
-    fields: dict[str, str] = {}
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            fields.setdefault(name.strip(), value.strip())
+    fields = first_core()
     name = fields.get("model name") or platform.processor() or platform.machine()
     instructions = fields.get("flags") or fields.get("Features") or platform.machine()
     ordered = " ".join(sorted(instructions.split()))

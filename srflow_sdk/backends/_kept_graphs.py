@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk._machine.processor import first_core
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.backends._ort_providers import onnxruntime
 
@@ -123,15 +124,7 @@ def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """What the kernel says of the first core; None if it says nothing, as on other systems than Linux."""
     if sys.platform != "linux":
         return None
-    found = []
-    with contextlib.suppress(OSError), cpuinfo.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if not line.strip():
-                break
-            name, _, value = line.partition(":")
-            if name.strip() in _PROCESSOR:
-                found.append(value.strip())
-    return " | ".join(found) or None
+    return " | ".join(value for name, value in first_core(cpuinfo).items() if name in _PROCESSOR) or None
 
 
 def _delete_oldest(folder: Path, *, keep: Path) -> None:

@@ -11,9 +11,10 @@ from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._fastest import LONGEST_S, WORTH, candidates, choose, described, measured
 from srflow_sdk.backends._fastest_cache import Measured
+from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._openvino_graphs import openvino_core
 from srflow_sdk.backends._ort_providers import one_line
-from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened, openvino_is_installed
+from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.manifest import INT8_ENCODER

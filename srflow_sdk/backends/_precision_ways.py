@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,8 +40,3 @@ def opened(bundle: Bundle, way: Way, *, threads: int | None) -> Backend:
     backend.precision = way.precision
     backend.activate()
     return backend
-
-
-def openvino_is_installed() -> bool:
-    """Whether the package is there, as far as can be told without loading it."""
-    return importlib.util.find_spec("openvino") is not None
