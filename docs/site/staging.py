@@ -108,4 +108,5 @@ class Staging:
             source = place.read_text(encoding="utf-8")
             text = f"\n````{_LANGUAGES.get(place.suffix, 'text')}\n{source.rstrip()}\n````\n"
         title = "" if place.suffix == ".md" else f"# `{path}`\n"
-        self.write(target, title + text)
+        # Whoever searches wants pages about the project, not its files.
+        self.write(target, f"---\nsearch:\n  exclude: true\n---\n{title}{text}")
