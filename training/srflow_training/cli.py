@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from pathlib import Path
 
 import click
 
 from srflow_sdk._raising import require_extra
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._eval_command import evaluate
@@ -73,20 +73,19 @@ def train(
             raise ArgumentError("no --config: name a preset or a YAML file (--help lists the presets)")
         if config is None and not (out / "config.yaml").is_file():
             raise ArgumentError(f"{out} holds no run to resume: name its --out, or omit --resume and add --config")
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise SIGINT is ignored
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # batch systems send SIGTERM
-        settings = load_settings(config or str(out / "config.yaml"), overrides)
-        trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
-        if is_first_process():
-            parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-            click.echo(
-                f"{_count(len(trainer.photos), 'photograph')}, {_count(parameters, 'parameter')}, "
-                f"{_count(trainer.fabric.world_size, 'device')}, "
-                f"{_count(settings.schedule.iterations, 'iteration')}, run in {out}"
-            )
-            for note in trainer.notes:
-                click.echo(note)
-        checkpoint = trainer.run(_report if is_first_process() else lambda _: None)
+        with raised_interrupts(*STOPPING):  # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
+            settings = load_settings(config or str(out / "config.yaml"), overrides)
+            trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
+            if is_first_process():
+                parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+                click.echo(
+                    f"{_count(len(trainer.photos), 'photograph')}, {_count(parameters, 'parameter')}, "
+                    f"{_count(trainer.fabric.world_size, 'device')}, "
+                    f"{_count(settings.schedule.iterations, 'iteration')}, run in {out}"
+                )
+                for note in trainer.notes:
+                    click.echo(note)
+            checkpoint = trainer.run(_report if is_first_process() else lambda _: None)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
-from srflow_sdk._system.interrupts import deferred_interrupts
+from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_training._average import ramped_average
 from srflow_training._best import Best
@@ -146,9 +146,10 @@ class Trainer:
     def run(self, report: Callable[[dict[str, float]], None] = lambda _: None) -> Path:
         """Train to the end; `report` gets figures every `log_every` iterations. Returns the checkpoint to export.
 
-        Ctrl-C takes effect after the current step, and its state is saved. Raises: DivergedError, KeyboardInterrupt.
+        Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
+        Raises: DivergedError, KeyboardInterrupt.
         """
-        with deferred_interrupts() as raise_if_interrupted, self._log() as log:
+        with deferred_interrupts(*STOPPING) as raise_if_interrupted, self._log() as log:
             meter = Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
                 meter.add(self.step(batch))
