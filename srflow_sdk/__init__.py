@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         SRFlowError,
         UnavailableError,
     )
+    from srflow_sdk.model_choice import ModelChoice, choose_model
     from srflow_sdk.picture_latents import Latents
     from srflow_sdk.upscaler import Upscaler
 
@@ -69,6 +70,7 @@ __all__ = [
     "Latents",
     "Metadata",
     "MissingExtraError",
+    "ModelChoice",
     "NonFiniteError",
     "OutOfMemoryError",
     "OutputSize",
@@ -77,6 +79,7 @@ __all__ = [
     "SRFlowError",
     "UnavailableError",
     "Upscaler",
+    "choose_model",
     "lr_psnr",
     "read_image",
     "read_provenance",
@@ -96,9 +99,11 @@ _HOMES = {
     "ImageFile": "_files",
     "Latents": "picture_latents",
     "Metadata": "_files",
+    "ModelChoice": "model_choice",
     "OutputSize": "_drawing.output_size",
     "Provenance": "_files",
     "Upscaler": "upscaler",
+    "choose_model": "model_choice",
     "__version__": "_version",
     "lr_psnr": "_drawing.measuring",
     "read_image": "_files",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -32,7 +31,7 @@ OUTPUT = click.option(
     help="File or directory to write; see above.",
 )
 MODEL = click.option(
-    "--model", metavar="BUNDLE", type=click.Path(path_type=Path), help="Model to use.  [default: the embedded ×4 model]"
+    "--model", metavar="NAME|BUNDLE", type=click.Path(), help="An embedded model, or a bundle.  [default: x4-small]"
 )
 QUALITY = click.option(
     "--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP and AVIF.  [default: 95; AVIF: 85]"

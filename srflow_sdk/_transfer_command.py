@@ -83,7 +83,7 @@ def transfer(
     blend: Any,
     tau: Any,
     seed: int,
-    model: Path | None,
+    model: str | None,
     quality: int | None,
     lossless: bool,
     machine: MachineChoices,

@@ -17,6 +17,9 @@ __all__ = ["SCHEMA_VERSION", "Bundle", "LatentLevel", "Manifest"]
 _MAX_MANIFEST_BYTES = 8 << 20
 _EMBEDDED = Path(__file__).resolve().parent / "models"
 
+DEFAULT_MODEL = "x4-small"
+"""The embedded model that is used where none is named."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
@@ -32,9 +35,12 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle directory and verify it: manifest, schema, sizes and sha256 of every file.
 
+        path: a string that is the name of an embedded model, such as "x4-small", means that model; for a directory of
+        the same name, write "./x4-small" or a :class:`~pathlib.Path`.
         Raises: BundleError if anything is missing, damaged, changed since the export, or of a newer schema.
         """
-        directory = Path(path)
+        directory = _embedded().get(path) if isinstance(path, str) else None
+        directory = directory or Path(path)
         content = _read_manifest(directory)
         try:
             manifest = Manifest.from_json(content)
@@ -45,15 +51,25 @@ class Bundle:
         return cls(path=directory, manifest=manifest)
 
     @classmethod
-    def embedded(cls) -> Bundle:
-        """The model that is installed with the SDK. Raises: BundleError if this installation has none."""
-        found = sorted(_EMBEDDED.glob("*.srflow"))
-        if len(found) != 1:
+    def embedded(cls, name: str = DEFAULT_MODEL) -> Bundle:
+        """A model that is installed with the SDK, by its name. Raises: BundleError if this installation lacks it."""
+        found = _embedded()
+        if name not in found:
             raise BundleError(
-                f"this installation of srflow-sdk has {len(found)} embedded models instead of one; reinstall it "
-                "(pip install --force-reinstall srflow-sdk) or name a bundle"
+                f"this installation of srflow-sdk has no model {name!r} (it has: {', '.join(cls.embedded_names()) or 'none'}); "
+                "reinstall it (pip install --force-reinstall srflow-sdk) or name a bundle"
             )
-        return cls.open(found[0])
+        return cls.open(found[name])
+
+    @staticmethod
+    def embedded_names() -> tuple[str, ...]:
+        """The names of the models that are installed with the SDK, the default first."""
+        return tuple(sorted(_embedded(), key=lambda name: (name != DEFAULT_MODEL, name)))
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is one of the models that are installed with the SDK."""
+        return self.path.parent == _EMBEDDED
 
     @property
     def model_sha256(self) -> str:
@@ -68,11 +84,19 @@ class Bundle:
         return self.path / name
 
 
+def _embedded() -> dict[str, Path]:
+    """The directories of the embedded models, by their names."""
+    return {path.stem: path for path in sorted(_EMBEDDED.glob("*.srflow"))}
+
+
 def _read_manifest(directory: Path) -> bytes:
     path = directory / "manifest.json"
     try:
         if not directory.exists():
-            raise BundleError(f"{directory}: there is no such bundle; srflow-export makes one from a checkpoint")
+            raise BundleError(
+                f"{directory}: there is no such bundle; srflow-export makes one from a checkpoint, and these are "
+                f"installed: {', '.join(Bundle.embedded_names()) or 'none'}"
+            )
         if not directory.is_dir():
             raise BundleError(
                 f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "

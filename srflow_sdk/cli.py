@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 try:
-    from pathlib import Path
     from typing import TYPE_CHECKING, Any
 
     import click
@@ -23,13 +22,39 @@ except MemoryError:
 if TYPE_CHECKING:
     from srflow_sdk._batch.choices import FileChoices, MachineChoices
 
+
+def _list_models(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Print the embedded models, one in a line, and exit."""
+    if not value or context.resilient_parsing:
+        return
+    with exit_statuses():
+        from srflow_sdk._model_list import lines
+
+        for line in lines():
+            click.echo(line)
+    context.exit()
+
+
 _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
 @_file_options.INPUTS
 @_file_options.OUTPUT
-@_file_options.MODEL
+@click.option(
+    "--model",
+    metavar="auto|NAME|BUNDLE",
+    type=click.Path(),
+    help="Model; auto: what suits each photo.  [default: x4-small]",
+)
+@click.option(
+    "--models",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_models,
+    help="List the embedded ones.",
+)
 @click.option(
     "--tau",
     type=TauParameter(),
@@ -54,7 +79,7 @@ def upscale(
     context: click.Context,
     inputs: tuple[str, ...],
     output: str,
-    model: Path | None,
+    model: str | None,
     tau: Any,
     seed: int,
     samples: int,
@@ -77,8 +102,7 @@ def upscale(
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
-    that was not finished begins again. --dry-run says how long everything takes on this machine. With the embedded
-    model, two cores of an AMD EPYC upscale about 1.2 megapixels of input in a minute.
+    that was not finished begins again. --dry-run says how long everything takes on this machine.
 
     Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
@@ -150,7 +174,7 @@ def restore(
     context: click.Context,
     inputs: tuple[str, ...],
     output: str,
-    model: Path | None,
+    model: str | None,
     tau: float | None,
     over: Any,
     enlarge: bool,

@@ -47,10 +47,10 @@ class UpscaleFiles:
     without one), `width` and `height` (int64, of the input in pixels, 0 unless it is done) and `seconds` (float64, NaN
     unless it is done). A file that fails, or that cannot be named so, is a row, not an exception.
 
-    model: the path of a bundle that every machine has; None is the embedded model. device, tile, threads,
-    precision: as of :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`.
-    resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are those of
-    :meth:`Upscaler.upscale`.
+    model: the path of a bundle that every machine has, or an embedded model's name; None is x4-small. device, tile,
+    threads, precision: as of :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in
+    :meth:`Upscaler.upscale_file`. resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are
+    those of :meth:`Upscaler.upscale`.
 
     Raises: ArgumentError, BundleError, DeviceError, MissingExtraError: these concern all files.
     """

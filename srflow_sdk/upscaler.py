@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class Upscaler(FlowUses):
     """Super-resolution with one bundle on one device. Close it, or use it as a context manager.
 
-    bundle: a bundle directory or an open :class:`~srflow_sdk.bundle.Bundle`; None is the model embedded in the SDK.
+    bundle: a bundle directory, the name of an embedded model ("x4-small", "x4-photo"), or an open
+    :class:`~srflow_sdk.bundle.Bundle`; None is x4-small. :func:`~srflow_sdk.choose_model` says which suits a picture.
     device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx" or "webgpu" (plug-in
     providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and other GPUs that really starts,
     otherwise the CPU.
@@ -65,7 +66,9 @@ class Upscaler(FlowUses):
     ) -> None:
         check_tile(tile)
         if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))) or bundle == "":
-            raise ArgumentError(f"bundle is {bundle!r}; it must be the path of a bundle, an open Bundle, or None")
+            raise ArgumentError(
+                f"bundle is {bundle!r}; it must be the path of a bundle, an embedded model's name, a Bundle or None"
+            )
         if bundle is None:
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)

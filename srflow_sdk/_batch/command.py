@@ -15,12 +15,13 @@ from srflow_sdk._batch.display import Display
 from srflow_sdk._batch.finding import say_unread
 from srflow_sdk._batch.folder import run_plan
 from srflow_sdk._batch.jobs import FolderResult, Settings
+from srflow_sdk._batch.models import BY_PICTURE, Models, ModelsByPicture, any_of, candidates
 from srflow_sdk._batch.on_ray import Cluster, OnRay
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.pipes import open_pipes
 from srflow_sdk._batch.plan import Plan, make_folders, make_plan
 from srflow_sdk._batch.preview import fails, preview
-from srflow_sdk._batch.remake import find_source, read_recipe
+from srflow_sdk._batch.remake import embedded_for, find_source, read_recipe
 from srflow_sdk._batch.report import batch_report, read_report, recorded_in, write_report
 from srflow_sdk._batch.running import Executor, InThisProcess
 from srflow_sdk._batch.storage import ANYWHERE
@@ -47,7 +48,7 @@ def run_command(
     inputs: Sequence[str],
     output: str,
     *,
-    model: Path | None,
+    model: str | None,
     files: FileChoices,
     machine: MachineChoices,
     display: Display,
@@ -56,8 +57,8 @@ def run_command(
 ) -> None:
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
-    operation: with `files.from_output` it is replaced by the one that this picture was made with. server: the URL of
-    one that draws; `model` is then its model's name.
+    operation: with `files.from_output` it is replaced by the one that this picture was made with. model: a bundle's
+    path, an embedded model's name, or "auto". server: the URL of one that draws; `model` is then its model's name.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
@@ -76,12 +77,12 @@ def run_command(
             raise ArgumentError(
                 "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
             )
-        bundle, opened = _here(model) if server is None else _there(model, server)
+        bundles, opened = _here(model, files, say=display.tell) if server is None else _there(model, server)
         tile = machine.tile
         if files.from_output is not None:
             if isinstance(files.from_output, UrlPath):
                 raise ArgumentError(f"--from-output {files.from_output} is a URL; copy the file here and name it")
-            recipe = read_recipe(files.from_output, bundle, operation=operation)
+            recipe = read_recipe(files.from_output, bundles[0], operation=operation)
             source = find_source(files.from_output, recipe, pipes.inputs)
             operation, tile, machine = (
                 operation.recorded(recipe),
@@ -89,7 +90,8 @@ def run_command(
                 _recorded(recipe, machine, files.from_output),
             )
             pipes = dataclasses.replace(pipes, inputs=(source,))
-        operation.check(bundle)
+        for bundle in bundles:
+            operation.check(bundle)
         earlier = read_report(files.report) if files.report is not None and files.resume else None
         settings = Settings(
             operation=operation,
@@ -104,7 +106,7 @@ def run_command(
         plan = make_plan(
             pipes.inputs,
             pipes.output,
-            manifest=bundle.manifest,
+            manifest=bundles[0].manifest,
             settings=settings,
             samples=samples,
             name=files.name,
@@ -116,24 +118,25 @@ def run_command(
         )
         _say_what_is_wrong(plan, display, files.shard)
         if files.ray is not None and not files.dry_run:
-            execute: Executor = OnRay(_cluster(files, machine), bundle=bundle, tile=tile, say=display.tell)
+            execute: Executor = OnRay(_cluster(files, machine), bundle=bundles[0], tile=tile, say=display.tell)
         else:
-            upscaler = stack.enter_context(opened(tile, machine))
+            models = stack.enter_context(opened(tile, machine))
+            upscaler = any_of(models)
             if files.from_output is not None and upscaler.precision != machine.precision:
                 raise ArgumentError(
                     f"{files.from_output} was made with --precision {machine.precision}, and {upscaler.device} draws "
                     f"with {upscaler.precision}; leave out --server"
                 )
             if files.dry_run:
-                _show(plan, upscaler, display)
+                _show(plan, models, display)
                 return
-            execute = InThisProcess(upscaler)
+            execute = InThisProcess(models)
 
         def report(result: FolderResult) -> None:
             if plan.report is not None:
                 done = batch_report(
                     pipes.as_given(result),
-                    manifest=bundle.manifest,
+                    models=[bundle.manifest for bundle in bundles],
                     settings=settings,
                     tile=tile,
                     device=execute.device,
@@ -148,15 +151,28 @@ def run_command(
         pipes.send()
 
 
-_Open = Callable[["TileSize", "MachineChoices"], Upscaler]
+_Open = Callable[["TileSize", "MachineChoices"], "contextlib.AbstractContextManager[Models]"]
 
 
-def _here(model: Path | None) -> tuple[Bundle, _Open]:
-    """A bundle on this machine, and what opens it with tiles of this size."""
-    bundle = Bundle.embedded() if model is None else Bundle.open(model)
-    return bundle, lambda tile, machine: Upscaler(
-        bundle, device=machine.device, tile=tile, threads=machine.threads, precision=machine.precision
-    )
+def _here(model: str | None, files: FileChoices, *, say: Callable[[str], None]) -> tuple[list[Bundle], _Open]:
+    """Bundles on this machine, of which several for "auto", and what opens them with tiles of this size."""
+    if files.from_output is not None and model in (None, BY_PICTURE):
+        bundle = embedded_for(files.from_output)
+    elif model == BY_PICTURE:
+        if files.ray is not None:
+            raise ArgumentError("--model auto looks at each picture on this machine; with --ray, name a model")
+        if files.name is not None and "{model" in files.name:
+            raise ArgumentError(f"--name {files.name}: {{model}} differs from picture to picture with --model auto")
+        return candidates(), lambda tile, machine: ModelsByPicture(
+            lambda bundle: _upscaler(bundle, tile, machine), max_pixels=machine.max_pixels, say=say
+        )
+    else:
+        bundle = Bundle.embedded() if model is None else Bundle.open(model)
+    return [bundle], lambda tile, machine: _upscaler(bundle, tile, machine)
+
+
+def _upscaler(bundle: Bundle, tile: TileSize, machine: MachineChoices) -> Upscaler:
+    return Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads, precision=machine.precision)
 
 
 def _recorded(recipe: Provenance, machine: MachineChoices, output: Path) -> MachineChoices:
@@ -175,15 +191,15 @@ def _recorded(recipe: Provenance, machine: MachineChoices, output: Path) -> Mach
     return dataclasses.replace(machine, precision=cast("ComputePrecision", recipe.precision), device=device)
 
 
-def _there(model: Path | None, server: str) -> tuple[Bundle, _Open]:
+def _there(model: str | None, server: str) -> tuple[list[Bundle], _Open]:
     """The same for a model on a server."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
     from srflow_sdk.triton._remote_upscaler import MODEL, RemoteUpscaler
 
-    name = MODEL if model is None else str(model)
+    name = MODEL if model is None else model
     with RemoteUpscaler(server, model=name) as first:
         bundle = first.bundle
-    return bundle, lambda tile, machine: RemoteUpscaler(server, model=name, tile=tile)
+    return [bundle], lambda tile, machine: RemoteUpscaler(server, model=name, tile=tile)
 
 
 def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
@@ -198,10 +214,10 @@ def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> Non
         display.tell(f"none of the {plan.all_jobs} inputs is in part {shard.index}/{shard.count}: nothing to do")
 
 
-def _show(plan: Plan, upscaler: Upscaler, display: Display) -> None:
+def _show(plan: Plan, models: Models, display: Display) -> None:
     failed = bool(plan.refused)
     with raised_interrupts(*STOPPING):
-        for line in preview(plan, upscaler):
+        for line in preview(plan, models):
             if fails(line):
                 failed = True
                 display.say(line)

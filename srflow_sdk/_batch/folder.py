@@ -135,7 +135,7 @@ def upscale_folder(
         if plan.report is not None:
             written = batch_report(
                 result,
-                manifest=bundle.manifest,
+                models=[bundle.manifest],
                 settings=settings,
                 tile=tile,
                 device=execute.device,

@@ -75,8 +75,8 @@ class FolderFile:
 
     source: the input; a folder if that could not be used. targets: the paths of its outputs, in the order of the
     samples. status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed". error: one line, if it
-    failed. outputs, size (width and height of the input in pixels) and seconds: if it is done. disk_full, server_lost:
-    whether that made it fail.
+    failed. outputs, size (width and height of the input in pixels), seconds, and the model's name: if it is done.
+    disk_full, server_lost: whether that made it fail.
     """
 
     source: Path
@@ -86,6 +86,7 @@ class FolderFile:
     outputs: tuple[FileOutput, ...] = ()
     size: tuple[int, int] | None = None
     seconds: float | None = None
+    model: str | None = None
     disk_full: bool = False
     server_lost: bool = False
 

@@ -124,11 +124,10 @@ class OnRay:
         ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])
         if not jobs:
             return FolderResult(files=(), total=0)
-        embedded = Bundle.embedded().path == self._bundle.path
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
         worker = Worker(
             settings=settings,
-            model=None if embedded else self._bundle.path.resolve(),
+            model=self._bundle.path.stem if self._bundle.is_embedded else self._bundle.path.resolve(),
             sha256=self._bundle.model_sha256,
             device=self._cluster.device,
             precision=self._cluster.precision,

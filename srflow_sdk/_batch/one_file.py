@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from srflow_sdk._batch.jobs import FolderFile, Job, Settings
+from srflow_sdk._batch.models import Models, drawing
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
 from srflow_sdk._drawing.requests import Progress
 from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError, UnavailableError
-from srflow_sdk.upscaler import Upscaler
 
 _T = TypeVar("_T")
 
@@ -23,7 +23,7 @@ _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 def do_one(
     job: Job,
-    upscaler: Upscaler,
+    models: Models,
     *,
     settings: Settings,
     storage: Storage = ANYWHERE,
@@ -38,8 +38,9 @@ def do_one(
     cancel = cancel or threading.Event()
 
     def work() -> FolderFile:
-        if is_left_alone(job, upscaler, settings=settings, storage=storage, cancel=cancel):
+        if is_left_alone(job, models, settings=settings, storage=storage, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
+        upscaler = drawing(models, job.source, storage)
         with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
             file = settings.operation.on_file(
                 upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
@@ -52,19 +53,19 @@ def do_one(
             outputs=tuple(dataclasses.replace(output, path=target) for output, target in named),
             size=file.size,
             seconds=file.seconds,
+            model=upscaler.bundle.manifest.name,
         )
 
     return attempted(job, work)
 
 
-def is_left_alone(
-    job: Job, upscaler: Upscaler, *, settings: Settings, storage: Storage, cancel: threading.Event
-) -> bool:
+def is_left_alone(job: Job, models: Models, *, settings: Settings, storage: Storage, cancel: threading.Event) -> bool:
     """Whether the settings say to skip a job. Raises: what :func:`is_done` raises."""
     if not settings.overwrite and any(map(storage.exists, job.targets)):
         return True
     if not settings.resume:
         return False
+    upscaler = drawing(models, job.source, storage)
     manifest, precision = upscaler.bundle.manifest, upscaler.precision
     return is_done(job, manifest, precision=precision, settings=settings, storage=storage, cancel=cancel)
 

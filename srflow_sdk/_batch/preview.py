@@ -11,6 +11,7 @@ from pathlib import Path
 
 from srflow_sdk._batch.estimating import Speed, about, how_much, measure_speed, seconds_for
 from srflow_sdk._batch.jobs import FolderFile, Job
+from srflow_sdk._batch.models import Models, any_of, drawing
 from srflow_sdk._batch.one_file import attempted, is_left_alone
 from srflow_sdk._batch.plan import Plan
 from srflow_sdk._batch.storage import ANYWHERE, reading
@@ -32,7 +33,7 @@ class Preview:
     made: tuple[int, int] = (0, 0)
 
 
-def preview(plan: Plan, upscaler: Upscaler, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
+def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
     """Lines that say what a run of the plan would do; the last one says how long it would take and what it needs.
 
     Headers are read, and with `resume` outputs as a run would read them. If there is anything to do, a piece of the
@@ -42,9 +43,9 @@ def preview(plan: Plan, upscaler: Upscaler, *, check: Callable[[], None] = lambd
     seen: list[Preview] = []
     for job in plan.jobs:
         check()
-        seen.append(_looked_at(job, plan, upscaler))
+        seen.append(_looked_at(job, plan, models))
         yield _line(seen[-1])
-    yield _summary(plan, seen, upscaler)
+    yield _summary(plan, seen, any_of(models))
 
 
 def fails(line: str) -> bool:
@@ -52,10 +53,11 @@ def fails(line: str) -> bool:
     return line.startswith("error: ")
 
 
-def _looked_at(job: Job, plan: Plan, upscaler: Upscaler) -> Preview:
+def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
     def look() -> Preview:
-        settings, manifest = plan.settings, upscaler.bundle.manifest
-        if is_left_alone(job, upscaler, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
+        settings = plan.settings
+        manifest = drawing(models, job.source, ANYWHERE).bundle.manifest
+        if is_left_alone(job, models, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
         with (
             reading(ANYWHERE, job.source) as source,

@@ -34,12 +34,12 @@ Batch = dict[str, NDArray[Any]]
 class Worker:
     """What a worker opens. It can be pickled.
 
-    model: the bundle's path, which every machine has; None is the embedded model. sha256: what the model must be.
-    folder: what paths that are not absolute begin at. stop: a handle of :class:`Stop`.
+    model: the bundle's path, which every machine has, or an embedded model's name; None is the default one.
+    sha256: what the model must be. folder: what paths that are not absolute begin at. stop: a handle of :class:`Stop`.
     """
 
     settings: Settings
-    model: Path | None = None
+    model: str | Path | None = None
     sha256: str | None = None
     device: Device = "auto"
     precision: Precision = "bundle"

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.storage import ANYWHERE
+from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk._files import Provenance, read_provenance
 from srflow_sdk._files.provenance import TRANSFER
@@ -56,6 +57,16 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
             f"make it again with srflow-sdk {recipe.sdk_version}"
         )
     return recipe
+
+
+def embedded_for(output: Path) -> Bundle:
+    """The embedded model that an output says it was made with; the default one if none of them is."""
+    recipe = None if isinstance(output, UrlPath) else read_provenance(output)
+    bundles = [Bundle.embedded(name) for name in Bundle.embedded_names()]
+    return next(
+        (bundle for bundle in bundles if recipe is not None and bundle.model_sha256 == recipe.model_sha256),
+        bundles[0] if bundles else Bundle.embedded(),
+    )
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:

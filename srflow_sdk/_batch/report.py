@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
+from srflow_sdk._batch.models import BY_PICTURE
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._device_names import BUNDLE
@@ -31,7 +34,7 @@ _EXACT = 200.0  # JSON has no infinity
 def batch_report(
     result: FolderResult,
     *,
-    manifest: Manifest,
+    models: Sequence[Manifest],
     settings: Settings,
     tile: TileSize,
     device: str,
@@ -40,16 +43,18 @@ def batch_report(
 ) -> dict[str, Any]:
     """What a batch did, as JSON values.
 
-    tile: as requested. device, precision: where it ran, and in what. A file's `size` is the input's width and height;
+    models: the one that drew, or several if each picture had the one that suits it: the files name theirs then, and
+    settings in which the models differ are null. tile: as requested. device, precision: where it ran, and in what. A
+    file's `size` is the input's width and height;
     `lr_psnr` is in dB, at most 200 (output and input agree exactly), null if it was not measured. Files that were not
     reached before an interrupt are not listed. earlier: the report that this one replaces; it supplies the measurements
     of files that are skipped now, and its entries for files that were not reached stay under `earlier`.
     """
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
-        "model": {"name": manifest.name, "sha256": manifest.digest, "scale": manifest.scale},
+        "model": _model(models),
         "settings": {
-            **settings.operation.described(manifest),
+            **_common([settings.operation.described(manifest) for manifest in models]),
             "max_pixels": settings.max_pixels,
             "resume": settings.resume,
             "overwrite": settings.overwrite,
@@ -74,6 +79,22 @@ def batch_report(
         if len(result.files) < result.total:
             report["earlier"] = rest
     return report
+
+
+def _model(models: Sequence[Manifest]) -> dict[str, Any]:
+    first = models[0]
+    if len(models) == 1:
+        return {"name": first.name, "sha256": first.digest, "scale": first.scale}
+    digests = "".join(manifest.digest for manifest in models)
+    return {"name": BY_PICTURE, "sha256": hashlib.sha256(digests.encode()).hexdigest(), "scale": first.scale}
+
+
+def _common(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all say; null where they differ."""
+    return {
+        name: value if all(other[name] == value for other in descriptions) else None
+        for name, value in descriptions[0].items()
+    }
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
@@ -145,6 +166,7 @@ def _file(file: FolderFile, *, first: int) -> dict[str, Any]:
         "source": str(file.source),
         "status": file.status,
         "error": file.error,
+        "model": file.model,
         "size": None if file.size is None else list(file.size),
         "seconds": None if file.seconds is None else round(file.seconds, 3),
         "outputs": outputs,
@@ -165,7 +187,7 @@ def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[st
         return []  # not written by us
     for file in report["files"]:
         if file["status"] == "skipped" and (entry := measured.get(_pictures(file))) is not None:
-            file.update({name: entry.get(name) for name in ("size", "seconds", "outputs")})
+            file.update({name: entry.get(name) for name in ("size", "seconds", "model", "outputs")})
     sources = {file["source"] for file in report["files"]}
     return [file for file in measured.values() if file["source"] not in sources]
 

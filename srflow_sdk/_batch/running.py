@@ -12,10 +12,10 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_sdk._batch.models import Models, any_of
 from srflow_sdk._batch.one_file import do_one
 from srflow_sdk._batch.storage import ANYWHERE, Storage
 from srflow_sdk.errors import SRFlowError
-from srflow_sdk.upscaler import Upscaler
 
 _POLL_S = 0.2
 
@@ -47,23 +47,24 @@ class Executor(Protocol):
 
 
 class InThisProcess:
-    """The executor that draws one file after the other with this Upscaler."""
+    """The executor that draws one file after the other."""
 
-    def __init__(self, upscaler: Upscaler, *, storage: Storage = ANYWHERE) -> None:
+    def __init__(self, models: Models, *, storage: Storage = ANYWHERE) -> None:
+        upscaler = any_of(models)
         self.device, self.precision = upscaler.device, str(upscaler.precision)
-        self._upscaler = upscaler
+        self._models = models
         self._storage = storage
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
     ) -> FolderResult:
         """Run the jobs by :func:`run_jobs`."""
-        return run_jobs(jobs, self._upscaler, settings=settings, watcher=watcher, check=check, storage=self._storage)
+        return run_jobs(jobs, self._models, settings=settings, watcher=watcher, check=check, storage=self._storage)
 
 
 def run_jobs(
     jobs: Sequence[Job],
-    upscaler: Upscaler,
+    models: Models,
     *,
     settings: Settings,
     watcher: Watcher | None = None,
@@ -118,7 +119,7 @@ def run_jobs(
                     cancel=cancel,
                     changed=changed,
                 )
-                begun.append(pool.submit(work.run, upscaler))
+                begun.append(pool.submit(work.run, models))
                 begun[-1].add_done_callback(lambda _: changed.put(None))
                 wait_for(work)
             wait_for(None)
@@ -158,11 +159,11 @@ class _Work:
     changed: SimpleQueue[None]
     drawn: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, upscaler: Upscaler) -> FolderFile:
+    def run(self, models: Models) -> FolderFile:
         try:
             return do_one(
                 self.job,
-                upscaler,
+                models,
                 settings=self.settings,
                 storage=self.storage,
                 progress=self._progress,

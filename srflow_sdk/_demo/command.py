@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 try:
-    from pathlib import Path
     from typing import Any, get_args
 
     import click
@@ -67,7 +66,7 @@ class _BytesParameter(CountParameter):
 @_file_options.THREADS
 @click.version_option(__version__, prog_name="srflow-demo")
 def demo(
-    model: Path | None,
+    model: str | None,
     host: str,
     port: int,
     open_browser: bool,

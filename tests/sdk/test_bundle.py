@@ -328,7 +328,7 @@ def test_a_bundle_can_be_moved_and_reached_through_links(tmp_path: Path) -> None
 
 def test_without_an_embedded_model_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("srflow_sdk.bundle._EMBEDDED", tmp_path)
-    with pytest.raises(BundleError, match=r"0 embedded models.*name a bundle"):
+    with pytest.raises(BundleError, match=r"no model 'x4-small' \(it has: none\).*name a bundle"):
         Bundle.embedded()
-    write_stub_bundle(tmp_path / "x4.srflow")
-    assert Bundle.embedded().path.name == "x4.srflow"
+    write_stub_bundle(tmp_path / "x4-small.srflow")
+    assert Bundle.embedded().path.name == "x4-small.srflow"

@@ -31,7 +31,7 @@ def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Up
     path = tmp_path / "report.json"
     path.write_text("old")
     manifest = upscaler.bundle.manifest
-    write_report(path, batch_report(summary, manifest=manifest, settings=settings, tile="auto", device="cpu"))
+    write_report(path, batch_report(summary, models=[manifest], settings=settings, tile="auto", device="cpu"))
     report = json.loads(path.read_text())
     assert report["schema"] == 1
     assert report["model"] == {"name": "tiny", "sha256": manifest.digest, "scale": 4}
@@ -63,7 +63,7 @@ def test_the_report_is_strict_json(
     result = dataclasses.replace(result, outputs=(output,))
     summary = FolderResult(files=(result,), total=1)
     manifest = upscaler.bundle.manifest
-    report = batch_report(summary, manifest=manifest, settings=Settings(), tile="auto", device="cpu")
+    report = batch_report(summary, models=[manifest], settings=Settings(), tile="auto", device="cpu")
     json.dumps(report, allow_nan=False)
     assert report["files"][0]["outputs"][0]["lr_psnr"] == reported
 
@@ -87,7 +87,7 @@ def test_what_was_measured_of_skipped_files_is_kept(jobs: list[Job], upscaler: U
         settings = settings_with(resume=True, report=True, **chosen)
         summary = run_jobs(jobs, upscaler, settings=settings)
         ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": read_report(path)}
-        report = batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)
+        report = batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
         write_report(path, report)
         files: list[dict[str, Any]] = report["files"]
         return files
@@ -113,7 +113,7 @@ def test_a_report_that_is_none_is_not_carried_over(
     settings = settings_with(resume=True)
     ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": read_report(path)}
     summary = run_jobs(jobs[:1], upscaler, settings=settings)
-    report = batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)
+    report = batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
     assert report["files"][0]["outputs"][0]["lr_psnr"] is None
 
 
@@ -134,7 +134,7 @@ def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
         settings = settings_with(resume=True, report=True)
         summary = run_jobs(jobs, upscaler, settings=settings, watcher=Stopping(), check=check)
         ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": earlier}
-        return batch_report(summary, manifest=upscaler.bundle.manifest, settings=settings, **ran)
+        return batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
 
     whole = reported(None)
     cut = reported(whole, stop_after=1)

@@ -30,7 +30,7 @@ def statuses(result: FolderResult) -> list[str]:
 
 def recorded_of(result: FolderResult, upscaler: Upscaler) -> Mapping[str, Recorded]:
     manifest = upscaler.bundle.manifest
-    return recorded_in(batch_report(result, manifest=manifest, settings=settings_with(), tile="auto", device="cpu"))
+    return recorded_in(batch_report(result, models=[manifest], settings=settings_with(), tile="auto", device="cpu"))
 
 
 def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:

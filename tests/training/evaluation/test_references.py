@@ -75,7 +75,7 @@ def test_files_of_all_layouts_are_run_as_their_networks_are(options, photos, tmp
 
 def test_a_model_that_is_not_there_is_named_with_what_there_is(options):
     with pytest.raises(
-        CheckpointError, match=r"^--model x4-smal: no such file: name .* or x4-small, the embedded model$"
+        CheckpointError, match=r"^--model x4-smal: no such file: name .* or an embedded model: x4-small"
     ):
         tau_sweep(options(models=["x4-smal"]))
 

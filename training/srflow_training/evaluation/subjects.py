@@ -109,7 +109,7 @@ class Subject:
 def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
     """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
 
-    model: its path; None or its name, "x4-small": the embedded bundle.
+    model: its path, or the name of an embedded model; None: x4-small.
     tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a checkpoint's always are.
     Raises: BundleError, CheckpointError.
     """
@@ -129,8 +129,8 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
     assert model is not None  # for the type checker: that would be a bundle
     if not Path(model).exists():
         raise CheckpointError(
-            f"--model {model}: no such file: name a checkpoint, a bundle's folder, or {Bundle.embedded().path.stem}, "
-            "the embedded model"
+            f"--model {model}: no such file: name a checkpoint, a bundle's folder, or an embedded model: "
+            f"{', '.join(Bundle.embedded_names())}"
         )
     network, notes = load_with_notes(model)
     reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
@@ -165,8 +165,6 @@ def _bundle(model: str | None) -> Bundle | None:
     """The bundle that is meant, or None if a file is. Raises: BundleError."""
     if model is None:
         return Bundle.embedded()
-    if Path(model).is_dir():
+    if model in Bundle.embedded_names() or Path(model).is_dir():
         return Bundle.open(model)
-    if not Path(model).exists() and (embedded := Bundle.embedded()).path.stem == model:
-        return embedded
     return None

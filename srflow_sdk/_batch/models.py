@@ -1,0 +1,85 @@
+"""Which model draws a file: one for all of them, or for each picture the embedded one that suits it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from srflow_sdk._batch.storage import reading
+from srflow_sdk.bundle import Bundle
+from srflow_sdk.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
+from srflow_sdk.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from srflow_sdk._batch.storage import Storage
+
+BY_PICTURE = "auto"
+"""The name under which a user asks for the model that suits each picture."""
+
+
+def candidates() -> list[Bundle]:
+    """The embedded models of which one suits a picture. Raises: BundleError if this installation lacks one."""
+    return [Bundle.embedded(name) for name in (CLEAN, PHOTO)]
+
+
+class ModelsByPicture:
+    """Opens for each picture the embedded model that :func:`~srflow_sdk.choose_model` names, once for all pictures.
+
+    A context manager, which closes them. opened: makes an Upscaler. say: told about each new choice, with the file and
+    why. The one for clean pictures is opened at once; `upscaler` is that. Thread-safe.
+    """
+
+    def __init__(
+        self, opened: Callable[[Bundle], Upscaler], *, max_pixels: int, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._opened, self._max_pixels, self._say = opened, max_pixels, say
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._chosen: dict[Path, ModelChoice] = {}
+        self._upscalers: dict[str, Upscaler] = {}
+        self.upscaler = self._open(CLEAN)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def for_picture(self, source: Path, storage: Storage) -> Upscaler:
+        """The Upscaler for a file. Raises: ImageError if it cannot be read; what :class:`Upscaler` raises."""
+        choice = self._chosen.get(source)
+        if choice is None:
+            with reading(storage, source) as local:
+                choice = choose_model(local, max_pixels=self._max_pixels)
+        with self._lock:
+            if source not in self._chosen:
+                self._chosen[source] = choice
+                self._say(f"{source}: {choice.name} ({choice.why})")
+            return self._open(choice.name)
+
+    def _open(self, name: str) -> Upscaler:
+        if name not in self._upscalers:
+            self._upscalers[name] = self._stack.enter_context(self._opened(Bundle.embedded(name)))
+        return self._upscalers[name]
+
+
+Models = Upscaler | ModelsByPicture
+
+
+def any_of(models: Models) -> Upscaler:
+    """An Upscaler that stands for all of them: of the same scale and device."""
+    return models.upscaler if isinstance(models, ModelsByPicture) else models
+
+
+def drawing(models: Models, source: Path, storage: Storage) -> Upscaler:
+    """The Upscaler that draws this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
+    return models.for_picture(source, storage) if isinstance(models, ModelsByPicture) else models

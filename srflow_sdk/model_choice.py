@@ -1,0 +1,163 @@
+"""Which embedded model suits a picture: the one for clean photographs, or the one for noisy and compressed ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._files import MAX_PIXELS, PathLike, open_image
+from srflow_sdk._images import InMemoryImage, Tensor, luma, to_unit, unpacked
+from srflow_sdk.bundle import DEFAULT_MODEL
+
+CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
+
+_BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
+_BLOCK = 16  # side of the blocks whose noise is measured
+_EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
+_QUIETEST = 0.1  # this share of the blocks shows the noise, the others also texture
+_STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
+
+_NOISY = 1.0
+"""Noise from which on a picture is taken for noisy: standard deviation in 8-bit levels."""
+
+_COMPRESSED = 92
+"""JPEG quality under which a picture is taken for compressed."""
+
+_BLOCKY = 1.25
+"""Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """An embedded model for a picture.
+
+    name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`. why: what was seen, in words.
+    """
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What was measured in a picture.
+
+    quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats. noise: standard
+    deviation in 8-bit levels, in the quietest tenth of the picture. blocks: how much larger luma's steps are between
+    the columns and rows where JPEG's blocks of 8×8 would meet than elsewhere; about 1 if there are none.
+    """
+
+    quality: int | None
+    noise: float
+    blocks: float
+
+
+def choose_model(picture: PathLike | InMemoryImage | Tensor, *, max_pixels: int = MAX_PIXELS) -> ModelChoice:
+    """Choose between "x4-small", for clean pictures, and "x4-photo", for noisy and compressed ones.
+
+        with Upscaler(choose_model("photo.jpg").name) as upscaler: …
+
+    picture: a file, PIL image, array or tensor, as for :meth:`Upscaler.upscale`. A file of JPEG also shows its quality.
+    max_pixels: larger files are refused.
+
+    Raises: ImageError if it cannot be read; ArgumentError.
+    """
+    damage = measure_damage(picture, max_pixels=max_pixels)
+    reasons = []
+    if damage.quality is not None and damage.quality < _COMPRESSED:
+        reasons.append(f"JPEG of quality {damage.quality}")
+    elif damage.blocks > _BLOCKY:
+        reasons.append("blocks of an earlier JPEG")
+    if damage.noise > _NOISY:
+        reasons.append(f"noise of {damage.noise:.1f}/255")
+    if reasons:
+        return ModelChoice(name=PHOTO, why=", ".join(reasons))
+    return ModelChoice(name=CLEAN, why="clean")
+
+
+def measure_damage(picture: PathLike | InMemoryImage | Tensor, *, max_pixels: int = MAX_PIXELS) -> Damage:
+    """Measure a picture, file or in memory. Raises: as :func:`choose_model`."""
+    quality = None
+    if isinstance(picture, (str, os.PathLike)):
+        quality = _jpeg_quality(Path(picture))
+        bands = _bands_of_file(Path(picture), max_pixels)
+    else:
+        pixels, _ = unpacked(picture)
+        bands = (pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS))
+    noises, steps = [], np.zeros((2, 8, 2))
+    for band in bands:
+        levels = _luma(band)
+        noises.append(_noise_of_blocks(levels))
+        steps += _steps(levels)
+    quiet = np.sort(np.concatenate(noises)) if noises else np.zeros(0)
+    noise = float(quiet[int(_QUIETEST * len(quiet))]) if len(quiet) else 0.0
+    return Damage(quality=quality, noise=noise, blocks=_blockiness(steps))
+
+
+def _bands_of_file(path: Path, max_pixels: int) -> Iterator[NDArray[Any]]:
+    with open_image(path, max_pixels=max_pixels) as reader:
+        for top in range(0, reader.height, _BAND_ROWS):
+            yield reader.read_rows(min(_BAND_ROWS, reader.height - top))
+
+
+def _jpeg_quality(path: Path) -> int | None:
+    """The quality that libjpeg's scale gives the luma table; None for other formats. Errors are for the decoder."""
+    from PIL import Image
+
+    with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path) as image:
+        tables = getattr(image, "quantization", None)
+        if tables and 0 in tables:
+            percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM
+            return int(np.clip(round((200 - percent) / 2 if percent <= 100 else 5000 / percent), 1, 100))
+    return None
+
+
+def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """H×W in 8-bit levels, from rows of any kind."""
+    unit = to_unit(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    return 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit[:, :, :1])[:, :, 0]
+
+
+def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Standard deviation of the noise in every block whose levels are not clipped.
+
+    The mean absolute value of a mask that constant and linear regions do not answer (Immerkær, "Fast noise variance
+    estimation", Computer Vision and Image Understanding 1996), in blocks.
+    """
+    height, width = (len(levels) // _BLOCK) * _BLOCK, (levels.shape[1] // _BLOCK) * _BLOCK
+    if not height or not width:
+        return np.zeros(0, np.float32)
+    cells = levels[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).swapaxes(1, 2)
+    second = cells[..., :-2] - 2 * cells[..., 1:-1] + cells[..., 2:]
+    answer = second[:, :, :-2] - 2 * second[:, :, 1:-1] + second[:, :, 2:]
+    noise = np.sqrt(np.pi / 2) / 6 * np.abs(answer).mean((2, 3))
+    means = cells.mean((2, 3))
+    seen: NDArray[np.float32] = noise[(means > _EXTREMES[0]) & (means < _EXTREMES[1])]
+    return seen
+
+
+def _steps(levels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """By direction and place modulo 8: the sum of how far steps between neighbours exceed those around them, and 1."""
+    found = np.zeros((2, 8, 2))
+    for direction, lines in enumerate((levels, levels.T)):
+        if lines.shape[1] < 4:
+            continue
+        step = np.abs(np.diff(lines, axis=1))
+        excess = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
+        for place in range(8):  # of the step's right side
+            chosen = excess[:, (place - 2) % 8 :: 8]
+            found[direction, place] = np.maximum(chosen, 0).sum(), max(chosen.size, 0)
+    return found
+
+
+def _blockiness(steps: NDArray[np.float64]) -> float:
+    mean = steps[..., 0] / np.maximum(steps[..., 1], 1)
+    ratios = mean.max(axis=1) / np.maximum(np.median(mean, axis=1), 1e-6)
+    return float(ratios.min()) if steps[..., 1].min() > 0 else 1.0
