@@ -5,7 +5,7 @@
 
 Each candidate's encoder and flow are trained for a budget of processor seconds, with one thread. Crops are prepared by
 the same process (data.workers=0), so their cost counts; decoding does not, because all photographs are decoded before.
-A few steps are timed first, alternating with the preset's, whose steps a second are fixed below, and
+A few steps are timed first, alternating with the base's, whose steps a second are fixed below, and
 schedule.iterations is set to what the budget allows, so that the learning rate falls as in a long training. So neither
 another processor nor other load changes what a candidate gets, apart from what they change in the ratio.
 
@@ -60,9 +60,17 @@ class Candidate:
     def __str__(self) -> str:
         share = [] if self.encoder_share is None else [f"encoder share {self.encoder_share:g}"]
         pages = ["rendered pages among the crops"] if self.graphics else []
-        return ", ".join([*self.network, *self.flow, *share, *pages]) or "preset"
+        return ", ".join([*self.network, *self.flow, *share, *pages]) or "base"
 
 
+# What the candidates differ from: the presets when this comparison was made.
+BASE = {
+    "rrdb-x4-small": ["network.blocks=5"],
+    "x4-small": [
+        *("network.blocks=5", "network.stacked_blocks=[2,4]", "network.steps=8", "network.noise_conditional=false"),
+        *("objective.noise=", "objective.noise_max="),
+    ],
+}
 CANDIDATES = {
     "baseline": Candidate(),
     "wider-encoder": Candidate(("network.nf=48", "network.growth=24")),
@@ -110,7 +118,7 @@ HELD_OUT = (  # by package: two of lomiri-wallpapers-16.04, one of lxqt-themes a
     "EveningGlow",  # boats, pebbles
     "Grey",  # a building
 )
-# of the presets, in bf16, on one core of an AMD EPYC with AVX512: what a second of the budget buys on any machine
+# of the base, in bf16, on one core of an AMD EPYC with AVX512: what a second of the budget buys on any machine
 STEPS_A_SECOND = {"rrdb-x4-small": 2087 / 315, "x4-small": 1029 / 585}
 CROP, CROPS_PER_PHOTO, WIDEST = 256, 4, 2400
 MEASURED_STEPS, WARM_UP = 12, 2
@@ -198,12 +206,12 @@ def decode(photos: Path, cache: Path) -> None:
 
 
 def relative_cost(config: str, overrides: Sequence[str], photos: Path) -> float:
-    """Processor time of a step against one of the preset's, in alternating steps, some of which train the encoder."""
+    """Processor time of a step against one of the base's, in alternating steps, some of which train the encoder."""
     with tempfile.TemporaryDirectory() as out:
         trainers = []
         frozen_half = ["schedule.freeze_encoder=0.5"]  # as with a pretrained encoder
-        for name, own in (("candidate", overrides), ("preset", [*common_of(overrides), *frozen_half])):
-            settings = load_settings(config, [*own, f"schedule.iterations={MEASURED_STEPS}"])
+        for name, own in (("candidate", overrides), ("base", [*common_of(overrides), *frozen_half])):
+            settings = load_settings(config, [*BASE[config], *own, f"schedule.iterations={MEASURED_STEPS}"])
             trainers.append(Trainer(settings, data=photos, out=Path(out) / name, val=None, resume=False))
         times = []
         for iteration in range(MEASURED_STEPS):
@@ -213,8 +221,8 @@ def relative_cost(config: str, overrides: Sequence[str], photos: Path) -> float:
                 ends.append(time.process_time())
             times.append(np.diff(ends))
     counted = [pair for iteration, pair in enumerate(times) if iteration % (MEASURED_STEPS // 2) >= WARM_UP]
-    candidate, preset = np.sum(counted, axis=0)
-    return float(candidate / preset)
+    candidate, base = np.sum(counted, axis=0)
+    return float(candidate / base)
 
 
 def common_of(overrides: Sequence[str]) -> list[str]:
@@ -243,7 +251,8 @@ def train(config: str, overrides: Sequence[str], *, budget: float, photos: Path,
     lengths = [f"schedule.iterations={log['iterations']}"]
     lengths += [f"schedule.{name}={every}" for name in ("save_every", "log_every")] + ["schedule.keep=1"]
     resume = any(folder.glob("states/iteration-*.pt"))
-    trainer = Trainer(load_settings(config, [*overrides, *lengths]), data=photos, out=folder, val=None, resume=resume)
+    settings = load_settings(config, [*BASE[config], *overrides, *lengths])
+    trainer = Trainer(settings, data=photos, out=folder, val=None, resume=resume)
     # a state that was lost is trained again, and its time counts once
     before = max(seconds for done, seconds in log["spent"].items() if int(done) <= trainer.iteration)
     log["spent"] = {done: seconds for done, seconds in log["spent"].items() if int(done) <= trainer.iteration}

@@ -55,8 +55,9 @@ class Bundle:
         """A model that is installed with the SDK, by its name. Raises: BundleError if this installation lacks it."""
         found = _embedded()
         if name not in found:
+            others = ", ".join(cls.embedded_names()) or "none"
             raise BundleError(
-                f"this installation of srflow-sdk has no model {name!r} (it has: {', '.join(cls.embedded_names()) or 'none'}); "
+                f"this installation of srflow-sdk has no model {name!r} (it has: {others}); "
                 "reinstall it (pip install --force-reinstall srflow-sdk) or name a bundle"
             )
         return cls.open(found[name])

@@ -97,21 +97,21 @@ def test_the_most_detailed_crops_of_a_photograph_are_held_out(curve, tmp_path):
 
 def test_the_settings_of_every_candidate_are_valid(curve):
     for candidate in curve.CANDIDATES.values():
-        encoder = curve.load_settings("rrdb-x4-small", candidate.network)
-        flow = curve.load_settings("x4-small", [*candidate.network, *candidate.flow])
+        encoder = curve.load_settings("rrdb-x4-small", [*curve.BASE["rrdb-x4-small"], *candidate.network])
+        flow = curve.load_settings("x4-small", [*curve.BASE["x4-small"], *candidate.network, *candidate.flow])
         for field in ("nf", "growth", "blocks", "unshuffle"):
             assert getattr(encoder.config(), field) == getattr(flow.config(), field)
 
 
 def test_the_table_has_what_was_measured_and_what_failed(curve, tmp_path):
     for name, row in (
-        ("baseline", {"name": "baseline", "differs": "preset", "psnr": 25.125, "nonfinite": 0}),
+        ("baseline", {"name": "baseline", "differs": "base", "psnr": 25.125, "nonfinite": 0}),
         ("6-steps", {"name": "6-steps", "differs": "network.steps=6", "failed": "it diverged"}),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(json.dumps(row))
     lines = curve.table(tmp_path).splitlines()
     assert lines[0] == "| name | differs in | PSNR, τ=0 | not finite |"
-    assert lines[2] == "| baseline | preset | 25.12 | 0 |"
+    assert lines[2] == "| baseline | base | 25.12 | 0 |"
     assert lines[3] == "| 6-steps | failed: it diverged |  |  |"
     assert len(json.loads((tmp_path / "results.json").read_text())) == 2

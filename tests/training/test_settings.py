@@ -17,9 +17,18 @@ from srflow_training.settings import (
     preset_names,
 )
 
-FLOWS = ["x4-general", "x8-general", "x8-faces", "x16-faces", "x4-small", "x4-transfer", "x8-faces-transfer"]
+FLOWS = [
+    "x4-general",
+    "x8-general",
+    "x8-faces",
+    "x16-faces",
+    "x4-small",
+    "x4-photo",
+    "x4-transfer",
+    "x8-faces-transfer",
+]
 PUBLISHED = ["published-x4", "published-x8", "published-x8-faces"]
-ENCODERS = ["rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small"]
+ENCODERS = ["rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x4-photo"]
 
 
 def test_the_presets_are_those_that_the_help_names():

@@ -40,11 +40,11 @@ def train(
     """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
 
     \b
-    Presets for flows:     x4-small: the embedded model (an evening on a CPU)
+    Presets for flows:     x4-small x4-photo: the embedded models (an evening on a CPU)
                            x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
                            x4-transfer x8-faces-transfer: the same, for content transfer
                            published-x4 published-x8 published-x8-faces: exactly as published
-    Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x16 rrdb-x4-small: L1 loss
+    Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x16 rrdb-x4-small rrdb-x4-photo: L1 loss
 
     \b
     From start to finish:
