@@ -6,7 +6,7 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS wheel
 WORKDIR /source
-COPY pyproject.toml MANIFEST.in LICENSE NOTICE README.md ./
+COPY pyproject.toml MANIFEST.in LICENSE NOTICE PYPI.md ./
 COPY srflow_sdk srflow_sdk
 COPY training training
 COPY export export

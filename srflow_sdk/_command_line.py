@@ -9,8 +9,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -215,6 +215,33 @@ def fail(message: str) -> NoReturn:
     """Say that the command failed, and why, and exit."""
     say(f"error: {' '.join(message.split())}")
     sys.exit(_FAILED)
+
+
+def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal["any", "all"] = "any") -> None:
+    """Fail before anything is loaded if none of the input files exists, or, with "all", not each of them.
+
+    Standard input and URLs count as existing. A batch of which some files exist reports the others as it reaches them.
+    Raises: ArgumentError for a URL that names no place.
+    """
+    absent = [path for path in inputs if _is_absent(path)]
+    if absent and (needed == "all" or len(absent) == len(inputs)):
+        for path in absent[:-1]:
+            say(f"error: {path}: there is no such file")
+        fail(f"{absent[-1]}: there is no such file")
+
+
+def _is_absent(path: str | os.PathLike[str]) -> bool:
+    from srflow_sdk._batch.urls import UrlPath, as_path
+
+    if os.fspath(path) == "-" or isinstance(place := as_path(path), UrlPath):
+        return False
+    try:
+        place.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # it may exist: reading it says what is wrong
+        return False
+    return False
 
 
 def _occupy_standard_descriptors() -> None:

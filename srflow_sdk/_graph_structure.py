@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from srflow_sdk._graph_sizes import MAX_CONTENT, Function, Node, Reference, Value
+from srflow_sdk._graph_operators import MAX_CONTENT, Node, Value
+from srflow_sdk._graph_sizes import Function, Reference
 from srflow_sdk.errors import BundleError
 
 # fmt: off

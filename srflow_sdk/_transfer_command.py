@@ -106,6 +106,7 @@ def transfer(
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
     with exit_statuses(), ExitStack() as stack, _command_line.display(quiet=machine.quiet) as display:
+        _command_line.fail_if_absent([path for path in (target, source, mask, lr) if path is not None], needed="all")
         from srflow_sdk._batch.command import FAILED
         from srflow_sdk._batch.jobs import FolderFile, Job
         from srflow_sdk._batch.pipes import STANDARD, open_pipes

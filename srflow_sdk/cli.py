@@ -120,6 +120,7 @@ def upscale(
     """
     _check_inputs(context, inputs, files)
     with exit_statuses(), _command_line.display(quiet=machine.quiet) as display:
+        _check_present(inputs, files)
         from srflow_sdk._batch.command import run_command
         from srflow_sdk._batch.operations import Upscaling
         from srflow_sdk._drawing.requests import DrawOptions
@@ -207,6 +208,7 @@ def restore(
     """
     _check_inputs(context, inputs, files)
     with exit_statuses(), _command_line.display(quiet=machine.quiet) as display:
+        _check_present(inputs, files)
         from srflow_sdk._batch.command import run_command
         from srflow_sdk._batch.operations import Restoring
         from srflow_sdk._drawing.restoring import RestoreOptions
@@ -250,6 +252,12 @@ def doctor(*, as_json: bool) -> None:
 def _check_inputs(context: click.Context, inputs: tuple[str, ...], files: FileChoices) -> None:
     if not inputs and files.from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
+
+
+def _check_present(inputs: tuple[str, ...], files: FileChoices) -> None:
+    """Fail at once if no input exists: but a cluster may see other files, and a report says what became of each."""
+    if files.ray is None and files.report is None:
+        _command_line.fail_if_absent(inputs)
 
 
 def _refuse_chosen(context: click.Context, *names: str) -> None:

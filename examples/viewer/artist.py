@@ -16,7 +16,7 @@ from srflow_sdk import CancelledError, SRFlowError, Upscaler, read_image
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """What to draw. photo: uint8 H×W×3. source, target: files; with a target the whole photo is written into it."""
+    """What to draw. photo: its pixels. source, target: files; with a target the whole photo is written into it."""
 
     photo: Pixels
     source: Path
@@ -38,7 +38,7 @@ class Artist(QThread):
     by :meth:`stop`.
     """
 
-    opened = Signal(object, object, object)  # Path, uint8 H×W×3, QImage
+    opened = Signal(object, object, object)  # Path, pixels, QImage
     drawn = Signal(object, object)  # Job, uint8 H×W×3
     saved = Signal(object)
     cancelled = Signal(object)
@@ -95,8 +95,8 @@ class Artist(QThread):
                 if isinstance(job, Job):
                     self._do(job)
                 else:
-                    photo = as_rgb(read_image(job).pixels)
-                    self.opened.emit(job, photo, image_of(photo))
+                    photo = read_image(job).pixels
+                    self.opened.emit(job, photo, image_of(as_rgb(photo)))
             except CancelledError:
                 self.cancelled.emit(job)
             except SRFlowError as error:
@@ -125,4 +125,4 @@ class Artist(QThread):
         if self._part is None or self._part_of is None or job.replaces(self._part_of):
             self._part = None
             self._part, self._part_of = LivePart(self._upscaler, job.photo, job.place), job
-        self.drawn.emit(job, self._part.sample(tau=job.tau, seed=job.seed, cancel=self._cancel))
+        self.drawn.emit(job, as_rgb(self._part.sample(tau=job.tau, seed=job.seed, cancel=self._cancel)))

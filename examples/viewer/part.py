@@ -17,7 +17,9 @@ from srflow_sdk import Latents, Upscaler
 from srflow_sdk.latents import window_noise
 from srflow_sdk.tiles import Window, padded_size
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
+"""H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), as the SDK reads files: uint8, uint16 or float32."""
+RGB = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Place:
         return cls(top, left, rows, columns)
 
 
-def as_rgb(pixels: NDArray[Any]) -> Pixels:
+def as_rgb(pixels: Pixels) -> RGB:
     """Pixels of any kind that the SDK reads, as 8-bit RGB for a screen; transparent parts become white."""
     if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):  # nothing to compute, and large photos have many pixels
         return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
@@ -57,7 +59,10 @@ def as_rgb(pixels: NDArray[Any]) -> Pixels:
 
 
 class LivePart:
-    """A part that was encoded. Raises what :meth:`Upscaler.encode` does."""
+    """A part that was encoded. Raises what :meth:`Upscaler.encode` does.
+
+    The photo's pixels go in as they are, so that the SDK does with gray, alpha and 16 bits what it does with files.
+    """
 
     def __init__(self, upscaler: Upscaler, photo: Pixels, place: Place) -> None:
         manifest = upscaler.bundle.manifest
@@ -70,7 +75,7 @@ class LivePart:
         self._encoding = upscaler.encode(np.ascontiguousarray(seen))
 
     def sample(self, *, tau: float, seed: int, cancel: threading.Event) -> Pixels:
-        """The part, `scale` times as large: uint8 H×W×3. Raises what :meth:`Encoding.decode` does."""
+        """The part, `scale` times as large, in the photo's channels and dtype. Raises as :meth:`Encoding.decode`."""
         manifest, window = self._upscaler.bundle.manifest, self._window
         scale, multiple = manifest.scale, manifest.size_multiple
         noise = window_noise(

@@ -4,7 +4,8 @@
     python examples/viewer/viewer.py photo.jpg
 
 The photo is encoded once, and a slider only samples again, in a thread. Of a large photo a part follows the slider; it
-has the very pixels that "Save" writes at that place (of 8-bit sRGB photos; others are saved in full).
+has the very pixels that "Save" writes at that place (of sRGB photos: the screen ignores other profiles, which the file
+keeps). Transparent parts are shown white.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from artist import Artist, Job
-from part import Pixels, Place, as_rgb
+from part import RGB, Pixels, Place, as_rgb
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QImage, QKeySequence
 from PySide6.QtWidgets import (
@@ -132,7 +133,7 @@ class Window(QMainWindow):
             self._finish(why)
 
     def show_photo(self, path: Path, photo: Pixels, image: QImage) -> None:
-        """Show a photo that was read. image: the same pixels."""
+        """Show a photo that was read. image: the same for the screen."""
         height, width = photo.shape[:2]
         place = self._place(photo, height / 2, width / 2)
         self.job = Job(photo=photo, source=path, place=place, tau=0, seed=0)
@@ -181,7 +182,7 @@ class Window(QMainWindow):
         height, width = photo.shape[:2]
         return Place.around(y, x, side=SHOWN, height=height, width=width, multiple=self.multiple)
 
-    def _show(self, job: Job, picture: Pixels) -> None:
+    def _show(self, job: Job, picture: RGB) -> None:
         if (
             self.opening is not None
             or self.job is None
@@ -190,7 +191,8 @@ class Window(QMainWindow):
         ):
             return  # another photo or part was chosen meanwhile
         place = job.place
-        before = image_of(job.photo[place.top : place.top + place.height, place.left : place.left + place.width])
+        part = job.photo[place.top : place.top + place.height, place.left : place.left + place.width]
+        before = image_of(as_rgb(part))
         self.comparison.show_images(before, image_of(picture))
         self._finish(f"τ {job.tau:g}, seed {job.seed}: {picture.shape[1]}×{picture.shape[0]} pixels")
 
@@ -260,8 +262,8 @@ def main() -> None:
             window = Window(upscaler)
             try:
                 if arguments.photo is not None:
-                    photo = as_rgb(read_image(arguments.photo).pixels)  # its errors end the program
-                    window.show_photo(arguments.photo, photo, image_of(photo))
+                    photo = read_image(arguments.photo).pixels  # its errors end the program
+                    window.show_photo(arguments.photo, photo, image_of(as_rgb(photo)))
                 window.resize(1000, 640)
                 window.show()
                 app.exec()

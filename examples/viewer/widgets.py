@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from part import Pixels, Place
+from part import RGB, Place
 from PySide6.QtCore import QRect, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 
-def image_of(pixels: Pixels) -> QImage:
+def image_of(pixels: RGB) -> QImage:
     """The pixels, uint8 H×W×3, as Qt's image."""
     height, width = pixels.shape[:2]
     return QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888).copy()

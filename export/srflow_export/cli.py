@@ -323,6 +323,7 @@ def main(
     ckpt = ckpt or checkpoint
     context.with_resource(raised_interrupts(*STOPPING))
     try:
+        target = None if ckpt is None else _target(ckpt, output)  # before seconds of loading torch
         check_address_space(_ADDRESS_SPACE, "srflow-export")
         for module in _needed(bundle, engines_for, also):
             require_extra(module, "export")
@@ -345,9 +346,9 @@ def main(
         from srflow_export.exporter import ExportOptions, export_checkpoint
 
         assert ckpt is not None  # for the type checker: see _check_use
+        assert target is not None
         if tau != tau:  # click's range lets NaN through
             raise ArgumentError("--tau is not a number")
-        target = _target(ckpt, output)
         if triton is not None:
             from srflow_export.triton.repository import check_repository
 

@@ -12,15 +12,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from srflow_sdk._batch.estimating import Forecast
-from srflow_sdk._batch.jobs import FolderFile, Job
 from srflow_sdk._batch.progress_lines import ProgressLines
-from srflow_sdk._batch.sizes import is_known, weight
 from srflow_sdk._batch.storage import with_urls
+
+if TYPE_CHECKING:  # an error is shown without waiting for numpy and libvips
+    from srflow_sdk._batch.estimating import Forecast
+    from srflow_sdk._batch.jobs import FolderFile, Job
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
@@ -81,6 +82,9 @@ class Display:
         if not jobs or self._quiet or (self._lines is None and not _is_terminal(sys.stderr)):
             yield
             return
+        from srflow_sdk._batch.estimating import Forecast
+        from srflow_sdk._batch.sizes import is_known
+
         self._pixels = self._measured(max_pixels, check)
         self._forecast = Forecast(self._pixels, known=all(is_known(job.source) for job in jobs))
         self._reached = [0] * len(jobs)
@@ -106,6 +110,8 @@ class Display:
 
     def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
         """How many pixels each input has. A message is shown, because opening thousands takes seconds."""
+        from srflow_sdk._batch.sizes import weight
+
         doing = f"reading the headers of {len(self._jobs)} files"
         if self._lines is not None:
             self._lines.label = doing

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._files import remove_stale_parts
+from srflow_sdk._system.atomic import remove_stale_parts
 from srflow_sdk.errors import ImageError
 
 

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._demo.pictures import over_squares
 from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.requests import DrawOptions, Request, make_request
 from srflow_sdk._drawing.rows import ArrayRows
 from srflow_sdk._files import read_image
-from srflow_sdk._images import ImageKind, from_unit
+from srflow_sdk._images import ImageKind, from_unit, to_unit
 from srflow_sdk._raising import memory_errors_typed, stop_if_set
 from srflow_sdk.tiles import Tile, Window, padded_size, split_tile
 
@@ -40,8 +41,8 @@ class LivePhoto:
     :meth:`forget` releases both until the next use.
 
     A crop is drawn with its halo and with the latents of its place in the photo, so it equals that part of the whole
-    picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB, without alpha. One
-    thread at a time.
+    picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB; what is transparent
+    shows a chequerboard. One thread at a time.
 
     path: as for :func:`~srflow_sdk.read_image`, which says what is raised. The file must stay as it is.
     """
@@ -56,6 +57,7 @@ class LivePhoto:
         self.height, self.width = self._lr.height, self._lr.width
         self._kept = KeptTiles()
         self._tiles: list[Tile] = []
+        self._alpha: NDArray[np.uint8] | None = None  # of the crop, enlarged: H×W
         self.crop = Window(top=0, left=0, height=0, width=0)
 
     @property
@@ -96,7 +98,7 @@ class LivePhoto:
 
     def draw(self, *, tau: float | Literal["auto"], seed: int, sample: int) -> RGB:
         """One sample of the crop. tau: a number from 0 to 2, or "auto". Raises: as :meth:`Upscaler.upscale`."""
-        return self._shown(self._drawn(DrawOptions(tau=tau, seed=seed, sample=sample), n=1)[0])
+        return self._shown(self._drawn(DrawOptions(tau=tau, seed=seed, sample=sample), n=1)[0], self._alpha)
 
     def samples(
         self, n: int, *, tau: float | Literal["auto"], seed: int, cancel: threading.Event | None = None
@@ -104,7 +106,9 @@ class LivePhoto:
         """Samples 0 … n - 1 of the crop, at least 2, and their standard deviation as :meth:`Encoding.std` has it."""
         drawn = self._drawn(DrawOptions(tau=tau, seed=seed, cancel=cancel), n=n)
         std = np.std(np.clip(drawn, 0, 1), axis=0, ddof=1, dtype=np.float64).astype(np.float32)
-        return Samples(pictures=[self._shown(picture) for picture in drawn], std=np.repeat(std, 3 // std.shape[2], 2))
+        return Samples(
+            pictures=[self._shown(picture, self._alpha) for picture in drawn], std=np.repeat(std, 3 // std.shape[2], 2)
+        )
 
     def bicubic(self) -> RGB:
         """The crop, enlarged by bicubic interpolation (Pillow's)."""
@@ -113,7 +117,8 @@ class LivePhoto:
         image = Image.fromarray(self._shown(self._lr.colours(above, below)))
         height, width = self._visible()
         box = (crop.left, crop.top - above, crop.left + width, crop.top - above + height)
-        return np.asarray(image.resize((width * scale, height * scale), Image.Resampling.BICUBIC, box=box))
+        large = image.resize((width * scale, height * scale), Image.Resampling.BICUBIC, box=box)
+        return over_squares(np.asarray(large), self._alpha)
 
     def overview(self, *, most: int) -> RGB:
         """The photo, reduced so that its longer side has at most `most` pixels."""
@@ -122,7 +127,13 @@ class LivePhoto:
         image = Image.fromarray(self._shown(rows[:, ::step]))
         factor = min(1.0, most / max(self.height, self.width))
         size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
-        return np.asarray(image.resize(size, Image.Resampling.BOX))
+        small = np.asarray(image.resize(size, Image.Resampling.BOX))
+        if not self._lr.kind.has_alpha:
+            return small
+        alpha = np.concatenate(
+            [self._lr.source.rows(row, row + 1)[:, ::step, -1] for row in range(0, self.height, step)]
+        )
+        return over_squares(small, np.asarray(Image.fromarray(_as_8_bits(alpha)).resize(size, Image.Resampling.BOX)))
 
     def _encode(self, crop: Window, cancel: threading.Event | None) -> None:
         painter, manifest, lr = self._painter, self._manifest, self._lr
@@ -142,12 +153,20 @@ class LivePhoto:
         for tile in self._tiles:
             stop_if_set(cancel)
             kept.keep(tile, painter.encode(self._seen(tile)))
-        self._kept, self.crop = kept, crop
+        self._kept, self.crop, self._alpha = kept, crop, self._enlarged_alpha(crop)
 
     def forget(self) -> None:
         """Release the pixels and the conditioning. :meth:`show` reads and computes them again."""
         self._read, self._pixel_bytes = None, 0
         self._kept = KeptTiles()
+        self._alpha = None
+
+    def _enlarged_alpha(self, crop: Window) -> NDArray[np.uint8] | None:
+        if not self._lr.kind.has_alpha:
+            return None
+        scale = self._manifest.scale
+        rows = self._lr.enlarged_alpha(crop.top, min(crop.top + crop.height, self.height), scale)
+        return _as_8_bits(rows[:, crop.left * scale : (crop.left + crop.width) * scale])
 
     def _seen(self, tile: Tile) -> NDArray[np.float32]:
         window = tile.window
@@ -178,10 +197,15 @@ class LivePhoto:
         wanted = request.for_rows(lr, window.top, window.top + window.height)
         return self._painter.draw(tile, self._seen(tile), wanted, lr.gray, kept=self._kept)
 
-    def _shown(self, colours: NDArray[Any]) -> RGB:
-        """Colours in [0, 1] as 8-bit RGB."""
+    def _shown(self, colours: NDArray[Any], alpha: NDArray[np.uint8] | None = None) -> RGB:
+        """Colours in [0, 1] as 8-bit RGB, over squares if there is an alpha, H×W."""
         pixels: RGB = np.repeat(from_unit(colours.copy(), np.dtype(np.uint8)), 3 // colours.shape[2], axis=2)
-        return pixels
+        return over_squares(pixels, alpha)
+
+
+def _as_8_bits(alpha: NDArray[Any]) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = from_unit(to_unit(alpha), np.dtype(np.uint8))
+    return values
 
 
 def _span(start: int, side: int, length: int, multiple: int) -> tuple[int, int]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from typing import Any
 
 from srflow_sdk._doctor import onnxruntime_installs as installs
 from srflow_sdk._doctor.checks import Check, upscaled
+from srflow_sdk._doctor.extras import DISTRIBUTION, PURPOSES, check_extra
 from srflow_sdk._doctor.probes import ask
 from srflow_sdk._doctor.provider_checks import (
     check_openvino,
@@ -24,7 +23,6 @@ from srflow_sdk._doctor.provider_checks import (
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 
-DISTRIBUTION = "srflow-sdk"
 REINSTALL = "pip install --force-reinstall srflow-sdk"
 
 _NAME_WIDTH, _LEAST_WIDTH = 16, 60
@@ -57,8 +55,8 @@ def examine() -> Iterator[Check]:
     yield check_openvino(ask)
     yield _check_fastest()
     yield _check_native_library()
-    for extra in ("export", "train"):
-        yield _check_extra(extra)
+    for extra in PURPOSES:
+        yield check_extra(extra)
 
 
 def basics_work(checks: Iterable[Check]) -> bool:
@@ -254,28 +252,3 @@ def _check_native_library() -> Check:
         return Check(name=name, state="missing", detail="none; bundles with plugins run without it (docs/native.md)")
     kernels = "CPU and CUDA" if answer["cuda"] else "CPU"
     return Check(name=name, state="ok", detail=f"{answer['path']}, kernels for {kernels}")
-
-
-def _check_extra(extra: str) -> Check:
-    present, absent = [], []
-    for name in _requirements(extra):
-        try:
-            present.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            absent.append(name)
-    command = f"srflow-{extra}"
-    if not absent:
-        return Check(name=command, state="ok", detail=", ".join(present))
-    detail = f"not installed: {', '.join(absent)}"
-    fix = f'pip install "{DISTRIBUTION}[{extra}]"'
-    return Check(name=command, state="missing", detail=detail, fixes=(("", fix),))
-
-
-def _requirements(extra: str) -> list[str]:
-    """Names of the distributions that one of the SDK's extras installs, from its metadata."""
-    names = []
-    for requirement in metadata.requires(DISTRIBUTION) or []:
-        name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if name and re.search(rf"""extra\s*==\s*["']{extra}["']""", requirement):
-            names.append(name.group())
-    return names

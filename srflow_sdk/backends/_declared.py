@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._graph_sizes import Shape, SizeError, Value, cost_of
+from srflow_sdk._graph_operators import Shape, SizeError, Value
+from srflow_sdk._graph_sizes import cost_of
 from srflow_sdk._graph_structure import GraphStructure, read_graph, refusal
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import re
 import shlex
 from contextlib import redirect_stdout
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -86,6 +88,12 @@ def problem(words: list[str], *, named: bool = False) -> str | None:
         return None if module.with_suffix(".py").is_file() or module.is_dir() else f"there is no module {arguments[1]}"
     if program == "make":
         return _make_problem(arguments)
+    if program == "npm":
+        return _npm_problem(arguments)
+    if program in ("cmake", "ctest"):
+        return _cmake_problem(program, arguments)
+    if words[0].startswith("build/"):
+        return None if program in _built_programs() else f"CMake builds no {program}"
     if program == "pytest" or arguments[:2] == ["-m", "pytest"]:
         return _missing_tests(arguments)
     return _missing_extras(arguments) if _INSTALLERS.match(" ".join(words)) else None
@@ -154,6 +162,38 @@ def _make_problem(arguments: list[str]) -> str | None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     unknown = [word for word in arguments if re.fullmatch(r"[a-z-]+", word) and word not in targets]
     return f"make has no target {unknown[0]}" if unknown else None
+
+
+def _npm_problem(arguments: list[str]) -> str | None:
+    if arguments[:1] != ["--prefix"] or len(arguments) < 3:
+        return "npm has no --prefix FOLDER and command"
+    folder, command, *rest = arguments[1:]
+    package = ROOT / folder / "package.json"
+    if not package.is_file():
+        return f"there is no {folder}/package.json"
+    if command == "ci":
+        return None if package.with_name("package-lock.json").is_file() else f"there is no {folder}/package-lock.json"
+    script = rest[0] if command == "run" and rest else command
+    scripts = json.loads(package.read_text(encoding="utf-8"))["scripts"]
+    return None if script in scripts else f"{folder}/package.json has no script {script}"
+
+
+def _cmake_problem(program: str, arguments: list[str]) -> str | None:
+    options = dict(pairwise(arguments))
+    if (source := options.get("-S")) is not None and not (ROOT / source / "CMakeLists.txt").is_file():
+        return f"there is no {source}/CMakeLists.txt"
+    if (preset := options.get("--preset")) is None:
+        return None
+    kind = {"ctest": "test", "cmake": "build" if "--build" in arguments else "configure"}[program]
+    presets = json.loads((ROOT / "CMakePresets.json").read_text(encoding="utf-8"))[f"{kind}Presets"]
+    return None if preset in [one["name"] for one in presets] else f"CMake has no preset {preset} for {program}"
+
+
+@cache
+def _built_programs() -> set[str]:
+    files = [path for folder in ("examples/cpp", "runtime") for path in (ROOT / folder).rglob("CMakeLists.txt")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    return {name for text in texts for name in re.findall(r"add_executable\((\w+)", text)}
 
 
 def _missing_tests(arguments: list[str]) -> str | None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from markdown.extensions.toc import slugify
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -22,6 +27,7 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _COMMENT = re.compile(r"<!--\s*(.*?)\s*-->", re.DOTALL)
+_HEADING = re.compile(r"^#{1,6} (?P<text>.+)$", re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 
@@ -66,6 +72,27 @@ def sentences(page: str) -> list[tuple[int, str]]:
     return [
         (emptied.count("\n", 0, match.start()) + 1, " ".join(match[1].split())) for match in _SPAN.finditer(emptied)
     ]
+
+
+def links(source: str) -> list[str]:
+    """Where the links and pictures of a Markdown text lead."""
+    inline = (token for token in _tokens(source) if token.type in ("link_open", "image"))
+    return [str(token.attrGet("href") or token.attrGet("src")) for token in inline]
+
+
+def anchors(source: str) -> set[str]:
+    """The anchors that both the site and GitHub give to the headings of a text."""
+    headings = [match["text"] for match in _HEADING.finditer(_BLOCK.sub("", source))]
+    texts = [
+        "".join(token.content for token in _tokens(text) if token.type in ("text", "code_inline")) for text in headings
+    ]
+    on_github = {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
+    return on_github & {slugify(text, "-") for text in texts}
+
+
+def _tokens(source: str) -> Iterator[Token]:
+    for token in MarkdownIt("commonmark").parse(source):
+        yield from token.children or ()
 
 
 def _block(page: str, source: str, match: re.Match[str]) -> Block:

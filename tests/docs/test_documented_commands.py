@@ -16,7 +16,7 @@ from .running import quoted, without_installers
 RUN = {"shell", "console", "python"}
 SHOWN = {"text", "json", "toml", "yaml", "c", "cpp", "dockerfile", "bibtex", "javascript", "typescript", "html", "xml"}
 _OURS = re.compile(
-    r"^(?:OMP_NUM_THREADS=\d+ )?(srflow-[a-z]+|python (?:benchmarks|examples|-m tests)|make|pytest|pip install) ?"
+    r"^(?:OMP_NUM_THREADS=\d+ )?(srflow-[a-z]+|python (?:benchmarks|examples|-m tests)|make|pytest|pip install|npm --prefix|cmake|ctest) ?"
 )
 
 
@@ -28,6 +28,29 @@ def eval_table() -> list[tuple[int, str]]:
         more = "" if "without `--convention`" in match[1] else " --convention published"
         found.append((page.count("\n", 0, match.start()) + 1, f"srflow-eval {match[2]}{more} -o OUT"))
     return found
+
+
+def examples() -> dict[str, list[str]]:
+    """The commands in the last column of the table of examples, by the example's file or folder."""
+    rows = re.findall(
+        r"^\| (.+?) \| .+ \| (.+) \|$", (ROOT / "examples/README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return {name: re.findall(r"`([^`]+)`", how) for names, how in rows for name in re.findall(r"\]\(([^)]+)\)", names)}
+
+
+def test_the_table_of_examples_has_each_with_commands_that_exist() -> None:
+    found = examples()
+    places = (path for path in (ROOT / "examples").iterdir() if path.suffix in ("", ".py"))
+    assert set(found) == {path.name for path in places if path.name not in ("photos", "__pycache__")}
+    written = [words for scripts in found.values() for script in scripts for words in commands(script)]
+    assert len(written) > 10
+    assert not [why for words in written if (why := problem(words) or missing_file(words))]
+
+
+def missing_file(words: list[str]) -> str | None:
+    """What is wrong with the paths of a command in a clone, or None."""
+    paths = [word for word in words[1:] if word.startswith(("examples/", "srflow_sdk/"))]
+    return next((f"there is no {path}" for path in paths if not (ROOT / path).exists()), None)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -85,6 +108,11 @@ def test_all_tables_and_figures_that_have_a_command_are_documented() -> None:
         ("python benchmarks/halo.py data --sizes 1", "has no option --sizes"),
         ("make everything", "has no target everything"),
         ("pytest tests/none.py", "there is no tests/none.py"),
+        ("npm --prefix examples/none ci", "there is no examples/none/package.json"),
+        ("npm --prefix examples/web run none", "has no script none"),
+        ("cmake -S examples/none -B build/none", "there is no examples/none/CMakeLists.txt"),
+        ("ctest --preset none", "CMake has no preset none for ctest"),
+        ("build/upscale/none a.png", "CMake builds no none"),
         ('pip install "srflow-sdk[gpus]"', "there is no extra [gpus]"),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk import Upscaler, read_image, read_provenance
+from srflow_sdk import Upscaler, read_image, read_provenance, write_image
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 widgets = pytest.importorskip("PySide6.QtWidgets", reason="no Qt", exc_type=ImportError)
@@ -161,6 +161,25 @@ def test_the_part_of_a_large_photo_is_what_is_saved_there(window, photos, tmp_pa
     recorded = read_provenance(tmp_path / "saved.png")
     assert (recorded.tau, recorded.seed) == (0.7, 0)
     assert window.message.text() == f"{tmp_path / 'saved.png'} is written."
+
+
+@pytest.mark.parametrize("kind", ["gray", "transparent", "16 bits"])
+def test_a_photo_of_any_kind_is_drawn_as_it_is_saved(window, photos, tmp_path, viewer, kind):
+    with Image.open(photos / "small.png") as small:
+        pixels = np.asarray(small)
+    ramp = np.linspace(0, 255, pixels.shape[1]).astype(np.uint8)
+    if kind == "gray":
+        Image.fromarray(pixels[..., 0]).save(tmp_path / "photo.png")
+    elif kind == "transparent":
+        Image.fromarray(np.dstack([pixels, np.broadcast_to(ramp, pixels.shape[:2])])).save(tmp_path / "photo.png")
+    else:
+        write_image(tmp_path / "photo.png", pixels.astype(np.uint16) * 257 + 100)
+    after(window.artist.drawn, lambda: window.open_photo(tmp_path / "photo.png"))
+    picture = shown(window)
+    after(window.artist.saved, lambda: window.save_to(tmp_path / "saved.png"))
+    saved = read_image(tmp_path / "saved.png").pixels
+    assert (saved.shape[2], saved.dtype.itemsize) == {"gray": (1, 1), "transparent": (4, 1), "16 bits": (3, 2)}[kind]
+    assert_same(picture, viewer.as_rgb(saved))
 
 
 def test_saving_can_be_cancelled_and_leaves_nothing(window, photos, tmp_path):

@@ -6,7 +6,8 @@ from pathlib import Path
 from srflow_export import onnx_models
 from srflow_export.graphs import latent_levels
 from srflow_export.quantisation import int8_encoder
-from srflow_sdk._graph_sizes import Value, cost_of
+from srflow_sdk._graph_operators import Value
+from srflow_sdk._graph_sizes import cost_of
 from srflow_sdk._graph_structure import ALLOWED_FUNCTIONS, ALLOWED_OPS, MAX_NODES, read_graph
 from tests.networks import random_srflow, tiny_config
 

@@ -86,7 +86,7 @@ def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnviron
     [
         (["srflow-upscale", str(PHOTO), "-o", "large.png", "--server", "localhost"], "triton"),
         (["srflow-demo", "--port", "0"], "demo"),
-        (["srflow-export", "--ckpt", "model.pth"], "export"),
+        (["srflow-export", "--ckpt", str(PHOTO)], "export"),
         (["srflow-train", "--config", "x4-small", "--data", ".", "--out", "run"], "train"),
     ],
 )

@@ -8,11 +8,16 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_bytes
+from email.message import Message
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from trove_classifiers import classifiers
 
+from ..docs.pages import links
 from .bare_environment import ROOT
 
 PACKAGES = {
@@ -20,21 +25,24 @@ PACKAGES = {
     "srflow_training": "training/srflow_training",
     "srflow_export": "export/srflow_export",
 }
+FOLDERS = (".ci", "srflow_sdk", "training", "export", "runtime", "examples", "benchmarks", "docs", "tests")
 BESIDE = (
-    *("LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CITATION.cff", "SECURITY.md"),
-    *("CMakeLists.txt", "CMakePresets.json"),
+    *("LICENSE", "NOTICE", "README.md", "PYPI.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "SECURITY.md"),
+    *("RELEASE.md", "CMakeLists.txt", "CMakePresets.json", "Dockerfile", "Makefile", "MANIFEST.in", "pyproject.toml"),
+    *(".dockerignore", ".gitattributes", ".gitignore"),
 )
+BUILT = ("__pycache__", "*.egg-info", "*.pyc", "node_modules", "dist")  # by Python, and by npm in examples/web
 _EGG_INFO = ("PKG-INFO", "SOURCES.txt", "dependency_links.txt", "entry_points.txt", "requires.txt", "top_level.txt")
 MADE = {"PKG-INFO", "setup.cfg", *(f"srflow_sdk.egg-info/{name}" for name in _EGG_INFO)}
 # The oldest numpy and a new one, each on an old and on a new Python.
 PYTHONS = {"3.10": "numpy==1.26.*", "3.11": "numpy>=2", "3.12": "numpy==1.26.*", "3.13": "numpy>=2"}
 
 
-def files(folder: str) -> set[str]:
-    """Files below a folder of the repository, without what Python leaves there."""
-    paths = (ROOT / folder).rglob("*") if (ROOT / folder).is_dir() else [ROOT / folder]
-    kept = (path for path in paths if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc")
-    return {path.relative_to(ROOT).as_posix() for path in kept}
+def files(place: str) -> set[str]:
+    """Files below a folder of the repository, without what was built there; or the file itself."""
+    paths = (ROOT / place).rglob("*") if (ROOT / place).is_dir() else [ROOT / place]
+    kept = (path.relative_to(ROOT) for path in paths if path.is_file())
+    return {path.as_posix() for path in kept if not any(fnmatch(part, name) for part in path.parts for name in BUILT)}
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +51,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     source = folder / "source"
     source.mkdir()
-    for name in (
-        "pyproject.toml",
-        "MANIFEST.in",
-        "srflow_sdk",
-        "training",
-        "export",
-        "runtime",
-        "docs",
-        "tests",
-        *BESIDE,
-    ):
-        leftovers = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(
-            ROOT / name, source / name, **({"ignore": leftovers} if (ROOT / name).is_dir() else {})
-        )
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*BUILT))
+    for name in BESIDE:
+        shutil.copy(ROOT / name, source / name)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,16 +78,67 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(built: Path) -> Non
     }
 
 
-def test_the_sdist_holds_the_packages_the_native_code_and_the_papers(built: Path) -> None:
+def test_the_sdist_is_the_repository(built: Path) -> None:
+    names = sdist_names(built)
+    assert names == {path for place in (*FOLDERS, *BESIDE) for path in files(place)} | MADE
+
+
+def test_the_sdist_has_every_file_that_git_has(built: Path) -> None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("this is no clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}  # or just deleted
+    assert len(tracked) > 500
+    assert not tracked - sdist_names(built)
+
+
+def sdist_names(built: Path) -> set[str]:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        names = {member.name.split("/", 1)[1] for member in archive if member.isfile()}
-    wanted = {
-        path
-        for place in (*PACKAGES.values(), "runtime", "MANIFEST.in", "pyproject.toml", *BESIDE)
-        for path in files(place)
-    }
-    assert names == wanted | MADE
+        return {member.name.split("/", 1)[1] for member in archive if member.isfile()}
+
+
+def metadata_of(built: Path) -> Message:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return message_from_bytes(archive.read(name))
+
+
+def test_the_wheels_description_leads_nowhere_that_pypi_does_not_have(built: Path) -> None:
+    metadata = metadata_of(built)
+    description = metadata.get_payload(decode=True)
+    assert isinstance(description, bytes)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert description.decode().strip() == (ROOT / "PYPI.md").read_text(encoding="utf-8").strip()
+    found = links(description.decode())
+    assert "https://arxiv.org/abs/2006.14200" in found
+    assert not [link for link in found if not link.startswith("https://")]
+
+
+def test_the_wheels_classifiers_exist_and_name_the_pythons_that_are_tried(built: Path) -> None:
+    named = metadata_of(built).get_all("Classifier") or []
+    assert set(named) <= set(classifiers)
+    versions = {text.rpartition(" :: ")[2] for text in named if text.startswith("Programming Language :: Python :: 3.")}
+    assert versions == set(PYTHONS)
+    assert {"Typing :: Typed", "Operating System :: POSIX :: Linux"} <= set(named)
+
+
+@pytest.mark.slow
+def test_the_tests_run_from_the_sdist(built: Path, tmp_path: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (root,) = tmp_path.iterdir()
+    places = [root, root / "training", root / "export"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
+    for arguments in (
+        ["--collect-only", "-m", ""],
+        ["tests/sdk/test_latents.py", "tests/docs", "tests/frame/test_layers.py"],
+    ):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr
 
 
 def interpreter(version: str) -> Path | None:

@@ -15,6 +15,7 @@ from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
+from srflow_training._inputs import check_folder, check_model
 from srflow_training._protocols import COMMON, PROTOCOLS
 from srflow_training._published import PUBLISHED
 
@@ -159,8 +160,11 @@ def evaluate(protocol: str, **options: Any) -> None:
     """
     in_folder = protocol in PROTOCOLS or (protocol == "report" and options["output"] is not None)
     try:
-        require_all()
         _refuse_others(protocol, options)
+        check_folder(options["hr"], option="--hr")
+        for model in () if protocol == "default-tau" else options["models"]:  # that one takes nothing but bundles
+            check_model(model)
+        require_all()
         run = _picture_protocol if in_folder else _crop_protocol
         lines = run(protocol, **options)
     except SRFlowError as error:

@@ -14,6 +14,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._eval_command import evaluate
 from srflow_training._extra import require_all
+from srflow_training._inputs import check_folder
 
 __all__ = ["evaluate", "train"]
 
@@ -62,6 +63,9 @@ def train(
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
+        check_folder(data, option="--data")
+        if val is not None:
+            check_folder(val, option="--val")
         torch = require_all()
         for module in ("lightning_fabric", "tensorboard"):
             require_extra(module, "train")

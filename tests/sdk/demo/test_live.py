@@ -99,6 +99,28 @@ def test_gray_and_transparent_photos_are_shown_as_rgb(upscaler, tmp_path, photo,
     assert live.overview(most=30).shape == (22, 30, 3)
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_what_is_transparent_shows_a_chequerboard(upscaler, tmp_path, photo, mode) -> None:
+    path = tmp_path / "photo.png"
+    image = Image.fromarray(photo).convert(mode)
+    alpha = np.full(photo.shape[:2], 255, np.uint8)
+    alpha[:, 12:] = 0
+    image.putalpha(Image.fromarray(alpha))
+    image.save(path)
+    live = LivePhoto(upscaler, path, max_pixels=ALL)
+    live.show(left=0, top=0, side=24)
+    upscaler.upscale_file(path, tmp_path / "large.png", tau=0.8, seed=0)
+    saved = read_image(tmp_path / "large.png").pixels[:96, :96]
+    board = np.where(np.add.outer(np.arange(96) // 8, np.arange(96) // 8) % 2, 204, 255)[..., None]
+    drawn = live.draw(tau=0.8, seed=0, sample=0)
+    over = saved[..., -1:] / 255
+    assert np.abs(drawn - (saved[..., :-1] * over + board * (1 - over))).max() <= 1.01
+    for picture in (drawn, live.bicubic(), *live.samples(2, tau=0.8, seed=0).pictures):
+        np.testing.assert_array_equal(picture[:, 60:], np.repeat(board[:, 60:], 3, axis=2))
+        assert len(np.unique(picture[:, :40])) > 20
+    assert set(np.unique(live.overview(most=30)[:, 20:])) == {204, 255}
+
+
 def test_bicubic_is_that_of_the_whole_photo(upscaler, uploaded, photo) -> None:
     live = LivePhoto(upscaler, uploaded, max_pixels=ALL)
     live.show(left=10, top=12, side=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from srflow_sdk import cli
 from srflow_sdk._doctor import examination as doctor
-from srflow_sdk._doctor import probes
+from srflow_sdk._doctor import extras, probes
 from srflow_sdk._doctor.examination import Check, basics_work, examine, report
 from srflow_sdk.backends import open_backend
 from srflow_sdk.bundle import Bundle
@@ -134,6 +135,11 @@ def test_programs_get_the_same_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data["checks"][0] == {"basic": True, **data["checks"][0], "state": "ok", "fixes": []}
 
 
+def test_every_extra_has_its_line_or_a_check_elsewhere_or_is_for_a_clone() -> None:
+    placed = [*extras.PURPOSES, *extras.CHECKED_ELSEWHERE, *extras.IN_A_CLONE]
+    assert sorted(placed) == sorted(metadata.metadata("srflow-sdk").get_all("Provides-Extra") or ())
+
+
 def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     requires = [
         "numpy>=1.26",
@@ -143,7 +149,40 @@ def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest
     ]
     monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
     monkeypatch.setattr("importlib.metadata.version", {"torch": "2.13", "onnx": "1.23", "srflow-sdk": "1"}.__getitem__)
-    assert doctor._check_extra("export") == Check(name="srflow-export", state="ok", detail="torch 2.13, onnx 1.23")
+    assert extras.check_extra("export") == Check(name="srflow-export", state="ok", detail="torch 2.13, onnx 1.23")
+
+
+@pytest.mark.parametrize(
+    ("installed", "state", "detail", "fix"),
+    [
+        ({"gradio": "6.40"}, "ok", "gradio 6.40; not made for this Python or machine: flip", False),
+        ({"gradio": "6.40", "flip": "9"}, "ok", "gradio 6.40; not made for this Python or machine: flip", False),
+        ({"gradio": "6.40+cpu"}, "ok", "gradio 6.40+cpu; not made for this Python or machine: flip", False),
+        ({"gradio": "7.1"}, "problem", "a local page: gradio 7.1 is installed, <7,>=6.31 is needed", True),
+        ({}, "missing", "a local page; not installed: gradio", True),
+    ],
+)
+def test_versions_and_markers_of_an_extras_packages_are_evaluated(
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], state: str, detail: str, fix: bool
+) -> None:
+    requires = ["gradio<7,>=6.31; extra == 'demo'", 'flip>=2; python_version < "3" and extra == "demo"', "numpy>=1"]
+    monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    fixes = (("", 'pip install "srflow-sdk[demo]"'),) if fix else ()
+    assert extras.check_extra("demo") == Check(name="srflow-demo", state=state, detail=detail, fixes=fixes)
+
+
+def test_an_extra_that_this_machine_cannot_have_is_not_told_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.requires", lambda _name: ['ray; python_version < "3" and extra == "ray"'])
+    assert extras.check_extra("ray") == Check(
+        name="Ray", state="missing", detail="--ray; not made for this Python or machine: ray"
+    )
 
 
 def test_a_probe_brings_its_answer_or_one_line_of_error() -> None:

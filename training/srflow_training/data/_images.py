@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from srflow_sdk.errors import ImageError
+from srflow_training._inputs import check_folder
 from srflow_training.resampling import reduce_bicubic
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
@@ -28,10 +29,8 @@ def image_files(folder: Path, *, option: str = "") -> list[Path]:
 
     option: how the user named the folder, e.g. "--data", for the errors.
     """
+    check_folder(folder, option=option)
     named = f"{option} {folder}".lstrip()
-    if not folder.is_dir():
-        why = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise ImageError(f"{named}: {why}: name a folder of pictures")
     files, seen = [], set()
     for name, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(name)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk._drawing.painter import check_inverts
-from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import MAX_TAU, Reduction
+from srflow_training._inputs import check_model
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
 from srflow_training.evaluation.hashing import file_sha256
@@ -127,11 +128,7 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
             upscaler=upscaler,
         )
     assert model is not None  # for the type checker: that would be a bundle
-    if not Path(model).exists():
-        raise CheckpointError(
-            f"--model {model}: no such file: name a checkpoint, a bundle's folder, or an embedded model: "
-            f"{', '.join(Bundle.embedded_names())}"
-        )
+    check_model(model)
     network, notes = load_with_notes(model)
     reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
     if isinstance(network, RRDB):

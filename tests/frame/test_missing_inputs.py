@@ -1,0 +1,99 @@
+"""Inputs that do not exist are an error at once: before the runtime, torch or a model is loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .bare_environment import ROOT
+
+HEAVY = {"numpy", "onnxruntime", "torch", "pyvips"}
+MANIFESTS = {"numpy"}  # these commands read the embedded model's manifest, or know its fields
+PHOTO = str(ROOT / "examples" / "photos" / "cat.png")
+_RUN = """
+import sys
+from {module} import {name} as command
+status = 0
+try:
+    command(sys.argv[1:])
+except SystemExit as end:
+    status = end.code
+print(*{heavy} & {{*sys.modules}})
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "says", "may_load"),
+    [
+        ("srflow_sdk.cli:upscale", "a.png -o b.png", ["a.png: there is no such file"], set()),
+        (
+            "srflow_sdk.cli:upscale",
+            "file:///a.png c.png -o b",
+            [f"{name}.png: there is no such file" for name in ("file:///a", "c")],
+            set(),
+        ),
+        ("srflow_sdk.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], set()),
+        ("srflow_sdk._transfer_command:transfer", f"{PHOTO} - a.png -o b.png", ["a.png: there is no such file"], set()),
+        (
+            "srflow_sdk._transfer_command:transfer",
+            f"{PHOTO} {PHOTO} {PHOTO} --lr a.png -o b.png",
+            ["a.png: there is no such file"],
+            set(),
+        ),
+        ("srflow_export.cli:main", "a.pth", ["a.pth: no such file"], MANIFESTS),
+        (
+            "srflow_training.cli:train",
+            "--config x4-small --data a --out run",
+            ["--data a: no such folder: name a folder of pictures"],
+            MANIFESTS,
+        ),
+        (
+            "srflow_training.cli:train",
+            "--config x4-small --data . --val b --out run",
+            ["--val b: no such folder: name a folder of pictures"],
+            MANIFESTS,
+        ),
+        (
+            "srflow_training.cli:evaluate",
+            "report --hr a",
+            ["--hr a: no such folder: name a folder of pictures"],
+            MANIFESTS,
+        ),
+        (
+            "srflow_training.cli:evaluate",
+            "report --hr . --model a.pth",
+            ["--model a.pth: no such file: name a checkpoint, a bundle's folder, or x4-small, the embedded model"],
+            MANIFESTS,
+        ),
+    ],
+)
+def test_a_missing_input_is_said_before_anything_heavy_is_loaded(
+    command: str, arguments: str, says: list[str], may_load: set[str], tmp_path: Path
+) -> None:
+    module, name = command.split(":")
+    script = _RUN.format(module=module, name=name, heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (1, [f"error: {line}" for line in says])
+    assert {*done.stdout.split()} <= may_load
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_several_inputs_those_that_exist_are_done(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "srflow_sdk", PHOTO, "a.png", "-o", "out", "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "error: a.png: there is no such file" in done.stderr
+    assert f"{PHOTO} (225×150) -> out/cat.png" in done.stdout
+
+
+def test_a_report_says_that_the_only_input_is_missing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "srflow_sdk", "a.png", "-o", "b.png", "--report", "r.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "error: a.png: there is no such file\n")
+    assert '"a.png: there is no such file"' in (tmp_path / "r.json").read_text(encoding="utf-8")
