@@ -38,7 +38,7 @@ def examine() -> Iterator[Check]:
         modules = [pool.submit(ask, "module", module) for _, module, _ in _LIBRARIES]
         yield _check_sdk()
         yield _check_machine()
-        yield _check_model()
+        yield _check_models()
         yield _check_onnxruntime(runtime, wants_gpu="error" not in driver)
         image_files = _check_image_files(vips.result())
         libraries = [
@@ -117,18 +117,19 @@ def _memory() -> str:
         return f"amount of free memory unknown: {error}"
 
 
-def _check_model() -> Check:
-    from srflow_sdk.bundle import Bundle
+def _check_models() -> Check:
+    from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
 
+    name = "embedded models"
     try:
-        bundle = Bundle.embedded()
+        names = Bundle.embedded_names() or (DEFAULT_MODEL,)
+        manifests = [Bundle.embedded(embedded).manifest for embedded in names]
     except SRFlowError as error:
-        return Check(name="embedded model", state="problem", detail=str(error), basic=True)
+        return Check(name=name, state="problem", detail=str(error), basic=True)
     except ImportError as error:  # numpy, absent or broken
-        return Check(name="embedded model", state="problem", detail=str(error), basic=True, fixes=(("", REINSTALL),))
-    manifest = bundle.manifest
-    detail = f"{manifest.name}, ×{manifest.scale}, {manifest.precision}, tau {manifest.default_tau:g}; files verified"
-    return Check(name="embedded model", state="ok", detail=detail, basic=True)
+        return Check(name=name, state="problem", detail=str(error), basic=True, fixes=(("", REINSTALL),))
+    each = (f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}" for one in manifests)
+    return Check(name=name, state="ok", detail=f"{'; '.join(each)}; files verified", basic=True)
 
 
 def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:

@@ -125,7 +125,7 @@ def test_doctor_finds_a_working_cpu_install_and_the_extras_absent(bare: BareEnvi
     done = bare.run("srflow-doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    for name in ("embedded model", "ONNX Runtime", "upscale on CPU", "image files"):
+    for name in ("embedded models", "ONNX Runtime", "upscale on CPU", "image files"):
         assert any(line.startswith(f"ok       {name}") for line in lines), done.stdout
     assert any(line.startswith("missing  srflow-export") and "torch" in line for line in lines)
     assert 'fix: pip install "srflow-sdk[export]"' in done.stdout

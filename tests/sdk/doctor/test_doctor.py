@@ -215,7 +215,7 @@ def test_the_fastest_precision_is_what_was_measured_before(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(Bundle, "embedded", lambda: Bundle.open(tiny_bundle))
+    monkeypatch.setattr(Bundle, "embedded", lambda *_: Bundle.open(tiny_bundle))
     check = diagnose(monkeypatch)["precision"]
     assert (check.state, check.detail) == (
         "ok",
