@@ -11,7 +11,7 @@ from torch import Tensor
 
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
-from srflow_training import figures
+from srflow_training import figures, naturalness
 from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
@@ -198,17 +198,21 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )
-    notes += mixed_scales([cut.window(*size_of(files.hr)) for files in pictures])
+    windows = [cut.window(*size_of(files.hr)) for files in pictures]
+    sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in windows]
+    notes += mixed_scales(windows)
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
     if not figures.has_flip():
         missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
+    missing += naturalness.missing(sizes)
+    niqe = all(naturalness.niqe_fits(*size) for size in sizes)
     vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
     published, remarks = _published(options, subject, len(pictures))
     benches = []
     for number, other in enumerate(subjects):
         convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
-        metrics = convention.metrics(vgg16=vgg16, lpips=lpips)
+        metrics = convention.metrics(vgg16=vgg16, lpips=lpips, niqe=niqe)
         settings = {
             "version": __version__,
             "model": other.sha256,
