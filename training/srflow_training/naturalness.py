@@ -209,7 +209,8 @@ def _mscn(luma: Tensor, *, zeros_outside: bool) -> _Array:
 def _blocks(values: _Array, side: int) -> _Array:
     """Whole blocks of H×W values: n×side×side."""
     rows, columns = (size // side for size in values.shape)
-    return values.reshape(rows, side, columns, side).transpose(0, 2, 1, 3).reshape(-1, side, side)
+    cut: _Array = values.reshape(rows, side, columns, side).transpose(0, 2, 1, 3).reshape(-1, side, side)
+    return cut
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,8 @@ class _Fit:
     @property
     def mean(self) -> _Array:
         ratio = np.exp(_log_gamma(2 / self.shape) - _log_gamma(1 / self.shape))
-        return (self.right - self.left) * self.spread * ratio
+        mean: _Array = (self.right - self.left) * self.spread * ratio
+        return mean
 
 
 def _fit(values: _Array) -> _Fit:
