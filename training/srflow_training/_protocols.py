@@ -16,15 +16,15 @@ COMMON = frozenset(
 )
 """Options of all protocols on pictures; `--hr` is everyone's."""
 
-_LEFT_OUT: Mapping[str, tuple[str, Any]] = {
-    "lr": ("lr", None),
-    "reference": ("references", ()),
-    "other": ("others", {}),
-    "convention": ("convention", "default"),
-    "vgg16": ("vgg16", None),
-    "lpips-backbone": ("lpips_backbones", ()),
+_LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
+    "lr": {"lr": None},
+    "reference": {"references": ()},
+    "other": {"others": {}, "tools": ()},
+    "convention": {"convention": "default"},
+    "vgg16": {"vgg16": None},
+    "lpips-backbone": {"lpips_backbones": ()},
 }
-"""Common options that a protocol may lack: the field of Options, and its value if the option is left out."""
+"""Common options that a protocol may lack: the fields of Options, and their values if the option is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Protocol:
 
     def without_others(self, options: Options) -> Options:
         """Leave out the common options that this protocol does not take."""
-        default: dict[str, Any] = {field: value for name, (field, value) in _LEFT_OUT.items() if name in self.lacks}
+        default = {field: value for name in self.lacks for field, value in _LEFT_OUT[name].items()}
         return replace(options, **default)
 
     def run(self, options: Options) -> Table:
@@ -99,6 +99,13 @@ PROTOCOLS = {
         inverts=True,
         reading="Look for a restored PSNR above the degraded picture's and the super-resolved one's. SSIM likes smooth "
         "pictures, and may disagree.",
+    ),
+    "damaged": Protocol(
+        function="damaged:damaged",
+        about="what models and other methods make of damaged LR images, by the damage; several --model",
+        takes=frozenset({"tau", "degradation"}),
+        lacks=frozenset({"lr", "convention"}),
+        in_report=False,
     ),
     "transfer": Protocol(
         function="transfer:transfer",

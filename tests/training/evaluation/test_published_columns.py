@@ -91,7 +91,7 @@ def test_table_1_has_its_published_figures(options, of_three, tmp_path):
     ("degradation", "expected"), [("noise:20", ["22.48", "", "", "23.19", "", "27.81"]), ("blur:2", None)]
 )
 def test_published_restoration_is_that_of_noise(options, of_three, degradation, expected):
-    table = restore(options(convention="published", published="div2k-x4", degradation=degradation))
+    table = restore(options(convention="published", published="div2k-x4", degradations=[degradation]))
     if expected is None:
         assert "PSNR published" not in table.headings
     else:

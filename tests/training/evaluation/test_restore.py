@@ -117,7 +117,7 @@ def test_lr_psnr_compares_with_the_photograph(options, photos, tmp_path):
     restore(options(degraded=photos))
     summary = summary_of(tmp_path / "out")
     assert summary["psnr_degraded"] == summary["lr_psnr_degraded"] == 100
-    restore(options(out=tmp_path / "noisy", degradation="noise:60"))
+    restore(options(out=tmp_path / "noisy", degradations=["noise:60"]))
     assert summary_of(tmp_path / "noisy")["lr_psnr_degraded"] < 30
 
 
@@ -151,7 +151,7 @@ def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, 
 def test_another_degradation_or_normalisation_is_not_continued(options):
     restore(options(most=1))
     for changes, different in (
-        ({"degradation": "jpeg:30"}, "degradation"),
+        ({"degradations": ["jpeg:30"]}, "degradation"),
         ({"normalise": "published"}, "normalise, tau"),
         ({"taus": [LevelTaus((0.9,))]}, "tau"),
     ):
@@ -162,7 +162,7 @@ def test_another_degradation_or_normalisation_is_not_continued(options):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"degradation": "noise"}, "KIND:AMOUNT"),
+        ({"degradations": ["noise"]}, "KIND:AMOUNT"),
         ({"taus": [LevelTaus(())]}, "--tau auto is for samples"),
         ({"taus": [LevelTaus((0.5,)), LevelTaus((0.6,))]}, "one temperature"),
     ],
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(options, change
 
 def test_degraded_files_are_checked_before_anything_is_written(options, photos, noisy, tmp_path):
     with pytest.raises(ArgumentError, match="leave out --degradation, or --degraded"):
-        restore(options(degraded=noisy, degradation="noise:20"))
+        restore(options(degraded=noisy, degradations=["noise:20"]))
     with pytest.raises(ArgumentError, match="is called restored, which is a name of this protocol"):
         restore(options(others={"restored": noisy}))
     (noisy / "b.png").unlink()
@@ -206,4 +206,6 @@ def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, t
         assert refused.exit_code == 1
         assert refused.output.startswith(f"error: restore has no {option[0]}: leave it out, or take one of ")
     other = CliRunner().invoke(evaluate, ["best-of-n", *arguments[1:], "--degradation", "noise:20"])
-    assert other.output.startswith("error: best-of-n has no --degradation: leave it out, or take one of restore\n")
+    assert other.output.startswith(
+        "error: best-of-n has no --degradation: leave it out, or take one of restore, damaged\n"
+    )

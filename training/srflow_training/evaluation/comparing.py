@@ -91,7 +91,7 @@ class _Models:
     def open(cls, options: Options) -> _Models:
         samples = options.sample_count(SAMPLES, "diversity is a standard deviation")
         benches = open_benches(options)
-        names = _names([bench.subject for bench in benches], taken=benches[0].references)
+        names = model_names([bench.subject for bench in benches], taken=benches[0].references)
         taus = tuple(options.taus) or (TAU,)
         return cls(benches=dict(zip(names, benches, strict=True)), taus=taus, samples=samples)
 
@@ -215,7 +215,7 @@ def _draw_sheet(
     write_rows(path, title, cells, detailed_places(picture.hr, CROPS, side))
 
 
-def _names(subjects: Sequence[Subject], taken: Mapping[str, object]) -> list[str]:
+def model_names(subjects: Sequence[Subject], taken: Mapping[str, object]) -> list[str]:
     """A short name for each model: its file's, or its folder's; its path where these are not unique.
 
     Where the models were trained on different reductions, names say on which. Raises: ArgumentError.

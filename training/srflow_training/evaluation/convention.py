@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from srflow_sdk.manifest import Reduction
-from srflow_training import figures
+from srflow_training import figures, naturalness
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES
 from srflow_training.evaluation.pictures import Picture
@@ -66,13 +66,21 @@ class Convention:
             f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
             f"{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 pixels on the smaller side, "
             "4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
+            f"{_of_naturalness()}"
             "these and the other metrics of whole pictures; every figure is the mean over pictures"
         )
 
     def metrics(
-        self, *, vgg16: VGG16Features | None = None, lpips: Mapping[str, figures.LPIPS] | None = None
+        self,
+        *,
+        vgg16: VGG16Features | None = None,
+        lpips: Mapping[str, figures.LPIPS] | None = None,
+        niqe: bool = False,
     ) -> tuple[Metric, ...]:
-        """All metrics whose networks are at hand. lpips: by backbone, alex or vgg."""
+        """All metrics whose networks and parameters are at hand. lpips: by backbone, alex or vgg.
+
+        niqe: whether all pictures are large enough for it.
+        """
         border, ssim = self.border, figures.ssim if self.name == "default" else figures.uniform_ssim
 
         def simple(function: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Picture], float]:
@@ -109,6 +117,10 @@ class Convention:
                     perceptual=4 if backbone == "alex" else 3,
                 )
             )
+        if niqe and naturalness.has_niqe():
+            columns.append(_natural("niqe", "NIQE", naturalness.niqe))
+        if naturalness.has_brisque():
+            columns.append(_natural("brisque", "BRISQUE", naturalness.brisque))
         columns.append(
             _higher(
                 "lr_psnr",
@@ -144,3 +156,17 @@ def _higher(name: str, heading: str, form: str, measure: Callable[[Tensor, Pictu
 
 def _lower(name: str, heading: str, measure: Callable[[Tensor, Picture], float], *, perceptual: int) -> Metric:
     return Metric(name=name, heading=f"{heading} ↓", form=".4f", better="lower", measure=measure, perceptual=perceptual)
+
+
+def _natural(name: str, heading: str, figure: Callable[[Tensor], float]) -> Metric:
+    def measure(image: Tensor, picture: Picture) -> float:
+        return figure(figures.as_shown(image))
+
+    return Metric(name=name, heading=f"{heading} ↓", form=".2f", better="lower", measure=measure)
+
+
+def _of_naturalness() -> str:
+    """What NIQE and BRISQUE are of, if either is measured."""
+    there = {"NIQE": naturalness.has_niqe(), "BRISQUE": naturalness.has_brisque()}
+    names = " and ".join(name for name, found in there.items() if found)
+    return f"{names} of the picture alone, its luma rounded; " if names else ""

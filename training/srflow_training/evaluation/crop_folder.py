@@ -14,6 +14,7 @@ from torch import Tensor
 
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ImageError
+from srflow_training import naturalness
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data import read_photo, to_image
 from srflow_training.data._images import size_of
@@ -94,7 +95,9 @@ def measure_crops(
         raise ImageError(too_small(cut))
     shown = {measured[number * len(measured) // MOST_SHOWN].name for number in range(MOST_SHOWN)}
     shown = {files.name for files in measured} if len(measured) <= MOST_SHOWN else shown
-    results = Results(out, {**settings, "measured": "crops", "side": side, "taus": [str(tau) for tau in taus]})
+    natural = list(naturalness.of_size(side, side))
+    levels = [str(tau) for tau in taus]
+    results = Results(out, {**settings, "measured": "crops", "side": side, "taus": levels, "naturalness": natural})
 
     def rows_of(files: PictureFiles) -> list[Line]:
         photo = to_image(read_photo(files.hr))
@@ -127,7 +130,11 @@ def measure_crops(
         rows=means,
         crops=len(lines) // len(by_method),
         names=[files.name for files in measured],
-        notes=[_convention(subject, side), *_left_out(len(pictures) - len(measured), side)],
+        notes=[
+            _convention(subject, side),
+            *_left_out(len(pictures) - len(measured), side),
+            *naturalness.missing([(side, side)]),
+        ],
         shown=[_shown(out, files.name, lines, methods) for files in measured if files.name in shown],
     )
     results.write_summary(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Reduction
-from srflow_training import figures
+from srflow_training import figures, naturalness
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.evaluation.subjects import LevelTaus, Subject, open_subject
@@ -31,9 +31,10 @@ class Row:
     """Means over all crops for one method, as :mod:`srflow_training.figures` defines them.
 
     psnr, ssim: RGB, y_psnr: luma; all without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is
-    better; the latter is None if no convolutions were given. haarpsi: higher is better. lr_psnr: of the reduced output
-    against the LR input, dB. sample_difference, colour_shift: /255. nonfinite: total over all crops; a bundle's
-    runtime raises instead.
+    better; the latter is None if no convolutions were given. haarpsi: higher is better. niqe, brisque: lower is better;
+    None if their parameters are not installed, or crops are too small. lr_psnr: of the reduced output against the LR
+    input, dB. sample_difference, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises
+    instead.
     """
 
     method: str
@@ -43,6 +44,8 @@ class Row:
     gmsd: float
     haarpsi: float
     vgg16_feature_distance: float | None = None
+    niqe: float | None = None
+    brisque: float | None = None
     lr_psnr: float
     sample_difference: float
     colour_shift: float
@@ -81,6 +84,8 @@ def report(
     Raises: ImageError, BundleError, CheckpointError, ArgumentError for τ that the model does not take.
     """
     crops = crops_of(folder)
+    for note in naturalness.missing([(SIDE, SIDE)]):
+        progress(note)
     vgg16_features = VGG16Features.open(vgg16) if vgg16 is not None else None
     subject = open_subject(model)
     for tau in taus:
@@ -137,7 +142,7 @@ def _figures(
     }
     if vgg16 is not None:
         row["vgg16_feature_distance"] = figures.vgg16_distance(vgg16, image, hr)
-    return row
+    return row | {name: figure(figures.as_shown(image)) for name, figure in naturalness.of_size(*hr.shape[2:]).items()}
 
 
 def mean_row(method: str, by_crop: Sequence[Mapping[str, float]]) -> Row:
@@ -153,6 +158,8 @@ _COLUMNS = (
     ("gmsd", "GMSD ↓", ".4f"),
     ("haarpsi", "HaarPSI ↑", ".3f"),
     ("vgg16_feature_distance", "VGG16 feature distance ↓", ".4f"),
+    ("niqe", "NIQE ↓", ".2f"),
+    ("brisque", "BRISQUE ↓", ".1f"),
     ("lr_psnr", "LR-PSNR, dB ↑", ".1f"),
     ("sample_difference", "difference of two samples, /255", ".1f"),
     ("colour_shift", "colour shift, /255", ".2f"),

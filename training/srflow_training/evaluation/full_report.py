@@ -39,7 +39,8 @@ _WORDS = (
     "enlarging. LR is the small picture, HR the photograph that it was made from.",
     "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; GMSD, FLIP, LPIPS and the "
     "VGG16 feature distance are lower. Y-PSNR is PSNR of brightness alone. LR-PSNR says how well a picture "
-    "reduces to its input again. The figures whose numbers are given are those of the publication's "
+    "reduces to its input again. NIQE and BRISQUE judge a picture without the photograph: lower is more natural. The "
+    "figures whose numbers are given are those of the publication's "
     "supplement (Lugmayr et al., ECCV 2020).",
 )
 
@@ -157,7 +158,7 @@ def _opened(options: Options, only: Sequence[str]) -> _Measured:
     of_protocols = {
         "--only": only,
         "--reference": options.references,
-        "--other": options.others,
+        "--other": options.others or options.tools,
         "--lr": options.lr,
         "--lpips-backbone": options.lpips_backbones,
         "--convention": options.convention != "default",

@@ -10,6 +10,7 @@ from typing import Literal
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.evaluation.convention import ConventionName
+from srflow_training.evaluation.realesrgan import MODELS
 from srflow_training.evaluation.subjects import LevelTaus
 
 Normalisation = Literal["default", "published"]
@@ -18,7 +19,10 @@ Normalisation = Literal["default", "published"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for. models: none is the embedded one. centre: `--crop`. most: `--pictures`."""
+    """What the user asked for. models: none is the embedded one. centre: `--crop`. most: `--pictures`.
+
+    others, tools: of `--other`, folders of pictures and names of Real-ESRGAN's models.
+    """
 
     models: Sequence[str] = ()
     hr: Path
@@ -26,6 +30,7 @@ class Options:
     lr: Path | None = None
     references: Sequence[Path] = ()
     others: Mapping[str, Path]
+    tools: Sequence[str] = ()
     convention: ConventionName = "default"
     taus: Sequence[LevelTaus] = ()
     samples: int | None = None
@@ -34,7 +39,7 @@ class Options:
     published: str | None = None
     vgg16: Path | None = None
     lpips_backbones: Sequence[Path] = ()
-    degradation: str | None = None
+    degradations: Sequence[str] = ()
     degraded: Path | None = None
     source: Path | None = None
     mask: Path | None = None
@@ -71,6 +76,15 @@ class Options:
             raise ArgumentError(f"--samples is {count}; {why}: give at least {least}")
         return count
 
+    def only_degradation(self, protocol: str) -> str | None:
+        """The only degradation, or None. Raises: ArgumentError if several are named."""
+        if len(self.degradations) > 1:
+            raise ArgumentError(
+                f"{protocol} has one degradation, not {len(self.degradations)}: give --degradation once, or join them "
+                f"with a plus: {'+'.join(self.degradations)}"
+            )
+        return self.degradations[0] if self.degradations else None
+
     @property
     def inputs(self) -> dict[str, Path]:
         """The folders of what a protocol needs of each picture, by option."""
@@ -84,7 +98,10 @@ def parse_others(texts: Sequence[str]) -> dict[str, Path]:
     for text in texts:
         match = re.fullmatch(r"([^=]+)=(.+)", text)
         if match is None:
-            raise ArgumentError(f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan")
+            raise ArgumentError(
+                f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan, or one of "
+                f"{', '.join(MODELS)}"
+            )
         if match[1] in found:
             raise ArgumentError(f"--other names {match[1]} twice: give each folder a name of its own")
         found[match[1]] = Path(match[2])

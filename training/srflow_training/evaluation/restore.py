@@ -18,12 +18,12 @@ from srflow_training._published import DEGRADED, RESTORATION, RESTORED, SUPERRES
 from srflow_training.data import to_image
 from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.bench import Bench, open_bench
-from srflow_training.evaluation.degradations import Degradation, generator_of
+from srflow_training.evaluation.degradations import Damage, generator_of
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.sheets import detailed_place, write_sheet
-from srflow_training.evaluation.subjects import LevelTaus, Subject
+from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
@@ -32,9 +32,6 @@ DEGRADATION = "noise:20"
 
 PUBLISHED_TAU = LevelTaus((0.9,))
 """The temperature of `--normalise published` if none is given; the publication does not say its own."""
-
-CHECKPOINT_TAU = LevelTaus((0.8,))
-"""The temperature of a checkpoint's sample; a bundle has its own default."""
 
 METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled": "sampled", "restored": "restored"}
 """What is measured, by the names in results.csv, and how tables call it."""
@@ -49,15 +46,16 @@ def restore(options: Options) -> Table:
 
     Raises: SRFlowError.
     """
-    if options.degradation is not None and options.degraded is not None:
+    asked = options.only_degradation("restore")
+    if asked is not None and options.degraded is not None:
         raise ArgumentError("--degraded has pictures that are degraded already: leave out --degradation, or --degraded")
-    degradation = Degradation.parse(options.degradation or DEGRADATION) if options.degraded is None else None
+    degradation = Damage.parse(asked or DEGRADATION) if options.degraded is None else None
     tau, change = _normalisation(options)
     bench = open_bench(options)
     open_flow = bench.subject.both_ways()
     if taken := [name for name in METHODS if name in bench.references]:
         raise ArgumentError(f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it")
-    sampled = _default_tau(bench.subject)
+    sampled = bench.subject.default_tau
     settings = {
         **bench.settings,
         "measured": "restoration",
@@ -131,20 +129,13 @@ def _by_level(latents: Latents, tau: LevelTaus) -> dict[int, float]:
     return {level: tau.at(level) for level in latents.levels}
 
 
-def _default_tau(subject: Subject) -> LevelTaus:
-    if subject.upscaler is None:
-        return CHECKPOINT_TAU
-    manifest = subject.upscaler.bundle.manifest
-    return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
-
-
-def _degraded(picture: Picture, degradation: Degradation | None) -> Tensor:
+def _degraded(picture: Picture, degradation: Damage | None) -> Tensor:
     if degradation is None:
         return picture.inputs["degraded"]
     return to_image(degradation.of(to_pixels(picture.hr), generator_of(picture.name)))
 
 
-def _called(degradation: Degradation | None) -> str:
+def _called(degradation: Damage | None) -> str:
     return "degraded files" if degradation is None else str(degradation)
 
 

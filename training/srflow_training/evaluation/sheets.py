@@ -70,6 +70,12 @@ def write_rows(path: Path, title: str, cells: Sequence[tuple[str, Tensor]], plac
     _draw(path, title, [(caption, image, place) for place in places for caption, image in cells], len(cells))
 
 
+def write_cells(path: Path, title: str, rows: Sequence[Sequence[tuple[str, Tensor]]], place: Place) -> None:
+    """Write a PNG with rows of other images at the same place, all rows of one length, as :func:`write_sheet`."""
+    cells = [(caption, image, place) for row in rows for caption, image in row]
+    _draw(path, title, cells, len(rows[0]), zoom=1)
+
+
 def sheet_paths(out: Path, pictures: Sequence[PictureFiles]) -> dict[str, Path]:
     """Where the sheets of the first pictures are written, by the picture's name. Other pictures' are deleted."""
     paths = {
@@ -88,8 +94,10 @@ def heat_map(values: Tensor, top: float) -> Tensor:
     return torch.from_numpy(colours[..., :3]).float().permute(2, 0, 1)[None]
 
 
-def _draw(path: Path, title: str, cells: Sequence[tuple[str, Tensor, Place]], columns: int) -> None:
-    height, width = ((part.stop - part.start) * _ZOOM for part in cells[0][2])
+def _draw(
+    path: Path, title: str, cells: Sequence[tuple[str, Tensor, Place]], columns: int, *, zoom: int = _ZOOM
+) -> None:
+    height, width = ((part.stop - part.start) * zoom for part in cells[0][2])
     text = _LINE * max(caption.count("\n") + 1 for caption, _, _ in cells)
     font, full = ImageFont.truetype(_FONT, 12), max(image.shape[2] for _, image, _ in cells)
     lines = -(-len(cells) // columns)

@@ -58,6 +58,9 @@ class LevelTaus:
         return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
 
 
+CHECKPOINT_TAU = LevelTaus((0.8,))
+"""The temperature of a checkpoint's sample; a bundle has its own default."""
+
 Sampler = Callable[[LevelTaus, int], Tensor]
 """τ, seed → image 1×3×H×W, not rounded."""
 
@@ -88,6 +91,14 @@ class Subject:
         """LR image → its sampler; None for an RRDB."""
         flow = self.flow
         return None if flow is None else lambda lr: flow(lr).sample
+
+    @property
+    def default_tau(self) -> LevelTaus:
+        """The temperature of a sample if none is given."""
+        if self.upscaler is None:
+            return CHECKPOINT_TAU
+        manifest = self.upscaler.bundle.manifest
+        return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
 
     def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
         """The flow, to invert as well as to sample. Raises: BundleError if a bundle has no inverter."""
