@@ -77,6 +77,25 @@ def high_frequencies(image):
 # Operations
 
 
+def test_direct_damage_is_of_lr_pixels_and_comes_once():
+    """Blur, noise and compression are as large as a camera's pixels; nothing is resized but the plain reduction."""
+    hr = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    plain = reduce_bicubic(mirror_pad(hr, MARGIN * 4), 4)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+    assert torch.equal(damaged(hr, scale=4, direct=1, resize=1), plain)
+    noisy = damaged(hr, scale=4, direct=1, noise=1, noise_sigma=(10, 10), poisson=0, gray=0, passes=4)
+    assert 255 * (noisy - plain).std() == pytest.approx(10, rel=0.05), "not less, as of noise that is reduced with HR"
+    blocks = damaged(hr, scale=4, direct=1, compression=1, quality=(10, 10), webp=0)
+    assert not torch.equal(blocks, plain)
+    assert torch.equal(255 * blocks, (255 * blocks).round()), "compression comes last"
+
+
+def test_direct_is_a_share_of_the_damaged_crops():
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain = reduce_bicubic(mirror_pad(image, MARGIN * 4), 4)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+    same = [torch.equal(damaged(image, seed=seed, scale=4, direct=0.5), plain) for seed in range(200)]
+    assert 70 < sum(same) < 130
+
+
 def test_with_nothing_on_nothing_happens():
     assert torch.allclose(damaged(random_image()), random_image(), atol=1e-5)
 

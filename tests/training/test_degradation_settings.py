@@ -81,7 +81,7 @@ def test_degradation_is_saved_published_and_compared():
         ({"preset": "off", "clean": 1}, "'off' has no fields: set data.degradation=off"),
         ({"preset": "phone"}, "there is no preset 'phone'"),
         (3, "data.degradation is 3: off, a preset"),
-        ({"blurr": 1}, "unknown field data.degradation.blurr; the fields are passes, clean, blur,"),
+        ({"blurr": 1}, "unknown field data.degradation.blurr; the fields are passes, clean, direct, blur,"),
         ({"blur": 2}, "data.degradation.blur is 2"),
         ({"noise_sigma": [5, 1]}, r"data.degradation.noise_sigma is \[5, 1\]: the first number must not be above"),
         ({"noise_sigma": [0, 1]}, r"data.degradation.noise_sigma.0 is 0: input should be greater than 0"),

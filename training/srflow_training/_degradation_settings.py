@@ -61,6 +61,8 @@ class Degradation(Section):
     another's values.
 
     passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
+    direct: share of the others that are damaged as a camera does it, once and in this order: reduced as if clean, then
+    blur, noise and compression of LR pixels. That is what an enlarged photo is whose pixels are still the camera's.
     blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
     the LR size, so operations that come after it act on LR pixels, the others on larger ones.
     blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that have two widths, at
@@ -75,6 +77,7 @@ class Degradation(Section):
 
     passes: Annotated[int, Field(ge=1, le=4)] = 2
     clean: Share = 0.1
+    direct: Share = 0.0
     blur: Share = 0.5
     blur_sigma: _Range = (0.05, 0.4)
     anisotropic: Share = 0.5

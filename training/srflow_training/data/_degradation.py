@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from srflow_training._degradation_settings import Degradation
 from srflow_training.data._images import coded
+from srflow_training.resampling import reduce_bicubic
 
 MARGIN = 8
 """LR pixels that a window must have around what is wanted, more than the operations reach together."""
@@ -30,6 +31,16 @@ def degrade(window: Tensor, settings: Degradation, *, scale: int, rng: np.random
     """
     height, width = (side // scale for side in window.shape[2:])
     image = window
+    if settings.direct and rng.random() < settings.direct:
+        image = reduce_bicubic(window, scale)
+        for operation, chance in (
+            (_blur, settings.blur),
+            (_noise, settings.noise),
+            (_compression, settings.compression),
+        ):
+            if rng.random() < chance:
+                image = operation(image, settings, 1.0, rng)
+        return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
     for number in range(1, settings.passes + 1):
         for index in rng.permutation(len(_OPERATIONS)):
             name, operation = _OPERATIONS[index]
