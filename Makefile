@@ -27,6 +27,9 @@ help: ## list the targets
 demo: $(plain) ## install (no torch) and upscale a photo into demo/
 	@$(python) examples/demo.py
 
+.PHONY: dev
+dev: $(dev) ## install the developers' tools, torch among them, and run nothing
+
 # One process per core, each with one thread for torch: more threads would wait for each other.
 .PHONY: test
 test: lint ## install the developers' tools, then run lint, type checks and tests

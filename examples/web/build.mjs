@@ -5,7 +5,7 @@
  */
 
 import { build } from "esbuild";
-import { cp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,6 +15,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = resolve(here, "../..");
 const out = resolve(process.argv[2] ?? join(here, "dist"));
 const bundle = join(root, "srflow_sdk/models/x4-small.srflow");
+const [, version] = /__version__ = "(.+)"/.exec(await readFile(join(root, "srflow_sdk/_version.py"), "utf8"));
 const runtime = dirname(createRequire(import.meta.url).resolve("onnxruntime-web/wasm"));
 
 const found = await readdir(out).catch((error) => {
@@ -38,6 +39,7 @@ await build({
   format: "esm",
   target: "es2022",
   minify: true,
+  define: { SDK_VERSION: JSON.stringify(version) },
   chunkNames: "[name]-[hash]",
   conditions: ["onnxruntime-web-use-extern-wasm"], // the runtime's own files lie beside the page
   legalComments: "linked",

@@ -17,6 +17,7 @@ from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
+from srflow_sdk.bundle import _read_manifest
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.manifest import Precision
 
@@ -324,6 +325,9 @@ def main(
     context.with_resource(raised_interrupts(*STOPPING))
     try:
         target = None if ckpt is None else _target(ckpt, output)  # before seconds of loading torch
+        for named in (bundle, checkpoint_of):
+            if named is not None:
+                _read_manifest(named)
         check_address_space(_ADDRESS_SPACE, "srflow-export")
         for module in _needed(bundle, engines_for, also):
             require_extra(module, "export")

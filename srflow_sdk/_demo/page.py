@@ -48,15 +48,16 @@ def build(gradio: ModuleType, upscaler: Upscaler, sessions: Sessions, *, max_pix
             f"# srflow-demo\nModel {name}, ×{scale}, on {upscaler.device}. Your pictures stay on the machine that runs "
             "this page, and are deleted when you close it."
         )
-        with gradio.Tab("Enlarge"):
+        with gradio.Tab("Enlarge", elem_id="enlarge-tab"):
             tabs.enlarge(Enlarging(upscaler, sessions, max_pixels=max_pixels))
         uses = FlowUses(upscaler, max_pixels=max_pixels)
         if INVERTER in upscaler.bundle.manifest.files:
-            with gradio.Tab("Restore"):
+            with gradio.Tab("Restore", elem_id="restore-tab"):
                 tabs.restore(uses)
-            with gradio.Tab("Transfer"):
+            with gradio.Tab("Transfer", elem_id="transfer-tab"):
                 tabs.transfer(uses)
         blocks.load(None, js=_asset("taking.js"))
+        blocks.load(None, js=_asset("naming.js"))
         blocks.unload(wiring.ended())
         gradio.Markdown(f"srflow-sdk {__version__}")
     blocks.queue(max_size=64)

@@ -16,7 +16,8 @@ from .running import quoted, without_installers
 RUN = {"shell", "console", "python"}
 SHOWN = {"text", "json", "toml", "yaml", "c", "cpp", "dockerfile", "bibtex", "javascript", "typescript", "html", "xml"}
 _OURS = re.compile(
-    r"^(?:OMP_NUM_THREADS=\d+ )?(srflow-[a-z]+|python (?:benchmarks|examples|-m tests)|make|pytest|pip install|npm --prefix|cmake|ctest) ?"
+    r"^(?:OMP_NUM_THREADS=\d+ )?"
+    r"(srflow-[a-z]+|python (?:benchmarks|examples|-m tests)|make|pytest|pip install|npm --prefix|cmake|ctest) ?"
 )
 
 

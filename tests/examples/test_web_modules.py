@@ -1,5 +1,6 @@
 """The modules of examples/web that have an original in srflow_sdk, in node: the same bits, and the same tiles."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from srflow_sdk._drawing.auto_tau import REACH, texture
 from srflow_sdk._drawing.temperature import Temperature
+from srflow_sdk._files.provenance import Provenance, provenance_in
 from srflow_sdk.latents import LatentLevel, standard_normal, window_noise
 from srflow_sdk.tiles import Window, plan_tiles
 
@@ -59,6 +61,28 @@ def test_the_latents_have_their_golden_bits():
 def test_a_window_of_latents_is_the_sdks_bit_for_bit(seed, sample, place):
     expected = standard_normal(seed, sample, **place)
     assert in_node("latents.js", FIELD, str(seed), str(sample), place) == bits(expected)
+
+
+def test_a_record_is_read_as_the_sdk_writes_it():
+    written = Provenance(
+        model="x4 <&\"'> 100 %",
+        model_sha256="ab" * 32,
+        tau=0.85,
+        auto_tau=1,
+        seed=2**64 - 1,
+        sample=0,
+        latent_scheme=1,
+        sdk_version="0.1.0",
+        tile=None,
+        consistent=False,
+        source="Kätzchen\n\u2028 \U0001f408\x7f.png",
+        source_sha256="",
+    )
+    program = "console.log(JSON.stringify(its.packet(values[0])));"
+    page_writes = [field.name for field in dataclasses.fields(Provenance) if field.default is dataclasses.MISSING]
+    properties = {name: str(getattr(written, name)) for name in (*page_writes, "auto_tau")}
+    packet = in_node("provenance.js", program, {**properties, "part": "0 0 64 64"}).encode()
+    assert provenance_in(packet) == written
 
 
 def test_a_photos_window_has_the_sdks_latents_on_every_level():

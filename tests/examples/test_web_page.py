@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk import Upscaler
+from srflow_sdk import Upscaler, __version__, cli, read_image, read_provenance
+from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
@@ -200,6 +202,24 @@ def test_a_large_photo_is_drawn_in_tiles_and_a_part_of_it_live(opened, upscaler)
     name, picture = opened.downloaded()
     assert name == "a b_x4_tauauto0.7_seed1.png"
     assert_same(picture, whole)
+
+
+def test_a_file_says_how_it_was_made_and_srflow_upscale_makes_it_again(opened, upscaler, tmp_path):
+    opened.choose(photo(37, 45))
+    opened.page.locator("#seed").fill("3")
+    opened.says("180×148 pixels in")
+    with opened.page.expect_download() as download:
+        opened.page.locator("#download").click()
+    download.value.save_as(tmp_path / "web.png")
+    (tmp_path / "a b.png").write_bytes(png(photo(37, 45)))
+    found = read_provenance(tmp_path / "web.png")
+    assert (found.model, found.model_sha256) == (upscaler.bundle.manifest.name, upscaler.bundle.model_sha256)
+    assert (found.tau, found.auto_tau, found.seed, found.sdk_version) == (0.7, AUTO_TAU_SCHEME, 3, __version__)
+    assert (found.source, found.tile, found.device) == ("a b.png", None, None)
+    again = CliRunner().invoke(cli.upscale, ["--from-output", str(tmp_path / "web.png"), "-o", str(tmp_path / "b.png")])
+    assert again.exit_code == 0, again.output
+    pictures = [read_image(tmp_path / name).pixels[..., :3] for name in ("web.png", "b.png")]
+    assert_same(*pictures)
 
 
 def test_photos_can_be_dropped_and_pasted_and_what_is_none_is_refused_in_one_line(opened):

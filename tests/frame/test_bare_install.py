@@ -35,7 +35,7 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     data = {name for name in names if not name.endswith(".py")}
     page = {"srflow_training/evaluation/page.html"}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
-    scripts = ("mask", "overview", "strip", "taking", "viewer")
+    scripts = ("mask", "naming", "overview", "strip", "taking", "viewer")
     demo = {"srflow_sdk/_demo/page.css"} | {f"srflow_sdk/_demo/{name}.js" for name in scripts}
     readme = {"srflow_export/photos/README.md"}
     assert data == markers | model | presets | photos | readme | crops | patches | page | demo

@@ -19,7 +19,19 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_make_alone_lists_the_targets() -> None:
     listed = make().stdout.splitlines()
-    targets = ["help", "demo", "test", "test-slow", "docs", "sbom", "tritonserver", "faults", "bench", "gpu-report"]
+    targets = [
+        "help",
+        "demo",
+        "dev",
+        "test",
+        "test-slow",
+        "docs",
+        "sbom",
+        "tritonserver",
+        "faults",
+        "bench",
+        "gpu-report",
+    ]
     assert [line.split()[0] for line in listed] == [*targets, "train-smoke", "lint", "format", "clean"]
 
 

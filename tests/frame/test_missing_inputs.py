@@ -46,6 +46,12 @@ sys.exit(status)
         ),
         ("srflow_export.cli:main", "a.pth", ["a.pth: no such file"], MANIFESTS),
         (
+            "srflow_export.cli:main",
+            "--bundle a --also int8",
+            ["a: there is no such bundle; srflow-export makes one from a checkpoint"],
+            MANIFESTS,
+        ),
+        (
             "srflow_training.cli:train",
             "--config x4-small --data a --out run",
             ["--data a: no such folder: name a folder of pictures"],

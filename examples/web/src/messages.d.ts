@@ -3,6 +3,11 @@
 import type { Device } from "./model.js";
 import type { Window } from "./tiles.js";
 
+declare global {
+  /** Of the SDK that the page was built from: build.mjs writes it in. */
+  const SDK_VERSION: string;
+}
+
 /** devices: in the order of preference. threads: of the processor. */
 export type Load = { kind: "load"; devices: Device[]; threads: number };
 
@@ -16,6 +21,8 @@ export type FromPage = Load | Photo | Draw | { kind: "stop"; number: number };
 export type Ready = {
   kind: "ready";
   name: string;
+  sha256: string;
+  scheme: number;
   scale: number;
   multiple: number;
   tau: number;

@@ -2,6 +2,8 @@
 
 import { Overview } from "./overview.js";
 import { decoded, PhotoError, pictureIn } from "./photo.js";
+import { recorded, sha256 } from "./provenance.js";
+import { CORE } from "./tiles.js";
 
 /** @import { FromPage, FromWorker, Ready, TileDrawn } from "./messages.d.ts" */
 /** @import { Window } from "./tiles.js" */
@@ -9,6 +11,7 @@ import { decoded, PhotoError, pictureIn } from "./photo.js";
 const SHOWN_SIDE = 64; // of a large photo's part that follows the slider, in LR pixels
 const SMALL_PIXELS = 88 * 88; // a photo with at most as many follows the slider as a whole
 const MOST_THREADS = 8; // more of them wait for each other
+const AUTO_TAU_SCHEME = 1; // the version of the map in texture.js
 const MOST_SEED = 2n ** 64n - 1n;
 
 /** @template {HTMLElement} T @param {string} id @param {new () => T} kind @returns {T} */
@@ -31,13 +34,13 @@ const overview = new Overview(element("overview", HTMLCanvasElement), () => draw
 
 /** @type {Ready | null} */
 let model = null;
-/** @type {{name: string, canvas: HTMLCanvasElement} | null} */
+/** @type {{name: string, source: string, sha256: Promise<string>, canvas: HTMLCanvasElement} | null} */
 let photo = null;
 /** @type {ImageData | null} a photo that came before the model */
 let waiting = null;
 let number = 0;
 /** What is being drawn, or was: which part (null: all), and what the file will be called. */
-let drawing = { part: /** @type {Window | null} */ (null), name: "", start: 0 };
+let drawing = { part: /** @type {Window | null} */ (null), name: "", start: 0, record: async () => ({}) };
 
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 worker.onmessage = (/** @type {MessageEvent<FromWorker>} */ { data }) => hear(data);
@@ -118,7 +121,7 @@ async function open(blob, name) {
     canvas.width = image.width;
     canvas.height = image.height;
     context(canvas).putImageData(image, 0, 0);
-    photo = { name: name.replace(/\.[^.]*$/, "") || "photo", canvas };
+    photo = { name: name.replace(/\.[^.]*$/, "") || "photo", source: name, sha256: sha256(blob), canvas };
     if (model) take(image);
     else waiting = image;
   } catch (error) {
@@ -148,11 +151,35 @@ function draw({ all = false } = {}) {
   const degrees = Number(tau.value);
   const name = `${photo.name}_x${model.scale}_tau${auto.checked ? `auto${degrees}` : degrees}_seed${chosen}`;
   download.textContent = part ? "Download this part" : "Download";
-  drawing = { part, name: part ? `${name}_${part.left}_${part.top}` : name, start: performance.now() };
+  const record = recordOf({ model, photo, part, tau: degrees, auto: auto.checked, seed: chosen });
+  drawing = { part, name: part ? `${name}_${part.left}_${part.top}` : name, start: performance.now(), record };
   number += 1;
   prepare(part ?? { top: 0, left: 0, width: photo.canvas.width, height: photo.canvas.height });
   busy(true);
   ask({ kind: "draw", number, part, tau: degrees, auto: auto.checked, seed: chosen });
+}
+
+/**
+ * What the file will say of how it was made. A part says which one it is; srflow-upscale makes the whole from it.
+ * @param {{model: Ready, photo: NonNullable<typeof photo>, part: Window | null, tau: number, auto: boolean,
+ *   seed: bigint}} made
+ */
+function recordOf({ model, photo, part, tau, auto, seed }) {
+  return async () => ({
+    model: model.name,
+    model_sha256: model.sha256,
+    tau: String(tau),
+    ...(auto && { auto_tau: String(AUTO_TAU_SCHEME) }),
+    seed: String(seed),
+    sample: "0",
+    latent_scheme: String(model.scheme),
+    sdk_version: SDK_VERSION,
+    tile: parts.hidden ? "None" : String(CORE),
+    consistent: "False",
+    source: photo.source,
+    source_sha256: await photo.sha256,
+    ...(part && { part: `${part.left} ${part.top} ${part.width} ${part.height}` }),
+  });
 }
 
 /** The seed, or null with an error shown. */
@@ -271,11 +298,12 @@ cancel.addEventListener("click", () => {
   status.textContent = "Cancelled.";
 });
 download.addEventListener("click", () => {
-  after.toBlob((blob) => {
+  const { name, record } = drawing;
+  after.toBlob(async (blob) => {
     if (!blob) return complain("This browser cannot write a picture of that size.");
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${drawing.name}.png`;
+    link.href = URL.createObjectURL(await recorded(blob, await record()));
+    link.download = `${name}.png`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }, "image/png");

@@ -5,6 +5,7 @@
  * @typedef {{core: Window, window: Window}} Tile core: what the tile contributes; window: what the network sees
  */
 
+export const CORE = 64; // the largest side of a large photo's cores
 const MANY = 8; // tiles a side: from here on, all windows of a side have one size
 
 /** The smallest multiple that is at least `size`. @param {number} size @param {number} multiple */

@@ -8,12 +8,11 @@ import { windowNoise } from "./latents.js";
 import { Model } from "./model.js";
 import { cut, isFinite, isGray, planes, visible } from "./pixels.js";
 import { onLevel, texture } from "./texture.js";
-import { planTiles, tileAround } from "./tiles.js";
+import { CORE, planTiles, tileAround } from "./tiles.js";
 
 /** @import { Draw, FromPage, FromWorker, Load, Photo } from "./messages.d.ts" */
 /** @import { Tile } from "./tiles.js" */
 
-const CORE = 64; // of a large photo's tiles
 const ONE_TILE_PIXELS = 88 * 88; // a photo with fewer is one tile
 const base = new URL(".", self.location.href);
 
@@ -52,8 +51,9 @@ async function load({ devices, threads }) {
   for (const [index, device] of devices.entries()) {
     try {
       model = await Model.load(base, device, threads);
-      const { name, scale, size_multiple: multiple, default_tau: tau } = model.manifest;
-      say({ kind: "ready", name, scale, multiple, tau, device, threads: model.threads });
+      const { name, digest: sha256, latent_scheme: scheme, scale, size_multiple: multiple, default_tau: tau } =
+        model.manifest;
+      say({ kind: "ready", name, sha256, scheme, scale, multiple, tau, device, threads: model.threads });
       return;
     } catch (error) {
       if (index === devices.length - 1) fail(0, error);

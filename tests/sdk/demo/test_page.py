@@ -182,6 +182,7 @@ def test_everything_fits_the_screen_and_has_a_name(open_page, photos, screen, sc
     assert corner < 60 if scheme == "dark" else corner > 200
     for name in ("Enlarge", "Restore", "Transfer"):
         tab(page, name)
+        page.get_by_role("tabpanel", name=name).wait_for()  # an error unless it comes
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         nameless = page.evaluate(
             """() => [...document.querySelectorAll("input, button, canvas, select, [tabindex='0']")]
