@@ -30,7 +30,7 @@ from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.sheets import detailed_place, sheet_paths, write_cells
-from srflow_training.evaluation.subjects import LevelTaus, Sampler
+from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject
 from srflow_training.evaluation.tables import Table
 
 FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}
@@ -78,8 +78,13 @@ def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
     return to_image(damage.of(to_pixels(picture.lr), generator_of(f"{picture.name} {damage}")))
 
 
-def open_field(options: Options) -> Field:
-    """Open models, other methods and photographs. Raises: SRFlowError."""
+def zero_and_default(subject: Subject) -> tuple[LevelTaus, ...]:
+    """The temperatures of a model if none is named."""
+    return ZERO, subject.default_tau
+
+
+def open_field(options: Options, taus_of: Callable[[Subject], tuple[LevelTaus, ...]] = zero_and_default) -> Field:
+    """Open models, other methods and photographs. taus_of: a model's, if none is named. Raises: SRFlowError."""
     damages = parse_damages(options.degradations)
     options = replace(options, centre=options.centre or CROP)
     benches = open_benches(replace(options, others={}))
@@ -95,7 +100,7 @@ def open_field(options: Options) -> Field:
     names = model_names([bench.subject for bench in benches], taken={entry.method: None for entry in entries})
     for name, bench in zip(names, benches, strict=True):
         sampled = _Sampled(bench)
-        for tau in dict.fromkeys(options.taus or (ZERO, bench.subject.default_tau)):
+        for tau in dict.fromkeys(options.taus or taus_of(bench.subject)):
             entries.append(Entry(name, str(tau), partial(sampled, tau)))
     if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
         raise ArgumentError(f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)")
