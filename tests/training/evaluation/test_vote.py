@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.cli import evaluate
+from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.vote import DAMAGES, PAGE, vote
 from srflow_training.evaluation.votes import count_votes
 from tests.training.evaluation.chromium import CHROMIUM, in_chromium
@@ -58,9 +59,11 @@ def test_bicubic_is_there_only_if_a_method_would_be_alone(options, tmp_path):
     assert data_of(tmp_path / "out")["methods"] == ["bicubic", "x4-small, τ auto"]
 
 
-def test_too_many_methods_are_refused(three):
+def test_too_many_methods_are_refused(options, tmp_path):
+    taus = [LevelTaus((tenths / 10,)) for tenths in range(1, 11)]
     with pytest.raises(ArgumentError, match="10 pictures a row is too much"):
-        vote(three(others={f"tool {number}": three().hr for number in range(7)}))
+        vote(options(models=["x4-small"], centre=64, taus=taus))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_writes_the_page_and_says_where(photos, tmp_path):

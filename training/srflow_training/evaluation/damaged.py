@@ -19,7 +19,7 @@ from torch import Tensor
 
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.bench import Bench, open_benches
 from srflow_training.evaluation.comparing import model_names
@@ -95,8 +95,10 @@ def open_field(options: Options, taus_of: Callable[[Subject], tuple[LevelTaus, .
     digests: dict[str, dict[str, str]] = {}
     for name, folder in options.others.items():
         entries.append(Entry(name, "", _outputs(name, folder)))
-        files = sorted(image_files(folder, option=f"--other {name}"))
-        digests[name] = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+        digests[name] = {
+            path.relative_to(folder).as_posix(): file_sha256(path)
+            for path in _output_files(name, folder, first.pictures, damages)
+        }
     names = model_names([bench.subject for bench in benches], taken={entry.method: None for entry in entries})
     for name, bench in zip(names, benches, strict=True):
         sampled = _Sampled(bench)
@@ -197,13 +199,23 @@ class _Sampled:
         return self._last[1](tau, 0)
 
 
+def _output_files(name: str, folder: Path, pictures: Sequence[PictureFiles], damages: Sequence[Damage]) -> list[Path]:
+    """Another tool's outputs for all that is measured. Raises: ImageError if one is missing."""
+    paths = [folder / damage.folder / f"{files.name}.png" for damage in damages for files in pictures]
+    for path in paths:
+        if not path.is_file():
+            raise ImageError(
+                f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a run without it, "
+                "and keep their names"
+            )
+    return paths
+
+
 def _outputs(name: str, folder: Path) -> Callable[[Picture, Damage], Tensor]:
     """Another tool's outputs, in a folder for each damage, named as the photographs."""
 
     def image(seen: Picture, damage: Damage) -> Tensor:
         path = folder / damage.folder / f"{seen.name}.png"
-        if not path.is_file():
-            raise ImageError(f"--other {name}: there is no {path}: run the tool on OUT/inputs, and keep its folders")
         found = to_image(read_photo(path))
         if found.shape != seen.hr.shape:
             height, width = seen.hr.shape[2:]
