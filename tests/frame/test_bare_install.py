@@ -33,7 +33,7 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     patches = {f"srflow_sdk/backends/patches/{file}" for file in ("face.png", "sky.png", "README.md")}
     markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_training", "srflow_export")}
     data = {name for name in names if not name.endswith(".py")}
-    page = {"srflow_training/evaluation/page.html"}
+    page = {f"srflow_training/evaluation/{name}.html" for name in ("page", "vote")}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
     scripts = ("mask", "naming", "overview", "strip", "taking", "viewer")
     demo = {"srflow_sdk/_demo/page.css"} | {f"srflow_sdk/_demo/{name}.js" for name in scripts}

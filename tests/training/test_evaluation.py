@@ -11,7 +11,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import _vgg16 as vgg16
-from srflow_training import evaluation, figures, save_checkpoint
+from srflow_training import evaluation, figures, naturalness, save_checkpoint
 from srflow_training._noise import runtime_noise
 from srflow_training.cli import evaluate
 from srflow_training.evaluation import LevelTaus
@@ -127,7 +127,14 @@ def test_a_bundles_samples_are_drawn_as_the_sdk_draws_them(photos):
     np.testing.assert_array_equal(found[0].permute(1, 2, 0).numpy(), expected)
 
 
-def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tmp_path):
+@pytest.fixture
+def without_naturalness(monkeypatch):
+    """No parameters of NIQE and BRISQUE, which some machines have."""
+    monkeypatch.setattr(naturalness, "has_niqe", lambda: False)
+    monkeypatch.setattr(naturalness, "has_brisque", lambda: False)
+
+
+def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tmp_path, without_naturalness):
     arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--tau", "0", "--tau", "0.9:0.8:0.7"]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
@@ -149,7 +156,7 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tm
     assert "no images found" in empty.output
 
 
-def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
+def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch, without_naturalness):
     monkeypatch.setattr(vgg16, "WIDTHS", SMALL)
     save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
     write_pth(tmp_path / "vgg16.pth", small_network())

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from srflow_training.evaluation.options import Options
 
 _ON_CROPS = ("report", "default-tau")
+_COUNT = "count-votes"
 _TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
 _IN_REPORT = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
 _PATH = click.Path(path_type=Path)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("protocol", metavar="PROTOCOL", type=click.Choice([*_ON_CROPS, *PROTOCOLS]))
+@click.argument("protocol", metavar="PROTOCOL", type=click.Choice([*_ON_CROPS, *PROTOCOLS, _COUNT]))
 @click.option(
     "--model",
     "models",
@@ -37,7 +38,7 @@ _PATH = click.Path(path_type=Path)
     metavar="BUNDLE|CKPT",
     help="Model to measure; repeatable for compare, damaged and encoder-init.  [default: x4-small, the embedded model]",
 )
-@click.option("--hr", type=_PATH, metavar="DIR", required=True, help="Folder of HR photographs.")
+@click.option("--hr", type=_PATH, metavar="DIR", help="Folder of HR photographs.  [required, but for count-votes]")
 @click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
 @click.option(
     "-o",
@@ -108,6 +109,10 @@ _PATH = click.Path(path_type=Path)
     "percent), motion, speckle, bayer, chroma, posterise, fringe, gif, or several joined by +. For damaged also clean, "
     "known and unseen; repeatable.  [default: noise:20; damaged: clean, known and unseen]",
 )
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Of the order in which a vote shows pictures.  [default: 0]"
+)
+@click.option("--votes", type=_PATH, multiple=True, metavar="FILE", help="File of votes to count. Repeatable.")
 @click.option("--degraded", type=_PATH, metavar="DIR", help="Folder of degraded photographs, instead of --degradation.")
 @click.option(
     "--source",
@@ -154,6 +159,12 @@ def evaluate(protocol: str, **options: Any) -> None:
         srflow-eval default-tau --model BUNDLE --hr PICTURES
 
     \b
+    count-votes:
+      add up the files that readers saved from the page of the protocol vote,
+      below: each method's share, with a 95 % interval.
+        srflow-eval count-votes --votes A.json --votes B.json
+
+    \b
     The publication's experiments, on whole photographs. OUT gets results.csv
     (a row per picture and method), summary.json, plots and sheets of crops. A
     run that was stopped continues where it was.
@@ -166,9 +177,15 @@ def evaluate(protocol: str, **options: Any) -> None:
       srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth \\
         --reference RRDB_ESRGAN_x4.pth -o OUT
     """
+    if options["hr"] is None and protocol != _COUNT:
+        raise click.MissingParameter(param_hint="'--hr'", param_type="option")
     in_folder = protocol in PROTOCOLS or (protocol == "report" and options["output"] is not None)
     try:
         _refuse_others(protocol, options)
+        votes = options.pop("votes")
+        if protocol == _COUNT:
+            click.echo(_counted(votes))
+            return
         check_folder(options["hr"], option="--hr")
         for model in () if protocol == "default-tau" else options["models"]:  # that one takes nothing but bundles
             check_model(model)
@@ -204,14 +221,23 @@ def _refuse_others(protocol: str, options: Mapping[str, Any]) -> None:
         "report": COMMON | {"tau", "only"},
         "default-tau": _TAKEN_ON_CROPS,
         **{name: found.options for name, found in PROTOCOLS.items()},
+        _COUNT: frozenset({"votes"}),
     }
     flags = {parameter.name: parameter.opts[-1].removeprefix("--") for parameter in evaluate.params}
-    for flag in (flags[name] for name, value in options.items() if value not in (None, ()) and name != "hr"):
+    for flag in (flags[name] for name, value in options.items() if value not in (None, ())):
+        if flag == "hr" and protocol != _COUNT:
+            continue
         if flag not in takes[protocol]:
             having = ", ".join(other for other, taken in takes.items() if flag in taken)
             raise ArgumentError(f"{protocol} has no --{flag}: leave it out, or take one of {having}")
         if protocol == "report" and options["output"] is None and flag not in _TAKEN_ON_CROPS:
             raise ArgumentError(f"report takes --{flag} only with a folder for its page: add -o OUT")
+
+
+def _counted(votes: Sequence[Path]) -> str:
+    from srflow_training.evaluation.votes import count_votes
+
+    return str(count_votes(votes))
 
 
 def _picture_protocol(

@@ -107,6 +107,13 @@ PROTOCOLS = {
         lacks=frozenset({"lr", "convention"}),
         in_report=False,
     ),
+    "vote": Protocol(
+        function="vote:vote",
+        about="a page on which people choose the better of unnamed pictures; several --model, counted by count-votes",
+        takes=frozenset({"tau", "degradation", "seed"}),
+        lacks=frozenset({"lr", "convention", "vgg16", "lpips-backbone"}),
+        in_report=False,
+    ),
     "transfer": Protocol(
         function="transfer:transfer",
         about="part of one picture put into another, and how much of a seam is left (figure 18)",

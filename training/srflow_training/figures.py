@@ -25,11 +25,13 @@ from torch.nn import functional as F
 from srflow_sdk import _bits
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
-from srflow_training._vgg16 import VGG16Features
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 LPIPS = Callable[[Tensor, Tensor], Tensor]
 """Two images N×3×H×W in [−1, 1] → their distances, N×1×1×1: lpips.LPIPS."""
+
+Features = Callable[[Tensor], Sequence[Tensor]]
+"""An image N×3×H×W in [0, 1] → its features by layer, N×C×H'×W' each: VGG16Features."""
 
 FLIP_PIXELS_PER_DEGREE = 67
 """Pixels per degree of the eye's field that FLIP assumes: a 4K screen 0.7 m wide, seen from 0.7 m (its default)."""
@@ -170,7 +172,7 @@ def flip(image: Tensor, reference: Tensor) -> float:
     return float(flip_map(image, reference).double().mean())
 
 
-def vgg16_loss(features: VGG16Features, image: Tensor, reference: Tensor) -> Tensor:
+def vgg16_loss(features: Features, image: Tensor, reference: Tensor) -> Tensor:
     """VGG16 feature distance of images that are not clipped: 0 if they are equal, at most 2.
 
     At each position of a layer, the feature vectors (over the channels) are scaled to length 1. The squared length
@@ -191,7 +193,7 @@ def vgg16_loss(features: VGG16Features, image: Tensor, reference: Tensor) -> Ten
     return torch.stack(layers).mean()
 
 
-def vgg16_distance(features: VGG16Features, image: Tensor, reference: Tensor) -> float:
+def vgg16_distance(features: Features, image: Tensor, reference: Tensor) -> float:
     """VGG16 feature distance, as :func:`vgg16_loss`. Raises: ArgumentError."""
     return float(vgg16_loss(features, as_shown(image), reference))
 

@@ -93,3 +93,23 @@ def test_flip_is_left_out_where_it_is_not_installed(picture, options, monkeypatc
     assert "flip" not in found("default", picture)[1]
     assert "FLIP" not in str(Convention(name="default", scale=4, reduction="bicubic"))
     assert any("pip install flip-evaluator" in note for note in open_bench(options()).notes)
+
+
+def test_the_photographs_features_are_computed_once_for_all_images_of_it(photos):
+    cut = Cut(scale=4, multiple=8)
+    pictures = [read_picture(files, cut, "bicubic") for files in picture_files(photos, lr=None, others={}, cut=cut)]
+    seen = []
+
+    def features(image):
+        seen.append(image)
+        return [image[..., ::2, ::2], image[..., 1::4, :]]
+
+    metrics = Convention(name="default", scale=4, reduction="bicubic").metrics(vgg16=features)
+    (distance,) = (metric for metric in metrics if metric.name == "vgg16_feature_distance")
+    for picture in [*pictures[:2], pictures[0]]:
+        images = [enlarge_bicubic(picture.lr, 4), picture.hr * 0.5, picture.hr]
+        measured = [distance.measure(image, picture) for image in images]
+        assert measured == [figures.vgg16_distance(features, image, picture.hr) for image in images]
+        assert measured[0] > 0
+        assert measured[2] == 0
+    assert len(seen) == 3 * (1 + 3 + 3 * 2)

@@ -87,12 +87,14 @@ def test_several_models_and_a_folder_of_outputs_stand_side_by_side(options, chec
 def test_outputs_that_are_missing_or_of_another_size_are_refused(options, pictures, tmp_path):
     outputs = tmp_path / "outputs" / "jpeg-30"
     outputs.mkdir(parents=True)
-    Image.new("RGB", (16, 16)).save(outputs / "a.png")
+    for name in "abc":
+        Image.new("RGB", (16, 16)).save(outputs / f"{name}.png")
     given = {"others": {"tool": outputs.parent}, "centre": 64}
     with pytest.raises(ImageError, match=r"a\.png is 16×16 pixels; 64×64 are needed"):
         damaged(options(degradations=["jpeg:30"], **given))
-    with pytest.raises(ImageError, match=r"there is no .*noise-10/a\.png: run the tool on OUT/inputs"):
+    with pytest.raises(ImageError, match=r"there is no .*noise-10/a\.png: run the tool on the folders"):
         damaged(options(degradations=["noise:10"], out=tmp_path / "other", **given))
+    assert not (tmp_path / "other").exists()
 
 
 def test_real_esrgan_gets_what_everyone_else_sees(options, pictures, tmp_path):

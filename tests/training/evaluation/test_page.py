@@ -1,20 +1,15 @@
 """The report's page in a browser: it opens from disk without a network, and its sliders move."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from srflow_training.evaluation.full_report import full_report
+from tests.training.evaluation.chromium import CHROMIUM, in_chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
-]
+pytestmark = in_chromium
 
 SCREENS = {"phone": {"width": 375, "height": 812}, "desktop": {"width": 1280, "height": 900}}
 

@@ -99,12 +99,11 @@ class Convention:
         if figures.has_flip():
             columns.append(_lower("flip", "FLIP", simple(figures.flip), perceptual=0))
         if vgg16 is not None:
-            features = vgg16
             columns.append(
                 _lower(
                     "vgg16_feature_distance",
                     "VGG16 feature distance",
-                    lambda image, picture: figures.vgg16_distance(features, image, picture.hr),
+                    _VGG16Distance(vgg16),
                     perceptual=2,
                 )
             )
@@ -156,6 +155,25 @@ def _higher(name: str, heading: str, form: str, measure: Callable[[Tensor, Pictu
 
 def _lower(name: str, heading: str, measure: Callable[[Tensor, Picture], float], *, perceptual: int) -> Metric:
     return Metric(name=name, heading=f"{heading} ↓", form=".4f", better="lower", measure=measure, perceptual=perceptual)
+
+
+class _VGG16Distance:
+    """The distance of an image to its picture, whose features are kept for the next image of the same picture."""
+
+    def __init__(self, features: VGG16Features) -> None:
+        self._features = features
+        self._last: tuple[Tensor, Sequence[Tensor]] | None = None
+
+    def __call__(self, image: Tensor, picture: Picture) -> float:
+        if self._last is None or self._last[0] is not picture.hr:
+            self._last = (picture.hr, self._features(picture.hr))
+        return figures.vgg16_distance(self._of, image, picture.hr)
+
+    def _of(self, image: Tensor) -> Sequence[Tensor]:
+        if self._last is not None and image is self._last[0]:
+            return self._last[1]
+        found: Sequence[Tensor] = self._features(image)
+        return found
 
 
 def _natural(name: str, heading: str, figure: Callable[[Tensor], float]) -> Metric:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.bench import Bench, open_benches
 from srflow_training.evaluation.comparing import model_names
@@ -30,7 +30,7 @@ from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.sheets import detailed_place, sheet_paths, write_cells
-from srflow_training.evaluation.subjects import LevelTaus, Sampler
+from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject
 from srflow_training.evaluation.tables import Table
 
 FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}
@@ -78,8 +78,13 @@ def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
     return to_image(damage.of(to_pixels(picture.lr), generator_of(f"{picture.name} {damage}")))
 
 
-def open_field(options: Options) -> Field:
-    """Open models, other methods and photographs. Raises: SRFlowError."""
+def zero_and_default(subject: Subject) -> tuple[LevelTaus, ...]:
+    """The temperatures of a model if none is named."""
+    return ZERO, subject.default_tau
+
+
+def open_field(options: Options, taus_of: Callable[[Subject], tuple[LevelTaus, ...]] = zero_and_default) -> Field:
+    """Open models, other methods and photographs. taus_of: a model's, if none is named. Raises: SRFlowError."""
     damages = parse_damages(options.degradations)
     options = replace(options, centre=options.centre or CROP)
     benches = open_benches(replace(options, others={}))
@@ -90,12 +95,14 @@ def open_field(options: Options) -> Field:
     digests: dict[str, dict[str, str]] = {}
     for name, folder in options.others.items():
         entries.append(Entry(name, "", _outputs(name, folder)))
-        files = sorted(image_files(folder, option=f"--other {name}"))
-        digests[name] = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+        digests[name] = {
+            path.relative_to(folder).as_posix(): file_sha256(path)
+            for path in _output_files(name, folder, first.pictures, damages)
+        }
     names = model_names([bench.subject for bench in benches], taken={entry.method: None for entry in entries})
     for name, bench in zip(names, benches, strict=True):
         sampled = _Sampled(bench)
-        for tau in dict.fromkeys(options.taus or (ZERO, bench.subject.default_tau)):
+        for tau in dict.fromkeys(options.taus or taus_of(bench.subject)):
             entries.append(Entry(name, str(tau), partial(sampled, tau)))
     if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
         raise ArgumentError(f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)")
@@ -192,13 +199,23 @@ class _Sampled:
         return self._last[1](tau, 0)
 
 
+def _output_files(name: str, folder: Path, pictures: Sequence[PictureFiles], damages: Sequence[Damage]) -> list[Path]:
+    """Another tool's outputs for all that is measured. Raises: ImageError if one is missing."""
+    paths = [folder / damage.folder / f"{files.name}.png" for damage in damages for files in pictures]
+    for path in paths:
+        if not path.is_file():
+            raise ImageError(
+                f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a run without it, "
+                "and keep their names"
+            )
+    return paths
+
+
 def _outputs(name: str, folder: Path) -> Callable[[Picture, Damage], Tensor]:
     """Another tool's outputs, in a folder for each damage, named as the photographs."""
 
     def image(seen: Picture, damage: Damage) -> Tensor:
         path = folder / damage.folder / f"{seen.name}.png"
-        if not path.is_file():
-            raise ImageError(f"--other {name}: there is no {path}: run the tool on OUT/inputs, and keep its folders")
         found = to_image(read_photo(path))
         if found.shape != seen.hr.shape:
             height, width = seen.hr.shape[2:]

@@ -41,6 +41,7 @@ class Options:
     lpips_backbones: Sequence[Path] = ()
     degradations: Sequence[str] = ()
     degraded: Path | None = None
+    seed: int | None = None
     source: Path | None = None
     mask: Path | None = None
     normalise: Normalisation | None = None

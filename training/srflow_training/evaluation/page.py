@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -81,6 +82,11 @@ def comparisons(crops: Sequence[ShownCrop]) -> list[Comparison]:
 
 def render(title: str, facts: Mapping[str, str], words: Sequence[str], sections: Sequence[Section]) -> bytes:
     """The page in UTF-8. Every text is escaped. facts: by name, what was measured. words: what the reader must know."""
+    return render_template("page.html", title=title, facts=facts, words=words, sections=sections)
+
+
+def render_template(name: str, **values: Any) -> bytes:
+    """A template of this package, in UTF-8. Every text is escaped."""
     environment = Environment(
         loader=PackageLoader("srflow_training.evaluation", "."),
         autoescape=True,
@@ -88,9 +94,17 @@ def render(title: str, facts: Mapping[str, str], words: Sequence[str], sections:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return (
-        environment.get_template("page.html").render(title=title, facts=facts, words=words, sections=sections).encode()
-    )
+    return environment.get_template(name).render(**values).encode()
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data: URI; lossless WebP takes its place where that is smaller."""
+    kind, content, smaller = "png", png, io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(smaller, format="WEBP", lossless=True, method=4)
+    if smaller.tell() < len(png):
+        kind, content = "webp", smaller.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _comparison(crop: ShownCrop) -> Comparison:
@@ -110,13 +124,8 @@ def _comparison(crop: ShownCrop) -> Comparison:
 
 
 def _embed(path: Path, name: str, caption: str = "") -> Embedded:
-    """Read a PNG; lossless WebP takes its place where that is smaller."""
-    content, kind = path.read_bytes(), "png"
+    """Read a PNG."""
+    content = path.read_bytes()
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
-        smaller = io.BytesIO()
-        image.convert("RGB").save(smaller, format="WEBP", lossless=True, method=4)
-    if smaller.tell() < len(content):
-        content, kind = smaller.getvalue(), "webp"
-    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return Embedded(name=name, stem=path.stem, source=source, width=width, height=height, caption=caption)
+    return Embedded(name=name, stem=path.stem, source=data_uri(content), width=width, height=height, caption=caption)

@@ -1,0 +1,142 @@
+"""The page on which people vote: what it holds, and, in a browser, that it is blind and saves what was clicked."""
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training.cli import evaluate
+from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.vote import DAMAGES, PAGE, vote
+from srflow_training.evaluation.votes import count_votes
+from tests.training.evaluation.chromium import CHROMIUM, in_chromium
+
+METHODS = ["RRDB", "tiny, τ 0.8", "x4-small, τ auto"]
+
+
+@pytest.fixture
+def three(options, checkpoint):
+    def make(**changes):
+        return options(models=[str(checkpoint), "x4-small"], centre=64, **changes)
+
+    return make
+
+
+def data_of(folder):
+    text = (folder / PAGE).read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_each_photograph_and_damage_is_a_question_and_the_seed_gives_the_order(three, tmp_path):
+    vote(three(seed=1))
+    data = data_of(tmp_path / "out")
+    asked = {(question["picture"], question["damage"]) for question in data["questions"]}
+    assert asked == {(name, damage) for name in "abc" for damage in DAMAGES}
+    assert len(data["questions"]) == len(asked)
+    assert data["methods"] == METHODS
+    by_method = {}
+    for question in data["questions"]:
+        assert sorted(question["order"]) == [0, 1, 2]
+        key = question["picture"], question["damage"]
+        by_method[key] = dict(zip(question["order"], question["images"], strict=True))
+    assert len({tuple(question["order"]) for question in data["questions"]}) > 1
+    first = (tmp_path / "out" / PAGE).read_bytes()
+    vote(three(seed=1, out=tmp_path / "again"))
+    assert (tmp_path / "again" / PAGE).read_bytes() == first
+    vote(three(seed=2, out=tmp_path / "other"))
+    other = data_of(tmp_path / "other")
+    assert [question["order"] for question in other["questions"]] != [q["order"] for q in data["questions"]]
+    assert other["page"] != data["page"]
+    for question in other["questions"]:  # the same pictures of the same methods
+        key = question["picture"], question["damage"]
+        assert dict(zip(question["order"], question["images"], strict=True)) == by_method[key]
+
+
+def test_bicubic_is_there_only_if_a_method_would_be_alone(options, tmp_path):
+    vote(options(models=["x4-small"], centre=64, most=1, degradations=["jpeg:30"]))
+    assert data_of(tmp_path / "out")["methods"] == ["bicubic", "x4-small, τ auto"]
+
+
+def test_too_many_methods_are_refused(options, tmp_path):
+    taus = [LevelTaus((tenths / 10,)) for tenths in range(1, 11)]
+    with pytest.raises(ArgumentError, match="10 pictures a row is too much"):
+        vote(options(models=["x4-small"], centre=64, taus=taus))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_the_page_and_says_where(photos, tmp_path):
+    arguments = ["vote", "--hr", str(photos), "--pictures", "1", "--crop", "64", "--degradation", "jpeg:30"]
+    result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert f"{tmp_path / 'out' / PAGE}: 0." in result.output
+
+
+class TestInABrowser:
+    pytestmark = in_chromium
+
+    @pytest.fixture
+    def page(self, three, tmp_path):
+        """The page of three questions, open; at the end, nothing was asked of a network and nothing went wrong."""
+        vote(three(degradations=["jpeg:30"]))
+        playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+        with playwright.sync_playwright() as running:
+            browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page()
+            complaints, asked = [], []
+            page.on("console", lambda message: complaints.append(message.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            address = (tmp_path / "out" / PAGE).as_uri()
+            page.goto(address)
+            yield page
+            assert complaints == []
+            assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [address]
+            browser.close()
+
+    def test_no_name_is_seen_before_the_end(self, page):
+        for _ in range(3):
+            assert page.locator("#choices img").count() == 4
+            sizes = page.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth)")
+            assert sizes == [16, 64, 64, 64]
+            seen = page.locator("body").inner_text() + " ".join(
+                image.get_attribute("alt") for image in page.locator("img").all()
+            )
+            assert [name for name in ("small", "tiny", "RRDB") if name in seen.replace("small picture", "")] == []
+            page.keyboard.press("1")
+        assert page.locator("#question").is_hidden()
+        assert all(name in page.locator("#counts").inner_text() for name in METHODS)
+
+    def test_what_is_clicked_is_counted_saved_and_added_up(self, page, tmp_path):
+        data = data_of(tmp_path / "out")
+        chosen = []
+        for question in data["questions"][:2]:
+            place = question["order"].index(1)
+            page.locator("button.choice").nth(place).click()
+            chosen.append(data["methods"][1])
+        page.locator("#back").click()
+        assert page.locator("button.choice[aria-pressed=true]").count() == 1
+        page.keyboard.press(str(data["questions"][1]["order"].index(2) + 1))
+        chosen[1] = data["methods"][2]
+        page.keyboard.press("0")
+        assert '3 of 3 pictures answered, 1 of them "cannot tell".' in page.locator("#thanks").inner_text()
+        cells = [row.split() for row in page.locator("#counts tr").all_inner_texts()]
+        assert sorted(row[-3] for row in cells) == ["0", "1", "1"]
+        with page.expect_download() as download:
+            page.locator("#save").click()
+        path = tmp_path / "votes.json"
+        download.value.save_as(path)
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        assert [answer["choice"] for answer in saved["votes"]] == [*chosen, None]
+        assert saved["page"] == data["page"]
+        table = count_votes([path])
+        assert {row[0]: row[1] for row in table.rows} == dict(zip(METHODS, "011", strict=True))
+
+    def test_it_can_be_ended_early_and_taken_up_again(self, page):
+        page.keyboard.press("2")
+        page.locator("#finish").click()
+        assert "1 of 3 pictures answered" in page.locator("#thanks").inner_text()
+        page.locator("#resume").click()
+        assert page.locator("#number").inner_text() == "Picture 2 of 3"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
