@@ -22,15 +22,17 @@ _BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
 _BLOCK = 16  # side of the blocks whose noise is measured
 _EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
 _QUIETEST = 0.1  # this share of the blocks shows the noise, the others also texture
+_LARGEST_STEP = 4.0  # 8-bit levels; larger ones are edges of things, not of blocks
+_UNSEEN_STEP = 0.5  # 8-bit levels; smaller steps are no damage, however smooth the rest is
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
 
-_NOISY = 1.0
+_NOISY = 2.3
 """Noise from which on a picture is taken for noisy: standard deviation in 8-bit levels."""
 
-_COMPRESSED = 92
+_COMPRESSED = 90
 """JPEG quality under which a picture is taken for compressed."""
 
-_BLOCKY = 1.25
+_BLOCKY = 1.12
 """Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed."""
 
 
@@ -74,7 +76,7 @@ def choose_model(picture: PathLike | InMemoryImage | Tensor, *, max_pixels: int 
     if damage.quality is not None and damage.quality < _COMPRESSED:
         reasons.append(f"JPEG of quality {damage.quality}")
     elif damage.blocks > _BLOCKY:
-        reasons.append("blocks of an earlier JPEG")
+        reasons.append("blocks of a JPEG")
     if damage.noise > _NOISY:
         reasons.append(f"noise of {damage.noise:.1f}/255")
     if reasons:
@@ -144,7 +146,10 @@ def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _steps(levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """By direction and place modulo 8: the sum of how far steps between neighbours exceed those around them, and 1."""
+    """By direction and place modulo 8: how far steps between neighbours exceed those around them, summed, and how many.
+
+    Steps of edges would hide those of blocks, so each counts for little.
+    """
     found = np.zeros((2, 8, 2))
     for direction, lines in enumerate((levels, levels.T)):
         if lines.shape[1] < 4:
@@ -153,11 +158,11 @@ def _steps(levels: NDArray[np.float32]) -> NDArray[np.float64]:
         excess = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
         for place in range(8):  # of the step's right side
             chosen = excess[:, (place - 2) % 8 :: 8]
-            found[direction, place] = np.maximum(chosen, 0).sum(), max(chosen.size, 0)
+            found[direction, place] = np.clip(chosen, 0, _LARGEST_STEP).sum(), max(chosen.size, 0)
     return found
 
 
 def _blockiness(steps: NDArray[np.float64]) -> float:
     mean = steps[..., 0] / np.maximum(steps[..., 1], 1)
-    ratios = mean.max(axis=1) / np.maximum(np.median(mean, axis=1), 1e-6)
+    ratios = (mean.max(axis=1) + _UNSEEN_STEP) / (np.median(mean, axis=1) + _UNSEEN_STEP)
     return float(ratios.min()) if steps[..., 1].min() > 0 else 1.0

@@ -25,7 +25,7 @@ HOW_TO = [
     "native.md",
     "backends.md",
 ]
-KNOW = ["model-card.md", "performance.md", "bundle.md", "platforms.md", "licences.md"]
+KNOW = ["model-card.md", "model-card-photo.md", "performance.md", "bundle.md", "platforms.md", "licences.md"]
 REFERENCE = ["reference/commands.md", "reference/srflow_sdk.md", "reference/srflow_training.md"]
 PROJECT = [
     "architecture.md",
