@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._files import MAX_PIXELS, PathLike, open_image
+from srflow_sdk._drawing.inputs import EncodedImage, checked_path
+from srflow_sdk._files import MAX_PIXELS, open_image, spooled
 from srflow_sdk._images import InMemoryImage, Tensor, luma, to_unit, unpacked
 from srflow_sdk.bundle import DEFAULT_MODEL
 
@@ -61,13 +62,13 @@ class Damage:
     blocks: float
 
 
-def choose_model(picture: PathLike | InMemoryImage | Tensor, *, max_pixels: int = MAX_PIXELS) -> ModelChoice:
+def choose_model(picture: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS) -> ModelChoice:
     """Choose between "x4-small", for clean pictures, and "x4-photo", for noisy and compressed ones.
 
         with Upscaler(choose_model("photo.jpg").name) as upscaler: …
 
-    picture: a file, PIL image, array or tensor, as for :meth:`Upscaler.upscale`. A file of JPEG also shows its quality.
-    max_pixels: larger files are refused.
+    picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
+    image, array or tensor. A JPEG that is not decoded yet also shows its quality. max_pixels: larger files are refused.
 
     Raises: ImageError if it cannot be read; ArgumentError.
     """
@@ -84,15 +85,22 @@ def choose_model(picture: PathLike | InMemoryImage | Tensor, *, max_pixels: int 
     return ModelChoice(name=CLEAN, why="clean")
 
 
-def measure_damage(picture: PathLike | InMemoryImage | Tensor, *, max_pixels: int = MAX_PIXELS) -> Damage:
+def measure_damage(picture: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS) -> Damage:
     """Measure a picture, file or in memory. Raises: as :func:`choose_model`."""
-    quality = None
     if isinstance(picture, (str, os.PathLike)):
-        quality = _jpeg_quality(Path(picture))
-        bands = _bands_of_file(Path(picture), max_pixels)
-    else:
-        pixels, _ = unpacked(picture)
-        bands = (pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS))
+        return _damage_of_file(checked_path("picture", picture), max_pixels)
+    if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
+        with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
+            return _damage_of_file(path, max_pixels)
+    pixels, _ = unpacked(picture)
+    return _damage(pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS))
+
+
+def _damage_of_file(path: Path, max_pixels: int) -> Damage:
+    return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path))
+
+
+def _damage(bands: Iterable[NDArray[Any]], *, quality: int | None = None) -> Damage:
     noises, steps = [], np.zeros((2, 8, 2))
     for band in bands:
         levels = _luma(band)

@@ -105,6 +105,20 @@ def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
     assert choose_model(compressed).why.startswith("blocks of a JPEG")
 
 
+def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
+    Image.fromarray(_smooth()).save(tmp_path / "a.jpg", quality=60)
+    expected = measure_damage(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert expected.quality == 60
+    for picture in (content, bytearray(content), io.BytesIO(content)):
+        assert measure_damage(picture) == expected
+    assert choose_model(content).why == "JPEG of quality 60"
+    with pytest.raises(ImageError, match=r"^image: "):
+        choose_model(content[: len(content) // 2])
+    with pytest.raises(ArgumentError, match="picture is ''"):
+        choose_model("")
+
+
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg"):
