@@ -132,7 +132,10 @@ def _jpeg_quality(path: Path) -> int | None:
 def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """H×W in 8-bit levels, from rows of any kind."""
     unit = to_unit(pixels if pixels.ndim == 3 else pixels[:, :, None])
-    return 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit[:, :, :1])[:, :, 0]
+    levels: NDArray[np.float32] = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit[:, :, :1])[:, :, 0]
+    if unit.shape[2] in (2, 4):
+        levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below
+    return levels
 
 
 def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -119,6 +119,13 @@ def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
         choose_model("")
 
 
+def test_what_transparent_pixels_hide_does_not_count() -> None:
+    cut_out = np.dstack([_noisy(8), np.full(_smooth().shape[:2], 255, np.uint8)])
+    cut_out[:, 64:] = 128, 128, 128, 0
+    assert choose_model(cut_out[..., :3]).name == "x4-small"
+    assert choose_model(cut_out).name == "x4-photo"
+
+
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg"):
