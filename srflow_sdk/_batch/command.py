@@ -28,6 +28,7 @@ from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._device_names import ComputePrecision, Device
 from srflow_sdk._files import Provenance
+from srflow_sdk._files.provenance import UPSCALE
 from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -77,6 +78,8 @@ def run_command(
             raise ArgumentError(
                 "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
             )
+        if model == BY_PICTURE:
+            _check_auto(operation, files, server)
         bundles, opened = _here(model, files, say=display.tell) if server is None else _there(model, server)
         tile = machine.tile
         if files.from_output is not None:
@@ -151,6 +154,17 @@ def run_command(
         pipes.send()
 
 
+def _check_auto(operation: Operation, files: FileChoices, server: str | None) -> None:
+    """Raises: ArgumentError if each picture cannot have a model of its own."""
+    if operation.name != UPSCALE:
+        raise ArgumentError(f"--model auto is for srflow-upscale; {operation.command} needs one model: name it")
+    for option, value in {"--ray": files.ray, "--server": server}.items():
+        if value is not None:
+            raise ArgumentError(f"--model auto looks at each picture on this machine; with {option}, name a model")
+    if files.name is not None and "{model" in files.name:
+        raise ArgumentError(f"--name {files.name}: {{model}} differs from picture to picture with --model auto")
+
+
 _Open = Callable[["TileSize", "MachineChoices"], "contextlib.AbstractContextManager[Models]"]
 
 
@@ -159,10 +173,6 @@ def _here(model: str | None, files: FileChoices, *, say: Callable[[str], None]) 
     if files.from_output is not None and model in (None, BY_PICTURE):
         bundle = embedded_for(files.from_output)
     elif model == BY_PICTURE:
-        if files.ray is not None:
-            raise ArgumentError("--model auto looks at each picture on this machine; with --ray, name a model")
-        if files.name is not None and "{model" in files.name:
-            raise ArgumentError(f"--name {files.name}: {{model}} differs from picture to picture with --model auto")
         return candidates(), lambda tile, machine: ModelsByPicture(
             lambda bundle: _upscaler(bundle, tile, machine), max_pixels=machine.max_pixels, say=say
         )

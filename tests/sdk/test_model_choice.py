@@ -205,10 +205,20 @@ def test_a_dry_run_says_what_would_be_chosen(run_installed: Run, two_models: Pat
 
 
 def test_what_auto_cannot_do_is_refused(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
-    for options, why in ((["--name", "{model}.png"], "{model} differs"), (["--ray", "auto"], "with --ray, name")):
-        result = run_installed(*mixed, "-o", "out", "--model", "auto", *options)
+    for options, why in (
+        (["--name", "{model}.png"], "{model} differs"),
+        (["--ray", "auto"], "with --ray, name"),
+        (["--server", "localhost:1"], "with --server, name"),
+    ):
+        result = CliRunner().invoke(cli.upscale, [*mixed, "-o", "out", "--model", "auto", *options])
         assert result.exit_code == 2
         assert why in result.stderr
+    restored = CliRunner().invoke(cli.restore, [*mixed, "-o", "out", "--model", "auto"])
+    assert restored.exit_code == 2
+    assert restored.stderr.endswith(
+        "Error: --model auto is for srflow-upscale; srflow-restore needs one model: name it\n"
+    )
+    assert not Path("out").exists()
     with pytest.raises(ArgumentError, match="bundle is 3"):
         Upscaler(3)  # type: ignore[arg-type]
 
