@@ -32,8 +32,8 @@ def candidates() -> list[Bundle]:
 class ModelsByPicture:
     """Opens for each picture the embedded model that :func:`~srflow_sdk.choose_model` names, once for all pictures.
 
-    A context manager, which closes them. opened: makes an Upscaler. say: told about each new choice, with the file and
-    why. The one for clean pictures is opened at once; `upscaler` is that. Thread-safe.
+    A context manager, which closes them. opened: makes an Upscaler. say: told about choices, with the file and why, as
+    :meth:`explain` is called. The one for clean pictures is opened at once; `upscaler` is that. Thread-safe.
     """
 
     def __init__(
@@ -61,10 +61,13 @@ class ModelsByPicture:
             with reading(storage, source) as local:
                 choice = choose_model(local, max_pixels=self._max_pixels)
         with self._lock:
-            if source not in self._chosen:
-                self._chosen[source] = choice
-                self._say(f"{source}: {choice.name} ({choice.why})")
+            self._chosen[source] = choice
             return self._open(choice.name)
+
+    def explain(self, source: Path) -> None:
+        """Say which model :meth:`for_picture` gave for a file, and why."""
+        choice = self._chosen[source]
+        self._say(f"{source}: {choice.name} ({choice.why})")
 
     def _open(self, name: str) -> Upscaler:
         if name not in self._upscalers:
@@ -80,6 +83,14 @@ def any_of(models: Models) -> Upscaler:
     return models.upscaler if isinstance(models, ModelsByPicture) else models
 
 
-def drawing(models: Models, source: Path, storage: Storage) -> Upscaler:
-    """The Upscaler that draws this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
+def suiting(models: Models, source: Path, storage: Storage) -> Upscaler:
+    """The Upscaler that suits this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
     return models.for_picture(source, storage) if isinstance(models, ModelsByPicture) else models
+
+
+def drawing(models: Models, source: Path, storage: Storage) -> Upscaler:
+    """The same for a file that is about to be drawn: the user is told which, and why."""
+    upscaler = suiting(models, source, storage)
+    if isinstance(models, ModelsByPicture):
+        models.explain(source)
+    return upscaler

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from srflow_sdk._batch.jobs import FolderFile, Job, Settings
-from srflow_sdk._batch.models import Models, drawing
+from srflow_sdk._batch.models import Models, drawing, suiting
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
 from srflow_sdk._drawing.requests import Progress
@@ -65,7 +65,7 @@ def is_left_alone(job: Job, models: Models, *, settings: Settings, storage: Stor
         return True
     if not settings.resume:
         return False
-    upscaler = drawing(models, job.source, storage)
+    upscaler = suiting(models, job.source, storage)
     manifest, precision = upscaler.bundle.manifest, upscaler.precision
     return is_done(job, manifest, precision=precision, settings=settings, storage=storage, cancel=cancel)
 

@@ -36,8 +36,9 @@ class Preview:
 def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
     """Lines that say what a run of the plan would do; the last one says how long it would take and what it needs.
 
-    Headers are read, and with `resume` outputs as a run would read them. If there is anything to do, a piece of the
-    first input is drawn to see how fast this machine is. Nothing is written, except to the temporary folder.
+    Headers are read, whole inputs to choose between models, and with `resume` outputs as a run would read them. If
+    there is anything to do, a piece of the first input is drawn to see how fast this machine is. Nothing is written,
+    except to the temporary folder.
     check: called between files; may raise.
     """
     seen: list[Preview] = []
@@ -56,9 +57,9 @@ def fails(line: str) -> bool:
 def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
     def look() -> Preview:
         settings = plan.settings
-        manifest = drawing(models, job.source, ANYWHERE).bundle.manifest
         if is_left_alone(job, models, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
+        manifest = drawing(models, job.source, ANYWHERE).bundle.manifest
         with (
             reading(ANYWHERE, job.source) as source,
             open_image(source, max_pixels=settings.max_pixels) as reader,

@@ -180,6 +180,7 @@ def test_auto_gives_each_picture_the_model_that_suits_it(
 
     again = run_installed(*mixed, "-o", "out", "--model", "auto", "--resume", "--report", "report.json")
     assert again.stdout == "", "both are kept"
+    assert "x4-" not in again.stderr, "so nothing is said of their models"
     kept = json.loads(Path("report.json").read_text())
     assert [file["model"] for file in kept["files"]] == ["x4-small", "x4-photo"]
     other = run_installed(*mixed, "-o", "out", "--model", "x4-photo", "--resume")
