@@ -92,7 +92,7 @@ class TestInABrowser:
             page.goto(address)
             yield page
             assert complaints == []
-            assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [address]
+            assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {address}
             browser.close()
 
     def test_no_name_is_seen_before_the_end(self, page):
@@ -140,3 +140,38 @@ class TestInABrowser:
         page.locator("#resume").click()
         assert page.locator("#number").inner_text() == "Picture 2 of 3"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    def test_a_page_that_is_loaded_again_goes_on(self, page, tmp_path):
+        def saved(name):
+            with page.expect_download() as download:
+                page.locator("#save").click()
+            download.value.save_as(tmp_path / name)
+            return json.loads((tmp_path / name).read_text(encoding="utf-8"))
+
+        page.keyboard.press("2")
+        page.keyboard.press("0")
+        page.goto(page.url)
+        assert page.locator("#number").inner_text() == "Picture 3 of 3"
+        page.keyboard.press("1")
+        first = saved("first.json")
+        assert len(first["votes"]) == 3
+        page.goto(page.url)
+        assert saved("again.json") == first, "by the same reader, so that it cannot be counted twice"
+        page.locator("#anew").click()
+        assert page.locator("#number").inner_text() == "Picture 1 of 3"
+        assert page.locator("button.choice[aria-pressed=true]").count() == 0
+        page.locator("#finish").click()
+        other = saved("other.json")
+        assert (other["reader"] != first["reader"], other["votes"]) == (True, [])
+
+    def test_a_key_that_is_held_answers_once(self, page):
+        page.keyboard.down("1")
+        page.keyboard.down("1")  # Chromium takes it for a repetition
+        assert page.locator("#number").inner_text() == "Picture 2 of 3"
+
+    def test_the_next_question_begins_at_its_top(self, page):
+        page.set_viewport_size({"width": 120, "height": 300})
+        assert page.evaluate("document.activeElement === document.body"), "the heading is read first"
+        page.locator("button.choice").nth(2).click()
+        assert page.evaluate("scrollY") == 0
+        assert page.evaluate("document.activeElement.id") == "number"
