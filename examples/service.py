@@ -338,7 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help=f"other addresses need {TOKEN}  [default: 127.0.0.1]")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one  [default: 8080]")
-    parser.add_argument("--model", type=Path, help="bundle to use  [default: the embedded model]")
+    parser.add_argument("--model", help="bundle, or an embedded model's name  [default: x4-small]")
     parser.add_argument("--at-once", type=int, default=1, help="photos enlarged at a time  [default: 1]")
     parser.add_argument("--queue", type=int, default=8, help="photos that may wait  [default: 8]")
     parser.add_argument("--max-mb", type=float, default=50, help="size of an upload  [default: 50]")

@@ -75,7 +75,7 @@ class Service:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
-    command = [*SERVICE, "--port", "0", "--at-once", "1", "--queue", "1", "--max-mb", "1"]
+    command = [*SERVICE, "--port", "0", "--at-once", "1", "--queue", "1", "--max-mb", "1", "--model", "x4-small"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "SRFLOW_TOKEN": TOKEN}
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment

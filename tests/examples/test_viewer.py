@@ -224,7 +224,7 @@ def test_the_line_between_before_and_after_moves(window, photos):
 def test_a_photo_that_cannot_be_read_ends_the_command_with_one_line(tmp_path):
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
     done = subprocess.run(
-        [sys.executable, VIEWER / "viewer.py", tmp_path / "none.jpg"],
+        [sys.executable, VIEWER / "viewer.py", tmp_path / "none.jpg", "--model", "x4-small"],
         capture_output=True,
         text=True,
         env=environment,
