@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from srflow_sdk._batch.storage import reading
@@ -40,7 +40,7 @@ class ModelsByPicture:
         self, opened: Callable[[Bundle], Upscaler], *, max_pixels: int, say: Callable[[str], None] = lambda _: None
     ) -> None:
         self._opened, self._max_pixels, self._say = opened, max_pixels, say
-        self._stack = ExitStack()
+        self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._chosen: dict[Path, ModelChoice] = {}
         self._upscalers: dict[str, Upscaler] = {}
@@ -54,12 +54,16 @@ class ModelsByPicture:
     ) -> None:
         self._stack.close()
 
-    def for_picture(self, source: Path, storage: Storage) -> Upscaler:
-        """The Upscaler for a file. Raises: ImageError if it cannot be read; what :class:`Upscaler` raises."""
-        choice = self._chosen.get(source)
-        if choice is None:
-            with reading(storage, source) as local:
-                choice = choose_model(local, max_pixels=self._max_pixels)
+    def chosen(self, source: Path) -> bool:
+        """Whether a file was looked at before."""
+        return source in self._chosen
+
+    def for_picture(self, source: Path, local: Path) -> Upscaler:
+        """The Upscaler for a file, which can be read at `local`.
+
+        Raises: ImageError if it cannot be read; what :class:`Upscaler` raises.
+        """
+        choice = self._chosen.get(source) or choose_model(local, max_pixels=self._max_pixels)
         with self._lock:
             self._chosen[source] = choice
             return self._open(choice.name)
@@ -85,12 +89,16 @@ def any_of(models: Models) -> Upscaler:
 
 def suiting(models: Models, source: Path, storage: Storage) -> Upscaler:
     """The Upscaler that suits this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
-    return models.for_picture(source, storage) if isinstance(models, ModelsByPicture) else models
+    if not isinstance(models, ModelsByPicture):
+        return models
+    with contextlib.nullcontext(source) if models.chosen(source) else reading(storage, source) as local:
+        return models.for_picture(source, local)
 
 
-def drawing(models: Models, source: Path, storage: Storage) -> Upscaler:
-    """The same for a file that is about to be drawn: the user is told which, and why."""
-    upscaler = suiting(models, source, storage)
-    if isinstance(models, ModelsByPicture):
-        models.explain(source)
+def drawing(models: Models, source: Path, local: Path) -> Upscaler:
+    """The same for a file that is about to be drawn and is read at `local`: the user is told which, and why."""
+    if not isinstance(models, ModelsByPicture):
+        return models
+    upscaler = models.for_picture(source, local)
+    models.explain(source)
     return upscaler

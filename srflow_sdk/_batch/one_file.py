@@ -40,8 +40,8 @@ def do_one(
     def work() -> FolderFile:
         if is_left_alone(job, models, settings=settings, storage=storage, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
-        upscaler = drawing(models, job.source, storage)
         with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
+            upscaler = drawing(models, job.source, source)
             file = settings.operation.on_file(
                 upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
             )
@@ -63,8 +63,8 @@ def is_left_alone(job: Job, models: Models, *, settings: Settings, storage: Stor
     """Whether the settings say to skip a job. Raises: what :func:`is_done` raises."""
     if not settings.overwrite and any(map(storage.exists, job.targets)):
         return True
-    if not settings.resume:
-        return False
+    if not settings.resume or not all(map(storage.exists, job.targets)):
+        return False  # so that it need not be looked at
     upscaler = suiting(models, job.source, storage)
     manifest, precision = upscaler.bundle.manifest, upscaler.precision
     return is_done(job, manifest, precision=precision, settings=settings, storage=storage, cancel=cancel)

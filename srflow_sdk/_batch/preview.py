@@ -59,12 +59,12 @@ def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
         settings = plan.settings
         if is_left_alone(job, models, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
-        manifest = drawing(models, job.source, ANYWHERE).bundle.manifest
         with (
             reading(ANYWHERE, job.source) as source,
             open_image(source, max_pixels=settings.max_pixels) as reader,
         ):
             size = reader.width, reader.height
+            manifest = drawing(models, job.source, source).bundle.manifest
             made = settings.operation.output_size(size, manifest)
             for target in job.targets:
                 check_writable(target, channels=reader.channels, size=made)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,12 @@ from PIL import Image
 
 import srflow_sdk
 from srflow_sdk import ArgumentError, Bundle, BundleError, ImageError, Upscaler, choose_model, cli
+from srflow_sdk._batch.jobs import Job, Settings
+from srflow_sdk._batch.models import ModelsByPicture
+from srflow_sdk._batch.one_file import do_one
+from srflow_sdk._batch.operations import Upscaling
+from srflow_sdk._batch.storage import LocalStorage
+from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import read_image, read_provenance, write_image
 from srflow_sdk.model_choice import measure_damage
 
@@ -229,3 +236,21 @@ def test_one_bad_picture_does_not_stop_auto(run_installed: Run, two_models: Path
     result = run_installed("bad.png", *mixed, "-o", "out", "--model", "auto")
     assert (result.exit_code, result.stdout.split()) == (1, ["out/clean.png", "out/noisy.png"])
     assert sum("bad.png" in line for line in result.stderr.splitlines()) == 1
+
+
+def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, mixed: tuple[str, str]) -> None:
+    fetched: list[str] = []
+
+    class Elsewhere(LocalStorage):
+        @contextlib.contextmanager
+        def reading(self, path: Path) -> Iterator[Path]:
+            fetched.append(path.name)
+            with super().reading(path) as local:
+                yield local
+
+    jobs = [Job(name=name, source=Path(name), targets=(Path(f"big-{name}"),)) for name in mixed]
+    settings = Settings(operation=Upscaling(draw=DrawOptions()), resume=True)
+    with ModelsByPicture(lambda bundle: Upscaler(bundle, device="cpu", threads=1), max_pixels=10_000) as models:
+        done = [do_one(job, models, settings=settings, storage=Elsewhere()) for job in jobs]
+    assert [(file.status, file.model) for file in done] == [("done", "x4-small"), ("done", "x4-photo")]
+    assert fetched == list(mixed)
