@@ -119,11 +119,11 @@ def _bands_of_file(path: Path, max_pixels: int) -> Iterator[NDArray[Any]]:
 
 def _jpeg_quality(path: Path) -> int | None:
     """The quality that libjpeg's scale gives the luma table; None for other formats. Errors are for the decoder."""
-    from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile  # Image.open warns of large pictures, whatever the limit is
 
-    with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path) as image:
-        tables = getattr(image, "quantization", None)
-        if tables and 0 in tables:
+    with contextlib.suppress(OSError, ValueError, SyntaxError), JpegImageFile(path) as image:
+        tables = getattr(image, "quantization", {})
+        if 0 in tables:
             percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM
             return int(np.clip(round((200 - percent) / 2 if percent <= 100 else 5000 / percent), 1, 100))
     return None

@@ -103,6 +103,15 @@ def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, quality: int) ->
     assert choose_model(tmp_path / "fine.jpg").name == "x4-small"
 
 
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_are_no_bombs_if_the_limit_allows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.fromarray(_smooth()).save(tmp_path / "a.jpg", quality=60)
+    assert measure_damage(tmp_path / "a.jpg").quality == 60
+    Image.fromarray(_smooth()).save(tmp_path / "a.png")
+    assert measure_damage(tmp_path / "a.png").quality is None
+
+
 def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
     textured = np.clip(_smooth(256) + np.random.default_rng(1).normal(0, 12, (256, 256, 1)), 0, 255).astype(np.uint8)
     compressed = np.asarray(_jpeg(textured, 30))
