@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from srflow_sdk._drawing.inputs import EncodedImage, checked_path
 from srflow_sdk._files import MAX_PIXELS, open_image, spooled
 from srflow_sdk._images import InMemoryImage, Tensor, luma, to_unit, unpacked
+from srflow_sdk._raising import stop_if_set
 from srflow_sdk.bundle import DEFAULT_MODEL
 
 CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
@@ -62,17 +64,23 @@ class Damage:
     blocks: float
 
 
-def choose_model(picture: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS) -> ModelChoice:
+def choose_model(
+    picture: InMemoryImage | Tensor | EncodedImage,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    cancel: threading.Event | None = None,
+) -> ModelChoice:
     """Choose between "x4-small", for clean pictures, and "x4-photo", for noisy and compressed ones.
 
         with Upscaler(choose_model("photo.jpg").name) as upscaler: …
 
     picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
     image, array or tensor. A JPEG that is not decoded yet also shows its quality. max_pixels: larger files are refused.
+    cancel: once this event is set, from any thread, the call ends with CancelledError within a band of rows.
 
-    Raises: ImageError if it cannot be read; ArgumentError.
+    Raises: ImageError if it cannot be read; ArgumentError, CancelledError.
     """
-    damage = measure_damage(picture, max_pixels=max_pixels)
+    damage = measure_damage(picture, max_pixels=max_pixels, cancel=cancel)
     reasons = []
     if damage.quality is not None and damage.quality < _COMPRESSED:
         reasons.append(f"JPEG of quality {damage.quality}")
@@ -85,24 +93,32 @@ def choose_model(picture: InMemoryImage | Tensor | EncodedImage, *, max_pixels: 
     return ModelChoice(name=CLEAN, why="clean")
 
 
-def measure_damage(picture: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS) -> Damage:
-    """Measure a picture, file or in memory. Raises: as :func:`choose_model`."""
+def measure_damage(
+    picture: InMemoryImage | Tensor | EncodedImage,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    cancel: threading.Event | None = None,
+) -> Damage:
+    """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
     if isinstance(picture, (str, os.PathLike)):
-        return _damage_of_file(checked_path("picture", picture), max_pixels)
+        return _damage_of_file(checked_path("picture", picture), max_pixels, cancel)
     if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
         with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
-            return _damage_of_file(path, max_pixels)
+            return _damage_of_file(path, max_pixels, cancel)
     pixels, _ = unpacked(picture)
-    return _damage(pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS))
+    return _damage((pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS)), cancel=cancel)
 
 
-def _damage_of_file(path: Path, max_pixels: int) -> Damage:
-    return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path))
+def _damage_of_file(path: Path, max_pixels: int, cancel: threading.Event | None) -> Damage:
+    return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
 
 
-def _damage(bands: Iterable[NDArray[Any]], *, quality: int | None = None) -> Damage:
+def _damage(
+    bands: Iterable[NDArray[Any]], *, quality: int | None = None, cancel: threading.Event | None = None
+) -> Damage:
     noises, steps = [], np.zeros((2, 8, 2))
     for band in bands:
+        stop_if_set(cancel)
         levels = _luma(band)
         noises.append(_noise_of_blocks(levels))
         steps += _steps(levels)

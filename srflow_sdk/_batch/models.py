@@ -58,12 +58,12 @@ class ModelsByPicture:
         """Whether a file was looked at before."""
         return source in self._chosen
 
-    def for_picture(self, source: Path, local: Path) -> Upscaler:
-        """The Upscaler for a file, which can be read at `local`.
+    def for_picture(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> Upscaler:
+        """The Upscaler for a file, which can be read at `local`. cancel: ends the call, as of :func:`choose_model`.
 
-        Raises: ImageError if it cannot be read; what :class:`Upscaler` raises.
+        Raises: ImageError if it cannot be read; CancelledError; what :class:`Upscaler` raises.
         """
-        choice = self._chosen.get(source) or choose_model(local, max_pixels=self._max_pixels)
+        choice = self._chosen.get(source) or choose_model(local, max_pixels=self._max_pixels, cancel=cancel)
         with self._lock:
             self._chosen[source] = choice
             return self._open(choice.name)
@@ -87,18 +87,18 @@ def any_of(models: Models) -> Upscaler:
     return models.upscaler if isinstance(models, ModelsByPicture) else models
 
 
-def suiting(models: Models, source: Path, storage: Storage) -> Upscaler:
+def suiting(models: Models, source: Path, storage: Storage, *, cancel: threading.Event | None = None) -> Upscaler:
     """The Upscaler that suits this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
     if not isinstance(models, ModelsByPicture):
         return models
     with contextlib.nullcontext(source) if models.chosen(source) else reading(storage, source) as local:
-        return models.for_picture(source, local)
+        return models.for_picture(source, local, cancel=cancel)
 
 
-def drawing(models: Models, source: Path, local: Path) -> Upscaler:
+def drawing(models: Models, source: Path, local: Path, *, cancel: threading.Event | None = None) -> Upscaler:
     """The same for a file that is about to be drawn and is read at `local`: the user is told which, and why."""
     if not isinstance(models, ModelsByPicture):
         return models
-    upscaler = models.for_picture(source, local)
+    upscaler = models.for_picture(source, local, cancel=cancel)
     models.explain(source)
     return upscaler

@@ -41,7 +41,7 @@ def do_one(
         if is_left_alone(job, models, settings=settings, storage=storage, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
-            upscaler = drawing(models, job.source, source)
+            upscaler = drawing(models, job.source, source, cancel=cancel)
             file = settings.operation.on_file(
                 upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
             )
@@ -65,7 +65,7 @@ def is_left_alone(job: Job, models: Models, *, settings: Settings, storage: Stor
         return True
     if not settings.resume or not all(map(storage.exists, job.targets)):
         return False  # so that it need not be looked at
-    upscaler = suiting(models, job.source, storage)
+    upscaler = suiting(models, job.source, storage, cancel=cancel)
     manifest, precision = upscaler.bundle.manifest, upscaler.precision
     return is_done(job, manifest, precision=precision, settings=settings, storage=storage, cancel=cancel)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import srflow_sdk
-from srflow_sdk import ArgumentError, Bundle, BundleError, ImageError, Upscaler, choose_model, cli
+from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, ImageError, Upscaler, choose_model, cli
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.models import ModelsByPicture
 from srflow_sdk._batch.one_file import do_one
@@ -133,6 +134,21 @@ def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
         choose_model(content[: len(content) // 2])
     with pytest.raises(ArgumentError, match="picture is ''"):
         choose_model("")
+
+
+def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
+    write_image(tmp_path / "a.png", _smooth())
+    cancel = threading.Event()
+    cancel.set()
+    for picture in (tmp_path / "a.png", _smooth()):
+        with pytest.raises(CancelledError):
+            choose_model(picture, cancel=cancel)
+    job = Job(name="a", source=tmp_path / "a.png", targets=(tmp_path / "big.png",))
+    settings = Settings(operation=Upscaling(draw=DrawOptions()))
+    with ModelsByPicture(lambda bundle: Upscaler(bundle, device="cpu", threads=1), max_pixels=10_000) as models:
+        with pytest.raises(CancelledError):
+            do_one(job, models, settings=settings, cancel=cancel)
+        assert not models.chosen(job.source)
 
 
 def test_what_transparent_pixels_hide_does_not_count() -> None:
