@@ -85,7 +85,7 @@ def choose_model(
     if damage.quality is not None and damage.quality < _COMPRESSED:
         reasons.append(f"JPEG of quality {damage.quality}")
     elif damage.blocks > _BLOCKY:
-        reasons.append("blocks of a JPEG")
+        reasons.append("blocks of 8×8, as of a JPEG")
     if damage.noise > _NOISY:
         reasons.append(f"noise of {damage.noise:.1f}/255")
     if reasons:

@@ -69,6 +69,8 @@ class Upscaler(FlowUses):
             raise ArgumentError(
                 f"bundle is {bundle!r}; it must be the path of a bundle, an embedded model's name, a Bundle or None"
             )
+        if bundle == "auto":
+            raise ArgumentError('bundle is "auto"; choose_model(picture).name is the model that suits a picture')
         if bundle is None:
             bundle = Bundle.embedded()
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)

@@ -119,7 +119,7 @@ def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
     assert measure_damage(textured).blocks < 1.2
     for cut in (0, 3):  # wherever the blocks begin
         assert measure_damage(compressed[cut:, cut:]).blocks > 1.5
-    assert choose_model(compressed).why.startswith("blocks of a JPEG")
+    assert choose_model(compressed).why.startswith("blocks of 8×8, as of a JPEG")
 
 
 def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
@@ -252,6 +252,8 @@ def test_what_auto_cannot_do_is_refused(run_installed: Run, two_models: Path, mi
         "Error: --model auto is for srflow-upscale; srflow-restore needs one model: name it\n"
     )
     assert not Path("out").exists()
+    with pytest.raises(ArgumentError, match=r"choose_model\(picture\)\.name is the model that suits"):
+        Upscaler("auto")
     with pytest.raises(ArgumentError, match="bundle is 3"):
         Upscaler(3)  # type: ignore[arg-type]
 
