@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -24,9 +24,12 @@ CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
 _BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
 _BLOCK = 16  # side of the blocks whose noise is measured
 _EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
+_MOST_CLIPPED = 0.1  # share of a block
 _QUIETEST = 0.1  # this share of the blocks shows the noise, the others also texture
-_LARGEST_STEP = 4.0  # 8-bit levels; larger ones are edges of things, not of blocks
-_UNSEEN_STEP = 0.5  # 8-bit levels; smaller steps are no damage, however smooth the rest is
+_MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
+_CELL = 32  # side of the squares in which steps are compared
+_LARGEST_STEP = 2.0  # 8-bit levels; larger ones are edges of things, not of blocks
+_UNSEEN_STEP = 0.3  # 8-bit levels; smaller steps are no damage, however smooth the rest is
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
 
 _NOISY = 2.3
@@ -35,7 +38,7 @@ _NOISY = 2.3
 _COMPRESSED = 90
 """JPEG quality under which a picture is taken for compressed."""
 
-_BLOCKY = 1.12
+_BLOCKY = 1.15
 """Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed."""
 
 
@@ -116,12 +119,12 @@ def _damage_of_file(path: Path, max_pixels: int, cancel: threading.Event | None)
 def _damage(
     bands: Iterable[NDArray[Any]], *, quality: int | None = None, cancel: threading.Event | None = None
 ) -> Damage:
-    noises, steps = [], np.zeros((2, 8, 2))
+    noises, steps = [], []
     for band in bands:
         stop_if_set(cancel)
         levels = _luma(band)
         noises.append(_noise_of_blocks(levels))
-        steps += _steps(levels)
+        steps.append(_steps(levels))
     quiet = np.sort(np.concatenate(noises)) if noises else np.zeros(0)
     noise = float(quiet[int(_QUIETEST * len(quiet))]) if len(quiet) else 0.0
     return Damage(quality=quality, noise=noise, blocks=_blockiness(steps))
@@ -157,39 +160,48 @@ def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
 def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Standard deviation of the noise in every block whose levels are not clipped.
 
-    The mean absolute value of a mask that constant and linear regions do not answer (Immerkær, "Fast noise variance
-    estimation", Computer Vision and Image Understanding 1996), in blocks.
+    By the mask of Immerkær ("Fast noise variance estimation", Computer Vision and Image Understanding 1996), which
+    constant and linear regions do not answer, and the median of its absolute values, which lines and letters change
+    less than the mean.
     """
-    height, width = (len(levels) // _BLOCK) * _BLOCK, (levels.shape[1] // _BLOCK) * _BLOCK
-    if not height or not width:
-        return np.zeros(0, np.float32)
-    cells = levels[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).swapaxes(1, 2)
+    cells = _cells(levels, _BLOCK)
     second = cells[..., :-2] - 2 * cells[..., 1:-1] + cells[..., 2:]
-    answer = second[:, :, :-2] - 2 * second[:, :, 1:-1] + second[:, :, 2:]
-    noise = np.sqrt(np.pi / 2) / 6 * np.abs(answer).mean((2, 3))
-    means = cells.mean((2, 3))
-    seen: NDArray[np.float32] = noise[(means > _EXTREMES[0]) & (means < _EXTREMES[1])]
+    answer = np.abs(second[:, :-2] - 2 * second[:, 1:-1] + second[:, 2:])
+    noise = np.median(answer.reshape(len(cells), -1), axis=1) / (6 * _MEDIAN_OF_NORMAL) if len(cells) else np.zeros(0)
+    clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
+    seen: NDArray[np.float32] = noise[clipped < _MOST_CLIPPED]
     return seen
 
 
-def _steps(levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """By direction and place modulo 8: how far steps between neighbours exceed those around them, summed, and how many.
+def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """All whole squares of this side, N×side×side, from the top left."""
+    rows, columns = len(values) // side, values.shape[1] // side
+    whole = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    cells: NDArray[np.float32] = whole.swapaxes(1, 2).reshape(-1, side, side)
+    return cells
 
-    Steps of edges would hide those of blocks, so each counts for little.
+
+def _steps(levels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Across columns and across rows: how far steps between neighbours exceed those around them, in cells.
+
+    Each N×8: means by the place of the step's right or lower side modulo 8. Steps of edges would hide those of blocks,
+    so each counts for little.
     """
-    found = np.zeros((2, 8, 2))
-    for direction, lines in enumerate((levels, levels.T)):
-        if lines.shape[1] < 4:
-            continue
+    found = []
+    for lines in (levels, levels.T):
         step = np.abs(np.diff(lines, axis=1))
-        excess = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
-        for place in range(8):  # of the step's right side
-            chosen = excess[:, (place - 2) % 8 :: 8]
-            found[direction, place] = np.clip(chosen, 0, _LARGEST_STEP).sum(), max(chosen.size, 0)
-    return found
+        excess = np.clip(step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2, 0, _LARGEST_STEP)[:, 6:]  # begins at place 8
+        found.append(_cells(excess.astype(np.float32), _CELL).reshape(-1, _CELL, _CELL // 8, 8).mean((1, 2)))
+    return found[0], found[1]
 
 
-def _blockiness(steps: NDArray[np.float64]) -> float:
-    mean = steps[..., 0] / np.maximum(steps[..., 1], 1)
-    ratios = (mean.max(axis=1) + _UNSEEN_STEP) / (np.median(mean, axis=1) + _UNSEEN_STEP)
-    return float(ratios.min()) if steps[..., 1].min() > 0 else 1.0
+def _blockiness(found: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> float:
+    """Of the two directions the lesser, and of all cells the median: drawings have lines, but not everywhere."""
+    ratios = []
+    for cells in (np.concatenate(direction) for direction in zip(*found, strict=True)):
+        if not len(cells):
+            return 1.0
+        place = cells.mean(axis=0).argmax()
+        others = np.median(np.delete(cells, place, axis=1), axis=1)
+        ratios.append(float(np.median((cells[:, place] + _UNSEEN_STEP) / (others + _UNSEEN_STEP))))
+    return min(ratios, default=1.0)
