@@ -56,8 +56,8 @@ def load(path: Path) -> Any:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise ImageError(
-                f"{path}: the file is damaged, truncated or unsupported ({error}); copy or download it again, or save it "
-                "as PNG"
+                f"{path}: the file is damaged, truncated or unsupported ({error}); copy or download it again, or save "
+                "it as PNG"
             ) from error
     pixels, kind = unpacked(image)
     loaded = pyvips.Image.new_from_memory(pixels.tobytes(), *image.size, kind.channels, "uchar")
