@@ -11,8 +11,9 @@ that the process lives, `/ready` that it would take a photo now, and `/metrics` 
 through files, so memory does not grow with them. Every refusal is JSON with one line: {"error": "…"}. A place among
 those who wait is taken once the upload is complete.
 
-    400  the photo cannot be used    408  the upload takes too long    422  tau, seed or format is wrong
-    401  the token is wrong          413  the upload is too large      503  too many wait; see Retry-After
+    400  the photo cannot be used    413  the upload is too large      422  tau, seed or format is wrong
+    401  the token is wrong          415  the body is a form           503  too many wait; see Retry-After
+    408  the upload takes too long
 """
 
 from __future__ import annotations
@@ -243,8 +244,9 @@ def service(settings: Settings) -> FastAPI:
             loaded.clear()
 
     async def allowed(request: Request) -> None:
-        sent = request.headers.get("authorization", "").encode()
-        if settings.token and not hmac.compare_digest(sent, f"Bearer {settings.token}".encode()):
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(sent.encode(), settings.token.encode()) and scheme.lower() == "bearer"
+        if settings.token and not right:
             raise HTTPException(
                 401, 'the token is wrong: send "Authorization: Bearer …"', headers={"WWW-Authenticate": "Bearer"}
             )
@@ -279,6 +281,9 @@ def service(settings: Settings) -> FastAPI:
         format: Literal["png", "jpg", "webp"] = "png",
     ) -> Response:
         """Enlarge the photo in the body, of any format that the SDK reads."""
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            line = "the body is a form: send the photo itself as the body, as curl --data-binary @photo.jpg does"
+            raise HTTPException(415, line, headers={"Connection": "close"})
         keywords: dict[str, Any] = {} if not tau else {"tau": tau if tau == "auto" else number(tau)}
         folder = tempfile.TemporaryDirectory(prefix="srflow-service-", ignore_cleanup_errors=True)
         source, target = Path(folder.name) / "photo", Path(folder.name) / f"large.{format}"

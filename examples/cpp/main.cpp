@@ -5,10 +5,12 @@
 #include <charconv>
 #include <cmath>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "model.h"
@@ -82,6 +84,12 @@ Options parsed(int count, char** arguments) {
     }
   }
   if (options.files.size() != 3) throw UsageError("MODEL, PHOTO.png and LARGE.png are needed; --help says more");
+  const std::filesystem::path photo = options.files[1], large = options.files[2];
+  if (large.extension() != ".png") throw UsageError(large.string() + " would hold a PNG: let its name end in .png");
+  std::error_code missing;
+  if (std::filesystem::equivalent(photo, large, missing)) {
+    throw UsageError(large.string() + " would overwrite the photo: name another file");
+  }
   return options;
 }
 

@@ -158,7 +158,8 @@ def guarded(application: _Application, *, names: list[str] | None) -> _Applicati
     """The application, with a policy that keeps a browser from loading anything from elsewhere.
 
     names: under which it may be asked for; others are refused, so that a page elsewhere cannot reach it through a name
-    that it points at this machine. None: any.
+    that it points at this machine. What such a page sends to the right name, as a browser lets it, is refused by its
+    origin. None: any name and origin.
     """
 
     async def guard(
@@ -167,11 +168,14 @@ def guarded(application: _Application, *, names: list[str] | None) -> _Applicati
         if scope["type"] != "http":
             await application(scope, receive, send)
             return
-        asked = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
+        asked = headers.get(b"host", "")
         name = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdigit() else asked
-        if names is not None and name.strip("[]").lower() not in names:
-            await send({"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"This page is only served as 127.0.0.1 or localhost.\n"})
+        if names is not None and name.strip("[]") not in names:
+            await _refuse(send, 421, b"This page is only served as 127.0.0.1 or localhost.\n")
+            return
+        if names is not None and headers.get(b"origin", f"http://{asked}") != f"http://{asked}":
+            await _refuse(send, 403, b"Other pages may not ask this one for anything.\n")
             return
 
         async def send_with_policy(message: Any) -> None:
@@ -184,6 +188,11 @@ def guarded(application: _Application, *, names: list[str] | None) -> _Applicati
         await application(scope, receive, send_with_policy)
 
     return guard
+
+
+async def _refuse(send: Callable[[Any], Awaitable[None]], status: int, line: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": line})
 
 
 @contextlib.contextmanager

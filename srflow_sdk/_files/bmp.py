@@ -55,7 +55,10 @@ def load(path: Path) -> Any:
         except (*_DAMAGE, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise ImageError(f"{path}: the file is damaged, truncated or unsupported ({error})") from error
+            raise ImageError(
+                f"{path}: the file is damaged, truncated or unsupported ({error}); copy or download it again, or save "
+                "it as PNG"
+            ) from error
     pixels, kind = unpacked(image)
     loaded = pyvips.Image.new_from_memory(pixels.tobytes(), *image.size, kind.channels, "uchar")
     loaded = loaded.copy(interpretation="b-w" if kind.colours == 1 else "srgb")

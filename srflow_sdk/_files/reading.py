@@ -373,4 +373,6 @@ def _explained(cause: str) -> str:
         )
     if "codec" in cause.lower() or "decoder" in cause.lower() or "plugin" in cause.lower():
         return f"this build of libvips cannot decode it ({cause})"
-    return f"the file is damaged, truncated or unsupported ({cause})" if cause else "the file is damaged or truncated"
+    if cause:
+        return f"the file is damaged, truncated or unsupported ({cause}); copy or download it again, or save it as PNG"
+    return "the file is damaged or truncated; copy or download it again"

@@ -168,6 +168,8 @@ def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo
             f"{BUNDLE / 'sampler.onnx'} is only a part of a model",
         ),
         ([BUNDLE, "photo.png"], 2, "MODEL, PHOTO.png and LARGE.png are needed; --help says more"),
+        ([BUNDLE, "photo.png", "large.jpg"], 2, "large.jpg would hold a PNG: let its name end in .png"),
+        ([BUNDLE, "photo.png", "./photo.png"], 2, "./photo.png would overwrite the photo: name another file"),
         ([BUNDLE, "photo.png", "large.png", "--tau", "3"], 2, "--tau is 3; it must be from 0 to 2"),
         ([BUNDLE, "photo.png", "large.png", "--tau", "nan"], 2, "--tau is nan; it must be from 0 to 2"),
         ([BUNDLE, "photo.png", "large.png", "--threads", "-1"], 2, "--threads is -1; it must be 1 or more, or 0 for"),

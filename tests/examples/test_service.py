@@ -162,11 +162,20 @@ def test_only_the_token_opens_it(service: Service) -> None:
             'the token is wrong: send "Authorization: Bearer …"',
         )
         assert service.ask("GET", "/metrics", headers=headers)[0] == 401
+    assert service.ask("GET", "/metrics", headers={"Authorization": f"bearer {TOKEN}"})[0] == 200  # it has no case
     for path in ("/health", "/ready", "/docs"):
         assert service.ask("GET", path, headers={})[0] == 200
     described = json.loads(service.ask("GET", "/openapi.json", headers={})[2])["paths"]["/upscale"]["post"]
     assert {entry["name"] for entry in described["parameters"]} == {"tau", "seed", "format"}
     assert "image/*" in described["requestBody"]["content"]
+
+
+def test_a_form_is_refused_with_what_to_send_instead(service: Service) -> None:
+    form = {**BEARER, "Content-Type": "multipart/form-data; boundary=b"}
+    status, line = service.error("/upscale", photo(), form)
+    assert status == 415
+    assert "send the photo itself as the body" in line
+    assert service.left() == []
 
 
 def test_a_huge_upload_is_refused_before_it_is_read(service: Service) -> None:

@@ -292,6 +292,17 @@ def test_it_fits_the_screen_and_works_with_the_keyboard_alone(chromium, address,
     opened.close()
 
 
+def test_a_tall_picture_fits_the_window(chromium, address):
+    opened = Opened(chromium, address, viewport=SCREENS["desktop"])
+    opened.says("Ready")
+    opened.choose(photo(96, 24))
+    opened.says("96×384 pixels in")
+    box = opened.page.locator("#view").bounding_box()
+    assert box["height"] <= 0.86 * SCREENS["desktop"]["height"]
+    assert box["height"] == pytest.approx(4 * box["width"], rel=0.02)
+    opened.close()
+
+
 def test_an_isolated_page_uses_threads_and_draws_the_same(chromium, site, upscaler):
     command = [NODE, "serve.mjs", "--port", "0", "--folder", site / "docs" / "play"]
     with subprocess.Popen(command, cwd=WEB, stdout=subprocess.PIPE, text=True) as server:

@@ -200,6 +200,7 @@ function prepare({ top, left, ...size }) {
     target.width = width * scale;
     target.height = height * scale;
   }
+  view.style.setProperty("--aspect", String(width / height));
   const target = context(before);
   target.imageSmoothingQuality = "high";
   target.drawImage(canvas, left, top, width, height, 0, 0, before.width, before.height);

@@ -30,11 +30,12 @@ def server(tiny_bundle, tmp_path_factory):
         yield running
 
 
-def status(url: str, headers: dict[str, str] | None = None) -> int:
-    """The status of a GET request, to the socket that the URL names whatever the headers say."""
+def status(url: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> int:
+    """The status of a GET request, or a POST with a body, to the socket that the URL names whatever the headers say."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=30)
-    connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
+    method = "GET" if body is None else "POST"
+    connection.request(method, f"{parts.path}?{parts.query}", body, headers or {})
     return connection.getresponse().status
 
 
@@ -102,6 +103,17 @@ def test_other_names_of_this_machine_are_refused(server) -> None:
     assert status(server.url, {"Host": f"LOCALHOST:{port}"}) == 200  # names have no case
     assert status(server.url, {"Host": f"attacker.example:{port}"}) == 421
     assert status(server.url, {"Host": "attacker.example"}) == 421
+
+
+@pytest.mark.parametrize("origin", ["http://attacker.example", "null", "http://127.0.0.1:1"])
+def test_what_a_page_elsewhere_sends_is_refused_and_nothing_is_kept(server, origin) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="sent.png"\r\n\r\n0\r\n--b--\r\n'
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert status(f"{server.url}gradio_api/upload", {**form, "Origin": origin}, body) == 403
+    assert not list(server.connections.parent.rglob("sent.png"))
+    assert status(f"{server.url}gradio_api/upload", {**form, "Origin": server.url.rstrip("/")}, body) == 200
+    (sent,) = server.connections.parent.rglob("sent.png")
+    sent.unlink()
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../pyproject.toml", __file__])
