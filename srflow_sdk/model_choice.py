@@ -32,13 +32,13 @@ _LARGEST_STEP = 2.0  # 8-bit levels; larger ones are edges of things, not of blo
 _UNSEEN_STEP = 0.3  # 8-bit levels; smaller steps are no damage, however smooth the rest is
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
 
-_NOISY = 2.3
+_NOISY = 2.6
 """Noise from which on a picture is taken for noisy: standard deviation in 8-bit levels."""
 
 _COMPRESSED = 90
 """JPEG quality under which a picture is taken for compressed."""
 
-_BLOCKY = 1.15
+_BLOCKY = 1.13
 """Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed."""
 
 
