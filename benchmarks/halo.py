@@ -43,7 +43,7 @@ def main() -> None:
     """Print a line for every tile size, tau and halo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--crop", type=int, default=160, help="LR pixels a side")
     parser.add_argument("--tiles", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--halos", type=int, nargs="+", default=[4, 6, 8, 10, 12, 14, 16])

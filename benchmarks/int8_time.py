@@ -30,7 +30,7 @@ from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="[default: the embedded one]")
+    parser.add_argument("--model", help="[default: the embedded one]")
     parser.add_argument("--side", type=int, default=64, help="LR pixels of the window [default: 64]")
     parser.add_argument("--runs", type=int, default=15, help="[default: 15]")
     parser.add_argument("--threads", type=int, default=2, help="[default: 2]")

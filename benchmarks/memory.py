@@ -81,7 +81,7 @@ def main() -> None:
     """Print a line for every size and the ratio of the last to the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 12])
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--format", default="png", help="format of the output: png, jpg, tif, …")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--photo", type=Path, default=CAT)

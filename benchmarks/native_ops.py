@@ -252,7 +252,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", type=Path, required=True)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--size", type=int, default=64, help="LR pixels a side")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--runs", type=int, default=15)

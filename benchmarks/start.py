@@ -69,7 +69,7 @@ def together(command: list[str], environment: dict[str, str], count: int) -> tup
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--size", type=int, default=64, help="LR pixels a side of the first picture")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--runs", type=int, default=5)

@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace, size: int) -> dict[str, float]:
 def main() -> None:
     """Print a line for every size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--size", type=int, nargs="+", default=[120, 232])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)

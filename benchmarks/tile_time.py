@@ -102,7 +102,7 @@ def time_pictures(bundle: Bundle, options: argparse.Namespace) -> None:
 def main() -> None:
     """Print one of the two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--size", type=int, nargs="+", default=[48, 64, 96, 120, 152, 184, 232])
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--tile", type=int, nargs="+", help="time whole pictures in tiles of these sizes instead")

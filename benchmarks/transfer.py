@@ -140,7 +140,7 @@ def reach(pair: Pair, upscaler: Upscaler) -> list[float]:
     return [float(change[grown(pair.mask, k) & ~grown(pair.mask, k - 1)].mean()) for k in range(1, 13)]
 
 
-def main(folder: Path, output: Path | None, model: Path | None, *, only_reach: bool) -> None:
+def main(folder: Path, output: Path | None, model: str | None, *, only_reach: bool) -> None:
     """Print the measures, and write the sheets."""
     with Upscaler(model) as upscaler:
         for pair in pairs(folder, upscaler):
@@ -162,7 +162,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what benchmarks/unseen_photos.py wrote")
     parser.add_argument("-o", "--output", type=Path, help="folder for the sheets")
-    parser.add_argument("--model", type=Path, help="a bundle with an inverter  [default: the embedded model]")
+    parser.add_argument("--model", help="a bundle with an inverter  [default: the embedded model]")
     parser.add_argument("--reach", action="store_true", help="print only how far outside of the mask pixels change")
     arguments = parser.parse_args()
     main(arguments.folder, arguments.output, arguments.model, only_reach=arguments.reach)

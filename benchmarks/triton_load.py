@@ -30,7 +30,7 @@ def line(what: str, load: Load) -> str:
 def main() -> None:
     """Run both and print them; exits with status 1 if an answer was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--mode", choices=["python", "bls"], default="python")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=16)
