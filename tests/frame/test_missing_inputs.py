@@ -11,6 +11,7 @@ import pytest
 from .bare_environment import ROOT
 
 HEAVY = {"numpy", "onnxruntime", "torch", "pyvips"}
+EMBEDDED = "x4-small, x4-photo"
 MANIFESTS = {"numpy"}  # these commands read the embedded model's manifest, or know its fields
 PHOTO = str(ROOT / "examples" / "photos" / "cat.png")
 _RUN = """
@@ -48,7 +49,9 @@ sys.exit(status)
         (
             "srflow_export.cli:main",
             "--bundle a --also int8",
-            ["a: there is no such bundle; srflow-export makes one from a checkpoint"],
+            [
+                f"a: there is no such bundle; srflow-export makes one from a checkpoint, and these are installed: {EMBEDDED}"
+            ],
             MANIFESTS,
         ),
         (
@@ -72,7 +75,7 @@ sys.exit(status)
         (
             "srflow_training.cli:evaluate",
             "report --hr . --model a.pth",
-            ["--model a.pth: no such file: name a checkpoint, a bundle's folder, or x4-small, the embedded model"],
+            [f"--model a.pth: no such file: name a checkpoint, a bundle's folder, or an embedded model: {EMBEDDED}"],
             MANIFESTS,
         ),
     ],
