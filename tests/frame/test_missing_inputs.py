@@ -50,7 +50,8 @@ sys.exit(status)
             "srflow_export.cli:main",
             "--bundle a --also int8",
             [
-                f"a: there is no such bundle; srflow-export makes one from a checkpoint, and these are installed: {EMBEDDED}"
+                "a: there is no such bundle; srflow-export makes one from a checkpoint, "
+                f"and these are installed: {EMBEDDED}"
             ],
             MANIFESTS,
         ),
