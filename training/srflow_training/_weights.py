@@ -15,7 +15,8 @@ from srflow_training.model.config import UNUSED
 def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
     """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
 
-    A noise-conditional network may start from one that is not: with `on_noise` = 0 both compute the same.
+    A noise-conditional network may start from one that is not: with `on_noise` = 0 both compute the same. One that is
+    not may start from one that is, and computes what that does of images with the least noise.
     """
     theirs, ours = (_shape_of(model) for model in (source, target))
     state = source.state_dict()
@@ -23,6 +24,9 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> Non
         theirs["noise_conditional"] = True
         on_noise = {name: values for name, values in target.state_dict().items() if name.endswith("on_noise")}
         state |= {name: torch.zeros_like(values) for name, values in on_noise.items()}
+    elif theirs["noise_conditional"] and not ours["noise_conditional"]:
+        theirs["noise_conditional"] = False
+        state = {name: values for name, values in state.items() if not name.endswith("on_noise")}
     if different := [name for name in ours if theirs.get(name) != ours[name]]:
         fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
         raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")

@@ -161,8 +161,8 @@ def niqe(image: Tensor) -> float:
 def brisque(image: Tensor) -> float:
     """BRISQUE of an image 1×3×H×W of 8-bit levels in [0, 1]: about 0 for the best, 100 for the worst; lower is better.
 
-    As the authors' program: rounded luma, at two scales. NaN for a black picture, which has no statistics. Raises: ArgumentError if
-    the parameters are not installed.
+    As the authors' program: rounded luma, at two scales. NaN for a black picture, which has no statistics. Raises:
+    ArgumentError if the parameters are not installed.
     """
     regression, luma = _regression(), _luma(image)
     features: list[float] = []
