@@ -136,6 +136,60 @@ def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
     assert choose_model(compressed).why.startswith("blocks of 8×8, as of a JPEG")
 
 
+def _texture() -> np.ndarray:
+    """Detail everywhere, as of gravel: neighbouring pixels are alike, as in no noise."""
+    field = np.random.default_rng(3).normal(0, 1, (258, 258))
+    for _ in range(2):
+        field = field + np.roll(field, 1, 0) + np.roll(field, 1, 1) + np.roll(field, (1, 1), (0, 1))
+    texture = np.clip(128 + 24 * field / field.std(), 0, 255)
+    return np.repeat(np.rint(texture)[1:-1, 1:-1, None], 3, axis=2).astype(np.uint8)
+
+
+def test_texture_everywhere_is_not_noise() -> None:
+    assert measure_damage(_texture()).noise == 0, "though the mask alone answers 3 levels"
+    assert choose_model(_texture()).name == "x4-small"
+    noise = np.random.default_rng(0).normal(0, 15, _texture().shape)
+    assert choose_model(np.clip(_texture() + noise, 0, 255).astype(np.uint8)).why.startswith("noise of ")
+
+
+def test_noise_that_grows_with_brightness_is_found_where_it_is() -> None:
+    dark_first = np.repeat(np.linspace(4, 230, 256)[:, None, None], 256, axis=1).repeat(3, axis=2)
+    speckled = dark_first * (1 + 0.1 * np.random.default_rng(0).standard_normal(dark_first.shape))
+    assert choose_model(dark_first.astype(np.uint8)).name == "x4-small"
+    assert choose_model(np.clip(speckled, 0, 255).astype(np.uint8)).why.startswith("noise of ")
+
+
+def test_black_and_white_dots_are_found() -> None:
+    dotted, place = _smooth(256), np.random.default_rng(0).random((256, 256))
+    assert measure_damage(dotted).dots == 0
+    dotted[place < 0.002], dotted[place > 0.998] = 0, 255
+    assert measure_damage(dotted).dots == pytest.approx(0.2, rel=0.4)
+    assert choose_model(dotted) == srflow_sdk.ModelChoice(name="x4-photo", why="black and white dots")
+    stars = np.full((256, 256, 3), 20, np.uint8)
+    stars[place > 0.995] = 255
+    assert choose_model(stars).why == "clean", "nobody's dirt is white alone"
+
+
+def test_a_sensors_mosaic_is_found() -> None:
+    mosaic = _texture()
+    around = sum(np.roll(mosaic.astype(float), shift, axis) for shift in (1, -1) for axis in (0, 1)) / 4
+    between = np.indices(mosaic.shape[:2]).sum(axis=0) % 2 == 0
+    mosaic[between] = np.rint(around[between])
+    assert measure_damage(_texture()).mosaic == pytest.approx(1, abs=0.05)
+    for cut in (0, 1):
+        assert choose_model(mosaic[cut:]).why.endswith("a sensor's mosaic"), measure_damage(mosaic)
+    board = np.uint8(80) + np.uint8(60) * (np.indices((256, 256, 1)).sum(axis=0) % 2).astype(np.uint8)
+    assert choose_model(board).why == "clean"
+
+
+def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path: Path) -> None:
+    textured = np.clip(_smooth(256) + np.random.default_rng(1).normal(0, 2, (256, 256, 1)), 0, 255).astype(np.uint8)
+    Image.fromarray(textured).save(tmp_path / "fine.jpg", quality=96)
+    assert choose_model(tmp_path / "fine.jpg").why == "clean"
+    _jpeg(textured, 30).save(tmp_path / "again.jpg", "JPEG", quality=96)
+    assert choose_model(tmp_path / "again.jpg").why == "blocks of 8×8, as of a JPEG"
+
+
 def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
     Image.fromarray(_smooth()).save(tmp_path / "a.jpg", quality=60)
     expected = measure_damage(tmp_path / "a.jpg")
@@ -167,7 +221,7 @@ def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
 
 def test_what_transparent_pixels_hide_does_not_count() -> None:
     cut_out = np.dstack([_noisy(8), np.full(_smooth().shape[:2], 255, np.uint8)])
-    cut_out[:, 64:] = 128, 128, 128, 0
+    cut_out[:, 32:] = 128, 128, 128, 0
     assert choose_model(cut_out[..., :3]).name == "x4-small"
     assert choose_model(cut_out).name == "x4-photo"
 
