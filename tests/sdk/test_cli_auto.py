@@ -47,7 +47,7 @@ def run_installed() -> Run:
 
 def test_the_command_lists_the_models(run_installed: Run, two_models: Path) -> None:
     first, second = run_installed("--models").stdout.splitlines()
-    assert first.startswith("x4-small  ×4  tau 0.8  for clean photographs (the default)")
+    assert first.startswith("x4-small  ×4  tau 0.8  for clean photographs (what Upscaler() opens)")
     assert second.startswith("x4-photo  ×4  tau 0.5  for photographs as they come")
 
 
