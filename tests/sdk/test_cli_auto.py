@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_sdk import ArgumentError, BundleError, Upscaler, cli, upscale_folder
+from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, cli, upscale_folder
+from srflow_sdk._batch.estimating import Speed
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.models import candidates, digest
 from srflow_sdk._batch.one_file import do_one
@@ -124,10 +126,12 @@ def test_one_picture_opens_one_model(
     run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(
-        "srflow_sdk._batch.command.Upscaler",
-        lambda bundle, **options: opened.append(bundle.manifest.name) or Upscaler(bundle, **options),
-    )
+
+    def open_one(bundle: Bundle, **options: Any) -> Upscaler:
+        opened.append(bundle.manifest.name)
+        return Upscaler(bundle, **options)
+
+    monkeypatch.setattr("srflow_sdk._batch.command.Upscaler", open_one)
     assert run_installed("noisy.png", "-o", "big.png").exit_code == 0
     assert opened == ["x4-photo"]
 
@@ -148,9 +152,9 @@ def test_a_dry_run_measures_each_model(
 
     measured: list[tuple[str, str]] = []
 
-    def measure(upscaler: Upscaler, source: Path, target: Path, *, settings: Settings) -> object:
+    def measure(upscaler: Upscaler, source: Path, target: Path, *, settings: Settings) -> Speed:
         measured.append((upscaler.bundle.manifest.name, source.name))
-        return preview.Speed(encode=0.001, sample=0.01 if len(measured) > 1 else 0.001, bytes_per_pixel=1)
+        return Speed(encode=0.001, sample=0.01 if len(measured) > 1 else 0.001, bytes_per_pixel=1)
 
     monkeypatch.setattr(preview, "measure_speed", measure)
     result = run_installed(*mixed, "-o", "out", "--dry-run")
@@ -236,7 +240,7 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, mixe
             with super().reading(path) as local:
                 yield local
 
-    jobs = [Job(name=name, source=Path(name), targets=(Path(f"big-{name}"),)) for name in mixed]
+    jobs = [Job(name=PurePosixPath(name), source=Path(name), targets=(Path(f"big-{name}"),)) for name in mixed]
     settings = Settings(operation=Upscaling(draw=DrawOptions()), resume=True)
     with models() as opened:
         done = [do_one(job, opened, settings=settings, storage=Elsewhere()) for job in jobs]
