@@ -4,7 +4,8 @@
 
 Every photograph is reduced four times, damaged, and written as users have it: JPEG as .jpg, all else as .png, and some
 JPEGs as .png, as screenshots are. choose_model() sees that file; both models draw its middle, at tau 0. The choice is
-right if the model is the better one by RGB PSNR, or less than 0.1 dB behind the other.
+right if the model is the better one by RGB PSNR, or less than 0.1 dB behind the other. With --taken nothing is drawn,
+and the table says how often x4-photo is taken, for every folder that is named.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from srflow_training.resampling import reduce_bicubic
 
 Pixels = NDArray[np.uint8]
 
-SCALE, CUT, WIDEST = 4, 96, 2400
+SCALE, SIDE, WIDEST = 4, 96, 2400
 AS_GOOD_DB = 0.1
 DAMAGES = (
     *("clean", "noise:2", "noise:3", "noise:5", "noise:10", "noise:15", "blur:0.5", "noise:5+jpeg:60"),
-    *("blur:0.5+noise:5+jpeg:50", "dots:1", "bayer:4", "posterise:16"),
+    *("blur:0.5+noise:5+jpeg:50", "dots:1", "bayer:4", "speckle:10", "posterise:16"),
 )
 FILES = ("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:85", "jpeg:90", "jpeg:95", "jpeg:98")
 SCREENSHOTS = ("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:85", "jpeg:95")
@@ -86,24 +87,47 @@ def psnr(one: Pixels, other: Pixels) -> float:
     return float(10 * np.log10(255**2 / max(1e-9, np.mean((one.astype(float) - other.astype(float)) ** 2))))
 
 
-def cases(photo: Path, clean: Upscaler, damaged: Upscaler) -> Iterator[Case]:
-    """Every variant of one photograph."""
+def reduced(photo: Path) -> tuple[Pixels, Pixels]:
+    """A photograph and its LR image."""
     hr = read_photo(photo)
     while hr.shape[1] > WIDEST:  # at full size, photographs straight from a camera are soft
         hr = halved(hr)
     hr = hr[: hr.shape[0] // SCALE * SCALE, : hr.shape[1] // SCALE * SCALE]
-    lr = to_pixels(reduce_bicubic(to_image(hr), SCALE).clamp(0, 1))
-    rows, columns = middle(*lr.shape[:2], CUT)
+    return hr, to_pixels(reduce_bicubic(to_image(hr), SCALE).clamp(0, 1))
+
+
+def taken(folders: list[Path]) -> Iterator[str]:
+    """The rows of the table of --taken."""
+    counts: dict[str, list[list[bool]]] = {}
+    for column, folder in enumerate(folders):
+        for photo in image_files(folder, option="photos"):
+            with tempfile.TemporaryDirectory() as place:
+                for kind, path in variants(reduced(photo)[1], photo.stem, Path(place)):
+                    chosen = counts.setdefault(kind, [[] for _ in folders])
+                    chosen[column].append(choose_model(path).name == PHOTO)
+    for kind, chosen in counts.items():
+        yield f"| {kind} | {' | '.join(f'{sum(some)} of {len(some)}' for some in chosen)} |"
+
+
+def cases(photo: Path, clean: Upscaler, damaged: Upscaler, side: int) -> Iterator[Case]:
+    """Every variant of one photograph."""
+    hr, lr = reduced(photo)
+    rows, columns = middle(*lr.shape[:2], side)
     truth = hr[SCALE * rows.start : SCALE * rows.stop, SCALE * columns.start : SCALE * columns.stop]
+    drawn: dict[bytes, tuple[float, float]] = {}  # a JPEG and its screenshot have the same pixels
     with tempfile.TemporaryDirectory() as folder:
         for kind, path in variants(lr, photo.stem, Path(folder)):
             piece = np.asarray(Image.open(path).convert("RGB"))[rows, columns]
             damage = measure_damage(path)
+            if piece.tobytes() not in drawn:
+                one, other = (psnr(model.upscale(piece, tau=0.0), truth) for model in (clean, damaged))
+                drawn[piece.tobytes()] = one, other
+            of_clean, of_damaged = drawn[piece.tobytes()]
             yield Case(
                 kind=kind,
                 chosen=choose_model(path).name,
-                clean=psnr(clean.upscale(piece, tau=0.0), truth),
-                photo=psnr(damaged.upscale(piece, tau=0.0), truth),
+                clean=of_clean,
+                photo=of_damaged,
                 seen=f"quality {damage.quality}, noise {damage.noise:.2f}, blocks {damage.blocks:.2f}",
             )
 
@@ -111,17 +135,24 @@ def cases(photo: Path, clean: Upscaler, damaged: Upscaler) -> Iterator[Case]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="folder of photographs that neither model was trained on")
+    parser.add_argument("photos", type=Path, nargs="+", help="folders of photographs")
+    parser.add_argument("--taken", action="store_true", help=f"only count how often {PHOTO} is taken, by folder")
     parser.add_argument("--photo-model", default=PHOTO, help="bundle in place of x4-photo")
+    parser.add_argument("--side", type=int, default=SIDE, help=f"LR pixels of the middle that is drawn  [{SIDE}]")
     parser.add_argument("--wrong", action="store_true", help="also print every wrong choice, with what was measured")
     options = parser.parse_args()
+    if options.taken:
+        print(f"| the LR image | {' | '.join(folder.name for folder in options.photos)} |")
+        print("|---" * (1 + len(options.photos)) + "|")
+        print(*taken(options.photos), sep="\n")
+        return
     found: list[Case] = []
     with (
         Upscaler(CLEAN, device="cpu", threads=1) as clean,
         Upscaler(options.photo_model, device="cpu", threads=1) as damaged,
     ):
-        for photo in image_files(options.photos, option="photos"):
-            found += cases(photo, clean, damaged)
+        for photo in (photo for folder in options.photos for photo in image_files(folder, option="photos")):
+            found += cases(photo, clean, damaged, options.side)
     print(f"| the LR image | {CLEAN}, dB | {PHOTO}, dB | auto, dB | auto takes {PHOTO} | right |")
     print("|---|---|---|---|---|---|")
     for kind in dict.fromkeys(case.kind for case in found):

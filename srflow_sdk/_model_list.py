@@ -18,5 +18,5 @@ def lines() -> Iterator[str]:
     for name in Bundle.embedded_names():
         manifest = Bundle.embedded(name).manifest
         tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
-        default = " (the default)" if name == DEFAULT_MODEL else ""
+        default = " (what Upscaler() opens)" if name == DEFAULT_MODEL else ""
         yield f"{name}  ×{manifest.scale}  tau {tau}  for {_FOR.get(name, 'what its card says')}{default}"

@@ -39,8 +39,7 @@ class Bundle:
         the same name, write "./x4-small" or a :class:`~pathlib.Path`.
         Raises: BundleError if anything is missing, damaged, changed since the export, or of a newer schema.
         """
-        directory = _embedded().get(path) if isinstance(path, str) else None
-        directory = directory or Path(path)
+        directory = bundle_path(path)
         content = _read_manifest(directory)
         try:
             manifest = Manifest.from_json(content)
@@ -83,6 +82,12 @@ class Bundle:
             found = ", ".join(sorted(self.manifest.files)) or "none on this machine"
             raise ArgumentError(f"{self.path} has no file {name!r}; it has {found}")
         return self.path / name
+
+
+def bundle_path(path: str | os.PathLike[str]) -> Path:
+    """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name. It may not exist."""
+    named = _embedded().get(path) if isinstance(path, str) else None
+    return named or Path(path)
 
 
 def _embedded() -> dict[str, Path]:

@@ -45,7 +45,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
     "--model",
     metavar="auto|NAME|BUNDLE",
     type=click.Path(),
-    help="Model; auto: what suits each photo.  [default: x4-small]",
+    help="Model; auto: what suits each photo.  [default: auto]",
 )
 @click.option(
     "--models",

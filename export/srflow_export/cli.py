@@ -48,6 +48,15 @@ class _NamedFolder(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _BundlePath(click.Path):
+    """A bundle's path; of an embedded model, its name, as for all commands."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk.bundle import bundle_path
+
+        return bundle_path(value)
+
+
 class _ExportCommand(click.Command):
     """A command whose --sm takes several numbers: --sm 89 120."""
 
@@ -248,14 +257,14 @@ def _use_bundle(
 )
 @click.option(
     "--bundle",
-    type=click.Path(path_type=Path),
-    metavar="BUNDLE",
+    type=_BundlePath(),
+    metavar="NAME|BUNDLE",
     help="Instead of --ckpt: use an existing bundle for --triton or --also; -o writes another one.",
 )
 @click.option(
     "--engines-for",
-    type=click.Path(path_type=Path),
-    metavar="BUNDLE",
+    type=_BundlePath(),
+    metavar="NAME|BUNDLE",
     help="Instead of --ckpt: build engines for an existing bundle, on the machine that will run it.",
 )
 @click.option(
@@ -266,8 +275,8 @@ def _use_bundle(
 )
 @click.option(
     "--checkpoint-of",
-    type=click.Path(path_type=Path),
-    metavar="BUNDLE",
+    type=_BundlePath(),
+    metavar="NAME|BUNDLE",
     help="Instead of --ckpt: write a bundle's network to -o FILE.safetensors, a checkpoint to train further.",
 )
 @click.version_option(__version__, prog_name="srflow-export")

@@ -15,7 +15,15 @@ from srflow_sdk._batch.display import Display
 from srflow_sdk._batch.finding import say_unread
 from srflow_sdk._batch.folder import run_plan
 from srflow_sdk._batch.jobs import FolderResult, Settings
-from srflow_sdk._batch.models import BY_PICTURE, Models, ModelsByPicture, any_of, candidates
+from srflow_sdk._batch.models import (
+    BY_PICTURE,
+    Choices,
+    Models,
+    ModelsByPicture,
+    any_of,
+    candidates,
+    has_candidates,
+)
 from srflow_sdk._batch.on_ray import Cluster, OnRay
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.pipes import open_pipes
@@ -32,12 +40,12 @@ from srflow_sdk._files.provenance import UPSCALE
 from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.tiles import TileSize
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.choices import FileChoices, MachineChoices
     from srflow_sdk._batch.planning import Shard
+    from srflow_sdk.tiles import TileSize
 
 FAILED = 1
 BY_SIGNAL = 128
@@ -59,7 +67,8 @@ def run_command(
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
     operation: with `files.from_output` it is replaced by the one that this picture was made with. model: a bundle's
-    path, an embedded model's name, or "auto". server: the URL of one that draws; `model` is then its model's name.
+    path, an embedded model's name, or "auto"; None is "auto" for upscaling, as far as this installation has the models
+    for it, and x4-small otherwise. server: the URL of one that draws; `model` is then its model's name.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
@@ -78,9 +87,16 @@ def run_command(
             raise ArgumentError(
                 "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
             )
-        if model == BY_PICTURE:
-            _check_auto(operation, files, server)
-        bundles, opened = _here(model, files, say=display.tell) if server is None else _there(model, server)
+        if model == BY_PICTURE and operation.name != UPSCALE:
+            raise ArgumentError(f"--model auto is for srflow-upscale; {operation.command} needs one model: name it")
+        choices = Choices(max_pixels=machine.max_pixels)
+        if server is None:
+            bundles = _here(model, operation, files)
+        else:
+            if model == BY_PICTURE:
+                model = None
+                display.tell("--model auto: the server draws all pictures with its own model")
+            bundles = [_there(model, server)]
         tile = machine.tile
         if files.from_output is not None:
             if isinstance(files.from_output, UrlPath):
@@ -111,6 +127,7 @@ def run_command(
             pipes.output,
             manifest=bundles[0].manifest,
             settings=settings,
+            model=choices.name if len(bundles) > 1 else None,
             samples=samples,
             name=files.name,
             format=files.format,
@@ -121,9 +138,9 @@ def run_command(
         )
         _say_what_is_wrong(plan, display, files.shard)
         if files.ray is not None and not files.dry_run:
-            execute: Executor = OnRay(_cluster(files, machine), bundle=bundles[0], tile=tile, say=display.tell)
+            execute: Executor = OnRay(_cluster(files, machine), bundles=bundles, tile=tile, say=display.tell)
         else:
-            models = stack.enter_context(opened(tile, machine))
+            models = stack.enter_context(_opened(bundles, plan, tile, machine, server, choices, say=display.tell))
             upscaler = any_of(models)
             if files.from_output is not None and upscaler.precision != machine.precision:
                 raise ArgumentError(
@@ -154,35 +171,39 @@ def run_command(
         pipes.send()
 
 
-def _check_auto(operation: Operation, files: FileChoices, server: str | None) -> None:
-    """Raises: ArgumentError if each picture cannot have a model of its own."""
-    if operation.name != UPSCALE:
-        raise ArgumentError(f"--model auto is for srflow-upscale; {operation.command} needs one model: name it")
-    for option, value in {"--ray": files.ray, "--server": server}.items():
-        if value is not None:
-            raise ArgumentError(f"--model auto looks at each picture on this machine; with {option}, name a model")
-    if files.name is not None and "{model" in files.name:
-        raise ArgumentError(f"--name {files.name}: {{model}} differs from picture to picture with --model auto")
-
-
-_Open = Callable[["TileSize", "MachineChoices"], "contextlib.AbstractContextManager[Models]"]
-
-
-def _here(model: str | None, files: FileChoices, *, say: Callable[[str], None]) -> tuple[list[Bundle], _Open]:
-    """Bundles on this machine, of which several for "auto", and what opens them with tiles of this size."""
+def _here(model: str | None, operation: Operation, files: FileChoices) -> list[Bundle]:
+    """Bundles on this machine, of which several if each picture gets the one that suits it."""
     if files.from_output is not None and model in (None, BY_PICTURE):
-        bundle = embedded_for(files.from_output)
-    elif model == BY_PICTURE:
-        return candidates(), lambda tile, machine: ModelsByPicture(
-            lambda bundle: _upscaler(bundle, tile, machine), max_pixels=machine.max_pixels, say=say
-        )
-    else:
-        bundle = Bundle.embedded() if model is None else Bundle.open(model)
-    return [bundle], lambda tile, machine: _upscaler(bundle, tile, machine)
+        return [embedded_for(files.from_output)]
+    if model == BY_PICTURE or (model is None and operation.name == UPSCALE and has_candidates()):
+        return candidates()
+    return [Bundle.embedded() if model is None else Bundle.open(model)]
 
 
-def _upscaler(bundle: Bundle, tile: TileSize, machine: MachineChoices) -> Upscaler:
-    return Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads, precision=machine.precision)
+def _opened(
+    bundles: Sequence[Bundle],
+    plan: Plan,
+    tile: TileSize,
+    machine: MachineChoices,
+    server: str | None,
+    choices: Choices,
+    *,
+    say: Callable[[str], None],
+) -> contextlib.AbstractContextManager[Models]:
+    """Open what draws: on this machine or a server, with tiles of this size."""
+    if server is not None:
+        from srflow_sdk.triton._remote_upscaler import RemoteUpscaler
+
+        return RemoteUpscaler(server, model=str(bundles[0].path), tile=tile)
+
+    def opened(bundle: Bundle) -> Upscaler:
+        return Upscaler(bundle, device=machine.device, tile=tile, threads=machine.threads, precision=machine.precision)
+
+    if len(bundles) == 1:
+        return opened(bundles[0])
+    alone = len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath)
+    first = choices.name(plan.jobs[0].source) if alone else bundles[0].manifest.name
+    return ModelsByPicture(bundles, opened, choices=choices, say=say, first=first)
 
 
 def _recorded(recipe: Provenance, machine: MachineChoices, output: Path) -> MachineChoices:
@@ -201,15 +222,13 @@ def _recorded(recipe: Provenance, machine: MachineChoices, output: Path) -> Mach
     return dataclasses.replace(machine, precision=cast("ComputePrecision", recipe.precision), device=device)
 
 
-def _there(model: str | None, server: str) -> tuple[list[Bundle], _Open]:
-    """The same for a model on a server."""
+def _there(model: str | None, server: str) -> Bundle:
+    """The same of a model on a server, by its name there."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
     from srflow_sdk.triton._remote_upscaler import MODEL, RemoteUpscaler
 
-    name = MODEL if model is None else model
-    with RemoteUpscaler(server, model=name) as first:
-        bundle = first.bundle
-    return [bundle], lambda tile, machine: RemoteUpscaler(server, model=name, tile=tile)
+    with RemoteUpscaler(server, model=MODEL if model is None else model) as first:
+        return first.bundle
 
 
 def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:

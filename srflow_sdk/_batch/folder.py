@@ -8,11 +8,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Settings
+from srflow_sdk._batch.models import BY_PICTURE, Choices, ModelsByPicture, candidates
 from srflow_sdk._batch.on_ray import Cluster, OnRay
 from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.plan import Format, Plan, make_folders, make_plan
@@ -36,13 +37,15 @@ if TYPE_CHECKING:
 
     from srflow_sdk._drawing.requests import DrawKeywords
 
+_NO_UPSCALER = 'upscaler is {!r}; it must be an Upscaler, "auto", or None for the embedded model'
+
 
 @takes_draw_keywords
 def upscale_folder(
     inputs: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
-    upscaler: Upscaler | None = None,
+    upscaler: Upscaler | Literal["auto"] | None = None,
     samples: int = 1,
     recursive: bool = False,
     name: str | None = None,
@@ -71,7 +74,8 @@ def upscale_folder(
     inputs: files and folders; of folders, the images whose formats are read, without hidden ones. output: a directory,
     made if needed; it keeps the structure below each folder. All of them and report may be URLs, such as
     "s3://bucket/photos"; the extra `cloud` has what that needs. upscaler: the model and device, or a
-    :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens the embedded model for this call. samples: pictures for each
+    :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens the embedded model for this call, and "auto" for each picture
+    the embedded model that suits it, by :func:`~srflow_sdk.choose_model`. samples: pictures for each
     input, `sample` … `sample + samples - 1`, at most 1000. recursive: take subfolders too. name: a pattern for outputs'
     names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is "{stem}.png", for several samples
     "{stem}_s{sample}.png". format: of the outputs; None is PNG, or what the name says. quality, lossless: as in
@@ -114,12 +118,14 @@ def upscale_folder(
         lossless=lossless,
         recorded=recorded_in(earlier),
     )
-    with _executed(upscaler, ray) as (execute, bundle, tile):
+    choices = Choices(max_pixels=max_pixels)
+    with _executed(upscaler, ray, choices) as (execute, bundles, tile):
         plan = make_plan(
             paths,
             str(_checked("output", output)),
-            manifest=bundle.manifest,
+            manifest=bundles[0].manifest,
             settings=settings,
+            model=choices.name if len(bundles) > 1 else None,
             samples=samples,
             name=name,
             format=format,
@@ -135,7 +141,7 @@ def upscale_folder(
         if plan.report is not None:
             written = batch_report(
                 result,
-                models=[bundle.manifest],
+                models=[bundle.manifest for bundle in bundles],
                 settings=settings,
                 tile=tile,
                 device=execute.device,
@@ -195,27 +201,36 @@ class _Follower:
 
 @contextlib.contextmanager
 def _executed(
-    upscaler: Upscaler | None, ray: str | Cluster | None
-) -> Iterator[tuple[InThisProcess | OnRay, Bundle, TileSize]]:
-    """What runs the batch, its model, and its tiles."""
+    upscaler: Upscaler | Literal["auto"] | None, ray: str | Cluster | None, choices: Choices
+) -> Iterator[tuple[InThisProcess | OnRay, Sequence[Bundle], TileSize]]:
+    """What runs the batch, its models, and its tiles."""
     if ray is None:
+        if upscaler == BY_PICTURE:
+            bundles = candidates()
+            with ModelsByPicture(bundles, Upscaler, choices=choices) as models:
+                yield InThisProcess(models), bundles, "auto"
+            return
         with _opened(upscaler) as opened:
-            yield InThisProcess(opened), opened.bundle, opened.tile
+            yield InThisProcess(opened), [opened.bundle], opened.tile
         return
     if not isinstance(ray, (str, Cluster)):
         raise ArgumentError(f'ray is {ray!r}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')
+    cluster = Cluster(address=ray) if isinstance(ray, str) else ray
+    if upscaler == BY_PICTURE:
+        bundles = candidates()
+        yield OnRay(cluster, bundles=bundles), bundles, "auto"
+        return
     if not isinstance(upscaler, (Upscaler, type(None))):
-        raise ArgumentError(f"upscaler is {upscaler!r}; it must be an Upscaler, or None for the embedded model")
+        raise ArgumentError(_NO_UPSCALER.format(upscaler))
     if upscaler is not None and not upscaler.bundle.manifest.files:
         raise ArgumentError("the cluster's machines need the model's files, and upscaler is a server's: leave out ray")
-    cluster = Cluster(address=ray) if isinstance(ray, str) else ray
     bundle = Bundle.embedded() if upscaler is None else upscaler.bundle
     tile: TileSize = "auto" if upscaler is None else upscaler.tile
-    yield OnRay(cluster, bundle=bundle, tile=tile), bundle, tile
+    yield OnRay(cluster, bundles=[bundle], tile=tile), [bundle], tile
 
 
 @contextlib.contextmanager
-def _opened(upscaler: Upscaler | None) -> Iterator[Upscaler]:
+def _opened(upscaler: Upscaler | str | None) -> Iterator[Upscaler]:
     if upscaler is None:
         with Upscaler() as own:
             yield own
@@ -223,7 +238,7 @@ def _opened(upscaler: Upscaler | None) -> Iterator[Upscaler]:
         upscaler._painter.check_open()  # or every file would fail
         yield upscaler
     else:
-        raise ArgumentError(f"upscaler is {upscaler!r}; it must be an Upscaler, or None for the embedded model")
+        raise ArgumentError(_NO_UPSCALER.format(upscaler))
 
 
 def _stopper(cancel: threading.Event | None) -> Callable[[], None]:

@@ -75,7 +75,8 @@ class FolderFile:
 
     source: the input; a folder if that could not be used. targets: the paths of its outputs, in the order of the
     samples. status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed". error: one line, if it
-    failed. outputs, size (width and height of the input in pixels), seconds, and the model's name: if it is done.
+    failed. outputs, size (width and height of the input in pixels), seconds, and the model's name: if it is done. why:
+    what was seen in it, if the model was chosen for it.
     disk_full, server_lost: whether that made it fail.
     """
 
@@ -87,6 +88,7 @@ class FolderFile:
     size: tuple[int, int] | None = None
     seconds: float | None = None
     model: str | None = None
+    why: str | None = None
     disk_full: bool = False
     server_lost: bool = False
 

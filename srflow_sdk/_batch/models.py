@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from srflow_sdk._batch.storage import reading
+from srflow_sdk._batch.storage import ANYWHERE, reading
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import ImageError
 from srflow_sdk.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
 from srflow_sdk.upscaler import Upscaler
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from srflow_sdk._batch.storage import Storage
+    from srflow_sdk.manifest import Manifest
 
 BY_PICTURE = "auto"
 """The name under which a user asks for the model that suits each picture."""
@@ -29,22 +32,65 @@ def candidates() -> list[Bundle]:
     return [Bundle.embedded(name) for name in (CLEAN, PHOTO)]
 
 
-class ModelsByPicture:
-    """Opens for each picture the embedded model that :func:`~srflow_sdk.choose_model` names, once for all pictures.
+def has_candidates() -> bool:
+    """Whether this installation has all of them."""
+    return {CLEAN, PHOTO} <= set(Bundle.embedded_names())
 
-    A context manager, which closes them. opened: makes an Upscaler. say: told about choices, with the file and why, as
-    :meth:`explain` is called. The one for clean pictures is opened at once; `upscaler` is that. Thread-safe.
+
+def digest(models: Sequence[Manifest]) -> str:
+    """One sha256 for all of these models; of one, its own."""
+    digests = [manifest.digest for manifest in models]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+class Choices:
+    """Which embedded model suits which file: every file is looked at once. Thread-safe."""
+
+    def __init__(self, *, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._made: dict[Path, ModelChoice] = {}
+
+    def made(self, source: Path) -> ModelChoice | None:
+        """The choice for a file that was looked at before."""
+        return self._made.get(source)
+
+    def of(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> ModelChoice:
+        """The choice for a file, which can be read at `local`. Raises: as :func:`~srflow_sdk.choose_model`."""
+        choice = self._made.get(source) or choose_model(local, max_pixels=self._max_pixels, cancel=cancel)
+        self._made[source] = choice
+        return choice
+
+    def name(self, source: Path) -> str:
+        """The model's name for a file, wherever it is; x4-small for one that cannot be read, which fails later."""
+        with contextlib.suppress(ImageError, OSError), reading(ANYWHERE, source) as local:
+            return self.of(source, local).name
+        return CLEAN
+
+
+class ModelsByPicture:
+    """Opens for each picture the embedded model that suits it, once for all pictures.
+
+    A context manager, which closes them. bundles: the models. opened: makes an Upscaler. say: told about choices, with
+    the file and why, as :meth:`explain` is called. first: the model to open at once, so that what is wrong with this
+    machine is an error here. Thread-safe.
     """
 
     def __init__(
-        self, opened: Callable[[Bundle], Upscaler], *, max_pixels: int, say: Callable[[str], None] = lambda _: None
+        self,
+        bundles: Sequence[Bundle],
+        opened: Callable[[Bundle], Upscaler],
+        *,
+        choices: Choices,
+        say: Callable[[str], None] = lambda _: None,
+        first: str = CLEAN,
     ) -> None:
-        self._opened, self._max_pixels, self._say = opened, max_pixels, say
+        self.choices = choices
+        self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
+        self._opened, self._say = opened, say
         self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()
-        self._chosen: dict[Path, ModelChoice] = {}
         self._upscalers: dict[str, Upscaler] = {}
-        self.upscaler = self._open(CLEAN)
+        self.upscaler = self._open(first)
 
     def __enter__(self) -> Self:
         return self
@@ -54,29 +100,30 @@ class ModelsByPicture:
     ) -> None:
         self._stack.close()
 
-    def chosen(self, source: Path) -> bool:
-        """Whether a file was looked at before."""
-        return source in self._chosen
-
     def for_picture(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> Upscaler:
         """The Upscaler for a file, which can be read at `local`. cancel: ends the call, as of :func:`choose_model`.
 
         Raises: ImageError if it cannot be read; CancelledError; what :class:`Upscaler` raises.
         """
-        choice = self._chosen.get(source) or choose_model(local, max_pixels=self._max_pixels, cancel=cancel)
+        choice = self.choices.of(source, local, cancel=cancel)
         with self._lock:
-            self._chosen[source] = choice
             return self._open(choice.name)
 
     def explain(self, source: Path) -> None:
         """Say which model :meth:`for_picture` gave for a file, and why."""
-        choice = self._chosen[source]
-        self._say(f"{source}: {choice.name} ({choice.why})")
+        choice = self.choices.made(source)
+        if choice is not None:
+            self._say(explained(source, choice.name, choice.why))
 
     def _open(self, name: str) -> Upscaler:
         if name not in self._upscalers:
-            self._upscalers[name] = self._stack.enter_context(self._opened(Bundle.embedded(name)))
+            self._upscalers[name] = self._stack.enter_context(self._opened(self._bundles[name]))
         return self._upscalers[name]
+
+
+def explained(source: Path, name: str, why: str) -> str:
+    """The line that says which model draws a file, and why."""
+    return f"{source}: {name} ({why})"
 
 
 Models = Upscaler | ModelsByPicture
@@ -91,7 +138,7 @@ def suiting(models: Models, source: Path, storage: Storage, *, cancel: threading
     """The Upscaler that suits this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
     if not isinstance(models, ModelsByPicture):
         return models
-    with contextlib.nullcontext(source) if models.chosen(source) else reading(storage, source) as local:
+    with contextlib.nullcontext(source) if models.choices.made(source) else reading(storage, source) as local:
         return models.for_picture(source, local, cancel=cancel)
 
 
@@ -102,3 +149,9 @@ def drawing(models: Models, source: Path, local: Path, *, cancel: threading.Even
     upscaler = models.for_picture(source, local, cancel=cancel)
     models.explain(source)
     return upscaler
+
+
+def reason(models: Models, source: Path) -> str | None:
+    """Why this file got its model; None if all have the same."""
+    choice = models.choices.made(source) if isinstance(models, ModelsByPicture) else None
+    return None if choice is None else choice.why

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, cast, get_args
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_sdk._batch.models import BY_PICTURE, digest, explained
 from srflow_sdk._batch.one_file import failure
 from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.ray_connection import WITHOUT_PORT, cluster_error, connected
@@ -97,20 +98,22 @@ class Cluster:
 class OnRay:
     """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
 
-    say: called with a line about the workers. device, precision: what the workers drew on, once there is a result.
+    bundles: the model; several if each picture gets the one that suits it. say: called with a line about the workers,
+    and about each picture's model if there are several. device, precision: what the workers drew on, once there is a
+    result.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         *,
-        bundle: Bundle,
+        bundles: Sequence[Bundle],
         tile: TileSize = "auto",
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.device, self.precision = "ray", str(cluster.precision)
         self._cluster = cluster
-        self._bundle = bundle
+        self._bundles = bundles
         self._tile = tile
         self._say = say
 
@@ -127,8 +130,8 @@ class OnRay:
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
         worker = Worker(
             settings=settings,
-            model=self._bundle.path.stem if self._bundle.is_embedded else self._bundle.path.resolve(),
-            sha256=self._bundle.model_sha256,
+            model=self._model,
+            sha256=digest([bundle.manifest for bundle in self._bundles]),
             device=self._cluster.device,
             precision=self._cluster.precision,
             tile=self._tile,
@@ -139,10 +142,14 @@ class OnRay:
 
         def take(number: int, file: FolderFile) -> None:
             done[number] = file
+            if file.model is not None and file.why is not None:
+                self._say(explained(file.source, file.model, file.why))
             if isinstance(settings.operation, Upscaling):  # the worker's own warning is in a log of its machine
                 draw = settings.operation.draw
                 decibels = [output.lr_psnr for output in file.outputs]
-                tau = draw.tau_number(self._bundle.manifest)
+                manifests = [bundle.manifest for bundle in self._bundles]
+                manifest = next((one for one in manifests if one.name == file.model), manifests[0])
+                tau = draw.tau_number(manifest)
                 warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau)
             if watcher is not None:
                 watcher.finished(number + 1, file)
@@ -168,6 +175,14 @@ class OnRay:
         ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
         files = tuple(done[number] for number in sorted(done))
         return FolderResult(files=files, total=len(jobs), interrupted=interrupted, disk_full=disk_full)
+
+    @property
+    def _model(self) -> str | Path:
+        """What a worker opens."""
+        first, *others = self._bundles
+        if others:
+            return BY_PICTURE
+        return first.path.stem if first.is_embedded else first.path.resolve()
 
     def _round(
         self,

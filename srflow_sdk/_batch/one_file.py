@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from srflow_sdk._batch.jobs import FolderFile, Job, Settings
-from srflow_sdk._batch.models import Models, drawing, suiting
+from srflow_sdk._batch.models import Models, drawing, reason, suiting
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
 from srflow_sdk._drawing.requests import Progress
@@ -54,6 +54,7 @@ def do_one(
             size=file.size,
             seconds=file.seconds,
             model=upscaler.bundle.manifest.name,
+            why=reason(models, job.source),
         )
 
     return attempted(job, work)

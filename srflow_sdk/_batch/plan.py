@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -60,6 +60,7 @@ def make_plan(
     *,
     manifest: Manifest,
     settings: Settings,
+    model: Callable[[Path], str] | None = None,
     samples: int = 1,
     name: str | None = None,
     format: Format | None = None,
@@ -72,7 +73,8 @@ def make_plan(
     """Find the inputs, name their outputs, and refuse what cannot be done.
 
     output: a file or directory, as :func:`plan_outputs` tells them apart; with a slash at its end it is a directory.
-    name: a pattern for the names in a directory. keep: files that must not be overwritten, besides the inputs.
+    manifest: of the model, or of one of them. model: if there are several, the name of the one for each input. name: a
+    pattern for the names in a directory. keep: files that must not be overwritten, besides the inputs.
 
     Raises: ArgumentError, ImageError, one line, for what concerns all files.
     """
@@ -91,7 +93,7 @@ def make_plan(
         samples=samples,
         seed=operation.seed,
         tau=operation.tau_number(manifest),
-        model=manifest.name,
+        model=manifest.name if model is None else model,
         scale=operation.named_scale(manifest),
     )
     unread, refused, out = Counter[str](), list[FolderFile](), as_path(output)

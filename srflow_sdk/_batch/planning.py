@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path, PurePosixPath
@@ -35,13 +35,16 @@ _OTHER_FILES = 64
 
 _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
 
+_EXAMPLE = InputFile(path=Path("photo.jpg"), name=PurePosixPath("photo.jpg"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
     pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
-    sample. scale: None if it differs from one input to the next. tau: None if it is not one number.
+    sample. model: of all inputs, or of each by its path. scale: None if it differs from one input to the next. tau:
+    None if it is not one number.
 
     Raises: ArgumentError for a pattern with {scale} or {tau} in that case.
     """
@@ -52,7 +55,7 @@ class Naming:
     samples: int = 1
     seed: int = 0
     tau: float | None = 0.0
-    model: str = "model"
+    model: str | Callable[[Path], str] = "model"
     scale: float | None = 4.0
 
     def __post_init__(self) -> None:
@@ -70,18 +73,24 @@ class Naming:
         """The samples' numbers."""
         return range(self.sample, self.sample + self.samples)
 
-    def names(self, source: PurePosixPath, *, stem: str | None = None) -> list[str]:
+    def names(self, file: InputFile, *, stem: str | None = None) -> list[str]:
         """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
         pattern = self.pattern or ("{stem}" if self.samples == 1 else "{stem}_s{sample}") + self.ending
         fields = {
-            "stem": (source.stem if stem is None else stem) or "image",
-            "ending": source.suffix[1:],
+            "stem": (file.name.stem if stem is None else stem) or "image",
+            "ending": file.name.suffix[1:],
             "scale": self.scale,
             "seed": self.seed,
             "tau": self.tau,
-            "model": re.sub(r"[^\w.+-]", "-", self.model),
+            "model": re.sub(r"[^\w.+-]", "-", self._model_of(file.path, pattern)),
         }
         return [pattern.format(**fields, sample=number) for number in self.numbers]
+
+    def _model_of(self, path: Path, pattern: str) -> str:
+        """The model's name; pictures are looked at only if it is asked for."""
+        if isinstance(self.model, str):
+            return self.model
+        return self.model(path) if any(field == "model" for _, field, _, _ in Formatter().parse(pattern)) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +125,7 @@ def check_pattern(pattern: str, *, samples: int, fields: Sequence[str] = FIELDS)
     check_writable(pattern)
     for field, form in ((field, form) for _, field, form, _ in parts if field is not None):
         try:
-            Naming(pattern=f"{{{field}:{form}}}").names(PurePosixPath("photo.jpg"))
+            Naming(pattern=f"{{{field}:{form}}}").names(_EXAMPLE)
         except ValueError as error:
             known = "{sample:03}, " if "sample" in fields else ""
             raise ArgumentError(
@@ -258,7 +267,7 @@ def _stems_apart(files: Sequence[InputFile], naming: Naming) -> list[str | None]
     for renamed in (_with_ending, _with_folder_and_ending, _with_digest):
         writers: dict[str, list[int]] = {}
         for number, (file, stem) in enumerate(zip(files, stems, strict=True)):
-            for name in naming.names(file.name, stem=stem):
+            for name in naming.names(file, stem=stem):
                 writers.setdefault(_folded(str(file.name.parent / name)), []).append(number)
         for numbers in writers.values():
             if len(numbers) > 1 and len({identity(files[number].path) for number in numbers}) > 1:
@@ -284,7 +293,7 @@ def _with_digest(file: InputFile) -> str:
 def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool, stem: str | None) -> Job:
     if directory:
         folder = out / source.name.parent
-        targets = [folder / name for name in naming.names(source.name, stem=stem)]
+        targets = [folder / name for name in naming.names(source, stem=stem)]
     elif naming.samples == 1:
         targets = [out]
     else:

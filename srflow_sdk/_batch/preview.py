@@ -11,7 +11,7 @@ from pathlib import Path
 
 from srflow_sdk._batch.estimating import Speed, about, how_much, measure_speed, seconds_for
 from srflow_sdk._batch.jobs import FolderFile, Job
-from srflow_sdk._batch.models import Models, any_of, drawing
+from srflow_sdk._batch.models import Models, drawing
 from srflow_sdk._batch.one_file import attempted, is_left_alone
 from srflow_sdk._batch.plan import Plan
 from srflow_sdk._batch.storage import ANYWHERE, reading
@@ -25,20 +25,24 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What would happen to an input. size, made: its and its outputs' width and height, if there would be any."""
+    """What would happen to an input. size, made: its and its outputs' width and height, if there would be any.
+
+    upscaler: what would draw it.
+    """
 
     job: Job
     result: FolderFile | None = None
     size: tuple[int, int] = (0, 0)
     made: tuple[int, int] = (0, 0)
+    upscaler: Upscaler | None = None
 
 
 def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
     """Lines that say what a run of the plan would do; the last one says how long it would take and what it needs.
 
     Headers are read, whole inputs to choose between models, and with `resume` outputs as a run would read them. If
-    there is anything to do, a piece of the first input is drawn to see how fast this machine is. Nothing is written,
-    except to the temporary folder.
+    there is anything to do, a piece of each model's first input is drawn to see how fast this machine is. Nothing is
+    written, except to the temporary folder.
     check: called between files; may raise.
     """
     seen: list[Preview] = []
@@ -46,7 +50,7 @@ def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: N
         check()
         seen.append(_looked_at(job, plan, models))
         yield _line(seen[-1])
-    yield _summary(plan, seen, any_of(models))
+    yield _summary(plan, seen)
 
 
 def fails(line: str) -> bool:
@@ -64,11 +68,11 @@ def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
             open_image(source, max_pixels=settings.max_pixels) as reader,
         ):
             size = reader.width, reader.height
-            manifest = drawing(models, job.source, source).bundle.manifest
-            made = settings.operation.output_size(size, manifest)
+            upscaler = drawing(models, job.source, source)
+            made = settings.operation.output_size(size, upscaler.bundle.manifest)
             for target in job.targets:
                 check_writable(target, channels=reader.channels, size=made)
-        return Preview(job=job, size=size, made=made)
+        return Preview(job=job, size=size, made=made, upscaler=upscaler)
 
     found = attempted(job, look)
     return found if isinstance(found, Preview) else Preview(job=job, result=found)
@@ -84,23 +88,27 @@ def _line(seen: Preview) -> str:
     return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
 
 
-def _summary(plan: Plan, seen: list[Preview], upscaler: Upscaler) -> str:
+def _summary(plan: Plan, seen: list[Preview]) -> str:
     todo = [one for one in seen if one.result is None]
     statuses = [one.result.status for one in seen if one.result is not None]
     counted = {"to skip": statuses.count("skipped"), "would fail": statuses.count("failed") + len(plan.refused)}
     others = "".join(f", {count} {what}" for what, count in counted.items() if count)
-    operation, manifest = plan.settings.operation, upscaler.bundle.manifest
+    operation = plan.settings.operation
     pixels = sum(one.size[0] * one.size[1] for one in todo)
     text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to {operation.name}{others}"
-    speed = _speed(plan, todo, upscaler)
-    if speed is None:
-        return text
     seconds, room = 0.0, 0.0
-    for one in todo:
-        samples = len(one.job.targets)
-        width, height = operation.network_size(one.size, manifest)
-        seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
-        room += samples * one.made[0] * one.made[1] * speed.bytes_per_pixel
+    for upscaler in dict.fromkeys(one.upscaler for one in todo if one.upscaler is not None):
+        its = [one for one in todo if one.upscaler is upscaler]
+        speed = _speed(plan, its, upscaler)
+        if speed is None:
+            return text
+        for one in its:
+            samples = len(one.job.targets)
+            width, height = operation.network_size(one.size, upscaler.bundle.manifest)
+            seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
+            room += samples * one.made[0] * one.made[1] * speed.bytes_per_pixel
+    if not todo:
+        return text
     if isinstance(target := todo[0].job.targets[0], UrlPath):
         return f"{text}; {about(seconds)}, about {_bytes(room)} at {target.parent}"
     free = shutil.disk_usage(_existing(target.parent)).free

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._batch.jobs import FolderFile, Job, Settings
+from srflow_sdk._batch.models import BY_PICTURE, Choices, Models, ModelsByPicture, any_of, candidates, digest
 from srflow_sdk._batch.one_file import attempted, do_one, failure
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath, as_path
@@ -34,8 +35,9 @@ Batch = dict[str, NDArray[Any]]
 class Worker:
     """What a worker opens. It can be pickled.
 
-    model: the bundle's path, which every machine has, or an embedded model's name; None is the default one.
-    sha256: what the model must be. folder: what paths that are not absolute begin at. stop: a handle of :class:`Stop`.
+    model: the bundle's path, which every machine has, or an embedded model's name; None is the default one, and "auto"
+    for each picture the embedded one that suits it. sha256: what the model must be; of several, as of :func:`digest`.
+    folder: what paths that are not absolute begin at. stop: a handle of :class:`Stop`.
     """
 
     settings: Settings
@@ -48,17 +50,29 @@ class Worker:
     folder: str | None = None
     stop: Any = field(default=None, compare=False)
 
-    def opened(self) -> Upscaler:
-        """Open the model. Raises: what :class:`Upscaler` raises; BundleError if this machine has another model."""
+    def opened(self) -> Models:
+        """Open the model, or for "auto" one of them.
+
+        Raises: what :class:`Upscaler` raises; BundleError if this machine has another model.
+        """
         if self.folder is not None:
             with contextlib.suppress(OSError):  # without it, files say that they do not exist
                 os.chdir(self.folder)
-        bundle = Bundle.embedded() if self.model is None else Bundle.open(self.model)
-        if self.sha256 is not None and bundle.model_sha256 != self.sha256:
+        if self.model == BY_PICTURE:
+            bundles = candidates()
+        else:
+            bundles = [Bundle.embedded() if self.model is None else Bundle.open(self.model)]
+        found = digest([bundle.manifest for bundle in bundles])
+        if self.sha256 is not None and found != self.sha256:
             raise BundleError(
-                f"the machine {socket.gethostname()} has another model at {bundle.path} (sha256 "
-                f"{bundle.model_sha256[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
+                f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
+                f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
+        if self.model == BY_PICTURE:
+            return ModelsByPicture(bundles, self._upscaler, choices=Choices(max_pixels=self.settings.max_pixels))
+        return self._upscaler(bundles[0])
+
+    def _upscaler(self, bundle: Bundle) -> Upscaler:
         return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
 
 
@@ -92,7 +106,7 @@ class RunJobs:
         self._cancel = threading.Event()
         self._error: SRFlowError | None = None
         try:
-            self._upscaler = worker.opened()
+            self._models = worker.opened()
         except SRFlowError as error:
             self._error = error
         if worker.stop is not None:
@@ -103,7 +117,9 @@ class RunJobs:
         results = np.empty(len(batch["job"]), dtype=object)
         for place, (job, seen) in enumerate(zip(batch["job"], batch["seen"], strict=True)):
             results[place] = pickle.dumps(self._result(pickle.loads(bytes(job)), seen=bool(seen)))
-        device, precision = ("", "") if self._error is not None else (self._upscaler.device, self._upscaler.precision)
+        device, precision = "", ""
+        if self._error is None:
+            device, precision = any_of(self._models).device, str(any_of(self._models).precision)
         return {
             "number": batch["number"],
             "result": results,
@@ -116,7 +132,7 @@ class RunJobs:
             return self._error
         try:
             _check_machine(job, seen=seen)
-            return do_one(job, self._upscaler, settings=self._worker.settings, cancel=self._cancel)
+            return do_one(job, self._models, settings=self._worker.settings, cancel=self._cancel)
         except CancelledError:
             return None
         except ImageError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
-from srflow_sdk._batch.models import BY_PICTURE
+from srflow_sdk._batch.models import BY_PICTURE, digest
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._device_names import BUNDLE
@@ -85,8 +84,7 @@ def _model(models: Sequence[Manifest]) -> dict[str, Any]:
     first = models[0]
     if len(models) == 1:
         return {"name": first.name, "sha256": first.digest, "scale": first.scale}
-    digests = "".join(manifest.digest for manifest in models)
-    return {"name": BY_PICTURE, "sha256": hashlib.sha256(digests.encode()).hexdigest(), "scale": first.scale}
+    return {"name": BY_PICTURE, "sha256": digest(models), "scale": first.scale}
 
 
 def _common(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -167,6 +165,7 @@ def _file(file: FolderFile, *, first: int) -> dict[str, Any]:
         "status": file.status,
         "error": file.error,
         "model": file.model,
+        "why": file.why,
         "size": None if file.size is None else list(file.size),
         "seconds": None if file.seconds is None else round(file.seconds, 3),
         "outputs": outputs,
@@ -187,7 +186,7 @@ def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[st
         return []  # not written by us
     for file in report["files"]:
         if file["status"] == "skipped" and (entry := measured.get(_pictures(file))) is not None:
-            file.update({name: entry.get(name) for name in ("size", "seconds", "model", "outputs")})
+            file.update({name: entry.get(name) for name in ("size", "seconds", "model", "why", "outputs")})
     sources = {file["source"] for file in report["files"]}
     return [file for file in measured.values() if file["source"] not in sources]
 

@@ -218,3 +218,16 @@ def test_without_the_library_the_bundle_is_exported_first(tmp_path, monkeypatch,
     assert run("--ckpt", tmp_path / "m.pth", "--rtx", "fp16", "--sm", "90").exit_code == 0
     assert exported == [tmp_path / "m.srflow"]
     assert [request.sms for request in built] == [(90,)]
+
+
+def test_names_of_embedded_models_resolve(tmp_path, monkeypatch):
+    target = tmp_path / "start.safetensors"
+    result = CliRunner().invoke(main, ["--checkpoint-of", "x4-small", "-o", str(target)])
+    assert result.exit_code == 0, result.output
+    assert target.exists()
+    monkeypatch.chdir(tmp_path)
+    for option in ("--bundle", "--engines-for"):
+        more = ["--also", "int8"] if option == "--bundle" else ["--trt", "fp32"]
+        result = CliRunner().invoke(main, [option, "./x4-small", *more])
+        assert result.exit_code != 0
+        assert "x4-small: there is no such bundle" in result.output, "that is a path"

@@ -40,6 +40,17 @@ def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two embedded models, whose pictures and default temperatures differ."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    write_tiny_bundle(folder / "x4-small.srflow", name="x4-small")
+    write_tiny_bundle(folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5)
+    monkeypatch.setattr("srflow_sdk.bundle._EMBEDDED", folder)
+    return folder
+
+
+@pytest.fixture
 def photo() -> np.ndarray:
     """A smooth uint8 picture with an odd size, H×W×3."""
     y, x = np.mgrid[0:45, 0:61]

@@ -16,7 +16,7 @@ from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
 from srflow_training.model import RRDB
-from srflow_training.resampling import mirror_pad, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import mirror_pad, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.settings import RunSettings
 from srflow_training.trainer import Trainer
 from tests.networks import random_srflow, tiny_config
@@ -87,6 +87,23 @@ def test_direct_damage_is_of_lr_pixels_and_comes_once():
     blocks = damaged(hr, scale=4, direct=1, compression=1, quality=(10, 10), webp=0)
     assert not torch.equal(blocks, plain)
     assert torch.equal(255 * blocks, (255 * blocks).round()), "compression comes last"
+
+
+def test_direct_damage_begins_with_the_reduction_of_the_data(photos):
+    """The network of a run with `data.reduction: bilinear` must see bilinear reductions, in training and validation."""
+    direct = Degradation(**NOTHING, direct=1)
+    crops = {
+        reduction: crops_of(photos, {**NOTHING, "direct": 1}, reduction=reduction)[0]
+        for reduction in ("bicubic", "bilinear")
+    }
+    plain = crops_of(photos, reduction="bilinear")[0]
+    assert torch.equal(crops["bicubic"].hr, crops["bilinear"].hr)
+    assert not torch.equal(crops["bicubic"].lr, crops["bilinear"].lr)
+    if torch.equal(plain.hr, crops["bilinear"].hr):
+        assert torch.equal(plain.lr, crops["bilinear"].lr)
+    validation = Validation(photos, scale=4, multiple=8, degradation=direct, reduction="bilinear", count=1)
+    [hr] = validation.crops
+    assert torch.equal(validation._reduced(hr, 0), round_to_8_bit(reduce_bilinear(hr, 4)))
 
 
 def test_direct_is_a_share_of_the_damaged_crops():

@@ -61,7 +61,7 @@ class Degradation(Section):
     another's values.
 
     passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
-    direct: share of the others that are damaged as a camera does it, once and in this order: reduced by bicubic, then
+    direct: share of the others that are damaged as a camera does it, once and in this order: `data.reduction`, then
     blur, noise and compression of LR pixels. That is what an enlarged photo is whose pixels are still the camera's.
     blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
     the LR size, so operations that come after it act on LR pixels, the others on larger ones.

@@ -105,7 +105,8 @@ class Validation:
         """The LR image of (a part of) crop `index`, damaged if the run damages them."""
         if self.degradation is not None:
             window, rng = mirror_pad(hr, MARGIN * self.scale), np.random.default_rng(index)
-            return round_to_8_bit(degrade(window, self.degradation, scale=self.scale, rng=rng))
+            lr = degrade(window, self.degradation, scale=self.scale, rng=rng, reduction=self.reduction)
+            return round_to_8_bit(lr)
         return self._clean(hr)
 
     def _clean(self, hr: Tensor) -> Tensor:

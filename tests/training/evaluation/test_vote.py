@@ -106,6 +106,8 @@ class TestInABrowser:
             assert [name for name in ("small", "tiny", "RRDB") if name in seen.replace("small picture", "")] == []
             page.keyboard.press("1")
         assert page.locator("#question").is_hidden()
+        assert page.locator("#names").is_hidden()
+        page.locator("#reveal").click()
         assert all(name in page.locator("#counts").inner_text() for name in METHODS)
 
     def test_what_is_clicked_is_counted_saved_and_added_up(self, page, tmp_path):
@@ -121,6 +123,7 @@ class TestInABrowser:
         chosen[1] = data["methods"][2]
         page.keyboard.press("0")
         assert '3 of 3 pictures answered, 1 of them "cannot tell".' in page.locator("#thanks").inner_text()
+        page.locator("#reveal").click()
         cells = [row.split() for row in page.locator("#counts tr").all_inner_texts()]
         assert sorted(row[-3] for row in cells) == ["0", "1", "1"]
         with page.expect_download() as download:
@@ -137,9 +140,24 @@ class TestInABrowser:
         page.keyboard.press("2")
         page.locator("#finish").click()
         assert "1 of 3 pictures answered" in page.locator("#thanks").inner_text()
+        assert page.locator("#names").is_hidden()
         page.locator("#resume").click()
         assert page.locator("#number").inner_text() == "Picture 2 of 3"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    def test_who_has_seen_the_names_votes_no_more(self, page):
+        page.keyboard.press("2")
+        page.locator("#finish").click()
+        page.locator("#reveal").click()
+        for _ in range(2):
+            assert page.locator("#names").is_visible()
+            assert page.locator("#question").is_hidden()
+            assert page.locator("#resume").is_hidden()
+            page.keyboard.press("1")
+            assert "1 of 3 pictures answered" in page.locator("#thanks").inner_text()
+            page.reload()
+        page.locator("#anew").click()
+        assert page.locator("#number").inner_text() == "Picture 1 of 3"
 
     def test_a_page_that_is_loaded_again_goes_on(self, page, tmp_path):
         def saved(name):

@@ -138,7 +138,8 @@ class Crops(Dataset[Batch]):
         degradation = self.settings.degradation
         if degradation is not None and rng.random() >= degradation.clean:
             window = to_image(_surroundings(pixels, top, left, crop, MARGIN * self.scale))
-            return round_to_8_bit(degrade(window, degradation, scale=self.scale, rng=rng))[0]
+            lr = degrade(window, degradation, scale=self.scale, rng=rng, reduction=self.settings.reduction)
+            return round_to_8_bit(lr)[0]
         margin = _MARGIN * self.scale
         window = to_image(_surroundings(pixels, top, left, crop, margin))
         reduced = REDUCTIONS[self.settings.reduction](window, self.scale)[0]

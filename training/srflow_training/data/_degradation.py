@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srflow_sdk.manifest import Reduction
 from srflow_training._degradation_settings import Degradation
 from srflow_training.data._images import coded
-from srflow_training.resampling import reduce_bicubic
+from srflow_training.resampling import REDUCTIONS
 
 MARGIN = 8
 """LR pixels that a window must have around what is wanted, more than the operations reach together."""
@@ -23,16 +24,24 @@ _SINC_EDGE = 0.02  # cycles per LR pixel in which a sinc filter falls; keeps its
 _CODING_BLOCK = 16  # pixels; of JPEG with halved chroma, and of WebP
 
 
-def degrade(window: Tensor, settings: Degradation, *, scale: int, rng: np.random.Generator) -> Tensor:
+def degrade(
+    window: Tensor,
+    settings: Degradation,
+    *,
+    scale: int,
+    rng: np.random.Generator,
+    reduction: Reduction = "bicubic",
+) -> Tensor:
     """Reduce a window to a damaged LR image, without its margin.
 
     window: 1×3×scale·(h + 2·MARGIN)×scale·(w + 2·MARGIN), RGB in [0, 1], float32. Returns 1×3×h×w, not rounded, not
     clipped, and not shifted: blurs have no phase, and resizes keep the centre. Everything random comes from rng.
+    reduction: of what is damaged directly.
     """
     height, width = (side // scale for side in window.shape[2:])
     image = window
     if settings.direct and rng.random() < settings.direct:
-        image = reduce_bicubic(window, scale)
+        image = REDUCTIONS[reduction](window, scale)
         for operation, chance in (
             (_blur, settings.blur),
             (_noise, settings.noise),
