@@ -10,23 +10,14 @@ import numpy as np
 import openvino
 import pytest
 
-from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Upscaler
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.backends._openvino import OpenVinoBackend
 from srflow_sdk.bundle import Bundle
-from tests.networks import GOLDEN, golden_checkpoint
+from tests.networks import GOLDEN
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .pictures import decibels, image, noise, opened, picture
-
-
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A real network of the published kind, whose answers the published implementation gave."""
-    folder = tmp_path_factory.mktemp("golden")
-    export_checkpoint(golden_checkpoint(folder / "golden.pth"), folder / "golden.srflow", ExportOptions(halo=8))
-    return Bundle.open(folder / "golden.srflow")
 
 
 def test_pictures_of_any_size_are_the_cpus() -> None:
@@ -38,11 +29,11 @@ def test_pictures_of_any_size_are_the_cpus() -> None:
             assert decibels(picture(found, embedded, *size), picture(cpu, embedded, *size)) > 90
 
 
-def test_pictures_are_the_published_implementations(golden: Bundle) -> None:
+def test_pictures_are_the_published_implementations(golden_bundle: Path) -> None:
     expected = np.load(GOLDEN / "srflow_x4_small.npz")
     tau = float(expected["tau"])
     drawn = {level: (expected[f"latent_level{level}"] / tau).astype(np.float32) for level in (1, 3)}
-    with OpenVinoBackend(golden, threads=1) as backend:
+    with OpenVinoBackend(Bundle.open(golden_bundle), threads=1) as backend:
         conditioning = backend.encode(expected["lr"].astype(np.float32))
         np.testing.assert_allclose(backend.sample(conditioning, drawn, tau), expected["sr"], atol=1e-4)
         np.testing.assert_allclose(backend.sample(conditioning, drawn, 0.0), expected["sr_tau0"], atol=1e-4)
