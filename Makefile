@@ -30,10 +30,11 @@ demo: $(plain) ## install (no torch) and upscale a photo into demo/
 .PHONY: dev
 dev: $(dev) ## install the developers' tools, torch among them, and run nothing
 
-# One process per core, each with one thread for torch: more threads would wait for each other.
+# One process per core, each with one thread for torch: more threads would wait for each other. Files in the order of
+# their names: xdist would run those with the fewest tests last, and some of them take longest.
 .PHONY: test
 test: lint ## install the developers' tools, then run lint, type checks and tests
-	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them

@@ -36,10 +36,9 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from network_figures import measure
-from PIL import Image
+from network_photos import prepare, with_graphics
 
 from srflow_sdk.errors import ExportError
-from srflow_training.data import Crops, Photos, halved, image_files, read_photo
 from srflow_training.settings import load_settings
 from srflow_training.trainer import DivergedError, Trainer
 
@@ -110,17 +109,8 @@ CANDIDATES = {
     "encoder-share-0.5": Candidate(encoder_share=0.5),
     "graphics": Candidate(graphics=True),
 }
-HELD_OUT = (  # by package: two of lomiri-wallpapers-16.04, one of lxqt-themes and mate-backgrounds, two of plasma
-    "Picture_1A_by_freespace",  # brushes
-    "friends_by_Aitzol_Berasategi",  # dogs, painted boards
-    "flowers",  # meadow
-    "Dune",  # grass against the sky
-    "EveningGlow",  # boats, pebbles
-    "Grey",  # a building
-)
 # of the base, in bf16, on one core of an AMD EPYC with AVX512: what a second of the budget buys on any machine
 STEPS_A_SECOND = {"rrdb-x4-small": 2087 / 315, "x4-small": 1029 / 585}
-CROP, CROPS_PER_PHOTO, WIDEST = 256, 4, 2400
 MEASURED_STEPS, WARM_UP = 12, 2
 
 
@@ -140,69 +130,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """An object; {} if there is no such file."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content
-
-
-def prepare(data: Path, out: Path) -> tuple[Path, Path, Path]:
-    """Folders of the photographs to train on (links), of the held-out crops, and of the decoded photographs."""
-    train, crops, cache = (out / name for name in ("photos", "crops", "decoded"))
-    with FileLock(out / "prepare.lock"):
-        if not (out / "prepared").is_file():
-            files = {path.stem: path for path in image_files(data)}
-            if missing := [name for name in HELD_OUT if name not in files]:
-                sys.exit(f"{data}: no {', '.join(missing)}; fetch the photographs: examples/training_photos.py {data}")
-            for folder in (train, crops):
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-            for name, path in files.items():
-                if name in HELD_OUT:
-                    write_crops(path, crops)
-                else:
-                    (train / path.name).symlink_to(path.resolve())
-            decode(train, cache)
-            (out / "prepared").touch()
-    return train, crops, cache
-
-
-def with_graphics(photos: Path, graphics: Path, out: Path) -> tuple[Path, Path]:
-    """Folders of photographs and pages together (links), and of all of them decoded."""
-    if not any(graphics.glob("*")):
-        sys.exit(f"{graphics}: no pages; render them: examples/rendered_graphics.py {graphics} --per-file 60")
-    both, cache, done = (out / name for name in ("photos-and-graphics", "all-decoded", "prepared-graphics"))
-    with FileLock(out / "prepare.lock"):
-        if not done.is_file():
-            shutil.rmtree(both, ignore_errors=True)
-            both.mkdir()
-            for folder in (photos, graphics):
-                (both / folder.name).symlink_to(folder.resolve())
-            decode(both, cache)
-            done.touch()
-    return both, cache
-
-
-def write_crops(path: Path, folder: Path) -> None:
-    """Write the most detailed ones of a photograph's whole 256×256 crops."""
-    photo = read_photo(path)
-    while photo.shape[1] > WIDEST:
-        photo = halved(photo)
-    places = [
-        (y, x) for y in range(0, photo.shape[0] - CROP + 1, CROP) for x in range(0, photo.shape[1] - CROP + 1, CROP)
-    ]
-    parts = [photo[y : y + CROP, x : x + CROP] for y, x in places]
-    detail = [
-        sum(float(np.abs(np.diff(part[..., 1].astype(int), axis=axis)).mean()) for axis in (0, 1)) for part in parts
-    ]
-    for number, best in enumerate(np.argsort(detail, kind="stable")[::-1][:CROPS_PER_PHOTO]):
-        Image.fromarray(parts[best]).save(folder / f"{path.stem}-{number}.png")
-
-
-def decode(photos: Path, cache: Path) -> None:
-    """Keep every photograph decoded, at each of its sizes, so that the first candidate does not pay for it."""
-    settings = load_settings("x4-small").data
-    found = Photos(photos, settings, 4, print)
-    crops, done = Crops(found, settings, scale=4, seed=0, iterations=10_000, cache=cache), 0
-    while done < len(crops) and len(list(cache.glob("*.npy"))) < len(found.sizes):
-        crops[done]
-        done += 1
 
 
 def relative_cost(config: str, overrides: Sequence[str], photos: Path) -> float:

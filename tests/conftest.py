@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # The same examples in every run, so that a failing test fails for everyone. Another seed finds new ones:
@@ -17,3 +20,22 @@ def users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SRFLOW_CACHE_DIR", str(tmp_path_factory.mktemp("users-cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden checkpoint, a real network of the published kind, as `srflow-export --fused --halo 8` writes it.
+
+    The processes of a run share it, and its first user exports it. Tests only read it.
+    """
+    from srflow_export import ExportOptions, export_checkpoint
+    from tests.networks import golden_checkpoint
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "golden"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "golden.srflow").exists():
+            options = ExportOptions(halo=8, fused=True)
+            export_checkpoint(golden_checkpoint(folder / "golden.pth"), folder / "golden.srflow", options)
+    return folder / "golden.srflow"

@@ -17,7 +17,7 @@ from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
 from srflow_training import save_checkpoint
-from tests.networks import golden_checkpoint, random_srflow, tiny_config
+from tests.networks import random_srflow, tiny_config
 
 CASES = [(variant, scale) for variant in ("paper", "published", "bounded") for scale in (4, 8)]
 
@@ -52,14 +52,6 @@ def test_the_graph_takes_any_size_and_a_conditioning_of_one_image_for_many(tmp_p
     for (_, expected), latent in zip(sorted(latents.items()), found, strict=True):
         np.testing.assert_allclose(latent, expected.numpy(), atol=1e-4)
     np.testing.assert_allclose(log_density.sum((1, 2, 3)), nats.numpy(), rtol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("golden")
-    checkpoint = golden_checkpoint(folder / "golden.pth")
-    export_checkpoint(checkpoint, folder / "golden.srflow", ExportOptions(halo=8))
-    return folder / "golden.srflow"
 
 
 def test_the_runtimes_inverter_gives_the_published_implementations_latents_and_nats(golden_bundle: Path) -> None:

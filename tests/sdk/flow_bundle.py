@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from srflow_export import graphs, onnx_models
@@ -12,15 +13,23 @@ from tests.networks import random_srflow, tiny_config
 HALO = 20
 
 
+@functools.cache
+def _graph(name: str, variant: str, scale: int) -> bytes:
+    """What a graph's file holds. Kept, because torch.onnx takes a second for each, and many files of tests ask."""
+    export = {
+        "encoder.onnx": onnx_models.encoder_model,
+        "sampler.onnx": onnx_models.sampler_model,
+        "inverter.onnx": onnx_models.inverter_model,
+    }[name]
+    return onnx_models.finished(export(random_srflow(tiny_config(variant, scale=scale))), {})
+
+
 def write_flow_bundle(target: Path, *, variant: str = "bounded", scale: int = 4, inverter: bool = True) -> Path:
-    model = random_srflow(tiny_config(variant, scale=scale))
-    config = model.config
-    protos = {"encoder.onnx": onnx_models.encoder_model(model), "sampler.onnx": onnx_models.sampler_model(model)}
-    if inverter:
-        protos["inverter.onnx"] = onnx_models.inverter_model(model)
+    config = tiny_config(variant, scale=scale)
+    names = ("encoder.onnx", "sampler.onnx", *(("inverter.onnx",) if inverter else ()))
     with staged_bundle(target) as stage:
-        for name, proto in protos.items():
-            (stage.path / name).write_bytes(onnx_models.finished(proto, {}))
+        for name in names:
+            (stage.path / name).write_bytes(_graph(name, variant, scale))
         stage.commit(
             Manifest(
                 name="flow",

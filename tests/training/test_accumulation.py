@@ -54,6 +54,7 @@ def test_one_part_that_is_not_finite_skips_the_whole_update(tmp_path, photos):
     assert all(torch.equal(p, q) for p, q in zip(run.model.parameters(), before, strict=True))
 
 
+@pytest.mark.slow
 def test_two_processes_in_parts_train_as_one_does_at_once(tmp_path, photos):
     figures = []
     common = {"data": {"crop": 32, "batch": 8}, "objective": ALL}

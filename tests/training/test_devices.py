@@ -49,6 +49,7 @@ def test_bfloat16_rounds_neither_images_nor_noise(tmp_path, photos):
         assert torch.equal(arrived, given)
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     endless = settings(schedule={"iterations": 10**6, "save_every": 10**6}, hardware={"devices": 2})
     (tmp_path / "two.yaml").write_text(dump_settings(endless))
@@ -63,7 +64,7 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     assert not list((tmp_path / "two").glob("rank-*.pt"))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_two_processes_train_as_one_does(tmp_path, photos, precision):
     """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the same on both."""
     changes = {

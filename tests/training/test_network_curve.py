@@ -82,6 +82,7 @@ def test_a_run_with_another_budget_is_refused(curve, photos, tmp_path, monkeypat
 
 
 def test_the_most_detailed_crops_of_a_photograph_are_held_out(curve, tmp_path):
+    network_photos = importlib.import_module("network_photos")
     pixels = np.full((512, 1024, 3), 128, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     busy = [(0, 256), (0, 768), (256, 0), (256, 512)]
@@ -89,7 +90,7 @@ def test_the_most_detailed_crops_of_a_photograph_are_held_out(curve, tmp_path):
         pixels[y : y + 256, x : x + 256] = noise
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     (tmp_path / "crops").mkdir()
-    curve.write_crops(tmp_path / "photo.png", tmp_path / "crops")
+    network_photos.write_crops(tmp_path / "photo.png", tmp_path / "crops")
     crops = sorted((tmp_path / "crops").iterdir())
     assert len(crops) == 4
     assert all(np.array_equal(np.asarray(Image.open(crop)), noise) for crop in crops)

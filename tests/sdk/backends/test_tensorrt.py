@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError
-from srflow_training import save_checkpoint
-from tests.networks import random_srflow, tiny_config
 
+from ..flow_bundle import write_flow_bundle
 from .engine_machine import EngineMachine, noise
 from .fake_tensorrt import write_engine_bundle
 
@@ -289,11 +287,8 @@ def test_a_gpu_of_another_model_is_said_in_one_line(
 
 @pytest.fixture(scope="module")
 def inverting(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A real export, with an inverter."""
-    folder = tmp_path_factory.mktemp("inverting")
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
-    export_checkpoint(folder / "tiny.safetensors", folder / "tiny.srflow", ExportOptions(halo=8))
-    return Bundle.open(folder / "tiny.srflow")
+    """A real network's graphs, with an inverter."""
+    return Bundle.open(write_flow_bundle(tmp_path_factory.mktemp("inverting") / "flow.srflow"))
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.operations import Upscaling
@@ -39,3 +40,15 @@ def tree(folder: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return tmp_path / "photos"
+
+
+def write_photos(folder: Path, count: int, side: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(90, 160, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")

@@ -5,30 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 import psutil
 import pytest
-from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
-from PIL import Image
 
-from srflow_sdk import ArgumentError, BundleError, DeviceError, Upscaler, cli, upscale_folder
-from srflow_sdk._batch.jobs import Job, Settings
+from srflow_sdk import Upscaler, upscale_folder
 from srflow_sdk._batch.on_ray import Cluster
-from srflow_sdk._batch.ray_workers import RunJobs, Worker
-from srflow_sdk.ray import UpscaleFiles
 from tests.sdk.tiny_bundle import hidden_files
+
+from .conftest import write_photos
 
 ray = pytest.importorskip("ray")
 
@@ -81,18 +75,6 @@ def start(cluster: Any, tmp_path: Path) -> Iterator[Start]:
     for process in running:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return tmp_path / "photos"
-
-
-def write_photos(folder: Path, count: int, side: int) -> None:
-    folder.mkdir()
-    for number in range(count):
-        pixels = np.random.default_rng(number).integers(90, 160, (side, side, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
 def drawing(out: Path) -> dict[int, str]:
@@ -273,133 +255,3 @@ def test_without_room_for_a_worker_the_error_says_what_to_ask_for(
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert err.startswith("error: no machine of the Ray cluster has 1 CPUs and 2 GPUs for a worker; ask for less")
-
-
-@pytest.mark.parametrize(
-    "address", ["head", "", "ray://head:10001", "head:x", "head:0", "head:65536", "localhost:99999"]
-)
-def test_an_address_that_cannot_be_is_refused(address: str) -> None:
-    with pytest.raises(ArgumentError, match=r"host:port|Ray Client"):
-        Cluster(address=address)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"gpus": "1"},
-        {"gpus": True},
-        {"gpus": -1},
-        {"gpus": float("nan")},
-        {"device": "foo"},
-        {"precision": "fp16"},
-        {"cpus": 1.5},
-    ],
-    ids=str,
-)
-def test_what_a_cluster_cannot_do_is_refused_at_once(wrong: Any) -> None:
-    with pytest.raises(ArgumentError, match=f"{next(iter(wrong))} is .*; it must be"):
-        Cluster(**wrong)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"quality": 200}, "quality is 200"),
-        ({"quality": 50, "lossless": True}, "a lossless picture has no quality"),
-        ({"max_pixels": -1}, "max_pixels is -1"),
-        ({"tau": 7}, "tau is 7"),
-        ({"scale": 9}, "scale is 9"),
-    ],
-    ids=str,
-)
-def test_what_is_wrong_for_all_rows_is_an_error_of_the_actor(wrong: Any, said: str, tiny_bundle: Path) -> None:
-    with pytest.raises(ArgumentError, match=said):
-        UpscaleFiles(tiny_bundle, device="cpu", threads=1, **wrong)
-
-
-def test_a_row_that_names_no_file_to_read_or_write_does_not_end_the_pipeline(
-    photos: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_photos(photos, 1, 12)
-    (tmp_path / "folder").mkdir()
-    monkeypatch.chdir(tmp_path)
-    good = "photos/0.png"
-    rows = {
-        (good, "x.gif"): "the ending of the name sets the format",
-        (good, "folder"): "the ending of the name sets the format",
-        (good, ""): "both must name a file",
-        ("", "x.png"): "both must name a file",
-        (good, "foo://place/x.png"): "foo",
-        ("s3://", "x.png"): "s3:// names no place",
-        (good, good): "would be overwritten by its own enlargement",
-        (good, "good.png"): "",
-    }
-    sources, targets = (np.array(column, dtype=object) for column in zip(*rows, strict=True))
-    made = UpscaleFiles(tiny_bundle, device="cpu", threads=1)({"source": sources, "target": targets})
-    assert list(made["status"]) == ["failed"] * 7 + ["done"]
-    for error, said in zip(made["error"], rows.values(), strict=True):
-        assert said in error
-        assert "\n" not in error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "good.png", "photos"]
-
-
-def test_a_cluster_that_does_not_answer_is_one_line(photos: Path, tmp_path: Path) -> None:
-    write_photos(photos, 1, 12)
-    with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 "):
-        upscale_folder(photos, tmp_path / "out", ray="127.0.0.1:1")
-
-
-def test_the_actor_class_does_the_rows_files_without_ray(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
-    write_photos(photos, 2, 12)
-    (photos / "bad.png").write_bytes(b"no picture")
-    names = ["0.png", "bad.png", "1.png"]
-    actor = UpscaleFiles(tiny_bundle, device="cpu", threads=1, tau=0.5)
-    batch = {
-        "source": np.array([str(photos / name) for name in names], dtype=object),
-        "target": np.array([str(tmp_path / "new" / name) for name in names], dtype=object),
-        "kept": np.arange(3),
-    }
-    made = actor(batch)
-    assert list(made["status"]) == ["done", "failed", "done"]
-    assert made["error"][1] == f"{photos / 'bad.png'}: this is not an image file in a supported format"
-    assert (list(made["width"]), list(made["kept"])) == ([12, 0, 12], [0, 1, 2])
-    assert np.isnan(made["seconds"]).tolist() == [False, True, False]
-    assert Image.open(tmp_path / "new" / "1.png").size == (48, 48)
-    with pytest.raises(ArgumentError, match="the rows have no column 'target'"):
-        actor({"source": batch["source"]})
-
-
-def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
-    write_photos(photos, 1, 12)
-    job = Job(source=photos / "0.png", targets=(tmp_path / "none" / "0.png",), name=PurePosixPath("0.png"))
-    actor = RunJobs(Worker(settings=Settings(), model=tiny_bundle, device="cpu", threads=1))
-    rows = {"number": np.array([0]), "job": np.array([pickle.dumps(job)], dtype=object), "seen": np.array([True])}
-    file = pickle.loads(actor(rows)["result"][0])
-    assert file.status == "failed"
-    assert f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine" in file.error
-
-
-def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
-    worker = Worker(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
-    with pytest.raises(BundleError, match="has another model at"):
-        worker.opened()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("photos -o out --ray-workers 2", "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray"),
-        ("- -o out.png --ray auto", "--ray needs files that other machines see; leave it out for standard input"),
-        ("photos -o out --ray=", "the address of the Ray cluster is empty"),
-        ("photos -o out --ray head", "'head' is no address of a Ray cluster"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(
-    arguments: str, said: str, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_photos(photos, 1, 12)
-    monkeypatch.chdir(photos.parent)
-    done = CliRunner().invoke(cli.upscale, arguments.split(), input=(photos / "0.png").read_bytes())
-    assert done.exit_code == 2
-    assert said in done.stderr
-    assert not Path("out").exists()

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from srflow_sdk.triton import RemoteUpscaler
 
@@ -27,3 +30,7 @@ def remote(server: InferenceServer) -> Iterator[RemoteUpscaler]:
 @pytest.fixture(scope="session")
 def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "other.srflow", name="other", gain=0.5)
+
+
+def largest_difference(first: NDArray[Any], second: NDArray[Any]) -> float:
+    return float(np.abs(first.astype(float) - second.astype(float)).max())

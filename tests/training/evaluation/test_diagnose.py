@@ -14,6 +14,7 @@ from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.cli import evaluate
 from srflow_training.evaluation.diagnose import diagnose
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic
@@ -35,9 +36,16 @@ def pictures(photos):
     return [read_picture(files, cut, "bicubic") for files in picture_files(photos, lr=None, others={}, cut=cut)]
 
 
-def test_latents_and_bits_are_the_networks(options, photos, checkpoint, tmp_path):
-    diagnose(options(samples=4))
-    summary, network = summary_of(tmp_path / "out"), load_checkpoint(checkpoint)
+@pytest.fixture(scope="module")
+def measured(photos, checkpoint, tmp_path_factory):
+    """Folder of the three photographs' measurement with four samples; tests only read it."""
+    out = tmp_path_factory.mktemp("diagnose") / "out"
+    diagnose(Options(models=[str(checkpoint)], hr=photos, out=out, others={}, samples=4))
+    return out
+
+
+def test_latents_and_bits_are_the_networks(measured, photos, checkpoint):
+    summary, network = summary_of(measured), load_checkpoint(checkpoint)
     deviations, squares, bits = [], [], {}
     with torch.no_grad():
         for picture in pictures(photos):
@@ -57,11 +65,10 @@ def test_latents_and_bits_are_the_networks(options, photos, checkpoint, tmp_path
         expected = 8 - float(density.mean()) / math.log(2)
         assert summary["bits_per_dimension"][name]["gaussian"] == pytest.approx(expected, abs=1e-3)
     assert max(trip["max"] for trip in summary["round_trip"].values()) < 0.1
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in measured.iterdir()} == FILES
 
 
-def test_the_laplacian_is_that_of_the_mean_absolute_error(options, photos, tmp_path):
-    diagnose(options(samples=4, taus=[LevelTaus((0.8,))]))
+def test_the_laplacian_is_that_of_the_mean_absolute_error(measured, photos):
     errors = {}
     for picture in pictures(photos):
         spread = torch.from_numpy(_bits.dequantised(picture.hr[0].numpy()))[None]
@@ -69,7 +76,7 @@ def test_the_laplacian_is_that_of_the_mean_absolute_error(options, photos, tmp_p
     size = float(torch.cat(list(errors.values())).abs().mean())
     for name, error in errors.items():
         density = torch.distributions.Laplace(0.0, size).log_prob(error)
-        found = summary_of(tmp_path / "out")["bits_per_dimension"][name]["laplacian"]
+        found = summary_of(measured)["bits_per_dimension"][name]["laplacian"]
         assert found == pytest.approx(8 - float(density.mean()) / math.log(2), abs=1e-3)
 
 
@@ -92,7 +99,7 @@ def test_a_bundle_is_measured_alike(options, tmp_path):
                 assert np.asarray(picture.convert("L")).std() > 1
 
 
-def test_a_run_that_was_stopped_continues_with_the_same_bytes(options, tmp_path):
+def test_a_run_that_was_stopped_continues_with_the_same_bytes(options, measured, tmp_path):
     class StopError(Exception):
         pass
 
@@ -100,14 +107,13 @@ def test_a_run_that_was_stopped_continues_with_the_same_bytes(options, tmp_path)
         if line.startswith("picture 2"):
             raise StopError
 
-    diagnose(options(out=tmp_path / "whole", samples=4))
     with pytest.raises(StopError):
         diagnose(options(samples=4, progress=stop_at_the_second))
     lines = []
     diagnose(options(samples=4, progress=lines.append))
     assert lines[:2] == ["1 of 3 pictures are already measured", "picture 1 of 2: b"]
     for name in FILES - {"settings.json"}:
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert (tmp_path / "out" / name).read_bytes() == (measured / name).read_bytes(), name
 
 
 def test_a_network_whose_latents_are_not_finite_is_called_so(options, tmp_path):

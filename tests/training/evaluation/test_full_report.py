@@ -18,7 +18,8 @@ from srflow_training._protocols import PROTOCOLS
 from srflow_training.cli import evaluate
 from srflow_training.evaluation.best_of_n import best_of_n
 from srflow_training.evaluation.full_report import full_report
-from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
+from srflow_training.evaluation.options import Options
+from srflow_training.evaluation.tau_sweep import tau_sweep
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -31,8 +32,16 @@ def small(options):
     return options(centre=64, most=2)
 
 
+@pytest.fixture(scope="module")
+def best_of_ten(photos, checkpoint, tmp_path_factory):
+    """Folder of a report with best-of-n alone; tests only read it."""
+    out = tmp_path_factory.mktemp("report") / "out"
+    full_report(Options(models=[str(checkpoint)], hr=photos, out=out, others={}, centre=64, most=2), ["best-of-n"])
+    return out
+
+
 def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(small, monkeypatch):
-    monkeypatch.setitem(PROTOCOLS, "once-more", replace(PROTOCOLS["best-of-n"], about="a protocol of tomorrow"))
+    monkeypatch.setitem(PROTOCOLS, "once-more", replace(PROTOCOLS["restore"], about="a protocol of tomorrow"))
     monkeypatch.setitem(PROTOCOLS, "not-here", replace(PROTOCOLS["best-of-n"], in_report=False))
     report = full_report(small)
     text = report.page.read_text(encoding="utf-8")
@@ -68,8 +77,8 @@ def test_every_protocol_of_the_report_says_what_to_look_for():
     assert [name for name, protocol in PROTOCOLS.items() if protocol.in_report and not protocol.reading] == []
 
 
-def test_the_page_needs_nothing_but_itself(small):
-    text = full_report(small, ["best-of-n"]).page.read_text(encoding="utf-8")
+def test_the_page_needs_nothing_but_itself(best_of_ten):
+    text = (best_of_ten / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]*)""", text)
     assert len(sources) > 10
     assert {source.split(":")[0] if ":" in source else source[0] for source in sources} == {"data", "#"}
@@ -84,13 +93,16 @@ def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small,
     assert "perception-distortion (3 of 4): 2 of 2 pictures are already measured" in said
     assert "best-of-n (4 of 4): picture 1 of 2: a" in said
     content = first.page.read_bytes()
+    assert b'alt="perception-distortion: perception distortion"' in content
+    assert b'alt="tau-sweep: perception distortion"' not in content
     said.clear()
+    # now the folder of tau-sweep has the plot of perception-distortion before the page comes to it
     assert full_report(replace(small, progress=said.append), THREE).page.read_bytes() == content
     assert len(said) == 4
     assert all(line.endswith("2 of 2 pictures are already measured") for line in said)
 
 
-def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, tmp_path):
+def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, best_of_ten):
     def stop(line):
         if line.startswith("best-of-n (2 of 2): picture 2"):
             raise KeyboardInterrupt
@@ -102,14 +114,13 @@ def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, tmp_path):
     stopped = full_report(replace(small, progress=said.append), ["best-of-n"])
     assert said[0] == "crops (1 of 2): 2 of 2 pictures are already measured"
     assert said[1] == "best-of-n (2 of 2): 1 of 2 pictures are already measured"
-    whole = full_report(replace(small, out=tmp_path / "whole"), ["best-of-n"])
-    assert stopped.page.read_bytes() == whole.page.read_bytes()
-    for name in ("results.csv", "summary.json", "best-of-n/results.csv"):
-        assert (small.out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert stopped.page == small.out / "report.html"
+    for name in ("report.html", "results.csv", "summary.json", "best-of-n/results.csv"):
+        assert (small.out / name).read_bytes() == (best_of_ten / name).read_bytes()
 
 
-def test_the_page_has_one_notation_and_explains_its_words(small):
-    text = full_report(small, ["best-of-n"]).page.read_text(encoding="utf-8")
+def test_the_page_has_one_notation_and_explains_its_words(best_of_ten):
+    text = (best_of_ten / "report.html").read_text(encoding="utf-8")
     shown = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
     shown = re.sub(r"base64,[^\"]*|--?tau|best-of-n", "", shown)
     assert re.findall(r".{0,20}\btau [\d.a]+", shown) == []
@@ -124,31 +135,25 @@ def test_the_page_has_one_notation_and_explains_its_words(small):
         assert word in introduction
 
 
-def test_only_chooses_protocols(small):
+def test_only_chooses_protocols(options):
+    small = options(centre=64, most=1)
     report = full_report(small, ["perception-distortion"])
     assert re.findall(r'<h2 id="(.*)">', report.page.read_text(encoding="utf-8")) == ["crops", "perception-distortion"]
     assert {path.name for path in small.out.iterdir() if path.is_dir()} == {"crops", "tau-sweep"}
 
 
-def test_a_plot_is_shown_where_it_belongs_in_a_folder_that_already_has_it(small):
-    perception_distortion(replace(small, out=small.out / "tau-sweep"))
-    text = full_report(small, THREE).page.read_text(encoding="utf-8")
-    assert 'alt="perception-distortion: perception distortion"' in text
-    assert 'alt="tau-sweep: perception distortion"' not in text
-
-
 def test_texts_are_escaped(small, tmp_path):
     shutil.copytree(small.hr, tmp_path / "photos")
     (tmp_path / "photos" / "a.png").rename(tmp_path / "photos" / "a<b> & 'c'.png")
-    text = full_report(replace(small, hr=tmp_path / "photos"), ["best-of-n"]).page.read_text(encoding="utf-8")
+    text = full_report(replace(small, hr=tmp_path / "photos", most=1), ["samples"]).page.read_text(encoding="utf-8")
     assert "a<b>" not in text
     assert "a&lt;b&gt; &amp; &#39;c&#39;" in text
 
 
 def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(small, checkpoint):
-    best_of_n(replace(small, out=small.out / "best-of-n", samples=2))
-    arguments = ["report", "--model", str(checkpoint), "--hr", str(small.hr), "--crop", "64", "--pictures", "2"]
-    arguments += ["--only", "tau-sweep", "--only", "best-of-n"]
+    best_of_n(replace(small, out=small.out / "best-of-n", samples=2, most=1))
+    arguments = ["report", "--model", str(checkpoint), "--hr", str(small.hr), "--crop", "64", "--pictures", "1"]
+    arguments += ["--only", "samples", "--only", "best-of-n"]
     result = CliRunner().invoke(evaluate, [*arguments, "-o", str(small.out)])
     assert result.exit_code == 1
     assert result.stdout.startswith("| method | PSNR, dB ↑ |")
@@ -158,7 +163,7 @@ def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(smal
     assert last.endswith("Choose the others with --only")
     text = (small.out / "report.html").read_text(encoding="utf-8")
     assert f"Not measured: {html.escape(reason)}" in text
-    assert 'alt="tau-sweep: sheet"' in text
+    assert 'alt="samples: ' in text
 
 
 def keep(monkeypatch, *names):
@@ -168,13 +173,13 @@ def keep(monkeypatch, *names):
 
 
 def test_what_one_photograph_cannot_have_is_one_note_and_no_failure(small, monkeypatch):
-    keep(monkeypatch, "best-of-n", "transfer")
+    keep(monkeypatch, "samples", "transfer")
     said = []
     report = full_report(replace(small, most=1, progress=said.append))
     text = report.page.read_text(encoding="utf-8")
     note = "transfer: it takes content from the next photograph, and there is only one"
     assert report.failed == {}
-    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "best-of-n"]
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "samples"]
     assert text.count(note) == 1
     assert said[0] == f"left out: {note}"
     asked = full_report(replace(small, most=1), ["transfer"])
@@ -193,13 +198,13 @@ def test_what_a_bundle_without_an_inverter_cannot_have_is_one_note_and_no_failur
 
 
 def test_photographs_without_a_whole_crop_have_a_page_without_crops(photos, checkpoint, tmp_path):
-    arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--pictures", "2", "--only", "best-of-n"]
+    arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--pictures", "1", "--only", "samples"]
     result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"{tmp_path}/out/report.html: ")
     assert "crops (1 of 2): not measured: no photograph is at least 256×256 pixels" in result.stderr
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "best-of-n"]
+    assert re.findall(r'<h2 id="(.*)">', text) == ["crops", "samples"]
     assert "Not measured: no photograph is at least 256×256 pixels: name a folder with larger ones" in text
 
 
@@ -215,7 +220,7 @@ def test_an_rrdb_has_a_page_of_crops(small, tmp_path):
 
 def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, photos, tmp_path):
     arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--crop", "64", "--tau", "0.9:0.8:0.7"]
-    result = CliRunner().invoke(evaluate, [*arguments, "--only", "best-of-n", "-o", str(tmp_path / "out")])
+    result = CliRunner().invoke(evaluate, [*arguments, "--only", "samples", "-o", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "| τ 0.9:0.8:0.7 |" in result.stdout
     size = (tmp_path / "out" / "report.html").stat().st_size / 1e6

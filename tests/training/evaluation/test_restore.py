@@ -1,5 +1,7 @@
 """restore: what it measures of degraded photographs, and what it refuses."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from srflow_training import figures
 from srflow_training.cli import evaluate
 from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.degradations import Degradation, generator_of
+from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.restore import METHODS, restore
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
@@ -32,6 +35,14 @@ def noisy(photos, tmp_path):
         degraded = Degradation("noise", 20).of(cut, generator_of(path.stem))
         Image.fromarray(degraded).save(folder / path.name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def whole(photos, checkpoint, tmp_path_factory):
+    """Folder of the three photographs, measured with the defaults; tests only read it, or copy it."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    restore(Options(models=[str(checkpoint)], hr=photos, out=out, others={}))
+    return out
 
 
 def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
@@ -74,10 +85,9 @@ def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
         assert np.asarray(sheet.convert("L")).std() > 1
 
 
-def test_degraded_files_give_what_the_same_degradation_gives(options, noisy, tmp_path):
-    restore(options(out=tmp_path / "own"))
-    restore(options(out=tmp_path / "files", degraded=noisy))
-    own, files = (summary_of(tmp_path / name) for name in ("own", "files"))
+def test_degraded_files_give_what_the_same_degradation_gives(options, whole, noisy, tmp_path):
+    restore(options(degraded=noisy))
+    own, files = summary_of(whole), summary_of(tmp_path / "out")
     assert files["degradation"] == "files"
     assert [files[f"psnr_{name}"] for name in METHODS] == [own[f"psnr_{name}"] for name in METHODS]
     assert files["references"] == own["references"]
@@ -114,16 +124,14 @@ def test_the_published_normalisation_is_spatial_then_local(options, noisy, tmp_p
 
 
 def test_lr_psnr_compares_with_the_photograph(options, photos, tmp_path):
-    restore(options(degraded=photos))
+    restore(options(degraded=photos, most=1))
     summary = summary_of(tmp_path / "out")
     assert summary["psnr_degraded"] == summary["lr_psnr_degraded"] == 100
-    restore(options(out=tmp_path / "noisy", degradations=["noise:60"]))
+    restore(options(out=tmp_path / "noisy", degradations=["noise:60"], most=1))
     assert summary_of(tmp_path / "noisy")["lr_psnr_degraded"] < 30
 
 
-def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, tmp_path):
-    restore(options(out=tmp_path / "whole"))
-
+def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, whole, tmp_path):
     def stop(line):
         if line.startswith("picture 2"):
             raise KeyboardInterrupt
@@ -135,11 +143,11 @@ def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, tmp
     restore(options(progress=lines.append))
     assert lines[0] == "1 of 3 pictures are already measured"
     for name in FILES:
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, tmp_path):
-    restore(options())
+def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "out")
     sheet = (tmp_path / "out" / "sheet.png").read_bytes()
     (tmp_path / "out" / "sheet.png").unlink()
     lines = []
@@ -148,15 +156,15 @@ def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, 
     assert (tmp_path / "out" / "sheet.png").read_bytes() == sheet
 
 
-def test_another_degradation_or_normalisation_is_not_continued(options):
-    restore(options(most=1))
+def test_another_degradation_or_normalisation_is_not_continued(options, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "out")
     for changes, different in (
         ({"degradations": ["jpeg:30"]}, "degradation"),
         ({"normalise": "published"}, "normalise, tau"),
         ({"taus": [LevelTaus((0.9,))]}, "tau"),
     ):
         with pytest.raises(ArgumentError, match=f"different: {different}\\)"):
-            restore(options(most=1, **changes))
+            restore(options(**changes))
 
 
 @pytest.mark.parametrize(

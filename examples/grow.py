@@ -1,0 +1,93 @@
+"""Make a trained network larger without changing what it computes, to train it further at the new size.
+
+    python examples/grow.py steps small.safetensors larger.safetensors 2
+    srflow-train --config x4-small --set network.steps=8 --set schedule.start=larger.safetensors ...
+
+Steps are added to every level of the flow in pairs: the first exchanges the halves of the channels and the second
+exchanges them back, around couplings and injectors that are the identity until they are trained. Image, latents and
+likelihood are the same as those of the original network.
+
+    python examples/grow.py blocks small.safetensors encoder.safetensors 3
+    srflow-train --config rrdb-x4-small --set network.blocks=8 --set schedule.encoder=encoder.safetensors ...
+
+Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written, an RRDB. The last convolution
+of each new block cancels what it is added to, so the block is the identity until it is trained: features and image
+stay the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from srflow_sdk.errors import CheckpointError, SRFlowError
+from srflow_training import RRDB, SRFlow, load_checkpoint, save_checkpoint
+
+
+def with_more_steps(model: SRFlow, count: int) -> SRFlow:
+    """The network with `count` more conditional steps per level, at the level's end in the encoding direction."""
+    torch.manual_seed(0)
+    larger = SRFlow(replace(model.config, steps=model.config.steps + count))
+    larger.encoder.load_state_dict(model.encoder.state_dict())
+    for old, new in zip(model.flow_levels(), larger.flow_levels(), strict=True):
+        for old_step, new_step in zip(old.all_steps(), new.all_steps(), strict=False):
+            new_step.load_state_dict(old_step.state_dict())
+        if old.split is not None and new.split is not None:
+            new.split.load_state_dict(old.split.state_dict())
+        for index, step in enumerate(new.all_steps()[len(old.all_steps()) :]):
+            channels = len(step.mix.weight)
+            swap = torch.eye(channels).roll(channels // 2, dims=0)
+            step.mix.weight.data.copy_(swap if index % 2 == 0 else swap.T)
+    for actnorm in larger.actnorms():
+        actnorm.initialized.fill_(True)
+    return larger.eval()
+
+
+def with_more_blocks(encoder: RRDB, count: int) -> RRDB:
+    """The encoder with `count` more residual blocks at the end of its trunk."""
+    torch.manual_seed(0)
+    larger = RRDB(**{**encoder.settings(), "blocks": len(encoder.blocks) + count})
+    larger.initialize()
+    larger.load_state_dict(encoder.state_dict(), strict=False)
+    for block in larger.blocks[-count:]:
+        last = block.dense[-1].convs[-1]  # x + 0.2·(d + 0.2·last(d, …)) = x where last(d, …) = −5·d
+        last.weight.data.zero_()
+        last.bias.data.zero_()
+        last.weight.data[:, : encoder.nf, 1, 1] = -5 * torch.eye(encoder.nf)
+    return larger.eval()
+
+
+def grow(part: str, source: Path, target: Path, count: int) -> str:
+    """Read, add, write. Returns: what the written network has. Raises: CheckpointError."""
+    model = load_checkpoint(source)
+    if part == "blocks":
+        encoder = model if isinstance(model, RRDB) else model.encoder
+        save_checkpoint(target, with_more_blocks(encoder, count))
+        return f"{len(encoder.blocks) + count} blocks"
+    if not isinstance(model, SRFlow):
+        raise CheckpointError(f"{source} is an RRDB, which has no flow: name an SRFlow checkpoint, or add blocks")
+    save_checkpoint(target, with_more_steps(model, count))
+    return f"{model.config.steps + count} steps per level"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("steps", "blocks"), help="what to add")
+    parser.add_argument("source", type=Path, help="the trained network's checkpoint")
+    parser.add_argument("target", type=Path, help="the checkpoint to write")
+    parser.add_argument("count", type=int, help="how many to add; of steps, an even number")
+    options = parser.parse_args()
+    if options.count < 1 or (options.part == "steps" and options.count % 2):
+        parser.error(f"{options.count} {options.part} cannot be added: name 1 or more, and of steps an even number")
+    try:
+        print(f"{options.target}: {grow(options.part, options.source, options.target, options.count)}")
+    except SRFlowError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What a visitor does on the page, and what the page shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SCREENS = {"phone": {"width": 375, "height": 812}, "desktop": {"width": 1280, "height": 900}}
+PANEL = "[role=tabpanel]:visible"
+AFTER = ".sf-layer img >> nth=1"
+
+
+def copies_of(photo: Path, server) -> list[Path]:
+    """Files of the server with the photo's contents, whatever their names are."""
+    contents = photo.read_bytes()
+    files = [path for path in server.connections.parent.rglob("*") if path.is_file()]
+    return [path for path in files if path.stat().st_size == len(contents) and path.read_bytes() == contents]
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
+
+
+def tab(page, name: str):
+    page.get_by_role("tab", name=name).click()
+    return page.locator(PANEL)
+
+
+def choose(page, photo: Path, *, number: int = 0):
+    """Upload a photo to a field of the tab that is shown."""
+    field = page.locator(f"{PANEL} .sf-photo").nth(number)
+    field.locator("input[type=file]").set_input_files(photo)
+    field.get_by_label(photo.name).wait_for()
+
+
+def choose_and_rest(page, photo: Path):
+    """Upload a photo and wait for its eight samples."""
+    choose(page, photo)
+    page.wait_for_selector(".sf-strip button >> nth=7")
+
+
+def shown(page) -> np.ndarray:
+    url = page.locator(AFTER).get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))))
+
+
+def changed(page, act) -> None:
+    """Do something, and wait until another picture is shown."""
+    before = page.locator(AFTER).get_attribute("src")
+    act()
+    script = "(old) => { const i = document.querySelectorAll('.sf-layer img')[1]; return i.src !== old && i.complete; }"
+    page.wait_for_function(script, arg=before)
+
+
+def caption(page) -> str:
+    return page.locator("figcaption").first.inner_text()
+
+
+def download(page, name: str, folder: Path) -> Path:
+    page.wait_for_selector(f"#{name}-file:visible", timeout=120_000)
+    with page.expect_download() as started:
+        page.locator(f"#{name}-file").click()
+    path = folder / started.value.suggested_filename
+    started.value.save_as(path)
+    return path
+
+
+def error(page) -> str:
+    toast = page.locator("[data-testid=toast-body]")
+    toast.wait_for()
+    return toast.inner_text()

@@ -1,0 +1,172 @@
+"""Enlarging on the page in a browser: sliders, samples, panes, crops, and the file."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk import Upscaler, read_provenance
+
+from .browser import CHROMIUM, PANEL, SCREENS, caption, changed, choose_and_rest, download, error, shown, tab
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
+]
+PRESSED = "button[aria-pressed=true]"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_everything_fits_the_screen_and_has_a_name(open_page, photos, screen, scheme) -> None:
+    page = open_page(screen, scheme)
+    choose_and_rest(page, photos / "cat.png")
+    assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+    corner = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))[5, 5]
+    assert corner < 60 if scheme == "dark" else corner > 200
+    for name in ("Enlarge", "Restore", "Transfer"):
+        tab(page, name)
+        page.get_by_role("tabpanel", name=name).wait_for()  # an error unless it comes
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll("input, button, canvas, select, [tabindex='0']")]
+            .filter((e) => e.offsetParent && !(e.getAttribute("aria-label") || e.labels?.length || e.innerText?.trim()))
+            .map((e) => e.outerHTML.slice(0, 200))"""
+        )
+        assert nameless == []
+
+
+def test_the_picture_follows_the_slider_and_the_seed(page, photos) -> None:
+    choose_and_rest(page, photos / "large.png")
+    assert caption(page) == "photo, bicubic | τ 0.8, seed 0, sample 0"
+    first = shown(page)
+    assert first.shape == (256, 256, 3)
+    slider = page.get_by_label("range slider for Temperature τ")
+    changed(page, lambda: slider.fill("0"))
+    smooth = shown(page)
+    assert caption(page).endswith("τ 0, seed 0, sample 0")
+    assert np.abs(smooth.astype(int) - first).mean() > 0.5
+    changed(page, lambda: slider.press("End"))
+    changed(page, lambda: page.get_by_label("Seed", exact=True).fill("7"))
+    assert "seed 7" in caption(page)
+    changed(page, lambda: page.get_by_role("button", name="Another seed").click())
+    assert page.get_by_label("Seed", exact=True).input_value() not in ("0", "7")
+    changed(page, lambda: page.get_by_label("auto τ").check())
+    assert "τ auto" in caption(page)
+    changed(page, lambda: slider.press("ArrowLeft"))
+    page.wait_for_function("() => !document.querySelector('input[type=checkbox]').checked")
+    assert "τ auto" not in caption(page)
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999", "1.5"])
+def test_a_seed_that_is_none_is_refused_in_words(page, photos, seed) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    page.get_by_label("Seed", exact=True).fill(seed)
+    assert "the seed is a whole number from 0 to 4294967295; enter one" in error(page)
+
+
+def test_a_sample_of_the_strip_is_shown_and_rendered(page, photos, bundle, tmp_path) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    changed(page, page.get_by_role("button", name="sample 3").click)
+    assert page.locator(f".sf-strip {PRESSED}").inner_text() == "sample 3"
+    assert "sample 3" in caption(page)
+    part = shown(page)
+    page.get_by_role("button", name="Render the whole photo").click()
+    file = download(page, "enlarge", tmp_path)
+    assert file.name == "cat_x4.png"
+    with Upscaler(bundle, device="cpu", threads=1, tile=32) as upscaler:
+        upscaler.upscale_file(photos / "cat.png", tmp_path / "expected.png", tau=0.8, seed=0, sample=3)
+    assert file.read_bytes() == (tmp_path / "expected.png").read_bytes()
+    made = read_provenance(file)
+    assert (made.tau, made.seed, made.sample, made.source) == (0.8, 0, 3, "cat.png")
+    whole = np.asarray(Image.open(file)).astype(int)
+    top, left = (whole.shape[0] - part.shape[0]) // 2, (whole.shape[1] - part.shape[1]) // 2
+    # The crop is one tile and the file several, whose halo this tiny flow with random weights exceeds a little.
+    difference = np.abs(whole[top : top + part.shape[0], left : left + part.shape[1]] - part)
+    assert np.median(difference) <= 1
+
+
+def test_the_divider_uncovers_both_pictures(page, photos) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    view, divider = page.locator(".sf-view").first, page.get_by_label("Divider")
+
+    def seen() -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(view.screenshot())).convert("RGB")).astype(int)[8:-8, 8:-8]
+
+    divider.press("End")
+    before = seen()
+    divider.press("Home")
+    after = seen()
+    assert np.abs(before - after).mean() > 1
+    box = view.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert divider.input_value() == "50"
+    half, middle = seen(), before.shape[1] // 2
+    np.testing.assert_array_equal(half[:, : middle - 20], before[:, : middle - 20])
+    np.testing.assert_array_equal(half[:, middle + 20 :], after[:, middle + 20 :])
+
+
+@pytest.mark.parametrize("mode", ["Side by side", "Uncertainty"])
+def test_panes_zoom_and_move_together(page, photos, mode) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    page.get_by_role("button", name=mode).first.click()
+    views = page.locator(".sf-view:visible")
+    assert views.count() == 2
+
+    def transforms() -> set[str]:
+        return set(views.evaluate_all("(all) => all.map((view) => view.querySelector('img').style.transform)"))
+
+    flat = transforms()
+    views.nth(1).press("+")
+    views.nth(1).press("+")
+    views.nth(0).press("ArrowRight")
+    moved = transforms()
+    assert len(flat) == len(moved) == 1
+    assert moved != flat
+    assert page.locator(".sf-zoom:visible").inner_text() == "225 %"
+    box = views.nth(0).bounding_box()
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 70, steps=3)
+    page.mouse.up()
+    assert len(transforms()) == 1
+    assert transforms() != moved
+    page.get_by_role("button", name="Fit").first.click()
+    assert transforms() == flat
+
+
+def test_the_deviation_is_shown_with_its_scale(page, photos) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    page.get_by_role("button", name="Uncertainty").click()
+    assert page.locator("figcaption:visible").nth(1).inner_text() == "deviation of 8 samples"
+    assert "Light yellow: they deviate by" in page.locator(".sf-note:visible").inner_text()
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_crop_moves_with_pointer_and_keys(open_page, photos, screen) -> None:
+    page = open_page(screen)
+    choose_and_rest(page, photos / "large.png")
+    board, where = page.locator(".sf-overview"), page.locator(".sf-where")
+    assert "64 × 64 of 400 × 300 pixels, from 168, 118" in where.inner_text()
+    box = board.bounding_box()
+    changed(page, lambda: page.mouse.click(box["x"] + 2, box["y"] + 2))
+    assert "from 0, 0." in where.inner_text()
+    changed(page, lambda: board.press("ArrowRight"))
+    assert "from 16, 0." in where.inner_text()
+    changed(page, lambda: page.get_by_label("512 × 512").check())
+    page.wait_for_function("() => document.querySelector('.sf-where').innerText.includes('128 × 128')")
+    assert shown(page).shape == (512, 512, 3)
+
+
+def test_a_render_can_be_cancelled(page, photos, server) -> None:
+    choose_and_rest(page, photos / "huge.png")
+    page.get_by_role("button", name="Render the whole photo").click()
+    page.wait_for_function("() => document.querySelector('#enlarge-status').innerText.includes('s left')")
+    page.locator(PANEL).get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled; nothing was written.").wait_for()
+    assert not page.locator("#enlarge-file").is_visible()
+    assert not list(server.connections.parent.rglob("huge_x4*"))
+    page.wait_for_selector("#enlarge-stop[disabled]")
