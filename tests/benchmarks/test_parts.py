@@ -67,13 +67,13 @@ def test_growth_has_lines_for_every_way_that_is_there(bench: Bench) -> None:
 
 
 def test_without_time_parts_skip_what_they_name_and_the_page_says_so(bench: Bench) -> None:
-    done = bench("--quick", "--only", "growth", "limit", "--minutes", "0.0001")
+    done = bench("--quick", "--only", "growth", "--minutes", "0.0001")
     assert done.returncode == 0, done.stderr
-    for part, first in (("growth", "pictures, ONNX Runtime"), ("limit", "full-size ×4")):
-        skipped = done.figures[part]["skipped"]
-        assert skipped[0] == first
-        assert f"Skipped, because the time was up: {'; '.join(skipped)}." in done.stdout
-    assert "a line, 128 pixels a side" in done.figures["growth"]["skipped"][-1]
+    skipped = done.figures["growth"]["skipped"]
+    assert (skipped[0], skipped[-1]) == ("pictures, ONNX Runtime", "the check of a line, 128 pixels a side")
+    assert f"Skipped, because the time was up: {'; '.join(skipped)}." in done.stdout
+    nothing = {"size": 64, "rates": {}, "missing": {}, "networks": {}, "profiles": {}}
+    assert "a second |" in limit.tables(nothing)
     assert "  skipped, because the time is up: samples of one picture" in done.stderr
 
 
