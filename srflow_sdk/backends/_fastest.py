@@ -64,8 +64,8 @@ def measured(
     """What each way takes and gives on this machine, in their order; the reference must be the first.
 
     Taken from the cache if nothing has changed since. What is not there is measured and kept, unless it failed for want
-    of something that may be there another time. After longest_s no further way is begun, but at least one always is:
-    the next start goes on.
+    of something that may be there another time. After longest_s no further way is begun once there is one more
+    result to keep: the next start goes on.
 
     Raises: DeviceError, BundleError if even the reference does not run; CancelledError.
     """
@@ -165,7 +165,7 @@ def _measure(
             if way not in found:
                 late = begun and time.monotonic() > until
                 found[way] = _later(way) if late else _tried(bundle, way, standard, found[REFERENCE], threads=threads)
-                begun = True
+                begun = begun or found[way].passing is None
     return [found[way] for way in ways]
 
 

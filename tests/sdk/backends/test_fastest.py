@@ -69,6 +69,7 @@ def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: C
     assert measurements() == 1
 
 
+@pytest.mark.skipif(not openvino_is_installed(), reason="openvino is not installed")
 def test_after_the_limit_the_next_start_goes_on_with_what_is_left(
     bundle: Bundle, measurements: Callable[[], int]
 ) -> None:
