@@ -1,13 +1,14 @@
 """Time of LR windows by size and batch, or of whole pictures by the size of their tiles: what `tile="auto"` goes by.
 
     python benchmarks/tile_time.py [--model BUNDLE] [--size 48 64 120 232 ...] [--batch 1 2 4] [--runs 5] [--threads 2]
-                                   [--precision bundle] [--device cpu]
+                                   [--precision bundle] [--device cpu] [--cpu-time]
     python benchmarks/tile_time.py --tile 96 128 208 [--picture 600x400] [--runs 3] …
 
 The first prints microseconds for each LR pixel of windows, the medians of runs in which all sizes take turns: encoding,
 drawing the noise, sampling. A batch is of windows of one size, as of neighbouring tiles. The second prints the same for
 each pixel of a picture that is upscaled in tiles, and the share of the work that is halo: pixels of windows beyond
-those of the picture; with --runs 0 only that.
+those of the picture; with --runs 0 only that. --cpu-time counts the processor's time of all threads instead of
+the clock's: that varies less on a busy machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,13 +26,15 @@ from srflow_sdk.latents import window_noise
 from srflow_sdk.tiles import padded_size, plan_tiles
 
 
-def window_seconds(backend: Backend, bundle: Bundle, size: int, batch: int) -> tuple[float, float, float]:
-    """Wall time of encoding, noise and sampling of a batch of square windows."""
+def window_seconds(
+    backend: Backend, bundle: Bundle, size: int, batch: int, *, clock: Callable[[], float]
+) -> tuple[float, float, float]:
+    """Time of encoding, noise and sampling of a batch of square windows."""
     manifest = bundle.manifest
     lr = np.random.default_rng(0).random((batch, 3, size, size), dtype=np.float32)
-    began = time.perf_counter()
+    began = clock()
     conditioning = backend.encode(lr)
-    encoded = time.perf_counter()
+    encoded = clock()
     drawn = [
         window_noise(
             manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, top=size * i, height=size, width=size
@@ -38,9 +42,9 @@ def window_seconds(backend: Backend, bundle: Bundle, size: int, batch: int) -> t
         for i in range(batch)
     ]
     noise = {level: np.stack([each[level] for each in drawn]) for level in drawn[0]}
-    drew = time.perf_counter()
+    drew = clock()
     backend.sample(conditioning, noise, 0.8)
-    return encoded - began, drew - encoded, time.perf_counter() - drew
+    return encoded - began, drew - encoded, clock() - drew
 
 
 def time_windows(bundle: Bundle, options: argparse.Namespace) -> None:
@@ -50,7 +54,7 @@ def time_windows(bundle: Bundle, options: argparse.Namespace) -> None:
     with opened(bundle, options) as backend:
         for run in range(options.runs + 1):
             for case in cases:
-                found = window_seconds(backend, bundle, *case)
+                found = window_seconds(backend, bundle, *case, clock=_clock(options))
                 if run:  # the first of each is not counted
                     times[case].append(found)
     for (size, batch), found in times.items():
@@ -61,6 +65,10 @@ def time_windows(bundle: Bundle, options: argparse.Namespace) -> None:
             f"{size}×{size}, batch {batch}: {total:.1f} µs for each window pixel: encode {encode:.1f}, "
             f"noise {noise:.2f} ({noise / total:.1%}), sample {sample:.1f}"
         )
+
+
+def _clock(options: argparse.Namespace) -> Callable[[], float]:
+    return time.process_time if options.cpu_time else time.perf_counter
 
 
 def opened(bundle: Bundle, options: argparse.Namespace) -> Backend:
@@ -83,9 +91,9 @@ def time_pictures(bundle: Bundle, options: argparse.Namespace) -> None:
     times: dict[int, list[float]] = {tile: [] for tile in options.tile}
     for _ in range(options.runs):
         for tile, upscaler in upscalers.items():
-            began = time.perf_counter()
+            began = _clock(options)()
             upscaler.upscale(picture, tau=0.7)
-            times[tile].append(time.perf_counter() - began)
+            times[tile].append(_clock(options)() - began)
     for tile, found in times.items():
         planned = plan_tiles(
             *(padded_size(side, multiple) for side in (height, width)),
@@ -110,6 +118,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="bundle")
+    parser.add_argument("--cpu-time", action="store_true")
     options = parser.parse_args()
     bundle = Bundle.embedded() if options.model is None else Bundle.open(options.model)
     (time_pictures if options.tile else time_windows)(bundle, options)

@@ -11,6 +11,11 @@ from types import ModuleType
 
 from srflow_sdk.errors import CancelledError, DeviceError, MissingExtraError, OutOfMemoryError
 
+
+class PassingError(DeviceError):
+    """A device fails here and now, and may work in another process or moment, or once a package is repaired."""
+
+
 _UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
 
 
@@ -31,7 +36,7 @@ def memory_errors_typed(what: str) -> Iterator[None]:
     except RuntimeError as error:
         if not is_lack_of_threads(error):
             raise
-        raise DeviceError(lack_of_threads(error)) from error
+        raise PassingError(lack_of_threads(error)) from error
 
 
 def stop_if_set(cancel: threading.Event | None) -> None:

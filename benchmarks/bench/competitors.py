@@ -52,6 +52,8 @@ def run(settings: Settings) -> dict[str, Any]:
         pixels = sum(_area(path) for path in small) * SCALE**2
         rows: dict[str, Any] = {}
         for label, runner in _tools(settings).items():
+            if settings.skips(label):
+                continue
             settings.say(f"competitors: {label}")
             outputs = [folder / f"output-{index}.png" for index in range(len(small))]
             try:

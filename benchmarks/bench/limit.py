@@ -44,14 +44,19 @@ def run(settings: Settings) -> dict[str, Any]:
     """Rates, counts and times of the full-size ×4 network and of the embedded model, and profiles."""
     size = 16 if settings.quick else 64
     rates, missing = _rates(settings)
-    networks = prepared(settings.work, ["x4"], settings.say, tiny=settings.quick)
+    with settings.not_counted():
+        networks = prepared(settings.work, ["x4"], settings.say, tiny=settings.quick)
     full, int8 = networks.folder / "x4.srflow", networks.folder / "x4-int8.srflow"
     result: dict[str, Any] = {"size": size, "rates": rates, "missing": missing, "networks": {}, "profiles": {}}
     embedded = Bundle.embedded().path
     for name, bundle, quantised in (("full-size ×4", full, int8), ("embedded model", embedded, embedded)):
+        if settings.skips(name):
+            continue
         settings.say(f"limit: {name}")
         result["networks"][name] = _measured(bundle, quantised, size, settings)
     for part in ("encoder", "sampler"):
+        if settings.skips(f"where a run's time goes, {part}"):
+            continue
         path = full / f"{part}.onnx"
         rows = profile(path, size=size, batch=1, threads=settings.threads, runs=settings.runs)
         result["profiles"][f"ONNX Runtime, {part}"] = _grouped([(op, spent) for op, spent, _ in rows])
@@ -175,10 +180,11 @@ def tables(result: dict[str, Any]) -> str:
             rows.append(cells)
         texts.append(table(head, rows))
         texts += ["\n".join(f"- {name}: not measured: {why}" for name, why in of["missing"].items())]
-    kinds = list(next(iter(result["profiles"].values())))
-    head = ["Where a run's time goes, full-size ×4", *result["profiles"]]
-    rows = [[kind, *(_of_all(spent, kind) for spent in result["profiles"].values())] for kind in kinds]
-    texts.append(table(head, rows))
+    if result["profiles"]:
+        kinds = list(next(iter(result["profiles"].values())))
+        head = ["Where a run's time goes, full-size ×4", *result["profiles"]]
+        rows = [[kind, *(_of_all(spent, kind) for spent in result["profiles"].values())] for kind in kinds]
+        texts.append(table(head, rows))
     texts += [f"- {name}: not measured: {why}" for name, why in result["missing"].items()]
     return "\n\n".join(text for text in texts if text)
 

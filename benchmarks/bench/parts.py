@@ -13,7 +13,9 @@ from benchmarks.bench.settings import Settings
 
 @dataclass(frozen=True)
 class Part:
-    """name: after --only, and in the page's markers. budget_s: on two cores, networks already made."""
+    """name: after --only, and in the page's markers. budget_s: on two cores, networks already made; its share of what
+    all may take.
+    """
 
     name: str
     about: str
@@ -41,6 +43,8 @@ def texts(results: dict[str, Any]) -> dict[str, str]:
             entry = results[part.name]
             command = f"`python -m benchmarks.bench --only {part.name}`"
             foot = f"{command}, {entry['seconds'] / 60:.1f} minutes. {one_line(entry['machine'])}"
+            if skipped := entry.get("skipped"):
+                foot = f"Skipped, because the time was up: {'; '.join(skipped)}.\n\n{foot}"
             found[part.name] = f"{part.tables(entry['result'])}\n\n{foot}"
     found[AIMS] = aims.tables({name: entry["result"] for name, entry in results.items()})
     return found

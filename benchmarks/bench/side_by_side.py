@@ -77,7 +77,8 @@ def points(network: str, *, quick: bool) -> list[Point]:
 def run(settings: Settings) -> dict[str, Any]:
     """Measure the networks."""
     names = ["x4"] if settings.quick else ["x4", "x8-faces"]
-    networks = prepared(settings.work, names, settings.say, tiny=settings.quick)
+    with settings.not_counted():
+        networks = prepared(settings.work, names, settings.say, tiny=settings.quick)
     return {name: measured(name, networks, settings) for name in names}
 
 
@@ -87,6 +88,8 @@ def measured(network: str, networks: Networks, settings: Settings) -> dict[str, 
     chosen = points(network, quick=settings.quick)
     for threads in dict.fromkeys(point.threads for point in chosen):
         of_threads = [point for point in chosen if point.threads == threads]
+        if settings.skips(f"{network}, {of_threads[0].name} and all with as many threads"):
+            continue
         variants = _variants(network, networks, threads, of_threads[0].size)
         if threads != chosen[0].threads:
             del variants[COMPILED]  # it would compile again
@@ -97,11 +100,13 @@ def measured(network: str, networks: Networks, settings: Settings) -> dict[str, 
                 if "missing" not in rows.get(label, {}):
                     settings.say(f"{network}: {label}, {threads} threads")
                     _load(label, variant, networks, rows, workers, stack, quick=settings.quick)
-            for point in together:
+            for point in (point for point in together if not settings.skips(f"{network}, {point.name}")):
                 settings.say(f"{network}: {point.name}")
                 _measure(point, workers, rows, settings.runs)
         for point in (point for point in of_threads if point.alone):
             for label in (label for label in variants if point.has(label) and "missing" not in rows[label]):
+                if settings.skips(f"{network}, {point.name}, {label}"):
+                    continue
                 settings.say(f"{network}: {point.name}, {label}")
                 with ExitStack() as stack:
                     alone: dict[str, Worker] = {}

@@ -1,21 +1,23 @@
 """Measures, once for each machine and model, which way of computing a picture is the fastest within the gate.
 
-Every candidate draws two small photographs, which are compared with float32 on ONNX Runtime; those that are near enough
-to it are timed in turns. The results are kept in the cache folder.
+Every candidate draws two small photographs, which are compared with float32 on ONNX Runtime; one that is near enough is
+timed in turns with that, so that a load hits both, and closed. The results are kept in the cache folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._psnr_bounds import LEAST_DB
+from srflow_sdk._raising import PassingError, memory_errors_typed
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._fastest_cache import Measured, cache_key, one_at_a_time, read_measured, write_measured
 from srflow_sdk.backends._fastest_patches import mosaic, patches
@@ -31,12 +33,12 @@ WORTH = 1.1
 """How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
 
 LONGEST_S = 8.0
-"""After so long "fastest" begins no further candidate, and no further round: a full-size one takes up to 4 s."""
+"""After so long "fastest" leaves further candidates to the next start: a full-size one takes up to 4 s."""
 
-_SKIPPED = "not measured: the others took too long"
+_LATER = "not measured yet: the next start does it"
 
-_ROUNDS = 5
-_TIMING_S = 1.0
+_ROUNDS = (2, 5)  # at least and at most
+_TIMING_S = 0.5  # after so long there are no further rounds
 _QUICK_S = 0.4  # of CPU time
 
 _log = logging.getLogger(__name__)
@@ -61,24 +63,29 @@ def measured(
 ) -> list[Measured]:
     """What each way takes and gives on this machine, in their order; the reference must be the first.
 
-    After longest_s no further way is begun; then nothing is kept, because another moment may be quicker.
+    Taken from the cache if nothing has changed since. What is not there is measured and kept, unless it failed for want
+    of something that may be there another time. After longest_s no further way is begun once there is one more
+    result to keep: the next start goes on.
 
-    Taken from the cache if nothing has changed since. Raises: DeviceError, BundleError if even the reference does not
-    run; CancelledError.
+    Raises: DeviceError, BundleError if even the reference does not run; CancelledError.
     """
-    key = cache_key(bundle, ways, threads=threads)
-    if (known := read_measured(key)) is not None:
-        return known
+    key = cache_key(bundle, threads=threads)
+    if (found := _all_of(ways, read_measured(key))) is not None:
+        return found
     with one_at_a_time():
-        if (known := read_measured(key)) is not None:  # another process measured it while this one waited
-            return known
+        known = read_measured(key)
+        if (found := _all_of(ways, known)) is not None:  # another process measured while this one waited
+            return found
         begun = time.monotonic()
         _log.info("measuring what is fastest on this processor, once for this model …")
-        found = _measure(bundle, ways, threads=threads, longest_s=longest_s)
+        found = _measure(bundle, ways, known, threads=threads, until=begun + longest_s)
         _log.info("measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(described, found)))
-        if not any(one.error == _SKIPPED for one in found):
-            write_measured(key, found)
+        write_measured(key, {**known, **{one.way: one for one in found}}.values())
         return found
+
+
+def _all_of(ways: Sequence[Way], known: Mapping[Way, Measured]) -> list[Measured] | None:
+    return [known[way] for way in ways] if all(way in known for way in ways) else None
 
 
 def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way | None:
@@ -118,62 +125,90 @@ def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
     """What `precision="fastest"` takes here, in words, if it was measured before; for the doctor. Measures nothing."""
     if bundle.manifest.precision != "fp32":
         return None
-    ways = candidates(bundle, "auto")
-    known = read_measured(cache_key(bundle, ways, threads=threads))
-    if known is None:
+    known = read_measured(cache_key(bundle, threads=threads))
+    if REFERENCE not in known:
         return None
-    chosen = choose(known, bundle.manifest, device="auto") or REFERENCE
-    return f"{chosen} ({'; '.join(map(described, known))})"
+    found = [known.get(way, _later(way)) for way in candidates(bundle, "auto")]
+    chosen = choose(found, bundle.manifest, device="auto") or REFERENCE
+    return f"{chosen} ({'; '.join(map(described, found))})"
 
 
-def _measure(bundle: Bundle, ways: Sequence[Way], *, threads: int | None, longest_s: float) -> list[Measured]:
-    manifest, begun = bundle.manifest, time.monotonic()
-    photographs = patches(manifest.size_multiple)
-    results: dict[Way, Measured] = {}
-    running: dict[Way, Backend] = {}
-    with ExitStack() as stack:
-        reference = opened(bundle, REFERENCE, threads=threads)
-        stack.callback(reference.deactivate)
-        expected = [_picture(reference, photo, manifest) for photo in photographs]
-        took = _timed(reference, photographs[0], manifest)
-        running[REFERENCE] = reference
-        results[REFERENCE] = Measured(way=REFERENCE, decibels=math.inf)
-        for way in ways[1:]:
-            if time.monotonic() - begun > longest_s:
-                results[way] = Measured(way=way, error=_SKIPPED)
-                continue
-            try:
-                backend = opened(bundle, way, threads=threads)
-                stack.callback(backend.deactivate)
-                pictures = (_picture(backend, photo, manifest) for photo in photographs)
-                decibels = min(_psnr(found, wanted) for found, wanted in zip(pictures, expected, strict=True))
-            except (CancelledError, OutOfMemoryError):  # of this moment, not of this machine
-                raise
-            except SRFlowError as error:
-                results[way] = Measured(way=way, error=str(error))
-                continue
-            results[way] = Measured(way=way, decibels=decibels)
-            if decibels >= LEAST_DB:
-                running[way] = backend
-        timed = mosaic(photographs) if took < _QUICK_S else photographs[0]
-        best = _best_times(running, timed, manifest, until=begun + LONGEST_S)
-    return [
-        Measured(way=way, seconds=best.get(way), decibels=results[way].decibels, error=results[way].error)
-        for way in ways
-    ]
+def _later(way: Way) -> Measured:
+    return Measured(way=way, error=_LATER, passing=PassingError)
 
 
-def _best_times(running: dict[Way, Backend], image: _Array, manifest: Manifest, *, until: float) -> dict[Way, float]:
-    """The shortest time of each, which other programs disturbed least. They take turns, so that a load hits all."""
-    for backend in running.values():
-        _timed(backend, image, manifest)  # the first run of a size prepares for it
-    best = dict.fromkeys(running, math.inf)
+@dataclass(frozen=True, kw_only=True)
+class _Standard:
+    """What every way is compared with: the reference, its pictures of the photographs, and the image that is timed."""
+
+    backend: Backend
+    photographs: list[_Array]
+    pictures: list[_Array]
+    timed: _Array
+
+
+def _measure(
+    bundle: Bundle, ways: Sequence[Way], known: Mapping[Way, Measured], *, threads: int | None, until: float
+) -> list[Measured]:
+    """All of the ways, those measured now that are not known. Besides the reference, one is open at a time."""
+    found, begun = dict(known), False
+    with _open(bundle, REFERENCE, threads=threads) as reference:
+        photographs = patches(bundle.manifest.size_multiple)
+        pictures = [_picture(reference, photo, bundle.manifest) for photo in photographs]
+        quick = _timed(reference, photographs[0], bundle.manifest) < _QUICK_S
+        timed = mosaic(photographs) if quick else photographs[0]
+        standard = _Standard(backend=reference, photographs=photographs, pictures=pictures, timed=timed)
+        if REFERENCE not in found:
+            (seconds,) = _best_times([reference], timed, bundle.manifest)
+            found[REFERENCE] = Measured(way=REFERENCE, seconds=seconds, decibels=math.inf)
+        for way in ways:
+            if way not in found:
+                late = begun and time.monotonic() > until
+                found[way] = _later(way) if late else _tried(bundle, way, standard, found[REFERENCE], threads=threads)
+                begun = begun or found[way].passing is None
+    return [found[way] for way in ways]
+
+
+@contextlib.contextmanager
+def _open(bundle: Bundle, way: Way, *, threads: int | None) -> Iterator[Backend]:
+    """An active backend, closed at the end of the block."""
+    backend = opened(bundle, way, threads=threads)
+    try:
+        yield backend
+    finally:
+        backend.deactivate()
+
+
+def _tried(bundle: Bundle, way: Way, standard: _Standard, reference: Measured, *, threads: int | None) -> Measured:
+    """A way's figures, or why it has none. Its time is stated beside the reference's first one: by their ratio now."""
+    try:
+        with memory_errors_typed(f"while {way} was measured"), _open(bundle, way, threads=threads) as backend:
+            found = (_picture(backend, photo, bundle.manifest) for photo in standard.photographs)
+            decibels = min(_psnr(ours, theirs) for ours, theirs in zip(found, standard.pictures, strict=True))
+            if decibels < LEAST_DB:
+                return Measured(way=way, decibels=decibels)
+            own, beside = _best_times([backend, standard.backend], standard.timed, bundle.manifest)
+    except CancelledError:
+        raise
+    except (OutOfMemoryError, PassingError) as error:
+        return Measured(way=way, error=str(error), passing=type(error))
+    except SRFlowError as error:
+        return Measured(way=way, error=str(error))
+    return Measured(way=way, seconds=own / beside * _seconds(reference), decibels=decibels)
+
+
+def _best_times(backends: Sequence[Backend], image: _Array, manifest: Manifest) -> list[float]:
+    """The shortest time of each, which other programs disturbed least. They take turns, so that a load hits all.
+
+    The first has not run at this size before; its first run, which prepares for that, does not count.
+    """
+    _timed(backends[0], image, manifest)
+    best = [math.inf] * len(backends)
     begun = time.monotonic()
-    for number in range(_ROUNDS):
-        if number and (time.monotonic() > until or time.monotonic() - begun > _TIMING_S):
+    for number in range(_ROUNDS[1]):
+        if number >= _ROUNDS[0] and time.monotonic() - begun > _TIMING_S:
             break
-        for way, backend in running.items():
-            best[way] = min(best[way], _timed(backend, image, manifest))
+        best = [min(least, _timed(backend, image, manifest)) for least, backend in zip(best, backends, strict=True)]
     return best
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,9 +21,10 @@ from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk._version import __version__
 from srflow_sdk.backends._precision_ways import Way
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import DeviceError
 
 _FOLDER = "precision"
-_SCHEMA = 1
+_SCHEMA = 2
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _MAX_BYTES = 1 << 16
 
@@ -31,16 +32,19 @@ _MAX_BYTES = 1 << 16
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What one way gave here. seconds: CPU time of one picture, the best of several; None if it was not timed.
-    decibels: PSNR against float32, the worse of two photographs. error: one line if it cannot be used at all.
+    decibels: PSNR against float32, the worse of two photographs. error: one line if it cannot be used at all. passing:
+    the error's class if another start may do better: memory was wanting, for example. Otherwise it stays so until the
+    processor, a package or the bundle changes.
     """
 
     way: Way
     seconds: float | None = None
     decibels: float = -math.inf
     error: str | None = None
+    passing: type[DeviceError] | None = None
 
 
-def cache_key(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> dict[str, Any]:
+def cache_key(bundle: Bundle, *, threads: int | None) -> dict[str, Any]:
     """All that the measurement depends on, as JSON values."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -50,38 +54,39 @@ def cache_key(bundle: Bundle, ways: Sequence[Way], *, threads: int | None) -> di
         "cores": cores,
         "threads": threads,
         "versions": {"srflow-sdk": __version__, **{name: _version(name) for name in _PACKAGES}},
-        "ways": [asdict(way) for way in ways],
     }
 
 
-def read_measured(key: dict[str, Any]) -> list[Measured] | None:
-    """What an earlier process wrote; None if there is nothing for exactly this key, or it is damaged."""
+def read_measured(key: dict[str, Any]) -> dict[Way, Measured]:
+    """What earlier processes wrote; empty if there is nothing for exactly this key, or it is damaged."""
     path = _path(key)
     if path is None:
-        return None
+        return {}
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(_MAX_BYTES))
         if content["key"] != key:
-            return None
-        return [_measured(entry, Way(**way)) for entry, way in zip(content["measured"], key["ways"], strict=True)]
+            return {}
+        return {one.way: one for one in map(_measured, content["measured"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+        return {}
 
 
-def write_measured(key: dict[str, Any], measured: Sequence[Measured]) -> None:
-    """Keep it for the next process: the whole file or none. Without a usable folder, nothing is kept."""
+def write_measured(key: dict[str, Any], measured: Iterable[Measured]) -> None:
+    """Keep what lasts for the next process: the whole file or none. Without a usable folder, nothing is kept."""
     path = _path(key)
     if path is None:
         return
     entries = [
         {
+            "way": asdict(one.way),
             "seconds": one.seconds,
             "decibels": one.decibels if math.isfinite(one.decibels) else None,
             "equal": one.decibels == math.inf,
             "error": one.error,
         }
         for one in measured
+        if one.passing is None
     ]
     with contextlib.suppress(OSError):  # it only costs time
         write_atomically(path, (json.dumps({"key": key, "measured": entries}, indent=1) + "\n").encode())
@@ -109,14 +114,15 @@ def _path(key: dict[str, Any]) -> Path | None:
     return folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
 
 
-def _measured(entry: dict[str, Any], way: Way) -> Measured:
+def _measured(entry: dict[str, Any]) -> Measured:
     """Raises: KeyError, TypeError, ValueError if it is not what :func:`write_measured` writes."""
     seconds, decibels, error = entry["seconds"], entry["decibels"], entry["error"]
     if decibels is None:
         decibels = math.inf if entry["equal"] is True else -math.inf
     if error is not None and not isinstance(error, str):
         raise TypeError("error")
-    return Measured(way=way, seconds=None if seconds is None else float(seconds), decibels=float(decibels), error=error)
+    way, seconds = Way(**entry["way"]), None if seconds is None else float(seconds)
+    return Measured(way=way, seconds=seconds, decibels=float(decibels), error=error)
 
 
 def _processor() -> dict[str, str]:

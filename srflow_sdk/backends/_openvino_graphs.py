@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk._raising import is_lack_of_memory, lack_of_threads
+from srflow_sdk._raising import PassingError, is_lack_of_memory, lack_of_threads
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._ort import is_out_of_memory
@@ -42,7 +42,7 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise DeviceError(
+        raise PassingError(
             f'OpenVINO is not installed: pip install "srflow-sdk[openvino]" ({one_line(error)})'
         ) from error
     return openvino
@@ -56,7 +56,7 @@ def openvino_core() -> Any:
     """
     core, process = _core()
     if process != os.getpid():
-        raise DeviceError(
+        raise PassingError(
             "this process was forked from one that has already used OpenVINO, whose threads do not exist here: start "
             'it with multiprocessing.get_context("spawn"), or fork before the first use'
         )
@@ -69,7 +69,7 @@ def _core() -> tuple[Any, int]:
     try:
         return openvino.Core(), os.getpid()
     except Exception as error:  # OpenVINO's exceptions are RuntimeErrors of many kinds
-        raise DeviceError(f"OpenVINO {openvino.__version__} does not start: {_reason(error)}; {FIX}") from error
+        raise PassingError(f"OpenVINO {openvino.__version__} does not start: {_reason(error)}; {FIX}") from error
 
 
 def best_device() -> str:
@@ -193,7 +193,7 @@ class Graph:
                     "close other programs, or raise the limit (ulimit -v unlimited)"
                 ) from error
             if "Resource temporarily unavailable" in str(error):
-                raise DeviceError(lack_of_threads(RuntimeError(_reason(error)))) from error
+                raise PassingError(lack_of_threads(RuntimeError(_reason(error)))) from error
             raise BundleError(f"{self._path} is not a graph that OpenVINO can load: {_reason(error)}; {FIX}") from error
 
     def _compile(self) -> Any:

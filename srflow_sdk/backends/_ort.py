@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._raising import lack_of_threads
+from srflow_sdk._raising import PassingError, lack_of_threads
 from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import (
@@ -235,7 +235,7 @@ class OnnxRuntimeBackend(Backend):
                     "other programs, or raise the limit (ulimit -v unlimited)"
                 ) from error
             if "pthread_create" in str(error):
-                raise DeviceError(lack_of_threads(error)) from error
+                raise PassingError(lack_of_threads(error)) from error
             if provider.provider != CPU:
                 raise DeviceError(f"{provider.title} cannot run {name}: {one_line(error)}; {provider.fix}") from error
             raise BundleError(

@@ -86,7 +86,8 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
     _check_bf16_hardware()
     exact, reduced = measured(bundle, [REFERENCE, _BF16], threads=threads)
     if reduced.error is not None:
-        raise DeviceError(f'bf16 does not work here: {reduced.error}; use precision="bundle"')
+        kind = reduced.passing or DeviceError
+        raise kind(f'bf16 does not work here: {reduced.error}; use precision="bundle"')
     if reduced.decibels < LEAST_DB:
         raise DeviceError(
             f"in bf16 this model's pictures differ too much from float32 on this processor ({reduced.decibels:.1f} dB, "
@@ -128,7 +129,8 @@ def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:
     problem = _problem(theirs, ours)
     if device == "openvino":
         if problem is not None:
-            raise DeviceError(f'OpenVINO cannot be used for int8 here: {problem}; use device="cpu" or "auto"')
+            kind = theirs.passing or DeviceError
+            raise kind(f'OpenVINO cannot be used for int8 here: {problem}; use device="cpu" or "auto"')
         return theirs.way
     if problem is not None:
         _log.info("int8 runs on ONNX Runtime: OpenVINO cannot be used for it here: %s", problem)

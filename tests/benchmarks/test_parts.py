@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.bench import aims, convolution, growth, limit, side_by_side
 from benchmarks.bench.make_network import export_direct
 from benchmarks.bench.page import read_results
 from benchmarks.bench.parts import texts
+from benchmarks.bench.settings import Allowance, Settings
 from benchmarks.bench.worker import ROOT
 from benchmarks.published_network import inverse_matrices, sample
 from tests.networks import random_srflow, tiny_config
@@ -64,6 +66,32 @@ def test_growth_has_lines_for_every_way_that_is_there(bench: Bench) -> None:
     assert "A line was checked: 0.016 megapixels" in done.stdout
 
 
+def test_without_time_parts_skip_what_they_name_and_the_page_says_so(bench: Bench) -> None:
+    done = bench("--quick", "--only", "growth", "--minutes", "0.0001")
+    assert done.returncode == 0, done.stderr
+    skipped = done.figures["growth"]["skipped"]
+    assert (skipped[0], skipped[-1]) == ("pictures, ONNX Runtime", "the check of a line, 128 pixels a side")
+    assert f"Skipped, because the time was up: {'; '.join(skipped)}." in done.stdout
+    nothing = {"size": 64, "rates": {}, "missing": {}, "networks": {}, "profiles": {}}
+    assert "a second |" in limit.tables(nothing)
+    assert "  skipped, because the time is up: samples of one picture" in done.stderr
+
+
+def test_what_is_made_once_takes_none_of_the_time() -> None:
+    settings = Settings(allowance=Allowance(until=time.monotonic() + 3600), say=lambda _: None)
+    until = settings.allowance.until
+    with settings.not_counted():
+        began = time.monotonic()
+        while time.monotonic() == began:
+            pass
+    assert settings.allowance.until - until == pytest.approx(settings.allowance.not_counted)
+    assert settings.allowance.not_counted > 0
+    assert not settings.skips("a")
+    settings.allowance.until = time.monotonic()
+    assert settings.skips("b")
+    assert settings.allowance.skipped == ["b"]
+
+
 @pytest.mark.slow
 def test_side_by_side_measures_each_way_or_says_why_not(bench: Bench) -> None:
     done = bench("--quick", "--only", "side-by-side", "limit")
@@ -95,7 +123,8 @@ def test_competitors_are_compared_on_the_photographs_of_a_folder(bench: Bench) -
         (["--threads", "1000"], "--threads 1000: this machine has"),
         (["--only", "nonsense"], "invalid choice: 'nonsense'"),
         (["--photos", "none"], "--photos none: there is no such folder"),
-        (["--megapixels", "1000"], "--megapixels 1000: name a number from 1.05 to 100"),
+        (["--megapixels", "1000"], "--megapixels 1000: name a number from 0.3 to 100"),
+        (["--minutes", "0"], "--minutes 0: name a number above 0"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(bench: Bench, arguments: list[str], says: str) -> None:

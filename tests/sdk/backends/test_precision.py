@@ -57,7 +57,7 @@ def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_meas
     bundle = Bundle.open(with_int8)
     ways = _fastest.candidates(bundle, "auto")
     quick = [Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in ways]
-    write_measured(cache_key(bundle, ways, threads=1), quick)
+    write_measured(cache_key(bundle, threads=1), quick)
     with Upscaler(with_int8, threads=1, precision="fastest") as fastest:
         assert fastest.precision == "int8"
         rounded = fastest.upscale(floats)
@@ -121,7 +121,7 @@ def test_bf16_that_takes_longer_says_so(with_int8: Path, caplog: pytest.LogCaptu
     for seconds, said in ((0.2, True), (0.05, False)):
         caplog.clear()
         slow = [Measured(way=REFERENCE, seconds=0.1), Measured(way=bf16, seconds=seconds, decibels=50.0)]
-        write_measured(cache_key(bundle, [REFERENCE, bf16], threads=1), slow)
+        write_measured(cache_key(bundle, threads=1), slow)
         open_backend(bundle, threads=1, precision="bf16").deactivate()
         assert ("bf16 takes longer than float32" in caplog.text) is said
 
@@ -184,7 +184,7 @@ def test_int8_runs_where_it_is_faster_and_right(with_int8: Path, theirs: Measure
     bundle = Bundle.open(with_int8)
     ours = Measured(way=INT8, seconds=0.1, decibels=45.0)
     found = [Measured(way=REFERENCE, seconds=0.2), theirs, ours]
-    write_measured(cache_key(bundle, [one.way for one in found], threads=1), found)
+    write_measured(cache_key(bundle, threads=1), found)
     backend = open_backend(bundle, threads=1, precision="int8")
     assert (backend.device, backend.precision) == (runs_on, "int8")
     backend.deactivate()
