@@ -106,5 +106,6 @@ def test_a_report_says_that_the_only_input_is_missing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "srflow_sdk", "a.png", "-o", "b.png", "--report", "r.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: a.png: there is no such file"  # a busy machine says "preparing" first
+    # A busy machine says that it is preparing, first.
+    assert done.stderr.splitlines()[-1] == "error: a.png: there is no such file"
     assert '"a.png: there is no such file"' in (tmp_path / "r.json").read_text(encoding="utf-8")
