@@ -143,6 +143,10 @@ def reach(pair: Pair, upscaler: Upscaler) -> list[float]:
 def main(folder: Path, output: Path | None, model: str | None, *, only_reach: bool) -> None:
     """Print the measures, and write the sheets."""
     with Upscaler(model) as upscaler:
+        if not only_reach:
+            print(
+                "| pair | way | bits per dimension ↓ | seam (1: none) | detail (1: the source's) |\n|---|---|---|---|---|"
+            )
         for pair in pairs(folder, upscaler):
             if only_reach:
                 print(f"{pair.name:6}", *(f"{value:.2f}" for value in reach(pair, upscaler)))
@@ -150,8 +154,8 @@ def main(folder: Path, output: Path | None, model: str | None, *, only_reach: bo
             made = results(pair, upscaler)
             for name, picture in made.items():
                 print(
-                    f"{pair.name:6} {name:18} {bits(picture, upscaler):.3f} bits/dim  seam "
-                    f"{seam(picture, pair.mask):.2f}  detail {detail(picture, pair.source, pair.mask):.2f}"
+                    f"| {pair.name} | {name} | {bits(picture, upscaler):.3f} | {seam(picture, pair.mask):.2f} | "
+                    f"{detail(picture, pair.source, pair.mask):.2f} |"
                 )
             if output is not None:
                 output.mkdir(parents=True, exist_ok=True)
