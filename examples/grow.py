@@ -83,10 +83,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.count < 1 or (options.part == "steps" and options.count % 2):
         parser.error(f"{options.count} {options.part} cannot be added: name 1 or more, and of steps an even number")
+    if options.target.suffix != ".safetensors":
+        parser.error(f"{options.target} would be a checkpoint: name a file that ends in .safetensors")
+    if options.source.exists() and options.target.exists() and options.source.samefile(options.target):
+        parser.error(f"{options.target} is the network itself, which would be lost: name another file to write")
     try:
         print(f"{options.target}: {grow(options.part, options.source, options.target, options.count)}")
     except SRFlowError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {options.target} cannot be written: {error.strerror or error}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from srflow_sdk._drawing.inputs import EncodedImage, checked_path
 from srflow_sdk._files import MAX_PIXELS, open_image, spooled
 from srflow_sdk._images import InMemoryImage, Tensor, luma, to_unit, unpacked
 from srflow_sdk._raising import stop_if_set
+from srflow_sdk._system.regular_files import open_regular
 from srflow_sdk.bundle import DEFAULT_MODEL
 
 CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
@@ -172,7 +173,11 @@ def _jpeg_quality(path: Path) -> int | None:
     """The quality that libjpeg's scale gives the luma table; None for other formats. Errors are for the decoder."""
     from PIL.JpegImagePlugin import JpegImageFile  # Image.open warns of large pictures, whatever the limit is
 
-    with contextlib.suppress(OSError, ValueError, SyntaxError), JpegImageFile(path) as image:
+    with (
+        contextlib.suppress(OSError, ValueError, SyntaxError),
+        open_regular(path) as file,
+        JpegImageFile(file) as image,
+    ):
         tables = getattr(image, "quantization", {})
         if 0 in tables:
             percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -137,10 +138,14 @@ def run_command(
             keep=[] if files.from_output is None else [files.from_output],
         )
         _say_what_is_wrong(plan, display, files.shard)
+        alone = len(plan.jobs) == 1 or files.dry_run  # of many, a line for each would hide what went wrong
+        explain: Callable[[str], None] = display.tell if alone else lambda _: None
         if files.ray is not None and not files.dry_run:
-            execute: Executor = OnRay(_cluster(files, machine), bundles=bundles, tile=tile, say=display.tell)
+            execute: Executor = OnRay(
+                _cluster(files, machine), bundles=bundles, tile=tile, say=display.tell, explain=explain
+            )
         else:
-            models = stack.enter_context(_opened(bundles, plan, tile, machine, server, choices, say=display.tell))
+            models = stack.enter_context(_opened(bundles, plan, tile, machine, server, choices, say=explain))
             upscaler = any_of(models)
             if files.from_output is not None and upscaler.precision != machine.precision:
                 raise ArgumentError(
@@ -269,8 +274,15 @@ def _run(plan: Plan, execute: Executor, display: Display, *, report: Callable[[F
         if result.interrupted:
             sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
     if advice is None and (result.total > 1 or result.count("skipped")):
-        display.tell(str(result))
+        display.tell(f"{result}{_who_drew(result)}")
     return result
+
+
+def _who_drew(result: FolderResult) -> str:
+    """How many pictures each model drew, if each picture had its own."""
+    drawn = Counter(str(file.model) for file in result.files if file.why is not None)
+    counts = ", ".join(f"{name} drew {drawn[name]}" for name in sorted(drawn))
+    return f"; {counts}" if counts else ""
 
 
 def _cluster(files: FileChoices, machine: MachineChoices) -> Cluster:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from srflow_sdk._drawing.requests import DrawKeywords
 
-_NO_UPSCALER = 'upscaler is {!r}; it must be an Upscaler, "auto", or None for the embedded model'
+_NO_UPSCALER = 'upscaler is {!r}; it must be an Upscaler, "auto", or None for x4-small'
 
 
 @takes_draw_keywords
@@ -74,7 +74,7 @@ def upscale_folder(
     inputs: files and folders; of folders, the images whose formats are read, without hidden ones. output: a directory,
     made if needed; it keeps the structure below each folder. All of them and report may be URLs, such as
     "s3://bucket/photos"; the extra `cloud` has what that needs. upscaler: the model and device, or a
-    :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens the embedded model for this call, and "auto" for each picture
+    :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens x4-small for this call, and "auto" for each picture
     the embedded model that suits it, by :func:`~srflow_sdk.choose_model`. samples: pictures for each
     input, `sample` … `sample + samples - 1`, at most 1000. recursive: take subfolders too. name: a pattern for outputs'
     names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is "{stem}.png", for several samples

@@ -98,9 +98,9 @@ class Cluster:
 class OnRay:
     """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
 
-    bundles: the model; several if each picture gets the one that suits it. say: called with a line about the workers,
-    and about each picture's model if there are several. device, precision: what the workers drew on, once there is a
-    result.
+    bundles: the model; several if each picture gets the one that suits it. say: called with a line about the workers.
+    explain: with one about each picture's model, if there are several. device, precision: what the workers drew on,
+    once there is a result.
     """
 
     def __init__(
@@ -110,12 +110,13 @@ class OnRay:
         bundles: Sequence[Bundle],
         tile: TileSize = "auto",
         say: Callable[[str], None] = lambda _: None,
+        explain: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.device, self.precision = "ray", str(cluster.precision)
         self._cluster = cluster
         self._bundles = bundles
         self._tile = tile
-        self._say = say
+        self._say, self._explain = say, explain
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
@@ -143,14 +144,14 @@ class OnRay:
         def take(number: int, file: FolderFile) -> None:
             done[number] = file
             if file.model is not None and file.why is not None:
-                self._say(explained(file.source, file.model, file.why))
+                self._explain(explained(file.source, file.model, file.why))
             if isinstance(settings.operation, Upscaling):  # the worker's own warning is in a log of its machine
                 draw = settings.operation.draw
                 decibels = [output.lr_psnr for output in file.outputs]
                 manifests = [bundle.manifest for bundle in self._bundles]
                 manifest = next((one for one in manifests if one.name == file.model), manifests[0])
                 tau = draw.tau_number(manifest)
-                warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau)
+                warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau, model=manifest.name)
             if watcher is not None:
                 watcher.finished(number + 1, file)
             if file.disk_full:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""
 
+_REMOVE_DAMAGE = ("x4-photo",)
+"""The embedded models whose pictures do not reduce to noisy and compressed inputs, and should not."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -84,9 +87,14 @@ def draw(
 
 
 def warn_if_inconsistent(
-    what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, tau: float | None
+    what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, tau: float | None, model: str
 ) -> None:
-    """Log one warning for the outputs whose LR-PSNR is below 40 dB. tau: the number in use, None for a map."""
+    """Log one warning for the outputs whose LR-PSNR is below 40 dB.
+
+    tau: the number in use, None for a map. model: its name; one that removes damage should not match its inputs.
+    """
+    if model in _REMOVE_DAMAGE and not options.consistent:
+        return
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
     if options.consistent:
         advice = "no picture can, where its pixels would have to be darker than black or brighter than white"

@@ -18,6 +18,7 @@ from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._drawing.requests import DrawOptions
 from srflow_sdk._files import write_image
 from srflow_sdk.model_choice import measure_damage
+from tests.irregular import KINDS, make_irregular
 
 from .clean_and_noisy import models, noisy, smooth
 from .tiny_bundle import write_tiny_bundle
@@ -193,6 +194,13 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", smooth())
     with pytest.raises(ImageError, match="pixels"):
         choose_model(tmp_path / "a.png", max_pixels=100)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_never_ends_is_not_opened(tmp_path: Path, kind: str) -> None:
+    make_irregular(tmp_path / "photo.jpg", kind)
+    with pytest.raises(ImageError, match=r"not a regular file|directory"):
+        choose_model(tmp_path / "photo.jpg")  # and does not wait for someone to write to it
 
 
 def test_names_of_embedded_models_resolve(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,3 +72,24 @@ def test_what_cannot_be_added_is_refused_in_words(grow, tmp_path, capsys, part, 
     assert stopped.value.code not in (0, None)
     assert reason in f"{stopped.value.code} {capsys.readouterr().err}"
     assert not (tmp_path / "larger.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("small.safetensors", "is the network itself"),
+        ("photo.jpg", "ends in .safetensors"),
+        ("photo.jpg/larger.safetensors", "cannot be written: "),
+    ],
+)
+def test_nothing_else_is_overwritten(monkeypatch, tmp_path, capsys, target, reason):
+    save_checkpoint(tmp_path / "small.safetensors", random_srflow(tiny_config()))
+    (tmp_path / "photo.jpg").write_bytes(b"a photo")
+    before = (tmp_path / "small.safetensors").read_bytes()
+    paths = [str(tmp_path / "small.safetensors"), str(tmp_path / target)]
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, "steps", *paths, "2"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert reason in f"{stopped.value.code} {capsys.readouterr().err}"
+    assert (tmp_path / "small.safetensors").read_bytes() == before
+    assert (tmp_path / "photo.jpg").read_bytes() == b"a photo"

@@ -171,7 +171,15 @@ def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, ph
 
 @pytest.mark.parametrize(("value", "warnings"), [(39.9, 1), (40.1, 0), (None, 0), (float("nan"), 0)])
 def test_the_warning_begins_under_40_db(caplog: pytest.LogCaptureFixture, value: Any, warnings: int) -> None:
-    warn_if_inconsistent("photo.png", [value], options=DrawOptions(), tau=0.8)
+    warn_if_inconsistent("photo.png", [value], options=DrawOptions(), tau=0.8, model="tiny")
+    assert len(caplog.records) == warnings
+
+
+@pytest.mark.parametrize(("consistent", "warnings"), [(False, 0), (True, 1)])
+def test_a_model_that_removes_damage_need_not_match_its_input(
+    caplog: pytest.LogCaptureFixture, consistent: bool, warnings: int
+) -> None:
+    warn_if_inconsistent("photo.jpg", [32.6], options=DrawOptions(consistent=consistent), tau=0.5, model="x4-photo")
     assert len(caplog.records) == warnings
 
 
@@ -188,7 +196,7 @@ def test_the_warning_begins_under_40_db(caplog: pytest.LogCaptureFixture, value:
 def test_the_warning_does_not_advise_what_was_asked_for(
     caplog: pytest.LogCaptureFixture, consistent: bool, tau: float | None, advice: str
 ) -> None:
-    warn_if_inconsistent("photo.png", [32.6], options=DrawOptions(consistent=consistent), tau=tau)
+    warn_if_inconsistent("photo.png", [32.6], options=DrawOptions(consistent=consistent), tau=tau, model="tiny")
     assert caplog.messages[0].endswith(f"(32.6 dB, below 40){advice}")
 
 

@@ -159,6 +159,18 @@ class TestInABrowser:
         page.locator("#anew").click()
         assert page.locator("#number").inner_text() == "Picture 1 of 3"
 
+    def test_names_that_were_seen_in_another_tab_end_the_votes_here(self, page):
+        page.keyboard.press("2")
+        with page.expect_popup() as opened:
+            page.evaluate("open(location.href)")
+        other = opened.value
+        other.locator("#finish").click()
+        other.locator("#reveal").click()
+        page.keyboard.press("1")
+        page.locator("#names").wait_for(state="visible")
+        assert "1 of 3 pictures answered" in page.locator("#thanks").inner_text()
+        assert page.locator("#resume").is_hidden()
+
     def test_a_page_that_is_loaded_again_goes_on(self, page, tmp_path):
         def saved(name):
             with page.expect_download() as download:
