@@ -144,9 +144,8 @@ def main(folder: Path, output: Path | None, model: str | None, *, only_reach: bo
     """Print the measures, and write the sheets."""
     with Upscaler(model) as upscaler:
         if not only_reach:
-            print(
-                "| pair | way | bits per dimension ↓ | seam (1: none) | detail (1: the source's) |\n|---|---|---|---|---|"
-            )
+            print("| pair | way | bits per dimension ↓ | seam (1: none) | detail (1: the source's) |")
+            print("|---|---|---|---|---|")
         for pair in pairs(folder, upscaler):
             if only_reach:
                 print(f"{pair.name:6}", *(f"{value:.2f}" for value in reach(pair, upscaler)))
