@@ -67,7 +67,7 @@ def test_growth_has_lines_for_every_way_that_is_there(bench: Bench) -> None:
 
 
 def test_without_time_parts_skip_what_they_name_and_the_page_says_so(bench: Bench) -> None:
-    done = bench("--quick", "--only", "growth", "--minutes", "0.0001")
+    done = bench("--quick", "--only", "growth", "--minutes", "1e-9")
     assert done.returncode == 0, done.stderr
     skipped = done.figures["growth"]["skipped"]
     assert (skipped[0], skipped[-1]) == ("pictures, ONNX Runtime", "the check of a line, 128 pixels a side")
