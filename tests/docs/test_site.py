@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,6 +15,7 @@ import yaml
 
 from docs.site.navigation import SECTIONS, navigation
 from docs.site.staging import BrokenLinkError, Staging
+from tests.chromium import CHROMIUM, running_chromium
 
 from .pages import ROOT
 
@@ -136,12 +136,11 @@ class TestTheBuiltSite:
         assert names <= by_name["srflow_sdk.html"].anchors
 
     def test_the_search_finds_a_page_from_the_disk(self, pages: dict[Path, Page]) -> None:
-        playwright = pytest.importorskip("playwright.sync_api")
-        if (chromium := shutil.which("chromium")) is None:
+        if CHROMIUM is None:
             pytest.skip("chromium is not installed")
+        playwright = pytest.importorskip("playwright.sync_api")
         (front,) = [path for path in pages if path.name == "index.html" and (path.parent / "site.css").is_file()]
-        with playwright.sync_playwright() as running:
-            browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        with running_chromium() as browser:
             page = browser.new_page(viewport={"width": 390, "height": 844})
             asked: list[str] = []
             page.on("request", lambda request: asked.append(request.url))
@@ -161,5 +160,4 @@ class TestTheBuiltSite:
                 if "/restoring.html" in page.url:
                     break
             assert "/restoring.html" in page.url
-            browser.close()
         assert not [url for url in asked if url.startswith("http")]

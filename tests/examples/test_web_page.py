@@ -16,18 +16,16 @@ from PIL import Image
 
 from srflow_sdk import Upscaler, __version__, cli, read_image, read_provenance
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
+from tests.chromium import CHROMIUM, SCREENS, in_chromium
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NODE = shutil.which("node")
-SCREENS = {"phone": {"width": 375, "height": 812}, "desktop": {"width": 1280, "height": 900}}
 PATIENCE_S = 300  # a busy machine takes several times as long as an idle one
 PATIENCE_MS = 1000 * PATIENCE_S
 
 pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
+    *in_chromium,
     pytest.mark.skipif(NODE is None, reason="no node on this machine: apt install nodejs npm"),
     pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run this first: npm ci --prefix examples/web"),
 ]

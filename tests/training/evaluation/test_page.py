@@ -7,11 +7,9 @@ import pytest
 from PIL import Image
 
 from srflow_training.evaluation.full_report import full_report
-from tests.training.evaluation.chromium import CHROMIUM, in_chromium
+from tests.chromium import SCREENS, in_chromium, running_chromium
 
 pytestmark = in_chromium
-
-SCREENS = {"phone": {"width": 375, "height": 812}, "desktop": {"width": 1280, "height": 900}}
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +23,8 @@ def report_page(photos, checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(screen, scheme) for screen in SCREENS for scheme in ("light", "dark")], ids="-".join)

@@ -11,7 +11,7 @@ from srflow_training.cli import evaluate
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.vote import DAMAGES, PAGE, vote
 from srflow_training.evaluation.votes import count_votes
-from tests.training.evaluation.chromium import CHROMIUM, in_chromium
+from tests.chromium import in_chromium, running_chromium
 
 METHODS = ["RRDB", "tiny, τ 0.8", "x4-small, τ auto"]
 
@@ -80,9 +80,7 @@ class TestInABrowser:
     def page(self, three, tmp_path):
         """The page of three questions, open; at the end, nothing was asked of a network and nothing went wrong."""
         vote(three(degradations=["jpeg:30"]))
-        playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-        with playwright.sync_playwright() as running:
-            browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        with running_chromium() as browser:
             page = browser.new_page()
             complaints, asked = [], []
             page.on("console", lambda message: complaints.append(message.text))
@@ -93,7 +91,6 @@ class TestInABrowser:
             yield page
             assert complaints == []
             assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {address}
-            browser.close()
 
     def test_no_name_is_seen_before_the_end(self, page):
         for _ in range(3):

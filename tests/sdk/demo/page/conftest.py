@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from srflow_sdk._files import write_image
+from tests.chromium import SCREENS, running_chromium
 
 from ...flow_bundle import write_flow_bundle
 from ..served import served
-from .browser import CHROMIUM, SCREENS
 
 GRADIOS_OWN = "Method not implemented."  # it warns of itself after each upload
 
@@ -31,11 +31,8 @@ def server(bundle, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,13 +9,11 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import Upscaler, read_provenance
+from tests.chromium import SCREENS, in_chromium
 
-from .browser import CHROMIUM, PANEL, SCREENS, caption, changed, choose_and_rest, download, error, shown, tab
+from .browser import PANEL, caption, changed, choose_and_rest, download, error, shown, tab
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
-]
+pytestmark = in_chromium
 PRESSED = "button[aria-pressed=true]"
 
 

@@ -7,13 +7,11 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import Upscaler, read_provenance
+from tests.chromium import SCREENS, in_chromium
 
-from .browser import CHROMIUM, SCREENS, choose, download, error, tab
+from .browser import choose, download, error, tab
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
-]
+pytestmark = in_chromium
 
 
 def test_a_small_photo_is_enlarged_to_paint_on_it(page, photos) -> None:

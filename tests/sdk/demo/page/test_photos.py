@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 
 import numpy as np
-import pytest
 
-from .browser import CHROMIUM, PANEL, changed, choose, choose_and_rest, copies_of, error, shown, tab, wait_until
+from tests.chromium import in_chromium
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium"),
-]
+from .browser import PANEL, changed, choose, choose_and_rest, copies_of, error, shown, tab, wait_until
+
+pytestmark = in_chromium
 
 
 def test_a_file_is_not_offered_once_another_photo_is_chosen(page, photos) -> None:
