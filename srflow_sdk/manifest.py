@@ -94,6 +94,9 @@ class Manifest:
     reduction: Reduction = "bicubic"
     """How the LR images that the network was trained on were made: both antialiased, bicubic as MATLAB's imresize."""
 
+    removes_damage: bool = False
+    """Whether those LR images were damaged, as by noise and JPEG, so that pictures rightly do not reduce to inputs."""
+
     model: dict[str, Any] = field(default_factory=dict)
     """The network's whole configuration, JSON values only; the runtime does not read it."""
 
@@ -286,6 +289,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         weights=_one_of(Weights, raw, "weights"),
         plugins=raw.get("plugins") is True,  # older bundles do not say
         reduction=_one_of(Reduction, {"reduction": "bicubic", **raw}, "reduction"),  # likewise
+        removes_damage=_flag(raw, "removes_damage"),
         model=_take(raw, "model", dict),
         provenance=_take(raw, "provenance", dict),
         parity=parity,

@@ -70,8 +70,9 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> st
     if beside is not None and beside.exists():
         raise ArgumentError(f"{beside} already exists; the network's settings belong there: name another file")
     origin = {"name": manifest.name, "sha256": bundle.model_sha256, "provenance": manifest.provenance}
+    notes = {"bundle": origin, "reduction": manifest.reduction, "removes_damage": manifest.removes_damage}
     try:
-        save_checkpoint(target, network, notes={"bundle": origin, "reduction": manifest.reduction})
+        save_checkpoint(target, network, notes=notes)
         if beside is not None:
             write_atomically(beside, _settings(network.config).encode())
     except OSError as error:

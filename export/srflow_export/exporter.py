@@ -260,6 +260,7 @@ def _manifest(
         weights=options.weights,
         plugins=options.plugins,
         reduction=reduction_of(notes),
+        removes_damage=notes.get("removes_damage") is True,
         model=config.to_dict(),
         provenance=_provenance(checkpoint, options, notes=notes),
     )

@@ -151,7 +151,7 @@ class OnRay:
                 manifests = [bundle.manifest for bundle in self._bundles]
                 manifest = next((one for one in manifests if one.name == file.model), manifests[0])
                 tau = draw.tau_number(manifest)
-                warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau, model=manifest.name)
+                warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau, manifest=manifest)
             if watcher is not None:
                 watcher.finished(number + 1, file)
             if file.disk_full:

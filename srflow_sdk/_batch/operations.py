@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -23,11 +24,13 @@ from srflow_sdk._files import Provenance
 from srflow_sdk._files.provenance import RESTORE, UPSCALE
 from srflow_sdk._pixels.resizing import Kernel
 from srflow_sdk._restoring import restored_provenance
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.manifest import Manifest
 
 if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
+
+_log = logging.getLogger(__name__)
 
 FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
@@ -245,6 +248,13 @@ class Restoring:
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
+        if bundle.manifest.removes_damage:
+            _log.warning(
+                "the model %s was trained on noisy and compressed pictures, which do not look unlikely to it, so its "
+                "restorations are worse than their inputs, as a rule; name one of clean pictures, such as --model %s",
+                bundle.manifest.name,
+                DEFAULT_MODEL,
+            )
 
     def recorded(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))

@@ -139,7 +139,7 @@ def upscale_file(
         contents = [writer.content() if report else (None, None) for writer in writers]
         reader.check_unchanged()
     measured = [output.lr_psnr for output in outputs]
-    warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number, model=manifest.name)
+    warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number, manifest=manifest)
     return FileResult(
         source=source,
         size=(reader.width, reader.height),

@@ -19,6 +19,7 @@ from srflow_sdk._drawing.low_resolution import LowResolution
 from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import DrawOptions, Progress, Request
 from srflow_sdk._images import from_unit
+from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import Tile, tile_rows
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""
-
-_REMOVE_DAMAGE = ("x4-photo",)
-"""The embedded models whose pictures do not reduce to noisy and compressed inputs, and should not."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,13 +85,13 @@ def draw(
 
 
 def warn_if_inconsistent(
-    what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, tau: float | None, model: str
+    what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, tau: float | None, manifest: Manifest
 ) -> None:
     """Log one warning for the outputs whose LR-PSNR is below 40 dB.
 
-    tau: the number in use, None for a map. model: its name; one that removes damage should not match its inputs.
+    tau: the number in use, None for a map. manifest: the model's; one that removes damage should not match its inputs.
     """
-    if model in _REMOVE_DAMAGE and not options.consistent:
+    if manifest.removes_damage and not options.consistent:
         return
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
     if options.consistent:

@@ -129,6 +129,7 @@ def described(bundle: Bundle) -> str:
         "default_tau": manifest.default_tau,
         "auto_tau": manifest.auto_tau,
         "reduction": manifest.reduction,
+        "removes_damage": manifest.removes_damage,
         "precision": manifest.precision,
         "conditioning_bytes_per_pixel": manifest.conditioning_bytes_per_pixel,
         "model_sha256": bundle.model_sha256,

@@ -28,6 +28,7 @@ from srflow_training.checkpoints import _io as checkpoint_files
 from srflow_training.checkpoints.keys import to_published
 from tests.networks import GOLDEN, random_srflow, tiny_config
 
+NOTES = {"iterations": 1, "reduction": "bilinear", "removes_damage": True}
 UNMEASURED = ExportOptions(halo=16)  # measuring takes longer than all the rest of an export
 
 
@@ -38,9 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(folder):
-    save_checkpoint(
-        folder / "tiny.safetensors", random_srflow(tiny_config()), notes={"iterations": 1, "reduction": "bilinear"}
-    )
+    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()), notes=NOTES)
     return folder / "tiny.safetensors"
 
 
@@ -171,8 +170,9 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
     assert all(list(row["levels_db"]) == ["3", "2", "1"] for row in manifest.parity)
     assert manifest.provenance["licence"] == "CC0-1.0"
     assert manifest.provenance["training_data"] == "noise"
-    assert manifest.provenance["training"] == {"iterations": 1, "reduction": "bilinear"}
+    assert manifest.provenance["training"] == NOTES
     assert manifest.reduction == "bilinear"
+    assert manifest.removes_damage
     assert manifest.variant == "bounded"
     assert manifest.provenance["halo"]["measured"]["halo"] == manifest.halo > 0
 

@@ -208,7 +208,7 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path,
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     opened = Bundle.open(bundle)
     origin = {"name": "tiny", "sha256": opened.model_sha256, "provenance": {"licence": "CC0-1.0"}}
-    assert load_with_notes(target)[1] == {"bundle": origin, "reduction": "bicubic"}
+    assert load_with_notes(target)[1] == {"bundle": origin, "reduction": "bicubic", "removes_damage": False}
 
 
 def test_the_command_names_the_preset_of_the_embedded_model(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
@@ -24,7 +25,9 @@ def _graph(name: str, variant: str, scale: int) -> bytes:
     return onnx_models.finished(export(random_srflow(tiny_config(variant, scale=scale))), {})
 
 
-def write_flow_bundle(target: Path, *, variant: str = "bounded", scale: int = 4, inverter: bool = True) -> Path:
+def write_flow_bundle(
+    target: Path, *, variant: str = "bounded", scale: int = 4, inverter: bool = True, **manifest: Any
+) -> Path:
     config = tiny_config(variant, scale=scale)
     names = ("encoder.onnx", "sampler.onnx", *(("inverter.onnx",) if inverter else ()))
     with staged_bundle(target) as stage:
@@ -41,6 +44,7 @@ def write_flow_bundle(target: Path, *, variant: str = "bounded", scale: int = 4,
                 halo=HALO,
                 inverter_halo=HALO,
                 conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config),
+                **manifest,
             )
         )
     return target

@@ -185,8 +185,10 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
 @pytest.mark.slow
 def test_a_cluster_gives_each_picture_its_model(mixed: tuple[str, str]) -> None:
     pytest.importorskip("ray", reason='pip install "srflow-sdk[ray]"')
+    # Not "auto", which joins whatever cluster runs here, such as another test's.
+    options = ("-o", "out", "--ray", "local", "--threads", "1", "--device", "cpu")
     result = subprocess.run(
-        [sys.executable, "-m", "srflow_sdk", *mixed, "-o", "out", "--ray", "auto", "--threads", "1", "--device", "cpu"],
+        [sys.executable, "-m", "srflow_sdk", *mixed, *options],
         capture_output=True,
         text=True,
         timeout=300,

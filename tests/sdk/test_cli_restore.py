@@ -47,6 +47,15 @@ def test_a_file_is_restored_as_the_method_does_it(run: Run, flow_bundle: Path, p
     assert not np.array_equal(wanted, photo)
 
 
+@pytest.mark.parametrize("removes", [False, True])
+def test_a_model_that_removes_damage_is_said_to_restore_badly(folder: Path, tmp_path: Path, removes: bool) -> None:
+    bundle = write_flow_bundle(tmp_path / "photo.srflow", removes_damage=removes)
+    arguments = [str(folder / "a.png"), str(folder / "b.png"), "-o", str(tmp_path / "out"), "--model", str(bundle)]
+    result = CliRunner().invoke(cli.restore, [*arguments, "--device", "cpu", "--threads", "1"])
+    assert result.exit_code == 0
+    assert result.stderr.count("name one of clean pictures, such as --model x4-small") == removes
+
+
 def test_depth_profile_resolution_and_alpha_are_kept(run: Run, photo: np.ndarray) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     alpha = np.full((*photo.shape[:2], 1), 77, np.uint8)

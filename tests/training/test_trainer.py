@@ -168,6 +168,13 @@ def test_the_checkpoint_says_which_reduction_it_is_for(tmp_path, photos):
     assert reduction_of({}) == "bicubic"  # published files have no notes
 
 
+@pytest.mark.parametrize(("degradation", "removes"), [(None, False), ("photo", True)])
+def test_the_checkpoint_says_whether_its_lr_images_were_damaged(tmp_path, photos, degradation, removes):
+    run = trainer(tmp_path, photos, data={"degradation": degradation})
+    run._write_checkpoint(run.checkpoint)
+    assert load_with_notes(run.checkpoint)[1]["removes_damage"] is removes
+
+
 def test_clipping_can_be_switched_off(tmp_path, photos):
     figures = []
     run = trainer(tmp_path, photos, schedule={"iterations": 1, "clip_norm": 0}, objective={"l1": 1e4})

@@ -316,7 +316,13 @@ class Trainer:
 
     def _write_checkpoint(self, path: Path) -> None:
         settings = dump_settings(without_paths(self.settings))
-        notes = {"iterations": self.iteration, "reduction": self.settings.data.reduction, "settings": settings}
+        data = self.settings.data
+        notes = {
+            "iterations": self.iteration,
+            "reduction": data.reduction,
+            "removes_damage": data.degradation is not None,
+            "settings": settings,
+        }
         save_checkpoint(path, self.trained, notes=notes)
 
     def _restore(self) -> None:

@@ -20,7 +20,7 @@ from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
-from ..tiny_bundle import write_tiny_bundle
+from ..tiny_bundle import tiny_manifest, write_tiny_bundle
 
 SCALE = 4
 
@@ -171,7 +171,7 @@ def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, ph
 
 @pytest.mark.parametrize(("value", "warnings"), [(39.9, 1), (40.1, 0), (None, 0), (float("nan"), 0)])
 def test_the_warning_begins_under_40_db(caplog: pytest.LogCaptureFixture, value: Any, warnings: int) -> None:
-    warn_if_inconsistent("photo.png", [value], options=DrawOptions(), tau=0.8, model="tiny")
+    warn_if_inconsistent("photo.png", [value], options=DrawOptions(), tau=0.8, manifest=tiny_manifest())
     assert len(caplog.records) == warnings
 
 
@@ -179,7 +179,8 @@ def test_the_warning_begins_under_40_db(caplog: pytest.LogCaptureFixture, value:
 def test_a_model_that_removes_damage_need_not_match_its_input(
     caplog: pytest.LogCaptureFixture, consistent: bool, warnings: int
 ) -> None:
-    warn_if_inconsistent("photo.jpg", [32.6], options=DrawOptions(consistent=consistent), tau=0.5, model="x4-photo")
+    options, manifest = DrawOptions(consistent=consistent), tiny_manifest(removes_damage=True)
+    warn_if_inconsistent("photo.jpg", [32.6], options=options, tau=0.5, manifest=manifest)
     assert len(caplog.records) == warnings
 
 
@@ -196,7 +197,8 @@ def test_a_model_that_removes_damage_need_not_match_its_input(
 def test_the_warning_does_not_advise_what_was_asked_for(
     caplog: pytest.LogCaptureFixture, consistent: bool, tau: float | None, advice: str
 ) -> None:
-    warn_if_inconsistent("photo.png", [32.6], options=DrawOptions(consistent=consistent), tau=tau, model="tiny")
+    options = DrawOptions(consistent=consistent)
+    warn_if_inconsistent("photo.png", [32.6], options=options, tau=tau, manifest=tiny_manifest())
     assert caplog.messages[0].endswith(f"(32.6 dB, below 40){advice}")
 
 

@@ -15,7 +15,8 @@ from srflow_sdk.manifest import Manifest
 def test_description_has_all_that_drawing_needs(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
     told, whole = Manifest.from_description(described(bundle)), bundle.manifest
-    for name in ("name", "scale", "size_multiple", "halo", "latent_levels", "default_tau", "auto_tau", "reduction"):
+    flags = ("auto_tau", "removes_damage")
+    for name in ("name", "scale", "size_multiple", "halo", "latent_levels", "default_tau", "reduction", *flags):
         assert getattr(told, name) == getattr(whole, name)
     assert told.digest == bundle.model_sha256
     assert not told.files
