@@ -49,6 +49,7 @@ def test_startup_is_measured_and_printed(bench: Bench) -> None:
     assert re.search(r"\| srflow-upscale --help, whole process \| ≤ 0.07 s \| [\d.]+ s \|", done.stdout)
 
 
+@pytest.mark.slow
 def test_growth_has_lines_for_every_way_that_is_there(bench: Bench) -> None:
     done = bench("--quick", "--only", "growth")
     assert done.returncode == 0, done.stderr

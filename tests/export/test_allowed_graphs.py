@@ -48,10 +48,11 @@ def written(number, precision, *, inverter=True):
         yield fused
 
 
+@pytest.mark.slow
 def test_every_graph_of_every_variant_and_precision_is_allowed_and_no_operator_more(tmp_path):
     """Lower precisions change every variant alike, and inverters hold nothing else in other networks.
 
-    So each precision is tried with one variant here, and the rest is slow.
+    So each precision is tried with one variant here; the test below has the rest.
     """
     cases = [*((number, "fp32") for number in range(len(VARIANTS))), (0, "fp16"), (1, "bf16")]
     graphs = [graph for number, precision in cases for graph in written(number, precision)]

@@ -64,7 +64,8 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     assert not list((tmp_path / "two").glob("rank-*.pt"))
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_processes_train_as_one_does(tmp_path, photos, precision):
     """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the same on both."""
     changes = {

@@ -29,6 +29,7 @@ def run_command(arguments):
     return CliRunner().invoke(train, arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validated", [True, False])
 def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos, validated):
     out = tmp_path / "a run"

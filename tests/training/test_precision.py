@@ -185,6 +185,7 @@ def test_the_loss_is_computed_in_the_precision_that_was_chosen(tmp_path, photos,
     assert seen == [dtype]
 
 
+@pytest.mark.slow
 def test_all_processes_compute_in_the_first_ones_precision(tmp_path, photos, timings):
     two = tiny("hardware.devices=2", "hardware.threads=1")
     choose_precision(two, CPU)  # kept in the cache, which the first process reads

@@ -85,6 +85,7 @@ def test_the_page_needs_nothing_but_itself(best_of_ten):
     assert "default-src 'none'; img-src data:" in text
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small, options):
     tau_sweep(replace(small, out=small.out / "tau-sweep"))
     said = []
