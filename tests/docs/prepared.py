@@ -31,7 +31,7 @@ _SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidde
 def write_models(folder: Path) -> Path:
     """Write the checkpoint and its bundle: a network with the published names and layout, and few channels."""
     golden_checkpoint(folder / CHECKPOINT)
-    export_checkpoint(folder / CHECKPOINT, folder / BUNDLE, ExportOptions(fused=True, halo=8))  # measuring takes a minute
+    export_checkpoint(folder / CHECKPOINT, folder / BUNDLE, ExportOptions(fused=True, halo=8))  # measured, a minute
     return folder
 
 
