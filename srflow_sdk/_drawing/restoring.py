@@ -21,7 +21,7 @@ from srflow_sdk.picture_latents import Latents
 
 Over = Literal["auto", "spatial", "local", "global"]
 
-RESTORE_SCHEME = 1
+RESTORE_SCHEME = 2
 """Version of what the options mean, defaults included; pictures record it."""
 
 DOTS_TAU = 1.0
@@ -34,10 +34,11 @@ _COARSE_TAUS = (0.7, 1.4)
 _COARSE_TAU, _BY_SIZE = 1.7, 1 / 6
 
 # Which pictures are noisy, and which have dots. Measured on clean photographs, with captions too, pages and line art
-# (typical sizes up to 0.84, kurtosis up to 6.3 where the latents are large), photographs with noise of 2 of 255 (sizes
-# up to 1.11) and 5 (from 1.49 on), and with 2 % of salt and pepper (kurtosis from 9.4 on).
+# (typical sizes up to 0.76, size times kurtosis up to 6.6), photographs with noise of 2 of 255 (typical sizes up to
+# 1.04) and 5 (from 1.48 on; kurtosis up to 3.1), and with 2 % of salt and pepper (kurtosis from 5.6 on, times size from
+# 8.0 on).
 _NOISY_SIZE = 1.2
-_DOTS_SIZE, _DOTS_KURTOSIS = 1.0, 7.0
+_DOTS_KURTOSIS, _DOTS_TAILS = 4.5, 7.3
 
 
 class RestoreKeywords(TypedDict, total=False):
@@ -135,7 +136,7 @@ class RestoreOptions:
         if self.over == "auto":
             # Where a few latents are far too large there are dots or scratches. Noise is everywhere: the typical latent
             # is too large. Edges of text and drawings are neither.
-            dots = size > _DOTS_SIZE and kurtosis > _DOTS_KURTOSIS
+            dots = kurtosis > _DOTS_KURTOSIS and size * kurtosis > _DOTS_TAILS
             over = "local" if dots else "spatial"
             if not dots and not self.enlarge and self.tau is None and typical_size(latents, finest) < _NOISY_SIZE:
                 return None

@@ -47,7 +47,7 @@ def read(path: Path) -> str | None:
         ("refuse", None),
         ("wrong", "wrong"),
         ("crash", "ended by SIGSEGV"),
-        ("hang", "no answer in 5 s"),
+        ("hang", "no answer in 10 s"),
         ("bug", "a traceback"),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_worker_reports_each_kind_of_loss_and_the_next_file_is_still_read(
     (tmp_path / "first").write_text(text)
     (tmp_path / "next").write_text("right")
     files = [(name, tmp_path / name) for name in ("first", "next")]
-    first, following = read_in_worker(__name__, files, patience_s=5 if text == "hang" else 60)
+    first, following = read_in_worker(__name__, files, patience_s=10 if text == "hang" else 60)
     assert (first.loss or "").startswith(loss or "")
     assert (first.loss is None) == (loss is None)
     assert following.loss is None
