@@ -78,24 +78,27 @@ def test_the_other_precisions_and_inverters_hold_no_operator_more(tmp_path, numb
     assert used <= ALLOWED_OPS - FORMER
 
 
-def test_every_graph_takes_far_less_than_is_allowed_and_gives_a_picture_of_its_scale(tmp_path):
+EVERY = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, len(VARIANTS) + len(OTHERS)))]
+
+
+@pytest.mark.parametrize("number", EVERY)
+def test_every_graph_takes_far_less_than_is_allowed_and_gives_a_picture_of_its_scale(tmp_path, number):
     side = 96
-    for number in range(len(VARIANTS) + len(OTHERS)):
-        model = model_of(number)
-        scale = model.config.scale
-        encoder = read(tmp_path, onnx_models.encoder_model(model))
-        cost = cost_of(encoder.nodes, {}, {**encoder.weights, "lr": Value(shape=(1, 3, side, side))}, encoder.outputs)
-        given = sum(math.prod(shape) for shape in cost.shapes.values())
-        assert cost.numbers < 20 * given
-        for plugins in (False, True) if number < len(VARIANTS) else (False,):
-            sampler = read(tmp_path, onnx_models.sampler_model(model, flow_nodes=plugins))
-            inputs = {**cost.shapes, "tau": (1,)}
-            for entry in latent_levels(model.config):
-                inputs[f"noise_level{entry.level}"] = (1, entry.channels, *2 * (scale * side >> entry.level,))
-            values = {**sampler.weights, **{name: Value(shape=shape) for name, shape in inputs.items()}}
-            drawn = cost_of(sampler.nodes, sampler.functions, values, sampler.outputs)
-            assert drawn.shapes == {"sr": (1, 3, scale * side, scale * side)}
-            assert drawn.numbers < 2 * sum(map(math.prod, inputs.values()))
+    model = model_of(number)
+    scale = model.config.scale
+    encoder = read(tmp_path, onnx_models.encoder_model(model))
+    cost = cost_of(encoder.nodes, {}, {**encoder.weights, "lr": Value(shape=(1, 3, side, side))}, encoder.outputs)
+    given = sum(math.prod(shape) for shape in cost.shapes.values())
+    assert cost.numbers < 20 * given
+    for plugins in (False, True) if number < len(VARIANTS) else (False,):
+        sampler = read(tmp_path, onnx_models.sampler_model(model, flow_nodes=plugins))
+        inputs = {**cost.shapes, "tau": (1,)}
+        for entry in latent_levels(model.config):
+            inputs[f"noise_level{entry.level}"] = (1, entry.channels, *2 * (scale * side >> entry.level,))
+        values = {**sampler.weights, **{name: Value(shape=shape) for name, shape in inputs.items()}}
+        drawn = cost_of(sampler.nodes, sampler.functions, values, sampler.outputs)
+        assert drawn.shapes == {"sr": (1, 3, scale * side, scale * side)}
+        assert drawn.numbers < 2 * sum(map(math.prod, inputs.values()))
 
 
 def test_a_full_size_graph_has_far_fewer_nodes_than_allowed(tmp_path):

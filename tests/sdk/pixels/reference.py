@@ -36,4 +36,4 @@ def axis_matrix(n: int, m: int, kernel: Kernel) -> np.ndarray:
 def whole(picture: np.ndarray, to: tuple[int, int], kernel: Kernel) -> np.ndarray:
     """The reduction of a whole picture in float64."""
     down, across = (axis_matrix(n, m, kernel) for n, m in zip(picture.shape[:2], to, strict=True))
-    return np.einsum("ij,xy,jyc->ixc", down, across, picture.astype(np.float64))
+    return np.einsum("ij,xy,jyc->ixc", down, across, picture.astype(np.float64), optimize=True)
