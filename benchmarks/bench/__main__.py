@@ -28,7 +28,9 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
         epilog="\n".join(f"  {part.name:<14}{part.about}, about {part.budget_s} s on two cores" for part in PARTS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=names, metavar="PART", help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "--only", nargs="+", action="extend", choices=names, metavar="PART", help=f"of {', '.join(names)}"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, to try it")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.json")
     parser.add_argument("--threads", type=int, default=2, help="[default: 2]")
