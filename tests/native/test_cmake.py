@@ -7,7 +7,8 @@ import pytest
 from tests.native.conftest import DEBIAN, NativeTree
 
 
-@pytest.mark.parametrize("preset", ["cpu", pytest.param("asan", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["cpu", "asan"])
 def test_preset_builds_and_passes_its_tests_from_a_fresh_clone(native_tree: NativeTree, preset: str) -> None:
     if not native_tree.found(preset, "GTest_DIR"):
         pytest.skip(f"GoogleTest is not installed: {DEBIAN}")

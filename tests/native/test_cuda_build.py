@@ -32,6 +32,7 @@ def exported_symbols(library: Path) -> set[str]:
     return {line.split()[-1] for line in lines.splitlines()}
 
 
+@pytest.mark.slow
 def test_plugin_library_exports_what_tensorrt_calls_and_the_c_interface(build: Path) -> None:
     assert exported_symbols(build / "runtime/tensorrt/libsrflow_trt.so") == C_INTERFACE | PLUGIN_ENTRY_POINTS
 

@@ -55,6 +55,7 @@ def test_the_mean_is_of_the_images_kind_and_the_deviation_is_float(upscaler: Ups
     assert 0 < deviation.mean() < 1
 
 
+@pytest.mark.slow
 def test_the_mean_of_many_samples_holds_no_more_than_that_of_few(tiny_bundle: Path, photo: np.ndarray) -> None:
     image = unit(np.tile(photo, (4, 4, 1)))  # an answer has 8 MB
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=64) as opened:
@@ -148,6 +149,7 @@ def test_a_call_is_cancelled_before_its_next_tile(tiny_bundle: Path, photo: np.n
         opened.upscale(photo, cancel=threading.Event())
 
 
+@pytest.mark.slow
 def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, photo: np.ndarray) -> None:
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
         expected = [opened.upscale(photo, seed=seed) for seed in range(3)]

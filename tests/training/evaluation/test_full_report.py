@@ -40,6 +40,7 @@ def best_of_ten(photos, checkpoint, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(small, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "once-more", replace(PROTOCOLS["restore"], about="a protocol of tomorrow"))
     monkeypatch.setitem(PROTOCOLS, "not-here", replace(PROTOCOLS["best-of-n"], in_report=False))
