@@ -1,4 +1,4 @@
-"""Make a trained network larger without changing what it computes, to train it further at the new size.
+"""Make a trained network larger, or its encoder one for another scale, to train it further.
 
     python examples/grow.py steps small.safetensors larger.safetensors 2
     srflow-train --config x4-small --set network.steps=8 --set schedule.start=larger.safetensors ...
@@ -13,6 +13,12 @@ likelihood are the same as those of the original network.
 Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written, an RRDB. The last convolution
 of each new block cancels what it is added to, so the block is the identity until it is trained: features and image
 stay the same.
+
+    python examples/grow.py scale small.safetensors encoder.safetensors 8
+    srflow-train --config rrdb-x8-small --set schedule.encoder=encoder.safetensors ...
+
+The LR encoder alone is written, for another scale. Its trunk is the same, which is nearly all of it; convolutions that
+enlarge further are copies of the last one. Its images are wrong until it is trained.
 """
 
 from __future__ import annotations
@@ -24,8 +30,9 @@ from pathlib import Path
 
 import torch
 
-from srflow_sdk.errors import CheckpointError, SRFlowError
+from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_training import RRDB, SRFlow, load_checkpoint, save_checkpoint
+from srflow_training.model.config import SCALES
 
 
 def with_more_steps(model: SRFlow, count: int) -> SRFlow:
@@ -61,11 +68,32 @@ def with_more_blocks(encoder: RRDB, count: int) -> RRDB:
     return larger.eval()
 
 
+def for_scale(encoder: RRDB, scale: int) -> RRDB:
+    """The encoder for another scale, as far as its weights serve there: a start for a training, not yet useful.
+
+    Raises: ArgumentError.
+    """
+    if scale not in SCALES:
+        raise ArgumentError(f"scale is {scale}; encoders are for ×4, ×8 or ×16")
+    if scale == encoder.scale:
+        raise ArgumentError(f"scale is {scale} already")
+    torch.manual_seed(0)
+    rescaled = RRDB(**{**encoder.settings(), "scale": scale})
+    rescaled.initialize()
+    rescaled.load_state_dict(encoder.state_dict(), strict=False)
+    for new in rescaled.upconvs[len(encoder.upconvs) :]:
+        new.load_state_dict(encoder.upconvs[-1].state_dict())
+    return rescaled.eval()
+
+
 def grow(part: str, source: Path, target: Path, count: int) -> str:
     """Read, add, write. Returns: what the written network has. Raises: CheckpointError."""
     model = load_checkpoint(source)
+    encoder = model if isinstance(model, RRDB) else model.encoder
+    if part == "scale":
+        save_checkpoint(target, for_scale(encoder, count))
+        return f"scale {count}"
     if part == "blocks":
-        encoder = model if isinstance(model, RRDB) else model.encoder
         save_checkpoint(target, with_more_blocks(encoder, count))
         return f"{len(encoder.blocks) + count} blocks"
     if not isinstance(model, SRFlow):
@@ -76,10 +104,10 @@ def grow(part: str, source: Path, target: Path, count: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("steps", "blocks"), help="what to add")
+    parser.add_argument("part", choices=("steps", "blocks", "scale"), help="what to add, or scale: what to change")
     parser.add_argument("source", type=Path, help="the trained network's checkpoint")
     parser.add_argument("target", type=Path, help="the checkpoint to write")
-    parser.add_argument("count", type=int, help="how many to add; of steps, an even number")
+    parser.add_argument("count", type=int, help="how many to add (of steps, an even number), or the new scale")
     options = parser.parse_args()
     if options.count < 1 or (options.part == "steps" and options.count % 2):
         parser.error(f"{options.count} {options.part} cannot be added: name 1 or more, and of steps an even number")

@@ -55,6 +55,16 @@ def test_new_blocks_do_nothing_yet_but_can_be_trained(grow, source):
     assert larger.blocks[-1].dense[-1].convs[-1].weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("source", ["small", "encoder"])
+def test_an_encoder_for_another_scale_keeps_the_trunk(grow, source):
+    model, rescaled = grow("scale", "16", source)
+    encoder = model if isinstance(model, RRDB) else model.encoder
+    lr = torch.rand(1, 3, 8, 8)
+    assert rescaled(lr).shape == (1, 3, 128, 128)
+    torch.testing.assert_close(rescaled.features(lr).last, encoder.features(lr).last)
+    torch.testing.assert_close(rescaled.upconvs[3].weight, encoder.upconvs[1].weight)
+
+
 @pytest.mark.parametrize(
     ("part", "count", "source", "reason"),
     [
@@ -62,6 +72,8 @@ def test_new_blocks_do_nothing_yet_but_can_be_trained(grow, source):
         ("steps", "0", "small", "0 steps cannot be added"),
         ("blocks", "0", "small", "0 blocks cannot be added"),
         ("blocks", "two", "small", "invalid int value: 'two'"),
+        ("scale", "5", "small", "scale is 5; encoders are for ×4, ×8 or ×16"),
+        ("scale", "4", "small", "scale is 4 already"),
         ("steps", "2", "encoder", "is an RRDB, which has no flow"),
         ("steps", "2", "missing", "missing.safetensors"),
     ],

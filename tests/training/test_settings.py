@@ -24,11 +24,13 @@ FLOWS = [
     "x16-faces",
     "x4-small",
     "x4-photo",
+    "x8-small",
+    "x16-small",
     "x4-transfer",
     "x8-faces-transfer",
 ]
 PUBLISHED = ["published-x4", "published-x8", "published-x8-faces"]
-ENCODERS = ["rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x4-photo"]
+ENCODERS = ["rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x8-small", "rrdb-x16-small", "rrdb-x4-photo"]
 
 
 def test_the_presets_are_those_that_the_help_names():
@@ -62,8 +64,17 @@ def test_presets_for_content_transfer_move_hr_against_lr():
         assert load_settings(name) == load_settings(base, ["data.hr_shift=4"])
 
 
-def test_an_encoder_fits_the_x16_network():
-    encoder, flow = load_settings("rrdb-x16"), load_settings("x16-faces")
+@pytest.mark.parametrize(
+    ("encoder", "flow"),
+    [
+        ("rrdb-x16", "x16-faces"),
+        ("rrdb-x4-small", "x4-small"),
+        ("rrdb-x8-small", "x8-small"),
+        ("rrdb-x16-small", "x16-small"),
+    ],
+)
+def test_an_encoder_fits_the_network_that_starts_from_it(encoder, flow):
+    encoder, flow = load_settings(encoder), load_settings(flow)
     assert encoder.kind == "rrdb"
     for name in ("scale", "nf", "growth", "blocks"):
         assert getattr(encoder.config(), name) == getattr(flow.config(), name)
