@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import bundles, checkpoints, configs, full_disk, kills, load, pictures
+from tests.faults import bundles, checkpoints, configs, full_disk, kills, latents, load, pictures
 from tests.faults.attempts import Campaign
 
 CAMPAIGNS = {
@@ -10,11 +10,13 @@ CAMPAIGNS = {
     for campaign in (
         Campaign(name="export", title="kills of an export", attack=kills.kill_export, count=30, short=4),
         Campaign(name="folder", title="kills of a run over a folder", attack=kills.kill_folder, count=40, short=8),
+        Campaign(name="restoring", title="kills of restoring", attack=kills.kill_restoring, count=30, short=4),
         Campaign(name="training", title="kills of a training run", attack=kills.kill_training, count=30, short=4),
         Campaign(name="disk", title="full disks and limits", attack=full_disk.attack, count=48, short=8),
         Campaign(name="bundles", title="mutated bundles", attack=bundles.attack, count=1000, short=150),
         Campaign(name="checkpoints", title="mutated checkpoints", attack=checkpoints.attack, count=1000, short=200),
         Campaign(name="pictures", title="mutated pictures", attack=pictures.attack, count=4000, short=400),
+        Campaign(name="latents", title="mutated latents", attack=latents.attack, count=2000, short=300),
         Campaign(name="configs", title="mutated settings", attack=configs.attack, count=600, short=150),
         Campaign(name="load", title="many threads on one Upscaler", attack=load.attack, count=600, short=120),
     )

@@ -1,11 +1,11 @@
-"""SIGKILL at random times: of an export, of a run over a folder, of a training run."""
+"""SIGKILL at random times: of an export, of runs over a folder, of a training run."""
 
 from __future__ import annotations
 
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,17 +62,29 @@ def kill_export(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
 
 def kill_folder(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
     """Kill a run over a folder, and resume it. Visible pictures must equal those of a run that nobody killed."""
-    photos, model = folder / "photos", write_tiny_bundle(folder / "tiny.srflow")
+    model = write_tiny_bundle(folder / "tiny.srflow")
+    yield from _killed_over_folder("srflow-upscale", ["--model", model, "--tile", "32"], folder, count, seed)
+
+
+def kill_restoring(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
+    """The same while a folder is restored, with the embedded model, which has an inverter."""
+    yield from _killed_over_folder("srflow-restore", ["--tile", "32"], folder, count, seed)
+
+
+def _killed_over_folder(
+    program: str, options: Sequence[str | Path], folder: Path, count: int, seed: int
+) -> Iterator[Attempt]:
+    photos = folder / "photos"
     photos.mkdir()
     y, x = np.mgrid[0:120, 0:160]
     for number, ending in enumerate(("png", "jpg", "tif", "webp", "bmp") * 2):
         shade = np.rint(127.5 + 90 * np.sin(x / (5 + number) + y / 9)).astype(np.uint8)
         Image.fromarray(np.stack([shade, shade[::-1], 255 - shade], -1)).save(photos / f"{number:02d}.{ending}")
-    settings = ["--model", model, "--tile", "32", "--threads", "1", "--device", "cpu", "--report", "report.json"]
+    settings = [*options, "--threads", "1", "--device", "cpu", "--report", "report.json"]
 
     def run_into(out: Path, kill_after_s: float | None = None) -> Ended:
         arguments = [photos, "-o", out, "--resume", *settings]
-        return run_command("srflow-upscale", arguments, folder=folder, kill_after_s=kill_after_s)
+        return run_command(program, arguments, folder=folder, kill_after_s=kill_after_s)
 
     def visible(out: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in out.glob("[!.]*")} if out.exists() else {}
