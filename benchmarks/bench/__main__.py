@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.bench.machine import machine, one_line
+from benchmarks.bench.networks import PRESETS
 from benchmarks.bench.page import MarkerError, dumped, read_results, with_parts, write_whole
 from benchmarks.bench.parts import PARTS, texts
 from benchmarks.bench.settings import Allowance, Settings
@@ -40,11 +41,20 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=15, help="what has not begun by then is skipped  [default: 15]"
     )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=tuple(PRESETS),
+        metavar="NETWORK",
+        help=f"of side-by-side [default: {' '.join(PRESETS)}]",
+    )
     parser.add_argument("--photos", type=Path, help="folder of photographs for competitors [default: seven, unseen]")
     parser.add_argument("--work", type=Path, default=Settings.work, help="networks and tools [default: build/bench]")
     options = parser.parse_args(arguments)
     if options.quick and options.write:
         parser.error(QUICK_WRITES)
+    if options.networks and options.write:
+        parser.error("--networks would leave the others out of docs/performance.md: leave out --write")
     if not 1 <= options.threads <= (os.cpu_count() or 1):
         parser.error(f"--threads {options.threads}: this machine has {os.cpu_count()} cores")
     if options.photos is not None and not options.photos.is_dir():
@@ -70,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         megapixels=options.megapixels,
         work=work,
         photos=options.photos,
+        networks=tuple(options.networks or PRESETS),
         say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
     )
     chosen = [part for part in PARTS if options.only is None or part.name in options.only]

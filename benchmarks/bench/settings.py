@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.bench.networks import PRESETS
 from benchmarks.bench.worker import ROOT
 
 
@@ -29,7 +30,8 @@ class Settings:
     """quick: tiny networks and sizes, one or two runs. work: where networks and other tools are kept.
 
     threads: of everything that is not compared by threads. megapixels: the photograph that checks the lines of
-    `growth`, at least 0.3. photos: of `competitors`. allowance: of this part. say: receives lines of progress.
+    `growth`, at least 0.3. photos: of `competitors`. networks: of `side_by_side`, names of `networks.PRESETS`.
+    allowance: of this part. say: receives lines of progress.
     """
 
     quick: bool = False
@@ -37,6 +39,7 @@ class Settings:
     megapixels: float = 1.05
     work: Path = ROOT / "build" / "bench"
     photos: Path | None = None
+    networks: tuple[str, ...] = tuple(PRESETS)
     allowance: Allowance = field(default_factory=Allowance)
     say: Callable[[str], None] = print
 

@@ -121,6 +121,7 @@ def test_competitors_are_compared_on_the_photographs_of_a_folder(bench: Bench) -
     ("arguments", "says"),
     [
         (["--quick", "--write"], "leave out --quick to write docs/performance.md"),
+        (["--networks", "x8-faces", "--write"], "leave out --write"),
         (["--threads", "1000"], "--threads 1000: this machine has"),
         (["--only", "nonsense"], "invalid choice: 'nonsense'"),
         (["--photos", "none"], "--photos none: there is no such folder"),
