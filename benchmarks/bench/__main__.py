@@ -39,7 +39,7 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
         "--megapixels", type=float, default=1.05, help="photograph that checks growth's lines  [default: 1.05]"
     )
     parser.add_argument(
-        "--minutes", type=float, default=15, help="what has not begun by then is skipped  [default: 15]"
+        "--minutes", type=float, default=13, help="what has not begun by then is skipped  [default: 13]"
     )
     parser.add_argument(
         "--networks",
