@@ -87,7 +87,7 @@ def for_scale(encoder: RRDB, scale: int) -> RRDB:
 
 
 def grow(part: str, source: Path, target: Path, count: int) -> str:
-    """Read, add, write. Returns: what the written network has. Raises: CheckpointError."""
+    """Read, add, write. Returns: what the written network has. Raises: ArgumentError, CheckpointError."""
     model = load_checkpoint(source)
     encoder = model if isinstance(model, RRDB) else model.encoder
     if part == "scale":
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="the checkpoint to write")
     parser.add_argument("count", type=int, help="how many to add (of steps, an even number), or the new scale")
     options = parser.parse_args()
-    if options.count < 1 or (options.part == "steps" and options.count % 2):
+    if options.part != "scale" and (options.count < 1 or (options.part == "steps" and options.count % 2)):
         parser.error(f"{options.count} {options.part} cannot be added: name 1 or more, and of steps an even number")
     if options.target.suffix != ".safetensors":
         parser.error(f"{options.target} would be a checkpoint: name a file that ends in .safetensors")

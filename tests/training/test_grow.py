@@ -73,6 +73,7 @@ def test_an_encoder_for_another_scale_keeps_the_trunk(grow, source):
         ("blocks", "0", "small", "0 blocks cannot be added"),
         ("blocks", "two", "small", "invalid int value: 'two'"),
         ("scale", "5", "small", "scale is 5; encoders are for ×4, ×8 or ×16"),
+        ("scale", "0", "small", "scale is 0; encoders are for"),
         ("scale", "4", "small", "scale is 4 already"),
         ("steps", "2", "encoder", "is an RRDB, which has no flow"),
         ("steps", "2", "missing", "missing.safetensors"),
