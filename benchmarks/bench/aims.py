@@ -56,14 +56,10 @@ def _fastest(results: Results, samples: int) -> Figure | None:
     point = {each["name"]: each for each in of["points"]}[f"64×64, {what}"]
     found = {label: side_by_side.speed(of["rows"], label, point) for label in side_by_side.OURS}
     known = {label: speed for label, speed in found.items() if speed is not None}
-    # The gate refuses int8 for these random weights, so its speed is named and does not count.
-    refused = max((speed for label, speed in known.items() if "int8" in label), default=None)
-    within = {label: speed for label, speed in known.items() if "int8" not in label}
-    if not within:
+    if not known:
         return None
-    best = max(within, key=lambda label: within[label])
-    note = f"; int8, which the gate refuses here: {refused:.3g}×" if refused else ""
-    return Figure(within[best], best.removeprefix("ours, ") + note)
+    best = max(known, key=lambda label: known[label])
+    return Figure(known[best], best.removeprefix("ours, "))
 
 
 def _tile(results: Results) -> Figure | None:

@@ -64,17 +64,20 @@ def run(settings: Settings) -> dict[str, Any]:
     # Last, as it takes longest with --megapixels 12; whoever asked for that wants it however late it is.
     asked = settings.megapixels != Settings.megapixels
     if asked or not settings.skips(f"the check of a line, {largest} pixels a side"):
-        _check_the_fastest(found, largest, settings)
+        _check_a_line(found, largest, settings)
     return found
 
 
-def _check_the_fastest(found: dict[str, Any], side: int, settings: Settings) -> None:
-    """Measure the fastest way at a larger size: `check` says what its line predicted, and the point joins the line."""
-    if not found["sizes"]:
+def _check_a_line(found: dict[str, Any], side: int, settings: Settings) -> None:
+    """Measure a larger size on the way that decides the aim for a photograph: the one whose line is lowest there.
+
+    `check` says what its line predicted, and the point joins the line.
+    """
+    lines = {name: fit([point["x"] for point in points], _medians(points)) for name, points in found["sizes"].items()}
+    if not lines:
         return
-    fastest = min(found["sizes"], key=lambda name: _medians(found["sizes"][name])[-1])
-    series, (device, precision) = found["sizes"][fastest], WAYS[fastest]
-    line = fit([point["x"] for point in series], _medians(series))
+    fastest = min(lines, key=lambda name: lines[name].at(PHOTO * 1e6))
+    series, line, (device, precision) = found["sizes"][fastest], lines[fastest], WAYS[fastest]
     settings.say(f"growth: {fastest}, {side} pixels a side, to check its line")
     with _worker(device, precision, settings.threads) as worker:
         point = _series(worker, [(side * side, {"size": side})], settings)[0]

@@ -1,19 +1,15 @@
 """Write a network with random weights, or the direct ONNX export of the authors' network, for `networks.py`.
 
-python -m benchmarks.bench.make_network checkpoint|direct|int8 NAME TARGET [--tiny]
+python -m benchmarks.bench.make_network checkpoint|direct NAME TARGET [--tiny]
 
 `direct` is what `torch.onnx.export` makes of the network as it stands: one graph, the conditioning in it, sizes free.
-Only the inverses of the 1×1 convolutions are computed beforehand, because ONNX has no operator for them. `int8` is a
-copy of the bundle beside TARGET with a second encoder, without srflow-export's gate: random weights quantise worse than
-trained ones, and only their time is wanted.
+Only the inverses of the 1×1 convolutions are computed beforehand, because ONNX has no operator for them.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,11 +20,6 @@ import torch
 from benchmarks.bench.networks import PRESETS
 from benchmarks.full_size_checkpoint import steady
 from benchmarks.published_network import inverse_matrices, sample
-from srflow_export import onnx_models
-from srflow_export.exporter import metadata_of
-from srflow_export.quantisation import int8_encoder
-from srflow_sdk import Bundle
-from srflow_sdk.manifest import INT8_ENCODER
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints.keys import to_published
 from srflow_training.settings import load_settings
@@ -74,34 +65,15 @@ def export_direct(model: SRFlow, target: Path) -> None:
     onnx.save(proto, target)
 
 
-def add_int8(bundle: Path, checkpoint: Path, target: Path) -> None:
-    """Write a copy of a bundle with encoder.int8.onnx."""
-    model = load_checkpoint(checkpoint)
-    assert isinstance(model, SRFlow)  # for the type checker
-    manifest = Bundle.open(bundle).manifest
-    content = onnx_models.finished(int8_encoder(model), metadata_of(manifest, precision="int8"))
-    shutil.copytree(bundle, target)
-    (target / INT8_ENCODER).write_bytes(content)
-    record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    manifest = dataclasses.replace(manifest, files={**manifest.files, INT8_ENCODER: record})
-    (target / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-
-
 def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["checkpoint", "direct", "int8"])
+    parser.add_argument("what", choices=["checkpoint", "direct"])
     parser.add_argument("name", choices=list(PRESETS))
     parser.add_argument("target", type=Path)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     partial = options.target.with_name(f".{options.target.name}")
-    if options.what == "int8":
-        shutil.rmtree(partial, ignore_errors=True)
-        beside = options.target.with_name
-        add_int8(beside(f"{options.name}.srflow"), beside(f"{options.name}.pth"), partial)
-        partial.rename(options.target)
-        return
     if options.what == "checkpoint":
         model = network(options.name, tiny=options.tiny)
         torch.save(to_published(model.state_dict(), model.config), partial)

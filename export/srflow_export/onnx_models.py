@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -12,6 +12,7 @@ from onnx import compose, numpy_helper
 from torch import Tensor
 
 from srflow_export import flow_ops
+from srflow_export._calibration import Array
 from srflow_export._int8_layout import IntegerEncoderGraph
 from srflow_export.graphs import (
     DTYPES,
@@ -41,9 +42,9 @@ def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPro
     return _traced_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
 
 
-def integer_encoder_model(model: SRFlow) -> onnx.ModelProto:
+def integer_encoder_model(model: SRFlow, crops: Sequence[Array]) -> onnx.ModelProto:
     """The same in float32, laid out for integer convolutions; see :mod:`srflow_export._int8_layout`."""
-    return _traced_encoder(IntegerEncoderGraph(model), model.config, opset=_OPSET)
+    return _traced_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
 
 
 def _traced_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) -> onnx.ModelProto:

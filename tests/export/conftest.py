@@ -4,6 +4,7 @@ import copy
 import functools
 import hashlib
 import inspect
+import pickle
 
 import pytest
 
@@ -31,7 +32,7 @@ def once(export):
     def exported(model, *arguments, **options):
         given = signature.bind(model, *arguments, **options)
         given.apply_defaults()
-        rest = tuple((name, value) for name, value in given.arguments.items() if name != "model")
+        rest = pickle.dumps([(name, value) for name, value in given.arguments.items() if name != "model"])
         key = type(model), repr(model.config), weights_sha256(model), rest
         if key not in kept:
             kept[key] = export(model, *arguments, **options)

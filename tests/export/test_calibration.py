@@ -33,8 +33,9 @@ def _windows_of_eight(lr):
 
 
 def test_every_convolutions_input_has_a_range_that_holds_zero():
-    encoder = onnx_models.integer_encoder_model(random_srflow(tiny_config()))
-    ranges = activation_ranges(encoder, quick_crops(2)[:2])
+    crops = quick_crops(2)[:2]
+    encoder = onnx_models.integer_encoder_model(random_srflow(tiny_config()), crops)
+    ranges = activation_ranges(encoder, crops)
     assert set(ranges) == {node.input[0] for node in encoder.graph.node if node.op_type == "Conv"}
     assert all(low <= 0 <= high and low < high for low, high in ranges.values())
     low, high = ranges["lr"]

@@ -1,11 +1,14 @@
 """The encoder laid out for integer convolutions computes what the other one does."""
 
+import numpy as np
 import pytest
 import torch
 
 from srflow_export._int8_layout import IntegerEncoderGraph
 from srflow_export.graphs import EncoderGraph
 from tests.networks import random_srflow, tiny_config
+
+CROPS = [np.random.default_rng(seed).random((1, 3, 16, 16), dtype=np.float32) for seed in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,7 @@ def test_both_layouts_give_the_same_conditioning(settings):
     model = random_srflow(tiny_config(**settings))
     lr = torch.rand(2, 3, 16, 24)
     expected = EncoderGraph(model).eval()(lr)
-    found = IntegerEncoderGraph(model).eval()(lr)
+    found = IntegerEncoderGraph(model, CROPS).eval()(lr)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
@@ -28,5 +31,29 @@ def test_both_layouts_give_the_same_conditioning(settings):
 def test_the_network_itself_stays_as_it_is():
     model = random_srflow(tiny_config())
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    IntegerEncoderGraph(model)
+    IntegerEncoderGraph(model, CROPS)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_channels_of_u_are_balanced_for_the_rounding_that_they_share():
+    model = random_srflow(tiny_config())
+    graph = IntegerEncoderGraph(model, CROPS)
+    for index, level in enumerate(graph.levels):
+        u = [model.features(torch.from_numpy(lr))[index].u() for lr in CROPS]
+        before, after = (_spread(each) for each in (u, [value * level.shares for value in u]))
+        assert after < 0.5 * before
+
+
+def _spread(values):
+    """By how many factors of e the sizes of channels differ, at the median."""
+    sizes = torch.stack([value.abs().amax(dim=(0, 2, 3)) for value in values]).amax(dim=0).log()
+    return float((sizes - sizes.median()).abs().median())
+
+
+@torch.no_grad()
+def test_a_channel_that_is_always_zero_does_no_harm():
+    model = random_srflow(tiny_config())
+    model.encoder.upconvs[0].weight[0].zero_()
+    model.encoder.upconvs[0].bias[0].zero_()
+    assert all(torch.isfinite(level.shares).all() for level in IntegerEncoderGraph(model, CROPS).levels)

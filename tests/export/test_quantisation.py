@@ -59,6 +59,12 @@ def test_results_of_convolutions_are_not_rounded(encoder):
     assert of_convolutions & rounded == {first.output[0]}  # which the next convolution takes as it is
 
 
+def test_sums_and_concatenations_take_tensors_that_are_not_rounded(encoder, produced):
+    for node in encoder.graph.node:
+        if node.op_type not in ("Conv", "DequantizeLinear"):
+            assert all(produced[name].op_type != "DequantizeLinear" for name in node.input if name in produced)
+
+
 def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
     exact = onnx_models.encoder_model(model)
     for one, other in (
