@@ -52,8 +52,19 @@ def _spread(values):
 
 
 @torch.no_grad()
+def test_what_grows_in_a_dense_block_becomes_half_as_large_as_what_it_grows_on():
+    model = random_srflow(tiny_config())
+    block = IntegerEncoderGraph(model, CROPS).model.encoder.blocks[0].dense[0]
+    taken = [model.encoder.conv_first(torch.from_numpy(lr)) for lr in CROPS]
+    largest = max(float(x.abs().max()) for x in taken)
+    grown = torch.stack([torch.nn.functional.leaky_relu(block.convs[0](x), 0.2).abs().amax((0, 2, 3)) for x in taken])
+    torch.testing.assert_close(grown.amax(dim=0), torch.full_like(grown[0], largest / 2), rtol=1e-3, atol=0)
+
+
+@torch.no_grad()
 def test_a_channel_that_is_always_zero_does_no_harm():
     model = random_srflow(tiny_config())
-    model.encoder.upconvs[0].weight[0].zero_()
-    model.encoder.upconvs[0].bias[0].zero_()
-    assert all(torch.isfinite(level.shares).all() for level in IntegerEncoderGraph(model, CROPS).levels)
+    for conv in (model.encoder.upconvs[0], model.encoder.blocks[0].dense[0].convs[0]):
+        conv.weight[0].zero_()
+        conv.bias[0].zero_()
+    assert all(torch.isfinite(value).all() for value in IntegerEncoderGraph(model, CROPS).state_dict().values())

@@ -31,25 +31,48 @@ def produced(encoder):
     return {name: node for node in encoder.graph.node for name in node.output}
 
 
+def parts(name, produced):
+    """What a tensor is concatenated from."""
+    node = produced[name]
+    return [part for each in node.input for part in parts(each, produced)] if node.op_type == "Concat" else [name]
+
+
 def test_all_convolutions_but_the_first_take_integers(encoder, produced):
     first, *others = [node for node in encoder.graph.node if node.op_type == "Conv"]
     assert first.input[0] == "lr"
     assert not any(name in produced for name in first.input)
     assert len(others) > 30
-    assert all(produced[name].op_type == "DequantizeLinear" for node in others for name in node.input[:2])
+    for node in others:
+        taken = [*parts(node.input[0], produced), node.input[1]]
+        assert {produced[name].op_type for name in taken} == {"DequantizeLinear"}
+
+
+def test_what_is_concatenated_for_a_convolution_is_rounded_with_one_step(encoder, produced, weights):
+    joined = 0
+    for node in encoder.graph.node:
+        if node.op_type == "Conv" and node.input[0] != "lr":
+            roundings = [produced[name] for name in parts(node.input[0], produced)]
+            for index in (1, 2):
+                assert len({float(weights[each.input[index]]) for each in roundings}) == 1
+            joined += len(roundings) > 1
+    assert joined == 2 * 3 * 4  # blocks, dense blocks, convolutions after the first
 
 
 def test_weights_are_symmetric_by_channel_and_activations_have_a_zero_point(encoder, produced, weights):
+    points = []
     for node in encoder.graph.node:
         if node.op_type == "Conv" and node.input[0] != "lr":
-            activation, weight = (produced[name].input for name in node.input[:2])
-            assert weights[activation[2]].dtype == np.uint8
-            assert weights[activation[1]].size == 1
-            stored = weights[weight[0]]
-            assert stored.dtype == np.int8
-            assert weights[weight[1]].shape == (stored.shape[0],)
-            assert not weights[weight[2]].any()
-    assert any(points.dtype == np.uint8 and points.any() for points in weights.values())
+            for activation in parts(node.input[0], produced):
+                _, step, point = produced[activation].input
+                assert weights[point].dtype == np.uint8
+                assert weights[step].size == 1
+                points.append(int(weights[point]))
+            integers, step, point = (weights[name] for name in produced[node.input[1]].input)
+            assert integers.dtype == np.int8
+            assert np.abs(integers).max() == 127
+            assert step.shape == (integers.shape[0],)
+            assert not point.any()
+    assert any(points)
 
 
 def test_results_of_convolutions_are_not_rounded(encoder):
@@ -59,10 +82,11 @@ def test_results_of_convolutions_are_not_rounded(encoder):
     assert of_convolutions & rounded == {first.output[0]}  # which the next convolution takes as it is
 
 
-def test_sums_and_concatenations_take_tensors_that_are_not_rounded(encoder, produced):
+def test_sums_and_conditioning_take_tensors_that_are_not_rounded(encoder, produced):
     for node in encoder.graph.node:
-        if node.op_type not in ("Conv", "DequantizeLinear"):
+        if node.op_type not in ("Conv", "Concat", "DequantizeLinear"):
             assert all(produced[name].op_type != "DequantizeLinear" for name in node.input if name in produced)
+    assert all(produced[value.name].op_type != "DequantizeLinear" for value in encoder.graph.output)
 
 
 def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
