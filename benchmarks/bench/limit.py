@@ -26,6 +26,7 @@ from benchmarks.graph_profile import profile
 from srflow_sdk import Bundle, SRFlowError
 from srflow_sdk.backends import open_backend
 from srflow_sdk.latents import window_noise
+from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
 RUNS = {  # row: device, precision of the SDK; the convolution in the same arithmetic
     "ONNX Runtime, fp32": ("cpu", "bundle"),
@@ -35,6 +36,8 @@ RUNS = {  # row: device, precision of the SDK; the convolution in the same arith
     "OpenVINO, int8": ("openvino", "int8"),
 }
 _KINDS = {"Conv": "convolutions", "FusedConv": "convolutions", "ReorderInput": "layout", "ReorderOutput": "layout"}
+_KINDS |= {"GroupConvolution": "convolutions", "FakeQuantize": "rounding to int8", "Convert": "rounding to int8"}
+_KINDS |= dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), "rounding to int8")
 _KINDS |= {"Add": "additions", "Split": "concatenations and splits", "Concat": "concatenations and splits"}
 _KINDS |= {"Convolution": "convolutions", "Reorder": "layout", "Transpose": "layout", "Eltwise": "additions"}
 _KINDS |= {"Concatenation": "concatenations and splits", "StridedSlice": "concatenations and splits"}
@@ -50,23 +53,29 @@ def run(settings: Settings) -> dict[str, Any]:
     result: dict[str, Any] = {"size": size, "rates": rates, "missing": missing, "networks": {}, "profiles": {}}
     embedded = Bundle.embedded().path
     # The embedded model first: an aim is about it, and a slow machine skips what comes last.
-    for name, bundle, quantised in (("embedded model", embedded, embedded), ("full-size ×4", full, int8)):
+    of = {"embedded model": (embedded, embedded), "full-size ×4": (full, int8)}
+    for name, (bundle, quantised) in of.items():
         if settings.skips(name):
             continue
         settings.say(f"limit: {name}")
         result["networks"][name] = _measured(bundle, quantised, size, settings)
-    for part in ("encoder", "sampler"):
-        if settings.skips(f"where a run's time goes, {part}"):
+    for name, (bundle, quantised) in of.items():
+        if settings.skips(f"where a run's time goes, {name}"):
             continue
-        path = full / f"{part}.onnx"
-        rows = profile(path, size=size, batch=1, threads=settings.threads, runs=settings.runs)
-        result["profiles"][f"ONNX Runtime, {part}"] = _grouped([(op, spent) for op, spent, _ in rows])
-        for hint in ("f32", "bf16") if part == "encoder" else ("f32",):
+        for column, (path, hint) in {
+            "ONNX Runtime, encoder": (bundle / REQUIRED_FILES[0], None),
+            "OpenVINO f32, encoder": (bundle / REQUIRED_FILES[0], "f32"),
+            "OpenVINO bf16, encoder": (bundle / REQUIRED_FILES[0], "bf16"),
+            "OpenVINO int8, encoder": (quantised / INT8_ENCODER, "f32"),
+            "ONNX Runtime, sampler": (bundle / REQUIRED_FILES[1], None),
+            "OpenVINO f32, sampler": (bundle / REQUIRED_FILES[1], "f32"),
+        }.items():
             try:
-                found = openvino_profile(path, size, settings.threads, hint, runs=settings.runs)
-                result["profiles"][f"OpenVINO {hint}, {part}"] = _grouped(found)
-            except (ImportError, RuntimeError) as error:
-                missing[f"profile of OpenVINO {hint}, {part}"] = str(error).splitlines()[0]
+                spent = _profile(path, size, hint, settings)
+            except (ImportError, RuntimeError, OSError) as error:
+                missing[f"profile of {name}, {column}"] = without_paths(str(error).splitlines()[0])
+            else:
+                result["profiles"].setdefault(name, {})[column] = _grouped(spent)
     return result
 
 
@@ -127,6 +136,16 @@ def _times(bundle: Path, device: Any, precision: Any, size: int, settings: Setti
         backend.deactivate()
 
 
+def _profile(path: Path, size: int, hint: str | None, settings: Settings) -> list[tuple[str, float]]:
+    """(operator, milliseconds of a run); hint: OpenVINO's, None for ONNX Runtime."""
+    if not path.is_file():
+        raise FileNotFoundError("this network has no encoder in int8")
+    if hint is None:
+        rows = profile(path, size=size, batch=1, threads=settings.threads, runs=settings.runs)
+        return [(op, spent) for op, spent, _ in rows]
+    return openvino_profile(path, size, settings.threads, hint, runs=settings.runs)
+
+
 def openvino_profile(path: Path, size: int, threads: int, hint: str, *, runs: int) -> list[tuple[str, float]]:
     """(operator, milliseconds of a run) as OpenVINO counts them. Raises: ImportError, RuntimeError."""
     import onnxruntime
@@ -181,11 +200,10 @@ def tables(result: dict[str, Any]) -> str:
             rows.append(cells)
         texts.append(table(head, rows))
         texts += ["\n".join(f"- {name}: not measured: {why}" for name, why in of["missing"].items())]
-    if result["profiles"]:
-        kinds = list(next(iter(result["profiles"].values())))
-        head = ["Where a run's time goes, full-size ×4", *result["profiles"]]
-        rows = [[kind, *(_of_all(spent, kind) for spent in result["profiles"].values())] for kind in kinds]
-        texts.append(table(head, rows))
+    for name, columns in result["profiles"].items():
+        kinds = list(next(iter(columns.values())))
+        rows = [[kind, *(_of_all(spent, kind) for spent in columns.values())] for kind in kinds]
+        texts.append(table([f"Where a run's time goes, {name}", *columns], rows))
     texts += [f"- {name}: not measured: {why}" for name, why in result["missing"].items()]
     return "\n\n".join(text for text in texts if text)
 
