@@ -92,7 +92,9 @@ def _photo(results: Results) -> Figure | None:
     if measured and measured[1]:
         return Figure(minutes[best], f"{best}, measured")
     check = result.get("check")
-    off = abs(Times(tuple(check["seconds"])).median / check["predicted"] - 1) if check else 0.0
+    if not check or check["way"] != best:
+        return Figure(minutes[best], f"{best}, from a line that was not checked", sure=False)
+    off = abs(Times(tuple(check["seconds"])).median / check["predicted"] - 1)
     return Figure(minutes[best], f"{best}, from the line", sure=off <= _LINE_OFF)
 
 

@@ -36,7 +36,7 @@ RUNS = {  # row: device, precision of the SDK; the convolution in the same arith
     "OpenVINO, int8": ("openvino", "int8"),
 }
 _KINDS = {"Conv": "convolutions", "FusedConv": "convolutions", "ReorderInput": "layout", "ReorderOutput": "layout"}
-_KINDS |= {"GroupConvolution": "convolutions", "FakeQuantize": "rounding to int8", "Convert": "rounding to int8"}
+_KINDS |= {"GroupConvolution": "convolutions", "FakeQuantize": "rounding to int8"}
 _KINDS |= dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), "rounding to int8")
 _KINDS |= {"Add": "additions", "Split": "concatenations and splits", "Concat": "concatenations and splits"}
 _KINDS |= {"Convolution": "convolutions", "Reorder": "layout", "Transpose": "layout", "Eltwise": "additions"}

@@ -1,8 +1,8 @@
 """The ranges of an encoder's activations on photographs, from which int8 takes its steps.
 
 A range is the one with the least mean fourth power of the rounding error. Percentiles cut rare large values, which then
-come out wrong by far (28 to 40 dB on the embedded model's worst patch); the widest range makes steps coarse (44 dB);
-the square still cuts too much (43 dB); the fourth power reached 46 dB.
+come out wrong by far (28 to 40 dB on the worst patch of an earlier embedded model, whose sums were rounded too); the
+widest range made steps coarse (44 dB), the square still cut too much (43 dB), and the fourth power reached 46 dB.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def quick_crops(size_multiple: int) -> list[Array]:
 
 
 def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[str, Range]:
-    """The range of every convolution's input by name. Deterministic."""
+    """The range of every convolution's input by name. Deterministic.
+
+    Raises: ExportError if one is not finite.
+    """
     names = sorted({node.input[0] for node in encoder.graph.node if node.op_type == "Conv"})
     session = _session_with_outputs(encoder, [name for name in names if name != "lr"])
     samples: dict[str, list[Array]] = {name: [] for name in names}
@@ -63,6 +66,11 @@ def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[
         found = dict(zip((value.name for value in session.get_outputs()), session.run(None, {"lr": lr}), strict=True))
         for name, values in (("lr", lr), *found.items()):
             if name in samples:
+                if not np.isfinite(values).all():
+                    raise ExportError(
+                        "the network's features are not finite on photographs, so int8 has no ranges for them: train "
+                        "it further, or leave int8 out"
+                    )
                 low, high = ends[name]
                 ends[name] = min(low, float(values.min())), max(high, float(values.max()))
                 flat = values.reshape(-1)

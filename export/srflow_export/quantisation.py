@@ -27,7 +27,7 @@ from srflow_export._calibration import Array, Range, activation_ranges, calibrat
 from srflow_training.model import SRFlow
 
 _LARGE = 10_000_000
-"""Parameters from which on a network is calibrated on fewer, smaller crops; the embedded one has 3.6 million."""
+"""Parameters from which on a network is calibrated on fewer, smaller crops; the embedded ones have 3.04 million."""
 
 _ACTIVATION_STEPS, _WEIGHT_STEPS = 255, 127
 
@@ -47,6 +47,8 @@ def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.
     """Quantise the convolutions of a float32 encoder graph, all but the first. `encoder` is changed.
 
     crops: float32 1×3×h×w in [0, 1], from which activations get their ranges.
+
+    Raises: ExportError if activations are not finite on them.
     """
     ranges = activation_ranges(encoder, crops)
     graph = encoder.graph
@@ -54,15 +56,15 @@ def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.
     weights = {tensor.name: tensor for tensor in graph.initializer}
     _, *convolutions = [node for node in graph.node if node.op_type == "Conv"]
     rounded: dict[str, Range] = {}  # tensor: its range
+    places: list[_Place] = []
     # A dense block's longest concatenation has all its parts, and comes last.
     for node in reversed(convolutions):
-        for part in _parts(node.input[0], produced):
-            rounded.setdefault(part, ranges[node.input[0]])
-    takers = [node for node in graph.node if node.op_type == "Concat" and set(node.output) & _taken(convolutions)]
-    for node in (*convolutions, *takers):
-        for index, name in enumerate(node.input):
-            if name in rounded:
-                node.input[index] = f"{name}_rounded"
+        for taker, index in _places(node, 0, produced):
+            rounded.setdefault(taker.input[index], ranges[node.input[0]])
+            places.append((taker, index))
+    for taker, index in places:
+        if (name := taker.input[index]) in rounded:  # concatenations are met more than once
+            taker.input[index] = f"{name}_rounded"
     for node in convolutions:
         weight = weights.pop(node.input[1])
         _store_in_int8(graph, weight)
@@ -73,17 +75,18 @@ def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.
     return encoder
 
 
-def _taken(convolutions: Sequence[onnx.NodeProto]) -> set[str]:
-    return {node.input[0] for node in convolutions}
+_Place = tuple[onnx.NodeProto, int]
+"""An input of a node."""
 
 
-def _parts(name: str, produced: dict[str, onnx.NodeProto]) -> Iterator[str]:
-    """What a tensor is concatenated from, in the end; or the tensor itself."""
-    if produced[name].op_type == "Concat":
-        for part in produced[name].input:
-            yield from _parts(part, produced)
+def _places(node: onnx.NodeProto, index: int, produced: dict[str, onnx.NodeProto]) -> Iterator[_Place]:
+    """The place itself, or those of what it is concatenated from, in the end."""
+    source = produced[node.input[index]]
+    if source.op_type == "Concat":
+        for part in range(len(source.input)):
+            yield from _places(source, part, produced)
     else:
-        yield name
+        yield node, index
 
 
 def _store_in_int8(graph: onnx.GraphProto, weight: onnx.TensorProto) -> None:

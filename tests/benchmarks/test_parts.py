@@ -62,6 +62,7 @@ def test_growth_has_lines_for_every_way_that_is_there(bench: Bench) -> None:
     }
     assert [point["x"] for point in found["sizes"]["ONNX Runtime"]][:3] == [256, 1024, 4096]
     assert found["check"]["x"] == 128 * 128
+    assert found["check"]["way"] in found["sizes"]
     for row in ("pictures, ONNX Runtime", "samples of one picture", "inverting", "restoring"):
         assert re.search(rf"^\| {row} \|.* s a (megapixel|sample) \| [\d.-]+ \| \d+% \|", done.stdout, re.MULTILINE)
     assert "A line was checked: 0.016 megapixels" in done.stdout
@@ -181,9 +182,16 @@ def test_a_line_that_misses_its_check_decides_nothing(
     monkeypatch: pytest.MonkeyPatch, took: float, verdict: str
 ) -> None:
     monkeypatch.setattr(growth, "seconds_of_photo", lambda result, name: (60.0, False))
-    check = {"predicted": 10.0, "seconds": [took]}
-    (line,) = (one for one in aims.tables({"growth": {"cores": 2, "check": check}}).splitlines() if "12-mega" in one)
-    assert line.endswith(f"from the line) | {verdict} |")
+    check = {"way": "ONNX Runtime", "predicted": 10.0, "seconds": [took]}
+    assert _photo_row(check).endswith(f"from the line) | {verdict} |")
+    for other in (None, {**check, "way": "OpenVINO"}):
+        assert _photo_row(other).endswith("from a line that was not checked) | unsure |")
+
+
+def _photo_row(check: dict[str, object] | None) -> str:
+    rows = aims.tables({"growth": {"cores": 2, "check": check}}).splitlines()
+    (line,) = (row for row in rows if "12-mega" in row)
+    return line
 
 
 def test_a_time_below_what_runs_vary_by_is_no_number() -> None:

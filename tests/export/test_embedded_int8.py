@@ -1,4 +1,4 @@
-"""The embedded model's int8 encoder: what its bundle records, and what its files give."""
+"""The embedded models' int8 encoders: what their bundles record, and what their files give."""
 
 import pytest
 
@@ -6,22 +6,26 @@ from srflow_export.parity import prove_int8_encoder
 from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 
-EMBEDDED_DB = 43
+EMBEDDED_DB = 50
 """What the embedded models' int8 promises, on every photograph and at every tau of the gate."""
+
+
+@pytest.fixture(params=["x4-small", "x4-photo"])
+def bundle(request):
+    return Bundle.embedded(request.param)
 
 
 def int8_rows(bundle):
     return [row for row in bundle.manifest.parity if row["graph"] == INT8_GRAPHS]
 
 
-def test_the_embedded_models_recorded_rows_keep_their_promise():
-    rows = int8_rows(Bundle.embedded())
+def test_the_recorded_rows_keep_their_promise(bundle):
+    rows = int8_rows(bundle)
     assert len(rows) == 16
     assert min(row["psnr_db"] for row in rows) >= EMBEDDED_DB
 
 
-def test_the_embedded_models_rows_are_what_its_files_give():
-    bundle = Bundle.embedded()
+def test_the_recorded_rows_are_what_the_files_give(bundle):
     recorded = {(row["photo"], row["tau"]): row["psnr_db"] for row in int8_rows(bundle)}
     found = prove_int8_encoder(bundle, bundle, size=(24, 32))
     for row in found:

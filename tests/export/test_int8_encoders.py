@@ -119,15 +119,23 @@ def test_a_bundle_in_half_is_refused_with_the_way_out(checkpoint, tmp_path):
 
 @pytest.fixture(scope="module")
 def rough(tmp_path_factory):
-    """A network that is the same in float32, but has one useless huge channel, for which int8 steps are far apart."""
+    """A network whose trunk has a huge channel that nothing takes: int8 steps for the others are far apart."""
     model = random_srflow(tiny_config())
+    nf, condition = model.config.nf, model.config.condition_channels
     with torch.no_grad():
+        model.encoder.conv_first.bias[0] += 1e4
         for block in model.encoder.blocks:
             for dense in block.dense:
-                dense.convs[0].bias[0] += 1e4
-                for conv in dense.convs[1:]:
-                    conv.weight[:, model.config.nf] = 0
+                for conv in dense.convs:
+                    conv.weight[:, 0] = 0
                 dense.convs[-1].weight.mul_(20)
+        for conv in (model.encoder.conv_trunk, *model.encoder.upconvs):
+            conv.weight[:, 0] = 0
+        for level in model.flow_levels():
+            for step in level.steps:
+                for net in (step.injector, step.coupling):
+                    if net is not None:
+                        net.conv1.weight[:, -condition::nf] = 0
     path = tmp_path_factory.mktemp("rough") / "rough.safetensors"
     save_checkpoint(path, model)
     return path
