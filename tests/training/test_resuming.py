@@ -101,8 +101,9 @@ def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos):
     assert resumed.iteration == 4
 
 
-def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path, photos):
-    """A script starts one with Ctrl-C ignored."""
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["the process", "its whole group"])
+def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path, photos, send):
+    """A script starts one with Ctrl-C ignored. Slurm and systemd tell the processes that load photographs too."""
     trainer(tmp_path / "one", photos, schedule={"iterations": 5000, "save_every": 5000})  # writes config.yaml
     command = [*COMMAND, "--config", str(tmp_path / "one" / "config.yaml"), "--data", str(photos), "--out"]
     with (tmp_path / "log").open("wb") as log:
@@ -116,16 +117,19 @@ def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path,
                 str(tmp_path / "two"),
                 "--set",
                 "schedule.log_every=1",
+                "--set",
+                "data.workers=2",
             ],
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
         deadline = time.monotonic() + 120
         while "it/s" not in (tmp_path / "log").read_text():
             assert run.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        run.send_signal(signal.SIGTERM)
+        send(run.pid, signal.SIGTERM)
         assert run.wait(60) == 130
     assert "stopped; continue with --resume" in (tmp_path / "log").read_text()
     assert len(list((tmp_path / "two" / "states").iterdir())) == 1

@@ -62,5 +62,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_GRACE_S = 60
+
+
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
+    """Terminals, Slurm and systemd send a signal to all processes of a run. The main one ends its step and saves it.
+
+    Until then it needs the workers, which it stops itself. One that it cannot stop ends after a minute.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows, which has no such signals
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, lambda *_: signal.alarm(_GRACE_S))  # ends the process unless it is handled
