@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from benchmarks.bench.fits import fit
+from benchmarks.bench.fits import Line, fit
 from benchmarks.bench.page import table
 from benchmarks.bench.settings import Settings
 from benchmarks.bench.timing import Times, geometric_steps, in_turn
@@ -73,7 +73,7 @@ def _check_a_line(found: dict[str, Any], side: int, settings: Settings) -> None:
 
     `check` says what its line predicted, and the point joins the line.
     """
-    lines = {name: fit([point["x"] for point in points], _medians(points)) for name, points in found["sizes"].items()}
+    lines = {name: _line(points) for name, points in found["sizes"].items()}
     if not lines:
         return
     fastest = min(lines, key=lambda name: lines[name].at(PHOTO * 1e6))
@@ -113,8 +113,11 @@ def seconds_of_photo(result: dict[str, Any], name: str) -> tuple[float, bool] | 
     last = series[-1]
     if last["x"] >= 0.99 * PHOTO * 1e6:
         return Times(tuple(last["seconds"])).median * PHOTO * 1e6 / last["x"], True
-    line = fit([point["x"] for point in series], _medians(series))
-    return line.at(PHOTO * 1e6), False
+    return _line(series).at(PHOTO * 1e6), False
+
+
+def _line(series: list[dict[str, Any]]) -> Line:
+    return fit([point["x"] for point in series], _medians(series))
 
 
 def _medians(series: list[dict[str, Any]]) -> list[float]:
@@ -128,7 +131,7 @@ def tables(result: dict[str, Any]) -> str:
     series |= {_ABOUT[key]: result[key] for key in ("samples", "invert", "restore") if key in result}
     for name, points in series.items():
         of_pixels = points[-1]["x"] > 1000
-        line = fit([point["x"] for point in points], _medians(points))
+        line = _line(points)
         unit, per = (1e6, "megapixel") if of_pixels else (1, "sample")
         span = (
             f"{points[0]['x'] / 1e6:.3f} to {points[-1]['x'] / 1e6:.3f} megapixels"

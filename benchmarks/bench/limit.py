@@ -37,7 +37,6 @@ RUNS = {  # row: device, precision of the SDK; the convolution in the same arith
 }
 _KINDS = {"Conv": "convolutions", "FusedConv": "convolutions", "ReorderInput": "layout", "ReorderOutput": "layout"}
 _KINDS |= {"GroupConvolution": "convolutions", "FakeQuantize": "rounding to int8"}
-_KINDS |= dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), "rounding to int8")
 _KINDS |= {"Add": "additions", "Split": "concatenations and splits", "Concat": "concatenations and splits"}
 _KINDS |= {"Convolution": "convolutions", "Reorder": "layout", "Transpose": "layout", "Eltwise": "additions"}
 _KINDS |= {"Concatenation": "concatenations and splits", "StridedSlice": "concatenations and splits"}

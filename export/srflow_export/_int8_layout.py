@@ -58,31 +58,35 @@ class IntegerEncoderGraph(EncoderGraph):
         )
         for index, block in enumerate(model.encoder.blocks):
             if isinstance(block, ResidualBlock):
-                self.model.encoder.blocks[index] = _PlainBlock(block, sizes.of_convolutions)
+                self.model.encoder.blocks[index] = _PlainBlock(block, sizes.in_blocks)
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Largest absolute values of channels, float64.
+    """Largest absolute values of channels, [C] float64.
 
-    u: [C], level by level. of_convolutions: by a dense block's convolution, what it takes and its result after the
-    LeakyReLU, both [C].
+    u: level by level. in_blocks: by a dense block, of what it takes; by one of its convolutions, of its result behind
+    the LeakyReLU.
     """
 
     u: list[Tensor]
-    of_convolutions: dict[nn.Module, tuple[Tensor, Tensor]]
+    in_blocks: dict[nn.Module, Tensor]
 
 
 @torch.no_grad()
 def _measured(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
-    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    found: dict[nn.Module, Tensor] = {}
 
-    def note(conv: nn.Module, taken: tuple[Tensor], result: Tensor) -> None:
-        sizes = _largest(taken[0]), _largest(F.leaky_relu(result, 0.2))
-        found[conv] = tuple(map(torch.maximum, sizes, found.get(conv, sizes)))  # type: ignore[assignment]
+    def note(module: nn.Module, x: Tensor) -> None:
+        largest = _largest(x)
+        found[module] = torch.maximum(largest, found.get(module, largest))
 
-    dense = [block for block in model.encoder.modules() if isinstance(block, DenseBlock)]
-    hooks = [conv.register_forward_hook(note) for block in dense for conv in block.convs]
+    hooks = []
+    for block in model.encoder.modules():
+        if isinstance(block, DenseBlock):
+            hooks.append(block.register_forward_pre_hook(lambda module, taken: note(module, taken[0])))
+            for conv in block.convs[:-1]:
+                hooks.append(conv.register_forward_hook(lambda module, _, x: note(module, F.leaky_relu(x, 0.2))))
     try:
         levels = [[_largest(level.u()) for level in model.features(torch.from_numpy(lr))] for lr in crops]
     finally:
@@ -151,10 +155,10 @@ class _PlainDense(nn.Module):
     What a LeakyReLU gives is enlarged by the weights before it, and reduced again by those that take it.
     """
 
-    def __init__(self, block: DenseBlock, sizes: dict[nn.Module, tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, block: DenseBlock, sizes: dict[nn.Module, Tensor]) -> None:
         super().__init__()
         convs = [conv for conv in block.convs if isinstance(conv, nn.Conv2d)]
-        largest = sizes[convs[0]][0].max()
+        largest = sizes[block].max()
         by = torch.ones(convs[0].in_channels, dtype=torch.float64)  # of the features so far
         folded = []
         for conv in convs:
@@ -163,7 +167,7 @@ class _PlainDense(nn.Module):
             if conv is convs[-1]:
                 larger = torch.full_like(bias, 0.2)
             else:
-                larger = (_GROWN * largest / sizes[conv][1].clamp(min=1e-12)).clamp(1e-3, 1e3)
+                larger = (_GROWN * largest / sizes[conv].clamp(min=1e-12)).clamp(1e-3, 1e3)
                 by = torch.cat([by, larger])
             folded.append(Conv(weight * larger[:, None, None, None], bias * larger, dtype=torch.float32))
         self.convs, self.last = nn.ModuleList(folded[:-1]), folded[-1]
@@ -179,7 +183,7 @@ class _PlainDense(nn.Module):
 class _PlainBlock(nn.Module):
     """An RRDB of such blocks."""
 
-    def __init__(self, block: ResidualBlock, sizes: dict[nn.Module, tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, block: ResidualBlock, sizes: dict[nn.Module, Tensor]) -> None:
         super().__init__()
         self.dense = nn.ModuleList(_PlainDense(dense, sizes) for dense in block.dense if isinstance(dense, DenseBlock))
 
