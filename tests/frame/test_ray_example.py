@@ -16,8 +16,11 @@ from .bare_environment import ROOT
 
 pytest.importorskip("ray")
 
-# This passes the driver's import paths to the workers; Ray reports usage to its makers unless told not to.
-ENVIRON = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRON = {
+    "RAY_ADDRESS": "local",  # else Ray joins any cluster that runs on this machine, one of another test too
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # so that workers find what this process finds
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @pytest.mark.slow
