@@ -16,6 +16,7 @@ from srflow_export._engine_options import add_engines_saying, engine_requests, g
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
+from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
 from srflow_sdk.bundle import _read_manifest
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
@@ -338,6 +339,7 @@ def main(
             if named is not None:
                 _read_manifest(named)
         check_address_space(_ADDRESS_SPACE, "srflow-export")
+        wait_asleep()
         for module in _needed(bundle, engines_for, also):
             require_extra(module, "export")
         if bundle is not None:

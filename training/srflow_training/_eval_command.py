@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from srflow_sdk._raising import require_extra
+from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_training._extra import require_all
@@ -189,6 +190,7 @@ def evaluate(protocol: str, **options: Any) -> None:
         check_folder(options["hr"], option="--hr")
         for model in () if protocol == "default-tau" else options["models"]:  # that one takes nothing but bundles
             check_model(model)
+        wait_asleep()
         require_all()
         run = _picture_protocol if in_folder else _crop_protocol
         lines = run(protocol, **options)
