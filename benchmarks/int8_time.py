@@ -5,7 +5,7 @@
 
 The bundle needs encoder.int8.onnx (`srflow-export --also int8`). OpenVINO's rows need the package `openvino`. Medians,
 and the spread from the smallest to the largest; "of fp32" is the share of what ONNX Runtime takes in float32, for the
-encoder alone and with the sampler, which is always ONNX Runtime's in float32.
+encoder alone and with ONNX Runtime's sampler. Samplers always compute in float32.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 import onnxruntime
 
 from srflow_sdk import Bundle
+from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
@@ -42,7 +44,8 @@ def main() -> None:
     ways = {"ONNX Runtime, fp32": _onnx_runtime(bundle.file(encoder), threads)}
     if find_spec("openvino") is not None:
         ways["OpenVINO, fp32"] = _openvino(bundle.file(encoder), "f32", threads)
-        ways["OpenVINO, bf16"] = _openvino(bundle.file(encoder), "bf16", threads)
+        if has_bf16():
+            ways["OpenVINO, bf16"] = _openvino(bundle.file(encoder), "bf16", threads)
         ways["OpenVINO, int8"] = _openvino(bundle.file(INT8_ENCODER), "f32", threads)
     ways["ONNX Runtime, int8"] = _onnx_runtime(bundle.file(INT8_ENCODER), threads)
     session = _session(bundle.file(sampler), threads)
@@ -52,7 +55,9 @@ def main() -> None:
     feeds = {f"noise_level{level}": values[None] for level, values in noise.items()} | {"tau": np.ones(1, np.float32)}
     feeds |= zip(outputs, _session(bundle.file(encoder), threads).run(outputs, {"lr": lr}), strict=True)
     runs: dict[str, Callable[[], Any]] = {name: lambda run=run: run({"lr": lr}) for name, run in ways.items()}
-    runs["sampler"] = lambda: session.run(["sr"], feeds)
+    runs["sampler, ONNX Runtime"] = lambda: session.run(["sr"], feeds)
+    if find_spec("openvino") is not None:
+        runs["sampler, OpenVINO"] = partial(_openvino(bundle.file(sampler), "f32", threads), feeds)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.runs + 2):
         for name, run in runs.items():
@@ -61,12 +66,14 @@ def main() -> None:
             times[name].append(1000 * (time.perf_counter() - begun))
     medians = {name: statistics.median(each[2:]) for name, each in times.items()}  # the first two warm up
     print(f"{_processor()}, {threads} threads, {bundle.manifest.name}, one window of {side}×{side}")
-    exact, drawn = medians["ONNX Runtime, fp32"], medians["sampler"]
-    print(f"{'':<20}  {'ms':>7}  {'spread':>15}  encoder of fp32  with the sampler")
+    exact, drawn = medians["ONNX Runtime, fp32"], medians["sampler, ONNX Runtime"]
+    print(f"{'':<21}  {'ms':>7}  {'spread':>15}  encoder of fp32  with the sampler")
     for name, median in medians.items():
-        shares = "" if name == "sampler" else f"{median / exact:15.2f}  {(median + drawn) / (exact + drawn):16.2f}"
+        shares = (
+            "" if name.startswith("sampler") else f"{median / exact:15.2f}  {(median + drawn) / (exact + drawn):16.2f}"
+        )
         spread = f"{min(times[name][2:]):.1f} … {max(times[name][2:]):.1f}"
-        print(f"{name:<20}  {median:7.1f}  {spread:>15}  {shares}".rstrip())
+        print(f"{name:<21}  {median:7.1f}  {spread:>15}  {shares}".rstrip())
 
 
 def _processor() -> str:

@@ -25,6 +25,7 @@ from benchmarks.graph_counts import counts
 from benchmarks.graph_profile import profile
 from srflow_sdk import Bundle, SRFlowError
 from srflow_sdk.backends import open_backend
+from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
@@ -71,7 +72,7 @@ def run(settings: Settings) -> dict[str, Any]:
         }.items():
             try:
                 spent = _profile(path, size, hint, settings)
-            except (ImportError, RuntimeError, OSError) as error:
+            except (ImportError, RuntimeError, OSError, MissingError) as error:
                 missing[f"profile of {name}, {column}"] = without_paths(str(error).splitlines()[0])
             else:
                 result["profiles"].setdefault(name, {})[column] = _grouped(spent)
@@ -92,9 +93,10 @@ def _rates(settings: Settings) -> tuple[dict[str, float], dict[str, str]]:
                     call = convolution.on_onnxruntime(path, settings.threads)
                 else:
                     hint = "bf16" if precision == "bf16" else "f32"
+                    _check_hint(hint)
                     call = convolution.on_openvino(path, settings.threads, hint)
                 rates[name], _ = convolution.rate(call, runs=2 if settings.quick else 15)
-            except (ImportError, RuntimeError) as error:
+            except (ImportError, RuntimeError, MissingError) as error:
                 missing[f"a convolution, {name}"] = str(error).splitlines()[0]
     return rates, missing
 
@@ -142,7 +144,16 @@ def _profile(path: Path, size: int, hint: str | None, settings: Settings) -> lis
     if hint is None:
         rows = profile(path, size=size, batch=1, threads=settings.threads, runs=settings.runs)
         return [(op, spent) for op, spent, _ in rows]
+    _check_hint(hint)
     return openvino_profile(path, size, settings.threads, hint, runs=settings.runs)
+
+
+def _check_hint(hint: str) -> None:
+    """OpenVINO computes in float32 where there is no bfloat16, whatever the hint. Raises: MissingError, ImportError."""
+    import openvino  # noqa: F401 - an ImportError, as where it is used
+
+    if hint == "bf16" and not has_bf16():
+        raise MissingError("this processor has no bfloat16 arithmetic")
 
 
 def openvino_profile(path: Path, size: int, threads: int, hint: str, *, runs: int) -> list[tuple[str, float]]:
@@ -172,9 +183,9 @@ def _grouped(rows: list[tuple[str, float]]) -> dict[str, float]:
 
 
 def share(result: dict[str, Any], network: str, part: str, name: str) -> float | None:
-    """Of the convolution rate in this runtime and arithmetic; samplers compute in fp32 in every row."""
+    """Of the convolution rate in this runtime and arithmetic; samplers run on ONNX Runtime in fp32 in every row."""
     of = result["networks"][network]
-    arithmetic = name if part == "encoder" else f"{name.partition(',')[0]}, fp32"
+    arithmetic = name if part == "encoder" else "ONNX Runtime, fp32"
     rate, seconds = result["rates"].get(arithmetic), of["seconds"].get(name)
     if rate is None or seconds is None:
         return None

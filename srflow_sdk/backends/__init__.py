@@ -12,7 +12,7 @@ from srflow_sdk._machine.gpu import find_gpu
 from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends._openvino import openvino_backend
 from srflow_sdk.backends._openvino_graphs import gpu_offered
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
@@ -126,7 +126,7 @@ def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads:
 def _activated(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> tuple[Backend, str]:
     """A running backend, and the fix to suggest if it does not work as it should."""
     if device == "openvino":
-        compiled = OpenVinoBackend(bundle, threads=threads)
+        compiled = openvino_backend(bundle, threads=threads)
         compiled.activate()
         return compiled, compiled.fix
     if device == "tensorrt" and bundle.manifest.engines:

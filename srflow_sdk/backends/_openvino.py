@@ -1,8 +1,9 @@
 """OpenVINO's own runtime, which runs a bundle's graphs on processors of any maker and on Intel's GPUs.
 
 The encoder may compute in bfloat16; the sampler, which the flow's divisions make sensitive, always computes in float32.
-There is no inverter: OpenVINO 2024.6 and 2026.4.1 both compute the embedded model's graph wrongly (latents off by 10 to
-50). The cause is unknown. Inversions run on ONNX Runtime.
+On a processor, OpenVINO runs the encoder alone if the graphs are in float32: ONNX Runtime draws samples at least as
+fast (`python benchmarks/int8_time.py`), and it inverts. OpenVINO's inverter is not used: 2024.6 and 2026.4.1 both
+compute the embedded model's graph wrongly (latents off by 10 to 50). The cause is unknown.
 
 One compiled sampler serves every shape of tile. A compiled sampler per shape runs faster, but holds memory of about the
 size of its inputs, and compiling it takes longer than drawing a few samples of one small picture saves.
@@ -25,11 +26,36 @@ from srflow_sdk.backends._declared import (
     check_structure,
 )
 from srflow_sdk.backends._openvino_graphs import Graph, best_device
+from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtConditioning
+from srflow_sdk.backends._ort_providers import onnxruntime
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.manifest import REQUIRED_FILES
 
 Hint = Literal["f32", "bf16"]
+
+
+def openvino_backend(
+    bundle: Bundle,
+    *,
+    threads: int | None = None,
+    graphs: tuple[str, str] | None = None,
+    hint: Hint = "f32",
+) -> OpenVinoBackend | EncoderBackend:
+    """A backend on OpenVINO, not yet active, with the sampler where it runs best. Arguments: as its classes take them.
+
+    Raises: DeviceError if OpenVINO is not installed or does not start.
+    """
+    graphs = graphs or _default_graphs(bundle)
+    # On a processor, ONNX Runtime converts every tensor of a half-precision graph.
+    in_half = bundle.manifest.precision in ("fp16", "bf16") and graphs == REQUIRED_FILES
+    made = OpenVinoBackend if in_half or _device(hint) != "CPU" else EncoderBackend
+    return made(bundle, threads=threads, graphs=graphs, hint=hint)
+
+
+def _device(hint: Hint) -> str:
+    """OpenVINO's name. bfloat16 is the processors'; on GPUs OpenVINO computes in half precision unless told not to."""
+    return "CPU" if hint == "bf16" else best_device()
 
 
 class OpenVinoConditioning(Conditioning):
@@ -44,7 +70,7 @@ class OpenVinoConditioning(Conditioning):
 
 
 class OpenVinoBackend(Backend):
-    """A bundle's encoder and sampler on the first GPU that OpenVINO runs on, otherwise on the processor.
+    """A bundle's encoder and sampler, both by OpenVINO, on the first GPU that it runs on, otherwise on the processor.
 
     threads: CPU threads, at most one per core; None leaves the choice to OpenVINO. graphs: the encoder's and the
     sampler's file in the bundle; None: its own, which for a bfloat16 bundle are the float32 ones beside them, if it has
@@ -75,21 +101,13 @@ class OpenVinoBackend(Backend):
     @property
     def fix(self) -> str:
         """What to suggest if the device computes another picture than the CPU."""
-        cache = cache_folder("openvino", missed=False)
-        fixes = ['use device="cpu"']
-        if self._bundle.manifest.precision == "int8":
-            fixes.append(
-                "if an earlier version exported the bundle, export it again (srflow-export --precision int8): OpenVINO "
-                "computes some of those graphs wrongly"
-            )
-        if cache is not None:
-            fixes.append(f"delete {cache}, where a compiled graph may be damaged")
-        return "; ".join([*fixes, "or update it: pip install -U openvino"])
+        return _fix(self._bundle)
 
     def activate_impl(self) -> None:
         check_structure(self._bundle, self._graphs)
-        encoder = self._graph(self._graphs[0], self._hint)
-        sampler = self._graph(self._graphs[1], "f32")
+        device = _device(self._hint)
+        encoder = _graph(self._bundle, self._graphs[0], hint=self._hint, device=device, threads=self._threads)
+        sampler = _graph(self._bundle, self._graphs[1], hint="f32", device=device, threads=self._threads)
         check_declared(self._bundle, self._graphs, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
 
@@ -97,11 +115,7 @@ class OpenVinoBackend(Backend):
         self._encoder = self._sampler = None
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OpenVinoConditioning:
-        values = _still_open(self._encoder).run({"lr": _float32(lr)}, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels")
-        batch, _, height, width = lr.shape
-        shapes = {name: tuple(value.shape) for name, value in values.items()}
-        check_conditioning(self._bundle.manifest, shapes, batch=batch, height=height, width=width)
-        return OpenVinoConditioning(values)
+        return OpenVinoConditioning(_encoded(self._bundle, self._encoder, lr))
 
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
@@ -111,16 +125,76 @@ class OpenVinoBackend(Backend):
         sr: NDArray[np.float32] = _still_open(self._sampler).run(inputs, "sampling")["sr"].data
         return sr
 
-    def _graph(self, name: str, hint: Hint) -> Graph:
-        # bfloat16 is the processors'. On GPUs OpenVINO computes in half precision unless it is told not to.
-        device = "CPU" if self._hint == "bf16" else best_device()
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-        if device == "CPU":
-            settings["ENABLE_CPU_PINNING"] = False  # another process's threads may sit on the same core
-            if self._threads:
-                settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
-        sha256 = self._bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
-        return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
+
+class EncoderBackend(OnnxRuntimeBackend):
+    """A bundle's encoder by OpenVINO on the processor, its sampler and inverter by ONNX Runtime.
+
+    threads, graphs, hint: as of :class:`OpenVinoBackend`; the sampler's graph is in float32.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        graphs: tuple[str, str] | None = None,
+        hint: Hint = "f32",
+    ) -> None:
+        super().__init__(bundle, device="cpu", threads=threads, graphs=graphs)
+        self._hint: Hint = hint
+
+    @property
+    def device(self) -> str:
+        return "openvino"
+
+    @property
+    def fix(self) -> str:
+        """As of :class:`OpenVinoBackend`."""
+        return _fix(self._bundle)
+
+    @property
+    def can_invert(self) -> bool:
+        return super().can_invert and self._hint == "f32"
+
+    def encoder_impl(self) -> Graph:
+        return _graph(self._bundle, self._graphs[0], hint=self._hint, device="CPU", threads=self._threads)
+
+    def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
+        values = _encoded(self._bundle, self._encoder, lr)
+        ort = onnxruntime()
+        return OrtConditioning({name: ort.OrtValue.ortvalue_from_numpy(value.data) for name, value in values.items()})
+
+
+def _encoded(bundle: Bundle, encoder: Graph | None, lr: NDArray[np.float32]) -> dict[str, Any]:
+    """The encoder's outputs by name, as OpenVINO's tensors."""
+    values = _still_open(encoder).run({"lr": _float32(lr)}, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels")
+    batch, _, height, width = lr.shape
+    shapes = {name: tuple(value.shape) for name, value in values.items()}
+    check_conditioning(bundle.manifest, shapes, batch=batch, height=height, width=width)
+    return values
+
+
+def _graph(bundle: Bundle, name: str, *, hint: Hint, device: str, threads: int | None) -> Graph:
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if device == "CPU":
+        settings["ENABLE_CPU_PINNING"] = False  # another process's threads may sit on the same core
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = min(threads, os.cpu_count() or 1)
+    sha256 = bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
+    return Graph(bundle.file(name), sha256=sha256, device=device, settings=settings)
+
+
+def _fix(bundle: Bundle) -> str:
+    cache = cache_folder("openvino", missed=False)
+    fixes = ['use device="cpu"']
+    if bundle.manifest.precision == "int8":
+        fixes.append(
+            "if an earlier version exported the bundle, export it again (srflow-export --precision int8): OpenVINO "
+            "computes some of those graphs wrongly"
+        )
+    if cache is not None:
+        fixes.append(f"delete {cache}, where a compiled graph may be damaged")
+    return "; ".join([*fixes, "or update it: pip install -U openvino"])
 
 
 def _default_graphs(bundle: Bundle) -> tuple[str, str]:

@@ -42,8 +42,10 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
+        if getattr(error, "name", None) == "openvino":
+            raise PassingError('OpenVINO is not installed: pip install "srflow-sdk[openvino]"') from error
         raise PassingError(
-            f'OpenVINO is not installed: pip install "srflow-sdk[openvino]" ({one_line(error)})'
+            f"OpenVINO does not load: {one_line(error)}; pip install --force-reinstall openvino"
         ) from error
     return openvino
 
@@ -78,6 +80,17 @@ def best_device() -> str:
     Neural processors are left out, because they compute in half precision whatever the settings say.
     """
     return next((name for name in openvino_core().available_devices if name.partition(".")[0] == "GPU"), "CPU")
+
+
+def has_bf16() -> bool:
+    """Whether the processor has bfloat16 arithmetic; without it OpenVINO computes in float32, whatever the hint.
+
+    Raises: DeviceError as :func:`openvino_core`, or if OpenVINO cannot tell.
+    """
+    try:
+        return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise DeviceError(f"OpenVINO cannot be used: {one_line(error)}; pip install -U openvino") from error
 
 
 def gpu_offered() -> bool:

@@ -118,9 +118,13 @@ class OnnxRuntimeBackend(Backend):
     def activate_impl(self) -> None:
         self._provider.prepare()
         check_structure(self._bundle, self._graphs)
-        encoder, sampler = map(self._session, self._graphs)
+        encoder, sampler = self.encoder_impl(), self._session(self._graphs[1])
         check_declared(self._bundle, self._graphs, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
+
+    def encoder_impl(self) -> Any:
+        """Load the encoder. Another runtime's needs `get_inputs` and `get_outputs`, like a session."""
+        return self._session(self._graphs[0])
 
     def deactivate_impl(self) -> None:
         self._encoder = self._sampler = self._inverter = None
@@ -283,12 +287,13 @@ class OnnxRuntimeBackend(Backend):
 
     def _register_native_library(self, options: Any) -> bool:
         """Register kernels for the bundle's own nodes; without them ONNX Runtime runs the nodes' functions."""
-        if not self._bundle.manifest.plugins or self.device not in ("cpu", "cuda"):
+        device = self._provider.device
+        if not self._bundle.manifest.plugins or device not in ("cpu", "cuda"):
             return False
         library = find_native_library()
         if library is None:
             return False
-        if self.device == "cuda" and not runs_on_cuda(library):
+        if device == "cuda" and not runs_on_cuda(library):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
             return False
         register(options, library)

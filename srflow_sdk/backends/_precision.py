@@ -11,9 +11,8 @@ from srflow_sdk._psnr_bounds import FINE_DB, LEAST_DB
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._fastest import LONGEST_S, WORTH, candidates, choose, described, measured
 from srflow_sdk.backends._fastest_cache import Measured
+from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
-from srflow_sdk.backends._openvino_graphs import openvino_core
-from srflow_sdk.backends._ort_providers import one_line
 from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
@@ -84,7 +83,11 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
         raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
     if not openvino_is_installed():
         return opened(bundle, _BF16, threads=threads)  # which says so
-    _check_bf16_hardware()
+    if not has_bf16():
+        raise DeviceError(
+            'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
+            'or "fastest", which takes the fastest that this processor has'
+        )
     exact, reduced = measured(bundle, [REFERENCE, _BF16], threads=threads)
     if reduced.error is not None:
         kind = reduced.passing or DeviceError
@@ -102,22 +105,6 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
             exact.seconds,
         )
     return opened(bundle, _BF16, threads=threads)
-
-
-def _check_bf16_hardware() -> None:
-    """Raises: DeviceError where OpenVINO does not load, in a process forked after its first use (a Core would crash
-    there), or where it says that the processor has no bfloat16 arithmetic.
-    """
-    core = openvino_core()
-    try:
-        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    except RuntimeError as error:
-        raise DeviceError(f"OpenVINO cannot be used: {one_line(error)}; pip install -U openvino") from error
-    if "BF16" not in able:
-        raise DeviceError(
-            'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
-            'or "fastest", which takes the fastest that this processor has'
-        )
 
 
 def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:

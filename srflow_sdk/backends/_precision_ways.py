@@ -7,9 +7,11 @@ from typing import Literal
 
 from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk.backends._base import Backend
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends._openvino import openvino_backend
+from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.backends._ort import OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
+from srflow_sdk.errors import DeviceError
 from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
 
@@ -33,8 +35,10 @@ def opened(bundle: Bundle, way: Way, *, threads: int | None) -> Backend:
     graphs = (INT8_ENCODER, REQUIRED_FILES[1]) if way.precision == "int8" else REQUIRED_FILES
     backend: Backend
     if way.device == "openvino":
+        if way.precision == "bf16" and not has_bf16():
+            raise DeviceError("this processor has no bfloat16 arithmetic")
         hint: Literal["bf16", "f32"] = "bf16" if way.precision == "bf16" else "f32"
-        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs, hint=hint)
+        backend = openvino_backend(bundle, threads=threads, graphs=graphs, hint=hint)
     else:
         backend = OnnxRuntimeBackend(bundle, device="cpu", threads=threads, graphs=graphs)
     backend.precision = way.precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from srflow_sdk._psnr_bounds import FLOAT32_DB
-from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, open_backend
+from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, _precision_ways, open_backend
+from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._fastest import WORTH
 from srflow_sdk.backends._fastest_cache import Measured, cache_key, write_measured
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
@@ -32,6 +34,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)  # importing it fails
+    monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))  # which may have started before
     for module in (_precision, _fastest):
         monkeypatch.setattr(module, "openvino_is_installed", lambda: False)
 
@@ -158,6 +161,19 @@ def test_fastest_of_a_half_bundle_is_the_bundle(tmp_path: Path) -> None:
     half = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
     with Upscaler(half, threads=1, precision="fastest") as upscaler:
         assert (upscaler.device, upscaler.precision) == ("cpu", "bundle")
+
+
+@needs_openvino
+def test_fastest_does_not_take_bf16_where_the_processor_has_none(
+    with_int8: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO would compute it in float32, and the picture's record would say bf16."""
+    monkeypatch.setattr(_precision_ways, "has_bf16", lambda: False)
+    bf16 = Way(device="openvino", precision="bf16")
+    _, found = _fastest.measured(Bundle.open(with_int8), [REFERENCE, bf16], threads=1)
+    assert found.seconds is None
+    assert found.error == "this processor has no bfloat16 arithmetic"
+    assert found.passing is None, "it is not measured again"
 
 
 @pytest.mark.usefixtures("without_openvino")

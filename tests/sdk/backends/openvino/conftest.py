@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends import Backend
+from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
 from srflow_sdk.bundle import Bundle
 
 
@@ -22,7 +23,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return Bundle.open(tiny_bundle)
 
 
-@pytest.fixture(scope="module")
-def backend(bundle: Bundle) -> Iterator[OpenVinoBackend]:
-    with OpenVinoBackend(bundle, threads=1) as opened:
+@pytest.fixture(scope="module", params=[OpenVinoBackend, EncoderBackend])
+def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]:
+    with request.param(bundle, threads=1) as opened:
         yield opened

@@ -11,7 +11,7 @@ import pytest
 
 from srflow_sdk._device_names import Device
 from srflow_sdk.backends import Backend, open_backend
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.latents import window_noise
 
@@ -49,5 +49,11 @@ def decibels(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def wrong(patch: pytest.MonkeyPatch) -> None:
-    right = OpenVinoBackend.sample_impl
-    patch.setattr(OpenVinoBackend, "sample_impl", lambda *given: right(*given) * np.float32(1.1))
+    sampling_gives(patch, times=1.1)
+
+
+def sampling_gives(patch: pytest.MonkeyPatch, *, times: float) -> None:
+    """Multiply all pictures of the device by a number."""
+    for kind in (OpenVinoBackend, EncoderBackend):
+        right = kind.sample_impl
+        patch.setattr(kind, "sample_impl", lambda *given, right=right: right(*given) * np.float32(times))

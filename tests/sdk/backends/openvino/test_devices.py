@@ -9,7 +9,7 @@ import pytest
 
 from srflow_sdk import backends
 from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend, openvino_backend
 from srflow_sdk.bundle import Bundle
 
 from .pictures import opened, picture
@@ -57,6 +57,8 @@ def test_the_first_gpu_is_taken_in_float32(bundle: Bundle, monkeypatch: pytest.M
 
 def test_bfloat16_is_the_processors(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = on(monkeypatch, "CPU", "GPU")
+    assert isinstance(openvino_backend(bundle, hint="f32"), OpenVinoBackend)
+    assert isinstance(openvino_backend(bundle, hint="bf16"), EncoderBackend)
     with OpenVinoBackend(bundle, threads=1, hint="bf16"):
         assert {device for device, _ in machine.asked} == {"CPU"}
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from srflow_sdk._system.interruptible import cancelled_by
+from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends import open_backend
 from srflow_sdk.backends._openvino import OpenVinoBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError
@@ -103,7 +103,7 @@ def test_memory_that_runs_out_is_a_typed_error_and_the_next_run_is_right() -> No
     assert (same, larger) == ("True", "True")
 
 
-def test_a_shape_that_the_graph_refuses_is_a_typed_error_in_one_line(bundle: Bundle, backend: OpenVinoBackend) -> None:
+def test_a_shape_that_the_graph_refuses_is_a_typed_error_in_one_line(bundle: Bundle, backend: Backend) -> None:
     with pytest.raises(DeviceError, match="sampling on openvino failed: ") as caught:
         backend.sample(backend.encode(image(8, 10)), noise(bundle, 10, 10), 0.5)
     assert "\n" not in str(caught.value)
@@ -156,6 +156,22 @@ def test_without_the_package_the_error_has_the_command(bundle: Bundle, monkeypat
     graphs._core.cache_clear()
     with pytest.raises(DeviceError, match=r'OpenVINO is not installed: pip install "srflow-sdk\[openvino\]"'):
         open_backend(bundle, device="openvino")
+
+
+def test_a_package_that_does_not_load_is_not_said_to_be_missing(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "__init__.py").write_text("import openvino.not_there", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    graphs._core.cache_clear()
+    with pytest.raises(DeviceError, match=r"OpenVINO does not load: .*; pip install --force-reinstall openvino"):
+        open_backend(bundle, device="openvino")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
+        del sys.modules[name]
+    graphs._core.cache_clear()
 
 
 def test_a_wrong_picture_is_refused_and_the_fixes_name_the_cache(

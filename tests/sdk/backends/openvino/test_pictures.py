@@ -11,13 +11,13 @@ import openvino
 import pytest
 
 from srflow_sdk import Upscaler
-from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends import Backend, OnnxRuntimeBackend
+from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend, openvino_backend
 from srflow_sdk.bundle import Bundle
 from tests.networks import GOLDEN
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-from .pictures import decibels, image, noise, opened, picture
+from .pictures import decibels, image, noise, opened, picture, sampling_gives
 
 
 def test_pictures_of_any_size_are_the_cpus() -> None:
@@ -29,19 +29,23 @@ def test_pictures_of_any_size_are_the_cpus() -> None:
             assert decibels(picture(found, embedded, *size), picture(cpu, embedded, *size)) > 90
 
 
-def test_pictures_are_the_published_implementations(golden_bundle: Path) -> None:
+@pytest.mark.parametrize("kind", [OpenVinoBackend, EncoderBackend])
+def test_pictures_are_the_published_implementations(
+    golden_bundle: Path, kind: type[OpenVinoBackend | EncoderBackend]
+) -> None:
     expected = np.load(GOLDEN / "srflow_x4_small.npz")
     tau = float(expected["tau"])
     drawn = {level: (expected[f"latent_level{level}"] / tau).astype(np.float32) for level in (1, 3)}
-    with OpenVinoBackend(Bundle.open(golden_bundle), threads=1) as backend:
+    with kind(Bundle.open(golden_bundle), threads=1) as backend:
         conditioning = backend.encode(expected["lr"].astype(np.float32))
         np.testing.assert_allclose(backend.sample(conditioning, drawn, tau), expected["sr"], atol=1e-4)
         np.testing.assert_allclose(backend.sample(conditioning, drawn, 0.0), expected["sr_tau0"], atol=1e-4)
 
 
-def test_bfloat16_changes_the_encoder_and_never_the_sampler() -> None:
+@pytest.mark.parametrize("kind", [OpenVinoBackend, EncoderBackend])
+def test_bfloat16_changes_the_encoder_and_never_the_sampler(kind: type[OpenVinoBackend | EncoderBackend]) -> None:
     embedded = Bundle.embedded()
-    exact, coarse = (OpenVinoBackend(embedded, threads=1, hint=hint) for hint in ("f32", "bf16"))
+    exact, coarse = (kind(embedded, threads=1, hint=hint) for hint in ("f32", "bf16"))
     with exact, coarse:
         conditioning, drawn = exact.encode(image(16, 16)), noise(embedded, 16, 16)
         expected = exact.sample(conditioning, drawn, 0.8)
@@ -51,7 +55,7 @@ def test_bfloat16_changes_the_encoder_and_never_the_sampler() -> None:
         assert differs == ("BF16" in capabilities)
 
 
-def test_one_encoding_serves_a_batch_of_noise_and_a_batch_of_images(bundle: Bundle, backend: OpenVinoBackend) -> None:
+def test_one_encoding_serves_a_batch_of_noise_and_a_batch_of_images(bundle: Bundle, backend: Backend) -> None:
     conditioning, drawn = backend.encode(image(8, 10)), noise(bundle, 8, 10, batch=3)
     assert conditioning.nbytes == 8 * 10 * bundle.manifest.conditioning_bytes_per_pixel
     together = backend.sample(conditioning, drawn, 0.7)
@@ -64,7 +68,7 @@ def test_one_encoding_serves_a_batch_of_noise_and_a_batch_of_images(bundle: Bund
 
 
 def test_what_was_returned_does_not_change_with_later_runs_or_the_callers_arrays(
-    bundle: Bundle, backend: OpenVinoBackend
+    bundle: Bundle, backend: Backend
 ) -> None:
     lr = image(16, 20)
     conditioning = backend.encode(lr)
@@ -81,11 +85,31 @@ def test_what_was_returned_does_not_change_with_later_runs_or_the_callers_arrays
 def test_bundles_of_every_precision_run(tmp_path: Path, precision: str, bound: float) -> None:
     """A bfloat16 bundle by the float32 graphs beside its own, like on the CPU."""
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "b.srflow", twins=precision == "bf16", precision=precision))
-    with OpenVinoBackend(bundle, threads=1) as found, OnnxRuntimeBackend(bundle, threads=1) as cpu:
+    with openvino_backend(bundle, threads=1) as found, OnnxRuntimeBackend(bundle, threads=1) as cpu:
         np.testing.assert_allclose(picture(found, bundle), picture(cpu, bundle), atol=bound)
 
 
-def test_threads_share_one_backend(bundle: Bundle, backend: OpenVinoBackend) -> None:
+@pytest.mark.parametrize(
+    ("precision", "twins", "both"), [("fp32", False, False), ("bf16", True, False), ("fp16", False, True)]
+)
+def test_onnxruntime_draws_from_float32_graphs(tmp_path: Path, precision: str, twins: bool, both: bool) -> None:
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "b.srflow", twins=twins, precision=precision))
+    assert isinstance(openvino_backend(bundle), OpenVinoBackend if both else EncoderBackend)
+
+
+def test_inverting_gives_the_cpus_latents_where_the_encoder_is_exact() -> None:
+    embedded = Bundle.embedded()
+    hr = np.random.default_rng(2).random((1, 3, 64, 64), np.float32)
+    with EncoderBackend(embedded, threads=1) as found, OnnxRuntimeBackend(embedded, threads=1) as cpu:
+        (one, density), (two, expected) = (of.invert(of.encode(image(16, 16)), hr) for of in (found, cpu))
+        for level, latents in two.items():
+            np.testing.assert_allclose(one[level], latents, atol=2e-3, rtol=1e-3)
+        np.testing.assert_allclose(density, expected, rtol=1e-3)
+    assert not EncoderBackend(embedded, hint="bf16").can_invert
+    assert not OpenVinoBackend(embedded).can_invert
+
+
+def test_threads_share_one_backend(bundle: Bundle, backend: Backend) -> None:
     sizes = [(16, 16), (40, 24), (24, 40)] * 3
     expected = {size: picture(backend, bundle, *size) for size in sizes}
     same: list[bool] = []
@@ -127,8 +151,7 @@ def test_a_tile_that_is_not_finite_is_computed_again_on_the_cpu(tmp_path: Path, 
     photo = np.random.default_rng(1).random((32, 32, 3), np.float32)
     with Upscaler(bundle, device="openvino", threads=1) as up:
         expected = up.upscale(photo)
-        right = OpenVinoBackend.sample_impl
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(OpenVinoBackend, "sample_impl", lambda *given: right(*given) * np.float32(np.nan))
+            sampling_gives(patch, times=np.nan)
             np.testing.assert_allclose(up.upscale(photo), expected, atol=1e-5)
     assert "computing it again in float32 on the CPU" in caplog.text
