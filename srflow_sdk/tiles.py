@@ -32,7 +32,7 @@ AUTO_ROOMY_BYTES = 1920 << 20
 CPU_ACTIVATIONS, GPU_ACTIVATIONS, OTHER_ACTIVATIONS = 2.6, 4.2, 5.5
 """Conditioning and activations together, in units of the conditioning: ONNX Runtime on the CPU, GPUs, and OpenVINO.
 
-Measured by `benchmarks/tile_memory.py`, but for GPUs, whose factor was measured with larger graphs.
+Measured by `benchmarks/tile_memory.py --mixed`, but for GPUs, whose factor was measured with larger graphs.
 """
 
 _AUTO_GOOD, _AUTO_MAX = 64, 512
