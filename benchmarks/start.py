@@ -1,6 +1,6 @@
 """Start-up, and the memory of several processes with one model: with graphs kept in the cache, and without.
 
-python benchmarks/start.py [--model BUNDLE] [--size 64] [--processes 4] [--runs 5]
+python benchmarks/start.py [--model BUNDLE] [--device cpu] [--precision bundle] [--size 64] [--processes 4] [--runs 5]
 
 Prints medians of the wall time of fresh processes: `import srflow_sdk`, `srflow-upscale --help`, the first picture of
 64×64 pixels (or --size) by the command and by a Python program. Then as many processes as asked for open
@@ -27,9 +27,10 @@ PROGRAM = """
 import sys, time
 from srflow_sdk import Upscaler
 started = time.perf_counter()
-with Upscaler(sys.argv[1], device="cpu", threads=1) as upscaler:
+model, device, precision, photo, out = sys.argv[1:]
+with Upscaler(model, device=device, precision=precision, threads=1) as upscaler:
     opened = time.perf_counter() - started
-    upscaler.upscale(sys.argv[2]).save(sys.argv[3])
+    upscaler.upscale(photo).save(out)
     print(opened, flush=True)
     sys.stdin.readline()
 """
@@ -70,6 +71,8 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="bundle")
     parser.add_argument("--size", type=int, default=64, help="LR pixels a side of the first picture")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--runs", type=int, default=5)
@@ -82,12 +85,14 @@ def main() -> None:
         embedded = subprocess.run([sys.executable, "-c", EMBEDDED], check=True, capture_output=True, text=True)
         model = str(options.model or embedded.stdout.strip())
         upscale = [sys.executable, "-m", "srflow_sdk"]
+        on = ["--device", options.device, "--precision", options.precision]
+        program = [sys.executable, "-c", PROGRAM, model, options.device, options.precision]
         commands = {
             "python -c 'pass'": [sys.executable, "-c", "pass"],
             "import srflow_sdk": [sys.executable, "-c", "import srflow_sdk"],
             "srflow-upscale --help": [*upscale, "--help"],
-            "first picture, srflow-upscale": [*upscale, small, "-o", out, "--model", model],
-            "first picture, program": [sys.executable, "-c", PROGRAM, model, small, out],
+            "first picture, srflow-upscale": [*upscale, small, "-o", out, "--model", model, *on],
+            "first picture, program": [*program, small, out],
         }
         kept = os.environ | {"SRFLOW_CACHE_DIR": str(Path(folder) / "cache")}
         environments = {"graphs kept": kept, "not kept": os.environ | {"SRFLOW_CACHE_DIR": os.devnull}}
@@ -95,9 +100,8 @@ def main() -> None:
             for name, command in commands.items():
                 if how == "graphs kept" or name.startswith("first"):
                     print(f"{how}: {name}: {seconds(command, environment, options.runs):.3f} s", flush=True)
-        command = [sys.executable, "-c", PROGRAM, model, tiny, out]
         for how, environment in environments.items():
-            opened, total = together(command, environment, options.processes)
+            opened, total = together([*program, tiny, out], environment, options.processes)
             print(
                 f"{how}: {options.processes} processes: {total / 1e6:.0f} MB in all, "
                 f"opened in {statistics.median(opened):.3f} s (median)",

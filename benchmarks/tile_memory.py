@@ -5,8 +5,7 @@
 
 For each size it takes a fresh process that has drawn 16×16 pixels, encodes and samples windows of random pixels (with
 --invert it encodes and inverts them), and prints the largest resident memory less what was resident before. --mixed
-draws windows that are up to 48 pixels narrower and lower in between, as the tiles of a small picture are: OpenVINO takes
-up to 6.4 units then, because the system's allocator keeps the pieces. Linux only.
+draws windows that are up to 48 pixels narrower and lower in between, as the tiles of a small picture are. Linux only.
 """
 
 from __future__ import annotations

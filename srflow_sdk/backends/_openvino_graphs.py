@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk._machine.memory import return_freed_memory
 from srflow_sdk._raising import PassingError, is_lack_of_memory, lack_of_threads
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk._system.interruptible import interruptible, is_cancelled
@@ -134,6 +135,7 @@ class Graph:
         self._settings = dict(settings)
         self._turns = threading.Lock()
         self._scarce = False
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._compiled: Any = self._load()
         self._passed_on = _passed_on(self._compiled)
         self._ports = tuple([_port(value) for value in of] for of in (self._compiled.inputs, self._compiled.outputs))
@@ -154,6 +156,10 @@ class Graph:
             # Until the run has ended. One that fails or is cancelled leaves the new shapes in a part of the nodes: what
             # comes next would fail, differ, or end the process (seen in 2026.4.1).
             self._compiled = None
+            shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+            if shapes != self._shapes:  # what OpenVINO frees for others does not fit them, and would stay in the heap
+                return_freed_memory()
+                self._shapes = shapes
             request = compiled.create_infer_request()
             try:
                 # Not infer(): it returns empty results when memory runs out, and it cannot be cancelled.

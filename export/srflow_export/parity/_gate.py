@@ -118,7 +118,7 @@ def _prove_integers(
                 check(rows[photo], min_psnr_db={graph: bound}, reference=name)
             except ExportError as error:
                 raise ExportError(
-                    f"int8 is too coarse for this network: {error}. bf16 is finer (--precision bf16), or train the "
-                    "network further: weights near the start of training lose most"
+                    f"int8 is too coarse for this network: {error}. Train the network further (weights near the start "
+                    "of training lose most), or upscale with --precision bf16, which is finer and needs no export"
                 ) from error
     return [row for photo in photos for row in rows[photo]]

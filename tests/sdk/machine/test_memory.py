@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import shutil
 import subprocess
 import sys
@@ -181,3 +182,29 @@ def test_a_failure_of_the_driver_gives_no_figure_and_leaves_no_context(
     (ctypes.c_char * 40).in_dll(driver, "failing").value = failing.encode()
     assert memory.gpu_free_memory(1) is None
     assert calls(driver) == called
+
+
+FREED = """
+import re
+from pathlib import Path
+
+import numpy as np
+
+from srflow_sdk._machine.memory import return_freed_memory
+
+def resident():
+    return int(re.search(r"VmRSS:\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) << 10
+
+kept = [np.ones(100_000, np.uint8) for _ in range(1000)]
+del kept[:-1]
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so")
+def test_freed_memory_is_returned() -> None:
+    """A block at the heap's end, in use, keeps all below it from the system otherwise."""
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) > 80_000_000
