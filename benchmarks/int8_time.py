@@ -99,7 +99,7 @@ def _openvino(path: Path, precision: str, threads: int) -> Callable[[dict[str, A
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     request = compiled.create_infer_request()
-    return lambda feeds: request.infer(feeds, share_outputs=True)
+    return lambda feeds: request.infer(feeds, share_inputs=True, share_outputs=True)
 
 
 if __name__ == "__main__":

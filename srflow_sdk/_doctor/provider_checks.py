@@ -65,17 +65,17 @@ def check_plugin(device: PluginDevice, runtime: dict[str, Any], driver: dict[str
 
 def check_openvino(ask: Ask) -> Check:
     """Check OpenVINO: whether it is installed, its device, what the processor can compute in, and its picture."""
-    name = "OpenVINO"
+    name, again = "OpenVINO", "pip install -U --force-reinstall openvino"
     found = ask("openvino")
     if "error" in found:
         absent = "is not installed" in found["error"]
         detail = "not installed; it runs on processors of any maker and on Intel's GPUs" if absent else found["error"]
-        fixes = (("", 'pip install "srflow-sdk[openvino]"' if absent else "pip install -U openvino"),)
+        fixes = (("", 'pip install "srflow-sdk[openvino]"' if absent else again),)
         return Check(name=name, state="missing" if absent else "problem", detail=detail, fixes=fixes)
     processor = f"; the processor has {', '.join(found['processor'])}" if found["processor"] else ""
     check = judged(name, ask("upscale", "openvino"), on=f"{found['version']} on {found['device']}{processor}: ")
     if check.state == "problem":
-        return Check(name=name, state="problem", detail=check.detail, fixes=(("", "pip install -U openvino"),))
+        return Check(name=name, state="problem", detail=check.detail, fixes=(("", again),))
     return check
 
 

@@ -15,9 +15,10 @@ from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.requests import Reduce, Request
 from srflow_sdk._files import Provenance
-from srflow_sdk._machine.memory import available_memory, gpu_free_memory
+from srflow_sdk._machine.memory import available_memory, can_return_freed_memory, gpu_free_memory
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends._openvino import EncoderBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError, DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.latents import window_noise
@@ -29,6 +30,7 @@ from srflow_sdk.tiles import (
     GPU_ACTIVATIONS,
     MIN_TILE,
     OTHER_ACTIVATIONS,
+    TRIMMED_ACTIVATIONS,
     Tile,
     TileSize,
     core_size,
@@ -359,7 +361,10 @@ def _activations(backend: Backend) -> float:
     """Memory of a tile on a backend, in units of its conditioning."""
     if backend.gpu is not None:
         return GPU_ACTIVATIONS
-    return CPU_ACTIVATIONS if backend.device.startswith("cpu") else OTHER_ACTIVATIONS
+    if backend.device.startswith("cpu"):
+        return CPU_ACTIVATIONS
+    trimmed = isinstance(backend, EncoderBackend) and can_return_freed_memory()
+    return TRIMMED_ACTIVATIONS if trimmed else OTHER_ACTIVATIONS
 
 
 def _least(backend: Backend) -> tuple[int, int]:

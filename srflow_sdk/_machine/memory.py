@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from srflow_sdk.errors import DeviceError
 
@@ -50,9 +52,23 @@ def return_freed_memory() -> None:
 
     glibc keeps freed blocks of up to 32 MB for later ones, and hardly reuses them where sizes vary.
     """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # musl has no malloc_trim
-            ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+    if (trim := _malloc_trim()) is not None:
+        trim(ctypes.c_size_t(0))
+
+
+def can_return_freed_memory() -> bool:
+    """Whether :func:`return_freed_memory` does something here."""
+    return _malloc_trim() is not None
+
+
+@functools.cache
+def _malloc_trim() -> Any:
+    if sys.platform != "linux":
+        return None
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # musl has none
+        return None
 
 
 def gpu_free_memory(device: int = 0) -> int | None:

@@ -24,7 +24,7 @@ from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError
 
 _FOLDER = "precision"
-_SCHEMA = 2
+_SCHEMA = 3
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _MAX_BYTES = 1 << 16
 

@@ -152,15 +152,16 @@ class EncoderBackend(OnnxRuntimeBackend):
         """As of :class:`OpenVinoBackend`."""
         return _fix(self._bundle)
 
-    @property
-    def can_invert(self) -> bool:
-        return super().can_invert and self._hint == "f32"
-
     def encoder_impl(self) -> Graph:
         return _graph(self._bundle, self._graphs[0], hint=self._hint, device="CPU", threads=self._threads)
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
-        values = _encoded(self._bundle, self._encoder, lr)
+        encoder: Graph = _still_open(self._encoder)
+        encoder.scarce |= self._scarce  # when one runtime has found no memory, the other keeps none either
+        try:
+            values = _encoded(self._bundle, encoder, lr)
+        finally:
+            self._scarce |= encoder.scarce
         ort = onnxruntime()
         return OrtConditioning({name: ort.OrtValue.ortvalue_from_numpy(value.data) for name, value in values.items()})
 

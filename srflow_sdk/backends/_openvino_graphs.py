@@ -43,10 +43,10 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        if getattr(error, "name", None) == "openvino":
+        if isinstance(error, ModuleNotFoundError) and error.name == "openvino":
             raise PassingError('OpenVINO is not installed: pip install "srflow-sdk[openvino]"') from error
         raise PassingError(
-            f"OpenVINO does not load: {one_line(error)}; pip install --force-reinstall openvino"
+            f"OpenVINO does not load: {one_line(error)}; pip install -U --force-reinstall openvino"
         ) from error
     return openvino
 
@@ -134,7 +134,7 @@ class Graph:
         self._device = device
         self._settings = dict(settings)
         self._turns = threading.Lock()
-        self._scarce = False
+        self.scarce = False
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._compiled: Any = self._load()
         self._passed_on = _passed_on(self._compiled)
@@ -172,12 +172,12 @@ class Graph:
                     raise CancelledError("cancelled by the caller") from error
                 reason = _reason(error)
                 if _lacks_memory(error):
-                    self._scarce = True
+                    self.scarce = True
                     raise OutOfMemoryError(
                         f"{what} on openvino failed: out of memory ({reason}); use smaller tiles"
                     ) from error
                 raise DeviceError(f"{what} on openvino failed: {reason}; {FIX}") from error
-            if self._scarce:  # what it keeps for the next run leaves nothing for others
+            if self.scarce:  # what it keeps for the next run leaves nothing for others
                 compiled.release_memory()
             outputs = {_name(port): request.get_tensor(port) for port in compiled.outputs}
             for name in self._passed_on:

@@ -118,4 +118,4 @@ def test_openvino_that_is_absent_broken_or_wrong_has_a_command() -> None:
         {"openvino": OPENVINO, "upscale": {**UPSCALED, "decibels": 9.0}},
     ):
         check = openvino(**answers)
-        assert (check.state, check.fixes) == ("problem", (("", "pip install -U openvino"),))
+        assert (check.state, check.fixes) == ("problem", (("", "pip install -U --force-reinstall openvino"),))

@@ -16,18 +16,21 @@ import pytest
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .pictures import image, noise, opened, picture, wrong
 
+KINDS = pytest.mark.parametrize("kind", [OpenVinoBackend, EncoderBackend])
 
-def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(bundle: Bundle) -> None:
+
+@KINDS
+def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(kind: Any) -> None:
     """OpenVINO leaves the shapes of a run that was cancelled in a part of its nodes."""
     embedded = Bundle.embedded()
-    with OpenVinoBackend(embedded, threads=1) as backend:
+    with kind(embedded, threads=1) as backend:
         expected = picture(backend, embedded)
         encoder = backend._encoder
         assert encoder is not None
@@ -57,9 +60,10 @@ def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(bundle: 
         np.testing.assert_array_equal(picture(backend, embedded), expected)
 
 
-def test_a_call_that_waits_for_its_turn_can_be_cancelled(bundle: Bundle) -> None:
+@KINDS
+def test_a_call_that_waits_for_its_turn_can_be_cancelled(bundle: Bundle, kind: Any) -> None:
     event = threading.Event()
-    with OpenVinoBackend(bundle, threads=1) as backend:
+    with kind(bundle, threads=1) as backend:
         assert backend._encoder is not None
         with backend._encoder._turns:
             threading.Timer(0.05, event.set).start()
@@ -70,13 +74,14 @@ def test_a_call_that_waits_for_its_turn_can_be_cancelled(bundle: Bundle) -> None
 RUN_OUT = """
 import resource, sys
 import numpy as np
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends import _openvino
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import OutOfMemoryError
 small, large = (np.random.default_rng(0).random((1, 3, side, side), np.float32) for side in (16, 128))
-with OpenVinoBackend(Bundle.embedded(), threads=1) as backend:
+with getattr(_openvino, sys.argv[1])(Bundle.embedded(), threads=1) as backend:
     def values(lr):
-        return {name: value.data.copy() for name, value in backend.encode(lr).values.items()}
+        found = backend.encode(lr).values.items()
+        return {name: np.copy(value.numpy() if hasattr(value, "numpy") else value.data) for name, value in found}
     expected = values(small)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     free = resource.getrlimit(resource.RLIMIT_AS)
@@ -93,14 +98,38 @@ with OpenVinoBackend(Bundle.embedded(), threads=1) as backend:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space work on Linux")
-def test_memory_that_runs_out_is_a_typed_error_and_the_next_run_is_right() -> None:
+@KINDS
+def test_memory_that_runs_out_is_a_typed_error_and_the_next_run_is_right(kind: type) -> None:
     """OpenVINO itself returns empty results from infer(), and other results from the next run."""
-    done = subprocess.run([sys.executable, "-c", RUN_OUT], capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-c", RUN_OUT, kind.__name__]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     message, same, larger = done.stdout.splitlines()
     assert message.startswith("encoding 128×128 pixels on openvino failed: out of memory (")
     assert message.endswith("use smaller tiles")
     assert (same, larger) == ("True", "True")
+
+
+def test_freed_memory_is_returned_when_windows_change_their_size(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = []
+    monkeypatch.setattr(graphs, "return_freed_memory", lambda: returned.append(1))
+    with EncoderBackend(bundle, threads=1) as backend:
+        for size in ((16, 20), (16, 20), (20, 16), (20, 16), (16, 20)):
+            backend.encode(image(*size))
+    assert len(returned) == 3
+
+
+def test_a_runtime_without_memory_makes_the_other_keep_none(bundle: Bundle) -> None:
+    with EncoderBackend(bundle, threads=1) as backend:
+        backend._scarce = True
+        picture(backend, bundle)
+        assert backend._encoder.scarce
+    with EncoderBackend(bundle, threads=1) as backend:
+        backend._encoder.scarce = True
+        picture(backend, bundle)
+        assert backend._scarce
 
 
 def test_a_shape_that_the_graph_refuses_is_a_typed_error_in_one_line(bundle: Bundle, backend: Backend) -> None:
@@ -167,7 +196,7 @@ def test_a_package_that_does_not_load_is_not_said_to_be_missing(
     for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
         monkeypatch.delitem(sys.modules, name)
     graphs._core.cache_clear()
-    with pytest.raises(DeviceError, match=r"OpenVINO does not load: .*; pip install --force-reinstall openvino"):
+    with pytest.raises(DeviceError, match=r"OpenVINO does not load: .*; pip install -U --force-reinstall openvino"):
         open_backend(bundle, device="openvino")
     for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
         del sys.modules[name]
