@@ -24,7 +24,6 @@ import numpy as np
 import onnxruntime
 
 from srflow_sdk import Bundle
-from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
@@ -44,7 +43,7 @@ def main() -> None:
     ways = {"ONNX Runtime, fp32": _onnx_runtime(bundle.file(encoder), threads)}
     if find_spec("openvino") is not None:
         ways["OpenVINO, fp32"] = _openvino(bundle.file(encoder), "f32", threads)
-        if has_bf16():
+        if _has_bf16():
             ways["OpenVINO, bf16"] = _openvino(bundle.file(encoder), "bf16", threads)
         ways["OpenVINO, int8"] = _openvino(bundle.file(INT8_ENCODER), "f32", threads)
     ways["ONNX Runtime, int8"] = _onnx_runtime(bundle.file(INT8_ENCODER), threads)
@@ -80,6 +79,13 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _has_bf16() -> bool:
+    """OpenVINO would compute in float32 otherwise, whatever the hint."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:

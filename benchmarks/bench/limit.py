@@ -25,7 +25,6 @@ from benchmarks.graph_counts import counts
 from benchmarks.graph_profile import profile
 from srflow_sdk import Bundle, SRFlowError
 from srflow_sdk.backends import open_backend
-from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
 
@@ -150,9 +149,9 @@ def _profile(path: Path, size: int, hint: str | None, settings: Settings) -> lis
 
 def _check_hint(hint: str) -> None:
     """OpenVINO computes in float32 where there is no bfloat16, whatever the hint. Raises: MissingError, ImportError."""
-    import openvino  # noqa: F401 - an ImportError, as where it is used
+    import openvino
 
-    if hint == "bf16" and not has_bf16():
+    if hint == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise MissingError("this processor has no bfloat16 arithmetic")
 
 

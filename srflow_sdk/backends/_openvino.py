@@ -152,7 +152,7 @@ class EncoderBackend(OnnxRuntimeBackend):
         """As of :class:`OpenVinoBackend`."""
         return _fix(self._bundle)
 
-    def encoder_impl(self) -> Graph:
+    def _opened_encoder(self) -> Graph:
         return _graph(self._bundle, self._graphs[0], hint=self._hint, device="CPU", threads=self._threads)
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:

@@ -118,11 +118,11 @@ class OnnxRuntimeBackend(Backend):
     def activate_impl(self) -> None:
         self._provider.prepare()
         check_structure(self._bundle, self._graphs)
-        encoder, sampler = self.encoder_impl(), self._session(self._graphs[1])
+        encoder, sampler = self._opened_encoder(), self._session(self._graphs[1])
         check_declared(self._bundle, self._graphs, encoder, sampler)
         self._encoder, self._sampler = encoder, sampler
 
-    def encoder_impl(self) -> Any:
+    def _opened_encoder(self) -> Any:
         """Load the encoder. Another runtime's needs `get_inputs` and `get_outputs`, like a session."""
         return self._session(self._graphs[0])
 
