@@ -71,7 +71,7 @@ def run(settings: Settings) -> dict[str, Any]:
         }.items():
             try:
                 spent = _profile(path, size, hint, settings)
-            except (ImportError, RuntimeError, OSError, MissingError, SRFlowError) as error:
+            except (ImportError, RuntimeError, OSError, MissingError) as error:
                 missing[f"profile of {name}, {column}"] = without_paths(str(error).splitlines()[0])
             else:
                 result["profiles"].setdefault(name, {})[column] = _grouped(spent)
@@ -95,7 +95,7 @@ def _rates(settings: Settings) -> tuple[dict[str, float], dict[str, str]]:
                     _check_hint(hint)
                     call = convolution.on_openvino(path, settings.threads, hint)
                 rates[name], _ = convolution.rate(call, runs=2 if settings.quick else 15)
-            except (ImportError, RuntimeError, MissingError, SRFlowError) as error:
+            except (ImportError, RuntimeError, MissingError) as error:
                 missing[f"a convolution, {name}"] = str(error).splitlines()[0]
     return rates, missing
 

@@ -115,7 +115,7 @@ class OpenVinoBackend(Backend):
         self._encoder = self._sampler = None
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OpenVinoConditioning:
-        return OpenVinoConditioning(_encoded(self._bundle, self._encoder, lr))
+        return OpenVinoConditioning(_encoded(self._bundle, _still_open(self._encoder), lr))
 
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
@@ -166,9 +166,9 @@ class EncoderBackend(OnnxRuntimeBackend):
         return OrtConditioning({name: ort.OrtValue.ortvalue_from_numpy(value.data) for name, value in values.items()})
 
 
-def _encoded(bundle: Bundle, encoder: Graph | None, lr: NDArray[np.float32]) -> dict[str, Any]:
+def _encoded(bundle: Bundle, encoder: Graph, lr: NDArray[np.float32]) -> dict[str, Any]:
     """The encoder's outputs by name, as OpenVINO's tensors."""
-    values = _still_open(encoder).run({"lr": _float32(lr)}, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels")
+    values = encoder.run({"lr": _float32(lr)}, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels")
     batch, _, height, width = lr.shape
     shapes = {name: tuple(value.shape) for name, value in values.items()}
     check_conditioning(bundle.manifest, shapes, batch=batch, height=height, width=width)
