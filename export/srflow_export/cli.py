@@ -272,7 +272,8 @@ def _use_bundle(
     "--compare",
     nargs=2,
     metavar="A B",
-    help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint or BUNDLE@DEVICE.",
+    help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint, BUNDLE@DEVICE, "
+    "BUNDLE@PRECISION or BUNDLE@DEVICE@PRECISION.",
 )
 @click.option(
     "--checkpoint-of",
@@ -328,6 +329,7 @@ def main(
       srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/         for Triton Inference Server
       srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs, see --precision of srflow-upscale
       srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
+      srflow-export --compare x4-small x4-small@openvino@int8
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
     _check_use(context)

@@ -14,8 +14,9 @@ from srflow_export.parity._gate import MIN_PSNR_DB, min_psnr_db, runs_on_cpus
 from srflow_export.parity._measure import ParityRow, check, measure, table
 from srflow_export.parity._photos import photo_patches
 from srflow_export.parity._runners import BackendRunner, TorchRunner, graphs_runner
-from srflow_sdk.backends import Device
-from srflow_sdk.bundle import Bundle, Manifest
+from srflow_sdk._psnr_bounds import LEAST_DB
+from srflow_sdk.backends import Device, Precision
+from srflow_sdk.bundle import Bundle, Manifest, bundle_path
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents import LatentLevel
@@ -40,9 +41,10 @@ class Side:
 def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
     """Compare the second with the first; `say` receives progress and a table, a line at a time.
 
-    Each is `PATH` or `PATH@HOW`. PATH: a bundle, or a checkpoint, which runs in torch. HOW: one of the SDK's devices,
-    where the bundle runs as in an application; or "rounded", its graphs rounded as on GPUs. Without HOW, its graphs run
-    on ONNX Runtime's CPU provider, and the table says at which level of the flow differences arise.
+    Each is `PATH` or `PATH@HOW`. PATH: a bundle or the name of an embedded one, or a checkpoint, which runs in torch.
+    HOW: a device, a precision, or `DEVICE@PRECISION`, as of :func:`srflow_sdk.backends.open_backend`, where the bundle
+    runs as in an application; or "rounded", its graphs rounded as on GPUs. Without HOW, its graphs run on ONNX
+    Runtime's CPU provider, and the table says at which level of the flow differences arise.
 
     Raises: ExportError if the second is below what the lower of the two precisions promises; ArgumentError if they
     cannot be compared; what opening them raises.
@@ -65,7 +67,8 @@ def open_side(text: str) -> Side:
     path, how = _parsed(text)
     if path.is_file():
         if how:
-            raise ArgumentError(f"{text}: a checkpoint runs only in torch; leave @{how} out, or name a bundle")
+            words = "@".join(how)
+            raise ArgumentError(f"{text}: a checkpoint runs only in torch; leave @{words} out, or name a bundle")
         model = load_checkpoint(path)
         if isinstance(model, RRDB):
             raise ExportError(f"{path} holds only an RRDB encoder, without a flow to sample from")
@@ -80,17 +83,22 @@ def open_side(text: str) -> Side:
         )
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    if how in get_args(Device):
-        runner: BaseRunner = BackendRunner(bundle, cast(Device, how))
+    bound_db = min_psnr_db(manifest.precision, manifest.weights)
+    runner: BaseRunner
+    if how in ([], [ROUNDED]):
+        runner = graphs_runner(bundle, rounded=bool(how) or not runs_on_cpus(manifest))
     else:
-        runner = graphs_runner(bundle, rounded=how == ROUNDED or not runs_on_cpus(manifest))
+        device, precision = _device_and_precision(text, how)
+        runner = BackendRunner(bundle, device, precision)
+        if precision != "bundle":
+            bound_db = min(bound_db, LEAST_DB)
     return Side(
         name=text,
         runner=runner,
         scale=manifest.scale,
         size_multiple=manifest.size_multiple,
         latent_levels=manifest.latent_levels,
-        bound_db=min_psnr_db(manifest.precision, manifest.weights),
+        bound_db=bound_db,
     )
 
 
@@ -102,14 +110,24 @@ def _window_limits(runner: BaseRunner) -> LrProfile | None:
         return runner.window_limits()
 
 
-def _parsed(text: str) -> tuple[Path, str]:
-    known = (*get_args(Device), ROUNDED)
-    path, at, how = text.rpartition("@")
-    if not at or Path(text).exists():
-        return Path(text), ""
-    if how not in known:
-        raise ArgumentError(f"{text}: {how!r} is not one of {', '.join(known)}")
-    return Path(path), how
+def _parsed(text: str) -> tuple[Path, list[str]]:
+    """The path, and the words that follow it, each after an @. A path may have one of its own."""
+    path, words = text, list[str]()
+    while "@" in path and not bundle_path(path).exists():
+        path, _, word = path.rpartition("@")
+        known = (*get_args(Device), *get_args(Precision), ROUNDED)
+        if word not in known:
+            raise ArgumentError(f"{text}: {word!r} is not one of {', '.join(known)}")
+        words.insert(0, word)
+    return bundle_path(path), words
+
+
+def _device_and_precision(text: str, words: list[str]) -> tuple[Device, Precision]:
+    device = words.pop(0) if words[0] in get_args(Device) else "auto"
+    precision = words.pop(0) if words and words[0] in get_args(Precision) else "bundle"
+    if words:
+        raise ArgumentError(f"{text}: name a device, a precision, or DEVICE@PRECISION, such as openvino@int8")
+    return cast(Device, device), cast(Precision, precision)
 
 
 def _common(one: Side, other: Side) -> Manifest:

@@ -22,7 +22,7 @@ from srflow_export import onnx_models
 from srflow_export.graphs import decoded_names, latent_levels, level_of, noise_names
 from srflow_export.parity._rounding import rounded_as_on_gpus
 from srflow_sdk._graph_structure import read_graph
-from srflow_sdk.backends import Device, open_backend
+from srflow_sdk.backends import Device, Precision, open_backend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.latents import LatentLevel
@@ -59,14 +59,15 @@ class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annota
 class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annotations
     """A bundle on one of the SDK's devices, as an application runs it. It gives only `sr`."""
 
-    def __init__(self, bundle: Bundle, device: Device) -> None:
+    def __init__(self, bundle: Bundle, device: Device, precision: Precision = "bundle") -> None:
         super().__init__(prefix=device)
         self._bundle = bundle
-        self._device = device
+        self._device: Device = device
+        self._precision: Precision = precision
 
     def activate_impl(self) -> None:
         """Load the graphs. Raises: DeviceError, BundleError."""
-        self._backend = open_backend(self._bundle, device=self._device)
+        self._backend = open_backend(self._bundle, device=self._device, precision=self._precision)
 
     def deactivate_impl(self) -> None:
         """Release the graphs."""

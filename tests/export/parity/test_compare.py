@@ -1,5 +1,7 @@
 """Two bundles, a bundle and a checkpoint, two devices: side by side, with the worse one's promise as the bound."""
 
+import shutil
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -38,6 +40,17 @@ def test_a_device_gives_what_the_graphs_give(folder):
     assert {row.graph for row in rows} == {f"{folder / 'one.srflow'}@cpu"}
     assert min(row.psnr_db for row in rows) > 120
     assert not any(row.levels_db for row in rows)  # a device shows no levels
+
+
+def test_a_precision_is_compared_as_an_application_has_it():
+    (row, *_) = rows = compare("x4-small", "x4-small@cpu@int8")
+    assert row.graph == "x4-small@cpu@int8"
+    assert 43 < min(row.psnr_db for row in rows) < 80  # int8, and fine enough
+
+
+def test_a_path_may_have_an_at(folder, tmp_path):
+    shutil.copytree(folder / "one.srflow", tmp_path / "a@b" / "one.srflow")
+    assert compare(f"{tmp_path}/a@b/one.srflow", f"{tmp_path}/a@b/one.srflow@cpu@bundle")
 
 
 def test_bundles_that_differ_are_shown_in_a_table_and_end_with_status_1(folder):
@@ -95,6 +108,9 @@ def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
     [
         ("x8.srflow", ArgumentError, "they differ in scale or in their latents"),
         ("one.srflow@gpu", ArgumentError, "'gpu' is not one of auto, cpu, cuda"),
+        ("one.srflow@int8@cpu", ArgumentError, "name a device, a precision, or DEVICE@PRECISION"),
+        ("one.srflow@rounded@cpu", ArgumentError, "name a device, a precision, or DEVICE@PRECISION"),
+        ("one.srflow@cpu@int8", BundleError, r"has no encoder\.int8\.onnx"),
         ("net2.safetensors@cpu", ArgumentError, "runs only in torch"),
         ("rrdb.safetensors", ExportError, "holds only an RRDB encoder"),
         ("nothing.srflow", BundleError, "no such bundle"),
