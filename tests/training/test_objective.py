@@ -18,7 +18,7 @@ from tests.training.test_vgg16 import SMALL, small_network, write_pth
 
 DATA = {"crop": 32, "batch": 2}
 KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16"]
-ALL = {"l1": 2.0, "l1_every": 2, "perceptual": 3.0, "perceptual_every": 2, "lr_consistency": 4.0}
+ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "perceptual_every": 2, "lr_consistency": 4.0}
 
 
 @pytest.fixture
@@ -147,6 +147,20 @@ def test_lr_consistency_sees_what_a_reduction_keeps_and_nothing_finer():
     assert float(shifted) == pytest.approx(0.1, abs=1e-6)
 
 
+def test_grid_measures_waves_of_its_period_and_little_else():
+    photo = photograph()
+    rows, columns = torch.arange(64)[:, None], torch.arange(64)
+    wave = 0.02 * torch.cos(2 * math.pi * (rows + 2 * columns) / 4)
+    assert float(figures.grid_loss(torch.full((1, 3, 64, 64), 0.5), period=4)) < 1e-7
+    # A cosine is two of the fifteen waves, each of half its amplitude.
+    grid = float(figures.grid_loss(0.5 + wave.expand(1, 3, -1, -1), period=4))
+    assert grid == pytest.approx(0.02 / 15, rel=1e-3)
+    slope = 0.5 + 0.005 * (rows + columns - 63.0).expand(1, 3, -1, -1)
+    assert float(figures.grid_loss(slope, period=4)) < 0.01 * grid
+    checkers = 0.01 * (-1.0) ** (rows + columns)
+    assert float(figures.grid_loss(photo + checkers, period=4)) > 2 * float(figures.grid_loss(photo, period=4))
+
+
 # Terms
 
 
@@ -180,7 +194,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
     torch.testing.assert_close(terms["perceptual"], figures.gmsd_loss(sample, batch.hr), **close)
     error = figures.lr_consistency_loss(sample, batch.hr, scale=4, reduction="bicubic")
     torch.testing.assert_close(terms["lr_consistency"], error, **close)
-    total = terms["nll"] + 2 * terms["l1"] + 3 * terms["perceptual"] + 4 * terms["lr_consistency"]
+    torch.testing.assert_close(terms["grid"], figures.grid_loss(mean, period=4), **close)
+    total = terms["nll"] + 2 * terms["l1"] + 5 * terms["grid"] + 3 * terms["perceptual"] + 4 * terms["lr_consistency"]
     torch.testing.assert_close(terms["loss"], total, **close)
 
 
@@ -199,9 +214,9 @@ def test_without_a_sample_the_decoding_at_tau_0_is_reduced(tmp_path, photos):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("name", ["l1", "perceptual", "lr_consistency"])
+@pytest.mark.parametrize("name", ["l1", "grid", "perceptual", "lr_consistency"])
 def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(tmp_path, photos, name, frozen):
-    run = trainer(tmp_path, photos, data=DATA, objective={name: 1.0})
+    run = trainer(tmp_path, photos, data=DATA, objective={**({"l1": 1.0} if name == "grid" else {}), name: 1.0})
     batch = run.crops[0]
     run.step(batch)  # actnorms, and a ZerosConv that is no longer zero
     run.model.zero_grad(set_to_none=True)
@@ -219,6 +234,7 @@ def test_terms_are_logged_in_the_iterations_that_have_them(tmp_path, photos):
     trainer(tmp_path, photos, data=DATA, objective=ALL, schedule={"log_every": 1}).run(lines.append)
     curves = scalars(tmp_path)
     assert set(curves["training/l1"]) == {1, 3, 5}
+    assert set(curves["training/grid"]) == {1, 3, 5}
     assert set(curves["training/perceptual"]) == {2, 4, 6}
     assert set(curves["training/lr_consistency"]) == {1, 2, 3, 4, 5, 6}
     assert lines[1]["loss"] == pytest.approx(
@@ -230,7 +246,7 @@ def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
     schedule = {"iterations": 2, "log_every": 1}
     trainer(tmp_path, photos, data=DATA, objective=ALL, schedule=schedule).run(_report)
     first, second = capsys.readouterr().out.splitlines()
-    assert re.search(r"loss \S+ \(l1 [\d.]+, lr_consistency [\d.]+\)  gradient", first)
+    assert re.search(r"loss \S+ \(l1 [\d.]+, grid [\d.]+, lr_consistency [\d.]+\)  gradient", first)
     assert re.search(r"loss \S+ \(perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
 
 

@@ -103,6 +103,19 @@ def test_a_whole_network_is_fine_tuned_and_its_actnorms_stay(tmp_path, photos):
     )
 
 
+def test_a_flow_goes_on_with_a_deeper_encoder(tmp_path, photos):
+    flow = trainer(tmp_path / "first", photos).run()
+    deeper = {"kind": "rrdb", "scale": 4, **TINY, "blocks": 3}
+    encoder = trainer(tmp_path / "rrdb", photos, network=deeper).run()
+    start = {"start": str(flow), "encoder": str(encoder)}
+    run = trainer(tmp_path / "second", photos, network={**FLOW, "blocks": 3, "stacked_blocks": [0, 2]}, schedule=start)
+    assert_same_weights(run.model.encoder, load_checkpoint(encoder))
+    assert_same_weights(run.model.levels, load_checkpoint(flow).levels)
+    network = {**FLOW, "blocks": 3, "stacked_blocks": [2]}
+    with pytest.raises(CheckpointError, match=r"--set network\.stacked_blocks=\[0,1\]$"):
+        trainer(tmp_path / "third", photos, network=network, schedule=start)
+
+
 def test_the_l1_term_pulls_the_decoding_at_tau_0_to_the_image(tmp_path, photos):
     def error(run):
         batch = run.crops[0]

@@ -74,7 +74,7 @@ class FlowObjective(nn.Module):
 
         noise_share: [N], in [0, 1), where each crop's noise lies between the least and the most.
         Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; and,
-        without their weights, what is due of `l1`, `perceptual` and `lr_consistency`.
+        without their weights, what is due of `l1`, `grid`, `perceptual` and `lr_consistency`.
         """
         condition = self.model.condition(lr)
         above_least = self.settings.noise_above_least(noise_share)
@@ -88,6 +88,8 @@ class FlowObjective(nn.Module):
             zeros = {level: torch.zeros_like(latent) for level, latent in latents.items()}
             decoded = self.model.decode_conditioned(condition, zeros)
             self._add(terms, "l1", figures.mean_absolute_error_loss(decoded, hr))
+            if self.settings.grid > 0:
+                self._add(terms, "grid", figures.grid_loss(decoded, period=self.model.config.scale))
         if decodings.sample:
             drawn = latents_of(noise, self.model.latent_shapes(lr.shape[2], lr.shape[3]))
             tau = self.settings.perceptual_tau

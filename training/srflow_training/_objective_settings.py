@@ -35,6 +35,8 @@ class Objective(Section):
 
     l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity. l1_every: add it only in
     iterations 0, n, 2n, …
+    grid: mean amplitude of the waves that repeat every `scale` pixels in the decoding that l1 makes: what is left of
+    the squeezes' regular grid.
     perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in 0 … 2, whose
     latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD; haarpsi and ms_ssim: 1 − HaarPSI and
     1 − MS-SSIM; vgg16: the VGG16 feature distance (:mod:`srflow_training.figures`). All but vgg16 clip the sample to
@@ -51,6 +53,7 @@ class Objective(Section):
     noise_max: Annotated[float, Field(ge=0)] = 0.0
     l1: _Weight = 0.0
     l1_every: Count = 1
+    grid: _Weight = 0.0
     perceptual: _Weight = 0.0
     perceptual_loss: Literal["vgg16", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
     perceptual_vgg16: str = ""
@@ -89,9 +92,11 @@ class Objective(Section):
                 "network.noise_conditional needs training images with different noise: "
                 "set objective.noise=0.5 and objective.noise_max=4"
             )
-        named = [name for name in ("perceptual", "lr_consistency") if getattr(self, name) > 0]
+        named = [name for name in ("perceptual", "lr_consistency", "grid") if getattr(self, name) > 0]
         if named and kind == "rrdb":
             return f"objective.{named[0]} is for samples, and an rrdb has none: set it to 0"
+        if self.grid and not self.l1:
+            return "objective.grid is for the decoding that objective.l1 makes: set objective.l1 above 0, or grid to 0"
         if self.l1 and kind == "rrdb":
             return "objective.l1 is for flows, and an rrdb's whole loss is L1: set it to 0"
         if self.perceptual_vgg16 and not (self.perceptual and self.perceptual_loss == "vgg16"):

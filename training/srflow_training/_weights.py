@@ -11,10 +11,14 @@ from srflow_sdk.errors import CheckpointError
 from srflow_training.model import RRDB, SRFlow
 from srflow_training.model.config import UNUSED
 
+_ENCODER_ALONE = ("growth", "blocks", "unshuffle", "trunk_skip")
+"""Fields that no tensor of the flow depends on."""
 
-def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> None:
+
+def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str, *, encoder: bool = True) -> None:
     """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
 
+    encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow as many features.
     A noise-conditional network may start from one that is not: with `on_noise` = 0 both compute the same. One that is
     not may start from one that is, and computes what that does of images with the least noise.
     """
@@ -27,6 +31,14 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str) -> Non
     elif theirs["noise_conditional"] and not ours["noise_conditional"]:
         theirs["noise_conditional"] = False
         state = {name: values for name, values in state.items() if not name.endswith("on_noise")}
+    if not encoder:
+        for shape in (theirs, ours):
+            for name in _ENCODER_ALONE:
+                del shape[name]
+        if len(theirs["stacked_blocks"]) == len(ours["stacked_blocks"]):
+            theirs["stacked_blocks"] = ours["stacked_blocks"]
+        own = {name: values for name, values in target.state_dict().items() if name.startswith("encoder.")}
+        state = {name: values for name, values in state.items() if not name.startswith("encoder.")} | own
     if different := [name for name in ours if theirs.get(name) != ours[name]]:
         fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
         raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")

@@ -121,7 +121,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-_OPTIONAL_TERMS = ("l1", "perceptual", "lr_consistency")
+_OPTIONAL_TERMS = ("l1", "grid", "perceptual", "lr_consistency")
 
 
 def _report(figures: dict[str, float]) -> None:

@@ -231,6 +231,23 @@ def colour_shift(image: Tensor, reference: Tensor) -> float:
     return float((as_shown(image) - reference).mean(dim=(0, 2, 3)).abs().mean() * 255)
 
 
+# A regular grid
+
+
+def grid_loss(image: Tensor, *, period: int) -> Tensor:
+    """Mean amplitude of the waves that repeat every `period` pixels, in images N×C×H×W: a scalar, 0 for a flat image.
+
+    H and W: multiples of period. A Hann window keeps whatever else is in the image away from these frequencies.
+    """
+    height, width = image.shape[2:]
+    rows, columns = (torch.hann_window(side, device=image.device) / (side / 2) for side in (height, width))
+    with torch.autocast(image.device.type, enabled=False):  # there are no transforms in half precision
+        pixels = F.pixel_unshuffle(image.float() * (rows[:, None] * columns), period).sum(dim=(2, 3))
+        waves: Tensor = torch.fft.fft2(pixels.reshape(len(image), -1, period, period))
+        amplitudes = waves.flatten(2)[..., 1:].abs()
+    return amplitudes.mean()
+
+
 # Samples
 
 

@@ -98,7 +98,8 @@ class Schedule(Section):
     """Optimisation by Adam.
 
     start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are). encoder: RRDB,
-    ESRGAN-family or SRFlow file that the LR encoder starts from, instead of start's own. Empty: random weights.
+    ESRGAN-family or SRFlow file that the LR encoder starts from, instead of start's own, which may then be deeper or
+    shallower. Empty: random weights.
     iterations: length of the run; default 200,000, or 300,000 with neither start nor encoder (as published).
     freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or 0 with neither.
     learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),

@@ -267,7 +267,8 @@ class Trainer:
             source = load_checkpoint(self.schedule.start)
             if isinstance(source, RRDB) != isinstance(self.model, RRDB):
                 raise CheckpointError(f"{self.schedule.start}: holds another kind of network than this run trains")
-            copy_weights(source, self.model, self.schedule.start)
+            whole = isinstance(self.model, RRDB) or not self.schedule.encoder
+            copy_weights(source, self.model, self.schedule.start, encoder=whole)
         if self.schedule.encoder:
             encoder = self.model.encoder if isinstance(self.model, SRFlow) else self.model
             copy_weights(load_encoder(self.schedule.encoder), encoder, self.schedule.encoder)
