@@ -32,9 +32,7 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str, *, enc
         theirs["noise_conditional"] = False
         state = {name: values for name, values in state.items() if not name.endswith("on_noise")}
     if not encoder:
-        for shape in (theirs, ours):
-            for name in _ENCODER_ALONE:
-                del shape[name]
+        theirs |= {name: ours[name] for name in _ENCODER_ALONE}
         if len(theirs["stacked_blocks"]) == len(ours["stacked_blocks"]):
             theirs["stacked_blocks"] = ours["stacked_blocks"]
         own = {name: values for name, values in target.state_dict().items() if name.startswith("encoder.")}

@@ -112,10 +112,10 @@ def _window_limits(runner: BaseRunner) -> LrProfile | None:
 
 def _parsed(text: str) -> tuple[Path, list[str]]:
     """The path, and the words that follow it, each after an @. A path may have one of its own."""
+    known = (*get_args(Device), *get_args(Precision), ROUNDED)
     path, words = text, list[str]()
     while "@" in path and not bundle_path(path).exists():
         path, _, word = path.rpartition("@")
-        known = (*get_args(Device), *get_args(Precision), ROUNDED)
         if word not in known:
             raise ArgumentError(f"{text}: {word!r} is not one of {', '.join(known)}")
         words.insert(0, word)
