@@ -5,12 +5,13 @@
 
 Each 256×256 crop is reduced (MATLAB-bicubic, 8 bits) and enlarged by 4; its grey image is windowed and transformed, and
 the energy around the multiples of 1/4 cycle a pixel is divided by that of the frequencies around them. Photographs
-give about 1. It prints the median over crops and frequencies.
+give about 1. It prints the median over crops and frequencies. A checkpoint's LR encoder has a line of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ PEAK, WINDOW, FAR = 1, 3, 6  # in frequencies: of a peak, of the window's own sp
 
 def energies(image: Tensor) -> list[float]:
     """For each frequency of the grid, the ratio of its energy to that of its surroundings; image: 1×3×H×W."""
-    grey = image[0].mean(dim=0).double().numpy()
+    grey = image.detach()[0].mean(dim=0).double().numpy()
     height, width = grey.shape
     window = np.outer(np.hanning(height), np.hanning(width))
     energy = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
@@ -38,22 +39,27 @@ def energies(image: Tensor) -> list[float]:
     return ratios
 
 
+def median_energy(images: Iterable[Tensor]) -> float:
+    """The median of `energies` over images and frequencies."""
+    return float(np.median([energies(image.clamp(0, 1)) for image in images]))
+
+
 def main() -> None:
-    """Print one line for the photographs and one for each temperature."""
+    """Print one line for the photographs, one for the LR encoder, and one for each temperature."""
     parser = argparse.ArgumentParser(description="Grid artefacts of a model.")
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model")
     options = parser.parse_args()
     crops = crops_of(options.photos)
-    print(f"photographs: {np.median([energies(crop) for crop in crops]):.2f}")
+    print(f"photographs: {median_energy(crops):.2f}")
     subject = open_subject(options.model)
-    if subject.condition is None:
-        raise SystemExit("error: an RRDB has no temperature: name a bundle or an SRFlow checkpoint")
-    for value in (0.0, 0.8):
-        tau = LevelTaus((value,))
-        lrs = [round_to_8_bit(reduce_bicubic(crop, subject.scale)) for crop in crops]
-        images = [subject.condition(lr)(tau, 0).clamp(0, 1) for lr in lrs]
-        print(f"tau {tau}: {np.median([energies(image) for image in images]):.2f}")
+    lrs = [round_to_8_bit(reduce_bicubic(crop, subject.scale)) for crop in crops]
+    if subject.encoder is not None:
+        print(f"LR encoder: {median_energy(map(subject.encoder, lrs)):.2f}")
+    condition = subject.condition
+    if condition is not None:
+        for tau in (LevelTaus((0.0,)), LevelTaus((0.8,))):
+            print(f"tau {tau}: {median_energy(condition(lr)(tau, 0) for lr in lrs):.2f}")
 
 
 if __name__ == "__main__":

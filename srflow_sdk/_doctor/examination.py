@@ -228,20 +228,19 @@ def _check_tensorrt(name: str, module: str, extra: str, answer: dict[str, Any], 
 
 
 def _check_fastest() -> Check:
-    """What `--precision fastest` chose for the embedded model, if that was asked for before; nothing is measured."""
+    """What `--precision fastest` chose for each embedded model that it was asked for before; nothing is measured."""
     name = "precision"
     try:
         from srflow_sdk.backends._fastest import cached_choice
-        from srflow_sdk.bundle import Bundle
+        from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
 
-        chosen = cached_choice(Bundle.embedded())
+        names = Bundle.embedded_names() or (DEFAULT_MODEL,)
+        chosen = {embedded: cached_choice(Bundle.embedded(embedded)) for embedded in names}
     except (ImportError, SRFlowError) as error:  # another line says so
         return Check(name=name, state="missing", detail=f"unknown: {error}")
-    if chosen is None:
-        return Check(
-            name=name, state="ok", detail="embedded model: not measured yet; --precision fastest measures it, once"
-        )
-    return Check(name=name, state="ok", detail=f"embedded model, fastest: {chosen}")
+    each = "; ".join(f"{embedded}: {choice or 'not measured yet'}" for embedded, choice in chosen.items())
+    measures = "; --precision fastest measures it, once" if None in chosen.values() else ""
+    return Check(name=name, state="ok", detail=f"fastest for {each}{measures}")
 
 
 def _check_native_library() -> Check:

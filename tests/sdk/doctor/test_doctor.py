@@ -215,15 +215,19 @@ def test_the_fastest_precision_is_what_was_measured_before(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(Bundle, "embedded", lambda *_: Bundle.open(tiny_bundle))
+    embedded = Bundle.embedded
+    monkeypatch.setattr(
+        Bundle, "embedded", lambda name: Bundle.open(tiny_bundle) if name == "x4-small" else embedded(name)
+    )
     check = diagnose(monkeypatch)["precision"]
     assert (check.state, check.detail) == (
         "ok",
-        "embedded model: not measured yet; --precision fastest measures it, once",
+        "fastest for x4-small: not measured yet; x4-photo: not measured yet; --precision fastest measures it, once",
     )
-    backend = open_backend(Bundle.embedded(), precision="fastest")
+    backend = open_backend(Bundle.embedded("x4-small"), precision="fastest")
     check = diagnose(monkeypatch)["precision"]
     assert check.state == "ok"
     taken = {"bundle": "float32", "bf16": "bf16"}[backend.precision]  # which of them is faster depends on the processor
-    assert check.detail.startswith(f"embedded model, fastest: {taken} on {backend.device} (float32 on cpu 0.")
+    assert check.detail.startswith(f"fastest for x4-small: {taken} on {backend.device} (float32 on cpu 0.")
+    assert "; x4-photo: not measured yet; " in check.detail
     backend.deactivate()
