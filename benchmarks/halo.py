@@ -4,10 +4,9 @@
     python benchmarks/halo.py data/unseen [--model BUNDLE] [--crop 160] [--tiles 32 64] [--halos 4 6 8 10 12 14 16]
 
 Each photograph gives two LR images: a crop from the middle of the original, and one from its half-size copy, which is
-sharper. All tiles are compared, placed as by srflow-upscale. It prints the largest difference anywhere, and the mean
-difference of the picture for which that is largest. For the embedded model, the SDK promises at most 2 and 0.02 on
-photographs; srflow-export asks for a twentieth of that on its own photographs. With the values above this takes half an
-hour on one core.
+sharper. All tiles are compared, placed as by srflow-upscale. It prints the largest difference anywhere, and the largest
+mean difference of a picture. For the embedded model, the SDK promises at most 2 and 0.02 on photographs; srflow-export
+asks for a twentieth of that on its own photographs. With the values above this takes half an hour on one core.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from srflow_export.halo import differences, whole
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.tiles import plan_tiles
+from srflow_training.evaluation.tables import markdown_table
 
 TAUS = (0.0, 0.8, 1.0)
 
@@ -40,7 +40,7 @@ def crops(folder: Path, side: int, multiple: int) -> Iterator[tuple[str, NDArray
 
 
 def main() -> None:
-    """Print a line for every tile size, tau and halo."""
+    """Print the table: a row for every tile size and halo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model")
@@ -67,10 +67,18 @@ def main() -> None:
                         found.setdefault((core, tau, halo), []).append((255 * largest, 255 * mean))
             print(f"{name}: done", flush=True)
     print(f"{manifest.name}, halo {manifest.halo}; {seed + 1} crops of up to {options.crop}×{options.crop}, in 1/255")
-    print("tile   tau  halo   largest      mean")
-    for (core, tau, halo), pairs in found.items():
-        largest, mean = (max(values) for values in zip(*pairs, strict=True))
-        print(f"{core:4}  {tau:4g}  {halo:4}  {largest:8.4f}  {mean:8.5f}")
+    rows = [
+        [str(core), str(halo), *(worst(found[core, tau, halo]) for tau in TAUS)]
+        for core in options.tiles
+        for halo in options.halos
+    ]
+    print(markdown_table(["tile", "halo", *(f"tau {tau:g}" for tau in TAUS)], rows))
+
+
+def worst(pairs: list[tuple[float, float]]) -> str:
+    """The largest of the largest differences, and of the means."""
+    largest, mean = (max(values) for values in zip(*pairs, strict=True))
+    return f"{largest:.2f}, {mean:.4f}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from PIL import Image
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_training.cli import evaluate
-from srflow_training.default_tau import TAUS, Point, choose
+from srflow_training.default_tau import TAUS, Point, choose, markdown
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -61,6 +61,14 @@ def test_auto_loses_if_it_is_worse_than_the_same_fixed_temperature():
 def test_content_on_which_the_model_is_no_better_than_bicubic_does_not_count():
     choice = choose(points(lambda kind, tau, auto: 0.95 + tau if kind == "text" else 0.5))
     assert choice.tau == TAUS[-1]
+
+
+def test_the_table_shows_the_choice_and_the_next_temperature_beside_bicubic():
+    choice = choose(points(lambda kind, tau, auto: 0.5 if tau < 0.65 else 0.6 + 0.01 * auto))
+    heading, _, *rows = markdown(choice).splitlines()
+    assert heading == "| kind | bicubic | tau 0 | tau 0.6 | auto 0.6 | tau 0.7 | auto 0.7 |"
+    figures = ["30.00, 1.0000", *["30.00, 0.5000"] * 3, "30.00, 0.6000", "30.00, 0.6100"]
+    assert rows == [f"| {kind} | {' | '.join(figures)} |" for kind in ("photographs", "text")]
 
 
 def test_a_model_that_only_gets_worse_gets_zero():

@@ -341,5 +341,5 @@ def _default_tau_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg1
     points = default_tau.measure(bundle, hr, vgg16=vgg16, progress=lambda line: click.echo(line, err=True))
     choice = default_tau.choose(points)
     default_tau.write(bundle, choice)
-    lines = f"{default_tau.markdown(choice)}\n\n{model}: {choice}"
+    lines = f"{default_tau.markdown(choice)}\n\n{default_tau.columns(choice)}\n{model}: {choice}"
     return default_tau.to_json(choice), lines

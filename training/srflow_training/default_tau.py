@@ -146,14 +146,27 @@ def to_json(choice: Choice) -> list[dict[str, Any]]:
 
 
 def markdown(choice: Choice) -> str:
-    """The measurements as a Markdown table, a row for each kind and method."""
-    measures = list(choice.points[0].error)
-    rows = []
-    for point in choice.points:
-        method = "bicubic" if point.tau is None else f"{'auto ' if point.auto else ''}{point.tau:g}"
-        errors = [f"{point.error[name]:.4f}" for name in measures]
-        rows.append([point.kind, method, f"{point.psnr:.2f}", *errors])
-    return markdown_table(["kind", "method", "RGB PSNR, dB", *measures], rows)
+    """The figures around the choice as a Markdown table: a row for each kind; bicubic, 0, the choice and the next τ."""
+    near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2]
+    methods: list[tuple[float | None, bool]] = [(None, False), (0.0, False)]
+    methods += [(tau, auto) for tau in near for auto in (False, True)]
+    cells = {(point.kind, point.tau, point.auto): _cell(point) for point in choice.points}
+    kinds = dict.fromkeys(point.kind for point in choice.points)
+    rows = [[kind, *(cells[kind, tau, auto] for tau, auto in methods)] for kind in kinds]
+    return markdown_table(["kind", *("bicubic" if tau is None else _named(tau, auto) for tau, auto in methods)], rows)
+
+
+def columns(choice: Choice) -> str:
+    """What stands in a cell of the table, as a sentence."""
+    return f"RGB PSNR in dB, {', '.join(choice.points[0].error)}; lower is better but for the first."
+
+
+def _named(tau: float, auto: bool) -> str:
+    return f"{'auto' if auto else 'tau'} {tau:g}"
+
+
+def _cell(point: Point) -> str:
+    return ", ".join([f"{point.psnr:.2f}", *(f"{error:.4f}" for error in point.error.values())])
 
 
 def _has_images(folder: Path) -> bool:

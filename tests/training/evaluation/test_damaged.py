@@ -55,10 +55,14 @@ def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
     summary = summary_of(tmp_path / "out")
     assert [part.title for part in table.parts] == [
         "known: the mean over jpeg:30, jpeg:90",
+        "PSNR, dB, damage by damage",
         "jpeg:30",
         "jpeg:90",
         "gif:64",
     ]
+    each = table.parts[1]
+    assert each.headings == ["LR image", "bicubic", "RRDB", "tiny, τ 0", "tiny, τ 0.8"]
+    assert each.rows == [[part.title, *(line[1] for line in part.rows)] for part in table.parts[2:]]
     by_damage = {(row["input"], row["method"], row["tau"]): row["psnr"] for row in summary["rows"]}
     for row in summary["families"]:
         both = [by_damage[damage, row["method"], row["tau"]] for damage in ("jpeg:30", "jpeg:90")]

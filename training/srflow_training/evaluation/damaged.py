@@ -282,7 +282,7 @@ def _summary(field: Field, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _tables(field: Field, summary: Mapping[str, Any]) -> Table:
-    """The means over each family, then a table for each damage."""
+    """The means over each family, the first metric by damage, then a table for each damage."""
 
     def table(lines: Sequence[Mapping[str, Any]], title: str) -> Table:
         named = [(entry.name, line) for entry, line in zip(field.entries, lines, strict=True)]
@@ -295,7 +295,20 @@ def _tables(field: Field, summary: Mapping[str, Any]) -> Table:
 
     tables = [
         *chunks(summary["families"], lambda line: f"{line['family']}: the mean over {', '.join(line['damages'])}"),
+        *([_by_damage(field, summary["rows"])] if len(field.damages) > 1 else []),
         *chunks(summary["rows"], lambda line: str(line["input"])),
     ]
     first, *more = tables
     return replace(first, notes=[f"{field.bench.convention}.", *summary["notes"]], more=more)
+
+
+def _by_damage(field: Field, lines: Sequence[Mapping[str, Any]]) -> Table:
+    """The first metric: a row for each damage, a column for each method."""
+    metric, count = field.bench.metrics[0], len(field.entries)
+    starts = range(0, len(lines), count)
+    rows = [
+        [str(lines[start]["input"]), *(f"{line[metric.name]:{metric.form}}" for line in lines[start : start + count])]
+        for start in starts
+    ]
+    headings = ["LR image", *(entry.name for entry in field.entries)]
+    return Table(headings=headings, rows=rows, title=f"{metric.heading.rstrip(' ↑↓')}, damage by damage")
