@@ -7,7 +7,7 @@ import platform
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srflow_sdk._doctor import onnxruntime_installs as installs
 from srflow_sdk._doctor.checks import Check, upscaled
@@ -22,6 +22,9 @@ from srflow_sdk._doctor.provider_checks import (
 )
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
+
+if TYPE_CHECKING:
+    from srflow_sdk.bundle import Bundle
 
 REINSTALL = "pip install --force-reinstall srflow-sdk"
 
@@ -118,18 +121,22 @@ def _memory() -> str:
 
 
 def _check_models() -> Check:
-    from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
-
     name = "embedded models"
     try:
-        names = Bundle.embedded_names() or (DEFAULT_MODEL,)
-        manifests = [Bundle.embedded(embedded).manifest for embedded in names]
+        manifests = [bundle.manifest for bundle in _embedded().values()]
     except SRFlowError as error:
         return Check(name=name, state="problem", detail=str(error), basic=True)
     except ImportError as error:  # numpy, absent or broken
         return Check(name=name, state="problem", detail=str(error), basic=True, fixes=(("", REINSTALL),))
     each = (f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}" for one in manifests)
     return Check(name=name, state="ok", detail=f"{'; '.join(each)}; files verified", basic=True)
+
+
+def _embedded() -> dict[str, Bundle]:
+    """The embedded models by name. Raises: SRFlowError; ImportError if numpy is absent or broken."""
+    from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
+
+    return {name: Bundle.embedded(name) for name in Bundle.embedded_names() or (DEFAULT_MODEL,)}
 
 
 def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:
@@ -232,10 +239,8 @@ def _check_fastest() -> Check:
     name = "precision"
     try:
         from srflow_sdk.backends._fastest import cached_choice
-        from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
 
-        names = Bundle.embedded_names() or (DEFAULT_MODEL,)
-        chosen = {embedded: cached_choice(Bundle.embedded(embedded)) for embedded in names}
+        chosen = {embedded: cached_choice(bundle) for embedded, bundle in _embedded().items()}
     except (ImportError, SRFlowError) as error:  # another line says so
         return Check(name=name, state="missing", detail=f"unknown: {error}")
     each = "; ".join(f"{embedded}: {choice or 'not measured yet'}" for embedded, choice in chosen.items())
