@@ -248,10 +248,10 @@ class Restoring:
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
-        if bundle.manifest.removes_damage:
+        if bundle.manifest.model.get("noise_conditional"):
             _log.warning(
-                "the model %s was trained on noisy and compressed pictures, which do not look unlikely to it, so its "
-                "restorations are worse than their inputs, as a rule; name one of clean pictures, such as --model %s",
+                "the model %s is noise-conditional, so noise makes its latents larger everywhere, and its restorations "
+                "are worse than their inputs, as a rule; name one that is not, such as --model %s",
                 bundle.manifest.name,
                 DEFAULT_MODEL,
             )
