@@ -8,7 +8,7 @@ exchanges them back, around couplings and injectors that are the identity until 
 likelihood are the same as those of the original network.
 
     python examples/grow.py blocks small.safetensors encoder.safetensors 3
-    srflow-train --config rrdb-x4-small --set network.blocks=8 --set schedule.encoder=encoder.safetensors ...
+    srflow-train --config rrdb-x4-small --set network.blocks=14 --set schedule.encoder=encoder.safetensors ...
 
 Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written, an RRDB. The last convolution
 of each new block cancels what it is added to, so the block is the identity until it is trained: features and image

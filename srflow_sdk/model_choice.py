@@ -38,14 +38,14 @@ _LARGEST_BEND = 16  # 8-bit levels of a Laplacian that count, so that edges do n
 _UNSEEN_BEND = 0.3  # as _UNSEEN_STEP
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
 
-_NOISY, _NOISY_IN_THE_MIDDLE = 2.6, 3.5
+_NOISY, _NOISY_IN_THE_MIDDLE = 1.6, 3.5
 """Noise from which on a picture is taken for noisy, in its quietest tenth or in its median block: standard deviation
 in 8-bit levels."""
 
 _WHITE = 0.5
 """Answers of pixels one apart over those of pixels two apart, from which on they are noise: 1 if it is white."""
 
-_COMPRESSED = 92
+_COMPRESSED = 94
 """JPEG quality under which a picture is taken for compressed."""
 
 _BLOCKY, _BLOCKY_JPEG = 1.13, 1.5

@@ -27,7 +27,7 @@ from srflow_export._calibration import Array, Range, activation_ranges, calibrat
 from srflow_training.model import SRFlow
 
 _LARGE = 10_000_000
-"""Parameters from which on a network is calibrated on fewer, smaller crops; the embedded ones have 3.04 million."""
+"""Parameters from which on a network is calibrated on fewer, smaller crops; the embedded ones have 3.58 million."""
 
 _ACTIVATION_STEPS, _WEIGHT_STEPS = 255, 127
 

@@ -6,7 +6,7 @@ from srflow_export.parity import prove_int8_encoder
 from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 
-EMBEDDED_DB = 50
+EMBEDDED_DB = {"x4-small": 52, "x4-photo": 46}
 """On every photograph and at every tau of the gate: more than the 43 that users are promised, to notice a loss."""
 
 
@@ -22,7 +22,7 @@ def int8_rows(bundle):
 def test_the_recorded_rows_keep_their_promise(bundle):
     rows = int8_rows(bundle)
     assert len(rows) == 16
-    assert min(row["psnr_db"] for row in rows) >= EMBEDDED_DB
+    assert min(row["psnr_db"] for row in rows) >= EMBEDDED_DB[bundle.manifest.name]
 
 
 def test_the_recorded_rows_are_what_the_files_give(bundle):
@@ -31,4 +31,4 @@ def test_the_recorded_rows_are_what_the_files_give(bundle):
     for row in found:
         # other processors round sums otherwise, and a rounding step more or less moves the finest rows most
         assert row.psnr_db == pytest.approx(recorded[row.photo, row.tau], abs=3)
-        assert row.psnr_db >= EMBEDDED_DB
+        assert row.psnr_db >= EMBEDDED_DB[bundle.manifest.name]

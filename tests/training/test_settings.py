@@ -69,6 +69,7 @@ def test_presets_for_content_transfer_move_hr_against_lr():
     [
         ("rrdb-x16", "x16-faces"),
         ("rrdb-x4-small", "x4-small"),
+        ("rrdb-x4-photo", "x4-photo"),
         ("rrdb-x8-small", "x8-small"),
         ("rrdb-x16-small", "x16-small"),
     ],
