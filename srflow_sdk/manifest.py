@@ -98,7 +98,7 @@ class Manifest:
     """Whether those LR images were damaged, as by noise and JPEG, so that pictures rightly do not reduce to inputs."""
 
     model: dict[str, Any] = field(default_factory=dict)
-    """The network's whole configuration, JSON values only; the runtime does not read it."""
+    """The network's whole configuration, JSON values only; of it the runtime reads `noise_conditional`, to warn."""
 
     provenance: dict[str, Any] = field(default_factory=dict)
     """Checkpoint sha256 and file name, tool versions, training data note, licence, the halo's measurement; JSON values
