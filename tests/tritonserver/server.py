@@ -50,12 +50,17 @@ class Server:
 
     def memory(self) -> int:
         """Bytes of memory of the server and its models' processes, without shared memory that they share twice."""
-        own = psutil.Process(self.process.pid)
         total = 0
-        for process in [own, *own.children(recursive=True)]:
+        for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += process.memory_full_info().uss
         return total
+
+    def is_at_rest(self) -> bool:
+        """Whether its processes compute nothing for half a second, so that memory() counts no work."""
+        before = self._processor_seconds()
+        time.sleep(0.5)
+        return self._processor_seconds() - before < 0.03
 
     def segments(self) -> set[Path]:
         """The shared memory that it has with its models: a file for each instance, until that ends."""
@@ -69,12 +74,19 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to the server and its models' processes; then remove the shared memory, which that leaves behind."""
-        shared, own = self.segments(), psutil.Process(self.process.pid)
-        for process in [own, *own.children(recursive=True)]:
+        shared = self.segments()
+        for process in self._processes():
             process.kill()
         self.process.wait()
         for segment in shared:
             segment.unlink(missing_ok=True)
+
+    def _processes(self) -> list[psutil.Process]:
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def _processor_seconds(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
 
     def _answers(self, path: str) -> bool:
         try:

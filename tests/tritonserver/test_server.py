@@ -163,7 +163,7 @@ def test_a_client_that_is_killed_leaves_nothing_behind(server: Server, upscaler:
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import numpy as np
-from tests.tritonserver.asking import ask, tensors
+from tests.tritonserver.asking import ask
 print("asking", flush=True)
 while True:
     ask({server.grpc!r}, image=np.zeros((160, 160, 3), np.uint8), samples=16)
@@ -179,11 +179,14 @@ while True:
     def memory_after(kills: int) -> int:
         for _ in range(kills):
             kill_one()
-        server.wait_until(lambda: nothing_waits(server), "the queue empty")
+            server.wait_until(lambda: nothing_waits(server) and server.is_at_rest(), "at rest")
         ask(server.grpc, image=picture())
         return server.memory()
 
-    before = memory_after(4)
+    # ONNX Runtime keeps what its busiest moment took: here three requests at a time, more than one client makes.
+    with ThreadPoolExecutor(3) as clients:
+        assert all(clients.map(lambda _: ask(server.grpc, image=np.zeros((160, 160, 3)), samples=16), range(3)))
+    before = memory_after(2)
     answer_bytes = 16 * 640 * 640 * 3
     assert memory_after(10) < before + 4 * answer_bytes
     assert np.array_equal(ask(server.grpc, image=picture())["upscaled"], [upscaler.upscale(picture())])
