@@ -326,6 +326,16 @@ def test_a_bundle_can_be_moved_and_reached_through_links(tmp_path: Path) -> None
     assert (tmp_path / "there" / "encoder.onnx").read_bytes() == b"encodertwo"
 
 
+@pytest.mark.parametrize("name", Bundle.embedded_names())
+def test_an_embedded_model_names_its_licence_and_its_training_data(name: str) -> None:
+    bundle = Bundle.embedded(name)
+    assert bundle.manifest.provenance["licence"] == "Apache-2.0"
+    assert "examples/training_photos.py" in bundle.manifest.provenance["training_data"]
+    for path in bundle.path.glob("*.onnx"):
+        metadata = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+        assert metadata["srflow.licence"] == "Apache-2.0"
+
+
 def test_without_an_embedded_model_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("srflow_sdk.bundle._EMBEDDED", tmp_path)
     with pytest.raises(BundleError, match=r"no model 'x4-small' \(it has: none\).*name a bundle"):
