@@ -132,6 +132,8 @@ def serve(
             lifespan="on",
         )
         server = uvicorn.Server(config)
+        # Once it ends, uvicorn reports each page that was still open, with a traceback.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         ended = threading.Event()
 
         def watch() -> None:

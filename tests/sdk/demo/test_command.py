@@ -158,6 +158,14 @@ def test_it_ends_cleanly_and_leaves_no_files(tiny_bundle, tmp_path, number) -> N
     assert not list((tmp_path / "demo" / "tmp").glob("srflow-demo-*"))
 
 
+def test_ctrl_c_is_quiet_while_a_page_is_open(tiny_bundle, tmp_path) -> None:
+    with served(tmp_path / "demo", "--model", tiny_bundle) as running:
+        stream = urllib.request.urlopen(f"{running.url}gradio_api/heartbeat/anybody", timeout=30)
+        with stream:  # which every open page holds
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.communicate(timeout=60) == ("", "interrupted\n")
+
+
 def test_help_loads_nothing_heavy() -> None:
     imports = "import sys; from srflow_sdk._demo.command import demo"
     code = f"{imports}; demo(['-h'], standalone_mode=False); print(*sys.modules)"

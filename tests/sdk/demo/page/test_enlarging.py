@@ -37,6 +37,15 @@ def test_everything_fits_the_screen_and_has_a_name(open_page, photos, screen, sc
         assert nameless == []
 
 
+def test_eight_samples_fit_a_narrow_window(page, photos) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    page.set_viewport_size({"width": 900, "height": 900})
+    strip = page.locator(".sf-strip")
+    assert strip.evaluate("(strip) => strip.lastChild.getBoundingClientRect().right") <= strip.evaluate(
+        "(strip) => strip.getBoundingClientRect().right"
+    )
+
+
 def test_the_picture_follows_the_slider_and_the_seed(page, photos) -> None:
     choose_and_rest(page, photos / "large.png")
     assert caption(page) == "photo, bicubic | τ 0.8, seed 0, sample 0"
