@@ -188,6 +188,8 @@ def tables(result: dict[str, Any]) -> str:
     texts = []
     for network, of in result.items():
         rows = of["rows"]
+        if not rows:  # no time was left for this network
+            continue
         head = [_TITLES[network], *(point["name"] for point in of["points"])]
         lines = [[label, *(_cell(rows, label, point) for point in of["points"])] for label in rows]
         texts += [table(head, [line for line in lines if "missing" not in rows[line[0]]])]
