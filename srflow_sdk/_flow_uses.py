@@ -100,10 +100,10 @@ class FlowUses:
         as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the finest
         level and 1.7 - r/6, from 0.7 to 1.4, on the others, where r is the root mean square of the finest.
         over: which latents count together: "spatial", a channel at all positions, against noise; "local", all channels
-        at one position, against dots and scratches; "global", a level. "auto" is "local" if the latents of level 1 are
-        large and a few of them far larger than their neighbours (root mean square above 1, kurtosis within 8×8
-        positions above 7); "spatial" if their typical size is too large (median magnitude above 1.2 times that of
-        normal numbers) or tau is given; otherwise nothing changes: edges of text and drawings are no noise.
+        at one position, against dots and scratches; "global", a level. "auto" is "local" if a few latents of level 1
+        are far larger than their neighbours (kurtosis within 8×8 positions above 4.5, and root mean square times that
+        above 7.3); "spatial" if their typical size is too large (median magnitude above 1.2 times a normal
+        number's) or tau is given; otherwise nothing changes: edges of text and drawings are no noise.
         enlarge: normalise as the publication does instead (:meth:`Latents.normalised`): latents that are too small are
         enlarged, too. It harms most pictures. seed: of what that draws at random; without it nothing is random.
         progress, cancel: as in :meth:`upscale`; the tiles of both passes count.

@@ -21,7 +21,7 @@ namespace {
 constexpr char kUsage[] =
     "Usage: upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N]\n\n"
     "  MODEL      a bundle, such as srflow_sdk/models/x4-small.srflow, or a fused.onnx of srflow-export --fused\n"
-    "  --tau      temperature, 0 … 2  [default: the model's]\n"
+    "  --tau      temperature, 0 … 2  [default: the model's number, everywhere]\n"
     "  --seed     0 … 2^64 - 1; another seed gives another picture  [default: 0]\n"
     "  --threads  of the processor  [default: all cores]\n\n"
     "The same model, tau and seed give the picture of srflow-upscale --tau T --seed N, to 1/255, if the photo is opaque,\n"

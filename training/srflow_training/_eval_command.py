@@ -37,7 +37,7 @@ _PATH = click.Path(path_type=Path)
     "models",
     multiple=True,
     metavar="BUNDLE|CKPT",
-    help="Model to measure; repeatable for compare, damaged and encoder-init.  [default: x4-small, the embedded model]",
+    help="Model to measure; repeatable for compare, damaged, vote and encoder-init.  [default: x4-small]",
 )
 @click.option("--hr", type=_PATH, metavar="DIR", help="Folder of HR photographs.  [required, but for count-votes]")
 @click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
