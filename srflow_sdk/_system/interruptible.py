@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -65,6 +65,8 @@ def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:
     result: Future[_T] = Future()
 
     def work(_kept: object) -> None:
+        if not result.set_running_or_notify_cancel():
+            return
         try:
             result.set_result(call())
         except BaseException as error:
@@ -77,10 +79,11 @@ def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:
             thread.start()
         except RuntimeError:  # the system has no thread left
             return call()
-        thread.join()  # its end, not the result: the next call's thread then takes over its heap
+        wait([result])  # a signal during join() would make Python 3.11 and 3.12 take the thread for ended
+        thread.join()  # its end, too: the next call's thread then takes over its heap
     except BaseException:
         stop()
-        with contextlib.suppress(RuntimeError):  # interrupted before the thread had started
-            thread.join()
+        if not result.cancel():  # it can be cancelled as long as the call has not begun
+            wait([result])
         raise
     return result.result()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
+
+_AGAIN_S = 0.02
+_put_off = threading.Lock()  # held while a signal waits for the end of an import
 
 
 class Interrupts:
@@ -55,13 +61,16 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
 def raised_interrupts(*signals: int) -> Iterator[None]:
     """Let signals raise KeyboardInterrupt(number) while the block runs, so that it cleans up instead of being killed.
 
-    Signals that are ignored or already handled are left alone, and outside the main thread all signals are.
+    One that arrives during an import is raised after it: native modules would report it as a failure of their own, and
+    stay half initialised. Signals that are ignored or already handled are left alone, and outside the main thread all
+    signals are.
     """
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             for number in signals:
-                if signal.getsignal(number) is signal.SIG_DFL:
-                    stack.callback(signal.signal, number, signal.SIG_DFL)
+                before = signal.getsignal(number)
+                if before in (signal.SIG_DFL, signal.default_int_handler):
+                    stack.callback(signal.signal, number, before)
                     signal.signal(number, _raise_interrupt)
         yield
 
@@ -82,5 +91,25 @@ def kept_handlers() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
-def _raise_interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt(number)
+def _raise_interrupt(number: int, frame: FrameType | None) -> None:
+    if not _imports(frame):
+        raise KeyboardInterrupt(number)
+    if _put_off.acquire(blocking=False):
+        _thread.start_new_thread(_send_again, (number,))  # threading's own would take locks, which the import may hold
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    time.sleep(_AGAIN_S)
+    _put_off.release()
+    if hasattr(signal, "pthread_kill"):  # it also ends what the main thread waits for
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)

@@ -121,6 +121,20 @@ def test_a_cancelled_picture_of_a_single_tile_does_not_wait_for_the_tile() -> No
         assert time.monotonic() - begun < 10  # half a second, and an operator; the picture would take half a minute
 
 
+def test_an_interrupt_is_raised_once_the_call_has_ended_and_not_before() -> None:
+    ended = []
+
+    def call() -> None:
+        threading.Event().wait(0.2)  # until the main thread waits
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(0.5)  # a native call that needs a moment to stop
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(call, stop=lambda: None)
+    assert ended == [True]
+
+
 def test_what_stops_a_call_lives_until_its_end_even_if_a_second_signal_ends_the_waiting() -> None:
     class Owner:
         def stop(self) -> None:

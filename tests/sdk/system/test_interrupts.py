@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, kept_handlers
+from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, kept_handlers, raised_interrupts
 
 
 def press_ctrl_c() -> None:
@@ -105,6 +108,33 @@ def test_in_another_thread_nothing_is_held_back() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(work).result()
+
+
+def test_an_interrupt_during_an_import_is_raised_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_module.py").write_text(
+        "import os, signal, time\n"
+        "for _ in range(2):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(0.1)\n"
+        "complete = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def work() -> None:
+        with raised_interrupts(*STOPPING):
+            import slow_module  # type: ignore[import-not-found]
+
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                time.sleep(0.01)
+            pytest.fail(f"nothing was raised after {slow_module}")
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        work()
+    assert raised.value.args == (signal.SIGINT,)
+    assert sys.modules.pop("slow_module").complete
+    time.sleep(0.1)  # and only once
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handlers_that_a_library_sets_do_not_stay() -> None:
