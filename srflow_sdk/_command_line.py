@@ -48,15 +48,47 @@ class Command(click.Command):
 
 
 class PathOrUrl(click.Path):
-    """A path, or a URL such as `s3://bucket/report.json`."""
+    """A path, or a URL such as `s3://bucket/report.json`. Not an empty one, such as that of an unset variable."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from srflow_sdk._batch.urls import as_path
 
+        text = os.fsdecode(value)
+        if not text:
+            self.fail('it is empty; name a file or folder ("." is the current one)', param, ctx)
         try:
-            return as_path(os.fsdecode(super().convert(value, param, ctx)))
+            return as_path(text)
         except ArgumentError as error:
             self.fail(str(error), param, ctx)
+
+
+class LocalPath(PathOrUrl):
+    """A path on this machine. A URL is refused: as a path it would be a folder called `s3:`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk._batch.urls import UrlPath
+
+        place = super().convert(value, param, ctx)
+        if isinstance(place, UrlPath):
+            self.fail(f"{place} is a URL; name a file or folder on this machine", param, ctx)
+        return place
+
+
+class ModelParameter(LocalPath):
+    """A bundle, or the name of one, as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        super().convert(value, param, ctx)
+        return value
+
+
+class ReportParameter(PathOrUrl):
+    """A file to write, or its URL. Not `-`, which would be a file of this name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-":
+            self.fail("a report is a file; name it, such as report.json", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class TileParameter(click.ParamType[Any]):

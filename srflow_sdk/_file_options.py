@@ -10,7 +10,14 @@ from typing import Any, get_args
 import click
 
 from srflow_sdk._batch.choices import FORMATS, FileChoices, MachineChoices
-from srflow_sdk._command_line import CountParameter, PathOrUrl, ShardParameter, TileParameter
+from srflow_sdk._command_line import (
+    CountParameter,
+    ModelParameter,
+    PathOrUrl,
+    ReportParameter,
+    ShardParameter,
+    TileParameter,
+)
 from srflow_sdk._device_names import Device, Precision
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -31,7 +38,7 @@ OUTPUT = click.option(
     help="File or directory to write; see above.",
 )
 MODEL = click.option(
-    "--model", metavar="NAME|BUNDLE", type=click.Path(), help="An embedded model, or a bundle.  [default: x4-small]"
+    "--model", metavar="NAME|BUNDLE", type=ModelParameter(), help="An embedded model, or a bundle.  [default: x4-small]"
 )
 QUALITY = click.option(
     "--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP and AVIF.  [default: 95; AVIF: 85]"
@@ -42,7 +49,7 @@ LOSSLESS = click.option(
 
 _FILES = (
     click.option("--recursive", is_flag=True, help="Include subfolders; OUT gets the same ones."),
-    click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png or {stem}_s{sample}.png]"),
+    click.option("--name", metavar="PATTERN", help="File names in OUT.  [default: {stem}.png]"),
     click.option(
         "--format", type=click.Choice(FORMATS), help="Format of outputs in a directory and on standard output."
     ),
@@ -57,7 +64,7 @@ _FILES = (
     click.option(
         "--report",
         metavar="FILE.json",
-        type=PathOrUrl(),
+        type=ReportParameter(),
         help="Write a report, with PSNRs if enlarged.",
     ),
     click.option("--from-output", metavar="SR", type=PathOrUrl(), help="Make this picture again."),

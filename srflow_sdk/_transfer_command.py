@@ -14,7 +14,7 @@ try:
 
     from srflow_sdk import _command_line, _file_options
     from srflow_sdk._batch.choices import FORMATS
-    from srflow_sdk._command_line import Command, exit_statuses
+    from srflow_sdk._command_line import Command, LocalPath, exit_statuses
     from srflow_sdk._file_options import SETTINGS
     from srflow_sdk._version import __version__
 except KeyboardInterrupt:  # there is no command yet that could catch it
@@ -23,7 +23,7 @@ except KeyboardInterrupt:  # there is no command yet that could catch it
 if TYPE_CHECKING:
     from srflow_sdk._batch.choices import MachineChoices
 
-_FILE = click.Path(path_type=Path)
+_FILE = LocalPath()
 
 
 class LevelsTauParameter(click.ParamType[Any]):
@@ -109,6 +109,7 @@ def transfer(
         _command_line.fail_if_absent([path for path in (target, source, mask, lr) if path is not None], needed="all")
         from srflow_sdk._batch.command import FAILED
         from srflow_sdk._batch.jobs import FolderFile, Job
+        from srflow_sdk._batch.models import BY_PICTURE
         from srflow_sdk._batch.pipes import STANDARD, open_pipes
         from srflow_sdk._batch.storage import ANYWHERE
         from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
@@ -118,6 +119,8 @@ def transfer(
         from srflow_sdk.errors import ArgumentError, ImageError
         from srflow_sdk.upscaler import Upscaler
 
+        if model == BY_PICTURE:
+            raise ArgumentError("--model auto is for srflow-upscale; srflow-transfer needs one model: name it")
         options = TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
         piped = [str(path) for path in (target, source, mask, lr) if path == Path(STANDARD)]
         if len(piped) > 1:

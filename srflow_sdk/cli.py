@@ -10,7 +10,7 @@ try:
     import click
 
     from srflow_sdk import _command_line, _file_options
-    from srflow_sdk._command_line import Command, TauParameter, exit_statuses, fail
+    from srflow_sdk._command_line import Command, ModelParameter, TauParameter, exit_statuses, fail
     from srflow_sdk._file_options import SETTINGS
     from srflow_sdk._version import __version__
     from srflow_sdk.errors import ArgumentError
@@ -44,7 +44,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 @click.option(
     "--model",
     metavar="auto|NAME|BUNDLE",
-    type=click.Path(),
+    type=ModelParameter(),
     help="Model; auto: what suits each photo.  [default: auto]",
 )
 @click.option(
@@ -252,6 +252,8 @@ def doctor(*, as_json: bool) -> None:
 def _check_inputs(context: click.Context, inputs: tuple[str, ...], files: FileChoices) -> None:
     if not inputs and files.from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
+    if "" in inputs:  # such as that of an unset variable
+        raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)', context)
 
 
 def _check_present(inputs: tuple[str, ...], files: FileChoices) -> None:

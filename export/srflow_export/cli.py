@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
+from srflow_sdk._command_line import LocalPath, ModelParameter
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
@@ -40,22 +41,13 @@ _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the op
 _FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
 
 
-class _NamedFolder(click.Path):
-    """A folder that is named: an empty name, such as that of an unset variable, would be the current folder."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("it is empty; name a folder", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class _BundlePath(click.Path):
+class _BundlePath(ModelParameter):
     """A bundle's path; of an embedded model, its name, as for all commands."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from srflow_sdk.bundle import bundle_path
 
-        return bundle_path(value)
+        return bundle_path(super().convert(value, param, ctx))
 
 
 class _ExportCommand(click.Command):
@@ -197,9 +189,9 @@ def _use_bundle(
 
 
 @click.command(cls=_ExportCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
-@click.option("--ckpt", type=click.Path(path_type=Path), help="The same as CHECKPOINT.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: CKPT.srflow]")
+@click.argument("checkpoint", required=False, type=LocalPath())
+@click.option("--ckpt", type=LocalPath(), help="The same as CHECKPOINT.")
+@click.option("-o", "--output", type=LocalPath(), help="Bundle to write.  [default: CKPT.srflow]")
 @click.option("--no-inverter", is_flag=True, help="Leave out inverter.onnx, which makes latents from HR pictures.")
 @click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
 @click.option(
@@ -227,9 +219,9 @@ def _use_bundle(
 @click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
 @click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
 @click.option("--workspace", type=click.FloatRange(0, 1024, min_open=True), help="GiB of GPU memory for engines.")
-@click.option("--timing-cache", type=click.Path(path_type=Path), help="TensorRT's kernel timings, read and updated.")
+@click.option("--timing-cache", type=LocalPath(), help="TensorRT's kernel timings, read and updated.")
 @click.option("--no-cache", is_flag=True, help="Build engines even if the same ones were built before.")
-@click.option("--config", type=click.Path(path_type=Path), help="Published YAML of the network.  [default: detect it]")
+@click.option("--config", type=LocalPath(), help="Published YAML of the network.  [default: detect it]")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
 @click.option("--tau", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="The bundle's default tau.")
 @click.option("--auto-tau", is_flag=True, help="Scale it by each picture's texture, as --tau auto of srflow-upscale.")
@@ -246,7 +238,7 @@ def _use_bundle(
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
 @click.option(
     "--triton",
-    type=_NamedFolder(path_type=Path),
+    type=LocalPath(),
     metavar="REPO",
     help="Also add the bundle to a model repository of Triton Inference Server, as a new version.",
 )

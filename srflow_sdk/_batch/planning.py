@@ -191,7 +191,10 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
     for folder in dict.fromkeys(target.parent for target in targets):
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
         if not is_folder(place):
-            raise ImageError(f"the directory {folder} cannot be created: {place} is not a directory")
+            raise ImageError(
+                f"the directory {folder} cannot be created: {place} is not a directory; for a file, "
+                "name one with an ending, such as .png"
+            )
         if not os.access(place, os.W_OK):
             raise ImageError(f"the directory {place} is not writable; name another, or change its permissions")
     for target in targets:

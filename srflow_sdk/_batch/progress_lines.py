@@ -62,7 +62,7 @@ class ProgressLines:
         if self.length <= 0:
             return self.label
         text = f"{self.label}, {100 * self._done // self.length}%"
-        if not self._done:
+        if 100 * self._done < self.length:  # a first small picture says little about the rest
             return text
         left = round((self._clock() - self._begun) * (self.length - self._done) / self._done)
         return f"{text}, about {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -354,7 +355,9 @@ def _converted(image: Any) -> tuple[Any, bool]:
 
 def _check_range(path: Path, rows: NDArray[np.float32]) -> None:
     low, high = float(rows.min()), float(rows.max())
-    if not (low >= 0 and high <= 1):  # also NaN
+    if math.isnan(low):
+        raise ImageError(f"{path}: some of its values are not numbers (NaN); save it without them")
+    if low < 0 or high > 1:
         raise ImageError(
             f"{path}: its values reach from {low:.4g} to {high:.4g}; floating-point files must be in [0, 1]: scale it, "
             "or save it with 16 bits per channel"

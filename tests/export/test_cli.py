@@ -35,7 +35,8 @@ def run(*arguments):
         (["--compare", "a", "b", "--checkpoint-of", "c"], "leave"),
         (["--checkpoint-of", "m.srflow"], "name it with -o"),
         (["--engines-for", "m.srflow"], "say which with --trt or --rtx"),
-        (["--bundle", "m.srflow", "--triton", ""], "'--triton': it is empty; name a folder"),
+        (["--bundle", "m.srflow", "--triton", ""], "'--triton': it is empty; name a file or folder"),
+        (["m.pth", "-o", "s3://b/m.srflow"], "s3://b/m.srflow is a URL; name a file or folder on this machine"),
         (["--bundle", "m.srflow"], "say what for with --triton REPO or --also int8"),
         (["--bundle", "m.srflow", "--triton", "r", "-o", "n.srflow"], "-o only applies to a bundle that is written"),
         (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from srflow_sdk._command_line import LocalPath
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
@@ -27,7 +28,7 @@ _ON_CROPS = ("report", "default-tau")
 _COUNT = "count-votes"
 _TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
 _IN_REPORT = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from srflow_sdk._command_line import LocalPath
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
@@ -23,9 +24,9 @@ __all__ = ["evaluate", "train"]
 @click.option(
     "--config", metavar="PRESET|FILE.yaml", help="Preset (above) or YAML file.  [default with --resume: the run's own]"
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs, at any depth.")
-@click.option("--val", type=click.Path(path_type=Path), help="Folder of photographs to validate on during the run.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write the run to.")
+@click.option("--data", type=LocalPath(), required=True, help="Folder of photographs, at any depth.")
+@click.option("--val", type=LocalPath(), help="Folder of photographs to validate on during the run.")
+@click.option("--out", type=LocalPath(), required=True, help="Folder to write the run to.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
     "--set",

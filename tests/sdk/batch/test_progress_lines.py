@@ -44,6 +44,9 @@ def test_a_line_says_how_much_is_done_and_how_long_the_rest_takes() -> None:
     lines.begin(length=4000, label="photo.jpg")
     now += 60
     assert lines.line() == "photo.jpg, 0%"
+    lines.update(39)  # of little, nothing follows
+    assert lines.line() == "photo.jpg, 0%"
+    lines.update(-39)
     lines.label = "photo.jpg tile 1/4"
     lines.update(1000)
     assert lines.line() == "photo.jpg tile 1/4, 25%, about 0:03:00 left"
