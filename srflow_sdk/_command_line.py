@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
-from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.errors import ArgumentError, SRFlowError
@@ -222,6 +221,8 @@ def exit_statuses() -> Iterator[None]:
     """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
     try:
         with raised_interrupts(*STOPPING):  # for what is in temporary folders
+            from srflow_sdk._machine.memory import check_address_space  # which --help does not need
+
             check_address_space(_ADDRESS_SPACE, "this command")
             yield
     except ArgumentError as error:
