@@ -108,25 +108,15 @@ class Enlarging:
         with session.lock:
             if session.path is None:
                 return "", "", ""
-            controls = Controls.of(*values)
-            drawn = self._drawn(session, controls)
-            photo = self._photo(session)
-            crop = photo.crop
-            names = {"before": "photo, bicubic", "spread": "deviation of 8 samples"}
-            before = pictures.data_url(photo.bicubic())
-            viewer = {**drawn, "before": before, "spread": None, "names": {**drawn["names"], **names}}
-            overview = {
-                "width": photo.width,
-                "height": photo.height,
-                "left": crop.left,
-                "top": crop.top,
-                "across": min(crop.width, photo.width),
-                "down": min(crop.height, photo.height),
-            }
+            viewer, overview = self._moved(session, Controls.of(*values))
             return json.dumps(viewer), json.dumps(overview), json.dumps({"images": None, "chosen": session.sample})
 
-    def eight(self, session: Session, *values: Any) -> tuple[str, str] | None:
-        """Draw eight samples once the page rests: values of viewer and strip; None if something changed meanwhile."""
+    def eight(self, session: Session, *values: Any) -> tuple[str, str | None, str] | None:
+        """Draw eight samples once the page rests: values of viewer, overview and strip.
+
+        None if something changed meanwhile. The overview's is None unless the crop is drawn again, too: with controls
+        that were changed while the photo was opened.
+        """
         session.strip.set()
         cancel = session.strip = threading.Event()
         if session.path is None or cancel.wait(_SETTLED_S):
@@ -134,6 +124,7 @@ class Enlarging:
         controls = Controls.of(*values)
         try:
             with session.lock:
+                viewer, overview = ({}, None) if session.drawn == controls else self._moved(session, controls)
                 photo = self._shown(session, controls)
                 drawn = photo.samples(SAMPLES, tau=controls.tau, seed=controls.seed, cancel=cancel)
                 chosen = session.sample
@@ -141,12 +132,13 @@ class Enlarging:
             return None
         spread = drawn.std.mean(axis=2)
         brightest = float(np.quantile(spread, 0.995))
-        viewer = {
+        viewer |= {
             "spread": pictures.data_url(pictures.heat(spread, brightest=brightest)),
             "scale": f"Black: the samples agree. Light yellow: they deviate by {255 * brightest:.1f} of 255, or more.",
         }
         images = [pictures.data_url(pictures.middle(picture, _THUMBNAIL_SIDE)) for picture in drawn.pictures]
-        return json.dumps(viewer), json.dumps({"images": images, "chosen": chosen})
+        placed = None if overview is None else json.dumps(overview)
+        return json.dumps(viewer), placed, json.dumps({"images": images, "chosen": chosen})
 
     def render(self, session: Session, format: str, *values: Any) -> Iterator[tuple[str, str | None]]:
         """Write the whole photo, as srflow-upscale does: HTML of how far it is, and at the end the file."""
@@ -173,7 +165,26 @@ class Enlarging:
 
         yield from reported(work.run(session, RENDER, write), f"{target.name} is ready")
 
+    def _moved(self, session: Session, controls: Controls) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The crop where it is now: what viewer and overview show of it."""
+        drawn = self._drawn(session, controls)
+        photo = self._photo(session)
+        crop = photo.crop
+        names = {"before": "photo, bicubic", "spread": "deviation of 8 samples"}
+        before = pictures.data_url(photo.bicubic())
+        viewer = {**drawn, "before": before, "spread": None, "names": {**drawn["names"], **names}}
+        overview = {
+            "width": photo.width,
+            "height": photo.height,
+            "left": crop.left,
+            "top": crop.top,
+            "across": min(crop.width, photo.width),
+            "down": min(crop.height, photo.height),
+        }
+        return viewer, overview
+
     def _drawn(self, session: Session, controls: Controls) -> dict[str, Any]:
+        session.drawn = controls
         photo = self._shown(session, controls)
         after = photo.draw(tau=controls.tau, seed=controls.seed, sample=session.sample)
         tau = controls.tau if controls.tau == "auto" else f"{controls.tau:g}"

@@ -113,11 +113,12 @@ class _Tabs:
         strip.select(self._wiring.joined_to_event(enlarging.choose), controls, [viewer, strip], **last)
         another.click(None, None, seed, js=_NEW_SEED, **live)
 
-        def eight(session: Session, *values: Any) -> tuple[Any, Any]:
-            return enlarging.eight(session, *values) or (gr.skip(), gr.skip())
+        def eight(session: Session, *values: Any) -> tuple[Any, ...]:
+            shown = enlarging.eight(session, *values) or (None, None, None)
+            return tuple(gr.skip() if value is None else value for value in shown)
 
         for event in (opened, slid, drawn, moved, placed):
-            event.success(joined(eight), controls, [viewer, strip], **live)
+            event.success(joined(eight), controls, everything, **live)
         self._withdraw([photo], status, file)
         self._work(start, stop, enlarging.render, [format, *controls], [status, file], RENDER)
 

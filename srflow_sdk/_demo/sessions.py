@@ -31,8 +31,9 @@ class Session:
     """One open page. Hold `lock` while using `photo` or the fields below it.
 
     folder: its files. used: when it last asked for something. path, photo: what the tab "Enlarge" shows, of which place
-    and sample. strip: stops the eight samples. jobs: what stops long work, by its name. threads: in which that runs.
-    uploads: files that its browser sent. Pages that send the same contents under the same name share one.
+    and sample, and drawn with which controls. strip: stops the eight samples. jobs: what stops long work, by its name.
+    threads: in which that runs. uploads: files that its browser sent. Pages that send the same contents under the same
+    name share one.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Session:
     path: Path | None = None
     photo: LivePhoto | None = None
     sample: int = 0
+    drawn: object = None
     place: tuple[int, int] = (0, 0)
     strip: threading.Event = field(default_factory=threading.Event)
     jobs: dict[str, threading.Event] = field(default_factory=dict)

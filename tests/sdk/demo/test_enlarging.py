@@ -74,11 +74,23 @@ def test_moving_the_crop_stays_within_the_photo(enlarging, session, opened) -> N
 
 
 def test_eight_samples_and_their_deviation_come_once_the_page_rests(enlarging, session, opened) -> None:
-    viewer, strip = map(json.loads, enlarging.eight(session, *CONTROLS))
+    shown, overview, strip = enlarging.eight(session, *CONTROLS)
+    viewer, strip = json.loads(shown), json.loads(strip)
+    assert overview is None
+    assert "after" not in viewer  # it stands there already
     assert len({*strip["images"]}) == SAMPLES
     assert pixels(viewer["spread"]).shape == (96, 96, 3)
     assert "of 255" in viewer["scale"]
     np.testing.assert_array_equal(pixels(strip["images"][0]), pixels(opened[0]["after"]))
+
+
+def test_controls_that_changed_while_the_photo_was_opened_count_once_it_rests(enlarging, session, opened) -> None:
+    tau, auto, seed, side = CONTROLS
+    viewer, overview, strip = map(json.loads, enlarging.eight(session, tau, auto, seed + 1, side // 2))
+    assert pixels(viewer["after"]).shape == pixels(viewer["before"]).shape == (side // 2, side // 2, 3)
+    assert f"seed {seed + 1}" in viewer["names"]["after"]
+    assert overview["across"] == side // 2 // 4
+    assert len(strip["images"]) == SAMPLES
 
 
 def test_a_change_stops_the_eight_samples(enlarging, session, opened, monkeypatch) -> None:
