@@ -88,7 +88,10 @@ def _served(command: Sequence[str]) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            yield next(word for word in server.stdout.readline().split() if word.startswith("http"))
+            address = next((word for word in server.stdout.readline().split() if word.startswith("http")), None)
+            if address is None:
+                sys.exit("error: the server did not start, as it says above")
+            yield address
         finally:
             server.terminate()
 

@@ -77,8 +77,8 @@ class ModelParameter(LocalPath):
     """A bundle, or the name of one, as text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        super().convert(value, param, ctx)
-        return value
+        place = super().convert(value, param, ctx)
+        return str(place) if "://" in value else value  # x4-small is a name, ./x4-small is not
 
 
 class ReportParameter(PathOrUrl):

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
-from srflow_sdk._command_line import LocalPath, ModelParameter
+from srflow_sdk._command_line import LocalPath, ModelParameter, PathOrUrl
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
@@ -238,7 +238,7 @@ def _use_bundle(
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
 @click.option(
     "--triton",
-    type=LocalPath(),
+    type=PathOrUrl(),
     metavar="REPO",
     help="Also add the bundle to a model repository of Triton Inference Server, as a new version.",
 )

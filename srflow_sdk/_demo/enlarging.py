@@ -59,7 +59,7 @@ class Enlarging:
         """Take an uploaded photo and show its middle: values of viewer, overview and strip."""
         session.stop()
         with session.lock:
-            session.path = session.photo = None
+            session.path = session.photo = session.drawn = None
             session.sample = 0
             if uploaded is None:
                 return "", "", ""
@@ -78,7 +78,11 @@ class Enlarging:
         with session.lock:
             if session.path is None:
                 return ""
-            return json.dumps(self._drawn(session, Controls.of(*values)))
+            controls, before = Controls.of(*values), session.drawn
+            viewer = self._drawn(session, controls)
+            if before is None or before.side != controls.side:
+                session.drawn = None  # the page has yet to hear of the new crop
+            return json.dumps(viewer)
 
     def slide(self, session: Session, tau: Any, auto: Any, *values: Any) -> tuple[str, bool]:
         """Draw with the slider's temperature: the viewer's value, and what "auto" becomes, which is off."""
@@ -126,7 +130,10 @@ class Enlarging:
             with session.lock:
                 viewer, overview = ({}, None) if session.drawn == controls else self._moved(session, controls)
                 photo = self._shown(session, controls)
+                if overview is not None:
+                    session.drawn = None  # until the page gets it
                 drawn = photo.samples(SAMPLES, tau=controls.tau, seed=controls.seed, cancel=cancel)
+                session.drawn = controls
                 chosen = session.sample
         except CancelledError:
             return None

@@ -11,10 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from srflow_sdk._demo.live import LivePhoto
 from srflow_sdk._files import RAISE_LIMIT
 from srflow_sdk.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from srflow_sdk._demo.enlarging import Controls
 
 ENCODING_IDLE_S = 15 * 60
 """After this time without a change, a page's photo and encoding leave the memory; the next change reads it again."""
@@ -42,7 +46,7 @@ class Session:
     path: Path | None = None
     photo: LivePhoto | None = None
     sample: int = 0
-    drawn: object = None
+    drawn: Controls | None = None
     place: tuple[int, int] = (0, 0)
     strip: threading.Event = field(default_factory=threading.Event)
     jobs: dict[str, threading.Event] = field(default_factory=dict)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -63,14 +64,19 @@ def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:
     if threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
     result: Future[_T] = Future()
+    # Both are used in single native steps: a signal between those of Python's own waiting would leave its locks held.
+    permit = threading.Lock()
+    ended: SimpleQueue[None] = SimpleQueue()
 
     def work(_kept: object) -> None:
-        if not result.set_running_or_notify_cancel():
+        if not permit.acquire(blocking=False):
             return
         try:
             result.set_result(call())
         except BaseException as error:
             result.set_exception(error)
+        for _ in range(2):  # a signal may come when the first has just been taken
+            ended.put(None)
 
     # A second signal ends the waiting below before the call has ended: what `stop` belongs to must live until then.
     thread = threading.Thread(target=work, args=(stop,), name="srflow-run", daemon=True)
@@ -79,11 +85,11 @@ def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:
             thread.start()
         except RuntimeError:  # the system has no thread left
             return call()
-        wait([result])  # a signal during join() would make Python 3.11 and 3.12 take the thread for ended
+        ended.get()  # a signal during join() would make Python 3.11 and 3.12 take the thread for ended
         thread.join()  # its end, too: the next call's thread then takes over its heap
     except BaseException:
         stop()
-        if not result.cancel():  # it can be cancelled as long as the call has not begun
-            wait([result])
+        if not permit.acquire(blocking=False):  # the call has begun
+            ended.get()
         raise
     return result.result()

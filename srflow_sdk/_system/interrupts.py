@@ -15,7 +15,7 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 """The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
 
 _AGAIN_S = 0.02
-_put_off = threading.Lock()  # held while a signal waits for the end of an import
+_put_off: list[int] = []  # the signal that waits for the end of an import
 
 
 class Interrupts:
@@ -72,7 +72,11 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
                 if before in (signal.SIG_DFL, signal.default_int_handler):
                     stack.callback(signal.signal, number, before)
                     signal.signal(number, _raise_interrupt)
-        yield
+        try:
+            yield
+        finally:
+            if _put_off and threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt(_put_off.pop())
 
 
 @contextlib.contextmanager
@@ -92,10 +96,15 @@ def kept_handlers() -> Iterator[None]:
 
 
 def _raise_interrupt(number: int, frame: FrameType | None) -> None:
-    if not _imports(frame):
-        raise KeyboardInterrupt(number)
-    if _put_off.acquire(blocking=False):
-        _thread.start_new_thread(_send_again, (number,))  # threading's own would take locks, which the import may hold
+    if _imports(frame):
+        if _put_off:
+            return
+        _put_off.append(number)
+        with contextlib.suppress(RuntimeError):  # the system has no thread left
+            _thread.start_new_thread(_send_again, ())  # threading's own would take locks, which the import may hold
+            return
+    _put_off.clear()
+    raise KeyboardInterrupt(number)
 
 
 def _imports(frame: FrameType | None) -> bool:
@@ -106,9 +115,12 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
-def _send_again(number: int) -> None:
+def _send_again() -> None:
     time.sleep(_AGAIN_S)
-    _put_off.release()
+    try:
+        number = _put_off.pop()
+    except IndexError:  # raised meanwhile
+        return
     if hasattr(signal, "pthread_kill"):  # it also ends what the main thread waits for
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:

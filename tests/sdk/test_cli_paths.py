@@ -45,3 +45,6 @@ def test_they_are_wrong_usage_in_one_line_and_nothing_is_written(
 def test_a_files_url_is_its_path(tmp_path: Path) -> None:
     result = CliRunner().invoke(transfer, [f"file://{tmp_path}/a.png"] * 3 + ["-o", "x.png"])
     assert f"error: {tmp_path}/a.png: there is no such file" in result.stderr
+    (tmp_path / "a.png").write_bytes(b"")
+    result = CliRunner().invoke(upscale, [f"{tmp_path}/a.png", "-o", "x.png", "--model", f"file://{tmp_path}/m.srflow"])
+    assert f"error: {tmp_path}/m.srflow: there is no such bundle" in result.stderr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from srflow_sdk._command_line import LocalPath
+from srflow_sdk._command_line import LocalPath, ModelParameter
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
@@ -37,6 +37,7 @@ _PATH = LocalPath()
     "--model",
     "models",
     multiple=True,
+    type=ModelParameter(),
     metavar="BUNDLE|CKPT",
     help="Model to measure; repeatable for compare, damaged, vote and encoder-init.  [default: x4-small]",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from srflow_sdk._command_line import LocalPath
+from srflow_sdk._command_line import LocalPath, ModelParameter
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
@@ -22,7 +22,10 @@ __all__ = ["evaluate", "train"]
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--config", metavar="PRESET|FILE.yaml", help="Preset (above) or YAML file.  [default with --resume: the run's own]"
+    "--config",
+    type=ModelParameter(),
+    metavar="PRESET|FILE.yaml",
+    help="Preset (above) or YAML file.  [default with --resume: the run's own]",
 )
 @click.option("--data", type=LocalPath(), required=True, help="Folder of photographs, at any depth.")
 @click.option("--val", type=LocalPath(), help="Folder of photographs to validate on during the run.")

@@ -15,8 +15,9 @@ from PIL import Image
 
 from srflow_sdk import cli, read_provenance
 from srflow_sdk._demo.enlarging import RENDER, SAMPLES, Enlarging
+from srflow_sdk._demo.live import LivePhoto
 from srflow_sdk._demo.work import cancel
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
 
 CONTROLS = (0.8, False, 3, 96)  # tau, auto, seed, side of the enlarged crop
 
@@ -59,6 +60,10 @@ def test_the_picture_follows_tau_seed_and_sample(enlarging, session, opened) -> 
     assert json.loads(viewer)["names"]["after"] == "τ 0.2, seed 4, sample 5"
 
 
+def cancelled(*_: object, **__: object) -> None:
+    raise CancelledError("something changed")
+
+
 def test_moving_the_slider_turns_auto_off(enlarging, session, opened) -> None:
     viewer, auto = enlarging.slide(session, 0.3, True, 3, 96)
     assert auto is False
@@ -91,6 +96,20 @@ def test_controls_that_changed_while_the_photo_was_opened_count_once_it_rests(en
     assert f"seed {seed + 1}" in viewer["names"]["after"]
     assert overview["across"] == side // 2 // 4
     assert len(strip["images"]) == SAMPLES
+
+
+def test_a_new_crop_reaches_the_page_also_if_something_changes_before_it_rests(
+    enlarging, session, opened, monkeypatch
+) -> None:
+    tau, auto, seed, side = CONTROLS
+    enlarging.draw(session, tau, auto, seed + 1, side // 2)  # which only tells the viewer
+    with monkeypatch.context() as patched:
+        patched.setattr(LivePhoto, "samples", cancelled)
+        assert enlarging.eight(session, tau, auto, seed + 1, side // 2) is None
+    viewer, overview, _ = map(json.loads, enlarging.eight(session, tau, auto, seed + 1, side // 2))
+    assert pixels(viewer["before"]).shape == (side // 2, side // 2, 3)
+    assert overview["across"] == side // 2 // 4
+    assert enlarging.eight(session, tau, auto, seed + 1, side // 2)[1] is None  # once is enough
 
 
 def test_a_change_stops_the_eight_samples(enlarging, session, opened, monkeypatch) -> None:

@@ -133,8 +133,44 @@ def test_an_interrupt_during_an_import_is_raised_after_it(tmp_path: Path, monkey
         work()
     assert raised.value.args == (signal.SIGINT,)
     assert sys.modules.pop("slow_module").complete
-    time.sleep(0.1)  # and only once
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_of_an_import_that_fails_is_raised_at_the_end_of_the_block_and_not_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_module.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise ImportError('initialization failed')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def work() -> None:
+        with raised_interrupts(*STOPPING):
+            import broken_module  # type: ignore[import-not-found]
+
+            pytest.fail(f"{broken_module} was imported")
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        work()
+    assert raised.value.args == (signal.SIGINT,)
+    again: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: again.append(number))
+    time.sleep(0.1)  # five times as long as a signal is put off
+    assert again == []
+
+
+def test_without_a_thread_to_put_it_off_an_interrupt_is_raised_during_the_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("srflow_sdk._system.interrupts._thread.start_new_thread", none_left)
+    (tmp_path / "slow_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), raised_interrupts(*STOPPING):
+            import slow_module  # noqa: F401
 
 
 def test_handlers_that_a_library_sets_do_not_stay() -> None:
