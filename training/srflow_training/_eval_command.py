@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import click
 
 from srflow_sdk._command_line import LocalPath, ModelParameter
 from srflow_sdk._raising import require_extra
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
@@ -193,19 +195,20 @@ def evaluate(protocol: str, **options: Any) -> None:
         for model in () if protocol == "default-tau" else options["models"]:  # that one takes nothing but bundles
             check_model(model)
         wait_asleep()
-        require_all()
-        run = _picture_protocol if in_folder else _crop_protocol
-        lines = run(protocol, **options)
+        with raised_interrupts(*STOPPING):
+            require_all()
+            run = _picture_protocol if in_folder else _crop_protocol
+            lines = run(protocol, **options)
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
         click.echo(f"error: {error.filename or options['output']}: {error.strerror or error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         again = "; the same command continues" if in_folder else ""
         click.echo(f"stopped{again}", err=True)
-        sys.exit(130)
+        sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
     click.echo(lines)
 
 

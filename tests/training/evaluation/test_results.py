@@ -1,10 +1,16 @@
 """A protocol that was stopped continues, and never mixes figures that were measured differently."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
+from click.testing import CliRunner
 
+from srflow_sdk._system.interrupts import STOPPING
 from srflow_sdk.errors import ArgumentError
+from srflow_training.cli import evaluate
 from srflow_training.evaluation.pictures import Cut, picture_files
 from srflow_training.evaluation.results import Results, mean_of
 
@@ -32,6 +38,22 @@ class Measuring:
 
 def run(out, pictures, measuring, settings=None, lines=None):
     return Results(out, settings or {"tau": 1}).measure(pictures, measuring, (lines or []).append)
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_signals_that_ask_to_stop_end_a_run_with_one_line(number, tmp_path, monkeypatch):
+    def measuring(*_, **__):
+        os.kill(os.getpid(), number)
+        time.sleep(30)
+
+    monkeypatch.setattr("srflow_training._eval_command._picture_protocol", measuring)
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    runners = signal.signal(number, default)  # pytest-xdist's processes have a handler of their own
+    try:
+        result = CliRunner().invoke(evaluate, ["samples", "--hr", str(tmp_path), "-o", str(tmp_path / "out")])
+    finally:
+        signal.signal(number, runners)
+    assert (result.exit_code, result.stderr) == (128 + number, "stopped; the same command continues\n")
 
 
 def test_a_stopped_run_continues_and_ends_with_the_same_bytes(pictures, tmp_path):
