@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from srflow_sdk._demo import pictures, work
+from srflow_sdk._demo.controls import Controls
 from srflow_sdk._demo.live import LivePhoto
 from srflow_sdk._demo.sessions import Session, Sessions
 from srflow_sdk._demo.templates import CANCELLED, progress
@@ -19,32 +19,10 @@ from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.upscaler import Upscaler
 
 SAMPLES = 8
-MAX_SEED = 2**32 - 1  # which a number field of a page holds exactly
 RENDER = "enlarge"
 _OVERVIEW_SIDE = 448
 _THUMBNAIL_SIDE = 128
 _SETTLED_S = 0.3  # eight samples are drawn once nothing changed for this long
-
-
-def seed_of(value: Any) -> int:
-    """The seed that a number field sent. Raises: ArgumentError if it is none."""
-    if value is None or isinstance(value, bool) or not 0 <= value <= MAX_SEED or value != int(value):
-        raise ArgumentError(f"the seed is a whole number from 0 to {MAX_SEED}; enter one")
-    return int(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Controls:
-    """What the page's controls say. side: of the crop's enlargement, in pixels."""
-
-    tau: float | Literal["auto"]
-    seed: int
-    side: int
-
-    @classmethod
-    def of(cls, tau: Any, auto: Any, seed: Any, side: Any) -> Controls:
-        """Check what the page sent. Raises: ArgumentError."""
-        return cls(tau="auto" if auto else float(tau), seed=seed_of(seed), side=int(side))
 
 
 class Enlarging:

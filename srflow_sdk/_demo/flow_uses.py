@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._demo import pictures, work
-from srflow_sdk._demo.enlarging import reported, seed_of
+from srflow_sdk._demo.controls import seed_of
+from srflow_sdk._demo.enlarging import reported
 from srflow_sdk._demo.sessions import Session
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.upscaler import Upscaler

@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from srflow_sdk._demo import templates, work
-from srflow_sdk._demo.enlarging import MAX_SEED, RENDER, Enlarging
+from srflow_sdk._demo.controls import MAX_SEED
+from srflow_sdk._demo.enlarging import RENDER, Enlarging
 from srflow_sdk._demo.flow_uses import RESTORE, TRANSFER, FlowUses
 from srflow_sdk._demo.sessions import Session, Sessions
 from srflow_sdk._demo.templates import progress

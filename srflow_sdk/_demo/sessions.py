@@ -11,14 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from srflow_sdk._demo.controls import Controls
 from srflow_sdk._demo.live import LivePhoto
 from srflow_sdk._files import RAISE_LIMIT
 from srflow_sdk.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from srflow_sdk._demo.enlarging import Controls
 
 ENCODING_IDLE_S = 15 * 60
 """After this time without a change, a page's photo and encoding leave the memory; the next change reads it again."""
