@@ -37,10 +37,12 @@ def test_plugin_library_exports_what_tensorrt_calls_and_the_c_interface(build: P
     assert exported_symbols(build / "runtime/tensorrt/libsrflow_trt.so") == C_INTERFACE | PLUGIN_ENTRY_POINTS
 
 
+@pytest.mark.slow
 def test_preload_library_exports_nothing_to_be_registered_twice_by(build: Path) -> None:
     assert exported_symbols(build / "runtime/tensorrt/libsrflow_trt_preload.so") == C_INTERFACE
 
 
+@pytest.mark.slow
 def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
     library = build / "runtime/tensorrt/libsrflow_trt_preload.so"
     load = f"import ctypes; ctypes.CDLL({str(library)!r})"
@@ -49,16 +51,19 @@ def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
     assert result.stderr.startswith("srflow: plugins are not registered: libnvinfer.so.")
 
 
+@pytest.mark.slow
 def test_cuda_library_exports_the_flow_ops_and_the_c_interface(build: Path) -> None:
     assert exported_symbols(build / "runtime/cuda/libsrflow_cuda.so") == C_INTERFACE | FLOW_OPS
 
 
+@pytest.mark.slow
 def test_onnxruntime_without_cuda_takes_the_library_that_has_its_kernels(build: Path) -> None:
     library = build / "runtime/ort/libsrflow_ort.so"
     assert exported_symbols(library) == C_INTERFACE | {"RegisterCustomOps"}
     onnxruntime.SessionOptions().register_custom_ops_library(str(library))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["tensorrt/libsrflow_trt.so", "cuda/libsrflow_cuda.so", "ort/libsrflow_ort.so"])
 def test_library_needs_neither_cuda_nor_tensorrt_to_load(build: Path, library: str) -> None:
     dynamic = subprocess.run(["readelf", "-d", build / "runtime" / library], capture_output=True, text=True, check=True)
@@ -68,6 +73,7 @@ def test_library_needs_neither_cuda_nor_tensorrt_to_load(build: Path, library: s
     ctypes.CDLL(str(build / "runtime" / library))
 
 
+@pytest.mark.slow
 def test_plugins_pass_their_tests(build: Path) -> None:
     tests = build / "runtime/tensorrt/tests/srflow_trt_tests"
     result = subprocess.run([tests], capture_output=True, text=True, check=False)
@@ -87,6 +93,7 @@ def step_arguments(**changes: object) -> list[object]:
     return list((arguments | changes).values())
 
 
+@pytest.mark.slow
 def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) -> None:
     library = ctypes.CDLL(str(build / "runtime/cuda/libsrflow_cuda.so"))
     assert library.srflow_flow_step_tail_cuda(*step_arguments()) == 0
@@ -114,6 +121,7 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) 
     assert split(height=8, tau_batch=2) == INVALID_VALUE
 
 
+@pytest.mark.slow
 def test_latents_kernel_refuses_what_the_c_function_refuses(build: Path) -> None:
     library = ctypes.CDLL(str(build / "runtime/cuda/libsrflow_cuda.so"))
     room = (ctypes.c_float * 4)()
@@ -208,6 +216,7 @@ def test_gpu_benchmark_says_that_there_is_no_gpu() -> None:
     assert result.stderr.startswith("gpu.py: torch sees no CUDA GPU")
 
 
+@pytest.mark.slow
 def test_gpu_benchmark_calls_the_built_library_and_no_kernel_with_mixed_types(
     build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

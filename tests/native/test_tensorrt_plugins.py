@@ -21,6 +21,8 @@ from srflow_export.flow_ops import append_functions
 from tests.native.conftest import NativeTree
 from tests.native.plugin_build import built_plugins
 
+pytestmark = pytest.mark.slow  # nvcc builds the plugins in half a minute
+
 CHANNELS, STEPS, DRAWN = 12, 3, 6
 
 
