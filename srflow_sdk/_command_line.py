@@ -7,7 +7,6 @@ import errno
 import functools
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from srflow_sdk._raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk.errors import ArgumentError, SRFlowError
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.display import Display
 
 _FAILED = 1
-_BY_SIGNAL = 128  # to this the signal's number is added, as shells count: 130 is Ctrl-C
 
 _ADDRESS_SPACE = 300_000_000  # to import numpy, Pillow and ONNX Runtime
 _STANDARD_ERROR = 2
@@ -73,8 +71,8 @@ class LocalPath(PathOrUrl):
         return place
 
 
-class ModelParameter(LocalPath):
-    """A bundle, or the name of one, as text."""
+class NameOrPath(LocalPath):
+    """A path on this machine, or the name of an embedded model or a preset, as text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         place = super().convert(value, param, ctx)
@@ -241,7 +239,7 @@ def exit_statuses() -> Iterator[None]:
         fail(f"there is not enough memory or address space to begin{reason}: raise the limit (ulimit -v unlimited)")
     except KeyboardInterrupt as error:
         say("interrupted")
-        sys.exit(_BY_SIGNAL + (error.args[0] if error.args else signal.SIGINT))
+        sys.exit(status_of(error))
 
 
 def fail(message: str) -> NoReturn:

@@ -12,7 +12,7 @@ import click
 from srflow_sdk._batch.choices import FORMATS, FileChoices, MachineChoices
 from srflow_sdk._command_line import (
     CountParameter,
-    ModelParameter,
+    NameOrPath,
     PathOrUrl,
     ReportParameter,
     ShardParameter,
@@ -38,7 +38,7 @@ OUTPUT = click.option(
     help="File or directory to write; see above.",
 )
 MODEL = click.option(
-    "--model", metavar="NAME|BUNDLE", type=ModelParameter(), help="An embedded model, or a bundle.  [default: x4-small]"
+    "--model", metavar="NAME|BUNDLE", type=NameOrPath(), help="An embedded model, or a bundle.  [default: x4-small]"
 )
 QUALITY = click.option(
     "--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP and AVIF.  [default: 95; AVIF: 85]"

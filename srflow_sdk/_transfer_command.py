@@ -109,7 +109,7 @@ def transfer(
         _command_line.fail_if_absent([path for path in (target, source, mask, lr) if path is not None], needed="all")
         from srflow_sdk._batch.command import FAILED
         from srflow_sdk._batch.jobs import FolderFile, Job
-        from srflow_sdk._batch.models import BY_PICTURE
+        from srflow_sdk._batch.models import refuse_auto
         from srflow_sdk._batch.pipes import STANDARD, open_pipes
         from srflow_sdk._batch.storage import ANYWHERE
         from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
@@ -119,8 +119,7 @@ def transfer(
         from srflow_sdk.errors import ArgumentError, ImageError
         from srflow_sdk.upscaler import Upscaler
 
-        if model == BY_PICTURE:
-            raise ArgumentError("--model auto is for srflow-upscale; srflow-transfer needs one model: name it")
+        refuse_auto(model, "srflow-transfer")
         options = TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
         piped = [str(path) for path in (target, source, mask, lr) if path == Path(STANDARD)]
         if len(piped) > 1:

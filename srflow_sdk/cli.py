@@ -10,7 +10,7 @@ try:
     import click
 
     from srflow_sdk import _command_line, _file_options
-    from srflow_sdk._command_line import Command, ModelParameter, TauParameter, exit_statuses, fail
+    from srflow_sdk._command_line import Command, NameOrPath, TauParameter, exit_statuses, fail
     from srflow_sdk._file_options import SETTINGS
     from srflow_sdk._version import __version__
     from srflow_sdk.errors import ArgumentError
@@ -44,7 +44,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 @click.option(
     "--model",
     metavar="auto|NAME|BUNDLE",
-    type=ModelParameter(),
+    type=NameOrPath(),
     help="Model; auto: what suits each photo.  [default: auto]",
 )
 @click.option(

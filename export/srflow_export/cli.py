@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +12,10 @@ import click
 from click.core import ParameterSource
 
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
-from srflow_sdk._command_line import LocalPath, ModelParameter, PathOrUrl
+from srflow_sdk._command_line import LocalPath, NameOrPath, PathOrUrl
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
 from srflow_sdk.bundle import _read_manifest
@@ -41,7 +40,7 @@ _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the op
 _FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
 
 
-class _BundlePath(ModelParameter):
+class _BundlePath(NameOrPath):
     """A bundle's path; of an embedded model, its name, as for all commands."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -394,4 +393,4 @@ def main(
         sys.exit(1)
     except KeyboardInterrupt as stop:
         click.echo("stopped; nothing was left half written", err=True)
-        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+        sys.exit(status_of(stop))

@@ -24,6 +24,7 @@ from srflow_sdk._batch.models import (
     any_of,
     candidates,
     has_candidates,
+    refuse_auto,
 )
 from srflow_sdk._batch.on_ray import Cluster, OnRay
 from srflow_sdk._batch.operations import Operation
@@ -88,8 +89,8 @@ def run_command(
             raise ArgumentError(
                 "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
             )
-        if model == BY_PICTURE and operation.name != UPSCALE:
-            raise ArgumentError(f"--model auto is for srflow-upscale; {operation.command} needs one model: name it")
+        if operation.name != UPSCALE:
+            refuse_auto(model, operation.command)
         choices = Choices(max_pixels=machine.max_pixels)
         if server is None:
             bundles = _here(model, operation, files)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from srflow_sdk._batch.storage import ANYWHERE, reading
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import ImageError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
 from srflow_sdk.upscaler import Upscaler
 
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 BY_PICTURE = "auto"
 """The name under which a user asks for the model that suits each picture."""
+
+
+def refuse_auto(model: str | None, command: str) -> None:
+    """Raises: ArgumentError for "auto", where a command needs one model."""
+    if model == BY_PICTURE:
+        raise ArgumentError(f"--model auto is for srflow-upscale; {command} needs one model: name it")
 
 
 def candidates() -> list[Bundle]:

@@ -79,6 +79,11 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
                 raise KeyboardInterrupt(_put_off.pop())
 
 
+def status_of(error: KeyboardInterrupt) -> int:
+    """The exit status after a signal, as shells count: 128 and its number; 130 is Ctrl-C."""
+    return 128 + (error.args[0] if error.args else signal.SIGINT)
+
+
 @contextlib.contextmanager
 def kept_handlers() -> Iterator[None]:
     """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in native code too.

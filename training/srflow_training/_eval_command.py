@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from srflow_sdk._command_line import LocalPath, ModelParameter
+from srflow_sdk._command_line import LocalPath, NameOrPath
 from srflow_sdk._raising import require_extra
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
+from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
@@ -39,7 +38,7 @@ _PATH = LocalPath()
     "--model",
     "models",
     multiple=True,
-    type=ModelParameter(),
+    type=NameOrPath(),
     metavar="BUNDLE|CKPT",
     help="Model to measure; repeatable for compare, damaged, vote and encoder-init.  [default: x4-small]",
 )
@@ -208,7 +207,7 @@ def evaluate(protocol: str, **options: Any) -> None:
     except KeyboardInterrupt as error:
         again = "; the same command continues" if in_folder else ""
         click.echo(f"stopped{again}", err=True)
-        sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
+        sys.exit(status_of(error))
     click.echo(lines)
 
 
