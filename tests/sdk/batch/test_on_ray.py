@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from srflow_sdk import Upscaler, upscale_folder
 from srflow_sdk._batch.on_ray import Cluster
+from srflow_sdk._system.interrupts import kept_handlers
 from tests.sdk.tiny_bundle import hidden_files
 
 from .conftest import write_photos
@@ -44,7 +45,7 @@ def cluster() -> Iterator[Any]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, kept_handlers():  # Ray takes SIGTERM
         for name, value in {**ENVIRON, **CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
             patch.setenv(name, value)
         machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
