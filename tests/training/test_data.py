@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ImageError
-from srflow_training.data import loader
+from srflow_training.data import Crops, Photos, loader
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
+from srflow_training.settings import load_settings
 from tests.training.crops import SCALE, as_image, crops_of, equal, places, save, texture, three_photographs
 
 
@@ -26,7 +27,7 @@ def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(tmp_path, red
     """Inside and at the photograph's borders; with a shift, HR alone moves, by every offset up to it."""
     pixels = texture(28, 60)
     save(tmp_path / "a.png", pixels)
-    crops = crops_of(tmp_path, batch=400, hr_shift=shift, reduction=reduction, flips=False, transposes=False)
+    crops = crops_of(tmp_path, batch=400, hr_shift=shift, reduction=reduction, flip="none", transposes=False)
     whole = round_to_8_bit(reduce(as_image(pixels), SCALE))[0]
     offsets, tops = set(), set()
     for hr, lr in zip(*crops[0][:2], strict=True):
@@ -45,7 +46,7 @@ def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(tmp_path, red
 def test_a_crop_as_large_as_the_photograph_has_the_photographs_reduction(tmp_path):
     pixels = texture(32, 32)
     save(tmp_path / "face.png", pixels)
-    batch = crops_of(tmp_path, crop=32, scale=16, flips=False, transposes=False)[0]
+    batch = crops_of(tmp_path, crop=32, scale=16, flip="none", transposes=False)[0]
     assert torch.equal(batch.hr[0], as_image(pixels)[0])
     assert torch.equal(batch.lr[0], round_to_8_bit(reduce_bicubic(as_image(pixels), 16))[0])
 
@@ -54,7 +55,7 @@ def test_a_crop_beside_the_border_sees_the_mirrored_photograph(tmp_path):
     """Also where it lies between the pixels of the photograph's own LR image."""
     pixels = texture(19, 16)
     save(tmp_path / "a.png", pixels)
-    hr, lr, *_ = crops_of(tmp_path, batch=40, flips=False, transposes=False)[0]
+    hr, lr, *_ = crops_of(tmp_path, batch=40, flip="none", transposes=False)[0]
     tops = [places(pixels, crop)[0][0] for crop in hr]
     assert set(tops) == {0, 1, 2, 3}
     mirrored = np.pad(pixels, [(32, 32), (32, 32), (0, 0)], mode="symmetric")
@@ -73,8 +74,22 @@ def test_flips_and_transposes_turn_hr_and_lr_alike(tmp_path):
         assert torch.allclose(round_to_8_bit(reduce_bicubic(image[None], SCALE))[0], small, atol=1.01 / 255)
         ways[image.numpy().tobytes()] = True
     assert len(ways) == 8
-    plain = crops_of(tmp_path, batch=64, flips=False, transposes=False)[0].hr
+    plain = crops_of(tmp_path, batch=64, flip="none", transposes=False)[0].hr
     assert torch.equal(plain, as_image(pixels).expand(64, -1, -1, -1))
+    mirrored = crops_of(tmp_path, batch=64, flip="horizontal", transposes=False)[0].hr
+    assert {image.numpy().tobytes() for image in mirrored} == {
+        as_image(turned)[0].numpy().tobytes() for turned in (pixels, pixels[:, ::-1])
+    }
+
+
+def test_faces_of_160_pixels_train_a_network_for_content_transfer(tmp_path):
+    faces = [texture(160, 160, seed) for seed in range(2)]
+    for number, face in enumerate(faces):
+        save(tmp_path / f"{number}.png", face)
+    data = load_settings("x8-faces-transfer").data
+    photos = Photos(tmp_path, data, 8, report=pytest.fail)
+    (hr, lr, *_) = Crops(photos, data, scale=8, seed=0, iterations=1)[0]
+    assert (hr.shape, lr.shape) == ((16, 3, 144, 144), (16, 3, 18, 18))
 
 
 def test_values_are_8_bit_levels_and_noise_is_standard_normal(folder):
@@ -105,7 +120,7 @@ def test_lr_files_are_found_by_name_and_cut_on_their_grid(tmp_path, name):
     hr_pixels, lr_pixels = texture(50, 47), texture(12, 11, seed=1)
     save(tmp_path / "hr" / "sub" / "0001.png", hr_pixels)
     save(tmp_path / "lr" / "sub" / name.format("0001"), lr_pixels)
-    crops = crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"), hr_shift=3, batch=60, flips=False, transposes=False)
+    crops = crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"), hr_shift=3, batch=60, flip="none", transposes=False)
     offsets = set()
     for hr, lr in zip(*crops[0][:2], strict=True):
         [(top, left)], [(small_top, small_left)] = places(hr_pixels, hr), places(lr_pixels, lr)

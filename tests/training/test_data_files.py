@@ -72,7 +72,7 @@ def test_photographs_are_not_decoded_at_the_start(tmp_path):
 def test_photographs_are_used_at_the_sizes_asked_for(tmp_path, widest, narrowest, widths):
     pixels = texture(130, 200)
     save(tmp_path / "a.png", pixels)
-    crops = crops_of(tmp_path, widest=widest, narrowest=narrowest, batch=40, flips=False, transposes=False)
+    crops = crops_of(tmp_path, widest=widest, narrowest=narrowest, batch=40, flip="none", transposes=False)
     assert [photo.width for photo in crops.photos.sizes] == widths
     assert len(crops.photos) == 1
     sizes = [pixels]

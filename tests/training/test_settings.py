@@ -28,8 +28,9 @@ FLOWS = [
     "x16-small",
     "x4-transfer",
     "x8-faces-transfer",
+    "x8-faces-bilinear",
 ]
-PUBLISHED = ["published-x4", "published-x8", "published-x8-faces"]
+PUBLISHED = ["published-x4", "published-x8", "published-x8-faces", "paper-x4"]
 ENCODERS = ["rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x8-small", "rrdb-x16-small", "rrdb-x4-photo"]
 
 
@@ -52,16 +53,44 @@ def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, ba
     config, data, schedule = settings.config(), settings.data, settings.schedule
     assert config == SRFlowConfig.of_variant("published", scale=scale, blocks=blocks)
     assert (config.variant, config.steps, config.stacked_blocks) == ("published", 16, stacked)
-    assert (data.crop, data.batch, data.flips, data.transposes, data.choose_of) == (160, batch, True, False, 1)
+    assert (data.crop, data.batch, data.transposes, data.choose_of) == (160, batch, False, 1)
+    assert (data.flip, settings.hardware.precision) == ("horizontal", "fp32")  # no face stands on its head
     assert (data.widest, data.narrowest, data.hr_shift, data.late_crop, data.reduction) == (0, 0, 0, 0, "bicubic")
     assert (schedule.learning_rate, schedule.betas, schedule.decay, schedule.warmup) == (rate, (0.9, 0.999), "steps", 0)
     assert (schedule.clip_norm, schedule.ema, schedule.iterations, schedule.freeze_encoder) == (0, 0, 200_000, 0.5)
     assert (settings.objective.noise, settings.objective.l1) == (pytest.approx(4 / 3**0.5), 0)
 
 
+def test_the_texts_preset_is_the_released_one_with_the_texts_network_and_rate():
+    settings, released = load_settings("paper-x4"), load_settings("published-x4")
+    assert settings.config() == SRFlowConfig.of_variant("paper")
+    assert settings.config().stacked_blocks == (3, 8, 12, 17, 22)
+    assert (settings.data, settings.objective) == (released.data, released.objective)
+    assert settings.schedule == released.schedule.model_copy(update={"learning_rate": 5e-4})
+
+
 def test_presets_for_content_transfer_move_hr_against_lr():
-    for name, base in [("x4-transfer", "x4-general"), ("x8-faces-transfer", "x8-faces")]:
-        assert load_settings(name) == load_settings(base, ["data.hr_shift=4"])
+    assert load_settings("x4-transfer") == load_settings("x4-general", ["data.hr_shift=4"])
+    of_faces = ["data.hr_shift=4", "data.crop=144"]  # 160 pixels would leave no room for the shift
+    assert load_settings("x8-faces-transfer") == load_settings("x8-faces", of_faces)
+
+
+def test_only_photographs_are_turned_upside_down():
+    assert load_settings("x4-general").data.flip == "both"
+    for name in ("x8-faces", "x16-faces", "x8-faces-transfer", "published-x4", "published-x8-faces", "paper-x4"):
+        assert load_settings(name).data.flip == "horizontal"
+
+
+def test_the_preset_for_bilinear_reductions_differs_in_nothing_else():
+    assert load_settings("x8-faces-bilinear") == load_settings("x8-faces", ["data.reduction=bilinear"])
+
+
+@pytest.mark.parametrize(("flips", "flip"), [(True, "both"), (False, "none")])
+def test_states_of_earlier_versions_say_flips(flips, flip):
+    raw = yaml.safe_load(dump_settings(load_settings("x4-small")))
+    del raw["data"]["flip"]
+    raw["data"]["flips"] = flips
+    assert saved_settings(yaml.safe_dump(raw)).data.flip == flip
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ def saved_settings(text: str) -> RunSettings:
         # older states did not say, and bounded networks used the published blocks
         shape = {"scale": network.get("scale", 4), "blocks": network.get("blocks", 23)}
         network["stacked_blocks"] = list(default_stacked_blocks("published", **shape))
+    if "flips" in raw["data"]:  # older states
+        raw["data"]["flip"] = "both" if raw["data"].pop("flips") else "none"
     return RunSettings.from_dict(raw)
 
 

@@ -49,7 +49,8 @@ def train(
                            x8-small x16-small: x4-small's network at other scales
                            x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
                            x4-transfer x8-faces-transfer: the same, for content transfer
-                           published-x4 published-x8 published-x8-faces: exactly as published
+                           x8-faces-bilinear: for bilinear reductions
+                           published-x4 published-x8 published-x8-faces: as released; paper-x4: as the text says
     Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x16 rrdb-x4-photo
                            rrdb-x4-small rrdb-x8-small rrdb-x16-small: L1 loss
 

@@ -46,7 +46,8 @@ class DataSettings(Section):
     choose_of: each crop is the most detailed of this many candidates in its photograph (sky and blur teach little).
     widest: photographs wider than this are halved until they are not (large ones are soft at full size); 0: never.
     narrowest: halved copies at least this wide are used as well as the photograph itself; 0: only the photograph.
-    flips: random mirroring in both axes. transposes: random exchange of rows and columns.
+    flip: random mirroring: "horizontal" (left and right), "both" (upside down, too) or "none".
+    transposes: random exchange of rows and columns.
     hr_shift: HR is shifted by up to this many pixels against its LR image, in both axes (for content transfer).
     reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work on faces).
     degradation: damages LR images as photographs are: "photo", "strong" or fields (`Degradation`); "off": never.
@@ -63,7 +64,7 @@ class DataSettings(Section):
     choose_of: Crops = 1
     widest: CountOrZero = 0
     narrowest: CountOrZero = 0
-    flips: bool = True
+    flip: Literal["horizontal", "both", "none"] = "both"
     transposes: bool = True
     hr_shift: PixelsOrZero = 0
     reduction: Reduction = "bicubic"

@@ -20,6 +20,7 @@ from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 from srflow_training.settings import DataSettings
 
 Pixels = npt.NDArray[np.uint8]
+_FLIPPED = {"none": (), "horizontal": (2,), "both": (1, 2)}  # axes of C×H×W
 _MARGIN = 4  # LR pixels around a crop, more than the kernels reach
 
 
@@ -97,9 +98,8 @@ class Crops(Dataset[Batch]):
             lr = self._reduced(pixels, top, left, crop, rng.spawn(1)[0])  # leaves rng's own numbers as they are
         else:
             lr = to_image(_square(lr_pixels, top // self.scale, left // self.scale, crop // self.scale))[0]
-        if self.settings.flips:
-            axes = [axis for axis in (1, 2) if rng.random() < 0.5]
-            hr, lr = hr.flip(axes), lr.flip(axes)
+        axes = [axis for axis in _FLIPPED[self.settings.flip] if rng.random() < 0.5]
+        hr, lr = hr.flip(axes), lr.flip(axes)
         if self.settings.transposes and rng.random() < 0.5:
             hr, lr = hr.transpose(1, 2), lr.transpose(1, 2)
         noise = torch.from_numpy(rng.standard_normal(hr.shape, dtype=np.float32))
