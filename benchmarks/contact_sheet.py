@@ -4,8 +4,8 @@
     python benchmarks/contact_sheet.py data/unseen -o docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
 
 Each row is a 128×128 crop: from the photographs above a face, lettering, fur, a building …, from others the most
-detailed crop. It is reduced (MATLAB-bicubic, 8 bits) and enlarged again, and its tiles are drawn pixel by pixel. For a
-checkpoint the sheet also shows its encoder's own image, and values that are not finite in magenta.
+detailed crop. It is reduced (MATLAB-bicubic, 8 bits) and enlarged again, and its tiles are drawn pixel by pixel. An
+RRDB has one picture instead of samples. Values that are not finite are magenta.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Each 256×256 crop is reduced (MATLAB-bicubic, 8 bits) and enlarged by 4; its grey image is windowed and transformed, and
 the energy around the multiples of 1/4 cycle a pixel is divided by that of the frequencies around them. Photographs
-give about 1. It prints the median over crops and frequencies. A checkpoint's LR encoder has a line of its own.
+give about 1. It prints the median over crops and frequencies. An RRDB has one line.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ HOW_TO = [
     "checkpoints.md",
     "training.md",
     "experiments.md",
+    "publication.md",
     "scaling.md",
     "triton.md",
     "tensorrt.md",

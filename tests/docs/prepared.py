@@ -22,10 +22,10 @@ PHOTO = ROOT / "examples" / "photos" / "cat.png"
 SIZE = (60, 44)
 
 # Settings that make a training last seconds.
-_SHORT = ("schedule.iterations=2", "schedule.validate_crops=1", "data.crop=48", "data.batch=2", "data.workers=0")
-_SHORT += ("schedule.validate_size=64", "hardware.precision=fp32")
-_SMALL = ("network.nf=8", "network.growth=4", "network.blocks=2")
-_SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidden=8")
+SHORT = ("schedule.iterations=2", "schedule.validate_crops=1", "data.crop=48", "data.batch=2", "data.workers=0")
+SHORT += ("schedule.validate_size=64", "hardware.precision=fp32")
+SMALL = ("network.nf=8", "network.growth=4", "network.blocks=2")
+SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidden=8")
 
 
 def write_models(folder: Path) -> Path:
@@ -82,7 +82,7 @@ def _shortened_commands(folder: Path) -> Path:
         f"#!{sys.executable}",
         "import sys",
         "from srflow_training.cli import train",
-        f"short, small, flow = map(list, {json.dumps([_SHORT, _SMALL, _SMALL_FLOW])})",
+        f"short, small, flow = map(list, {json.dumps([SHORT, SMALL, SMALL_FLOW])})",
         "flows = [] if 'rrdb' in ' '.join(sys.argv).partition('--config ')[2].split()[0] else flow",
         "settings = short + small + flows",
         "train([*sys.argv[1:], *(word for value in settings for word in ('--set', value))])",

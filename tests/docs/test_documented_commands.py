@@ -23,7 +23,7 @@ _OURS = re.compile(
 
 def eval_table() -> list[tuple[int, str]]:
     """Commands of the table of the publication's figures; `srflow-eval` and `-o OUT` are left to its heading."""
-    page = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/publication.md").read_text(encoding="utf-8")
     found = []
     for match in re.finditer(r"^\| ([^|]+) \| `([a-z0-9-]+ --[^`]+)`", page, re.MULTILINE):
         more = "" if "without `--convention`" in match[1] else " --convention published"
@@ -59,7 +59,7 @@ def test_commands_of_a_page_have_options_that_exist(page: str) -> None:
     shells = [block for block in blocks(page) if block.kind in ("shell", "console")]
     written = [(block.line, block.script, False) for block in shells if block.status == 0]  # others are meant to fail
     written += [(line, text, True) for line, text in sentences(page) if _OURS.match(text)]
-    written += [(line, text, False) for line, text in eval_table() if page == "docs/experiments.md"]
+    written += [(line, text, False) for line, text in eval_table() if page == "docs/publication.md"]
     wrong = [
         f"{page}:{line}: {' '.join(words)}\n    {found}"
         for line, script, named in written

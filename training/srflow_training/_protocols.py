@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from srflow_training.evaluation.tables import Table
 
 COMMON = frozenset(
-    {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures"} | {"vgg16", "lpips-backbone"}
+    {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures", "sheets"}
+    | {"vgg16", "lpips-backbone"}
 )
 """Options of all protocols on pictures; `--hr` is everyone's."""
 
@@ -23,6 +24,7 @@ _LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
     "convention": {"convention": "default"},
     "vgg16": {"vgg16": None},
     "lpips-backbone": {"lpips_backbones": ()},
+    "sheets": {"sheets": None},
 }
 """Common options that a protocol may lack: the fields of Options, and their values if the option is left out."""
 
@@ -72,14 +74,14 @@ PROTOCOLS = {
     "tau-sweep": Protocol(
         function="tau_sweep:tau_sweep",
         about="every metric and the diversity of samples over the temperature (figures 2 to 5)",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear"}),
         reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
         "at the temperature to use; GMSD judges nearly as PSNR does.",
     ),
     "perception-distortion": Protocol(
         function="tau_sweep:perception_distortion",
         about="the same points in one plane (figure 6)",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear"}),
         folder="tau-sweep",
         reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
         "better than a method whose point lies above its curve.",
@@ -94,7 +96,7 @@ PROTOCOLS = {
     "restore": Protocol(
         function="restore:restore",
         about="degraded photographs, super-resolved and restored (table 2, figures 9 and 10)",
-        takes=frozenset({"tau", "degradation", "degraded", "normalise", "published"}),
+        takes=frozenset({"tau", "sample-tau", "degradation", "degraded", "normalise", "published"}),
         lacks=frozenset({"lr"}),
         inverts=True,
         reading="Look for a restored PSNR above the degraded picture's and the super-resolved one's. SSIM likes smooth "
@@ -111,7 +113,7 @@ PROTOCOLS = {
         function="vote:vote",
         about="a page on which people choose the better of unnamed pictures; several --model, counted by count-votes",
         takes=frozenset({"tau", "degradation", "seed"}),
-        lacks=frozenset({"lr", "convention", "vgg16", "lpips-backbone"}),
+        lacks=frozenset({"lr", "convention", "vgg16", "lpips-backbone", "sheets"}),
         in_report=False,
     ),
     "transfer": Protocol(
@@ -132,13 +134,13 @@ PROTOCOLS = {
     "compare": Protocol(
         function="comparing:compare",
         about="models and other methods side by side on crops (figures 11 to 13); several --model",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear"}),
         in_report=False,
     ),
     "encoder-init": Protocol(
         function="comparing:encoder_init",
         about="two models, one that started from a trained encoder and one from scratch (table 1); --model twice",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear"}),
         in_report=False,
     ),
     "ntire21": Protocol(
@@ -152,7 +154,7 @@ PROTOCOLS = {
         about="what to know before trusting a flow: normality of latents, calibration, round trip, likelihood",
         takes=frozenset({"tau", "samples"}),
         inverts=True,
-        lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
+        lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone", "sheets"}),
         reading="Look for Q-Q points on the diagonal and coverage near its nominal value; the notes say what it means "
         "if they are not.",
     ),

@@ -70,8 +70,11 @@ class Published:
             found.append(f"its LR images are {reduction} reductions, not bicubic ones")
         if centre is not None:
             found.append("it measures the centres of the pictures (leave out --crop)")
-        if pictures < self.pictures:
-            found.append(f"it measures {pictures} picture{'' if pictures == 1 else 's'}, not {self.what}")
+        if self.pictures and pictures != self.pictures:
+            found.append(
+                f"it measures {pictures} picture{'' if pictures == 1 else 's'}, not {self.what} "
+                f"(take --pictures {self.pictures})"
+            )
         return found
 
 

@@ -27,25 +27,25 @@ def test_the_best_is_that_of_each_picture_and_metric(options, tmp_path):
         figures = [row[name] for row in summary["rows"]]
         assert figures == sorted(figures, reverse=metric["better"] == "lower"), name
     assert summary["rows"][3]["psnr"] > summary["rows"][0]["psnr"]
-    assert list(summary["references"]) == ["bicubic", "RRDB"]
+    assert list(summary["references"]) == ["bicubic"]
     assert "| best of 4 |" in str(table)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "best_of_n.png",
         "results.csv",
         "settings.json",
-        "sheet.png",
+        "sheet_1_a.png",
         "summary.json",
     }
 
 
 def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, tmp_path):
     best_of_n(options(samples=2, most=2))
-    sheet = (tmp_path / "out" / "sheet.png").read_bytes()
-    (tmp_path / "out" / "sheet.png").unlink()
+    sheet = (tmp_path / "out" / "sheet_1_a.png").read_bytes()
+    (tmp_path / "out" / "sheet_1_a.png").unlink()
     lines = []
     best_of_n(options(samples=2, most=2, progress=lines.append))
     assert lines == ["1 of 2 pictures are already measured", "picture 1 of 1: a"]
-    assert (tmp_path / "out" / "sheet.png").read_bytes() == sheet
+    assert (tmp_path / "out" / "sheet_1_a.png").read_bytes() == sheet
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.comparing import compare, encoder_init
 from srflow_training.evaluation.subjects import LevelTaus, open_subject
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+from srflow_training.settings import dump_settings, load_settings
 from tests.networks import random_srflow, tiny_config
 from tests.training.evaluation.outputs import summary_of
 
@@ -47,6 +48,60 @@ def samples_of(path, photo, reduction, count):
         return hr, lr, [sample(TAU, seed) for seed in range(count)]
 
 
+def noted_model(folder, name, encoder, seed):
+    """A checkpoint whose run says which encoder it started from."""
+    settings = load_settings("x4-small", [f"schedule.encoder={encoder}"])
+    path = folder / f"{name}.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(), seed=seed), notes={"settings": dump_settings(settings)})
+    return str(path)
+
+
+@pytest.mark.parametrize("noted", [("trained", "scratch"), ("trained",), ("scratch",)])
+def test_which_encoder_was_trained_is_read_from_the_files_whatever_their_order(options, noted, tmp_path):
+    paths = {}
+    for seed, (name, encoder) in enumerate({"scratch": "", "trained": "rrdb.pth"}.items()):
+        paths[name] = noted_model(tmp_path, name, encoder, seed)
+        if name not in noted:
+            save_checkpoint(paths[name], random_srflow(tiny_config(), seed=seed))
+    table = encoder_init(options(models=[paths["scratch"], paths["trained"]], samples=2))
+    assert [row[0] for row in table.rows[1:3]] == [
+        "trained, from a trained encoder, τ 0.8",
+        "scratch, from scratch, τ 0.8",
+    ]
+    assert f"trained started from a trained encoder, as the notes of {' and '.join(sorted(noted))} say." in table.notes
+    summary = summary_of(tmp_path / "out")
+    trained, scratch = summary["rows"]
+    assert trained["method"] == "trained"
+    assert summary["difference"]["psnr"] == pytest.approx(trained["psnr"] - scratch["psnr"])
+
+
+def test_another_methods_lr_psnr_is_against_the_reduction_that_it_enlarged(options, checkpoint, photos, tmp_path):
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    expected = {"bicubic": [], "bilinear": []}
+    for path in photos.iterdir():
+        with Image.open(path) as photo:
+            photo.effect_spread(2).save(outputs / path.name)
+        hr, made = (to_image(read_photo(folder / path.name)) for folder in (photos, outputs))
+        hr, made = (image[..., : hr.shape[2] // 8 * 8, : hr.shape[3] // 8 * 8] for image in (hr, made))
+        for reduction, found in expected.items():
+            lr = round_to_8_bit(REDUCTIONS[reduction](hr, 4))
+            found.append(figures.lr_psnr(made, lr, reduction=reduction))
+    for bilinear, reduction in (((), "bicubic"), (("ProgFSR",), "bilinear")):
+        out = tmp_path / reduction
+        table = compare(options(others={"ProgFSR": outputs}, bilinear=bilinear, samples=2, out=out))
+        found = summary_of(out)["references"]["ProgFSR"]["lr_psnr"]
+        assert found == pytest.approx(np.mean(expected[reduction]), abs=1e-4)
+        assert any("ProgFSR: LR-PSNR is against bilinear reductions" in note for note in table.notes) == bool(bilinear)
+    with pytest.raises(ArgumentError, match="--bilinear none: no --other has this name"):
+        compare(options(bilinear=["none"], samples=2, out=tmp_path / "none"))
+
+
+def test_a_bundle_stands_at_its_own_temperature(options):
+    table = compare(options(models=["x4-small"], samples=2, most=1))
+    assert table.rows[-1][0] == "x4-small, τ auto"
+
+
 def test_each_model_is_measured_on_lr_images_of_its_own_reduction(options, photos, models, tmp_path):
     paths = [models / f"{name}.safetensors" for name in ("one", "third")]
     table = str(compare(options(models=[str(path) for path in paths], samples=2)))
@@ -76,9 +131,9 @@ def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, pho
     compare(options(hr=wide, models=paths, taus=[LevelTaus((0.0,)), TAU], samples=2, others={"truth": wide}))
     with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
         columns, rows = (sheet.width - 6) / (2 * 128 + 6), sheet.height // (2 * 128)
-    assert columns == 10  # two LR images; bicubic, RRDB and truth; two models at two temperatures; HR
+    assert columns == 9  # two LR images; bicubic and truth; two models at two temperatures; HR
     assert rows == 3
-    assert rows_of(tmp_path / "out")[2]["psnr"] == "100.0"
+    assert rows_of(tmp_path / "out")[1]["psnr"] == "100.0"
 
 
 def test_pixels_are_those_that_every_model_takes(options, models, photos, tmp_path):
@@ -133,6 +188,9 @@ def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint,
         encoder_init(options(models=[one]))
     with pytest.raises(ArgumentError, match="one temperature"):
         encoder_init(options(models=[one, str(checkpoint)], taus=[TAU, LevelTaus((0.5,))]))
+    noted = [noted_model(tmp_path, f"noted{seed}", "rrdb.pth", seed) for seed in range(2)]
+    with pytest.raises(ArgumentError, match="both models started from a trained encoder, as their notes say"):
+        encoder_init(options(models=noted))
     assert not (tmp_path / "out").exists()
 
 
@@ -149,9 +207,10 @@ def test_encoder_init_states_the_difference_of_the_two(models, photos, tmp_path)
     of = {name: [row for row in rows_of(tmp_path / "out") if row["method"] == name] for name in ("one", "two")}
     for name, better in (("psnr", float.__gt__), ("gmsd", float.__lt__)):
         wins = sum(better(float(a[name]), float(b[name])) for a, b in zip(of["one"], of["two"], strict=True))
-        assert summary["first_is_better_on"][name] == wins
+        assert summary["trained_is_better_on"][name] == wins
         assert f"{wins} of 3" in result.stdout
-    line = next(line for line in result.stdout.splitlines() if line.startswith("| first − second |"))
+    line = next(line for line in result.stdout.splitlines() if line.startswith("| trained − scratch |"))
     assert line.split(" | ")[1] == f"{first['psnr'] - second['psnr']:+.2f}"
-    several = CliRunner().invoke(evaluate, ["tau-sweep", *arguments[1:]])
+    assert any("Neither file notes how its encoder started" in note for note in summary["notes"])
+    several = CliRunner().invoke(evaluate, ["best-of-n", *arguments[1:]])
     assert "measures one model, not 2" in several.output

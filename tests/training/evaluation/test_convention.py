@@ -5,11 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from srflow_training import figures
+from srflow_training import figures, save_checkpoint
+from srflow_training._noise import runtime_noise
 from srflow_training.evaluation.bench import open_bench
 from srflow_training.evaluation.convention import Convention, perceptual_metric
 from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
+from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic
+from tests.networks import random_srflow, tiny_config
 
 
 @pytest.fixture
@@ -40,6 +43,39 @@ def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture):
     assert row["ssim"] == figures.uniform_ssim(image, picture.hr, border=0)
     assert row["lr_psnr"] == figures.lr_psnr(image, picture.lr, border=0)
     assert "no border" in str(Convention(name="published", scale=4, reduction="bicubic"))
+
+
+@pytest.mark.parametrize(("scale", "side"), [(4, 72), (8, 72), (16, 80)])
+@torch.no_grad()
+def test_published_pictures_are_multiples_of_8_padded_by_reflection_and_truncated(options, tmp_path, scale, side):
+    """At ×8 and ×16 the LR side is odd, and the network takes even ones."""
+    folder = tmp_path / "hr"
+    folder.mkdir()
+    Image.effect_noise((side + 7, side + 3), 50).convert("RGB").save(folder / "a.png")
+    network = random_srflow(tiny_config(scale=scale))
+    save_checkpoint(tmp_path / "flow.safetensors", network)
+    save_checkpoint(tmp_path / "rrdb.safetensors", network.encoder)
+    chosen = {"models": [str(tmp_path / "flow.safetensors")], "references": [tmp_path / "rrdb.safetensors"]}
+    bench = open_bench(options(hr=folder, convention="published", **chosen))
+    picture = read_picture(bench.pictures[0], bench.cut, "bicubic")
+    assert picture.hr.shape[2:] == (side, side)
+    lr = picture.lr
+    if scale > 4:
+        assert lr.shape[2] % 2 == 1
+        lr = torch.cat([lr, lr[..., -2:-1, :]], dim=2)
+        lr = torch.cat([lr, lr[..., :, -2:-1]], dim=3)
+    noise = runtime_noise(network, lr, seed=3)
+    drawn = network.decode(lr, {level: 0.8 * z for level, z in noise.items()})[..., :side, :side]
+    found = bench.sampler(picture.lr)(LevelTaus((0.8,)), 3)
+    levels = (drawn.clamp(0, 1) * 255).floor()
+    assert torch.equal((found * 255).round(), levels)
+    assert not torch.equal(levels, (drawn.clamp(0, 1) * 255).round())
+    rrdb = bench.references["rrdb"](picture)
+    assert torch.equal((rrdb * 255).round(), (network.encoder(picture.lr).clamp(0, 1) * 255).floor())
+    flow = bench.subject.both_ways()(picture.lr)
+    again = flow.decode(flow.invert(picture.hr))
+    assert again.shape == picture.hr.shape
+    assert (again - picture.hr).abs().max() < 1.1 / 255
 
 
 def test_it_says_how_many_scales_ms_ssim_has(options, picture, tmp_path):

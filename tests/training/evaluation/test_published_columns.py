@@ -38,7 +38,6 @@ def test_published_figures_stand_beside_the_measured_ones(options, of_three, che
     found = {row[0]: row[column] for row in table.rows}
     assert found == {
         "bicubic": "26.70",
-        "RRDB": "29.44",
         "tiny (bicubic LR), τ 0.8": "",
         "tiny (bicubic LR), τ 0.9": "27.09",
         "third (bilinear LR), τ 0.8": "",
@@ -71,7 +70,6 @@ def test_the_diversity_and_the_first_of_n_have_their_published_figures(options, 
     column = table.headings.index("SSIM published")
     assert {row[0]: row[column] for row in table.rows} == {
         "bicubic": ".63",
-        "RRDB": ".77",
         "best of 1": ".71",
         "best of 2": "",
     }
@@ -84,11 +82,11 @@ def test_table_1_has_its_published_figures(options, of_three, tmp_path):
     chosen = {"models": [str(path) for path in paths], "convention": "published", "published": "celeba-x8"}
     table = encoder_init(options(**chosen, samples=2))
     column = table.headings.index("PSNR published")
-    assert [row[column] for row in table.rows] == ["", "", "25.24", "25.06", "", ""]
+    assert [row[column] for row in table.rows] == ["", "25.24", "25.06", "", ""]
 
 
 @pytest.mark.parametrize(
-    ("degradation", "expected"), [("noise:20", ["22.48", "", "", "23.19", "", "27.81"]), ("blur:2", None)]
+    ("degradation", "expected"), [("noise:20", ["22.48", "", "", "23.19", "27.81"]), ("blur:2", None)]
 )
 def test_published_restoration_is_that_of_noise(options, of_three, degradation, expected):
     table = restore(options(convention="published", published="div2k-x4", degradations=[degradation]))
@@ -97,12 +95,38 @@ def test_published_restoration_is_that_of_noise(options, of_three, degradation, 
     else:
         column = table.headings.index("PSNR published")
         assert [row[column] for row in table.rows] == expected
+        assert table.rows[3][0] == "sampled, τ 0.9"  # theirs are samples, at the publication's temperature
+
+
+def test_published_super_resolved_figures_stand_beside_a_sample_of_their_temperature_only(options, of_three):
+    chosen = {"convention": "published", "published": "div2k-x4", "sample_tau": LevelTaus((0.5,))}
+    table = restore(options(**chosen))
+    column = table.headings.index("PSNR published")
+    assert table.rows[3][0] == "sampled, τ 0.5"
+    assert [row[column] for row in table.rows] == ["22.48", "", "", "", "27.81"]
+
+
+def test_published_names_give_the_publications_temperature(options, checkpoint):
+    chosen = {"convention": "published", "samples": 2, "most": 1}
+    for protocol in (compare, random_samples):
+        for name, tau in (("div2k-x4", "0.9"), ("celeba-x8", "0.8"), (None, "0.8")):
+            out = options().out / protocol.__name__ / str(name)
+            table = protocol(options(**chosen, published=name, out=out))
+            assert f"τ {tau}" in table.rows[-1][0], (protocol, name)
+
+
+def test_an_rrdb_has_its_published_figures_by_the_name_of_its_file(options, of_three, tmp_path):
+    path = tmp_path / "RRDB_DF2K_4X.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config()).encoder)
+    table = compare(options(convention="published", published="div2k-x4", references=[path], samples=2))
+    column = table.headings.index("PSNR published")
+    assert {row[0]: row[column] for row in table.rows}["RRDB_DF2K_4X"] == "29.44"
 
 
 def test_the_challenge_has_its_published_figures(options):
     table = ntire21(options(convention="published", published="ntire21-x4", samples=2))
     column = table.headings.index("LR-PSNR published")
-    assert [row[column] for row in table.rows] == ["", "", "49.86"]
+    assert [row[column] for row in table.rows] == ["", "49.86"]
     assert any("compare only if the challenge's test photographs are measured" in note for note in table.notes)
 
 

@@ -21,7 +21,7 @@ from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to
 from tests.sdk.flow_bundle import write_flow_bundle
 from tests.training.evaluation.outputs import rows_of, summary_of
 
-FILES = {"results.csv", "settings.json", "sheet.png", "summary.json"}
+FILES = {"results.csv", "settings.json", "sheet_1_a.png", "summary.json"}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
     assert str(table).index("| degraded |") < str(table).index("| bicubic |") < str(table).index("| restored |")
     assert "Degraded: noise:20." in str(table)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
-    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+    with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
         assert sheet.width > 6 * 128
         assert np.asarray(sheet.convert("L")).std() > 1
 
@@ -148,12 +148,12 @@ def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, who
 
 def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "out")
-    sheet = (tmp_path / "out" / "sheet.png").read_bytes()
-    (tmp_path / "out" / "sheet.png").unlink()
+    sheet = (tmp_path / "out" / "sheet_1_a.png").read_bytes()
+    (tmp_path / "out" / "sheet_1_a.png").unlink()
     lines = []
     restore(options(progress=lines.append))
     assert lines == ["2 of 3 pictures are already measured", "picture 1 of 1: a"]
-    assert (tmp_path / "out" / "sheet.png").read_bytes() == sheet
+    assert (tmp_path / "out" / "sheet_1_a.png").read_bytes() == sheet
 
 
 def test_another_degradation_or_normalisation_is_not_continued(options, whole, tmp_path):
@@ -202,13 +202,25 @@ def test_a_bundle_without_an_inverter_is_refused_before_anything_is_written(opti
     assert not (tmp_path / "out").exists()
 
 
+def test_the_samples_temperature_is_not_the_normalisations(options, tmp_path):
+    restore(options(most=1, taus=[LevelTaus((0.5,))], sample_tau=LevelTaus((0.9,))))
+    summary = summary_of(tmp_path / "out")
+    assert (summary["tau"], summary["sampled_tau"]) == ("0.5", "0.9")
+    restore(options(most=1, taus=[LevelTaus((0.5,))], out=tmp_path / "other"))
+    other = summary_of(tmp_path / "other")
+    assert other["psnr_restored"] == summary["psnr_restored"]
+    assert other["psnr_sampled"] != summary["psnr_sampled"]
+    with pytest.raises(ArgumentError, match=r"measured otherwise .*sample_tau"):
+        restore(options(most=1, taus=[LevelTaus((0.5,))]))
+
+
 def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, tmp_path):
     arguments = ["restore", "--hr", str(photos), "--model", str(checkpoint), "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(evaluate, [*arguments, "--degradation", "blur:2", "--pictures", "1"])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("| method | PSNR, dB ↑ |")
     assert "Degraded: blur:2." in result.stdout
-    assert "| RRDB |" in result.stdout
+    assert "| sampled, τ 0.8 |" in result.stdout
     for option in (["--lr", str(photos)], ["--samples", "3"], ["--source", str(photos)], ["--mask", str(photos)]):
         refused = CliRunner().invoke(evaluate, [*arguments, *option])
         assert refused.exit_code == 1

@@ -4,22 +4,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from srflow_training.evaluation.sheets import detailed_places, write_rows, write_sheet
+from srflow_training.evaluation.sheets import shown_places, write_rows, write_sheet
 
 
 def test_the_most_detailed_places_come_first_and_do_not_overlap():
     torch.manual_seed(0)
-    hr = torch.full((1, 3, 128, 256), 0.5)
+    hr = torch.full((1, 3, 128, 264), 0.5)
     hr[..., 64:96, 192:224] = torch.rand(1, 3, 32, 32)
     hr[..., 16:48, 16:48] += 0.2 * torch.rand(1, 3, 32, 32)
-    places = detailed_places(hr, 3, 32)
+    places = shown_places(hr, 3, 32)
     assert places[0] == (slice(64, 96), slice(192, 224))
     assert places[1] == (slice(16, 48), slice(16, 48))
-    covered = torch.zeros(128, 256)
+    covered = torch.zeros(128, 264)
     for rows, columns in places:
         covered[rows, columns] += 1
     assert covered.max() == 1
-    assert detailed_places(hr, 3, 999) == [(slice(0, 128), slice(0, 256))]
+    assert shown_places(hr, 3, 999) == [(slice(0, 128), slice(0, 264))]
 
 
 def test_a_long_caption_is_shortened_to_its_cell(tmp_path):

@@ -1,6 +1,7 @@
 """tau-sweep and perception-distortion: what they measure, and what they write."""
 
 import csv
+import importlib
 import shutil
 
 import numpy as np
@@ -39,7 +40,7 @@ def swept(photos, checkpoint, tmp_path_factory):
 
 def test_figures_are_means_over_samples_and_pictures(swept, photos, checkpoint):
     model, cut = load_checkpoint(checkpoint), Cut(scale=4, multiple=8)
-    psnr, diversity, rrdb = [], [], []
+    psnr, diversity, variance = [], [], []
     for files in picture_files(photos, lr=None, others={}, cut=cut):
         picture = read_picture(files, cut, "bicubic")
         with torch.no_grad():
@@ -47,19 +48,19 @@ def test_figures_are_means_over_samples_and_pictures(swept, photos, checkpoint):
             for seed in range(2):
                 noise = runtime_noise(model, picture.lr, seed=seed)
                 samples.append(model.decode(picture.lr, {level: 0.8 * z for level, z in noise.items()}))
-            rrdb.append(figures.psnr(model.encoder(picture.lr), picture.hr, border=4))
         psnr += [figures.psnr(sample, picture.hr, border=4) for sample in samples]
         diversity.append(figures.diversity(samples))
+        variance.append(figures.variance(samples))
     summary = summary_of(swept)
     smooth, sampled = summary["rows"]
     assert (smooth["tau"], sampled["tau"]) == (0.0, 0.8)
-    assert smooth["diversity"] == 0
+    assert smooth["diversity"] == smooth["variance"] == 0
     assert sampled["psnr"] == pytest.approx(np.mean(psnr), abs=1e-4)
     assert sampled["diversity"] == pytest.approx(np.mean(diversity), rel=1e-4)
-    assert list(summary["references"]) == ["bicubic", "RRDB"]
-    assert summary["references"]["RRDB"]["psnr"] == pytest.approx(np.mean(rrdb), abs=1e-4)
-    assert len(rows_of(swept)) == 3 * 4
-    for name in ("tau_sweep.png", "sheet.png"):
+    assert sampled["variance"] == pytest.approx(np.mean(variance), rel=1e-4)
+    assert list(summary["references"]) == ["bicubic"]
+    assert len(rows_of(swept)) == 3 * 3
+    for name in ("tau_sweep.png", "sheet_1_a.png"):
         with Image.open(swept / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 1
 
@@ -73,12 +74,12 @@ def test_psnr_falls_and_diversity_rises_with_the_temperature(options, tmp_path):
     assert psnr[0] > psnr[-1] + 0.1
     assert diversity == sorted(diversity)
     assert list(summary["references"]) == ["bicubic"]
-    assert any("no image head" in note for note in summary["notes"])
+    assert any("only if --reference names its file" in note for note in summary["notes"])
 
 
 def test_two_runs_are_equal_to_the_byte(options, swept, tmp_path):
     tau_sweep(options(taus=TAUS, samples=2))
-    for name in ("results.csv", "summary.json", "tau_sweep.png", "sheet.png"):
+    for name in ("results.csv", "summary.json", "tau_sweep.png", "sheet_1_a.png"):
         assert (tmp_path / "out" / name).read_bytes() == (swept / name).read_bytes(), name
 
 
@@ -88,10 +89,9 @@ def test_references_and_other_methods_have_their_figures(options, photos, tmp_pa
         options(most=1, taus=TAUS[1:], samples=2, references=[tmp_path / "gan.safetensors"], others={"truth": photos})
     )
     found = summary_of(tmp_path / "out")["references"]
-    assert list(found) == ["bicubic", "RRDB", "gan", "truth"]
+    assert list(found) == ["bicubic", "gan", "truth"]
     assert found["truth"]["psnr"] == 100
     assert found["truth"]["gmsd"] == pytest.approx(0, abs=1e-6)
-    assert found["gan"]["psnr"] != found["RRDB"]["psnr"]
 
 
 def test_methods_that_do_not_fit_are_refused(options, tmp_path):
@@ -117,8 +117,8 @@ def test_results_among_the_photographs_are_refused(options, photos):
 
 def test_a_temperature_that_is_named_twice_is_measured_once(options, tmp_path):
     table = tau_sweep(options(taus=[LevelTaus((0.8,)), LevelTaus((0.5,)), LevelTaus((0.8,))], samples=2, most=1))
-    assert [row[0] for row in table.rows] == ["bicubic", "RRDB", "τ 0.8", "τ 0.5"]
-    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 4
+    assert [row[0] for row in table.rows] == ["bicubic", "τ 0.8", "τ 0.5"]
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 3
 
 
 def test_perception_distortion_uses_what_tau_sweep_measured(options, swept, tmp_path):
@@ -131,6 +131,40 @@ def test_perception_distortion_uses_what_tau_sweep_measured(options, swept, tmp_
     assert (tmp_path / "out" / "perception_distortion.png").is_file()
     assert summary_of(tmp_path / "out")["protocol"] == "tau-sweep"  # that is what the folder holds
     assert "| τ 0.8 |" in str(table)
+
+
+def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, random_srflow(tiny_config(), seed=1))
+    drawn = {}
+    module = importlib.import_module("srflow_training.evaluation.tau_sweep")
+    monkeypatch.setattr(module, "write_plane", lambda path, title, labels, curves, references: drawn.update(curves))
+    table = perception_distortion(options(models=[str(checkpoint), str(other)], taus=TAUS, samples=2, most=1))
+    assert list(drawn) == ["tiny", "other"]
+    assert [[caption for caption, _, _ in points] for points in drawn.values()] == [["τ 0", "τ 0.8"]] * 2
+    assert drawn["tiny"][1][1] != drawn["other"][1][1]
+    assert [row[0] for row in table.rows[1:]] == ["tiny, τ 0", "tiny, τ 0.8", "other, τ 0", "other, τ 0.8"]
+    monkeypatch.undo()
+    tau_sweep(options(models=[str(checkpoint), str(other)], taus=TAUS, samples=2, most=1))
+    with Image.open(tmp_path / "out" / "tau_sweep.png") as picture:
+        colours = {pixel for _, pixel in picture.convert("RGB").getcolors(1 << 24)}
+    assert {(31, 119, 180), (255, 127, 14)} <= colours  # the first two of a plot
+
+
+@pytest.mark.parametrize(
+    ("sides", "cells"), [((256, 200), (256, 200)), ((96, 160), (192, 320)), ((264, 264), (256, 256))]
+)
+def test_a_sheet_shows_whole_pictures_of_at_most_256_pixels(options, tmp_path, sides, cells):
+    folder = tmp_path / "hr"
+    folder.mkdir()
+    for name in "ab":
+        Image.effect_noise(sides[::-1], 60).convert("RGB").save(folder / f"{name}.png")
+    for count in (1, 2):
+        tau_sweep(options(hr=folder, taus=TAUS[:1], samples=2, sheets=count))
+        assert len(list((tmp_path / "out").glob("sheet_*.png"))) == count
+    with Image.open(tmp_path / "out" / "sheet_2_b.png") as sheet:
+        assert sheet.width == 4 * (cells[1] + 6) + 6  # LR, bicubic, τ 0, HR
+        assert cells[0] < sheet.height < cells[0] + 90
 
 
 def test_the_command_prints_its_table_with_the_convention(photos, checkpoint, tmp_path):

@@ -7,19 +7,24 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training import save_checkpoint
 from srflow_training.cli import evaluate
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.vote import DAMAGES, PAGE, vote
 from srflow_training.evaluation.votes import count_votes
 from tests.chromium import in_chromium, running_chromium
+from tests.networks import random_srflow, tiny_config
 
-METHODS = ["RRDB", "tiny, τ 0.8", "x4-small, τ auto"]
+METHODS = ["gan", "tiny, τ 0.8", "x4-small, τ auto"]
 
 
 @pytest.fixture
-def three(options, checkpoint):
+def three(options, checkpoint, tmp_path_factory):
+    gan = tmp_path_factory.mktemp("gan") / "gan.safetensors"
+    save_checkpoint(gan, random_srflow(tiny_config(), seed=3).encoder)
+
     def make(**changes):
-        return options(models=[str(checkpoint), "x4-small"], centre=64, **changes)
+        return options(models=[str(checkpoint), "x4-small"], references=[gan], centre=64, **changes)
 
     return make
 
@@ -100,7 +105,7 @@ class TestInABrowser:
             seen = page.locator("body").inner_text() + " ".join(
                 image.get_attribute("alt") for image in page.locator("img").all()
             )
-            assert [name for name in ("small", "tiny", "RRDB") if name in seen.replace("small picture", "")] == []
+            assert [name for name in ("small", "tiny", "gan") if name in seen.replace("small picture", "")] == []
             page.keyboard.press("1")
         assert page.locator("#question").is_hidden()
         assert page.locator("#names").is_hidden()

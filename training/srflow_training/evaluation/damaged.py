@@ -22,14 +22,14 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.bench import Bench, open_benches
-from srflow_training.evaluation.comparing import model_names
 from srflow_training.evaluation.convention import perceptual_metric
 from srflow_training.evaluation.degradations import CLEAN, KNOWN, UNSEEN, Damage, generator_of
 from srflow_training.evaluation.hashing import file_sha256
+from srflow_training.evaluation.models import model_names
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
-from srflow_training.evaluation.sheets import detailed_place, sheet_paths, write_cells
+from srflow_training.evaluation.sheets import SHEETS, sheets_of, shown_place, write_cells
 from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject
 from srflow_training.evaluation.tables import Table
 
@@ -128,7 +128,7 @@ def damaged(options: Options) -> Table:
     field = open_field(options)
     bench = field.bench
     results = Results(options.out, field.settings)
-    sheets = sheet_paths(options.out, bench.pictures)
+    sheets = sheets_of(results, bench.pictures, options.sheets or SHEETS)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)
@@ -156,12 +156,9 @@ def damaged(options: Options) -> Table:
             drawn.append([*shown, ("photograph", picture.hr)])
         if files.name in sheets:
             title = f"{picture.name}, ×{bench.subject.scale}"
-            write_cells(sheets[files.name], title, drawn, detailed_place(picture.hr, CROP))
+            write_cells(sheets[files.name], title, drawn, shown_place(picture.hr, CROP))
         return rows
 
-    for name, path in sheets.items():
-        if not path.is_file():
-            results.forget(name)  # its pictures are drawn where they are measured
     rows = results.measure(bench.pictures, rows_of, options.progress)
     summary = _summary(field, rows)
     results.write_summary(summary)

@@ -23,7 +23,7 @@ from srflow_training.evaluation.odd_inputs import odd_inputs
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row
-from srflow_training.evaluation.sheets import detailed_place, write_sheet
+from srflow_training.evaluation.sheets import shown_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
@@ -203,4 +203,4 @@ def _bicubic_errors(picture: Picture) -> Row:
 def _draw_sheet(bench: Bench, picture: Picture, options: Options) -> None:
     hr = _centre(bench, picture)[0]
     cells = [(PHOTOGRAPH, hr), *_inputs(bench, hr, picture.name).items()]
-    write_sheet(options.out / "sheet.png", f"inputs made of {picture.name}", cells, detailed_place(hr), columns=4)
+    write_sheet(options.out / "sheet.png", f"inputs made of {picture.name}", cells, shown_place(hr), columns=4)

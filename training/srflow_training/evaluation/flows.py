@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from srflow_sdk import Latents, Upscaler
 from srflow_sdk.errors import NonFiniteError
@@ -92,3 +94,41 @@ class CheckpointFlow:
         if not bool(torch.isfinite(image).all()):
             raise NonFiniteError("the network's picture of latents is not finite: they are too unlike its training")
         return image.clamp(0, 1)
+
+
+class PublishedFlow:
+    """A flow as the publication's measuring code runs it: see :func:`padded` and :func:`truncated`.
+
+    flow: LR image → the flow. multiple: its LR sides must be multiples of this.
+    """
+
+    def __init__(self, flow: Callable[[Tensor], ConditionedFlow], lr: Tensor, *, multiple: int, scale: int) -> None:
+        self._flow = flow(padded(lr, multiple))
+        self._multiple = multiple * scale
+        self._height, self._width = (scale * size for size in lr.shape[2:])
+
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image."""
+        return self._finished(self._flow.sample(tau, seed))
+
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image, padded likewise."""
+        return self._flow.invert(padded(hr, self._multiple))
+
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents."""
+        return self._finished(self._flow.decode(latents))
+
+    def _finished(self, image: Tensor) -> Tensor:
+        return truncated(image[..., : self._height, : self._width])
+
+
+def padded(image: Tensor, multiple: int) -> Tensor:
+    """Reflect an image below and on the right until its sides are multiples of a number."""
+    down, right = (-size % multiple for size in image.shape[2:])
+    return F.pad(image, (0, right, 0, down), mode="reflect") if down or right else image
+
+
+def truncated(image: Tensor) -> Tensor:
+    """The 8-bit levels below an image's values, clipped to [0, 1]; values that are not finite stay as they are."""
+    return torch.where(torch.isfinite(image), (image.clamp(0, 1) * 255).floor() / 255, image)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES, backbone_f
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
-from srflow_training.evaluation.sheets import detailed_place, write_sheet
+from srflow_training.evaluation.sheets import sheets_of, shown_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
 
@@ -40,7 +41,7 @@ DistanceMap = Callable[[Tensor, Tensor], Tensor]
 
 @torch.no_grad()
 def ntire21(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheet.png; return the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
 
     Raises: SRFlowError.
     """
@@ -50,17 +51,16 @@ def ntire21(options: Options) -> Table:
     maps = _distance_maps(options)
     scores = {f"diversity_score_{name}": heading for name, (heading, _) in maps.items()}
     results = Results(options.out, {**bench.settings, "measured": "ntire21", "tau": str(tau), "samples": count})
+    sheets = sheets_of(results, bench.pictures, options.sheets or 1)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)
         sample = bench.sampler(picture.lr)
         images = [sample(tau, seed) for seed in range(count)]
-        if files is bench.pictures[0]:
-            _draw_sheet(bench, picture, images, options)
+        if files.name in sheets:
+            _draw_sheet(sheets[files.name], bench, picture, images)
         return [*bench.reference_rows(picture), _row(bench, picture, images, maps, tau)]
 
-    if not (options.out / "sheet.png").is_file():
-        results.forget(bench.pictures[0].name)
     rows = results.measure(bench.pictures, rows_of, options.progress)
     of_model = [row for row in rows if row["method"] == MODEL]
     names = [*(metric.name for metric in bench.metrics), DIVERSITY, *scores]
@@ -153,8 +153,8 @@ def _subscript(number: int) -> str:
     return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
-def _draw_sheet(bench: Bench, picture: Picture, images: Sequence[Tensor], options: Options) -> None:
+def _draw_sheet(path: Path, bench: Bench, picture: Picture, images: Sequence[Tensor]) -> None:
     captioned = [(f"sample {number}", image) for number, image in enumerate(images)]
     cells = [("LR", picture.lr), *((bench.caption(name, image, picture), image) for name, image in captioned)]
     title = f"{picture.name}, samples: {bench.subject.name}"
-    write_sheet(options.out / "sheet.png", title, [*cells, ("HR", picture.hr)], detailed_place(picture.hr), columns=6)
+    write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_place(picture.hr), columns=6)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from srflow_sdk.errors import ArgumentError
+from srflow_training._published import PUBLISHED
 from srflow_training.evaluation.convention import ConventionName
 from srflow_training.evaluation.realesrgan import MODELS
-from srflow_training.evaluation.subjects import LevelTaus
+from srflow_training.evaluation.subjects import LevelTaus, Subject
 
 Normalisation = Literal["default", "published"]
 """How latents are made normal again: as the SDK does it, or by the publication's formula."""
@@ -21,7 +22,8 @@ Normalisation = Literal["default", "published"]
 class Options:
     """What the user asked for. models: none is the embedded one. centre: `--crop`. most: `--pictures`.
 
-    others, tools: of `--other`, folders of pictures and names of Real-ESRGAN's models.
+    others, tools: of `--other`, folders of pictures and names of Real-ESRGAN's models. bilinear: which of them enlarged
+    bilinear reductions. sample_tau: of restore's sample. sheets: how many pictures get one; None: the protocol chooses.
     """
 
     models: Sequence[str] = ()
@@ -31,11 +33,14 @@ class Options:
     references: Sequence[Path] = ()
     others: Mapping[str, Path]
     tools: Sequence[str] = ()
+    bilinear: Sequence[str] = ()
     convention: ConventionName = "default"
     taus: Sequence[LevelTaus] = ()
+    sample_tau: LevelTaus | None = None
     samples: int | None = None
     centre: int | None = None
     most: int | None = None
+    sheets: int | None = None
     published: str | None = None
     vgg16: Path | None = None
     lpips_backbones: Sequence[Path] = ()
@@ -62,6 +67,10 @@ class Options:
         if len(self.taus) > 1:
             raise ArgumentError(f"{protocol} has one temperature, not {len(self.taus)}: give --tau once")
         return self.taus[0] if self.taus else None
+
+    def default_tau(self, subject: Subject) -> LevelTaus:
+        """The temperature of a model if none is named: the publication's with `--published`, otherwise the model's."""
+        return subject.default_tau if self.published is None else LevelTaus((PUBLISHED[self.published].tau,))
 
     def sampling_tau(self, protocol: str, default: LevelTaus) -> LevelTaus:
         """The only temperature, at which samples differ. Raises: ArgumentError."""

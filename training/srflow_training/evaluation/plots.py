@@ -20,24 +20,25 @@ def write_lines(
     path: Path,
     title: str,
     x_label: str,
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
     references: Mapping[str, Means],
     headings: Mapping[str, str],
 ) -> None:
-    """Write a panel for each figure: its curve over x, and a horizontal line for each reference that has it.
+    """Write a panel for each figure: each model's curve over x, and a horizontal line for each reference that has it.
 
-    curves: by the figure's name, x and y. headings: the panels' titles by the figure's name.
+    curves: by the figure's name and the model's, x and y. headings: the panels' titles by the figure's name.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.0 * rows + 0.9), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (name, (x, y)) in zip(panels, curves.items(), strict=False):
-        axes.plot(x, y, marker="o", color="C0", label="model")
+    for axes, (name, of_models) in zip(panels, curves.items(), strict=False):
+        for number, (model, (x, y)) in enumerate(of_models.items()):
+            axes.plot(x, y, marker="o", color=f"C{number % 10}", label=model)
         for number, (reference, means) in enumerate(references.items()):
             if name in means:
                 style = _STYLES[number % len(_STYLES)]
-                axes.axhline(means[name], linestyle=style, color=f"C{number % 9 + 1}", label=reference)
+                axes.axhline(means[name], linestyle=style, color=_colour(number, of_models), label=reference)
         axes.set_title(headings[name], fontsize=10)
         axes.set_xlabel(x_label)
         axes.grid(alpha=0.3)
@@ -52,22 +53,29 @@ def write_plane(
     path: Path,
     title: str,
     labels: tuple[str, str],
-    points: Sequence[tuple[str, float, float]],
+    curves: Mapping[str, Sequence[tuple[str, float, float]]],
     references: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Write one plane: the model's points with captions, joined by a line, and a single point for each reference."""
+    """Write one plane: each model's points with captions, joined by a line, and a single point for each reference."""
     figure = Figure(figsize=(7, 5.2), layout="constrained")
     axes = figure.subplots()
-    axes.plot([x for _, x, _ in points], [y for _, _, y in points], marker="o", color="C0", label="model")
-    for caption, x, y in _apart(points):
-        axes.annotate(caption, (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    for number, (model, points) in enumerate(curves.items()):
+        x_of, y_of = [x for _, x, _ in points], [y for _, _, y in points]
+        axes.plot(x_of, y_of, marker="o", color=f"C{number % 10}", label=model)
+        for caption, x, y in _apart(points):
+            axes.annotate(caption, (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
     for number, (name, (x, y)) in enumerate(references.items()):
-        axes.plot([x], [y], marker="s", linestyle="", color=f"C{number % 9 + 1}", label=name)
+        axes.plot([x], [y], marker="s", linestyle="", color=_colour(number, curves), label=name)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.grid(alpha=0.3)
     axes.legend()
     save(figure, path, title)
+
+
+def _colour(number: int, models: Mapping[str, object]) -> str:
+    """That of a reference, after the models'."""
+    return f"C{(number + len(models)) % 10}"
 
 
 def _apart(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:

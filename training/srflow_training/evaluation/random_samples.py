@@ -19,12 +19,9 @@ from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL,
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row
-from srflow_training.evaluation.sheets import WHOLE, detailed_place, heat_map, sheet_paths, write_sheet
+from srflow_training.evaluation.sheets import SHEETS, heat_map, sheets_of, shown_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
-
-TAU = LevelTaus((0.8,))
-"""The temperature if none is given."""
 
 SAMPLES = 8
 """Samples of a picture if `--samples` is not given."""
@@ -39,10 +36,10 @@ def random_samples(options: Options) -> Table:
     The first pictures get a sheet each. Raises: SRFlowError.
     """
     count = options.sample_count(SAMPLES, "the deviation of samples is shown")
-    tau = options.sampling_tau("samples", TAU)
     bench = open_bench(options)
+    tau = options.sampling_tau("samples", options.default_tau(bench.subject))
     results = Results(options.out, {**bench.settings, "measured": "deviation", "tau": str(tau), "samples": count})
-    sheets = sheet_paths(options.out, bench.pictures)
+    sheets = sheets_of(results, bench.pictures, options.sheets or SHEETS)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)
@@ -53,9 +50,6 @@ def random_samples(options: Options) -> Table:
             _draw_sheet(sheets[files.name], bench, picture, tau, drawn)
         return [*bench.reference_rows(picture), row]
 
-    for name, path in sheets.items():
-        if not path.is_file():
-            results.forget(name)  # its samples are drawn where they are measured
     rows = results.measure(bench.pictures, rows_of, options.progress)
     summary = bench.summary("samples", rows, [bench.mean_row(rows, MODEL, tau)])
     summary["notes"] = [*summary["notes"], _extremes(rows)]
@@ -74,7 +68,7 @@ def _extremes(rows: Sequence[Row]) -> str:
 
 def _draw_sheet(path: Path, bench: Bench, picture: Picture, tau: LevelTaus, samples: Sequence[Tensor]) -> None:
     """Draw a figure like 14 to 17: the input, other methods, the photograph and the deviation; then the samples."""
-    rows, columns = place = detailed_place(picture.hr, WHOLE)
+    rows, columns = place = shown_place(picture.hr)
     deviation = figures.deviation_map(samples)
     shown = deviation[..., rows, columns]
     top = max(1, math.ceil(float(shown.flatten().quantile(_COMMON))))

@@ -22,7 +22,7 @@ from srflow_training.evaluation.degradations import Damage, generator_of
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
-from srflow_training.evaluation.sheets import detailed_place, write_sheet
+from srflow_training.evaluation.sheets import sheets_of, shown_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
@@ -36,13 +36,13 @@ PUBLISHED_TAU = LevelTaus((0.9,))
 METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled": "sampled", "restored": "restored"}
 """What is measured, by the names in results.csv, and how tables call it."""
 
-_PUBLISHED = {"degraded": DEGRADED, "superresolved": SUPERRESOLVED, "restored": RESTORED}  # lines of its table
+_PUBLISHED = {"degraded": DEGRADED, "sampled": SUPERRESOLVED, "restored": RESTORED}  # lines of its table
 _ZERO = LevelTaus((0.0,))
 
 
 @torch.no_grad()
 def restore(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheet.png; return the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
 
     Raises: SRFlowError.
     """
@@ -55,15 +55,18 @@ def restore(options: Options) -> Table:
     open_flow = bench.subject.both_ways()
     if taken := [name for name in METHODS if name in bench.references]:
         raise ArgumentError(f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it")
-    sampled = bench.subject.default_tau
+    sampled = options.sample_tau or options.default_tau(bench.subject)
+    bench.subject.check(sampled)
     settings = {
         **bench.settings,
         "measured": "restoration",
         "degradation": "files" if degradation is None else str(degradation),
         "normalise": options.normalise or "default",
         "tau": tau,
+        "sample_tau": str(sampled),
     }
     results = Results(options.out, settings)
+    sheets = sheets_of(results, bench.pictures, options.sheets or 1)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)
@@ -82,22 +85,22 @@ def restore(options: Options) -> Table:
             rows.append(_row(picture, name, "", bench.figures(method(seen), picture)))
         for name, image in images.items():
             rows.append(_row(picture, name, taus[name], bench.sample_rows([image], picture)[0]))
-        if files is bench.pictures[0]:
+        if files.name in sheets:
             shown = {"degraded": degraded, **images}
             cells = [("LR", lr)]
             cells += [(bench.caption(METHODS[name], image, picture), image) for name, image in shown.items()]
             cells.append(("HR", picture.hr))
             title = f"{picture.name}, {_called(degradation)}: {bench.subject.name}"
-            write_sheet(options.out / "sheet.png", title, cells, detailed_place(picture.hr), columns=6)
+            write_sheet(sheets[files.name], title, cells, shown_place(picture.hr), columns=6)
         return rows
 
-    if not (options.out / "sheet.png").is_file():
-        results.forget(bench.pictures[0].name)  # its pictures are drawn where they are measured
     rows = results.measure(bench.pictures, rows_of, options.progress)
     summary = _summary(bench, rows, settings, sampled)
     results.write_summary(summary)
     captions = {"sampled": f"sampled, τ {sampled}", "superresolved": "super-resolved, τ 0"}
-    published = _PUBLISHED if str(degradation) == DEGRADATION else {}  # it is of that degradation
+    published = dict(_PUBLISHED) if str(degradation) == DEGRADATION else {}  # it is of that degradation
+    if bench.published is not None and sampled.in_json != bench.published.tau:
+        published.pop("sampled", None)
     lines: list[tuple[str, Mapping[str, Any]]] = [
         (captions.get(row["method"], METHODS[row["method"]]), {**row, "published": published.get(row["method"], "")})
         for row in summary["rows"]

@@ -15,33 +15,39 @@ from torch.nn import functional as F
 
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_training.evaluation.pictures import PictureFiles
+from srflow_training.evaluation.results import Results
 from srflow_training.figures import as_shown
 
 Place = tuple[slice, slice]
 """Rows and columns of an HR image."""
 
 CROP = 128
-"""Largest side of what a cell shows, in HR pixels."""
+"""Side of a detail of a larger picture, in HR pixels."""
 
-WHOLE = 160
-"""Side of crops that show a whole face of CelebA, in HR pixels."""
+WHOLE = 256
+"""Largest side of a picture that a cell shows whole, in HR pixels."""
 
 SHEETS = 4
 """Number of pictures that get a sheet, where each has its own."""
 
 _FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own has no τ
-_ZOOM = 2
+_ZOOM = 2  # of what has at most _ZOOMED pixels a side
+_ZOOMED = 160
 _GAP, _LINE = 6, 18
 _INK, _PAPER = "black", "white"
 
 
-def detailed_place(hr: Tensor, side: int = CROP) -> Place:
-    """Rows and columns of the most detailed crop of an image 1×3×H×W, on a grid of half crops."""
-    return detailed_places(hr, 1, side)[0]
+def shown_place(hr: Tensor, side: int = CROP) -> Place:
+    """The whole of an image 1×3×H×W of at most 256 pixels a side, otherwise its most detailed crop."""
+    return shown_places(hr, 1, side)[0]
 
 
-def detailed_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
-    """The most detailed crops of an image 1×3×H×W, on a grid of half crops: at most `count`, which do not overlap."""
+def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
+    """The whole of an image 1×3×H×W of at most 256 pixels a side; otherwise its most detailed crops.
+
+    They lie on a grid of half crops: at most `count`, which do not overlap.
+    """
+    side = WHOLE if max(hr.shape[2:]) <= WHOLE else side
     edges = F.pad((hr[..., 1:, :] - hr[..., :-1, :]).abs().mean(dim=1, keepdim=True), (0, 0, 0, 1))
     height, width = (min(side, size) for size in hr.shape[2:])
     steps = [
@@ -76,15 +82,21 @@ def write_cells(path: Path, title: str, rows: Sequence[Sequence[tuple[str, Tenso
     _draw(path, title, cells, len(rows[0]), zoom=1)
 
 
-def sheet_paths(out: Path, pictures: Sequence[PictureFiles]) -> dict[str, Path]:
-    """Where the sheets of the first pictures are written, by the picture's name. Other pictures' are deleted."""
+def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int = SHEETS) -> dict[str, Path]:
+    """Where the sheets of the first pictures are written, by the picture's name. Other pictures' are deleted.
+
+    A picture without its sheet is measured again, because it is drawn where it is measured.
+    """
     paths = {
-        files.name: out / f"sheet_{number}_{files.name.replace('/', '_')}.png"
-        for number, files in enumerate(pictures[:SHEETS], start=1)
+        files.name: results.out / f"sheet_{number}_{files.name.replace('/', '_')}.png"
+        for number, files in enumerate(pictures[:count], start=1)
     }
-    for path in set(out.glob("sheet_[0-9]_*.png")) - set(paths.values()):
+    for path in set(results.out.glob("sheet_[0-9]*_*.png")) - set(paths.values()):
         path.unlink()
     remove_stale_parts(*paths.values())
+    for name, path in paths.items():
+        if not path.is_file():
+            results.forget(name)
     return paths
 
 
@@ -97,7 +109,8 @@ def heat_map(values: Tensor, top: float) -> Tensor:
 def _draw(
     path: Path, title: str, cells: Sequence[tuple[str, Tensor, Place]], columns: int, *, zoom: int = _ZOOM
 ) -> None:
-    height, width = ((part.stop - part.start) * zoom for part in cells[0][2])
+    sides = [part.stop - part.start for part in cells[0][2]]
+    height, width = (side * (zoom if max(sides) <= _ZOOMED else 1) for side in sides)
     text = _LINE * max(caption.count("\n") + 1 for caption, _, _ in cells)
     font, full = ImageFont.truetype(_FONT, 12), max(image.shape[2] for _, image, _ in cells)
     lines = -(-len(cells) // columns)

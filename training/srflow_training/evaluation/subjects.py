@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
@@ -71,9 +73,9 @@ class Subject:
 
     name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
     reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
-    a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → the
-    encoder's own image; None for a bundle, and for a checkpoint made of one. upscaler: a bundle's, for what only the
-    runtime does.
+    a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → an
+    RRDB's image; None for a flow, whose training leaves its encoder's image head behind. upscaler: a bundle's, for what
+    only the runtime does. trained_encoder: whether training started from a trained encoder; None if that is not noted.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Subject:
     flow: Callable[[Tensor], ConditionedFlow] | None = None
     encoder: Callable[[Tensor], Tensor] | None = None
     upscaler: Upscaler | None = None
+    trained_encoder: bool | None = None
 
     @property
     def condition(self) -> Callable[[Tensor], Sampler] | None:
@@ -160,8 +163,16 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
         reduction=reduction,
         levels=network.config.levels,
         flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
-        encoder=network.encoder if has_head(network.encoder) else None,
+        trained_encoder=_trained_encoder(notes),
     )
+
+
+def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
+    """What a checkpoint's notes say of its run; None if they say nothing, or if the run went on with another model."""
+    schedule = (yaml.safe_load(notes.get("settings", "")) or {}).get("schedule") or {}
+    if not schedule or schedule.get("start"):
+        return None
+    return bool(schedule.get("encoder"))
 
 
 def has_head(network: RRDB) -> bool:

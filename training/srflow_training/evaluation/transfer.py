@@ -29,7 +29,7 @@ from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.seams import Mask, Pixels, detail, grown, likeness, seam, seam_error
-from srflow_training.evaluation.sheets import sheet_paths, write_sheet
+from srflow_training.evaluation.sheets import SHEETS, sheets_of, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus, Subject
 from srflow_training.evaluation.tables import Table
 from srflow_training.figures import as_shown
@@ -81,7 +81,7 @@ def transfer(options: Options) -> Table:
         "tau": str(way.tau or ""),
     }
     results = Results(options.out, settings)
-    sheets = sheet_paths(options.out, pictures)
+    sheets = sheets_of(results, pictures, options.sheets or SHEETS)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, cut, subject.reduction)
@@ -96,9 +96,6 @@ def transfer(options: Options) -> Table:
             _draw_sheet(sheets[files.name], f"{files.name}: {subject.name}", case, made, errors)
         return rows
 
-    for name, path in sheets.items():
-        if not path.is_file():
-            results.forget(name)  # it is drawn where it is measured
     rows = results.measure(pictures, rows_of, options.progress)
     summary = _summary(subject, pictures, rows, settings, way)
     results.write_summary(summary)
