@@ -19,6 +19,7 @@ from srflow_sdk._files import ImageWriter, Provenance, check_writable, open_imag
 from srflow_sdk._files.provenance import RESTORE
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._system.paths import real_path
 from srflow_sdk._version import __version__
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
@@ -69,7 +70,7 @@ def restore_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.restore_file`."""
     started = time.monotonic()
-    if source.resolve() == target.resolve():
+    if real_path(source) == real_path(target):
         raise ArgumentError(f"{source} would be overwritten by its own restoration; name another target")
     manifest = painter.manifest
     with (

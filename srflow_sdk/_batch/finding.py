@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from srflow_sdk._batch.urls import UrlPath
 from srflow_sdk._files import READABLE, UNREAD
+from srflow_sdk._system import paths
 from srflow_sdk.errors import ImageError
 
 
@@ -82,7 +83,7 @@ def real_path(path: Path) -> Path:
     """The path with all links followed, as far as they lead."""
     if isinstance(path, UrlPath):
         return path
-    return Path(os.path.realpath(path))  # Path.resolve raises for a link to itself before Python 3.13
+    return paths.real_path(path)
 
 
 def _in_folder(

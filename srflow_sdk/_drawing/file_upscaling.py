@@ -20,6 +20,7 @@ from srflow_sdk._files import ImageReader, ImageWriter, Provenance, check_writab
 from srflow_sdk._files.formats import check_max_pixels
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._system.paths import real_path
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Manifest
@@ -67,8 +68,8 @@ def upscale_file(
     started = time.monotonic()
     if not targets:
         raise ArgumentError("there is no target; name a file for each sample")
-    names = [target.resolve() for target in targets]
-    if source.resolve() in names:
+    names = [real_path(target) for target in targets]
+    if real_path(source) in names:
         raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")

@@ -44,10 +44,12 @@ def write_atomically(target: Path, content: bytes) -> None:
 
 
 def check_replaceable(target: Path) -> None:
-    """Raises: OSError if a pipe or a device has this name, or a link leads to one."""
+    """Raises: OSError if a pipe or a device has this name, or a link leads to one, or to itself."""
     try:
         mode = target.stat().st_mode
-    except (OSError, ValueError):  # there is none, or creating it says why it cannot be
+    except (OSError, ValueError) as error:  # there is none, or creating it says why it cannot be
+        if getattr(error, "errno", None) == errno.ELOOP:
+            raise
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "it is a pipe or a device; name a file")

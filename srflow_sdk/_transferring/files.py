@@ -14,6 +14,7 @@ from srflow_sdk._files.formats import check_max_pixels, save_options
 from srflow_sdk._files.provenance import TRANSFER
 from srflow_sdk._images import ImageKind
 from srflow_sdk._raising import memory_errors_typed
+from srflow_sdk._system.paths import real_path
 from srflow_sdk._transferring.inputs import Inputs, Picture, mask_in
 from srflow_sdk._transferring.options import TransferOptions
 from srflow_sdk._transferring.pixels import transferred
@@ -43,7 +44,7 @@ def transfer_file(
     check_max_pixels(max_pixels)
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
     for what, path in paths.items():
-        if path.resolve() == output.resolve():
+        if real_path(path) == real_path(output):
             raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
     save_options(output, quality=quality, lossless=lossless)  # what cannot be written is said before any work
     manifest = painter.manifest

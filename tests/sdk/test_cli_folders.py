@@ -146,6 +146,18 @@ def test_a_broken_photo_among_good_ones_fails_alone(run: Run) -> None:
     assert statuses == ["done", "failed", "done", "done"]
 
 
+def test_links_that_lead_nowhere_fail_alone(run: Run) -> None:
+    for name, leads_to in (("itself", "itself"), ("one", "other"), ("other", "one")):
+        Path("photos", f"{name}.png").symlink_to(f"{leads_to}.png")
+    result = run("photos", "-o", "out")
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
+        f"error: photos/{name}.png: the file cannot be read: Too many levels of symbolic links"
+        for name in ("itself", "one", "other")
+    ]
+    assert files("out") == ["a.png", "b.png"]
+
+
 def test_shards_divide_the_work(run: Run) -> None:
     whole = run("photos", "-o", "out", "--recursive").stdout.split()
     parts = [run("photos", "-o", "out", "--recursive", "--shard", f"{n}/3") for n in (1, 2, 3)]

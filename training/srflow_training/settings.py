@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from srflow_sdk._system.paths import real_path
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
 from srflow_training._degradation_settings import Degradation, OptionalDegradation, with_fields
@@ -375,7 +376,7 @@ def _same_source(one: str, other: str) -> bool:
     """Whether two names are the same preset, or paths of the same file."""
     if one in preset_names() or other in preset_names():
         return one == other
-    return Path(one).resolve() == Path(other).resolve()
+    return real_path(Path(one)) == real_path(Path(other))
 
 
 def _field_names(section: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from srflow_sdk._system.paths import real_path
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, naturalness
@@ -183,7 +184,7 @@ class Bench:
 
 def check_out(options: Options) -> None:
     """Raises: ArgumentError if the results would lie among the photographs."""
-    if options.out.resolve().is_relative_to(options.hr.resolve()):
+    if real_path(options.out).is_relative_to(real_path(options.hr)):
         raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
 
 
