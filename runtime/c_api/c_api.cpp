@@ -1,6 +1,6 @@
 #include "srflow/latents.h"
+#include "srflow/sizes.h"
 #include "srflow/srflow.h"
-#include "srflow/window.h"
 
 const char* srflow_version(void) { return SRFLOW_VERSION; }
 

@@ -4,6 +4,7 @@
 
 #include "flow_step_tail.cuh"
 #include "srflow/cuda_kernels.h"
+#include "srflow/sizes.h"
 
 namespace srflow {
 namespace {
@@ -12,9 +13,11 @@ constexpr std::size_t kSharedBytesWithoutAsking = 48 * 1024;
 
 template <typename T>
 bool is_valid(const FlowStepTailArgs<T>& args) {
-  return args.channels >= 1 && args.batch >= 0 && args.pixels >= 0 &&
-         (args.conditioning_batch == 1 || args.conditioning_batch == args.batch) && args.begin >= 0 &&
-         args.begin + args.channels <= args.conditioning_channels;
+  return args.channels >= 1 && (args.conditioning_batch == 1 || args.conditioning_batch == args.batch) &&
+         args.begin >= 0 && args.conditioning_channels >= args.channels &&
+         args.begin <= args.conditioning_channels - args.channels && sizes_fit({args.channels, args.channels}) &&
+         sizes_fit({args.batch, args.channels, 2, args.pixels}) &&
+         sizes_fit({args.conditioning_batch, args.conditioning_channels, args.pixels});
 }
 
 bool is_aligned(const void* pointer, std::size_t bytes) {

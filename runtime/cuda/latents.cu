@@ -3,14 +3,13 @@
 #include <climits>
 
 #include "latents.cuh"
+#include "srflow/sizes.h"
 #include "srflow/srflow.h"
-#include "srflow/window.h"
 
 int srflow_standard_normal_cuda(uint64_t seed, uint64_t sample, int level, int channels, int64_t top, int64_t left,
                                 int64_t height, int64_t width, float* device_out, void* stream) {
   constexpr int kThreads = 128, kInvalid = 1, kRefused = 2;
   if (device_out == nullptr || !srflow::window_is_valid(level, channels, top, left, height, width)) return kInvalid;
-  if (height > INT64_MAX / width) return kRefused;  // more than any memory holds
   const int64_t blocks = (height * width + kThreads - 1) / kThreads;
   if (blocks > INT_MAX) return kRefused;
   const unsigned groups = (channels + srflow::kChannelsPerBlock - 1) / srflow::kChannelsPerBlock;

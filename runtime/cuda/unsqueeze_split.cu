@@ -4,6 +4,7 @@
 #include <climits>
 
 #include "srflow/cuda_kernels.h"
+#include "srflow/sizes.h"
 #include "unsqueeze_split.cuh"
 
 namespace srflow {
@@ -14,9 +15,9 @@ constexpr std::int64_t kMaxGridYZ = 65535;
 
 template <typename T>
 bool is_valid(const UnsqueezeSplitArgs<T>& args) {
-  return args.batch >= 0 && args.kept >= 0 && args.drawn >= 0 && args.kept + args.drawn <= kMaxGridYZ &&
-         args.height >= 0 && args.width >= 0 && args.height % 2 == 0 && args.width % 2 == 0 &&
-         (args.tau_batch == 1 || args.tau_batch == args.batch);
+  return args.kept >= 0 && args.drawn >= 0 && args.kept <= kMaxGridYZ && args.drawn <= kMaxGridYZ - args.kept &&
+         args.height % 2 == 0 && args.width % 2 == 0 && (args.tau_batch == 1 || args.tau_batch == args.batch) &&
+         sizes_fit({args.batch, args.kept + 2 * args.drawn, args.height, args.width});
 }
 
 template <typename T>

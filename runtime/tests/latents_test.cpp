@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "srflow/sizes.h"
 #include "srflow/srflow.h"
 #include "tensors.h"
 
@@ -95,7 +96,24 @@ TEST(Latents, ArgumentsOutOfRangeAreRefused) {
   EXPECT_TRUE(refused([](Window& w) { w.height = 0; }));
   EXPECT_TRUE(refused([](Window& w) { w.top = 0xffffffff; }));  // 20 rows from here on exceed the field
   EXPECT_TRUE(refused([](Window& w) { w.width = std::numeric_limits<std::int64_t>::max(); }));
+  // Within the field, but more bytes than memory can have: their number overflows.
+  EXPECT_TRUE(refused([](Window& w) { w.height = w.width = std::int64_t{1} << 32; }));
+  EXPECT_TRUE(refused([](Window& w) { w.height = w.width = std::int64_t{1} << 31; }));
+  EXPECT_TRUE(refused([](Window& w) { w.height = w.width = std::int64_t{1} << 23, w.channels = 65536; }));
   EXPECT_EQ(srflow_standard_normal(0, 0, 1, 1, 0, 0, 1, 1, nullptr), 1);
+}
+
+TEST(Sizes, FitIfTheirBytesCanBeCounted) {
+  constexpr std::int64_t kMost = PTRDIFF_MAX / sizeof(float), kLargest = std::numeric_limits<std::int64_t>::max();
+  EXPECT_TRUE(sizes_fit({}));
+  EXPECT_TRUE(sizes_fit({0, 0}));
+  EXPECT_TRUE(sizes_fit({kMost, 0, 1}));
+  EXPECT_TRUE(sizes_fit({kMost / 6, 2, 3}));
+  EXPECT_FALSE(sizes_fit({kMost / 6 + 1, 2, 3}));
+  EXPECT_FALSE(sizes_fit({kMost + 1}));
+  EXPECT_FALSE(sizes_fit({kLargest, kLargest, kLargest}));
+  EXPECT_FALSE(sizes_fit({0, -1}));
+  EXPECT_FALSE(sizes_fit({-kLargest, -kLargest}));
 }
 
 TEST(Library, KnowsItsVersion) { EXPECT_STRNE(srflow_version(), ""); }

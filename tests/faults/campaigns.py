@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import bundles, checkpoints, configs, full_disk, kills, latents, load, pictures
+from tests.faults import bundles, checkpoints, configs, full_disk, kills, latents, load, native, pictures
 from tests.faults.attempts import Campaign
 
 CAMPAIGNS = {
@@ -18,6 +18,7 @@ CAMPAIGNS = {
         Campaign(name="pictures", title="mutated pictures", attack=pictures.attack, count=4000, short=400),
         Campaign(name="latents", title="mutated latents", attack=latents.attack, count=2000, short=300),
         Campaign(name="configs", title="mutated settings", attack=configs.attack, count=600, short=150),
+        Campaign(name="native", title="arguments for the C interface", attack=native.attack, count=200, short=20),
         Campaign(name="load", title="many threads on one Upscaler", attack=load.attack, count=600, short=120),
     )
 }

@@ -62,3 +62,12 @@ def test_a_million_latents_are_the_same_bits(library: ctypes.CDLL) -> None:
 def test_arguments_out_of_range_are_refused(library: ctypes.CDLL) -> None:
     assert library.srflow_standard_normal(0, 0, 64, 1, 0, 0, 1, 1, np.empty(1, np.float32).ctypes.data) == 1
     assert library.srflow_standard_normal(0, 0, 1, 1, 0, 0, 1, 1, None) == 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width"), [(1, LIMIT, LIMIT), (1, 1 << 31, 1 << 31), (1 << 16, 1 << 23, 1 << 23)]
+)
+def test_windows_that_no_memory_holds_are_refused(library: ctypes.CDLL, channels: int, height: int, width: int) -> None:
+    room = np.zeros(64, np.float32)
+    assert library.srflow_standard_normal(0, 0, 1, channels, 0, 0, height, width, room.ctypes.data) == 1
+    assert not room.any()

@@ -15,6 +15,7 @@ import pytest
 from tests.native.conftest import ROOT, NativeTree
 from tests.native.plugin_build import ARCHITECTURE, built_plugins, skip_without_nvcc
 
+MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
 FLOW_OPS = {"srflow_flow_step_tail_cuda", "srflow_unsqueeze_split_cuda"}
 PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder"}
@@ -102,6 +103,12 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) 
         {"begin": ctypes.c_int64(-1)},
         {"channels": ctypes.c_int64(0)},
         {"conditioning_batch": ctypes.c_int64(2)},
+        {"begin": ctypes.c_int64(MOST)},
+        {"begin": ctypes.c_int64(MOST - 5), "conditioning_channels": ctypes.c_int64(MOST)},
+        {"conditioning_channels": ctypes.c_int64(-MOST - 1)},
+        {"pixels": ctypes.c_int64(MOST)},
+        {"batch": ctypes.c_int64(1 << 31), "pixels": ctypes.c_int64(1 << 31)},
+        {"channels": ctypes.c_int64(MOST), "begin": ctypes.c_int64(0), "conditioning_channels": ctypes.c_int64(MOST)},
         {"scale_map": b"cube"},
         {"order": b""},
         {"scale_map": None},
@@ -109,16 +116,18 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) 
     ):
         assert library.srflow_flow_step_tail_cuda(*step_arguments(**change)) == INVALID_VALUE, change
 
-    def split(height: int, tau_batch: int) -> int:
-        sizes = [ctypes.c_int64(size) for size in (0, 3, 3, height, 8, tau_batch)]
+    def split(*, height: int = 8, tau_batch: int = 1, kept: int = 3, drawn: int = 3, width: int = 8) -> int:
+        sizes = [ctypes.c_int64(size) for size in (0, kept, drawn, height, width, tau_batch)]
         status: int = library.srflow_unsqueeze_split_cuda(
             None, None, None, None, None, 0, *sizes, ctypes.c_float(2), None
         )
         return status
 
-    assert split(height=8, tau_batch=1) == 0
-    assert split(height=7, tau_batch=1) == INVALID_VALUE
-    assert split(height=8, tau_batch=2) == INVALID_VALUE
+    assert split() == 0
+    assert split(height=7) == INVALID_VALUE
+    assert split(tau_batch=2) == INVALID_VALUE
+    assert split(kept=MOST, drawn=MOST) == INVALID_VALUE
+    assert split(height=1 << 32, width=1 << 32) == INVALID_VALUE
 
 
 @pytest.mark.slow
@@ -129,6 +138,8 @@ def test_latents_kernel_refuses_what_the_c_function_refuses(build: Path) -> None
         window = [ctypes.c_int64(value) for value in (top, 0, 2, 2)]
         arguments = [ctypes.c_uint64(0), ctypes.c_uint64(0), level, channels, *window, out]
         assert library.srflow_standard_normal_cuda(*arguments, None) == 1, (level, channels, top)
+    whole = [ctypes.c_int64(value) for value in (0, 0, 1 << 32, 1 << 32)]
+    assert library.srflow_standard_normal_cuda(ctypes.c_uint64(0), ctypes.c_uint64(0), 1, 1, *whole, room, None) == 1
 
 
 def test_latents_kernel_fuses_no_double_operations(tmp_path: Path) -> None:

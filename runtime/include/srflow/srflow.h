@@ -15,8 +15,8 @@ SRFLOW_API const char* srflow_version(void);
 
 /* A window of the standard normal latent field, scheme 1 (srflow_sdk/latents.py): out is channels × height × width
  * floats in C order. seed, sample: any. level: 1 … 63. channels: 1 … 65536, from channel 0 on. top, left: the window in
- * the level's own latent pixels; coordinates are 0 … 2^32 − 1. Returns 0, or 1 if an argument is out of range; then
- * nothing is written. Thread-safe. */
+ * the level's own latent pixels; coordinates are 0 … 2^32 − 1. Returns 0, or 1 if an argument is out of range, or out
+ * would have more bytes than a PTRDIFF_MAX counts; then nothing is written. Thread-safe. */
 SRFLOW_API int srflow_standard_normal(uint64_t seed, uint64_t sample, int level, int channels, int64_t top,
                                       int64_t left, int64_t height, int64_t width, float* out);
 
