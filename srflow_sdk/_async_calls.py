@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from srflow_sdk._drawing.requests import DrawOptions, Progress
 from srflow_sdk._raising import memory_errors_typed
-from srflow_sdk.errors import DeviceError
+from srflow_sdk.errors import CancelledError, DeviceError
 
 _T = TypeVar("_T")
 
@@ -35,6 +35,7 @@ class Calls:
         self._turn = asyncio.Semaphore(at_once)
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="srflow-async")
         self._running: dict[asyncio.Future[Any], Stop] = {}
+        self._inside = 0  # calls that wait or run
         self._closed = False
 
     async def work(self, call: Callable[[Any], _T], keywords: Mapping[str, Any]) -> _T:
@@ -52,25 +53,36 @@ class Calls:
             told.raise_what_it_raised()
 
     async def run(self, call: Callable[[Stop], _T], *, cancel: threading.Event | None = None) -> _T:
-        """Wait for a turn, and then for the call, which must end soon after its argument is set."""
-        async with self._turn:
-            if self._closed:
-                raise DeviceError("the upscaler is closed; make the calls before its `async with` block ends")
-            stop = Stop(cancel)
-            with memory_errors_typed("before the call began"):
-                ended = asyncio.get_running_loop().run_in_executor(
-                    self._pool, contextvars.copy_context().run, call, stop
-                )
-            self._running[ended] = stop
-            try:
-                await asyncio.wait([ended])
-            except asyncio.CancelledError:
-                stop.set()
-                await _end_of(ended)
-                raise
-            finally:
-                del self._running[ended]
-            return ended.result()
+        """Wait for a turn, and then for the call, which must end soon after its argument is set.
+
+        Raises: DeviceError if the calls are closed, also while it waits or runs.
+        """
+        self._inside += 1
+        try:
+            async with self._turn:
+                return await self._run(call, Stop(cancel))
+        except CancelledError as error:
+            if self._closed and not (cancel is not None and cancel.is_set()):
+                raise _closed() from error
+            raise
+        finally:
+            self._inside -= 1
+
+    async def _run(self, call: Callable[[Stop], _T], stop: Stop) -> _T:
+        if self._closed:
+            raise _closed()
+        with memory_errors_typed("before the call began"):
+            ended = asyncio.get_running_loop().run_in_executor(self._pool, contextvars.copy_context().run, call, stop)
+        self._running[ended] = stop
+        try:
+            await asyncio.wait([ended])
+        except asyncio.CancelledError:
+            stop.set()
+            await _end_of(ended)
+            raise
+        finally:
+            del self._running[ended]
+        return ended.result()
 
     async def close(self, release: Callable[[], None]) -> None:
         """Stop the calls and wait for their end, then release what they used and end the threads."""
@@ -82,7 +94,13 @@ class Calls:
         for ended in list(self._running):
             await _end_of(ended)
         await _end_of(asyncio.get_running_loop().run_in_executor(self._pool, release))
+        while self._inside:  # they end in turn; a loop that ended before them would cancel them
+            await asyncio.sleep(0)
         self._pool.shutdown()  # its threads have nothing to do: this takes no time
+
+
+def _closed() -> DeviceError:
+    return DeviceError("the upscaler is closed; await its calls before its `async with` block ends")
 
 
 class _OnLoop:

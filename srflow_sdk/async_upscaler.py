@@ -51,7 +51,7 @@ class AsyncUpscaler:
     Cancelling a task that awaits a call, as a timeout does, stops the work at the network's next operator: for the
     embedded model within half a second. The task ends when nothing of the call runs any more and nothing was written.
     `progress` is called in the event loop; an exception that it raises ends the call. Do not change an array before its
-    call ends. Leaving the ``async with`` block cancels the calls that still run (CancelledError); no threads are left.
+    call ends. Leaving the ``async with`` block ends calls that still run or wait, by DeviceError; no threads are left.
 
     Entering raises what Upscaler raises: BundleError, DeviceError, ArgumentError.
     """
@@ -92,7 +92,7 @@ class AsyncUpscaler:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what runs, wait for its end and release the model. Later calls raise DeviceError."""
+        """End what runs or waits, then release the model. Those calls raise DeviceError, and so do later ones."""
         await self._calls.close(lambda: None if self._upscaler is None else self._upscaler.close())
 
     @property

@@ -18,6 +18,7 @@ from .flow_bundle import write_flow_bundle
 from .tiny_bundle import write_tiny_bundle
 
 Body = Callable[[AsyncUpscaler], Coroutine[Any, Any, Any]]
+CLOSED = "the upscaler is closed; await its calls before its `async with` block ends"
 LARGE = np.zeros((700, 700, 3), np.uint8)  # in one tile, half a minute of the embedded model's time
 
 
@@ -257,7 +258,7 @@ def test_no_more_calls_run_at_a_time_than_allowed(tiny_bundle: Path, photo: np.n
     assert run(body, tiny_bundle, at_once=at_once) == at_once
 
 
-def test_leaving_the_block_cancels_what_runs_and_what_waits() -> None:
+def test_leaving_the_block_ends_what_runs_and_what_waits() -> None:
     async def main() -> list[BaseException]:
         async with AsyncUpscaler(device="cpu", threads=1, tile=None, at_once=1) as up:
             calls = [asyncio.create_task(up.upscale(LARGE)) for _ in range(2)]
@@ -266,8 +267,35 @@ def test_leaving_the_block_cancels_what_runs_and_what_waits() -> None:
 
     begun = time.monotonic()
     errors = asyncio.run(main())
-    assert sorted(type(error).__name__ for error in errors) == ["CancelledError", "DeviceError"]
+    assert [str(error) for error in errors] == [CLOSED] * 2
+    assert all(isinstance(error, DeviceError) for error in errors)
     assert time.monotonic() - begun < 20  # each picture would take half a minute
+
+
+def test_calls_that_wait_when_the_block_ends_are_not_cancelled_with_the_loop(
+    tiny_bundle: Path, photo: np.ndarray
+) -> None:
+    """asyncio.run cancels the tasks that are not done when main() ends, as if they had been cancelled themselves."""
+
+    async def main() -> list[asyncio.Task[Any]]:
+        async with AsyncUpscaler(tiny_bundle, device="cpu", threads=1, at_once=1) as up:
+            return [asyncio.create_task(up.upscale(photo)) for _ in range(500)]
+
+    calls = asyncio.run(main())
+    assert [str(call.exception()) for call in calls] == [CLOSED] * 500
+
+
+def test_a_call_that_its_caller_cancels_when_the_block_ends_says_so(tiny_bundle: Path, photo: np.ndarray) -> None:
+    event = threading.Event()
+
+    async def main() -> asyncio.Task[Any]:
+        async with AsyncUpscaler(tiny_bundle, device="cpu", threads=1, tile=16) as up:
+            call = asyncio.create_task(up.upscale(photo, cancel=event))
+            await asyncio.sleep(0)
+            event.set()
+        return call
+
+    assert isinstance(asyncio.run(main()).exception(), CancelledError)
 
 
 def test_its_precision_is_that_of_upscaler(tmp_path: Path, photo: np.ndarray) -> None:
