@@ -95,7 +95,7 @@ def warn_if_inconsistent(
         return
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
     if options.consistent:
-        advice = "no picture can, where its pixels would have to be darker than black or brighter than white"
+        advice = "a consistent output came no nearer, as pixels cannot be darker than black or brighter than white"
     elif tau == 0:
         advice = "ask for a consistent output"
     else:

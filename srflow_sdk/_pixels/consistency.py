@@ -28,7 +28,7 @@ CONTEXT = 20
 
 _ITERATIONS = 24
 _SETTLED = 1e-6  # about what rounding of float32 leaves
-_FARTHEST = 2.0  # z gets there only where no picture in [0, 1] reduces to lr: more growth would cost precision
+_FARTHEST = 2.0  # z gets there only where no picture in [0, 1] near hr reduces to lr: more would cost precision
 _REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its largest coefficient
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
 
@@ -58,8 +58,8 @@ def projected(
 
     Where hr + U(lr − D hr) stays within [0, 1] it is the answer, exact to float32. Elsewhere clipping undoes part of
     the correction, and a fixed number of iterations makes up for it: on photos with an 8-bit lr, the reduction is
-    within 0.5/255 of lr everywhere, even after rounding to 8 bits. Where no picture in [0, 1] reduces to lr, as next to
-    single black pixels on white, the result is as close as the iterations get.
+    within 0.5/255 of lr everywhere, even after rounding to 8 bits. Where that takes much clipping, as next to single
+    black pixels on white or in noise, the result is as close as the iterations get; others may be closer.
 
     Raises: ArgumentError for a scale outside 2 … 16 or sizes that do not fit together.
     """

@@ -273,7 +273,7 @@ def test_an_output_far_from_its_input_is_warned_of_once(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "advice"), [(["--consistent"], "no picture can"), (["--tau", "0"], "ask for a cons")]
+    ("options", "advice"), [(["--consistent"], "a consistent output came"), (["--tau", "0"], "ask for a cons")]
 )
 def test_the_warning_about_black_dots_on_white_advises_what_helps(run: Run, options: list[str], advice: str) -> None:
     dots = np.full((40, 40, 3), 255, np.uint8)

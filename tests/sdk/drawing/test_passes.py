@@ -186,14 +186,17 @@ def test_a_model_that_removes_damage_need_not_match_its_input(
     assert len(caplog.records) == warnings
 
 
+NO_NEARER = "a consistent output came no nearer, as pixels cannot be darker than black or brighter than white"
+
+
 @pytest.mark.parametrize(
     ("consistent", "tau", "advice"),
     [
         (False, 0.8, "; lower tau, or ask for a consistent output"),
         (False, None, "; lower tau, or ask for a consistent output"),
         (False, 0.0, "; ask for a consistent output"),
-        (True, 0.8, "; no picture can, where its pixels would have to be darker than black or brighter than white"),
-        (True, 0.0, "; no picture can, where its pixels would have to be darker than black or brighter than white"),
+        (True, 0.8, f"; {NO_NEARER}"),
+        (True, 0.0, f"; {NO_NEARER}"),
     ],
 )
 def test_the_warning_does_not_advise_what_was_asked_for(
