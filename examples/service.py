@@ -9,7 +9,8 @@
 `/docs` describes the requests (its page loads Swagger from a CDN; `/openapi.json` is the same without). `/health` says
 that the process lives, `/ready` that it would take a photo now, and `/metrics` counts for Prometheus. Photos pass
 through files, so memory does not grow with them. Every refusal is JSON with one line: {"error": "…"}. A place among
-those who wait is taken once the upload is complete.
+those who wait is taken once the upload is complete; who came first is drawn first. Those for whom there is no place are
+told so at once, and each when to come again: one after the other.
 
     400  the photo cannot be used    413  the upload is too large      422  tau, seed or format is wrong
     401  the token is wrong          415  the body is a form           503  too many wait; see Retry-After
@@ -44,6 +45,7 @@ from srflow_sdk import ArgumentError, AsyncUpscaler, Bundle, ImageError, SRFlowE
 
 MAX_PIXELS = 24_000_000  # of a photo; the answer has 16 times as many
 UPLOAD_S = 60.0
+LONGEST_WAIT_S = 600  # that anybody is told to wait before the next try
 UPLOADS = 64  # at a time; how many of them one client may have, a proxy in front decides
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 TOKEN = "SRFLOW_TOKEN"
@@ -94,11 +96,17 @@ class Turns:
         self._inside = 0
         self._uploads = 0
         self._usual_s = 5.0
+        self._promised = 0.0  # when the last who was refused may come again, in the loop's time
 
     @property
     def full(self) -> bool:
         """Whether another photo would be refused."""
         return self._inside >= self._most
+
+    @property
+    def open(self) -> bool:
+        """Whether an upload that begins now would be taken."""
+        return not self.full and self._uploads < UPLOADS
 
     @contextmanager
     def upload(self) -> Iterator[None]:
@@ -127,9 +135,13 @@ class Turns:
             self._inside -= 1
 
     def _check_room(self) -> None:
-        if self.full:
-            seconds = max(1, round(self._usual_s * self._inside / self._at_once))
-            raise HTTPException(503, f"too many photos wait: try again in about {seconds} s", headers=_again(seconds))
+        if not self.full:
+            return
+        # Each who is refused is told of the next place that nobody else was told of, so that they come in turn.
+        now = asyncio.get_running_loop().time()
+        self._promised = min(max(self._promised, now) + self._usual_s / self._at_once, now + LONGEST_WAIT_S)
+        seconds = max(1, math.ceil(self._promised - now))
+        raise HTTPException(503, f"too many photos wait: try again in about {seconds} s", headers=_again(seconds))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -319,7 +331,7 @@ def service(settings: Settings) -> FastAPI:
     @app.get("/ready", response_class=PlainTextResponse)
     async def ready() -> Response:
         """Whether a photo would be taken now."""
-        free = bool(loaded) and not turns.full
+        free = bool(loaded) and turns.open
         return PlainTextResponse("ready\n" if free else "busy\n", 200 if free else 503)
 
     @app.get("/metrics", dependencies=[Depends(allowed)], response_class=PlainTextResponse)

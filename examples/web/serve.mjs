@@ -24,7 +24,7 @@ if (!(await stat(join(folder, "index.html")).catch(() => null))) fail(`${folder}
 const server = createServer(async (request, response) => {
   response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
   response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
-  const path = decoded(new URL(request.url ?? "/", "http://localhost").pathname);
+  const path = decoded((request.url ?? "/").split("?", 1)[0]); // no URL: its parser throws for "//", which ends this
   const file = join(folder, normalize(path.endsWith("/") ? `${path}index.html` : path));
   const found = file.startsWith(folder + sep) ? await stat(file).catch(() => null) : null;
   if (!found?.isFile()) {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import importlib.util
 import io
 import json
 import os
@@ -12,10 +14,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -219,6 +221,7 @@ def test_uploads_that_stand_still_keep_nobody_out_and_may_hang_up(service: Servi
     assert service.ask("POST", "/upscale", photo())[0] == 200
     lines.append(service.started(photo(), missing=1000))
     service.until(lambda: service.metric("srflow_uploads") == 64)
+    assert service.ask("GET", "/ready", headers={})[0] == 503
     assert service.error("/upscale", photo()) == (503, "too many uploads are on their way: try again")
     for line in lines:
         line.close()
@@ -226,6 +229,68 @@ def test_uploads_that_stand_still_keep_nobody_out_and_may_hang_up(service: Servi
     assert service.metric("srflow_uploads") == 0
     assert service.left() == []
     assert not any("Traceback" in line for line in service.log)
+
+
+def loaded() -> Any:
+    """examples/service.py as a module."""
+    spec = importlib.util.spec_from_file_location("service", SERVICE[1])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "service", module)  # where dataclasses look for their types
+        spec.loader.exec_module(module)
+    return module
+
+
+def test_photos_are_drawn_in_their_order_and_each_who_is_refused_is_told_of_another_time() -> None:
+    module = loaded()
+
+    async def main() -> tuple[list[int], list[int]]:
+        turns = module.Turns(module.Settings(at_once=1, queue=8), module.Metrics())
+        drawn: list[int] = []
+        first = asyncio.Event()
+
+        async def photo(number: int) -> None:
+            async with turns.place() as turn, turn():
+                await first.wait()
+                drawn.append(number)
+
+        async def refused() -> int:
+            with pytest.raises(module.HTTPException) as caught:
+                await photo(9)
+            assert caught.value.status_code == 503
+            return int(caught.value.headers["Retry-After"])
+
+        photos = [asyncio.create_task(photo(number)) for number in range(9)]
+        await asyncio.sleep(0)
+        told = [await refused() for _ in range(23)]  # at once
+        assert turns.full
+        first.set()
+        await asyncio.gather(*photos)
+        assert not turns.full
+        return drawn, told
+
+    drawn, told = asyncio.run(main())
+    assert drawn == list(range(9))
+    assert told == [5 * number for number in range(1, 24)]  # a photo is taken to need 5 s until some are drawn
+
+
+def test_an_upload_that_goes_on_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = loaded()
+    monkeypatch.setattr(module, "UPLOAD_S", 0.05)
+
+    class Slow:
+        headers: ClassVar[dict[str, str]] = {}
+
+        async def stream(self) -> AsyncIterator[bytes]:
+            while True:  # a little now and then
+                await asyncio.sleep(0.001)
+                yield b"x"
+
+    with pytest.raises(module.HTTPException) as caught:
+        asyncio.run(module.receive(Slow(), tmp_path / "photo", 1_000_000))
+    assert caught.value.status_code == 408
 
 
 def test_unknown_paths_and_methods_are_errors_like_all_others(service: Service) -> None:
