@@ -105,6 +105,7 @@ def restore_file(
             writer.finish()
             length, sha256 = writer.content() if report else (None, None)
             reader.check_unchanged()
+    provenance = writer.provenance or provenance
     output = FileOutput(path=target, provenance=provenance, lr_psnr=None, size_bytes=length, sha256=sha256)
     return FileResult(source=source, size=size, outputs=(output,), seconds=time.monotonic() - started)
 

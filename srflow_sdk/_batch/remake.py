@@ -51,6 +51,11 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
             f"{output} was made with version {recipe.auto_tau} of --tau auto, but this SDK has version "
             f"{AUTO_TAU_SCHEME}; make it again with srflow-sdk {recipe.sdk_version}"
         )
+    if recipe.auto_tau is not None and recipe.tau != bundle.manifest.default_tau:
+        raise ImageError(
+            f"{output} says that --tau auto scaled {recipe.tau:g}, but with this model it scales "
+            f"{bundle.manifest.default_tau:g}; what the file says of itself was changed, so choose --tau yourself"
+        )
     if recipe.latent_scheme != LATENT_SCHEME:
         raise ImageError(
             f"{output} was made with latent scheme {recipe.latent_scheme}, but this SDK uses scheme {LATENT_SCHEME}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import sys
 import threading
 from pathlib import Path
@@ -12,11 +13,13 @@ from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.storage import Storage, reading
 from srflow_sdk._device_names import BUNDLE
-from srflow_sdk._files import Provenance, decoded_size, is_whole, open_image, read_provenance
+from srflow_sdk._files import Provenance, is_as_written, open_image, read_provenance
 from srflow_sdk._raising import stop_if_set
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Manifest
+
+_log = logging.getLogger(__name__)
 
 
 def is_done(
@@ -31,9 +34,9 @@ def is_done(
     """Whether every output of a job exists and was made from the input as it is now, with these settings.
 
     precision: what the encoder computes in now; pictures of another are others. The device, the tiles' size and the
-    SDK's version do not count. An output must have the size that it would have now. If an
-    earlier report says how long it is and what its hash is, it must be that very file; otherwise it must decode without
-    a complaint to its end. Files are read whole only if their headers agree.
+    SDK's version do not count. If an earlier report says how long an output is and what its hash
+    is, it must be that very file; otherwise it must be as it was written, by the hash that it has of itself. Files are
+    read whole only if their headers agree.
 
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
@@ -45,17 +48,17 @@ def is_done(
         if len(found) < len(job.targets):
             return False
         with open_image(source, max_pixels=sys.maxsize) as reader:
-            width, height = reader.width, reader.height
+            size = reader.width, reader.height
             wanted = (
-                _is_wanted(made, number, manifest, operation, size=(width, height), precision=precision)
+                _is_wanted(made, number, manifest, operation, size=size, precision=precision)
                 for number, made in enumerate(found, start=operation.sample)
             )
             if not all(wanted) or {made.source_sha256 for made in found} != {reader.sha256()}:
                 return False
-    size = operation.output_size((width, height), manifest)
     for target in job.targets:
+        stop_if_set(cancel)
         with reading(storage, target) as output:
-            if not _is_intact(output, str(target), size, settings=settings, cancel=cancel):
+            if not _is_intact(output, str(target), settings=settings):
                 return False
     return True
 
@@ -67,17 +70,23 @@ def _is_wanted(
     return _what_matters(found) == _what_matters(dataclasses.replace(wanted, precision=precision))
 
 
-def _is_intact(output: Path, name: str, size: tuple[int, int], *, settings: Settings, cancel: threading.Event) -> bool:
-    if not is_whole(output):  # copies may have been cut short
-        return False
+def _is_intact(output: Path, name: str, *, settings: Settings) -> bool:
     recorded = settings.recorded.get(name)
     try:
-        if recorded is not None and (output.stat().st_size, file_sha256(output)) != (recorded.size, recorded.sha256):
-            return False
-        stop = functools.partial(stop_if_set, cancel)
-        return decoded_size(output, header_only=recorded is not None, after_band=stop) == size
+        if recorded is not None:
+            return (output.stat().st_size, file_sha256(output)) == (recorded.size, recorded.sha256)
+        as_written = is_as_written(output)
     except (ImageError, OSError):
         return False  # damaged: it is made again
+    if as_written is None:
+        _tell_of_old_outputs()
+    return bool(as_written)
+
+
+@functools.cache
+def _tell_of_old_outputs() -> None:
+    """Say it once."""
+    _log.warning("outputs that have no hash of their content, such as those of earlier versions, are made again")
 
 
 def _provenance(target: Path, storage: Storage) -> Provenance | None:

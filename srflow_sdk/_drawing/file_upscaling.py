@@ -139,16 +139,15 @@ def upscale_file(
             writer.finish()  # all of them before the first appears under its name
         contents = [writer.content() if report else (None, None) for writer in writers]
         reader.check_unchanged()
+    provenances = [writer.provenance or provenance for writer, provenance in zip(writers, provenances, strict=True)]
     measured = [output.lr_psnr for output in outputs]
     warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number, manifest=manifest)
     return FileResult(
         source=source,
         size=(reader.width, reader.height),
         outputs=tuple(
-            FileOutput(path=target, provenance=provenance, lr_psnr=value, size_bytes=length, sha256=sha256)
-            for target, provenance, value, (length, sha256) in zip(
-                targets, provenances, measured, contents, strict=True
-            )
+            FileOutput(path=target, provenance=made, lr_psnr=value, size_bytes=length, sha256=sha256)
+            for target, made, value, (length, sha256) in zip(targets, provenances, measured, contents, strict=True)
         ),
         seconds=time.monotonic() - started,
     )

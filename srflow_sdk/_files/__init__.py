@@ -14,13 +14,12 @@ from srflow_sdk._files.reading import (
     ImageFile,
     ImageReader,
     count_pixels,
-    decoded_size,
+    is_as_written,
     open_image,
     read_image,
     read_provenance,
 )
 from srflow_sdk._files.spooling import spooled
-from srflow_sdk._files.whole import is_whole
 from srflow_sdk._files.writing import ImageWriter, write_image
 from srflow_sdk._system.atomic import remove_stale_parts
 
@@ -38,8 +37,7 @@ __all__ = [
     "Provenance",
     "check_writable",
     "count_pixels",
-    "decoded_size",
-    "is_whole",
+    "is_as_written",
     "open_image",
     "read_image",
     "read_provenance",

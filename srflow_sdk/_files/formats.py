@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srflow_sdk._files import bmp, libvips
 from srflow_sdk._system.atomic import check_replaceable
@@ -289,3 +290,17 @@ def is_sequence(head: bytes) -> bool:
 def _is_heif(head: bytes) -> bool:
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 256), 4))]
     return any(brand in (b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1") for brand in brands)
+
+
+def as_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Rows in the dtype that the file holds. Raises: ValueError for values that are not finite."""
+    stored = rows
+    if rows.dtype == np.float32:
+        if not np.isfinite(rows).all():
+            raise ValueError("the pixels hold NaN or infinite values")
+        stored = np.clip(rows, 0, 1)
+        if dtype != np.float32:
+            stored = np.rint(stored * np.iinfo(dtype).max)
+    elif rows.dtype != dtype:
+        stored = np.rint(rows / np.float32(257))
+    return stored.astype(dtype, copy=False)

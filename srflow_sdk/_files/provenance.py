@@ -10,7 +10,7 @@ import logging
 import math
 import re
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.dom import minidom
 
 from srflow_sdk._device_names import BUNDLE
@@ -31,6 +31,8 @@ TRANSFER = "transfer"
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
+_CONTENT = b'srflow:content_sha256="%s"'
+_NOT_SEALED = b"0" * 64
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
 
 
@@ -49,6 +51,9 @@ class Provenance:
     it needs besides the fields above, in its own words.
     precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
     if it computed as the bundle was exported.
+    content_sha256: sha256 of the other bytes of the file from which this was read; None if that file does not say.
+    Records that differ in it alone are equal. A file that is written gets its own if this is None, and none otherwise:
+    then the record is about another file.
     """
 
     model: str
@@ -70,6 +75,13 @@ class Provenance:
     settings: str | None = None
     precision: str = BUNDLE
     device: str | None = None
+    content_sha256: str | None = field(default=None, compare=False)
+
+
+def sealed(packet: bytes, digest: str) -> bytes:
+    """A packet from :func:`with_provenance` with the sha256 of its file's other bytes."""
+    before, _, after = packet.rpartition(_CONTENT % _NOT_SEALED)
+    return before + _CONTENT % digest.encode() + after
 
 
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
@@ -137,6 +149,7 @@ def _properties(provenance: Provenance) -> dict[str, str]:
         "consistent": str(bool(provenance.consistent)),
         "source": _quoted(provenance.source),
         "source_sha256": _quoted(provenance.source_sha256),
+        "content_sha256": _NOT_SEALED.decode(),
     }
     if provenance.auto_tau is not None:
         properties["auto_tau"] = str(int(provenance.auto_tau))
@@ -165,6 +178,7 @@ def _from_attributes(description: minidom.Element) -> Provenance:
     reduced = description.hasAttributeNS(NAMESPACE, "scale")
     operation = description.getAttributeNS(NAMESPACE, "operation") or UPSCALE
     precision = description.getAttributeNS(NAMESPACE, "precision") or BUNDLE
+    content = _unquoted(description.getAttributeNS(NAMESPACE, "content_sha256"))
     return Provenance(
         model=_unquoted(take("model")),
         model_sha256=_unquoted(take("model_sha256")),
@@ -185,6 +199,7 @@ def _from_attributes(description: minidom.Element) -> Provenance:
         settings=None if operation == UPSCALE else _unquoted(take("settings")) or None,
         precision=_unquoted(precision),
         device=None if precision == BUNDLE else _unquoted(take("device")) or None,
+        content_sha256=None if content == _NOT_SEALED.decode() else content or None,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from srflow_sdk._files import bmp, formats, libvips, png, tiff
 from srflow_sdk._files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
 from srflow_sdk._files.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk._files.provenance import Provenance, provenance_in
+from srflow_sdk._files.sealing import png_digest, seal_holds
 from srflow_sdk._files.steady import SteadyFile
 from srflow_sdk._system.interruptible import interruptible
 from srflow_sdk.errors import ImageError
@@ -113,32 +115,33 @@ def read_provenance(path: PathLike) -> Provenance | None:
     Raises: ImageError if the file cannot be read, as :func:`open_image`, but without a limit on pixels.
     """
     with _steady(Path(path)) as file:
-        loader = _loader(file, max_pixels=None)
-        if loader == "bmp":  # it has no metadata, and opening it would decode it
-            return None
-        packet = libvips.get_field(_opened(file, loader), "xmp-data")
-        return provenance_in(packet) if isinstance(packet, bytes) else None
+        return _recorded(file)[0]
 
 
-def decoded_size(
-    path: PathLike, *, header_only: bool = False, after_band: Callable[[], None] = lambda: None
-) -> tuple[int, int]:
-    """Decode a file to its end, without keeping anything, and return its width and height.
+def is_as_written(path: PathLike) -> bool | None:
+    """Whether a file's content is that of which its provenance has the hash; None if it has none.
 
-    It must decode without a complaint: of damage in the middle, libvips only warns in some formats, and an uncompressed
-    file cannot show it. header_only: decode nothing. after_band: called after every few rows; may raise.
-    Raises: ImageError if the file is damaged or cannot be read.
+    Raises: as :func:`read_provenance`.
     """
     with _steady(Path(path)) as file:
-        image = _opened(file, _loader(file, max_pixels=None), fail_on="warning")
-        region = libvips.pyvips().Region.new(image)
-        for top in range(0, 0 if header_only else image.height, _BAND_ROWS):
-            rows = min(_BAND_ROWS, image.height - top)
-            with _errors_in_one_line(file):
-                interruptible(functools.partial(region.fetch, 0, top, image.width, rows), stop=file.stop)
-            after_band()
-        file.check()
-        return int(image.width), int(image.height)
+        provenance, packet = _recorded(file)
+        if provenance is None or provenance.content_sha256 is None:
+            return None
+        with _errors_in_one_line(file):
+            return seal_holds(file.path, packet, provenance.content_sha256)
+
+
+def _recorded(file: SteadyFile) -> tuple[Provenance | None, bytes]:
+    """How a file was made, and the XMP packet that says so."""
+    loader = _loader(file, max_pixels=None)
+    if loader == "bmp":  # it has no metadata, and opening it would decode it
+        return None, b""
+    packet = libvips.get_field(_opened(file, loader), "xmp-data")
+    provenance = provenance_in(packet) if isinstance(packet, bytes) else None
+    if provenance is not None and loader == "pngload":
+        with _errors_in_one_line(file):
+            provenance = dataclasses.replace(provenance, content_sha256=png_digest(file.path))
+    return provenance, packet
 
 
 class ImageReader:

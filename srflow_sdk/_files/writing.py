@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._files import libvips, png, tiff, xmp
-from srflow_sdk._files.formats import Format, PathLike, check_writable, format_of, save_options
+from srflow_sdk._files.formats import Format, PathLike, as_stored, check_writable, format_of, save_options
 from srflow_sdk._files.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk._files.provenance import Provenance, with_provenance
+from srflow_sdk._files.sealing import seal
 from srflow_sdk._system import atomic
 from srflow_sdk._system.hashing import content_sha256
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -84,7 +85,7 @@ class ImageWriter:
     holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, and sRGB if it had a
     profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
     cannot be written is logged.
-    provenance: is added to the XMP packet.
+    provenance: is added to the XMP packet, and the hash of the file's content with it.
     quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85. lossless: keep every visible pixel of WebP and
     AVIF, as PNG and TIFF do.
 
@@ -126,6 +127,8 @@ class ImageWriter:
         if provenance is not None:
             limit = max_xmp_bytes(jpeg=self._format.saver == "jpegsave")
             packet = with_provenance(packet, provenance, max_bytes=limit)
+        self.provenance = provenance
+        """As the file holds it: once it is finished, with the hash of its content."""
         block = fitting_exif(self._metadata.exif, self._target)
         self._metadata = dataclasses.replace(self._metadata, xmp=packet, exif=block)
         self._rows = 0
@@ -181,7 +184,7 @@ class ImageWriter:
         step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
         for start in range(0, len(rows), step):
             try:
-                stored = _as_stored(rows[start : start + step], self._format.stored_dtype(self._dtype))
+                stored = as_stored(rows[start : start + step], self._format.stored_dtype(self._dtype))
             except ValueError as error:
                 raise self._failed(str(error)) from None
             if not self._encoder.write(stored):
@@ -207,6 +210,7 @@ class ImageWriter:
                 self._forget_resolution()
             if self._format.saver == "tiffsave":
                 self._append_exif()
+            self._seal()
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
@@ -237,6 +241,12 @@ class ImageWriter:
             size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
             if not tiff.append_exif(self._descriptor, block, size=size, is_srgb=is_srgb):
                 _LOGGER.warning("%s: EXIF block left out: it is damaged, or the file would exceed 4 GB", self._target)
+
+    def _seal(self) -> None:
+        """Record the hash of the content, unless the provenance is another file's. Raises: OSError."""
+        packet, made = self._metadata.xmp, self.provenance
+        if packet is not None and made is not None and made.content_sha256 is None:
+            self.provenance = dataclasses.replace(made, content_sha256=seal(self._descriptor, packet))
 
     def _publish(self) -> None:
         assert self._part is not None
@@ -382,17 +392,3 @@ def _is_full(descriptor: int) -> bool:
         return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES
     except OSError:
         return True
-
-
-def _as_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Rows in the dtype that the file holds. Raises: ValueError for values that are not finite."""
-    stored = rows
-    if rows.dtype == np.float32:
-        if not np.isfinite(rows).all():
-            raise ValueError("the pixels hold NaN or infinite values")
-        stored = np.clip(rows, 0, 1)
-        if dtype != np.float32:
-            stored = np.rint(stored * np.iinfo(dtype).max)
-    elif rows.dtype != dtype:
-        stored = np.rint(rows / np.float32(257))
-    return stored.astype(dtype, copy=False)

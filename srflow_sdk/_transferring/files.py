@@ -87,7 +87,7 @@ def transfer_file(
             writer.finish()
             for file in read.values():
                 file.reader.check_unchanged()
-    made = FileOutput(path=output, provenance=painter.recorded(provenance), lr_psnr=None)
+    made = FileOutput(path=output, provenance=writer.provenance or provenance, lr_psnr=None)
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from srflow_sdk._files import is_whole, read_image, read_provenance, write_image
+from srflow_sdk._files import ImageFile, is_as_written, read_image, read_provenance, write_image
 from srflow_sdk.errors import ImageError
 from tests.faults.attempts import Attempt
 from tests.faults.mutation import mutated
@@ -36,16 +36,15 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
 
 
 def read(path: Path) -> str | None:
-    """Read the pixels, the provenance and whether it is whole; every tenth is written again."""
-    is_whole(path)
+    """Read the pixels, the provenance and whether it is as written; every tenth is written again."""
     refusals = []
-    for reader in (read_provenance, lambda path: read_image(path, max_pixels=1_000_000)):
+    for reader in (read_provenance, is_as_written, lambda path: read_image(path, max_pixels=1_000_000)):
         try:
             file = reader(path)
         except ImageError as error:
             refusals.append(str(error))
             continue
-        if file is not None and path.name.endswith("0"):
+        if isinstance(file, ImageFile) and path.name.endswith("0"):
             target = path.with_name(f"{path.name}.written.png")
             write_image(target, file.pixels, metadata=file.metadata)
             again = read_image(target)

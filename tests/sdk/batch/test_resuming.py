@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from srflow_sdk._batch import resuming
 from srflow_sdk._batch.jobs import FolderResult, Job, Recorded
 from srflow_sdk._batch.report import batch_report, recorded_in
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.running import run_jobs
 from srflow_sdk._batch.storage import ANYWHERE
-from srflow_sdk._files import read_image, read_provenance, write_image
+from srflow_sdk._files import Metadata, read_image, read_provenance, write_image, writing
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.upscaler import Upscaler
 
@@ -117,7 +118,11 @@ def test_neither_the_tiles_nor_the_version_of_the_sdk_count_for_resume(
     target = jobs[0].targets[0]
     provenance = read_provenance(target)
     assert provenance is not None
-    write_image(target, read_image(target).pixels, provenance=dataclasses.replace(provenance, sdk_version="0.0.1"))
+    write_image(
+        target,
+        read_image(target).pixels,
+        provenance=dataclasses.replace(provenance, sdk_version="0.0.1", content_sha256=None),
+    )
     assert statuses(run(jobs[:1], upscaler, resume=True)) == ["skipped"]
 
 
@@ -141,9 +146,21 @@ def _damaged(target: Path) -> None:
     assert read_provenance(target) is not None
 
 
+def _black(target: Path) -> None:
+    """Of the right size, with the whole record of the right picture in it, as a program copies it that knows XMP."""
+    right, packet = read_provenance(target), read_image(target).metadata.xmp
+    assert packet is not None
+    write_image(target, np.zeros_like(read_image(target).pixels), metadata=Metadata(xmp=packet))
+    assert read_provenance(target) == right
+
+
 ENDINGS = (".png", ".jpg", ".webp", ".tif")
-SPOILT = [*((ending, _forged, False) for ending in ENDINGS), (".png", _damaged, False)]
-SPOILT += [(ending, _damaged, True) for ending in ENDINGS]  # without a report, the others may decode all the same
+SPOILT = [
+    (ending, spoil, reported)
+    for ending in ENDINGS
+    for spoil in (_forged, _damaged, _black)
+    for reported in (False, True)
+]
 
 
 @pytest.mark.parametrize(("ending", "spoil", "reported"), SPOILT)
@@ -162,6 +179,20 @@ def test_resume_makes_again_what_is_not_that_picture(
     assert one.targets[0].read_bytes() == made
 
 
+def test_outputs_of_earlier_versions_are_made_again_and_that_is_said_once(
+    jobs: list[Job], upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "seal", lambda *_: None)
+        run(jobs, upscaler)
+    caplog.clear()
+    resuming._tell_of_old_outputs.cache_clear()
+    assert statuses(run(jobs, upscaler, resume=True)) == ["done"] * 3
+    told = [line for line in caplog.messages if "hash" in line]
+    assert told == ["outputs that have no hash of their content, such as those of earlier versions, are made again"]
+    assert statuses(run(jobs, upscaler, resume=True)) == ["skipped"] * 3
+
+
 def _another_picture(target: Path) -> None:
     """Of the right size, with the right provenance."""
     provenance, pixels = read_provenance(target), read_image(target).pixels
@@ -174,6 +205,12 @@ def test_resume_holds_outputs_to_the_report(jobs: list[Job], upscaler: Upscaler)
     held = dataclasses.replace(settings, recorded=recorded_of(first, upscaler))
     assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped"] * 3
     _another_picture(jobs[1].targets[0])
+    assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped", "done", "skipped"]
+    one = jobs[1].targets[0]
+    provenance = read_provenance(one)
+    assert provenance is not None
+    new = dataclasses.replace(provenance, content_sha256=None)
+    write_image(one, read_image(one).pixels[::-1], provenance=new)
     assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped"] * 3, "without a report nobody can know"
     assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped", "done", "skipped"]
 
