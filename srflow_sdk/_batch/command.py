@@ -171,8 +171,8 @@ def run_command(
                 )
                 write_report(plan.report, done)
 
-        result = _run(plan, execute, display, report=report)
-        if result.count("failed") or display.names_lost:
+        result = _run(plan, execute, display, on_ray=files.ray is not None, report=report)
+        if result.remaining or display.names_lost:
             sys.exit(FAILED)
         pipes.send()
 
@@ -262,13 +262,18 @@ def _show(plan: Plan, models: Models, display: Display) -> None:
         sys.exit(FAILED)
 
 
-def _run(plan: Plan, execute: Executor, display: Display, *, report: Callable[[FolderResult], None]) -> FolderResult:
-    """Run the plan, and print what became of it. report: called with that before the command may exit."""
+def _run(
+    plan: Plan, execute: Executor, display: Display, *, on_ray: bool, report: Callable[[FolderResult], None]
+) -> FolderResult:
+    """Run the plan, and print what became of it.
+
+    on_ray: whether a cluster draws. report: called with what became of it before the command may exit.
+    """
     make_folders(plan, ANYWHERE)
     with deferred_interrupts(*STOPPING) as interrupts:
         with display.progress(plan.jobs, max_pixels=plan.settings.max_pixels, check=interrupts):
             result = run_plan(plan, execute, watcher=display, check=interrupts)
-        advice = _how_to_continue(result)
+        advice = _how_to_continue(result, on_ray=on_ray)
         if advice is not None:
             display.say(advice)
         report(result)
@@ -297,7 +302,7 @@ def _cluster(files: FileChoices, machine: MachineChoices) -> Cluster:
     )
 
 
-def _how_to_continue(result: FolderResult) -> str | None:
+def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str | None:
     """What to tell the user about a batch that did not finish. A picture begins again, so one alone has no --resume."""
     done = f"{result.total - result.remaining} of {result.total} done"
     if result.interrupted and result.total == 1:
@@ -307,6 +312,9 @@ def _how_to_continue(result: FolderResult) -> str | None:
     again = "" if result.total == 1 else " with --resume"
     if result.disk_full:
         return f"stopped because the disk is full: {done}; free space, then run the same command{again}"
+    if result.server_lost and on_ray:
+        why = "Ray's raylet on this machine died, perhaps for want of memory"
+        return f"stopped because {why}: {done}; run the same command{again}"
     if result.server_lost:
         return f"stopped because the server is lost: {done}; once it is back, run the same command{again}"
     return None

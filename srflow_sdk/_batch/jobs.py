@@ -99,9 +99,10 @@ class FolderResult:
 
     files: in the order of the inputs, without those that were not reached. total: how many inputs there are.
     interrupted: whether a signal or `cancel` ended the run. disk_full, server_lost: whether a full disk, or a server
-    that is not available any more, ended it. unread: how many images were left out because their formats are not read,
-    by the formats' names. device, precision: what they were drawn on, such as "cpu", and what its encoder computed in,
-    "bundle", "bf16" or "int8"; on a cluster, of the last file that ended.
+    that is not available any more, ended it; on a Ray cluster, the death of its raylet on this machine. unread: how
+    many images were left out because their formats are not read, by the formats' names. device, precision: what they
+    were drawn on, such as "cpu", and what its encoder computed in, "bundle", "bf16" or "int8"; on a cluster, of the
+    last file that ended.
     """
 
     files: tuple[FolderFile, ...]

@@ -18,7 +18,13 @@ from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.models import BY_PICTURE, digest, explained
 from srflow_sdk._batch.one_file import failure
 from srflow_sdk._batch.operations import Upscaling
-from srflow_sdk._batch.ray_connection import WITHOUT_PORT, cluster_error, connected
+from srflow_sdk._batch.ray_connection import (
+    WITHOUT_PORT,
+    cluster_error,
+    connected,
+    raylet_of_this_machine,
+    start_no_other,
+)
 from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_sdk._batch.running import Watcher
 from srflow_sdk._batch.storage import ANYWHERE
@@ -139,7 +145,7 @@ class OnRay:
             folder=str(Path.cwd()) if local else None,
         )
         done: dict[int, FolderFile] = {}
-        interrupted = disk_full = False
+        interrupted = disk_full = lost = False
 
         def take(number: int, file: FolderFile) -> None:
             done[number] = file
@@ -160,12 +166,19 @@ class OnRay:
         with connected(self._cluster.address) as ray:
             stop = ray.remote(num_cpus=0, max_concurrency=10_000)(Stop).remote()
             worker = replace(worker, stop=stop)
+            raylet_lives = raylet_of_this_machine(ray)
+
+            def check_all() -> None:
+                check()
+                if not raylet_lives():
+                    raise _RayletDiedError
+
             try:
                 for _ in range(_ATTEMPTS):
                     left = [number for number in range(len(jobs)) if number not in done]
                     if not left:
                         break
-                    self._round(ray, jobs, left, worker, check, take=take)
+                    self._round(ray, jobs, left, worker, check_all, take=take)
                 for number, job in enumerate(jobs):
                     if number not in done:
                         take(number, failure(job.source, _KILLED, targets=job.targets))
@@ -173,9 +186,14 @@ class OnRay:
                 interrupted = True
             except _DiskFullError:
                 disk_full = True
+            except _RayletDiedError:
+                lost = True
+                start_no_other(ray)
         ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
         files = tuple(done[number] for number in sorted(done))
-        return FolderResult(files=files, total=len(jobs), interrupted=interrupted, disk_full=disk_full)
+        return FolderResult(
+            files=files, total=len(jobs), interrupted=interrupted, disk_full=disk_full, server_lost=lost
+        )
 
     @property
     def _model(self) -> str | Path:
@@ -238,6 +256,9 @@ class OnRay:
                 self.device, self.precision = device or self.device, precision or self.precision
                 if result is not None:
                     take(number, result)
+        except _RayletDiedError:
+            stopped.set()  # whatever asks Ray for anything now may end this process
+            raise
         except BaseException:
             stopped.set()
             with contextlib.suppress(Exception):  # the actor's machine may have died
@@ -253,6 +274,10 @@ class OnRay:
 
 class _DiskFullError(Exception):
     """A job failed because the disk is full."""
+
+
+class _RayletDiedError(Exception):
+    """The raylet died by which this process belongs to the cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)

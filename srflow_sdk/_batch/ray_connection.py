@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from srflow_sdk._system.interrupts import kept_handlers
 from srflow_sdk.errors import DeviceError, MissingExtraError
@@ -39,17 +41,43 @@ def connected(address: str) -> Iterator[Any]:
             stack.enter_context(_quiet(ray))
             _check_answers(address)
             try:
-                with _without_standard_error(), kept_handlers():
+                with _without_standard_error(), kept_handlers(), _outliving_its_raylet():
                     ray.init(
                         address=None if address == "auto" else address,
                         log_to_driver=False,
                         logging_level=logging.CRITICAL,
                     )
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            except Exception as error:  # Ray raises that itself where its raylet does not start in time
                 raise cluster_error(address, error) from error
             stack.callback(ray.shutdown)
         stack.enter_context(_data_context(ray))
         yield ray
+
+
+def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
+    """What tells whether the raylet lives by which this process belongs to the cluster.
+
+    Soon after its death, Ray's native code ends this process too, without a word; until then Ray can be left in peace.
+    """
+    mine = ray.get_runtime_context().get_node_id()
+    sockets = {f"--raylet_socket_name={node['RayletSocketName']}" for node in ray.nodes() if node["NodeID"] == mine}
+    found = (each for each in psutil.process_iter(["cmdline"]) if sockets & set(each.info["cmdline"] or ()))
+    raylet = next(found, None)
+
+    def lives() -> bool:
+        try:
+            return raylet is None or raylet.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return lives
+
+
+def start_no_other(ray: Any) -> None:
+    """Keep threads of Ray Data, whose cluster is gone, from starting another one on this machine."""
+    hook = getattr(ray._private, "auto_init_hook", None)
+    if hook is not None:
+        hook.enable_auto_connect = False
 
 
 @contextlib.contextmanager
@@ -65,6 +93,20 @@ def _data_context(ray: Any) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(context, name, value)
+
+
+@contextlib.contextmanager
+def _outliving_its_raylet() -> Iterator[None]:
+    """Ray that is initialised here does not at once end this process when the raylet of this machine dies.
+
+    Its native code does so where the parent process is 1, as in a container: it takes the parent for its raylet. It
+    reads the raylet's id once, from this variable, so it is told of a process that lives as long as this one.
+    """
+    os.environ["RAY_RAYLET_PID"] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ["RAY_RAYLET_PID"]
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -235,6 +236,52 @@ def test_signal_keeps_what_is_finished_and_leaves_nothing_else(
     assert "***" not in err
     assert json.loads((tmp_path / "r.json").read_text())["summary"]["done"] == len(finished)
     assert not hidden_files(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orphaned", [False, True])
+def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_path: Path, orphaned: bool) -> None:
+    """In a cluster of its own. orphaned: its parent is process 1, which Ray's native code takes for its raylet."""
+    write_photos(photos, 4, 96)
+    out, err = tmp_path / "out", tmp_path / "err.txt"
+    resumed = [sys.executable, "-m", "srflow_sdk", "photos", "-o", "out"]
+    resumed += ["--device", "cpu", "--report", "r.json", "--resume"]
+    command = f"exec {shlex.join([*resumed, '--ray', 'local'])} 2>err.txt"
+    environment = {**os.environ, **ENVIRON, "RAY_raylet_start_wait_time_s": str(DEADLINE_S)}
+    whole = f"({command}) & echo $!" if orphaned else f"echo $$; {command}"
+    with subprocess.Popen(
+        ["sh", "-c", whole], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as shell:
+        assert shell.stdout is not None
+        process = psutil.Process(int(shell.stdout.readline()))
+        if orphaned:
+            shell.wait()
+        try:
+            deadline = time.monotonic() + 2 * DEADLINE_S
+            while not (out / "0.png").exists():
+                assert process.is_running(), err.read_text()
+                assert time.monotonic() < deadline, err.read_text()
+                time.sleep(0.05)
+            (raylet,) = (child for child in process.children(recursive=True) if child.name() == "raylet")
+            raylet.kill()
+            shell.stdout.read()  # until the process has ended
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    assert shell.returncode == (0 if orphaned else 1)
+    *before, line = err.read_text().splitlines()
+    report = json.loads((tmp_path / "r.json").read_text())
+    done = report["summary"]["done"]
+    assert 1 <= done < 4
+    assert line == (
+        "stopped because Ray's raylet on this machine died, perhaps for want of memory: "
+        f"{done} of 4 done; run the same command with --resume"
+    )
+    assert not [other for other in before if not other.startswith(("[", "reading", "preparing", "Ray: ", "warning: "))]
+    assert not hidden_files(out)
+    again = subprocess.run(resumed, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert again.returncode == 0, again.stderr
+    assert len(list(out.iterdir())) == 4
 
 
 @pytest.mark.slow
