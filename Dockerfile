@@ -2,22 +2,29 @@
 # CUDA: docker build --target cuda -t srflow:cuda .
 # Nobody has built it yet: docs/install.md says how it was checked.
 
-ARG PYTHON=3.12
+# python:3.12-slim (3.12.13) as docker-library/repo-info recorded it in August 2026. RELEASE.md says how to renew it.
+ARG BASE=python:3.12-slim@sha256:229a2c5bfa27522db7815ea81f9bed70af17ccb9de9fc7ad142b1877b5830d36
 
-FROM python:${PYTHON}-slim AS wheel
+# What comes from elsewhere is held to the hashes in docker/*.txt, which `make locks` writes.
+FROM ${BASE} AS wheels
 WORKDIR /source
+COPY docker docker
+RUN pip install --no-cache-dir --require-hashes -r docker/build.txt
 COPY pyproject.toml MANIFEST.in LICENSE NOTICE PYPI.md ./
 COPY srflow_sdk srflow_sdk
 COPY training training
 COPY export export
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels .
 
-FROM python:${PYTHON}-slim AS cuda
-COPY --from=wheel /wheels /wheels
-# The CPU package of ONNX Runtime gives way to the GPU one, which brings CUDA and cuDNN: docs/install.md says why.
-RUN pip install --no-cache-dir /wheels/*.whl \
-    && pip uninstall -y onnxruntime \
-    && pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]>=1.20" \
+FROM wheels AS cuda-wheels
+RUN pip wheel --no-cache-dir --no-build-isolation --require-hashes --wheel-dir /wheels -r docker/cuda.txt
+
+FROM wheels AS cpu-wheels
+RUN pip wheel --no-cache-dir --no-build-isolation --require-hashes --wheel-dir /wheels -r docker/cpu.txt
+
+FROM ${BASE} AS cuda
+RUN --mount=type=bind,from=cuda-wheels,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-index --no-deps /wheels/*.whl \
     && useradd --create-home --uid 10001 srflow
 ENV ORT_DISABLE_TELEMETRY=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001
@@ -25,9 +32,10 @@ WORKDIR /pictures
 ENTRYPOINT ["srflow-upscale"]
 CMD ["--help"]
 
-FROM python:${PYTHON}-slim AS cpu
-COPY --from=wheel /wheels /wheels
-RUN pip install --no-cache-dir /wheels/*.whl && useradd --create-home --uid 10001 srflow
+FROM ${BASE} AS cpu
+RUN --mount=type=bind,from=cpu-wheels,source=/wheels,target=/wheels \
+    pip install --no-cache-dir --no-index --no-deps /wheels/*.whl \
+    && useradd --create-home --uid 10001 srflow
 ENV ORT_DISABLE_TELEMETRY=1
 USER 10001
 WORKDIR /pictures

