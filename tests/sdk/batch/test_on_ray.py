@@ -259,6 +259,8 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
         try:
             deadline = time.monotonic() + 2 * DEADLINE_S
             while not (out / "0.png").exists():
+                if "timed out during startup" in err.read_text():
+                    pytest.skip("Ray allows its raylet 30 s to start, and this machine is busier than that")
                 assert process.is_running(), err.read_text()
                 assert time.monotonic() < deadline, err.read_text()
                 time.sleep(0.05)
