@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk._drawing.kept import KeptTiles
-from srflow_sdk._drawing.requests import Reduce, Request
+from srflow_sdk._drawing.requests import Request
+from srflow_sdk._drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk._files import Provenance
 from srflow_sdk._machine.memory import available_memory, can_return_freed_memory, gpu_free_memory
 from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.backends._openvino import EncoderBackend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import BundleError, DeviceError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.latents import window_noise
 from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
 from srflow_sdk.tiles import (
@@ -216,7 +217,7 @@ class Painter:
             request.stop_if_cancelled()
             with cancelled_by(request.options.cancel):
                 core = self._core(self._backend, tile, conditioning, request, sample)
-                if not np.isfinite(core).all():
+                if not is_usable(core):
                     core = self._core_again(tile, lr, request, sample)
             gathered.add(colours(core.transpose(1, 2, 0)))
             yield done
@@ -279,15 +280,9 @@ class Painter:
         fp32 = self._float32_backend()
         if fp32 is not None:
             core = self._core(fp32, tile, self.encode(lr, fp32), request, sample)
-            if np.isfinite(core).all():
+            if is_usable(core):
                 return core
-        place = tile.core
-        raise NonFiniteError(
-            f"the network gave NaN or infinite values at tau {request.temperature}, seed {request.seed}, sample "
-            f"{sample}, in rows {place.top} to {place.top + place.height - 1} and columns {place.left} to "
-            f"{place.left + place.width - 1} of the input{', in float32 too' if fp32 is not None else ''}; use a lower "
-            "tau, another seed, or another model"
-        )
+        raise not_finite("the network", tile, request, sample, also=", in float32 too" if fp32 is not None else "")
 
     def _float32_backend(self) -> Backend | None:
         """A backend that computes more precisely than the one in use, or None."""
@@ -370,34 +365,3 @@ def _activations(backend: Backend) -> float:
 def _least(backend: Backend) -> tuple[int, int]:
     """Smallest height and width of windows."""
     return backend.window_limits.min if backend.window_limits is not None else (1, 1)
-
-
-class Gathered:
-    """The samples of a tile, or their mean or standard deviation, for which only two pictures are held."""
-
-    def __init__(self, reduce: Reduce | None) -> None:
-        self._reduce = reduce
-        self._all: list[NDArray[np.float32]] = []
-        self._count = 0
-        self._mean = self._squares = np.zeros(0, np.float32)
-
-    def add(self, picture: NDArray[np.float32]) -> None:
-        if self._reduce is None:
-            self._all.append(picture)
-            return
-        # Welford's update: the sum of squared deviations without a difference of large numbers.
-        picture = np.clip(picture, 0, 1)
-        self._count += 1
-        if self._count == 1:
-            self._mean, self._squares = picture, np.zeros_like(picture)
-            return
-        change = picture - self._mean
-        self._mean = self._mean + change / np.float32(self._count)
-        self._squares += change * (picture - self._mean)
-
-    def pictures(self) -> list[NDArray[np.float32]]:
-        if self._reduce is None:
-            return self._all
-        if self._reduce == "mean":
-            return [self._mean]
-        return [np.sqrt(self._squares / np.float32(self._count - 1))]

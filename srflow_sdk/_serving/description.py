@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from srflow_sdk._plain_text import short
 from srflow_sdk.backends import ComputePrecision, Device
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError
@@ -21,6 +22,7 @@ VERSION_PARAMETER = "sdk_version"
 
 _TILE_BYTES = 2 << 30
 _ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
+_DIGITS = 18
 _LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
 
 
@@ -138,6 +140,6 @@ def described(bundle: Bundle) -> str:
 
 
 def _whole(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdecimal():
-        raise ArgumentError(f"{name} is {text!r}; it must be a whole number")
+    if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS:
+        raise ArgumentError(f"{name} is {short(text)}; it must be a whole number of at most {_DIGITS} digits")
     return int(text)

@@ -1,12 +1,13 @@
-"""Runs long native calls so that Ctrl-C, other signals and a caller's `cancel` end them."""
+"""Runs long calls, native ones and those that wait for others, so that signals and a caller's `cancel` end them."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from queue import SimpleQueue
+from concurrent.futures import CancelledError, Future
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -58,6 +59,44 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
         return _interruptible(call, stop)
     finally:
         ended.set()
+
+
+def abandonable(
+    call: Callable[[], _T], *, seconds: float | None = None, grace: float = 0.0, stop: Callable[[], None] = lambda: None
+) -> _T:
+    """Return call(), which runs in a thread of its own and is left to itself if nobody wants to wait any longer.
+
+    For calls that wait for others, such as a server that may never answer, and hold nothing that must be released.
+    seconds: how long the call may take. grace: seconds that it still has once the event of :func:`cancelled_by` is set.
+    stop: called if the call is left or fails; it should make it end.
+    Raises: TimeoutError; concurrent.futures.CancelledError; what the call raises; what a signal's handler raises.
+    """
+    event: threading.Event | None = getattr(_thread, "event", None)
+    ended: SimpleQueue[Future[_T]] = SimpleQueue()  # waited for in single native steps, as below
+
+    def work() -> None:
+        result: Future[_T] = Future()
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+        ended.put(result)
+
+    threading.Thread(target=work, name="srflow-ask", daemon=True).start()
+    end = float("inf") if seconds is None else time.monotonic() + seconds
+    cancelled = False
+    try:
+        while True:
+            now = time.monotonic()
+            if event is not None and event.is_set() and not cancelled:
+                cancelled, end = True, min(end, now + grace)
+            if now >= end:
+                raise CancelledError if cancelled else TimeoutError
+            with contextlib.suppress(Empty):
+                return ended.get(timeout=min(_POLL_S, end - now)).result()
+    except BaseException:
+        stop()
+        raise
 
 
 def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:

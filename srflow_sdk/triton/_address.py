@@ -43,6 +43,8 @@ def parse_address(url: object, protocol: object = None) -> Address:
     if not url.strip():
         raise _bad(url, "it is empty")
     text = url.strip()
+    if set("@?#") & set(text):  # what may be secret is not shown
+        raise _bad("…", "it has a user, a password or a query, and only a host and a port can be named")
     named, separator, rest = text.partition("://")
     named = named.lower()
     if not separator:
@@ -60,7 +62,7 @@ def parse_address(url: object, protocol: object = None) -> Address:
         port, host = parts.port, parts.hostname
     except ValueError as error:
         raise _bad(url, str(error)) from error
-    if not host or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc or " " in rest:
+    if not host or parts.path.strip("/") or " " in rest:
         raise _bad(url, "only a host and a port can be named")
     chosen: Protocol = "http" if named == "http" else "grpc"
     return Address(protocol=chosen, host=host, port=PORTS[chosen] if port is None else port)

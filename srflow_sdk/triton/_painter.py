@@ -9,8 +9,9 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.painter import Gathered, Painter
+from srflow_sdk._drawing.painter import Painter
 from srflow_sdk._drawing.requests import Request
+from srflow_sdk._drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, RemoteError
@@ -85,8 +86,11 @@ class RemotePainter(Painter):
                 samples=samples,
                 cancel=request.options.cancel,
             )
-            for picture in drawn:
-                gathered.add(colours(picture[rows, columns]))
+            for sample, picture in zip(samples, drawn, strict=True):
+                core = picture[rows, columns]
+                if not is_usable(core):
+                    raise not_finite(f"the server {self.device}", tile, request, sample)
+                gathered.add(colours(core))
                 done += 1
                 yield done
         return gathered.pictures()

@@ -43,21 +43,24 @@ class RemoteUpscaler(Upscaler):
     model: its name on the server.
     tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512 pixels, and one that
     does not fit becomes smaller, with one warning.
-    max_message_bytes: no request or answer is larger. Several samples are asked for at a time as far as they fit.
-    timeout: seconds that the server may take for one tile. retry_for: how many seconds a server that is unavailable is
-    tried again, after pauses that grow; only opening it fails at once. Other failures are not tried again.
+    max_message_bytes: no request or answer is larger; what is beyond it is not read. Several samples are asked for at a
+    time as far as they fit.
+    timeout: seconds that the server may take for one tile, to the last byte of its answer. retry_for: how many seconds
+    a server that is unavailable is tried again, after pauses that grow; only opening it fails at once. Other failures
+    are not tried again.
 
     :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
     `encode` keeps nothing encoded: each later call has its tiles encoded again. `restore`, `transfer`,
     `log_likelihood`, `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
-    samples are below 2^63. With HTTP, a `cancel` takes effect after the tile that is being drawn.
+    samples are below 2^63. An answer that the protocol does not allow is a RemoteError, and one whose values are not
+    finite, or beyond ±65,504, a NonFiniteError.
 
     Thread-safe. Not to be used in a process that is forked after it was made.
 
-    Raises: ArgumentError; MissingExtraError without the extra `triton`; UnavailableError if the server cannot be
-    reached; RemoteError if it has no such model. Every method raises these, and the errors of :class:`Upscaler`, which
-    also stand for what the server says of arguments and of its memory. UnavailableError also says that the server has
-    another model by now, so no picture is made with two.
+    Raises: ArgumentError; MissingExtraError for gRPC without the extra `triton`; UnavailableError if the server cannot
+    be reached; RemoteError if it has no such model. Every method raises these, and the errors of :class:`Upscaler`,
+    which also stand for what the server says of arguments and of its memory. UnavailableError also says that the server
+    has another model by now, so no picture is made with two.
     """
 
     def __init__(

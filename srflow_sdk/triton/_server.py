@@ -18,11 +18,14 @@ from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, Unavailab
 from srflow_sdk.manifest import Manifest
 from srflow_sdk.tiles import Window
 from srflow_sdk.triton._address import Address
-from srflow_sdk.triton._protocols import Call, NotThereError, UnknownModelError, open_client
+from srflow_sdk.triton._answers import MalformedError
+from srflow_sdk.triton._grpc import GrpcClient
+from srflow_sdk.triton._http import NOT_HTTP, HttpClient
+from srflow_sdk.triton._protocols import Call, Client, NotThereError, UnknownModelError
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _HINT = "start the server, or check the name and port; Triton's ports are 8001 for gRPC and 8000 for http://"
-_OTHER_PROTOCOL = {"grpc": ("Socket closed", "Failed parsing HTTP/2"), "http": ("Expected HTTP/",)}
+_OTHER_PROTOCOL = {"grpc": ("Socket closed", "Failed parsing HTTP/2"), "http": (NOT_HTTP,)}
 """What the clients say of a port that speaks the other protocol."""
 
 _T = TypeVar("_T")
@@ -45,9 +48,10 @@ class Server:
         self.address = address
         self.model = model
         self._retry_for = retry_for
-        self._client = open_client(address, timeout=timeout, max_message_bytes=max_message_bytes)
+        make = GrpcClient if address.protocol == "grpc" else HttpClient
+        self._client: Client = make(address, timeout=timeout, max_message_bytes=max_message_bytes)
         try:
-            parameters = self._parameters()
+            parameters = self._usable(self._parameters)
             self.manifest = self._manifest(parameters)
             self.options = self._options(parameters)
         except NotThereError as error:
@@ -94,15 +98,12 @@ class Server:
             inputs["tau_map"] = np.ascontiguousarray(tau)
         else:
             inputs["tau"] = np.array([tau], np.float32)
-        call = Call(model=self.model, inputs=inputs, output="tile_upscaled")
+        scale = self.manifest.scale
+        shape = len(samples), window.height * scale, window.width * scale, 3
+        call = Call(model=self.model, inputs=inputs, output="tile_upscaled", shape=shape)
         with cancelled_by(cancel):
             answer = self._persistent(lambda: self._client.infer(call), cancel)
             self._check_same_model(cancel)  # after the answer, so that one of another model is not used
-        scale = self.manifest.scale
-        shape = len(samples), window.height * scale, window.width * scale, 3
-        if answer is None or answer.shape != shape or answer.dtype != np.float32:
-            got = "nothing" if answer is None else f"{answer.dtype} of shape {answer.shape}"
-            raise RemoteError(f"{self.address} answered {got} where float32 of shape {shape} was expected")
         return answer
 
     def _check_same_model(self, cancel: threading.Event | None) -> None:
@@ -123,7 +124,7 @@ class Server:
         begun, pause, waiting = time.monotonic(), _FIRST_PAUSE_S, cancel or threading.Event()
         while True:
             try:
-                return ask()
+                return self._usable(ask)
             except (NotThereError, UnknownModelError) as error:  # it was there: the server stops, or loads it again
                 gone = time.monotonic() - begun
                 if gone + pause > self._retry_for:
@@ -135,15 +136,21 @@ class Server:
             stop_if_set(cancel)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
+    def _usable(self, ask: Callable[[], _T]) -> _T:
+        """The answer. Raises: RemoteError if it is malformed."""
+        try:
+            return ask()
+        except MalformedError as error:
+            raise RemoteError(f"{self.address} gave an answer that cannot be used: {error}") from error
+
     def _parameters(self) -> dict[str, str]:
         """The parameters of the model's config."""
-        parameters = self._client.config(self.model).get("parameters", {})
-        return {name: str(value.get("string_value", "")) for name, value in parameters.items()}
+        return self._client.parameters(self.model)
 
     def _others(self) -> str:
         """What models there are, for an error."""
         try:
-            names = self._client.models()
+            names = self._usable(self._client.models)
         except (NotThereError, UnknownModelError, RemoteError):
             return ""
         return f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"

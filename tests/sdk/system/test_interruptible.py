@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk import Upscaler
-from srflow_sdk._system.interruptible import cancelled_by, interruptible
+from srflow_sdk._system.interruptible import abandonable, cancelled_by, interruptible
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import CancelledError
@@ -159,3 +160,27 @@ def test_what_stops_a_call_lives_until_its_end_even_if_a_second_signal_ends_the_
     end.set()
     assert seen.wait(60)
     assert alive == [True]
+
+
+def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled() -> None:
+    silent, cancel, stopped = threading.Event(), threading.Event(), []
+    assert abandonable(lambda: 5, seconds=30) == 5
+    with pytest.raises(ZeroDivisionError):
+        abandonable(lambda: 1 // 0, stop=lambda: stopped.append("failed"))
+    with pytest.raises(TimeoutError):
+        abandonable(silent.wait, seconds=0.05, stop=lambda: stopped.append("late"))
+    cancel.set()
+    with cancelled_by(cancel):
+        with pytest.raises(FutureCancelledError):
+            abandonable(silent.wait, stop=lambda: stopped.append("cancelled"))
+        assert abandonable(lambda: threading.Event().wait(0.05), grace=30) is False
+    assert stopped == ["failed", "late", "cancelled"]
+    silent.set()
+
+
+def test_ctrl_c_leaves_a_call_that_waits_for_others() -> None:
+    silent = threading.Event()
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        abandonable(silent.wait)
+    silent.set()

@@ -29,19 +29,21 @@ OPTIONS = ServingOptions(device="cpu", threads=1, sessions=1, max_samples=16)
 class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Serves a bundle on a port of the loopback, and counts what it is asked for.
 
-    before: called with each request's inputs, by name; what it raises is answered. parameters: of the model's config,
-    instead of those that srflow-export writes.
+    before: called with each request's inputs, by name; what it raises is answered. spoil: changes an answer before it
+    is sent, or returns the bytes to send instead. parameters: of the model's config, instead of those that
+    srflow-export writes.
     """
 
     def __init__(self, bundle: Path, *, options: ServingOptions = OPTIONS, port: int = 0) -> None:
         self.before: Callable[[dict[str, Any]], None] = lambda inputs: None
+        self.spoil: Callable[[Any], bytes | None] = lambda answer: None
         self.requests: list[dict[str, Any]] = []
         self.message_sizes: list[int] = []
         self.ended = threading.Event()  # once a request has ended, also if what answers it still works
         self._options = options
         self.loaded = True  # a server that stops unloads its models first
         self.load(bundle)
-        self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)], interceptors=[_Raw()])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self._server.start()
@@ -96,4 +98,14 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             answer.outputs.add(name=name, datatype="FP32", shape=value.shape)
             answer.raw_output_contents.append(value.tobytes())
         self.message_sizes += [request.ByteSize(), answer.ByteSize()]
-        return answer
+        return self.spoil(answer) or answer
+
+
+class _Raw(grpc.ServerInterceptor):
+    """Lets methods answer bytes as they are."""
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = continuation(handler_call_details)
+        return handler._replace(
+            response_serializer=lambda answer: answer if isinstance(answer, bytes) else answer.SerializeToString()
+        )

@@ -27,6 +27,26 @@ def test_protocol_and_port_have_defaults(url: str, protocol: str | None, address
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "http://somebody:s3cr3t@gpu:8000",
+        "http://somebody:s3/cr3t@gpu",
+        "somebody:s3cr3t@gpu:8001",
+        "http://s3cr3t@gpu/path",
+        "grpc://gpu?token=s3cr3t",
+        "http://gpu/v2#s3cr3t",
+        "https://somebody:s3cr3t@gpu",
+        "ftp://somebody:s3cr3t@gpu",
+    ],
+)
+@pytest.mark.parametrize("protocol", [None, "grpc"])
+def test_a_password_is_refused_and_not_shown(url: str, protocol: str | None) -> None:
+    with pytest.raises(ArgumentError, match="only a host and a port can be named") as caught:
+        parse_address(url, protocol)
+    assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "protocol", "reason"),
     [
         ("", None, "it is empty"),

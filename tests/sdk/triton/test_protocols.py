@@ -7,21 +7,37 @@ import pytest
 
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError, RemoteError, UnavailableError
 from srflow_sdk.triton import RemoteUpscaler
+from srflow_sdk.triton._address import parse_address
 from srflow_sdk.triton._protocols import NotThereError, UnknownModelError, typed
 
 
 @pytest.mark.parametrize(
     ("message", "status", "kind", "line"),
     [
-        ("ArgumentError: tau: it is nan", "400", ArgumentError, "the server says: tau: it is nan"),
-        ("ImageError: tile: odd", "StatusCode.INVALID_ARGUMENT", ImageError, "the server says: tile: odd"),
-        ("OutOfMemoryError: memory ran out", "500", OutOfMemoryError, "the server says: memory ran out"),
-        ("NonFiniteError: NaN", "StatusCode.INTERNAL", NonFiniteError, "the server says: NaN"),
-        ("BundleError: damaged", "500", RemoteError, "the server failed: BundleError: damaged"),
+        ("ArgumentError: tau: it is nan", "400", ArgumentError, "the server GPU says: tau: it is nan"),
+        (
+            "ImageError: tile: odd",
+            "StatusCode.INVALID_ARGUMENT",
+            ImageError,
+            "the server GPU says: tile: odd",
+        ),
+        (
+            "OutOfMemoryError: memory ran out",
+            "500",
+            OutOfMemoryError,
+            "the server GPU says: memory ran out",
+        ),
+        ("NonFiniteError: NaN", "StatusCode.INTERNAL", NonFiniteError, "the server GPU says: NaN"),
+        ("BundleError: damaged", "500", RemoteError, "the server GPU failed: BundleError: damaged"),
         ("Server is stopping", "StatusCode.UNAVAILABLE", NotThereError, "Server is stopping"),
         ("Server is stopping", "503", NotThereError, "Server is stopping"),
         ("Request for unknown model", "404", UnknownModelError, "Request for unknown model"),
-        ("Deadline Exceeded", "StatusCode.DEADLINE_EXCEEDED", RemoteError, "the server did not answer within 9 s"),
+        (
+            "Deadline Exceeded",
+            "StatusCode.DEADLINE_EXCEEDED",
+            RemoteError,
+            "the server GPU did not answer within 9 s",
+        ),
         (
             "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Connection refused",
             "StatusCode.UNAVAILABLE",
@@ -34,20 +50,15 @@ from srflow_sdk.triton._protocols import NotThereError, UnknownModelError, typed
             NotThereError,
             "Domain name not found",
         ),
-        (
-            "an exception occurred in the client while decoding the response: x\nresponse: <html>",
-            "500",
-            RemoteError,
-            "the server failed: HTTP status 500",
-        ),
     ],
 )
 def test_failure_becomes_the_error_that_says_what_to_do(
     message: str, status: str, kind: type[Exception], line: str
 ) -> None:
-    error = typed(message, status, timeout=9)
+    address = parse_address("gpu")
+    error = typed(message, status, address=address, timeout=9)
     assert type(error) is kind
-    assert str(error).startswith(line)
+    assert str(error).startswith(line.replace("GPU", str(address)))
 
 
 def test_proxy_without_a_server_behind_it_is_unavailable() -> None:

@@ -1,0 +1,248 @@
+"""Answers that are none, by both protocols: one RemoteError, one line, with the server's name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from srflow_sdk._files import write_image
+from srflow_sdk.errors import NonFiniteError, RemoteError
+from srflow_sdk.triton import RemoteUpscaler
+
+from .http_server import Answer, HttpServer
+from .inference_server import InferenceServer
+
+Spoil = Callable[[Answer], bytes]
+
+ODD_VALUES = [math.nan, math.inf, -math.inf, 1e30, -1e30]
+
+
+@pytest.fixture
+def served(tiny_bundle: Path) -> Iterator[HttpServer]:
+    started = HttpServer(tiny_bundle)
+    yield started
+    started.stop()
+
+
+def head(**changes: Any) -> Spoil:
+    """An answer whose JSON has other fields; None takes one away."""
+
+    def spoiled(answer: Answer) -> bytes:
+        answer.head = {name: value for name, value in {**answer.head, **changes}.items() if value is not None}
+        return answer.raw()
+
+    return spoiled
+
+
+def output(**changes: Any) -> Spoil:
+    """An answer whose tensor is described otherwise."""
+
+    def spoiled(answer: Answer) -> bytes:
+        answer.head["outputs"][0].update(changes)
+        return answer.raw()
+
+    return spoiled
+
+
+def header(name: str, value: str) -> Spoil:
+    def spoiled(answer: Answer) -> bytes:
+        answer.headers[name] = value
+        return answer.raw()
+
+    return spoiled
+
+
+def body(content: bytes) -> Spoil:
+    return lambda answer: answer.raw(content)
+
+
+def status(number: int, content: bytes = b"<html><body>no</body></html>") -> Spoil:
+    def spoiled(answer: Answer) -> bytes:
+        answer.status = number
+        return answer.raw(content)
+
+    return spoiled
+
+
+CONFIGS: dict[str, Spoil] = {
+    "a page": body(b"<html><body>welcome</body></html>"),
+    "nothing": body(b""),
+    "cut JSON": body(b'{"parameters": {"model"'),
+    "a list": body(b"[1, 2]"),
+    "a number": body(b"5"),
+    "null": body(b"null"),
+    "no UTF-8": body(b'{"parameters": "\xff\xfe"}'),
+    "deep JSON": body(b"[" * 100_000),
+    "a long number": body(b'{"parameters": ' + b"9" * 5000 + b"}"),
+    "parameters that are a list": head(parameters=["model"]),
+    "parameters that are null": body(b'{"parameters": null}'),
+    "a parameter that is a number": head(parameters={"model": 5}),
+    "a text that is a number": head(parameters={"model": {"string_value": 5}}),
+    "no parameters": head(parameters=None),
+    "status 204": status(204, b""),
+    "status 301": status(301),
+    "status 400": status(400),
+    "status 500": status(500),
+    "status 103": status(103, b""),
+    "an error that is a number": status(500, b'{"error": 5}'),
+    "an error in a list": status(500, b'["error"]'),
+    "HTTP/3": lambda answer: answer.raw().replace(b"HTTP/1.1", b"HTTP/3.0", 1),
+    "endless headers": lambda answer: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000,
+    "a long header": lambda answer: b"HTTP/1.1 200 OK\r\nA: " + b"b" * 100_000,
+}
+INFERENCES: dict[str, Spoil] = {
+    **{
+        name: CONFIGS[name]
+        for name in ("a page", "nothing", "status 301", "status 400", "status 500", "endless headers")
+    },
+    "outputs that are null": head(outputs=None),
+    "outputs that are an object": head(outputs={"name": "tile_upscaled"}),
+    "no outputs": head(outputs=[]),
+    "an output that is a text": head(outputs=["tile_upscaled"]),
+    "another name": output(name="upscaled"),
+    "a name that is a list": output(name=["tile_upscaled"]),
+    "another type": output(datatype="FP16"),
+    "no type": output(datatype=None),
+    "no shape": output(shape=None),
+    "a negative shape": output(shape=[1, -180, -244, 3]),
+    "an absurd shape": output(shape=[1 << 62, 1 << 62, 3]),
+    "a shape of texts": output(shape=["1", "180", "244", "3"]),
+    "a shape of floats": output(shape=[1.5, 180, 244, 3]),
+    "another order of the same numbers": output(shape=[1, 244, 180, 3]),
+    "no size": output(parameters={}),
+    "no parameters": output(parameters=None),
+    "a size that is a text": output(parameters={"binary_data_size": "527040"}),
+    "a negative size": output(parameters={"binary_data_size": -4}),
+    "a size beyond the end": output(parameters={"binary_data_size": 1 << 60}),
+    "a size that is true": output(parameters={"binary_data_size": True}),
+    "a smaller size": output(parameters={"binary_data_size": 4}),
+    "JSON data": output(parameters={}, data=[1.0]),
+    "no length of the JSON": lambda answer: answer.raw().replace(b"Inference-Header", b"Another-Header", 1),
+    "a negative length of the JSON": header("Inference-Header-Content-Length", "-1"),
+    "a length of the JSON beyond the end": header("Inference-Header-Content-Length", "999999999"),
+    "a long length of the JSON": header("Inference-Header-Content-Length", "9" * 5000),
+    "half the tensor": lambda answer: answer.raw(json.dumps(answer.head).encode() + answer.tensors[:1000]),
+    "more than the tensor": lambda answer: answer.raw(json.dumps(answer.head).encode() + answer.tensors + b"more"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_over_http_that_is_none_is_one_line(name: str, served: HttpServer) -> None:
+    served.spoil = lambda answer: [CONFIGS[name](answer)]
+    with pytest.raises(RemoteError) as caught:
+        RemoteUpscaler(served.url)
+    assert served.url in str(caught.value)
+
+
+@pytest.mark.parametrize("name", INFERENCES)
+def test_an_answer_over_http_that_is_none_is_one_line(
+    name: str, served: HttpServer, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    def spoiled(answer: Answer) -> Iterable[bytes]:
+        yield INFERENCES[name](answer) if answer.kind == "infer" else answer.raw()
+
+    write_image(tmp_path / "a.png", photo)
+    with RemoteUpscaler(served.url, retry_for=0) as remote:
+        served.spoil = spoiled
+        with pytest.raises(RemoteError) as caught:
+            remote.upscale_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert served.url in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert len(served.requests) == 1  # it is no reason to ask again
+
+
+def more_tensors(answer: Any) -> None:
+    answer.raw_output_contents.append(b"more")
+
+
+def no_tensors(answer: Any) -> None:
+    del answer.raw_output_contents[:]
+
+
+def inline(answer: Any) -> None:
+    del answer.raw_output_contents[:]
+    answer.outputs[0].contents.fp32_contents.append(1.0)
+
+
+def cut(answer: Any) -> None:
+    answer.raw_output_contents[0] = answer.raw_output_contents[0][:1001]
+
+
+def reshaped(*shape: int) -> Callable[[Any], None]:
+    def spoil(answer: Any) -> None:
+        answer.outputs[0].shape[:] = shape
+
+    return spoil
+
+
+MESSAGES: dict[str, Callable[[Any], None]] = {
+    "nothing": lambda answer: answer.Clear(),
+    "another name": lambda answer: setattr(answer.outputs[0], "name", "upscaled"),
+    "another type": lambda answer: setattr(answer.outputs[0], "datatype", "FP64"),
+    "an unknown type": lambda answer: setattr(answer.outputs[0], "datatype", "\x1b[2J"),
+    "a negative shape": reshaped(1, -180, -244, 3),
+    "an absurd shape": reshaped(1 << 62, 1 << 62, 3),
+    "another order of the same numbers": reshaped(1, 244, 180, 3),
+    "no shape": reshaped(),
+    "half the tensor": cut,
+    "no tensors": no_tensors,
+    "more tensors": more_tensors,
+    "values in the message itself": inline,
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_an_answer_over_grpc_that_is_none_is_one_line(
+    name: str, server: InferenceServer, remote: RemoteUpscaler, photo: NDArray[np.uint8]
+) -> None:
+    server.spoil = MESSAGES[name]
+    with pytest.raises(RemoteError) as caught:
+        remote.upscale(photo)
+    assert f"{server.url} gave an answer that cannot be used: " in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_bytes_over_grpc_that_are_no_message_are_one_line(
+    server: InferenceServer, remote: RemoteUpscaler, photo: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    server.spoil = lambda answer: b"\xff" * 50
+    with caplog.at_level(logging.INFO), pytest.raises(RemoteError, match=f"^{server.url} gave an answer that cannot"):
+        remote.upscale(photo)
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_values_that_no_picture_has_are_an_error_with_the_servers_name(
+    value: float, protocol: str, served: HttpServer, server: InferenceServer, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    def odd(content: bytes) -> bytes:
+        values = np.frombuffer(content, np.float32).copy()
+        values[len(values) // 2] = value
+        return values.tobytes()
+
+    def by_http(answer: Answer) -> Iterable[bytes]:
+        answer.tensors = odd(answer.tensors) if answer.kind == "infer" else b""
+        yield answer.raw()
+
+    def by_grpc(answer: Any) -> None:
+        answer.raw_output_contents[0] = odd(answer.raw_output_contents[0])
+
+    served.spoil, server.spoil = by_http, by_grpc
+    url = served.url if protocol == "http" else server.url
+    write_image(tmp_path / "a.png", photo)
+    with RemoteUpscaler(url) as remote:
+        line = f"^the server {url} gave NaN or infinite values, .* at tau 0.7, seed 3, sample 0, in rows 0 to 45"
+        with pytest.raises(NonFiniteError, match=line):
+            remote.upscale_file(tmp_path / "a.png", tmp_path / "b.png", tau=0.7, seed=3)
+        with pytest.raises(NonFiniteError):
+            remote.encode(photo).std(2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
