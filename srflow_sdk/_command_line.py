@@ -15,6 +15,7 @@ import click
 
 from srflow_sdk._raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk._urls import without_secrets
 from srflow_sdk.errors import ArgumentError, SRFlowError
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
 class Command(click.Command):
     """A command that reports system errors, such as standard output on a full disk, in one line."""
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **keywords)
+        except click.ClickException as error:  # which shows what was typed
+            error.message = without_secrets(error.message)  # type: ignore[misc]  # final in its annotations only
+            raise
 
     def main(self, *arguments: Any, **keywords: Any) -> Any:
         _occupy_standard_descriptors()

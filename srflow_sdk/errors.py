@@ -22,19 +22,25 @@ from __future__ import annotations
 
 import re
 
+from srflow_sdk._urls import without_secrets
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BEGINNING, _END = 1500, 500  # characters of a message: files that others wrote may hold endless names and values
+
+_READ = 10_000  # characters at both ends that are looked at
 
 
 class SRFlowError(Exception):
     """Base class of every error that the SDK raises on purpose.
 
     To show one to a user, print it: the message is always one line of at most some 2,000 characters,
-    without control characters.
+    without control characters, and without the passwords and queries of URLs.
     """
 
     def __init__(self, message: str) -> None:
-        line = re.sub(r"\s*\n\s*", " ", message)
+        if len(message) > 2 * _READ:
+            message = f"{message[:_READ]} … {message[-_READ:]}"
+        line = re.sub(r"\s*\n\s*", " ", without_secrets(message))
         line = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line)
         super().__init__(line if len(line) <= _BEGINNING + _END else f"{line[:_BEGINNING]} … {line[-_END:]}")
 
@@ -91,7 +97,7 @@ class OutOfMemoryError(DeviceError):
 
 
 class NonFiniteError(SRFlowError):
-    """The network gave NaN or infinite values, also in float32 if the bundle has float32 graphs.
+    """The network gave NaN, infinite or absurdly large values, also in float32 if the bundle has float32 graphs.
 
     A lower temperature usually helps; the message says where in the image it happened. Other images and seeds may work.
     """

@@ -18,6 +18,7 @@ import click
 
 from srflow_sdk._batch.progress_lines import ProgressLines
 from srflow_sdk._batch.storage import with_urls
+from srflow_sdk._urls import without_secrets
 
 if TYPE_CHECKING:  # an error is shown without waiting for numpy and libvips
     from srflow_sdk._batch.estimating import Forecast
@@ -212,8 +213,8 @@ class Display:
 
 
 def printable(text: str) -> str:
-    """Replace characters that a terminal would interpret; file names may contain any."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Replace characters that a terminal would interpret; file names may contain any. URLs lose their secrets."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", without_secrets(text))
 
 
 def abandon(stream: TextIO | None) -> None:

@@ -14,6 +14,8 @@ from srflow_sdk._batch.models import Models, drawing, reason, suiting
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
 from srflow_sdk._drawing.requests import Progress
+from srflow_sdk._system.interruptible import cancelled_by
+from srflow_sdk._urls import without_secrets
 from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError, UnavailableError
 
 _T = TypeVar("_T")
@@ -38,6 +40,10 @@ def do_one(
     cancel = cancel or threading.Event()
 
     def work() -> FolderFile:
+        with cancelled_by(cancel):  # a store's silence, too
+            return done()
+
+    def done() -> FolderFile:
         if is_left_alone(job, models, settings=settings, storage=storage, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
@@ -88,7 +94,7 @@ def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
 
 def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
     """The result of an input that failed. reason: becomes one line, which names the input."""
-    line = " ".join(reason.split())
+    line = without_secrets(" ".join(reason.split()))
     if str(source) not in line:
         line = f"{source}: {line}"
     return FolderFile(source=source, targets=targets, status="failed", error=line)

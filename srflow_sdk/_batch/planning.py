@@ -231,7 +231,7 @@ def check_samples(samples: int, *, inputs: int) -> None:
 def identity(path: Path) -> str:
     """A key that is equal for all names of a file: links are followed, and hard links recognised if the file exists."""
     if isinstance(path, UrlPath):
-        return str(path)
+        return path.key
     try:
         status = path.stat()
     except OSError:

@@ -23,6 +23,7 @@ from srflow_sdk._batch.one_file import attempted, do_one, failure
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath, as_path
 from srflow_sdk._device_names import Device, Precision
+from srflow_sdk._urls import without_secrets
 from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.tiles import TileSize
@@ -188,4 +189,4 @@ def _row_result(source: str, target: str, upscaler: Upscaler, settings: Settings
 
         return attempted(job, work)
     except (ArgumentError, MissingExtraError) as error:
-        return failure(Path(source), str(error))
+        return failure(Path(without_secrets(source)), str(error))

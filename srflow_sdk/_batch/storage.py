@@ -117,6 +117,11 @@ def _standing_for(local: Mapping[UrlPath, Path]) -> Iterator[None]:
             del _URLS[name]
 
 
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for copies. A store that was left while it answered may still write into it."""
+    return tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True)
+
+
 class Anywhere:
     """Paths as in :class:`LocalStorage`, and URLs, whose files pass through a temporary folder of this machine."""
 
@@ -130,7 +135,7 @@ class Anywhere:
             return
         from srflow_sdk._batch import cloud
 
-        with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+        with _folder() as folder:
             local = Path(folder) / path.name
             cloud.fetch(path, local)
             with _standing_for({path: local}):
@@ -145,7 +150,7 @@ class Anywhere:
             return
         from srflow_sdk._batch import cloud
 
-        with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+        with _folder() as folder:
             written = {url: Path(folder) / url.name for url in urls}
             with _standing_for(written):
                 yield [written[target] if isinstance(target, UrlPath) else target for target in targets]

@@ -13,7 +13,7 @@ from .bare_environment import ROOT
 
 PACKAGE = "srflow_sdk"
 LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with everything in it
-    {"_graph_operators"},
+    {"_graph_operators", "_urls"},
     {
         "_system",
         "_version",
