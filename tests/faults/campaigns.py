@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import bundles, checkpoints, configs, full_disk, kills, latents, load, native, pictures
+from tests.faults import bundles, checkpoints, configs, full_disk, kills, latents, load, native, pictures, servers, urls
 from tests.faults.attempts import Campaign
 
 CAMPAIGNS = {
@@ -19,6 +19,8 @@ CAMPAIGNS = {
         Campaign(name="latents", title="mutated latents", attack=latents.attack, count=2000, short=300),
         Campaign(name="configs", title="mutated settings", attack=configs.attack, count=600, short=150),
         Campaign(name="native", title="arguments for the C interface", attack=native.attack, count=200, short=20),
+        Campaign(name="servers", title="hostile servers", attack=servers.attack, count=1000, short=80),
+        Campaign(name="urls", title="URLs with secrets", attack=urls.attack, count=100, short=10),
         Campaign(name="load", title="many threads on one Upscaler", attack=load.attack, count=600, short=120),
     )
 }
