@@ -215,7 +215,7 @@ def test_without_a_server_the_error_says_so(server: Server, tiny_bundle: Path) -
 )
 def test_a_missing_package_is_named_with_its_pip_command(missing: str, line: str, tiny_bundle: Path) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; from srflow_sdk.cli import upscale; upscale()"
-    command = [sys.executable, "-c", program, "s3://bucket/photos", "-o", "out", "--model", str(tiny_bundle)]
+    command = [sys.executable, "-c", program, "s3://bucket/photos", "-o", "out", "--quiet", "--model", str(tiny_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     (said,) = done.stderr.splitlines()
