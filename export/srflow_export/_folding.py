@@ -66,17 +66,28 @@ def fold_net(net: ConditionalNet) -> FoldedNet:
     return FoldedNet(folded[0], folded[1], shift, scale)
 
 
-def fold_mixing(steps: list[Step]) -> FoldedConv:
-    """Fold the decoding 1×1s and actnorms of consecutive steps, in decoding order, into one 1×1 with bias."""
+@dataclass(frozen=True)
+class FoldedMixing(FoldedConv):
+    """A decoding 1×1. encoding: the inverse of its matrix, C×C float64."""
+
+    encoding: Tensor
+
+
+def fold_mixing(steps: list[Step]) -> FoldedMixing:
+    """Fold the decoding 1×1s and actnorms of consecutive steps, in decoding order, into one 1×1 with bias.
+
+    The encoding matrix is a product too: inverting the product loses digits that its factors have, with three 1×1s of
+    condition 1e4 all but four.
+    """
     channels = steps[0].mix.weight.shape[0]
-    weight = torch.eye(channels, dtype=torch.float64)
+    weight = encoding = torch.eye(channels, dtype=torch.float64)
     bias = torch.zeros(channels, dtype=torch.float64)
     for step in steps:
-        gain = (-step.actnorm.logs.detach().double()).exp().flatten()
-        matrix = gain[:, None] * torch.linalg.inv(step.mix.weight.detach().double())
-        weight = matrix @ weight
+        mix, logs = step.mix.weight.detach().double(), step.actnorm.logs.detach().double().flatten()
+        matrix = (-logs).exp()[:, None] * torch.linalg.inv(mix)
+        weight, encoding = matrix @ weight, encoding @ (mix * logs.exp())
         bias = matrix @ bias - step.actnorm.bias.detach().double().flatten()
-    return FoldedConv(weight[:, :, None, None], bias)
+    return FoldedMixing(weight[:, :, None, None], bias, encoding)
 
 
 def fold_split(split: Split) -> tuple[FoldedConv, FoldedConv]:

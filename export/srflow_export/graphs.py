@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export import flow_ops
-from srflow_export._folding import FoldedConv, fold_mixing, fold_net, fold_split, side_by_side
+from srflow_export._folding import FoldedConv, FoldedMixing, fold_mixing, fold_net, fold_split, side_by_side
 from srflow_export._on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
 from srflow_sdk.latents import LatentLevel
 from srflow_sdk.manifest import Precision
@@ -273,7 +273,7 @@ class _StepSampler(CouplingNet):
         return tail(h, self.affine_of(h, coupling), scale, shift, *weights, step=0, **self.affine.to_dict())
 
 
-def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedConv]]:
+def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedMixing]]:
     """A level's conditional steps, first to last in encoding order, each with the 1×1 that ends its decoding.
 
     Everything linear after the first step's injector is one 1×1.

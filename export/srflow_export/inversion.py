@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srflow_export._folding import FoldedConv, fold_split
+from srflow_export._folding import FoldedConv, FoldedMixing, fold_split
+from srflow_export.flow_ops import exact_sigmoid
 from srflow_export.graphs import Conv, CouplingNet, conditional_steps, latent_levels, state_dtype
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape, ScaleMap
@@ -34,21 +35,20 @@ def _log_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
     if scale_map == "exp":
         return s
     if scale_map == "sigmoid":
-        return torch.log(torch.sigmoid(s + 2) + 1e-4)
+        return torch.log(exact_sigmoid(s + 2) + 1e-4)
     return torch.tanh(s / clamp) * clamp
 
 
 class _StepInverter(CouplingNet):
     """Encode one conditional step: the 1×1 that everything linear before it folds into, injector, coupling."""
 
-    def __init__(self, step: Step, mixing: FoldedConv, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    def __init__(self, step: Step, mixing: FoldedMixing, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__(step, config, dtype)
-        decoding = mixing.weight[:, :, 0, 0]
-        encoding = torch.linalg.inv(decoding)
+        encoding = mixing.encoding
         self.mixing = Conv.of(
             [FoldedConv(encoding[:, :, None, None], -(encoding @ mixing.bias))], dtype=state_dtype(dtype)
         )
-        self.log_det_of_mixing = -float(torch.linalg.slogdet(decoding).logabsdet)
+        self.log_det_of_mixing = float(torch.linalg.slogdet(encoding).logabsdet)
 
     def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """As the sampler's step takes them; returns the encoded h and the log-determinant by position, N×1×H×W."""
