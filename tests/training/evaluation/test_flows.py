@@ -1,5 +1,7 @@
 """A flow in both directions has one interface, for a bundle and for a checkpoint."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,11 @@ from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Latents, Upscaler, _bits
 from srflow_sdk.errors import BundleError, NonFiniteError
 from srflow_training import load_checkpoint, save_checkpoint
+from srflow_training.evaluation import flows
 from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.evaluation.subjects import LevelTaus, open_subject
+from srflow_training.model.features import LevelFeatures
+from srflow_training.model.srflow import PartsWhenNeeded
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -41,6 +46,50 @@ def test_a_checkpoints_latents_and_nats_are_its_networks(picture, checkpoint):
     assert found.log_likelihood == pytest.approx(float(nats), rel=1e-6)
     for level, values in latents.items():
         assert np.allclose(found.levels[level], values[0].numpy(), atol=1e-5)
+
+
+def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_the_bit(picture, checkpoint, monkeypatch):
+    subject, tau = open_subject(str(checkpoint)), LevelTaus((0.8,))
+    found = []
+    for free in (1 << 40, 0):
+        monkeypatch.setattr(flows, "available_memory", lambda free=free: free)
+        flow = subject.flow(picture.lr)
+        assert all(isinstance(parts, PartsWhenNeeded) == (free == 0) for parts in flow._condition)
+        latents = flow.invert(picture.hr)
+        found.append((flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents)))
+    kept, computed = found
+    assert torch.equal(kept[0], computed[0])
+    assert torch.equal(kept[3], computed[3])
+    assert kept[2] == computed[2]
+    for level, values in kept[1].items():
+        np.testing.assert_array_equal(values, computed[1][level])
+
+
+def test_what_is_computed_when_needed_is_not_held(picture, checkpoint, monkeypatch):
+    network = load_checkpoint(checkpoint)
+    held, most = weakref.WeakSet(), 0
+    convolution = LevelFeatures.conv3x3
+
+    def counted(self, weight, bias):
+        nonlocal most
+        most = max(most, len(held))
+        held.add(computed := convolution(self, weight, bias))
+        return computed
+
+    monkeypatch.setattr(LevelFeatures, "conv3x3", counted)
+    condition = network.condition_when_needed(picture.lr)
+    assert not held
+    with torch.no_grad():
+        latents, _ = network.encode_conditioned(picture.hr, condition)
+        network.decode_conditioned(condition, latents)
+    assert most <= len(condition)  # one of each level
+
+
+def test_conditioning_is_as_large_as_it_is_said_to_be(picture, checkpoint):
+    network = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        parts = [part for level in network.condition(picture.lr) for step in level for part in step]
+    assert network.conditioning_bytes(picture.lr) == sum(part.nbytes for part in parts)
 
 
 def test_a_bundles_dequantised_likelihood_is_the_runtimes(picture):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk import Latents, Upscaler
+from srflow_sdk._machine.memory import available_memory
 from srflow_sdk.errors import NonFiniteError
 from srflow_training._noise import runtime_noise
 from srflow_training.evaluation.arrays import to_array, to_tensor
@@ -56,14 +57,19 @@ class BundleFlow:
 
 
 class CheckpointFlow:
-    """A checkpoint's flow, in one piece. sha256: of the model."""
+    """A checkpoint's flow. sha256: of the model.
+
+    A picture is computed in one piece, so that no halo is cut off. What it is conditioned on is kept for all samples if
+    a quarter of the free memory holds it, and otherwise computed step by step in every pass, with the same results.
+    """
 
     def __init__(self, network: SRFlow, lr: Tensor, *, sha256: str) -> None:
         self._network = network
         self._sha256 = sha256
         self._lr = lr
+        fits = network.conditioning_bytes(lr) <= available_memory() // 4
         with torch.no_grad():
-            self._condition = network.condition(lr)
+            self._condition = network.condition(lr) if fits else network.condition_when_needed(lr)
 
     @torch.no_grad()
     def sample(self, tau: LevelTaus, seed: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import Actnorm, Average, Split, Step
 from srflow_training.model.transforms import MixChannels, Squeeze, mix_channels, standard_normal_log_density
 
-Parts = list[Sequence[Tensor]]
+Parts = Sequence[Sequence[Tensor]]
 """For each step of a level, the parts on u of its nets' first convolutions, N×hidden×H×W each."""
 
 _NETS_AT_ONCE = 4  # of which one convolution computes the parts on u: more channels leave a processor's cache
@@ -48,6 +48,7 @@ class Level(nn.Module):
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
             h, log_det = step.encode(h, mix, on_u, noise)
             log_likelihood = log_likelihood + log_det
+            del on_u  # or it stays in memory while the next is computed
         if self.split is None:
             return h, None, log_likelihood
         h, latent, log_det = self.split.encode(h)
@@ -57,9 +58,10 @@ class Level(nn.Module):
         """Exact inverse of :meth:`encode`."""
         if self.split is not None and latent is not None:
             h = self.split.decode(h, latent)
-        steps = list(zip(self.all_steps(), self.mixes("decode"), parts, strict=True))
-        for step, mix, on_u in reversed(steps):
+        steps, mixes = self.all_steps(), self.mixes("decode")
+        for step, mix, on_u in zip(reversed(steps), reversed(mixes), reversed(parts), strict=True):
             h = step.decode(h, mix, on_u)
+            del on_u  # or it stays in memory while the next is computed
         return Squeeze().decode(h)
 
     def mixes(self, direction: Literal["encode", "decode"]) -> list[MixChannels]:
@@ -71,13 +73,41 @@ class Level(nn.Module):
 
     def parts_on_u(self, features: LevelFeatures) -> Parts:
         """Compute all that the steps' nets need of u."""
-        nets = [net for step in self.all_steps() for net in step.nets()]
-        computed: list[Tensor] = []
-        for start in range(0, len(nets), _NETS_AT_ONCE):
-            weights, biases = zip(*(net.on_u() for net in nets[start : start + _NETS_AT_ONCE]), strict=True)
-            computed += features.conv3x3(torch.cat(weights), torch.cat(biases)).chunk(len(weights), dim=1)
-        parts = iter(computed)
-        return [[next(parts) for _ in step.nets()] for step in self.all_steps()]
+        return list(PartsWhenNeeded(self, features))
+
+
+class PartsWhenNeeded(Sequence[Sequence[Tensor]]):
+    """What :meth:`Level.parts_on_u` gives, to the bit, computed whenever a step is asked for and not kept."""
+
+    def __init__(self, level: Level, features: LevelFeatures) -> None:
+        self._nets = [step.nets() for step in level.all_steps()]
+        self._features = features
+        self._number, self._parts = -1, list[Tensor]()
+
+    def __len__(self) -> int:
+        return len(self._nets)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Tensor]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Tensor]]: ...
+    def __getitem__(self, index: int | slice) -> list[Tensor] | list[list[Tensor]]:
+        """A step's parts, computed with those of the few nets that one convolution serves."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        nets = self._nets[index]  # raises IndexError behind the end
+        first = sum(map(len, self._nets[: index % len(self)]))
+        return [self._part(place) for place in range(first, first + len(nets))]
+
+    def _part(self, place: int) -> Tensor:
+        number, place = divmod(place, _NETS_AT_ONCE)
+        if number != self._number:
+            self._parts = []
+            nets = [net for step in self._nets for net in step][number * _NETS_AT_ONCE :][:_NETS_AT_ONCE]
+            weights, biases = zip(*(net.on_u() for net in nets), strict=True)
+            convolved = self._features.conv3x3(torch.cat(weights), torch.cat(biases))
+            self._number, self._parts = number, list(convolved.chunk(len(nets), dim=1))
+        return self._parts[place]
 
 
 class SRFlow(nn.Module):
@@ -106,6 +136,19 @@ class SRFlow(nn.Module):
         Any number of images are encoded and decoded with it. Raises: ArgumentError if lr has the wrong shape.
         """
         return self.parts_on_u(self.features(lr))
+
+    def condition_when_needed(self, lr: Tensor) -> list[Parts]:
+        """Like :meth:`condition`, and as exact, for pictures whose conditioning does not fit into memory.
+
+        It holds the LR encoder's features, a twentieth of that or so; the flow's part is computed in every pass again.
+        """
+        levels = zip(self.flow_levels(), self.features(lr), strict=True)
+        return [PartsWhenNeeded(level, features) for level, features in levels]
+
+    def conditioning_bytes(self, lr: Tensor) -> int:
+        """What :meth:`condition` would hold for this LR image, in float32."""
+        cells = sum(4.0**shape.lr_exponent for shape in self.config.level_shapes)
+        return round(lr.shape[0] * lr.shape[2] * lr.shape[3] * cells * 2 * self.config.steps * self.config.hidden * 4)
 
     def parts_on_u(self, features: Sequence[LevelFeatures]) -> list[Parts]:
         """The second half of :meth:`condition`, which belongs to the flow and not to the LR encoder."""
