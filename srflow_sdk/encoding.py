@@ -171,6 +171,7 @@ class Encoding(Generic[ImageT]):
     ) -> Latents:
         """The latents of :meth:`invert` for an HR image as pixels and kind."""
         painter, lr = self._painter, self._lr
+        painter.warn_of_round_trip()
         large = HighResolution.of(pixels, kind, lr, scale=painter.manifest.scale, dequantised=dequantise)
         tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
         return invert(lr, large, painter, tiles, kept=self._kept, progress=progress, cancel=cancel)
@@ -199,6 +200,7 @@ class Encoding(Generic[ImageT]):
         """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
         lr, manifest = self._lr, self._painter.manifest
         check_latents(latents, manifest, lr)
+        self._painter.warn_of_round_trip()
         if latents.precision != self._painter.precision:
             _log.warning(
                 "these latents were made with precision %s and are decoded with %s: the picture differs a little from "

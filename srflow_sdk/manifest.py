@@ -76,6 +76,10 @@ class Manifest:
     inverter_halo: int = 0
     """As `halo`, for :data:`INVERTER`; 0 in bundles without it."""
 
+    round_trip_db: float | None = None
+    """PSNR in dB, -200 … 200, of photographs that were inverted and decoded, where the network itself is worse than
+    usual at it (-200: not finite); None: as usual, or not known."""
+
     conditioning_bytes_per_pixel: int
     """Bytes of all conditioning tensors together, per LR pixel, in the graphs' precision, 1 … 2^30."""
 
@@ -284,6 +288,7 @@ def _read_fields(raw: Mapping[str, Any]) -> Manifest:
         auto_tau=_flag(raw, "auto_tau"),
         halo=_take(raw, "halo", int),
         inverter_halo=_take({"inverter_halo": 0, **raw}, "inverter_halo", int),
+        round_trip_db=_number_or_none(raw, "round_trip_db"),
         conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
         precision=_one_of(Precision, raw, "precision"),
         weights=_one_of(Weights, raw, "weights"),
@@ -325,6 +330,7 @@ def _check_network(manifest: Manifest) -> None:
     _within("default_tau", manifest.default_tau, 0, 1)
     _within("halo", manifest.halo, 0, 4096)
     _within("inverter_halo", manifest.inverter_halo, 0, 4096)
+    _within("round_trip_db", manifest.round_trip_db or 0, -200, 200)
     _within("conditioning_bytes_per_pixel", manifest.conditioning_bytes_per_pixel, 1, 1 << 30)
     if not manifest.latent_levels:
         raise _bad("it names no latent levels")
@@ -350,6 +356,11 @@ def _flag(raw: Mapping[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise _bad(f"{name} is {value!r}, not true or false")
     return value
+
+
+def _number_or_none(raw: Mapping[str, Any], name: str) -> float | None:
+    """A number; None if it is null or missing, as in older bundles."""
+    return None if raw.get(name) is None else float(_take(raw, name, (int, float)))
 
 
 def _one_of(kind: Any, raw: Mapping[str, Any], name: str) -> Any:

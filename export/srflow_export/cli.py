@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
+from srflow_export._optional_parts import say_what_is_missing
 from srflow_sdk._command_line import LocalPath, NameOrPath, PathOrUrl
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
@@ -222,7 +223,11 @@ def _use_bundle(
 @click.option("--no-cache", is_flag=True, help="Build engines even if the same ones were built before.")
 @click.option("--config", type=LocalPath(), help="Published YAML of the network.  [default: detect it]")
 @click.option("--blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow.")
-@click.option("--tau", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="The bundle's default tau.")
+@click.option(
+    "--tau",
+    type=click.FloatRange(0, 1),
+    help="The bundle's default tau.  [default: 0.8, or less if the network's pictures are not finite there]",
+)
 @click.option("--auto-tau", is_flag=True, help="Scale it by each picture's texture, as --tau auto of srflow-upscale.")
 @click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels of context around tiles.  [default: measured]")
 @click.option(
@@ -288,7 +293,7 @@ def main(
     plugins: bool,
     config: Path | None,
     blocks: tuple[int, ...] | None,
-    tau: float,
+    tau: float | None,
     auto_tau: bool,
     halo: int | None,
     gate: Gate,
@@ -309,7 +314,8 @@ def main(
 
     The graphs are compared with the checkpoint's network on real photographs, at four temperatures; the bundle is
     written only if they agree. The halo of tiles is measured on the same photographs; a full-size network takes a
-    minute or so in all. If engines cannot be built, the bundle is still written, and the exit status is 1.
+    minute or two in all. If engines, or what --fused or --also asks for, cannot be made, the bundle is still written,
+    and the exit status is 1.
     A checkpoint written with --checkpoint-of gives the same images as the bundle and can be trained further.
 
     \b
@@ -355,7 +361,7 @@ def main(
 
         assert ckpt is not None  # for the type checker: see _check_use
         assert target is not None
-        if tau != tau:  # click's range lets NaN through
+        if tau is not None and tau != tau:  # click's range lets NaN through
             raise ArgumentError("--tau is not a number")
         if triton is not None:
             from srflow_export.triton.repository import check_repository
@@ -378,17 +384,15 @@ def main(
             licence=licence,
             training_data=training_data,
         )
-        export_checkpoint(ckpt, target, options, say=click.echo)
+        manifest = export_checkpoint(ckpt, target, options, say=click.echo)
         click.echo(f"wrote {target}")
-        failed = add_engines_saying(target, requests)
+        failed = say_what_is_missing(manifest, fused=fused, also=also)
+        failed |= add_engines_saying(target, requests)
         if triton is not None:
             _write_repository(target, triton, triton_mode)
         if failed:
             sys.exit(1)
-    except SRFlowError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
+    except (SRFlowError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt as stop:

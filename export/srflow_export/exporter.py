@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +16,20 @@ from onnx import ModelProto
 from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._locks import bundle_lock
+from srflow_export._optional_parts import FUSED, OptionalParts
 from srflow_export._progress import Progress
 from srflow_export.halo import HaloRow, measured_halo
 from srflow_export.inverter_halo import measured_inverter_halo
-from srflow_export.parity import inverse_table, min_psnr_db, prove, prove_int8_encoder, prove_inverse
+from srflow_export.parity import (
+    ParityRow,
+    inverse_table,
+    poor_round_trip,
+    prove,
+    prove_fused,
+    prove_int8_encoder,
+    prove_inverse,
+    tau_of_finite_pictures,
+)
 from srflow_export.quantisation import int8_encoder
 from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk._system.hashing import file_sha256
@@ -37,6 +48,8 @@ Also = Literal["int8"]
 PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}  # LR pixels
 """Height and width of the patch of each photograph, by gate."""
 
+_USUAL_TAU = 0.8
+
 QUANTISING = "quantising the encoder, calibrated on photographs"
 _logger = logging.getLogger(__name__)
 
@@ -45,14 +58,16 @@ _logger = logging.getLogger(__name__)
 class ExportOptions:
     """How a checkpoint becomes a bundle.
 
-    fused: also write fused.onnx. inverter: write inverter.onnx, unless a precision below fp32 is too coarse for it.
+    fused: also write fused.onnx. inverter: write inverter.onnx.
     precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
     graphs are written as well, and the runtime uses them to recompute tiles whose values are not finite. weights: how
     large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic stays float32).
     also: "int8" adds a second encoder to float32 graphs, see :func:`srflow_export.int8_encoders.add_int8_encoder`.
+    fused.onnx, inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is left out.
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
     config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses if no tau is given; auto_tau: scaled by the picture's texture, as ``tau="auto"``.
+    default_tau: what the runtime uses if no tau is given; None: 0.8, or less if the network's pictures are not finite
+    there. auto_tau: scaled by the picture's texture, as ``tau="auto"``.
     halo: LR pixels of context around a tile; None measures it, see :func:`srflow_export.halo.measured_halo`, and the
     inverter's own, see :func:`srflow_export.inverter_halo.measured_inverter_halo`.
     gate: how much of the photographs is compared.
@@ -67,7 +82,7 @@ class ExportOptions:
     plugins: bool = False
     config: Path | None = None
     stacked_blocks: tuple[int, ...] | None = None
-    default_tau: float = 0.8
+    default_tau: float | None = None
     auto_tau: bool = False
     halo: int | None = None
     gate: Gate = "quick"
@@ -85,9 +100,12 @@ def export_checkpoint(
 ) -> Manifest:
     """Write the bundle `target`, replacing an older one once all is proved; `say` receives lines of progress.
 
+    An optional part that cannot be made, or differs from the network, ends nothing: it is left out, `say` receives one
+    line, and `provenance["left_out"]` has the reason by the file's name.
+
     Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint cannot be used,
-    ExportError if the graphs do not agree with its network, BundleError if the target cannot be written. In each case
-    nothing is left behind and an older bundle stays.
+    ExportError if the required graphs do not agree with its network, BundleError if the target cannot be written. In
+    each case nothing is left behind and an older bundle stays.
     """
     if options.plugins and options.precision == "bf16":
         raise ArgumentError("the native kernels do not support bfloat16: leave --plugins out, or export in fp16")
@@ -109,52 +127,79 @@ def export_checkpoint(
             f"{place} would hold a line break, a control character or one that is not Unicode; change that text, or "
             "rename the file"
         )
+    optional = OptionalParts(say)
     with staged_bundle(target) as stage:
-        for name, content in _onnx_files(model, manifest, options, say):
+        for name, content in _onnx_files(model, manifest, options, optional, say):
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
         staged = Bundle(path=stage.path, manifest=manifest)
-        rows, size = [], PATCHES[options.gate]
-        if "int8" in options.also:
-            rows += prove_int8_encoder(model, staged, size=size, say=say)  # first, as it is the likeliest to fail
-        rows = prove(model, staged, size=size, say=say) + rows
-        if INVERTER in manifest.files:
-            manifest = _with_proved_inverter(model, staged, say=say)
-            staged = dataclasses.replace(staged, manifest=manifest)
+        size = PATCHES[options.gate]
+        rows = prove(model, staged, size=size, say=say)
+        for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
+            proving = partial(prove_part, model, staged, size=size, say=say)
+            rows += optional.proved(name, staged, proving, otherwise=[])
+        manifest = _with_finite_tau(manifest, rows, options, say=say)
         if options.halo is None:
-            manifest = _with_measured_halo(staged, say=say)
-        if INVERTER in manifest.files:
-            manifest = _with_inverter_halo(dataclasses.replace(staged, manifest=manifest), options.halo, say=say)
-        manifest = dataclasses.replace(manifest, parity=[row.to_dict() for row in rows], files={})
+            manifest = _with_measured_halo(dataclasses.replace(staged, manifest=manifest), say=say)
+        staged = dataclasses.replace(staged, manifest=manifest)
+        proved = partial(_with_proved_inverter, model, staged, options, say=say)
+        manifest = optional.proved(INVERTER, staged, proved, otherwise=manifest)
+        manifest = dataclasses.replace(
+            manifest,
+            provenance={**manifest.provenance, **optional.record()},
+            parity=[row.to_dict() for row in rows],
+            files={},
+        )
         with bundle_lock(target, say=say):  # else a process adding engines to the old bundle would put it back
             return stage.commit(manifest)
 
 
-def _with_proved_inverter(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None]) -> Manifest:
-    """The manifest, without an inverter that is too coarse. Raises: ExportError if it is one in float32."""
-    manifest = bundle.manifest
-    bound = min_psnr_db(manifest.precision, manifest.weights)
-    try:
-        rows = prove_inverse(model, bundle, min_db=bound, rounded=manifest.precision in ("fp16", "bf16"))
-    except ExportError as error:
-        if manifest.precision == "fp32":
-            raise ExportError(f"{error}; leave it out with --no-inverter") from error
-        say(f"{INVERTER} is left out, {manifest.precision} is too coarse for it: {error}")
-        (bundle.path / INVERTER).unlink()
-        files = {name: record for name, record in manifest.files.items() if name != INVERTER}
-        return dataclasses.replace(manifest, files=files)
+def _with_finite_tau(
+    manifest: Manifest, rows: Sequence[ParityRow], options: ExportOptions, *, say: Callable[[str], None]
+) -> Manifest:
+    """The manifest with a default tau at which the network's pictures are finite. One that is asked for stays."""
+    wanted, tau = manifest.default_tau, tau_of_finite_pictures(rows, manifest.default_tau)
+    if tau == wanted:
+        return manifest
+    fault = f"the network itself diverges on photographs at tau {wanted:g}, and not at {tau:g}"
+    if options.default_tau is not None:
+        say(f"{fault}; the default stays {wanted:g}, as it was asked for")
+        return manifest
+    say(f"{fault}, which becomes the bundle's default")
+    return dataclasses.replace(manifest, default_tau=tau)
+
+
+def _with_proved_inverter(
+    model: SRFlow, bundle: Bundle, options: ExportOptions, *, say: Callable[[str], None]
+) -> Manifest:
+    """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the network."""
+    rows = prove_inverse(model, bundle)
     for line in inverse_table(rows):
         say(line)
+    manifest = bundle.manifest
+    worst = poor_round_trip(rows, manifest)
+    if worst is not None:
+        say(
+            f"the network itself comes back from its latents only to {worst:.1f} dB in {manifest.precision}, and the "
+            "inverter as well as it: restoring, transferring and decoding will say so"
+        )
     provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
-    return dataclasses.replace(manifest, provenance=provenance)
+    manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)
+    return _with_inverter_halo(dataclasses.replace(bundle, manifest=manifest), options.halo, say=say)
 
 
 def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
     """The bundle's manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
     row, smaller = measured_halo(bundle, say=say)
     say(_halo_line(row))
-    if not row.is_enough:
+    if not row.compared:
+        _logger.warning(
+            "the halo could not be measured, as the network itself diverges on the photographs, or takes larger ones: "
+            "it is %d LR pixels",
+            row.halo,
+        )
+    elif not row.is_enough:
         _logger.warning(
             "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
             "use tile=None (--tile none)",
@@ -187,7 +232,7 @@ def _with_inverter_halo(bundle: Bundle, given: int | None, *, say: Callable[[str
 
 
 def _onnx_files(
-    model: SRFlow, manifest: Manifest, options: ExportOptions, say: Callable[[str], None]
+    model: SRFlow, manifest: Manifest, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
 ) -> Iterator[tuple[str, bytes]]:
     graphs_of_flow = (2 if options.precision == "fp32" else 4) + options.inverter
     progress = Progress("tracing", graphs_of_flow, say)
@@ -200,10 +245,12 @@ def _onnx_files(
         encoder = int8_encoder(model)
     protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
     if options.inverter:
-        protos[INVERTER] = onnx_models.inverter_model(model, options.precision)
+        inverter = optional.made(INVERTER, lambda: onnx_models.inverter_model(model, options.precision))
+        protos |= {} if inverter is None else {INVERTER: inverter}
         progress.step()
     if options.fused:
-        protos["fused.onnx"] = onnx_models.joined(encoder, sampler)
+        fused = optional.made(FUSED, lambda: onnx_models.joined(encoder, sampler))
+        protos |= {} if fused is None else {FUSED: fused}
     protos |= twins
     for name, proto in protos.items():
         if options.weights == "fp16" and not (name == "encoder.onnx" and options.precision == "int8"):
@@ -211,7 +258,9 @@ def _onnx_files(
         yield name, onnx_models.finished(proto, metadata_of(manifest))
     if "int8" in options.also:
         say(QUANTISING)
-        yield INT8_ENCODER, onnx_models.finished(int8_encoder(model), metadata_of(manifest, precision="int8"))
+        integers = optional.made(INT8_ENCODER, lambda: int8_encoder(model))
+        if integers is not None:
+            yield INT8_ENCODER, onnx_models.finished(integers, metadata_of(manifest, precision="int8"))
 
 
 def _typed_graphs(
@@ -252,7 +301,7 @@ def _manifest(
         scale=config.scale,
         size_multiple=config.size_multiple,
         latent_levels=graphs.latent_levels(config),
-        default_tau=options.default_tau,
+        default_tau=_USUAL_TAU if options.default_tau is None else options.default_tau,
         auto_tau=options.auto_tau,
         halo=0 if options.halo is None else options.halo,
         conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[options.precision]),

@@ -19,6 +19,7 @@ from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.latents import window_noise
+from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_sdk.tiles import Tile, Window, plan_tiles
 
 _MAX_ABS = 0.1 / 255
@@ -77,7 +78,7 @@ class Whole:
 
 
 def measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> tuple[HaloRow, HaloRow | None]:
-    """Find the smallest halo that is enough, and the next smaller one, on the CPU with the bundle's graphs.
+    """Find the smallest halo that is enough, and the next smaller one, on the CPU with the bundle's float32 graphs.
 
     Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. If none is enough, the first
     row's `is_enough` is false, and the second row is None; it is also None if the smallest candidate is enough. The
@@ -88,7 +89,9 @@ def measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None
     with that halo shows, so two computations give the differences for every halo. `say` receives lines of progress.
     """
     rows: list[HaloRow] = []
-    with OnnxRuntimeBackend(bundle, device="cpu") as backend:
+    # Rounding in half differs in every window, and a network that multiplies it would get the largest halo for it.
+    graphs = bundle.manifest.float32_graphs or REQUIRED_FILES
+    with OnnxRuntimeBackend(bundle, device="cpu", graphs=graphs) as backend:
         for largest in (_USUAL, _LARGEST):
             rows = _rows(backend, bundle.manifest, largest, say) or rows
             enough = next((index for index, row in enumerate(rows) if row.is_enough), None)

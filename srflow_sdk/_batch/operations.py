@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk._drawing.output_size import OutputSize, named_scale, reduced_to
-from srflow_sdk._drawing.painter import check_inverts
 from srflow_sdk._drawing.requests import DrawOptions, Progress
 from srflow_sdk._drawing.restoring import RestoreOptions
+from srflow_sdk._drawing.round_trips import check_inverts
 from srflow_sdk._drawing.temperature import AUTO
 from srflow_sdk._files import Provenance
 from srflow_sdk._files.provenance import RESTORE, UPSCALE

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk._drawing.kept import KeptTiles
 from srflow_sdk._drawing.requests import Request
+from srflow_sdk._drawing.round_trips import check_inverts, warn_of_round_trip
 from srflow_sdk._drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk._files import Provenance
 from srflow_sdk._machine.memory import available_memory, can_return_freed_memory, gpu_free_memory
@@ -21,9 +22,9 @@ from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.backends._openvino import EncoderBackend
 from srflow_sdk.bundle import Bundle
-from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
+from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_sdk.tiles import (
     AUTO_BUDGET_BYTES,
     AUTO_ROOMY_BYTES,
@@ -43,15 +44,6 @@ from srflow_sdk.tiles import (
 _log = logging.getLogger(__name__)
 
 
-def check_inverts(bundle: Bundle) -> None:
-    """Raises: BundleError if the bundle has no inverter."""
-    if INVERTER not in bundle.manifest.files:
-        raise BundleError(
-            f"{bundle.path} has no {INVERTER}, which this needs: export its checkpoint again with a newer "
-            "srflow-export, without --no-inverter"
-        )
-
-
 class Painter:
     """Computes tiles with one bundle on one backend, for all images and threads of an Upscaler.
 
@@ -68,6 +60,7 @@ class Painter:
         self._fp32: Backend | None = None
         self._inverting: Backend | None = None
         self._closed = False
+        self._told_of_round_trip = False
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -311,6 +304,13 @@ class Painter:
         self.check_open()
         assert self._inverting is not None  # for the type checker: only a closed painter has none
         return self._inverting
+
+    def warn_of_round_trip(self) -> None:
+        """Warn, the first time, if the network itself comes back badly from its latents."""
+        with self._lock:
+            told, self._told_of_round_trip = self._told_of_round_trip, True
+        if not told:
+            warn_of_round_trip(self.manifest)
 
     def shrink(self, tile: Tile, error: Exception) -> None:
         """Halve the tiles after this one did not fit. Raises: OutOfMemoryError if they are the smallest."""

@@ -13,6 +13,7 @@ from PIL import Image
 
 from srflow_export import ExportOptions, export_checkpoint, inverter_halo
 from srflow_export.exporter import _with_inverter_halo
+from srflow_export.halo import measured_halo
 from srflow_export.inverter_halo import InverterHaloRow, collage, in_float32, measured_inverter_halo
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
@@ -75,6 +76,7 @@ def test_graphs_of_half_precision_have_the_halo_of_the_network_not_of_their_roun
     export_checkpoint(tmp_path / "tiny.safetensors", tmp_path / "half.srflow", options)
     half = Bundle.open(tmp_path / "half.srflow")
     assert measured_inverter_halo(half)[0].halo == measured_inverter_halo(bundle)[0].halo
+    assert measured_halo(half)[0] == measured_halo(bundle)[0]
     with in_float32(half) as exact:
         kept = exact.path
         assert exact.manifest.precision == "fp32"

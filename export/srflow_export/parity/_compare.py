@@ -10,10 +10,10 @@ from typing import cast, get_args
 from polygraphy.backend.base import BaseRunner
 
 from srflow_export.graphs import latent_levels
-from srflow_export.parity._gate import MIN_PSNR_DB, min_psnr_db, runs_on_cpus
+from srflow_export.parity._gate import MIN_PSNR_DB, NetworkItself, arithmetic_of, min_psnr_db, runs_on_cpus
 from srflow_export.parity._measure import ParityRow, check, measure, table
 from srflow_export.parity._photos import photo_patches
-from srflow_export.parity._runners import BackendRunner, TorchRunner, graphs_runner
+from srflow_export.parity._runners import Arithmetic, BackendRunner, TorchRunner, graphs_runner
 from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends import Device, Precision
 from srflow_sdk.bundle import Bundle, Manifest, bundle_path
@@ -21,14 +21,18 @@ from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents import LatentLevel
 from srflow_training.checkpoints import load_checkpoint
-from srflow_training.model import RRDB
+from srflow_training.model import RRDB, SRFlow
 
 ROUNDED = "rounded"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side of a comparison. name: as the user gave it. bound_db: the PSNR that its precision promises."""
+    """One side of a comparison.
+
+    name: as the user gave it. bound_db: the PSNR that its precision promises. arithmetic: in what a torch network
+    rounds as this side does; None if in nothing. model: a checkpoint's network.
+    """
 
     name: str
     runner: BaseRunner
@@ -36,6 +40,8 @@ class Side:
     size_multiple: int
     latent_levels: tuple[LatentLevel, ...]
     bound_db: float
+    arithmetic: Arithmetic | None
+    model: SRFlow | None = None
 
 
 def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
@@ -58,8 +64,11 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
     rows = measure(photos, manifest, {other.name: other.runner}, one.runner, say=say)
     for line in table(rows):
         say(line)
-    check(rows, min_psnr_db={other.name: min(one.bound_db, other.bound_db)}, reference=one.name)
-    return rows
+    bounds = {other.name: min(one.bound_db, other.bound_db)}
+    if one.model is None:
+        return check(rows, min_psnr_db=bounds, reference=one.name)
+    itself = NetworkItself(one.model, manifest, photos, say=say)
+    return check(rows, min_psnr_db=bounds, reference=one.name, own=lambda row: itself.row(row, other.arithmetic))
 
 
 def open_side(text: str) -> Side:
@@ -80,10 +89,13 @@ def open_side(text: str) -> Side:
             size_multiple=config.size_multiple,
             latent_levels=latent_levels(config),
             bound_db=MIN_PSNR_DB["fp32"],
+            arithmetic="fp64",
+            model=model,
         )
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     bound_db = min_psnr_db(manifest.precision, manifest.weights)
+    arithmetic = arithmetic_of(manifest.precision, manifest.weights)
     runner: BaseRunner
     if how in ([], [ROUNDED]):
         runner = graphs_runner(bundle, rounded=bool(how) or not runs_on_cpus(manifest))
@@ -92,6 +104,7 @@ def open_side(text: str) -> Side:
         runner = BackendRunner(bundle, device, precision)
         if precision != "bundle":
             bound_db = min(bound_db, LEAST_DB)
+            arithmetic = "bf16" if precision == "bf16" else None
     return Side(
         name=text,
         runner=runner,
@@ -99,6 +112,7 @@ def open_side(text: str) -> Side:
         size_multiple=manifest.size_multiple,
         latent_levels=manifest.latent_levels,
         bound_db=bound_db,
+        arithmetic=arithmetic,
     )
 
 

@@ -1,9 +1,13 @@
-"""What an inverter must show before its bundle is written: latents, nats and the way back, on photographs."""
+"""What an inverter must show to stay in its bundle: latents, nats and the way back, on photographs.
+
+It is compared with the network, and never judged for what the network does itself: the network's own latents, nats and
+round trip in the same arithmetic are the bounds where it is worse than a healthy one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +15,27 @@ import numpy.typing as npt
 import torch
 from polygraphy.backend.base import BaseRunner
 
-from srflow_export.parity._measure import DIVERGED, psnr
+from srflow_export.inverter_halo import in_float32
+from srflow_export.parity._gate import min_psnr_db
+from srflow_export.parity._measure import MARGIN_DB, psnr
 from srflow_export.parity._photos import photographs
-from srflow_export.parity._runners import graphs_runner, inverse_runner
+from srflow_export.parity._runners import Arithmetic, computing_in, graphs_runner, inverse_runner
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ExportError
+from srflow_sdk.manifest import Weights
 from srflow_training.model import SRFlow
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _MAX_NATS, _MAX_NATS_IN_FLOAT32 = 1e-2, 1e-3
-"""Largest difference of log densities from the network's, in nats for each value of the photograph."""
+"""Largest difference of log densities from the network's, in nats for each value of the photograph.
+
+A bad network has latents in the thousands, whose squares count: then as much as its own differ in the same arithmetic,
+times the margin. A bad export leaves out, or counts twice, a step's determinant: tenths of a nat.
+"""
+
+_OVERFLOW = 1e30
+"""Latents of a bad network as large as this may overflow in another order of sums: there is nothing to compare."""
 
 Array = npt.NDArray[np.float32]
 _Pair = tuple[str, Array, Array]
@@ -32,15 +46,17 @@ class InverseRow:
     """An inverter compared with the network on one photograph.
 
     latents_db: the least PSNR of a level's latents, relative to the spread of the network's. nats: difference of the
-    log densities for each value of the photograph. round_trip_db: PSNR of what the graphs decode the latents to against
-    the photograph. nonfinite: how many of all these values are not finite. diverged: the network's own latents are not
-    finite or in the thousands, so there is nothing to compare.
+    log densities for each value of the photograph. round_trip_db: PSNR of what the graphs decode their latents to
+    against the photograph; -200 if that is not finite. own_round_trip_db: the same of the network in the same
+    arithmetic. nonfinite: how many of the graphs' latents and densities are not finite. diverged: the network's own
+    latents are not finite, so there is nothing to compare.
     """
 
     photo: str
     latents_db: float
     nats: float
     round_trip_db: float
+    own_round_trip_db: float
     nonfinite: int
     diverged: bool
 
@@ -49,59 +65,118 @@ class InverseRow:
         return asdict(self)
 
 
-def prove_inverse(model: SRFlow, bundle: Bundle, *, min_db: float, rounded: bool) -> list[InverseRow]:
+def prove_inverse(model: SRFlow, bundle: Bundle) -> list[InverseRow]:
     """Compare inverter.onnx with the network on the exporter's photographs, taken as HR images.
 
-    rounded: compute as GPUs do in half precision. min_db: what latents and the round trip must reach.
-    Raises: ExportError if a photograph is below a bound or has values that are not finite.
+    Half precision is computed as on GPUs. An inverter for an int8 encoder is itself in float32, so its latents are
+    compared given the float32 encoder, and the round trip given the int8 one.
+    Raises: ExportError if graphs and network differ on a photograph.
     """
-    pairs = list(_pairs(bundle.manifest))
-    references = [_reference(model, lr, hr) for _, lr, hr in pairs]
-    rows = []
-    for (name, _, hr), (latents, nats), found in zip(
-        pairs, references, (_rounded if rounded else _as_it_is)(bundle, pairs), strict=True
-    ):
-        values = (*found.latents, found.log_density, found.back)
-        row = InverseRow(
-            photo=name,
-            latents_db=min(psnr(one, other, least_spread=0) for one, other in zip(found.latents, latents, strict=True)),
-            nats=abs(float(found.log_density.sum(dtype=np.float64)) - nats) / hr.size,
-            round_trip_db=psnr(found.back, hr, least_spread=1),
-            nonfinite=sum(int((~np.isfinite(value)).sum()) for value in values),
-            diverged=any(not np.abs(latent).max() < DIVERGED for latent in latents),
-        )
-        rows.append(row)
-    exact = bundle.manifest.precision == "fp32"
-    _check(rows, min_db=min_db, max_nats=_MAX_NATS_IN_FLOAT32 if exact else _MAX_NATS)
+    manifest = bundle.manifest
+    pairs = list(_pairs(manifest))
+    arithmetic: Arithmetic = "fp32" if manifest.precision == "int8" else manifest.precision
+    if arithmetic != "fp32":
+        found = list(_rounded(bundle, pairs))
+    else:
+        found = list(_as_it_is(bundle, pairs))
+        with in_float32(bundle) as exact:
+            if exact is not bundle:
+                found = [
+                    replace(ours, latents=theirs.latents, log_density=theirs.log_density)
+                    for ours, theirs in zip(found, _as_it_is(exact, pairs), strict=True)
+                ]
+    references = [_own(model, pair, "fp32") for pair in pairs]
+    theirs = references if arithmetic == "fp32" else [_own(model, pair, arithmetic) for pair in pairs]
+    rows = [
+        _row(pair, values, own, back=itself.back)
+        for pair, values, own, itself in zip(pairs, found, references, theirs, strict=True)
+    ]
+    _check(rows, manifest, lambda index: _itself(model, pairs[index], references[index], arithmetic, manifest.weights))
     return rows
+
+
+def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
+    name, _, hr = pair
+    return InverseRow(
+        photo=name,
+        latents_db=_latents_db(found, own),
+        nats=_nats_apart(found, own, hr),
+        round_trip_db=psnr(found.back, hr, least_spread=1),
+        own_round_trip_db=psnr(back, hr, least_spread=1),
+        nonfinite=sum(int((~np.isfinite(value)).sum()) for value in (*found.latents, found.log_density)),
+        diverged=any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents),
+    )
+
+
+def _itself(model: SRFlow, pair: _Pair, own: _Found, arithmetic: Arithmetic, weights: Weights) -> InverseRow:
+    """The row of the network itself, in another arithmetic than float32 that rounds as the graphs do."""
+    if arithmetic == "fp32":
+        arithmetic = "half weights" if weights == "fp16" else "fp64"
+    itself = _own(model, pair, arithmetic)
+    return _row(pair, itself, own, back=itself.back)
+
+
+def _latents_db(one: _Found, other: _Found) -> float:
+    return min(psnr(a, b, least_spread=0) for a, b in zip(one.latents, other.latents, strict=True))
+
+
+def _nats_apart(one: _Found, other: _Found, hr: Array) -> float:
+    """For each value; infinity if one is not finite."""
+    apart = abs(float(one.log_density.sum(dtype=np.float64)) - float(other.log_density.sum(dtype=np.float64))) / hr.size
+    return apart if np.isfinite(apart) else float(np.finfo(np.float64).max)
 
 
 def inverse_table(rows: Sequence[InverseRow]) -> Iterator[str]:
     """The rows as lines for a terminal, under a header."""
-    yield "inverter  photo   latents   nats a value  round trip  not finite"
+    yield "inverter  photo   latents   nats a value  round trip  network's own  not finite"
     for row in rows:
         if row.diverged:
             yield f"          {row.photo:<6}  left out: the network's own latents diverge here"
         else:
             yield (
                 f"          {row.photo:<6}  {row.latents_db:5.1f} dB  {row.nats:12.1e}  {row.round_trip_db:7.1f} dB  "
-                f"{row.nonfinite:10}"
+                f"{row.own_round_trip_db:10.1f} dB  {row.nonfinite:10}"
             )
 
 
-def _check(rows: Sequence[InverseRow], *, min_db: float, max_nats: float) -> None:
+def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | None:
+    """The worst round trip in dB, if it is below what a healthy network's is in this precision."""
+    worst = min(row.round_trip_db for row in rows if not row.diverged)
+    return worst if worst < min_psnr_db(manifest.precision, manifest.weights) else None
+
+
+def _check(rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int], InverseRow]) -> None:
+    """Raises: ExportError where graphs and network differ. itself: the row of the network, for a row's index."""
     if all(row.diverged for row in rows):
-        raise ExportError("the network's own latents diverge on every photograph: there is nothing to compare with")
-    for row in rows:
+        raise ExportError("the network's own latents are not finite on any photograph: nothing can be compared")
+    healthy_db = min_psnr_db(manifest.precision, manifest.weights)
+    # int8 rounds the encoder alone; with the float32 one, an inverter in float32 is as exact as any.
+    latents_db = min_psnr_db("fp32", manifest.weights) if manifest.precision == "int8" else healthy_db
+    exact = manifest.precision in ("fp32", "int8")
+    nats = _MAX_NATS_IN_FLOAT32 if exact else _MAX_NATS
+    for index, row in enumerate(rows):
         if row.diverged:
             continue
-        where = f"inverter on the photograph '{row.photo}'"
-        if row.nonfinite:
-            raise ExportError(f"{where}: {row.nonfinite} values are not finite")
-        if min(row.latents_db, row.round_trip_db) < min_db or row.nats > max_nats:
+        finite, db, most = True, latents_db, nats
+        if row.nonfinite or row.latents_db < latents_db or row.nats > nats:
+            own = itself(index)
+            finite = not own.nonfinite
+            db = min(latents_db, own.latents_db - MARGIN_DB)
+            most = max(nats, own.nats * 10 ** (MARGIN_DB / 20))
+        # A bad network comes back from its own latents as badly; a bad export, worse than the network.
+        back_db = min(healthy_db, row.own_round_trip_db - MARGIN_DB)
+        where = f"on the photograph '{row.photo}'"
+        if row.nonfinite and finite:
+            raise ExportError(f"{where}, {row.nonfinite} latents are not finite, unlike the network's")
+        if row.latents_db < db or row.nats > most:
             raise ExportError(
-                f"{where}: latents {row.latents_db:.1f} dB and the round trip {row.round_trip_db:.1f} dB, but "
-                f"{min_db:.0f} dB are needed; {row.nats:.1g} nats a value, at most {max_nats:g}"
+                f"{where}, latents are {row.latents_db:.1f} dB from the network's and {row.nats:.1g} nats a value, but "
+                f"{db:.0f} dB and {most:.1g} are needed"
+            )
+        if row.round_trip_db < back_db:
+            raise ExportError(
+                f"{where}, the round trip is {row.round_trip_db:.1f} dB, but the network's own is "
+                f"{row.own_round_trip_db:.1f} dB"
             )
 
 
@@ -142,10 +217,16 @@ def _pairs(manifest: Manifest) -> Iterator[_Pair]:
         yield photo.name, lr.numpy(), photo.lr
 
 
-@torch.no_grad()
-def _reference(model: SRFlow, lr: Array, hr: Array) -> tuple[list[Array], float]:
-    latents, nats = model.encode(torch.from_numpy(hr), torch.from_numpy(lr))
-    return [latents[level].numpy() for level in sorted(latents)], float(nats)
+def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:
+    """What the torch network makes of a photograph."""
+    _, lr, hr = pair
+    with computing_in(model, arithmetic) as (network, dtype):
+        condition = network.condition(torch.from_numpy(lr).to(dtype))
+        latents, nats = network.encode_conditioned(torch.from_numpy(hr).to(dtype), condition)
+        back = network.decode_conditioned(condition, latents)
+    return _Found(
+        latents=[latents[level].numpy() for level in sorted(latents)], log_density=nats.numpy(), back=back.numpy()
+    )
 
 
 def _outputs(runner: BaseRunner, feeds: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:

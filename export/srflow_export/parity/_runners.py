@@ -6,8 +6,11 @@ They take `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau` [
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,26 +37,48 @@ Array = npt.NDArray[np.float32]
 G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every run
 
 
-class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annotations
-    """The torch network, in float32 on the CPU: the reference."""
+Arithmetic = Literal["fp32", "fp64", "half weights", "fp16", "bf16"]
+"""What the torch network computes in, on the CPU: as a whole, with its weights rounded to half, or by autocast, which
+rounds what graphs of that precision round."""
 
-    def __init__(self, model: SRFlow) -> None:
-        super().__init__(prefix="torch")
+
+class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annotations
+    """The torch network: in float32 the reference, otherwise what becomes of itself in another arithmetic."""
+
+    def __init__(self, model: SRFlow, arithmetic: Arithmetic = "fp32") -> None:
+        super().__init__(prefix=f"torch-{arithmetic}")
         self._model = model
+        self._arithmetic = arithmetic
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         """Names, types and shapes of the inputs."""
         return _metadata(latent_levels(self._model.config))
 
-    @torch.no_grad()
     def infer_impl(self, feed_dict: Mapping[str, Array]) -> OrderedDict[str, Array]:
         """Decode; inputs and outputs as in the module's docstring."""
-        model, tau = self._model, torch.from_numpy(feed_dict["tau"])[:, None, None, None]
-        latents = {level_of(name): tau * torch.from_numpy(feed_dict[name]) for name in noise_names(model.config)}
-        decoded = model.decoded_levels(model.condition(torch.from_numpy(feed_dict["lr"])), latents)
+        with computing_in(self._model, self._arithmetic) as (model, dtype):
+            given = {name: torch.from_numpy(value).to(dtype) for name, value in feed_dict.items()}
+            tau = given["tau"][:, None, None, None]
+            latents = {level_of(name): tau * given[name] for name in noise_names(model.config)}
+            decoded = model.decoded_levels(model.condition(given["lr"]), latents)
         outputs = OrderedDict((name, decoded[level_of(name)].numpy()) for name in decoded_names(model.config))
         outputs["sr"] = decoded[1].numpy()
         return outputs
+
+
+@contextmanager
+def computing_in(model: SRFlow, arithmetic: Arithmetic) -> Iterator[tuple[SRFlow, torch.dtype]]:
+    """The network in an arithmetic, and the type of what it is given; without gradients."""
+    with torch.no_grad():
+        if arithmetic == "fp64":
+            yield copy.deepcopy(model).double(), torch.float64
+        elif arithmetic == "half weights":
+            yield copy.deepcopy(model).half().float(), torch.float32
+        elif arithmetic == "fp32":
+            yield model, torch.float32
+        else:
+            with torch.autocast("cpu", dtype=torch.float16 if arithmetic == "fp16" else torch.bfloat16):
+                yield model, torch.float32
 
 
 class BackendRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no annotations

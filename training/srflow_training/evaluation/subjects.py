@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk._drawing.painter import check_inverts
+from srflow_sdk._drawing.round_trips import check_inverts
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import MAX_TAU, Reduction
 from srflow_training._inputs import check_model

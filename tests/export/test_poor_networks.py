@@ -1,0 +1,241 @@
+"""The gate compares graphs with the network and never judges the network: bad networks export, bad exports do not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from srflow_export import exporter, onnx_models
+from srflow_export.cli import main
+from srflow_export.flow_ops import exact_sigmoid
+from srflow_export.parity._gate import tau_of_finite_pictures
+from srflow_export.parity._measure import MARGIN_DB, ParityRow, check
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.errors import BundleError, ExportError
+from srflow_training import SRFlow, load_checkpoint
+from srflow_training.model import SRFlowConfig
+from tests.published_checkpoints import LAYOUTS, SMALL, published_state, write_published
+
+HALO = ("--halo", "12")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("poor")
+
+
+def write(path: Path, **statistics: float) -> Path:
+    config = SRFlowConfig.of_variant("published", **SMALL)
+    return write_published(path, state=published_state(config, **statistics))
+
+
+def export(checkpoint: Path, name: str, *arguments: str) -> tuple[Result, Path]:
+    target = checkpoint.with_name(name)
+    return CliRunner().invoke(main, [str(checkpoint), "-o", str(target), *HALO, *arguments]), target
+
+
+@pytest.fixture(scope="module")
+def smallest_scales(folder: Path) -> tuple[Result, Bundle, SRFlow]:
+    """Scales near 1e-4: the network's own round trip is 60 to 80 dB, and its samples overflow from tau 0.5 on."""
+    checkpoint = write(folder / "scales.pth", scales=12.0, heads=0.1)
+    result, target = export(checkpoint, "scales.srflow")
+    assert result.exit_code == 0, result.output
+    model = load_checkpoint(checkpoint)
+    assert isinstance(model, SRFlow)
+    return result, Bundle.open(target), model
+
+
+def test_an_inverter_as_exact_as_the_network_is_kept_though_the_networks_round_trip_is_poor(
+    smallest_scales: tuple[Result, Bundle, SRFlow],
+) -> None:
+    result, bundle, _ = smallest_scales
+    manifest = bundle.manifest
+    assert "inverter.onnx" in manifest.files
+    assert manifest.round_trip_db is not None
+    assert 60 < manifest.round_trip_db < 90
+    rows = manifest.provenance["inverter"]
+    assert min(row["latents_db"] for row in rows) > 120
+    assert min(row["own_round_trip_db"] for row in rows) < 90
+    (line,) = [line for line in result.output.splitlines() if line.startswith("the network itself comes back")]
+    assert f"to {manifest.round_trip_db:.1f} dB in fp32" in line
+
+
+def test_graphs_of_scales_near_their_smallest_are_the_network(smallest_scales: tuple[Result, Bundle, SRFlow]) -> None:
+    """ONNX Runtime's Sigmoid made them 82 dB of it."""
+    _, bundle, _ = smallest_scales
+    assert min(row["psnr_db"] for row in bundle.manifest.parity if not row["diverged"]) > 120
+    x = torch.linspace(-12, 6, 500, dtype=torch.float64)
+    np.testing.assert_allclose(exact_sigmoid(x), torch.sigmoid(x), rtol=1e-12)
+    assert float(exact_sigmoid(torch.tensor(-200.0))) == 0.0
+
+
+def test_where_the_networks_samples_overflow_the_default_tau_is_one_at_which_they_do_not(
+    smallest_scales: tuple[Result, Bundle, SRFlow],
+) -> None:
+    result, bundle, _ = smallest_scales
+    assert bundle.manifest.default_tau == 0
+    assert {row["tau"] for row in bundle.manifest.parity if row["diverged"]} == {0.5, 0.8, 1.0}
+    assert "the network itself diverges on photographs at tau 0.8, and not at 0, which becomes" in result.output
+
+
+def test_what_inverts_and_decodes_warns_once_with_the_figure(
+    smallest_scales: tuple[Result, Bundle, SRFlow], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, bundle, model = smallest_scales
+    hr = np.random.default_rng(0).random((32, 40, 3), dtype=np.float32)
+    lr = hr.reshape(8, 4, 10, 4, 3).mean(axis=(1, 3))
+    uses: dict[str, Callable[[Upscaler], Any]] = {
+        "invert": lambda upscaler: upscaler.encode(lr).invert(hr),
+        "restore": lambda upscaler: upscaler.restore(hr),
+        "transfer": lambda upscaler: upscaler.transfer(hr, hr[::-1].copy(), np.ones((32, 40), bool)),
+    }
+    for name, use in uses.items():
+        with Upscaler(bundle, device="cpu") as upscaler, caplog.at_level(logging.WARNING):
+            caplog.clear()
+            upscaler.upscale(lr, tau=0)
+            assert not caplog.records
+            use(upscaler)
+            use(upscaler)
+        assert [f"to {bundle.manifest.round_trip_db:.1f} dB only" in r.message for r in caplog.records] == [True], name
+    with Upscaler(bundle, device="cpu") as upscaler:
+        latents = upscaler.encode(lr).invert(hr)
+    with Upscaler(bundle, device="cpu") as upscaler, caplog.at_level(logging.WARNING):
+        caplog.clear()
+        upscaler.encode(lr).decode(latents)
+    assert len(caplog.records) == 1
+    with torch.no_grad():
+        expected, nats = model.encode(*(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()) for x in (hr, lr)))
+    assert latents.log_likelihood == pytest.approx(float(nats), rel=1e-5)
+    for level, values in expected.items():
+        np.testing.assert_allclose(latents.levels[level], values[0].numpy(), atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "precision"), [("x4-wrapped", "fp16"), ("x8", "fp16"), ("x8-faces", "bf16"), ("x4", "int8")]
+)
+def test_checkpoints_of_the_published_layouts_keep_their_inverter_in_every_precision(
+    folder: Path, layout: str, precision: str
+) -> None:
+    blocks = {"blocks": 3, "stacked_blocks": (0, 1, 2)} if layout == "x8-faces" else {}
+    config = SRFlowConfig.of_variant("published", **{**LAYOUTS[layout], **SMALL, **blocks})
+    checkpoint = write_published(folder / f"{layout}.pth", layout, state=published_state(config, heads=0.05))
+    arguments = () if layout == "x4-wrapped" else ("--blocks", ",".join(map(str, config.stacked_blocks)))
+    result, target = export(checkpoint, f"{layout}.srflow", "--precision", precision, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "inverter.onnx" in Bundle.open(target).manifest.files, result.output
+
+
+def test_an_inverter_that_differs_is_left_out_and_the_export_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = onnx_models.inverter_model
+
+    def broken(model: SRFlow, precision: str = "fp32") -> onnx.ModelProto:
+        proto = original(model, precision)  # type: ignore[arg-type]
+        weight = next(w for w in proto.graph.initializer if list(w.dims) == [12, 12, 1, 1])
+        values = onnx.numpy_helper.to_array(weight) * 1.001
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+        return proto
+
+    monkeypatch.setattr(onnx_models, "inverter_model", broken)
+    result, target = export(write(folder / "good.pth"), "no-inverter.srflow")
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.output.splitlines() if "left out" in line]
+    assert line.startswith("inverter.onnx is left out: on the photograph '")
+    bundle = Bundle.open(target)
+    assert "inverter.onnx" not in bundle.manifest.files
+    assert not (target / "inverter.onnx").exists()
+    assert bundle.manifest.provenance["left_out"]["inverter.onnx"] in line
+    with Upscaler(bundle, device="cpu") as upscaler, pytest.raises(BundleError, match="its export left it out"):
+        upscaler.restore(np.zeros((16, 16, 3), np.uint8))
+
+
+@pytest.mark.parametrize("fails", ["making", pytest.param("proving", marks=pytest.mark.slow)])
+def test_optional_parts_that_were_asked_for_and_fail_leave_the_bundle_and_end_with_status_1(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def fail(*_: object, **__: object) -> Any:
+        raise RuntimeError("a library's\nown error")
+
+    if fails == "making":
+        monkeypatch.setattr(onnx_models, "joined", fail)
+        monkeypatch.setattr(exporter, "int8_encoder", fail)
+        monkeypatch.setattr(exporter, "prove", lambda *_, **__: [])  # it joins graphs, too
+    else:
+        monkeypatch.setattr(exporter, "prove_fused", fail)
+        monkeypatch.setattr(exporter, "prove_int8_encoder", fail)
+    checkpoint = write(folder / "good.pth")
+    result, target = export(checkpoint, f"{fails}.srflow", "--fused", "--also", "int8", "--no-inverter")
+    assert result.exit_code == 1
+    assert result.output.count("left out: a library's own error\n") == 2
+    assert f"wrote {target}\n" in result.output
+    assert "error: the bundle has no fused.onnx, which --fused asks for: it was left out" in result.output
+    assert "error: the bundle has no encoder.int8.onnx, which --also int8 asks for: it was left out" in result.output
+    assert {*Bundle.open(target).manifest.files} == {"encoder.onnx", "sampler.onnx"}
+
+
+def row(tau: float = 0.0, **fields: Any) -> ParityRow:
+    values: dict[str, Any] = {"diverged": False, "psnr_db": 120.0, "max_abs": 0.0, "nonfinite": 0, "levels_db": {}}
+    return ParityRow(graph="graphs", photo="cat", tau=tau, **{**values, **fields})
+
+
+def checked(*rows: ParityRow, own: ParityRow | None) -> list[ParityRow]:
+    return check(rows, min_psnr_db={"graphs": 90}, reference="the network", own=lambda _: own)
+
+
+def test_below_the_bound_graphs_may_be_as_far_from_the_network_as_itself_and_a_margin() -> None:
+    (found,) = checked(row(psnr_db=70.0), own=row(psnr_db=70.0 + MARGIN_DB))
+    assert found.own_db == 70 + MARGIN_DB
+    with pytest.raises(ExportError, match=r"69\.0 dB against the network, but 70 dB are needed"):
+        checked(row(psnr_db=69.0), own=row(psnr_db=70.0 + MARGIN_DB))
+    assert checked(row(), own=None)[0].own_db is None
+
+
+def test_values_that_are_not_finite_are_excused_where_the_network_itself_has_some_in_that_arithmetic() -> None:
+    overflow = row(nonfinite=3, psnr_db=-200.0)
+    found = checked(row(), overflow, own=overflow)
+    assert found[1].own_db == -200
+    with pytest.raises(ExportError, match="3 values are not finite, unlike those of the network"):
+        checked(row(), overflow, own=row(psnr_db=20.0))
+    with pytest.raises(ExportError, match=r"gives no finite picture in this precision.*--precision fp32"):
+        checked(overflow, own=overflow)
+
+
+def test_pictures_a_thousand_times_out_of_range_are_compared_where_there_are_no_others() -> None:
+    wild = row(diverged=True, psnr_db=60.0)
+    assert checked(row(), wild, own=None)
+    with pytest.raises(ExportError, match=r"60\.0 dB"):
+        checked(wild, own=None)
+    with pytest.raises(ExportError, match="gives no finite picture of any photograph"):
+        checked(row(diverged=True, comparable=False), own=None)
+
+
+@pytest.mark.parametrize(
+    ("diverging", "wanted", "expected"),
+    [((), 0.8, 0.8), ((1.0,), 0.8, 0.8), ((0.8, 1.0), 0.8, 0.5), ((0.5, 0.8, 1.0), 0.8, 0.0), ((0.8, 1.0), 0.7, 0.5)],
+)
+def test_the_default_tau_is_the_largest_up_to_the_wanted_one_at_which_nothing_diverges(
+    diverging: tuple[float, ...], wanted: float, expected: float
+) -> None:
+    rows = [row(tau, diverged=tau in diverging) for tau in (0.0, 0.5, 0.8, 1.0)]
+    assert tau_of_finite_pictures(rows, wanted) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statistics", [{"condition": 1e4}, {"heads": 1.5}])
+def test_a_network_without_a_single_finite_picture_is_refused_in_one_line(
+    folder: Path, statistics: dict[str, float]
+) -> None:
+    result, target = export(write(folder / "wild.pth", **statistics), "wild.srflow", "--no-inverter")
+    assert result.exit_code == 1
+    assert "itself gives no finite picture of any photograph" in result.output.splitlines()[-1]
+    assert not target.exists()
