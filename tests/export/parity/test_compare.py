@@ -56,7 +56,7 @@ def test_a_path_may_have_an_at(folder, tmp_path):
 def test_bundles_that_differ_are_shown_in_a_table_and_end_with_status_1(folder):
     result = run(folder / "one.srflow", folder / "brighter.srflow")
     assert result.exit_code == 1
-    *lines, error = result.output.splitlines()
+    *lines, error = (line for line in result.output.splitlines() if not line.startswith("comparing"))  # slow machines
     assert len(lines) == 1 + 4 * len(TAUS)
     assert error.startswith(f"error: {folder / 'brighter.srflow'} at tau ")
     assert f"dB against {folder / 'one.srflow'}, but 90 dB are needed" in error
