@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from srflow_sdk._system.interrupts import STOPPING
 from srflow_sdk.errors import ArgumentError
 from srflow_training.cli import evaluate
+from srflow_training.evaluation import results as results_module
 from srflow_training.evaluation.pictures import Cut, picture_files
 from srflow_training.evaluation.results import Results, mean_of
 
@@ -66,6 +68,16 @@ def test_a_stopped_run_continues_and_ends_with_the_same_bytes(pictures, tmp_path
     tables = [(tmp_path / name / "results.csv").read_bytes() for name in ("whole", "stopped")]
     assert tables[0] == tables[1]
     assert tables[0].splitlines()[0] == b"picture,method,psnr,diversity"
+
+
+def test_a_run_that_is_killed_keeps_every_picture_that_was_measured(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(Results, "_write", lambda *_: None)  # what a SIGKILL leaves out
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, pictures, Measuring(stop_at="c"))
+    monkeypatch.undo()
+    rest = Measuring()
+    assert len(run(tmp_path, pictures, rest)) == 6
+    assert rest.seen == ["c"]
 
 
 def test_a_picture_whose_file_changed_is_measured_again(photos, tmp_path):
@@ -158,3 +170,15 @@ def test_a_summary_has_null_for_what_is_not_finite(tmp_path):
 def test_means_are_of_the_rows_that_have_the_figure():
     rows = [{"psnr": 1.0}, {"psnr": 2.0, "diversity": 5.0}]
     assert mean_of(rows, ["psnr", "diversity", "ssim"]) == {"psnr": 1.5, "diversity": 5.0}
+
+
+def test_whole_files_are_written_as_often_for_many_pictures_as_for_few(tmp_path, monkeypatch):
+    writes = []
+    write = results_module.write_atomically
+    monkeypatch.setattr(
+        results_module, "write_atomically", lambda path, content: writes.append(path.name) or write(path, content)
+    )
+    pictures = [SimpleNamespace(name=f"{number}", sha256="0") for number in range(300)]
+    rows = run(tmp_path, pictures, lambda files: [{"picture": files.name, "method": "model", "psnr": 1.0}])
+    assert len(rows) == 300
+    assert sorted(writes) == ["results.csv", "settings.json", "settings.json"]

@@ -67,7 +67,7 @@ def best_of_n(options: Options) -> Table:
         return rows
 
     rows = results.measure(bench.pictures, rows_of, options.progress)
-    means = [{"n": n, **_best_means(bench, rows, n)} for n in range(1, count + 1)]
+    means = _best_means(bench, rows, count)
     summary = bench.summary("best-of-n", rows, means)
     references = summary["references"]
     results.write_summary({**summary, "tau": str(tau)})
@@ -81,17 +81,20 @@ def best_of_n(options: Options) -> Table:
     return bench.table(lines, summary["notes"], published=METHODS)
 
 
-def _best_means(bench: Bench, rows: Sequence[Row], n: int) -> dict[str, float]:
-    """For each metric, the mean over pictures of the best of the first n samples."""
-    first = [row for row in rows if row["method"] == MODEL and int(row["sample"]) < n]
-    found = {}
+def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str, float]]:
+    """For each n, and each metric, the mean over pictures of the best of the first n samples."""
+    by_sample: dict[int, list[Row]] = {n: [] for n in range(count)}
+    for row in rows:
+        if row["method"] == MODEL:
+            by_sample[int(row["sample"])].append(row)  # the pictures are in the same order in each
+    means: list[dict[str, float]] = [{"n": n} for n in range(1, count + 1)]
     for metric in bench.metrics:
-        of_pictures = [
-            float(_best([row for row in first if row["picture"] == files.name], metric)[metric.name])
-            for files in bench.pictures
-        ]
-        found[metric.name] = sum(of_pictures) / len(of_pictures)
-    return found
+        choose = max if metric.better == "higher" else min
+        best = [float(row[metric.name]) for row in by_sample[0]]
+        for n, line in enumerate(means):
+            best = [choose(old, float(row[metric.name])) for old, row in zip(best, by_sample[n], strict=True)]
+            line[metric.name] = sum(best) / len(best)
+    return means
 
 
 def _best(rows: Sequence[Row], metric: Metric) -> Row:
