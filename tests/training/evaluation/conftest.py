@@ -1,13 +1,13 @@
-"""A tiny checkpoint, three small photographs, and a backbone of LPIPS."""
+"""A tiny checkpoint, three small photographs, and weights of LPIPS."""
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from srflow_training import save_checkpoint
 from srflow_training.evaluation.options import Options
 from tests.networks import random_srflow, tiny_config
+from tests.training import lpips_files
 
 
 @pytest.fixture(scope="session")
@@ -37,16 +37,10 @@ def options(photos, checkpoint, tmp_path):
     return make
 
 
-@pytest.fixture(scope="session")
-def alexnet(tmp_path_factory):
-    """A file of torchvision's AlexNet with random weights; skips without the extra [lpips]."""
-    pytest.importorskip("lpips", reason="the extra [lpips] is not installed")
-    import torchvision
-
-    torch.manual_seed(0)
-    network = torchvision.models.alexnet(weights=None).eval()
-    for name in ("classifier.1", "classifier.4", "classifier.6"):  # a small file
-        network.get_submodule(name).weight.data = torch.zeros(1)
-    path = tmp_path_factory.mktemp("alexnet") / "alexnet.pth"
-    torch.save(network.state_dict(), path)
-    return path
+@pytest.fixture
+def lpips(tmp_path_factory, monkeypatch):
+    """Random weights of LPIPS in a cache folder, which it returns."""
+    cache = tmp_path_factory.mktemp("cache")
+    lpips_files.write_weights(cache, "alex")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(cache))
+    return cache

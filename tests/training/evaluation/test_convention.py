@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from srflow_training import figures, save_checkpoint
+from srflow_training._lpips import LPIPS
 from srflow_training._noise import runtime_noise
 from srflow_training.evaluation.bench import open_bench
 from srflow_training.evaluation.convention import Convention, perceptual_metric
@@ -106,19 +107,15 @@ def test_lr_psnr_is_of_the_models_reduction(picture):
     assert metric.measure(picture.hr, picture) < 60
 
 
-def test_lpips_stands_for_perception_where_it_is_measured(picture):
-    def distance(image, reference):
-        return (image - reference).square().mean()[None, None, None, None]
-
+def test_lpips_stands_for_perception_where_it_is_measured(picture, lpips):
     convention = Convention(name="default", scale=4, reduction="bicubic")
     assert perceptual_metric(convention.metrics()).name == "gmsd"
-    metrics = convention.metrics(
-        lpips={"vgg": distance, "alex": lambda image, reference: 2 * distance(image, reference)}
-    )
-    assert perceptual_metric(metrics).name == "lpips_alex"
+    network = LPIPS.for_measuring()
+    metrics = convention.metrics(lpips=network)
+    assert [metric.name for metric in metrics][:3] == ["psnr", "lpips", "y_psnr"]
+    assert perceptual_metric(metrics).name == "lpips"
     values = {metric.name: metric.measure(torch.zeros_like(picture.hr), picture) for metric in metrics}
-    assert values["lpips_alex"] == pytest.approx(2 * values["lpips_vgg"])
-    assert values["lpips_vgg"] == pytest.approx(float((2 * picture.hr).square().mean()), rel=1e-5)
+    assert values["lpips"] == figures.lpips(network, torch.zeros_like(picture.hr), picture.hr) > 0
 
 
 def test_flip_is_left_out_where_it_is_not_installed(picture, options, monkeypatch, tmp_path):

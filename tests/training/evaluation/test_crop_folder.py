@@ -9,7 +9,9 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_training import evaluation
+from srflow_training._lpips import MISSING
 from srflow_training.evaluation.crop_folder import MOST_SHOWN, measure_crops
+from srflow_training.evaluation.crop_report import Networks
 from srflow_training.evaluation.pictures import Cut, picture_files
 from srflow_training.evaluation.subjects import LevelTaus, open_subject
 
@@ -31,11 +33,21 @@ def wide(tmp_path):
 
 @pytest.fixture
 def measure(checkpoint, tmp_path):
-    def run(photos, *, centre=None, progress=lambda _: None):
+    def run(photos, *, centre=None, metrics=(), progress=lambda _: None):
         subject, cut = open_subject(str(checkpoint)), Cut(scale=4, multiple=8, centre=centre)
         pictures = picture_files(photos, lr=None, others={}, cut=cut)
-        out = tmp_path / "out"
-        return measure_crops(subject, pictures, cut, TAUS, vgg16=None, out=out, settings={}, progress=progress)
+        networks = Networks.open(None)
+        return measure_crops(
+            subject,
+            pictures,
+            cut,
+            TAUS,
+            networks=networks,
+            metrics=metrics,
+            out=tmp_path / "out",
+            settings={},
+            progress=progress,
+        )
 
     return run
 
@@ -56,7 +68,8 @@ def test_figures_are_those_that_the_printed_report_has(measure, wide, checkpoint
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["rows"] == evaluation.to_json(found.rows)
     assert "Gaussian 11×11" in summary["convention"]
-    assert summary["notes"] == ["1 photograph is smaller than 256×256 pixels and not among these figures."]
+    smaller = "1 photograph is smaller than 256×256 pixels and not among these figures."
+    assert summary["notes"] == [smaller, MISSING]
 
 
 def test_the_crop_that_bicubic_renders_worst_is_kept_by_every_method(measure, wide, tmp_path):

@@ -8,15 +8,11 @@ import torch
 
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures, load_checkpoint
+from srflow_training._lpips import LPIPS
 from srflow_training._noise import runtime_noise
 from srflow_training.evaluation.ntire21 import ntire21
 from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.evaluation.subjects import LevelTaus
-
-
-@pytest.fixture(autouse=True)
-def no_cached_backbones(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
 
 def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path):
@@ -51,17 +47,11 @@ def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path)
     }
 
 
-def test_the_distance_is_the_spatial_lpips_where_its_backbone_is(options, alexnet, photos, checkpoint, tmp_path):
-    table = str(ntire21(options(samples=2, most=1, lpips_backbones=[alexnet])))
-    assert "| S₂ by LPIPS (AlexNet) ↑ |" in table
+def test_the_distance_is_the_spatial_lpips_where_its_weights_are(options, lpips, photos, checkpoint, tmp_path):
+    table = str(ntire21(options(samples=2, most=1)))
+    assert "| S₂ by LPIPS ↑ |" in table
     assert "FLIP it is not comparable" not in table
-    import lpips
-
-    network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False, spatial=True).eval()
-    state = torch.load(alexnet, weights_only=True)
-    for name, parameter in network.net.named_parameters():
-        _, layer, kind = name.split(".")
-        parameter.data.copy_(state[f"features.{layer}.{kind}"])
+    network = LPIPS.open("alex")
     cut = Cut(scale=4, multiple=8)
     picture = read_picture(picture_files(photos, lr=None, others={}, cut=cut)[0], cut, "bicubic")
     model, maps = load_checkpoint(checkpoint), []
@@ -69,10 +59,10 @@ def test_the_distance_is_the_spatial_lpips_where_its_backbone_is(options, alexne
         for seed in range(2):
             noise = runtime_noise(model, picture.lr, seed=seed)
             image = model.decode(picture.lr, {level: 0.9 * z for level, z in noise.items()})
-            maps.append(network(2 * figures.as_shown(image) - 1, 2 * picture.hr - 1))
+            maps.append(network.maps(figures.as_shown(image), picture.hr))
     assert maps[0].shape == (1, 1, 64, 72)
     (row,) = json.loads((tmp_path / "out" / "summary.json").read_text())["rows"]
-    assert row["diversity_score_lpips_alex"] == pytest.approx(figures.space_diversity(maps), rel=1e-3)
+    assert row["diversity_score_lpips"] == pytest.approx(figures.space_diversity(maps), rel=1e-3)
 
 
 def test_two_runs_are_equal_to_the_byte_and_a_stopped_one_continues(options, tmp_path):

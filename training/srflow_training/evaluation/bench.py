@@ -13,19 +13,21 @@ from srflow_sdk._system.paths import real_path
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, naturalness
+from srflow_training._lpips import LPIPS, MISSING
 from srflow_training._published import PUBLISHED, Published
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data._images import size_of
 from srflow_training.evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
+from srflow_training.evaluation.devices import check_device, from_cpu
 from srflow_training.evaluation.flows import PublishedFlow
 from srflow_training.evaluation.hashing import file_sha256
-from srflow_training.evaluation.lpips_networks import backbone_files, open_lpips
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_training.evaluation.references import open_references
 from srflow_training.evaluation.results import Row, mean_of
 from srflow_training.evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
 from srflow_training.evaluation.tables import Table
+from srflow_training.lpips_weights import weights_file
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _NONE: Mapping[str, tuple[str, str]] = {}
@@ -129,7 +131,7 @@ class Bench:
 
     def caption(self, name: str, image: Tensor, picture: Picture) -> str:
         """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture."""
-        shown = (self.metrics[0], perceptual_metric(self.metrics))
+        shown = dict.fromkeys((self.metrics[0], perceptual_metric(self.metrics)))
         return f"{name}\n{', '.join(metric.of(metric.measure(image, picture)) for metric in shown)}"
 
     def table(
@@ -188,24 +190,33 @@ def check_out(options: Options) -> None:
         raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
 
 
+def network_digests(options: Options) -> dict[str, str | None]:
+    """The sha256 of the files of metrics that are networks; None: not measured."""
+    files = {"lpips": weights_file("alex"), "vgg16": options.vgg16}
+    return {name: None if path is None else file_sha256(path) for name, path in files.items()}
+
+
 def open_flow(options: Options) -> Subject:
     """Open the only model. Raises: SRFlowError if it is no flow, or cannot have the temperatures, or the results would
     lie among the photographs.
     """
     check_out(options)
-    subject = open_subject(options.model, tile=_TILE)
+    subject = open_subject(options.model, tile=_TILE, device=options.device)
     _check_models(options, [subject])
     return subject
 
 
 def open_bench(options: Options) -> Bench:
     """Open all that is named, for one model. Raises: SRFlowError for what is missing, unreadable or does not fit."""
-    return _open(options, [open_subject(options.model, tile=_TILE)])[0]
+    check_device(options.device)
+    return _open(options, [open_subject(options.model, tile=_TILE, device=options.device)])[0]
 
 
 def open_benches(options: Options) -> list[Bench]:
     """Open a bench for each model, over the same pixels; the other methods belong to the first. Raises: SRFlowError."""
-    return _open(options, [open_subject(model, tile=_TILE) for model in options.models or (None,)])
+    check_device(options.device)
+    models = options.models or (None,)
+    return _open(options, [open_subject(model, tile=_TILE, device=options.device) for model in models])
 
 
 def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
@@ -225,18 +236,20 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     windows = [cut.window(*size_of(files.hr)) for files in pictures]
     sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in windows]
     notes += mixed_scales(windows)
-    backbones, missing = backbone_files(options.lpips_backbones)
-    lpips = open_lpips(backbones)
+    lpips = LPIPS.for_measuring(options.device)
+    missing = [MISSING] if lpips is None else []
     if not figures.has_flip():
         missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
     missing += naturalness.missing(sizes)
+    if options.metrics:
+        missing = []  # nothing else was asked for
     niqe = all(naturalness.niqe_fits(*size) for size in sizes)
-    vgg16 = VGG16Features.open(options.vgg16) if options.vgg16 is not None else None
+    vgg16 = None if options.vgg16 is None else from_cpu(VGG16Features.open(options.vgg16).to(options.device))
     published, remarks = _published(options, subject, len(pictures))
     benches = []
     for number, other in enumerate(subjects):
         convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
-        metrics = convention.metrics(vgg16=vgg16, lpips=lpips, niqe=niqe)
+        metrics = convention.metrics(vgg16=vgg16, lpips=lpips, niqe=niqe, only=options.metrics)
         settings = {
             "version": __version__,
             "model": other.sha256,
@@ -247,8 +260,8 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
             "references": digests,
             "others": list(options.others),
             "bilinear": sorted(options.bilinear),
-            "lpips": [file_sha256(path) for path in backbones],
-            "vgg16": None if options.vgg16 is None else file_sha256(options.vgg16),
+            "device": options.device,
+            **network_digests(options),
         }
         benches.append(
             Bench(

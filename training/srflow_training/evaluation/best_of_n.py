@@ -40,7 +40,8 @@ def best_of_n(options: Options) -> Table:
     count = options.sample_count(SAMPLES, "best-of-n compares samples")
     tau = options.sampling_tau("best-of-n", TAU)
     bench = open_bench(options)
-    results = Results(options.out, {**bench.settings, "measured": "samples", "tau": str(tau), "samples": count})
+    settings = {**bench.settings, "measured": "samples", "tau": str(tau), "samples": count}
+    results = Results(options.out, settings, shard=options.shard)
     sheets = sheets_of(results, bench.pictures, options.sheets or 1)
 
     def rows_of(files: PictureFiles) -> list[Row]:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
 
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import Reduction
 from srflow_training import figures, naturalness
-from srflow_training._vgg16 import VGG16Features
-from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES
+from srflow_training._lpips import LPIPS
 from srflow_training.evaluation.pictures import Picture
+from srflow_training.lpips_weights import HOW, weights_file
 
 ConventionName = Literal["default", "published"]
+
+_NEEDED = {
+    "lpips": f"its weights are not on this machine: {HOW}",
+    "vgg16_feature_distance": "it needs --vgg16 FILE",
+    "flip": "pip install flip-evaluator",
+    "niqe": "it needs pictures of at least 192 pixels a side, and pip install --no-deps mmeval==0.2.1",
+    "brisque": "pip install --no-deps brisque==0.2.0",
+}
+"""Why a metric may not be at hand, by its name."""
+
+METRICS = (
+    *("psnr", "lpips", "y_psnr", "ssim", "ms_ssim", "haarpsi", "gmsd", "flip", "vgg16_feature_distance"),
+    *("niqe", "brisque", "lr_psnr"),
+)
+"""Names of all metrics, in the order of tables."""
 
 _PUBLISHED = (
     ", to which networks' pictures are truncated, not rounded, of photographs cut to multiples of 8 (or the scale); LR "
@@ -65,13 +82,14 @@ class Convention:
         window = "a Gaussian 11×11 window (σ 1.5)" if default else "a uniform 7×7 window"
         lr_area = f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
         flip = f"FLIP at {figures.FLIP_PIXELS_PER_DEGREE} pixels per degree; " if figures.has_flip() else ""
+        lpips = "LPIPS, version 0.1, with AlexNet; " if weights_file("alex") is not None else ""
         return (
             f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; "
             f"PSNR over the three channels, SSIM with {window} "
             f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
             f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
-            f"{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 pixels on the smaller side, "
-            "4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
+            f"{lpips}{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 pixels on the smaller "
+            "side, 4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
             f"{_of_naturalness()}"
             "these and the other metrics of whole pictures; every figure is the mean over pictures"
         )
@@ -79,13 +97,14 @@ class Convention:
     def metrics(
         self,
         *,
-        vgg16: VGG16Features | None = None,
-        lpips: Mapping[str, figures.LPIPS] | None = None,
+        vgg16: figures.Features | None = None,
+        lpips: LPIPS | None = None,
         niqe: bool = False,
+        only: Sequence[str] = (),
     ) -> tuple[Metric, ...]:
-        """All metrics whose networks and parameters are at hand. lpips: by backbone, alex or vgg.
+        """All metrics whose networks and parameters are at hand, or `only` these, in the same order.
 
-        niqe: whether all pictures are large enough for it.
+        niqe: whether all pictures are large enough for it. Raises: ArgumentError if one of `only` is not at hand.
         """
         border, ssim = self.border, figures.ssim if self.name == "default" else figures.uniform_ssim
 
@@ -94,6 +113,7 @@ class Convention:
 
         columns = [
             _higher("psnr", "PSNR, dB", ".2f", lambda image, picture: figures.psnr(image, picture.hr, border=border)),
+            *([] if lpips is None else [_lower("lpips", "LPIPS", simple(partial(figures.lpips, lpips)), perceptual=3)]),
             _higher(
                 "y_psnr", "Y-PSNR, dB", ".2f", lambda image, picture: figures.y_psnr(image, picture.hr, border=border)
             ),
@@ -113,15 +133,6 @@ class Convention:
                     perceptual=2,
                 )
             )
-        for backbone, network in (lpips or {}).items():
-            columns.append(
-                _lower(
-                    f"lpips_{backbone}",
-                    f"LPIPS ({BACKBONE_NAMES[backbone]})",
-                    lambda image, picture, network=network: figures.lpips_distance(network, image, picture.hr),  # type: ignore[misc]
-                    perceptual=4 if backbone == "alex" else 3,
-                )
-            )
         if niqe and naturalness.has_niqe():
             columns.append(_natural("niqe", "NIQE", naturalness.niqe))
         if naturalness.has_brisque():
@@ -136,7 +147,17 @@ class Convention:
                 ),
             )
         )
-        return tuple(columns)
+        if absent := [name for name in only if name not in {metric.name for metric in columns}]:
+            raise ArgumentError(f"--metrics {absent[0]}: it cannot be measured here: {_NEEDED[absent[0]]}")
+        return tuple(metric for metric in columns if metric.name in only or not only)
+
+
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """Parse "psnr,lpips". Raises: ArgumentError for names that are none, and for none at all."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if unknown := [name for name in names if name not in METRICS]:
+        raise ArgumentError(f"--metrics names {unknown[0]!r}; there are {', '.join(METRICS)}")
+    return names
 
 
 def perceptual_metric(metrics: tuple[Metric, ...]) -> Metric:
@@ -166,7 +187,7 @@ def _lower(name: str, heading: str, measure: Callable[[Tensor, Picture], float],
 class _VGG16Distance:
     """The distance of an image to its picture, whose features are kept for the next image of the same picture."""
 
-    def __init__(self, features: VGG16Features) -> None:
+    def __init__(self, features: figures.Features) -> None:
         self._features = features
         self._last: tuple[Tensor, Sequence[Tensor]] | None = None
 
@@ -178,8 +199,7 @@ class _VGG16Distance:
     def _of(self, image: Tensor) -> Sequence[Tensor]:
         if self._last is not None and image is self._last[0]:
             return self._last[1]
-        found: Sequence[Tensor] = self._features(image)
-        return found
+        return self._features(image)
 
 
 def _natural(name: str, heading: str, figure: Callable[[Tensor], float]) -> Metric:

@@ -15,10 +15,18 @@ from torch import Tensor
 from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ImageError
 from srflow_training import naturalness
-from srflow_training._vgg16 import VGG16Features
 from srflow_training.data import read_photo, to_image
 from srflow_training.data._images import size_of
-from srflow_training.evaluation.crop_report import SIDE, Row, crops_of_photo, headings, mean_row, measure_crop, to_json
+from srflow_training.evaluation.crop_report import (
+    SIDE,
+    Networks,
+    Row,
+    crops_of_photo,
+    headings,
+    mean_row,
+    measure_crop,
+    to_json,
+)
 from srflow_training.evaluation.pictures import Cut, PictureFiles
 from srflow_training.evaluation.results import Results
 from srflow_training.evaluation.results import Row as Line
@@ -79,14 +87,16 @@ def measure_crops(
     cut: Cut,
     taus: Sequence[LevelTaus],
     *,
-    vgg16: VGG16Features | None,
+    networks: Networks,
+    metrics: Sequence[str],
     out: Path,
     settings: Mapping[str, Any],
     progress: Callable[[str], None],
 ) -> CropFigures:
     """Measure bicubic and the model on all whole crops; write results.csv, summary.json and crops/ into `out`.
 
-    Crops have 256 pixels a side, or `cut.centre` if that is less. settings: all that `out` depends on besides.
+    Crops have 256 pixels a side, or `cut.centre` if that is less. metrics: as for
+    :func:`report`. settings: all that `out` depends on besides.
     Raises: ImageError if no photograph is that large, ArgumentError if `out` holds something else.
     """
     side = side_of_crops(cut)
@@ -106,7 +116,7 @@ def measure_crops(
         lines: list[Line] = []
         worst, images = float("inf"), dict[str, Tensor]()
         for number, hr in enumerate(crops_of_photo(photo, side), start=1):
-            of_crop = measure_crop(subject, hr, taus, vgg16)
+            of_crop = measure_crop(subject, hr, taus, networks, metrics)
             for method, (_, figures) in of_crop.items():
                 lines.append({"picture": files.name, "crop": str(number), "method": method, **_as_floats(figures)})
             if of_crop[BICUBIC][1]["psnr"] < worst:
@@ -133,7 +143,7 @@ def measure_crops(
         notes=[
             _convention(subject, side),
             *_left_out(len(pictures) - len(measured), side),
-            *naturalness.missing([(side, side)]),
+            *networks.missing(side, metrics),
         ],
         shown=[_shown(out, files.name, lines, methods) for files in measured if files.name in shown],
     )

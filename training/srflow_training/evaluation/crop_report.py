@@ -14,14 +14,19 @@ from torch import Tensor
 from srflow_sdk.errors import ImageError
 from srflow_sdk.manifest import Reduction
 from srflow_training import figures, naturalness
+from srflow_training._lpips import LPIPS, MISSING
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.evaluation.devices import Device, from_cpu
 from srflow_training.evaluation.subjects import LevelTaus, Subject, open_subject
 from srflow_training.evaluation.tables import Table
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 SIDE = 256
 """Pixels a side of a crop if nothing else is asked for."""
+
+_ALWAYS = ("psnr", "sample_difference", "colour_shift", "nonfinite")
+"""Figures that are measured whatever was asked for."""
 
 DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
 
@@ -30,26 +35,48 @@ DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
 class Row:
     """Means over all crops for one method, as :mod:`srflow_training.figures` defines them.
 
-    psnr, ssim: RGB, y_psnr: luma; all without a border of `scale` pixels. gmsd, vgg16_feature_distance: lower is
-    better; the latter is None if no convolutions were given. haarpsi: higher is better. niqe, brisque: lower is better;
-    None if their parameters are not installed, or crops are too small. lr_psnr: of the reduced output against the LR
-    input, dB. sample_difference, colour_shift: /255. nonfinite: total over all crops; a bundle's runtime raises
-    instead.
+    None: not asked for, or what it needs is not here. psnr, ssim: RGB, y_psnr: luma; all without a border of `scale`
+    pixels. lpips, gmsd, vgg16_feature_distance: lower is better. haarpsi: higher is better. niqe, brisque: lower is
+    better. lr_psnr: of the reduced output against the LR input, dB. sample_difference, colour_shift: /255. nonfinite:
+    total over all crops; a bundle's runtime raises instead.
     """
 
     method: str
     psnr: float
-    y_psnr: float
-    ssim: float
-    gmsd: float
-    haarpsi: float
+    lpips: float | None = None
+    y_psnr: float | None = None
+    ssim: float | None = None
+    gmsd: float | None = None
+    haarpsi: float | None = None
     vgg16_feature_distance: float | None = None
     niqe: float | None = None
     brisque: float | None = None
-    lr_psnr: float
+    lr_psnr: float | None = None
     sample_difference: float
     colour_shift: float
     nonfinite: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """What the metrics that are networks compute with; None: not measured."""
+
+    lpips: LPIPS | None = None
+    vgg16: figures.Features | None = None
+
+    @classmethod
+    def open(cls, vgg16: Path | None, device: Device = "cpu") -> Networks:
+        """Open LPIPS's from the cache folder, and `vgg16` as :meth:`VGG16Features.open` does. Raises: SRFlowError."""
+        return cls(
+            lpips=LPIPS.for_measuring(device),
+            vgg16=None if vgg16 is None else from_cpu(VGG16Features.open(vgg16).to(device)),
+        )
+
+    def missing(self, side: int, metrics: Sequence[str]) -> list[str]:
+        """Sentences on what is not measured of crops, unless only some metrics were asked for."""
+        if metrics:
+            return []
+        return [*([MISSING] if self.lpips is None else []), *naturalness.missing([(side, side)])]
 
 
 def crops_of(folder: Path) -> list[Tensor]:
@@ -75,37 +102,39 @@ def report(
     taus: Sequence[LevelTaus] = DEFAULT_TAUS,
     *,
     vgg16: Path | None = None,
+    metrics: Sequence[str] = (),
+    device: Device = "cpu",
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Measure bicubic, the encoder's own image (checkpoints only) and the model at every τ (not an RRDB), seed 0.
 
     LR images are made by the reduction that the model was trained for (else MATLAB's bicubic), and rounded to 8 bits.
-    vgg16: a file that :meth:`VGG16Features.open` reads.
-    Raises: ImageError, BundleError, CheckpointError, ArgumentError for τ that the model does not take.
+    vgg16: a file that :meth:`VGG16Features.open` reads. metrics: those to measure besides PSNR; all if empty.
+    Raises: ImageError, BundleError, CheckpointError, DeviceError, ArgumentError for τ that the model does not take.
     """
     crops = crops_of(folder)
-    for note in naturalness.missing([(SIDE, SIDE)]):
-        progress(note)
-    vgg16_features = VGG16Features.open(vgg16) if vgg16 is not None else None
-    subject = open_subject(model)
+    subject = open_subject(model, device=device)
     for tau in taus:
         subject.check(tau)
+    networks = Networks.open(vgg16, device)
+    for note in networks.missing(SIDE, metrics):
+        progress(note)
     rows: dict[str, list[dict[str, float]]] = {}
     for number, hr in enumerate(crops, start=1):
         progress(f"crop {number} of {len(crops)}")
-        for method, (_, measured) in measure_crop(subject, hr, taus, vgg16_features).items():
+        for method, (_, measured) in measure_crop(subject, hr, taus, networks, metrics).items():
             rows.setdefault(method, []).append(measured)
     return [mean_row(method, by_crop) for method, by_crop in rows.items()]
 
 
 @torch.no_grad()
 def measure_crop(
-    subject: Subject, hr: Tensor, taus: Sequence[LevelTaus], vgg16: VGG16Features | None
+    subject: Subject, hr: Tensor, taus: Sequence[LevelTaus], networks: Networks, metrics: Sequence[str] = ()
 ) -> dict[str, tuple[Tensor, dict[str, float]]]:
     """For each method, its image of a crop 1×3×H×W, and the figures by the names of :class:`Row`."""
     lr = round_to_8_bit(REDUCTIONS[subject.reduction](hr, subject.scale))
     return {
-        method: (image, _figures(image, other, hr, lr, subject.reduction, vgg16))
+        method: (image, _figures(image, other, hr, lr, subject.reduction, networks, metrics))
         for method, (image, other) in _images(subject, lr, taus).items()
     }
 
@@ -126,23 +155,34 @@ def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str
 
 
 def _figures(
-    image: Tensor, other: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, vgg16: VGG16Features | None
+    image: Tensor,
+    other: Tensor,
+    hr: Tensor,
+    lr: Tensor,
+    reduction: Reduction,
+    networks: Networks,
+    metrics: Sequence[str],
 ) -> dict[str, float]:
     border = hr.shape[2] // lr.shape[2]
-    row = {
-        "psnr": figures.psnr(image, hr, border=border),
-        "y_psnr": figures.y_psnr(image, hr, border=border),
-        "ssim": figures.ssim(image, hr, border=border),
-        "gmsd": figures.gmsd(image, hr),
-        "haarpsi": figures.haarpsi(image, hr),
-        "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
-        "sample_difference": figures.sample_difference(image, other),
-        "colour_shift": figures.colour_shift(image, hr),
-        "nonfinite": figures.nonfinite(image),
+    lpips, vgg16 = networks.lpips, networks.vgg16
+    found: dict[str, Callable[[], float]] = {
+        "psnr": lambda: figures.psnr(image, hr, border=border),
+        "y_psnr": lambda: figures.y_psnr(image, hr, border=border),
+        "ssim": lambda: figures.ssim(image, hr, border=border),
+        "gmsd": lambda: figures.gmsd(image, hr),
+        "haarpsi": lambda: figures.haarpsi(image, hr),
+        "lr_psnr": lambda: figures.lr_psnr(image, lr, reduction=reduction),
+        "sample_difference": lambda: figures.sample_difference(image, other),
+        "colour_shift": lambda: figures.colour_shift(image, hr),
+        "nonfinite": lambda: figures.nonfinite(image),
     }
+    if lpips is not None:
+        found["lpips"] = lambda: figures.lpips(lpips, image, hr)
     if vgg16 is not None:
-        row["vgg16_feature_distance"] = figures.vgg16_distance(vgg16, image, hr)
-    return row | {name: figure(figures.as_shown(image)) for name, figure in naturalness.of_size(*hr.shape[2:]).items()}
+        found["vgg16_feature_distance"] = lambda: figures.vgg16_distance(vgg16, image, hr)
+    for name, figure in naturalness.of_size(*hr.shape[2:]).items():
+        found[name] = lambda figure=figure: figure(figures.as_shown(image))  # type: ignore[misc]
+    return {name: figure() for name, figure in found.items() if not metrics or name in (*_ALWAYS, *metrics)}
 
 
 def mean_row(method: str, by_crop: Sequence[Mapping[str, float]]) -> Row:
@@ -153,6 +193,7 @@ def mean_row(method: str, by_crop: Sequence[Mapping[str, float]]) -> Row:
 
 _COLUMNS = (
     ("psnr", "PSNR, dB ↑", ".2f"),
+    ("lpips", "LPIPS ↓", ".4f"),
     ("y_psnr", "Y-PSNR, dB ↑", ".2f"),
     ("ssim", "SSIM ↑", ".4f"),
     ("gmsd", "GMSD ↓", ".4f"),

@@ -106,7 +106,7 @@ def open_field(options: Options, taus_of: Callable[[Subject], tuple[LevelTaus, .
             entries.append(Entry(name, str(tau), partial(sampled, tau)))
     if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
         raise ArgumentError(f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)")
-    metrics = tuple(metric for metric in first.metrics if metric.name not in _LEFT_OUT)
+    metrics = tuple(metric for metric in first.metrics if options.metrics or metric.name not in _LEFT_OUT)
     settings = {
         **first.settings,
         "measured": "damaged",
@@ -127,7 +127,7 @@ def damaged(options: Options) -> Table:
     """
     field = open_field(options)
     bench = field.bench
-    results = Results(options.out, field.settings)
+    results = Results(options.out, field.settings, shard=options.shard)
     sheets = sheets_of(results, bench.pictures, options.sheets or SHEETS)
 
     def rows_of(files: PictureFiles) -> list[Row]:
@@ -225,7 +225,7 @@ def _outputs(name: str, folder: Path) -> Callable[[Picture, Damage], Tensor]:
 
 
 def _caption(bench: Bench, figures: Mapping[str, str | float]) -> str:
-    shown = (bench.metrics[0], perceptual_metric(bench.metrics))
+    shown = dict.fromkeys((bench.metrics[0], perceptual_metric(bench.metrics)))
     text = ", ".join(metric.of(float(figures[metric.name])) for metric in shown)
     return text.replace(" feature distance", "")  # which is too long for a cell
 

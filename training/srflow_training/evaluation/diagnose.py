@@ -59,7 +59,7 @@ def diagnose(options: Options) -> Table:
     bench = open_bench(options)
     open_flow = bench.subject.both_ways()
     settings = {**bench.settings, "measured": "diagnose", "taus": [str(tau) for tau in taus], "samples": count}
-    results = Results(options.out, settings)
+    results = Results(options.out, settings, shard=options.shard)
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)

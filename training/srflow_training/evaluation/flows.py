@@ -57,7 +57,7 @@ class BundleFlow:
 
 
 class CheckpointFlow:
-    """A checkpoint's flow. sha256: of the model.
+    """A checkpoint's flow, on the network's device; tensors come from the CPU. sha256: of the model.
 
     A picture is computed in one piece, so that no halo is cut off. What it is conditioned on is kept for all samples if
     a quarter of the free memory holds it, and otherwise computed step by step in every pass, with the same results.
@@ -67,25 +67,27 @@ class CheckpointFlow:
         self._network = network
         self._sha256 = sha256
         self._lr = lr
-        fits = network.conditioning_bytes(lr) <= available_memory() // 4
+        self._device = next(network.parameters()).device
+        fits = network.conditioning_bytes(lr) <= _free_bytes(self._device) // 4
         with torch.no_grad():
-            self._condition = network.condition(lr) if fits else network.condition_when_needed(lr)
+            condition = network.condition if fits else network.condition_when_needed
+            self._condition = condition(lr.to(self._device))
 
     @torch.no_grad()
     def sample(self, tau: LevelTaus, seed: int) -> Tensor:
         """Draw an image."""
         noise = runtime_noise(self._network, self._lr, seed=seed)
-        scaled = {level: tau.at(level) * z for level, z in noise.items()}
-        return self._network.decode_conditioned(self._condition, scaled)
+        scaled = {level: (tau.at(level) * z).to(self._device) for level, z in noise.items()}
+        return self._network.decode_conditioned(self._condition, scaled).cpu()
 
     @torch.no_grad()
     def invert(self, hr: Tensor) -> Latents:
         """Find the latents of an HR image."""
-        levels, nats = self._network.encode_conditioned(hr, self._condition)
+        levels, nats = self._network.encode_conditioned(hr.to(self._device), self._condition)
         if not all(bool(torch.isfinite(values).all()) for values in (nats, *levels.values())):
             raise NonFiniteError("the network's latents of a picture are not finite: it is too unlike its training")
         return Latents(
-            {level: levels[level][0].numpy() for level in sorted(levels)},
+            {level: levels[level][0].cpu().numpy() for level in sorted(levels)},
             height=hr.shape[2],
             width=hr.shape[3],
             model_sha256=self._sha256,
@@ -96,10 +98,16 @@ class CheckpointFlow:
     def decode(self, latents: Latents) -> Tensor:
         """Make the image of latents."""
         given = {level: torch.from_numpy(np.array(values))[None] for level, values in latents.levels.items()}
-        image = self._network.decode_conditioned(self._condition, given)
+        given = {level: z.to(self._device) for level, z in given.items()}
+        image = self._network.decode_conditioned(self._condition, given).cpu()
         if not bool(torch.isfinite(image).all()):
             raise NonFiniteError("the network's picture of latents is not finite: they are too unlike its training")
         return image.clamp(0, 1)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that tensors on this device may still take."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
 
 
 class PublishedFlow:

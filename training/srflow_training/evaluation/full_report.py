@@ -11,13 +11,11 @@ from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, BundleError, SRFlowError
 from srflow_training._protocols import PROTOCOLS, Protocol
-from srflow_training._vgg16 import VGG16Features
 from srflow_training.evaluation import page
-from srflow_training.evaluation.bench import check_out, open_bench
+from srflow_training.evaluation.bench import check_out, network_digests, open_bench
 from srflow_training.evaluation.captions import caption_of
 from srflow_training.evaluation.crop_folder import MOST_SHOWN, CropFigures, large_enough, measure_crops, too_small
-from srflow_training.evaluation.crop_report import DEFAULT_TAUS, table
-from srflow_training.evaluation.hashing import file_sha256
+from srflow_training.evaluation.crop_report import DEFAULT_TAUS, Networks, table
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Cut, PictureFiles, picture_files
 from srflow_training.evaluation.subjects import Subject, open_subject
@@ -37,10 +35,10 @@ _WORDS = (
     "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity measures how much they do: "
     "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary "
     "enlarging. LR is the small picture, HR the photograph that it was made from.",
-    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; GMSD, FLIP, LPIPS and the "
-    "VGG16 feature distance are lower. Y-PSNR is PSNR of brightness alone. LR-PSNR says how well a picture "
-    "reduces to its input again. NIQE and BRISQUE judge a picture without the photograph: lower is more natural. The "
-    "figures whose numbers are given are those of the publication's "
+    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; LPIPS, GMSD, FLIP and the "
+    "VGG16 feature distance are lower. LPIPS comes closest to what people see as alike. Y-PSNR is PSNR of brightness "
+    "alone. LR-PSNR says how well a picture reduces to its input again. NIQE and BRISQUE judge a picture without the "
+    "photograph: lower is more natural. The figures whose numbers are given are those of the publication's "
     "supplement (Lugmayr et al., ECCV 2020).",
 )
 
@@ -110,7 +108,8 @@ def _crops(measured: _Measured, options: Options, progress: Callable[[str], None
         measured.pictures,
         measured.cut,
         options.taus or DEFAULT_TAUS,
-        vgg16=None if options.vgg16 is None else VGG16Features.open(options.vgg16),
+        networks=Networks.open(options.vgg16, options.device),
+        metrics=options.metrics,
         out=options.out,
         settings=measured.settings,
         progress=progress,
@@ -135,7 +134,7 @@ def _not_applying(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[st
 
 def _opened(options: Options, only: Sequence[str]) -> _Measured:
     check_out(options)
-    subject = open_subject(options.model)
+    subject = open_subject(options.model, device=options.device)
     for tau in options.taus:
         subject.check(tau)
     if subject.condition is not None:
@@ -160,7 +159,6 @@ def _opened(options: Options, only: Sequence[str]) -> _Measured:
         "--reference": options.references,
         "--other": options.others or options.tools,
         "--lr": options.lr,
-        "--lpips-backbone": options.lpips_backbones,
         "--convention": options.convention != "default",
     }
     unused = [flag for flag, value in of_protocols.items() if value]
@@ -171,8 +169,14 @@ def _opened(options: Options, only: Sequence[str]) -> _Measured:
         )
     cut = Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
     pictures = picture_files(options.hr, lr=None, others={}, cut=cut, most=options.most)
-    vgg16 = None if options.vgg16 is None else file_sha256(options.vgg16)
-    settings = {"version": __version__, "model": subject.sha256, "crop": options.centre, "vgg16": vgg16}
+    settings = {
+        "version": __version__,
+        "model": subject.sha256,
+        "crop": options.centre,
+        "device": options.device,
+        "metrics": list(options.metrics),
+        **network_digests(options),
+    }
     return _Measured(subject=subject, cut=cut, pictures=pictures, settings=settings)
 
 

@@ -92,7 +92,7 @@ class Models:
             "taus": {name: [str(tau) for tau in taus] for name, taus in self.taus.items()},
             "samples": self.samples,
         }
-        results = Results(options.out, settings)
+        results = Results(options.out, settings, shard=options.shard)
         paths = sheets_of(results, first.pictures, options.sheets or sheets)
 
         def rows_of(files: PictureFiles) -> list[Row]:

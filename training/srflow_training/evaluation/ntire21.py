@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from srflow_sdk.errors import MissingExtraError
+from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures
+from srflow_training._lpips import LPIPS
 from srflow_training._published import S10, SPACE
 from srflow_training.evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, NONFINITE, Bench, open_bench
-from srflow_training.evaluation.lpips_networks import BACKBONE_NAMES, backbone_files, open_lpips
 from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_training.evaluation.results import Results, Row, mean_of
 from srflow_training.evaluation.sheets import sheets_of, shown_place, write_sheet
 from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.evaluation.tables import Table
+from srflow_training.lpips_weights import HOW
 
 TAU = LevelTaus((0.9,))
 """The temperature if none is given: the publication's for DIV2K, the challenge's photographs."""
@@ -47,10 +49,13 @@ def ntire21(options: Options) -> Table:
     """
     count = options.sample_count(SAMPLES, "the diversity score compares samples")
     tau = options.sampling_tau("ntire21", TAU)
+    if options.metrics and "lr_psnr" not in options.metrics:
+        raise ArgumentError("ntire21 is about LR-PSNR: add lr_psnr to --metrics")
     bench = _comparable(open_bench(options), count)
     maps = _distance_maps(options)
     scores = {f"diversity_score_{name}": heading for name, (heading, _) in maps.items()}
-    results = Results(options.out, {**bench.settings, "measured": "ntire21", "tau": str(tau), "samples": count})
+    settings = {**bench.settings, "measured": "ntire21", "tau": str(tau), "samples": count}
+    results = Results(options.out, settings, shard=options.shard)
     sheets = sheets_of(results, bench.pictures, options.sheets or 1)
 
     def rows_of(files: PictureFiles) -> list[Row]:
@@ -112,26 +117,19 @@ def _row(
 
 
 def _distance_maps(options: Options) -> dict[str, tuple[str, DistanceMap]]:
-    """By the column's end, the distance's name and function: spatial LPIPS, or FLIP where no backbone is at hand.
+    """By the column's end, the distance's name and function: spatial LPIPS, or FLIP where its weights are not there.
 
     Raises: MissingExtraError if neither is there.
     """
-    files, _ = backbone_files(options.lpips_backbones)
-    networks = open_lpips(files, spatial=True)
-    if networks:
-        return {
-            f"lpips_{name}": (f"LPIPS ({BACKBONE_NAMES[name]})", _lpips(network)) for name, network in networks.items()
-        }
+    network = LPIPS.for_measuring(options.device)
+    if network is not None:
+        return {"lpips": ("LPIPS", partial(figures.lpips_map, network))}
     if not figures.has_flip():
         raise MissingExtraError(
-            "ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: "
-            'pip install flip-evaluator, or pip install "srflow-sdk[lpips]" and --lpips-backbone FILE'
+            f"ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: {HOW}, "
+            "or pip install flip-evaluator"
         )
     return {"flip": ("FLIP", figures.flip_map)}
-
-
-def _lpips(network: figures.LPIPS) -> DistanceMap:
-    return lambda image, reference: figures.lpips_map(network, image, reference)
 
 
 def _sentence(count: int, headings: Sequence[str]) -> str:
@@ -143,7 +141,7 @@ def _sentence(count: int, headings: Sequence[str]) -> str:
     )
     if headings == ["FLIP"]:
         text += (
-            f" The challenge computed {score} by the spatial LPIPS (AlexNet), whose backbone is not on this machine; "
+            f" The challenge computed {score} by the spatial LPIPS (AlexNet), whose weights are not on this machine; "
             "by FLIP it is not comparable with published scores."
         )
     return text

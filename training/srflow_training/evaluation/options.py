@@ -11,7 +11,9 @@ from typing import Literal
 from srflow_sdk.errors import ArgumentError
 from srflow_training._published import PUBLISHED
 from srflow_training.evaluation.convention import ConventionName
+from srflow_training.evaluation.devices import Device
 from srflow_training.evaluation.realesrgan import MODELS
+from srflow_training.evaluation.results import Shard
 from srflow_training.evaluation.subjects import LevelTaus, Subject
 
 Normalisation = Literal["default", "published"]
@@ -43,7 +45,9 @@ class Options:
     sheets: int | None = None
     published: str | None = None
     vgg16: Path | None = None
-    lpips_backbones: Sequence[Path] = ()
+    metrics: Sequence[str] = ()
+    shard: Shard | None = None
+    device: Device = "cpu"
     degradations: Sequence[str] = ()
     degraded: Path | None = None
     seed: int | None = None

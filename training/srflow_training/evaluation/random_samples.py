@@ -38,7 +38,8 @@ def random_samples(options: Options) -> Table:
     count = options.sample_count(SAMPLES, "the deviation of samples is shown")
     bench = open_bench(options)
     tau = options.sampling_tau("samples", options.default_tau(bench.subject))
-    results = Results(options.out, {**bench.settings, "measured": "deviation", "tau": str(tau), "samples": count})
+    settings = {**bench.settings, "measured": "deviation", "tau": str(tau), "samples": count}
+    results = Results(options.out, settings, shard=options.shard)
     sheets = sheets_of(results, bench.pictures, options.sheets or SHEETS)
 
     def rows_of(files: PictureFiles) -> list[Row]:

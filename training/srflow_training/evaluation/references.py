@@ -14,6 +14,7 @@ from srflow_training.checkpoints import load_encoder
 from srflow_training.data._images import to_image
 from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.convention import ConventionName
+from srflow_training.evaluation.devices import from_cpu
 from srflow_training.evaluation.flows import padded, truncated
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.evaluation.options import Options
@@ -50,7 +51,7 @@ def open_references(
         if network.scale != scale:
             raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{scale}")
         name = _new_name(path.stem, references)
-        references[name] = _network(network, options.convention)
+        references[name] = _network(network.to(options.device), options.convention)
         multiple, digests[name] = math.lcm(multiple, network.unshuffle), file_sha256(path)
     for name in options.tools:
         references[_new_name(name, references)] = _realesrgan(name, scale)
@@ -65,9 +66,10 @@ def _network(network: RRDB, convention: ConventionName) -> Callable[[Picture], T
 
     def published(picture: Picture) -> Tensor:
         height, width = picture.hr.shape[2:]
-        return truncated(network(padded(picture.lr, network.unshuffle))[..., :height, :width])
+        return truncated(image_of(padded(picture.lr, network.unshuffle))[..., :height, :width])
 
-    return published if convention == "published" else lambda picture: network(picture.lr)
+    image_of = from_cpu(network)
+    return published if convention == "published" else lambda picture: image_of(picture.lr)
 
 
 def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:

@@ -65,7 +65,7 @@ def restore(options: Options) -> Table:
         "tau": tau,
         "sample_tau": str(sampled),
     }
-    results = Results(options.out, settings)
+    results = Results(options.out, settings, shard=options.shard)
     sheets = sheets_of(results, bench.pictures, options.sheets or 1)
 
     def rows_of(files: PictureFiles) -> list[Row]:

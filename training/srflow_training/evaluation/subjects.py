@@ -16,6 +16,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.manifest import MAX_TAU, Reduction
 from srflow_training._inputs import check_model
 from srflow_training.checkpoints import load_with_notes, reduction_of
+from srflow_training.evaluation.devices import Device, check_device, from_cpu
 from srflow_training.evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
 from srflow_training.evaluation.hashing import file_sha256
 from srflow_training.model import RRDB
@@ -121,16 +122,18 @@ class Subject:
         raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
 
 
-def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
+def open_subject(model: str | None, *, tile: int | None = None, device: Device = "cpu") -> Subject:
     """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
 
     model: its path, or the name of an embedded model; None: x4-small.
     tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a checkpoint's always are.
-    Raises: BundleError, CheckpointError.
+    device: where it computes; tensors are taken from the CPU and given there.
+    Raises: BundleError, CheckpointError, DeviceError.
     """
+    check_device(device)
     bundle = _bundle(model)
     if bundle is not None:
-        upscaler = Upscaler(bundle, device="cpu", tile=tile)
+        upscaler = Upscaler(bundle, device=device, tile=tile)
         return Subject(
             name="the embedded model" if model is None else model,
             sha256=bundle.model_sha256,
@@ -144,6 +147,7 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
     assert model is not None  # for the type checker: that would be a bundle
     check_model(model)
     network, notes = load_with_notes(model)
+    network.to(device)
     reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
     if isinstance(network, RRDB):
         return Subject(
@@ -153,7 +157,7 @@ def open_subject(model: str | None, *, tile: int | None = None) -> Subject:
             multiple=network.unshuffle,
             reduction=reduction,
             levels=1,
-            encoder=network,
+            encoder=from_cpu(network),
         )
     return Subject(
         name=model,

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from srflow_sdk.errors import ArgumentError
 from srflow_training._published import METHODS
 from srflow_training.evaluation.bench import DIVERSITY_COLUMN, MODEL, VARIANCE_COLUMN
 from srflow_training.evaluation.convention import perceptual_metric
@@ -52,6 +53,8 @@ def perception_distortion(options: Options) -> Table:
 
     The two share a folder in a report, so summary.json is the same: its protocol is tau-sweep.
     """
+    if options.metrics and ("psnr" not in options.metrics or len(options.metrics) < 2):
+        raise ArgumentError("perception-distortion draws a metric over PSNR: name both, such as --metrics psnr,lpips")
     models, summary = _measured(options)
     perception, distortion = perceptual_metric(models.first.metrics), models.first.metrics[0]
     curves = {

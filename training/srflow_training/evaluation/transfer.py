@@ -80,7 +80,7 @@ def transfer(options: Options) -> Table:
         "normalise": options.normalise or "default",
         "tau": str(way.tau or ""),
     }
-    results = Results(options.out, settings)
+    results = Results(options.out, settings, shard=options.shard)
     sheets = sheets_of(results, pictures, options.sheets or SHEETS)
 
     def rows_of(files: PictureFiles) -> list[Row]:

