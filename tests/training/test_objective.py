@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
-from srflow_training import _vgg16, figures, load_checkpoint
+from srflow_training import _lpips, _vgg16, figures, load_checkpoint, lpips_weights
 from srflow_training._objective import PerceptualLoss, latents_of
 from srflow_training._objective_settings import Decodings, Objective
 from srflow_training.cli import _report
 from srflow_training.model.transforms import Squeeze
 from tests.networks import random_srflow, tiny_config
+from tests.training import lpips_files
 from tests.training.runs import SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
 from tests.training.test_vgg16 import SMALL, small_network, write_pth
 
 DATA = {"crop": 32, "batch": 2}
-KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16"]
+KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16", "lpips_vgg"]
 ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "perceptual_every": 2, "lr_consistency": 4.0}
 
 
@@ -25,6 +26,12 @@ ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "perceptual_eve
 def vgg16(tmp_path, monkeypatch):
     monkeypatch.setattr(_vgg16, "WIDTHS", SMALL)
     write_pth(tmp_path / "vgg16.pth", small_network())
+    small = [layer.weight.shape for layer in small_network() if isinstance(layer, torch.nn.Conv2d)]
+    monkeypatch.setattr(lpips_weights, "convolution_shapes", lambda _: [tuple(shape) for shape in small])
+    monkeypatch.setattr(_lpips, "convolution_shapes", lpips_weights.convolution_shapes)
+    monkeypatch.setitem(lpips_weights.HEADS, "vgg", SMALL)
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    lpips_files.write_weights(tmp_path / "cache", "vgg")
     return str(tmp_path / "vgg16.pth")
 
 
@@ -78,6 +85,7 @@ def test_a_perceptual_loss_is_the_figure_without_rounding_averaged_over_the_batc
         "haarpsi": lambda *pair: 1 - figures.haarpsi(*pair),
         "ms_ssim": lambda *pair: 1 - figures.ms_ssim(*pair),
         "vgg16": lambda *pair: figures.vgg16_distance(distance.vgg16, *pair),
+        "lpips_vgg": lambda *pair: figures.lpips(distance.lpips, *pair),
     }[kind]
     expected = sum(figure(image[i : i + 1], other[i : i + 1]) for i in range(2)) / 2
     assert float(distance(image, other)) == pytest.approx(expected, abs=2e-3)
@@ -277,7 +285,7 @@ def test_every_perceptual_loss_trains_in_every_precision(tmp_path, photos, kind,
         exact = run.objective.module.perceptual(batch.hr * 0.9, batch.hr)
         with run.fabric.autocast():
             rounded = run.objective.module.perceptual(batch.hr * 0.9, batch.hr)
-    assert float(rounded) == pytest.approx(float(exact), rel=0.05 if kind == "vgg16" else 1e-6)
+    assert float(rounded) == pytest.approx(float(exact), rel=0.05 if "vgg" in kind else 1e-6)
     for iteration in range(2):
         assert run.step(run.crops[iteration])["loss"].isfinite()
     assert run.skipped == 0
@@ -317,6 +325,13 @@ def test_a_run_resumed_draws_the_samples_of_one_that_never_stopped(tmp_path, pho
 
 
 # Refusals
+
+
+def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match=r"not on this machine: python -m srflow_training\.lpips_weights$"):
+        trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("lpips_vgg", ""))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_wrong_vgg16_file_is_refused_before_anything_starts(tmp_path, photos):

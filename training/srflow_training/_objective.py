@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from srflow_sdk.manifest import Reduction
 from srflow_training import figures
+from srflow_training._lpips import LPIPS
 from srflow_training._objective_settings import Decodings, Objective
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.model import RRDB, SRFlow
@@ -40,12 +41,16 @@ def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dic
 
 
 class PerceptualLoss(nn.Module):
-    """The perceptual distance that the settings name. Raises: CheckpointError, MissingExtraError for VGG16's file."""
+    """The perceptual distance that the settings name.
+
+    Raises: CheckpointError for VGG16's file or LPIPS's weights, MissingExtraError.
+    """
 
     def __init__(self, settings: Objective) -> None:
         super().__init__()
         self.kind = settings.perceptual_loss
         self.vgg16 = VGG16Features.open(Path(settings.perceptual_vgg16)) if self.kind == "vgg16" else None
+        self.lpips = LPIPS.open("vgg") if self.kind == "lpips_vgg" else None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # piq looks at values
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
@@ -54,6 +59,8 @@ class PerceptualLoss(nn.Module):
             return image.sum() * math.nan  # and so is the gradient: the step is skipped
         if self.vgg16 is not None:
             return figures.vgg16_loss(self.vgg16, image, reference)
+        if self.lpips is not None:
+            return figures.lpips_loss(self.lpips, image, reference)
         loss = {"gmsd": figures.gmsd_loss, "haarpsi": figures.haarpsi_loss, "ms_ssim": figures.ms_ssim_loss}[self.kind]
         with torch.autocast(image.device.type, enabled=False):  # differences of squares need full precision
             return loss(image, reference)

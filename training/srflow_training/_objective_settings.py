@@ -39,9 +39,11 @@ class Objective(Section):
     the squeezes' regular grid.
     perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in 0 … 2, whose
     latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD; haarpsi and ms_ssim: 1 − HaarPSI and
-    1 − MS-SSIM; vgg16: the VGG16 feature distance (:mod:`srflow_training.figures`). All but vgg16 clip the sample to
-    [0, 1], so values outside get no gradient from them. ms_ssim has as many of its five scales as fit the crop (three
-    at 80 px, five from 161 px). perceptual_vgg16: file of the convolutions, as for `srflow-eval --vgg16`.
+    1 − MS-SSIM; lpips_vgg: LPIPS with VGG16, whose weights `python -m srflow_training.lpips_weights` gets; vgg16: the
+    VGG16 feature distance (:mod:`srflow_training.figures`). LPIPS with AlexNet is not among them, because models are
+    judged by it. All but lpips_vgg and vgg16 clip the sample to [0, 1], so values outside get no gradient from them.
+    ms_ssim has as many of its five scales as fit the crop (three at 80 px, five from 161 px). perceptual_vgg16: file of
+    the convolutions of vgg16, as for `srflow-eval --vgg16`.
     perceptual_every: add it only in iterations n − 1, 2n − 1, …, so that with l1_every=2 and perceptual_every=2 no
     iteration decodes twice.
     lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the sample, or of the
@@ -55,7 +57,7 @@ class Objective(Section):
     l1_every: Count = 1
     grid: _Weight = 0.0
     perceptual: _Weight = 0.0
-    perceptual_loss: Literal["vgg16", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
+    perceptual_loss: Literal["vgg16", "lpips_vgg", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
     perceptual_vgg16: str = ""
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
     perceptual_every: Count = 1
