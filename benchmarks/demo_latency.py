@@ -49,7 +49,7 @@ def browser_seconds(page: Any, side: int, runs: int, *, pause_s: float) -> float
     """Median time from a key on the slider to the picture."""
     page.get_by_label(f"{side} × {side}").check()
     page.wait_for_timeout(6000)
-    slider = page.locator("input[type=range][aria-label*=Temperature]")
+    slider = page.locator("#tau")
     slider.focus()
     times = []
     for run in range(runs + 1):

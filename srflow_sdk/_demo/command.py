@@ -12,6 +12,7 @@ try:
     from srflow_sdk import _file_options
     from srflow_sdk._command_line import Command, CountParameter, TileParameter, exit_statuses, say
     from srflow_sdk._device_names import Device
+    from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
     from srflow_sdk._version import __version__
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
@@ -33,7 +34,7 @@ class _BytesParameter(CountParameter):
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to serve at. 0.0.0.0 lets other machines in: there is no password.",
+    help="Address to serve at. 0.0.0.0 lets other machines in, unencrypted.",
 )
 @click.option(
     "--port",
@@ -41,6 +42,13 @@ class _BytesParameter(CountParameter):
     default=7860,
     show_default=True,
     help="Port to serve at; 0 takes a free one.",
+)
+@click.option(
+    "--allow-host",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Name of this machine in addresses, such as lab.example; may be repeated.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
 @click.option(
@@ -69,6 +77,7 @@ def demo(
     model: str | None,
     host: str,
     port: int,
+    names: tuple[str, ...],
     open_browser: bool,
     max_upload: int,
     max_pixels: int,
@@ -79,9 +88,10 @@ def demo(
 ) -> None:
     """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
 
-    The page's address is printed; --open opens it. Only this machine reaches it, unless --host says otherwise. Pictures
-    stay here and are deleted when their page is closed or rests for an hour. Nothing is loaded from the internet, and
-    nothing is reported. Ctrl-C ends it. It needs Gradio: pip install "srflow-sdk[demo]"
+    The page's address is printed; --open opens it. It holds a token, without which nobody gets in, and only this
+    machine reaches it unless --host says otherwise. Pictures stay here and are deleted when their page is closed or
+    rests for an hour. Nothing is loaded from the internet, and nothing is reported. Ctrl-C ends it. It needs the extra
+    packages of: pip install "srflow-sdk[demo]"
 
     Exit status: 0 ended, 1 something failed, 2 wrong usage, 130 interrupted.
 
@@ -90,22 +100,30 @@ def demo(
       srflow-demo --open
       srflow-demo --model model.srflow --port 8000
     """
-    with exit_statuses():
-        from srflow_sdk._demo.serving import Limits, is_loopback, listening, serve
+    with exit_statuses(), deferred_interrupts(*STOPPING) as interrupts:
+        from srflow_sdk._demo.guard import is_loopback
+        from srflow_sdk._demo.routes import Limits
+        from srflow_sdk._demo.serving import listening, serve
         from srflow_sdk.upscaler import Upscaler
 
         with (
             listening(host, port) as listener,
             Upscaler(model, device=device, precision=precision, tile=tile, threads=threads) as upscaler,
         ):
+            interrupts()
             if not is_loopback(listener.getsockname()[0]):
-                say(f"warning: every machine that reaches {host} can use this page; there is no password")
+                say(
+                    f"warning: other machines reach this page at {host}; whoever has its address can use it, and what "
+                    "is sent is not encrypted"
+                )
             serve(
                 upscaler,
                 listener,
                 limits=Limits(upload_bytes=max_upload, pixels=max_pixels),
+                names=[host, *names],
                 open_browser=open_browser,
                 say=lambda address: click.echo(f"srflow-demo: {address}"),
+                interrupts=interrupts,
             )
 
 

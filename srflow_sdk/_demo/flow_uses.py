@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._demo import pictures, work
-from srflow_sdk._demo.controls import seed_of
-from srflow_sdk._demo.enlarging import reported
+from srflow_sdk._demo import pictures
+from srflow_sdk._demo.controls import Said, choice_of, format_of, seed_of, tau_of
 from srflow_sdk._demo.sessions import Session
+from srflow_sdk._demo.work import Work
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.upscaler import Upscaler
 
-RESTORE, TRANSFER = "restore", "transfer"
 _PREVIEW_SIDE = 1024
 
 
@@ -26,90 +24,100 @@ class FlowUses:
         self._upscaler = upscaler
         self._max_pixels = max_pixels
 
-    def restore(
-        self, session: Session, uploaded: str | None, over: str, choose: bool, tau: float, format: str
-    ) -> Iterator[tuple[str, str | None, str]]:
-        """Restore a picture: HTML of how far it is, the file at the end, and the viewer's value."""
-        if uploaded is None:
+    def check(self, path: Path) -> None:
+        """Refuse a picture that cannot be used. Raises: ImageError."""
+        pictures.size_of(path, max_pixels=self._max_pixels)
+
+    def restore(self, session: Session, said: Said) -> tuple[Path, Work]:
+        """The file of a restored picture, and the work that writes it and returns what the viewer shows."""
+        source = session.picture("restore")
+        if source is None:
             raise ArgumentError("there is no picture yet; choose one first")
-        source = self._taken(session, uploaded)
-        target = session.new_file(f"{source.stem}_restored.{format}")
+        over: Any = choice_of(said, "over", ("auto", "spatial", "local"))
+        tau = tau_of(said) if said.get("choose") is True else None
+        target = session.new_file(f"{source.stem}_restored.{format_of(said)}")
 
-        def write(told: Any, cancel: threading.Event) -> Path:
+        def write(told: Any, cancel: threading.Event) -> dict[str, Any]:
             self._upscaler.restore_file(
-                source,
-                target,
-                over=over,  # type: ignore[arg-type]  # checked there
-                tau=float(tau) if choose else None,
-                max_pixels=self._max_pixels,
-                progress=told,
-                cancel=cancel,
+                source, target, over=over, tau=tau, max_pixels=self._max_pixels, progress=told, cancel=cancel
             )
-            return target
+            return _compared(source, target, "noisy", "restored")
 
-        for words, file in reported(work.run(session, RESTORE, write), f"{target.name} is ready"):
-            yield words, file, "" if file is None else self._compared(source, target, "noisy", "restored")
+        return target, write
 
-    def show_pictures(self, session: Session, photo: str | None, other: str | None) -> str:
-        """Show both pictures of a transfer to draw the mask on, the other as large as the photo: the mask's value."""
-        if photo is None or other is None:
-            return ""
-        into = self._taken(session, photo)
-        content = self._fitting(session, into, self._taken(session, other))
-        shown = {"photo": into, "other": content}
-        return json.dumps({n: pictures.data_url(pictures.preview(p, most=_PREVIEW_SIDE)[0]) for n, p in shown.items()})
+    def show_pictures(self, session: Session) -> dict[str, str]:
+        """Both pictures of a transfer to draw the mask on, the other in the photo's size. Nothing if one is absent."""
+        with session.lock:
+            photo, other = session.picture("photo"), session.picture("other")
+            if photo is None or other is None:
+                return {}
+            content = self._fitting(session, photo, other)
+            try:
+                shown = {"photo": photo, "other": content}
+                return {n: pictures.data_url(pictures.preview(p, most=_PREVIEW_SIDE)[0]) for n, p in shown.items()}
+            finally:
+                _delete_fitted(content, other)
 
-    def transfer(
-        self, session: Session, photo: str | None, other: str | None, mask: str, blend: str, seed: Any, format: str
-    ) -> Iterator[tuple[str, str | None, str]]:
-        """Transfer what the mask selects: HTML of how far it is, the file at the end, and the viewer's value."""
+    def transfer(self, session: Session, said: Said) -> tuple[Path, Work]:
+        """The file of a transfer of what the mask selects, and the work that writes it and returns the viewer's."""
+        photo, other, mask = (session.picture(name) for name in ("photo", "other", "mask"))
         if photo is None or other is None:
             raise ArgumentError("a transfer needs a photo and another picture; choose both first")
-        drawn = pictures.mask_from(mask) if mask else None
+        drawn = None if mask is None else pictures.mask_from(mask)
         if drawn is None:
             raise ArgumentError("the mask is empty; paint over what the other picture is to give")
-        number = seed_of(seed)
-        into = self._taken(session, photo)
-        content = self._fitting(session, into, self._taken(session, other))
-        selection = session.new_file("mask.png")
-        drawn.resize(pictures.size_of(into, max_pixels=self._max_pixels)).save(selection)
-        target = session.new_file(f"{into.stem}_transferred.{format}")
+        seed, blend = seed_of(said), choice_of(said, "blend", ("gradient", "none"))
+        target = session.new_file(f"{photo.stem}_transferred.{format_of(said)}")
 
-        def write(told: Any, cancel: threading.Event) -> Path:
-            self._upscaler.transfer_file(
-                into,
-                content,
-                selection,
-                target,
-                blend=blend,  # type: ignore[arg-type]  # checked there
-                seed=number,
-                max_pixels=self._max_pixels,
-                progress=told,
-                cancel=cancel,
-            )
-            return target
+        def write(told: Any, cancel: threading.Event) -> dict[str, Any]:
+            content = self._fitting(session, photo, other)
+            selection = session.new_file("mask.png")
+            try:
+                drawn.resize(pictures.size_of(photo, max_pixels=self._max_pixels)).save(selection)
+                self._upscaler.transfer_file(
+                    photo,
+                    content,
+                    selection,
+                    target,
+                    blend=blend,  # type: ignore[arg-type]  # checked above
+                    seed=seed,
+                    max_pixels=self._max_pixels,
+                    progress=told,
+                    cancel=cancel,
+                )
+            finally:
+                shutil.rmtree(selection.parent, ignore_errors=True)
+                _delete_fitted(content, other)
+            return _compared(photo, target, "photo", "with the content")
 
-        for words, file in reported(work.run(session, TRANSFER, write), f"{target.name} is ready"):
-            yield words, file, "" if file is None else self._compared(into, target, "photo", "with the content")
-
-    def _taken(self, session: Session, uploaded: str) -> Path:
-        """A copy of an upload among the session's files. Raises: ImageError if it cannot be read."""
-        path = session.take(uploaded)
-        pictures.size_of(path, max_pixels=self._max_pixels)
-        return path
+        return target, write
 
     def _fitting(self, session: Session, photo: Path, other: Path) -> Path:
-        """The other picture, its middle brought to the photo's size if it has another."""
+        """The other picture, or a new file with its middle brought to the photo's size if it has another."""
         width, height = pictures.size_of(photo, max_pixels=self._max_pixels)
-        if pictures.size_of(other, max_pixels=self._max_pixels) == (width, height):
+        has = pictures.size_of(other, max_pixels=self._max_pixels)
+        if has == (width, height):
             return other
+        enlarged = max(width / has[0], height / has[1])
+        if has[0] * has[1] * enlarged**2 > self._max_pixels:  # before its middle is cut out
+            raise ArgumentError(
+                f"{other.name} ({has[0]}×{has[1]}) has too different a shape from {photo.name} ({width}×{height}); "
+                "crop it to about the same shape first"
+            )
         target = session.new_file(f"{other.stem}_fitted.png")
         pictures.fitted(other, target, width=width, height=height)
         return target
 
-    def _compared(self, before: Path, after: Path, *names: str) -> str:
-        old, reduced = pictures.preview(before, most=2 * _PREVIEW_SIDE)
-        new, _ = pictures.preview(after, most=2 * _PREVIEW_SIDE)
-        note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if reduced else ""
-        value = {"before": pictures.data_url(old), "after": pictures.data_url(new), "note": note}
-        return json.dumps({**value, "names": dict(zip(("before", "after"), names, strict=True))})
+
+def _delete_fitted(content: Path, other: Path) -> None:
+    if content != other:
+        shutil.rmtree(content.parent, ignore_errors=True)
+
+
+def _compared(before: Path, after: Path, *names: str) -> dict[str, Any]:
+    """What the viewer shows of two files."""
+    old, reduced = pictures.preview(before, most=2 * _PREVIEW_SIDE)
+    new, _ = pictures.preview(after, most=2 * _PREVIEW_SIDE)
+    note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if reduced else ""
+    shown = {"before": pictures.data_url(old), "after": pictures.data_url(new), "note": note}
+    return {**shown, "names": dict(zip(("before", "after"), names, strict=True))}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from srflow_sdk._files import libvips, open_image
 from srflow_sdk.errors import ImageError
@@ -82,21 +82,16 @@ def size_of(path: Path, *, max_pixels: int) -> tuple[int, int]:
         return reader.width, reader.height
 
 
-def mask_from(url: str) -> Image.Image | None:
-    """The mask that the page drew, from its data URL; None if nothing is selected.
-
-    Raises: ImageError if it is no such URL.
-    """
-    start = "data:image/png;base64,"
+def mask_from(path: Path) -> Image.Image | None:
+    """The mask that the page drew, a PNG; None if nothing is selected. Raises: ImageError if it is no such file."""
     try:
-        if not url.startswith(start):
-            raise ValueError("not a PNG")
-        image = Image.open(io.BytesIO(base64.b64decode(url[len(start) :], validate=True)), formats=["PNG"])
-        if image.width * image.height > 1 << 24:
-            raise ValueError("too large")
-        drawn = image.convert("L")
-    except (ValueError, OSError) as error:
-        raise ImageError(f"the mask cannot be read ({error}); draw it again") from error
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.width * image.height > 1 << 24:
+                raise ValueError("too large")
+            drawn = image.convert("L")
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error
+        raise ImageError(f"the mask cannot be read ({reason}); draw it again") from error
     return drawn if drawn.getextrema()[1] >= 128 else None  # type: ignore[operator]
 
 

@@ -1,32 +1,30 @@
-// Buttons with the middle of each sample. The value is JSON with `images` (URLs; null clears them) and `chosen`.
-const strip = element.querySelector(".sf-strip");
-
-function choose(number) {
-  [...strip.children].forEach((button, index) => button.setAttribute("aria-pressed", String(index === number)));
-}
-
-function take() {
-  const value = props.value ? JSON.parse(props.value) : { images: null };
-  if ("images" in value) {
-    strip.replaceChildren(
-      ...(value.images || []).map((url, index) => {
-        const button = document.createElement("button");
-        const image = document.createElement("img");
-        const name = document.createElement("span");
-        button.type = "button";
-        image.src = url;
-        image.alt = "";
-        name.textContent = `sample ${index}`;
-        button.append(image, name);
-        button.addEventListener("click", () => {
-          choose(index);
-          trigger("select", { sample: index });
-        });
-        return button;
-      }),
-    );
+// Buttons with the middle of each sample. `show` takes their images (URLs; null removes them) and which is chosen.
+// select(number) is called when the visitor chooses one.
+export function strip(element, select) {
+  function choose(number) {
+    [...element.children].forEach((button, index) => button.setAttribute("aria-pressed", String(index === number)));
   }
-  choose(value.chosen || 0);
+
+  function button(url, index) {
+    const made = document.createElement("button");
+    const image = document.createElement("img");
+    const name = document.createElement("span");
+    made.type = "button";
+    image.src = url;
+    image.alt = "";
+    name.textContent = `sample ${index}`;
+    made.append(image, name);
+    made.addEventListener("click", () => {
+      choose(index);
+      select(index);
+    });
+    return made;
+  }
+
+  return {
+    show(images, chosen) {
+      element.replaceChildren(...(images || []).map(button));
+      choose(chosen);
+    },
+  };
 }
-watch("value", take);
-take();

@@ -1,181 +1,188 @@
 // Two or three panes that show the same place of a picture: before and after under one divider, side by side, or beside
-// the deviation. The value is JSON with any of `before`, `after`, `spread` (image URLs, null clears one), `names`, `note`, and
-// `scale` (words about the deviation's colours).
-const panes = [...element.querySelectorAll(".sf-pane")];
-const slider = element.querySelector("input[type=range]");
-const note = element.querySelector(".sf-note");
-const modes = [...element.querySelectorAll("[data-mode]")];
-const images = { before: null, after: null, spread: null };
-const words = { note: "", scale: "" };
-const names = { before: "bicubic", after: "sample", spread: "deviation" };
+// the deviation. `show` takes any of `before`, `after`, `spread` (image URLs, null clears one), `names`, `note`, and `scale`
+// (words about the deviation's colours); null clears everything.
 const SHOWN = { compare: ["before", "after"], side: ["before", "after"], spread: ["after", "spread"] };
-let mode = "compare";
-let zoom = 1;
-let middle = { x: 0.5, y: 0.5 }; // of the view, as a fraction of the picture
-let drawn = { width: 1, height: 1 };
 
-function layers(pane) {
-  return [...pane.querySelectorAll(".sf-layer")];
-}
+export function viewer(element) {
+  element.append(document.querySelector("#viewer").content.cloneNode(true));
+  element.querySelector(".sf-empty").textContent = element.dataset.empty;
+  if (!("spread" in element.dataset)) element.querySelector("[data-mode=spread]").remove();
+  const panes = [...element.querySelectorAll(".sf-pane")];
+  const slider = element.querySelector("input[type=range]");
+  const note = element.querySelector(".sf-note");
+  const modes = [...element.querySelectorAll("[data-mode]")];
+  const images = { before: null, after: null, spread: null };
+  const words = { note: "", scale: "" };
+  const names = { before: "bicubic", after: "sample", spread: "deviation" };
+  let mode = "compare";
+  let zoom = 1;
+  let middle = { x: 0.5, y: 0.5 }; // of the view, as a fraction of the picture
+  let drawn = { width: 1, height: 1 };
 
-function place() {
-  const half = 0.5 / zoom;
-  middle.x = Math.min(Math.max(middle.x, half), 1 - half);
-  middle.y = Math.min(Math.max(middle.y, half), 1 - half);
+  function layers(pane) {
+    return [...pane.querySelectorAll(".sf-layer")];
+  }
+
+  function place() {
+    const half = 0.5 / zoom;
+    middle.x = Math.min(Math.max(middle.x, half), 1 - half);
+    middle.y = Math.min(Math.max(middle.y, half), 1 - half);
+    for (const pane of panes) {
+      const view = pane.querySelector(".sf-view");
+      view.style.touchAction = zoom > 1 ? "none" : "pan-y";
+      view.style.aspectRatio = `${drawn.width} / ${drawn.height}`;
+      const magnified = (view.clientWidth * zoom * devicePixelRatio) / drawn.width;
+      for (const image of pane.querySelectorAll("img")) {
+        image.style.transform = `scale(${zoom}) translate(${(0.5 - middle.x) * 100}%, ${(0.5 - middle.y) * 100}%)`;
+        image.style.imageRendering = magnified >= 3 ? "pixelated" : "auto";
+      }
+    }
+    element.querySelector(".sf-zoom").textContent = `${Math.round(zoom * 100)} %`;
+  }
+
+  function divide() {
+    const at = Number(slider.value);
+    const [under, over] = layers(panes[0]);
+    over.style.clipPath = mode === "compare" ? `inset(0 0 0 ${at}%)` : "";
+    panes[0].querySelector(".sf-divider").style.left = `${at}%`;
+    slider.setAttribute("aria-valuetext", `${at} % ${names.before}, ${100 - at} % ${names.after}`);
+  }
+
+  function fill(layer, name) {
+    const image = layer.querySelector("img");
+    layer.hidden = !images[name];
+    if (images[name] && image.getAttribute("src") !== images[name]) image.src = images[name];
+    image.alt = names[name];
+  }
+
+  function show() {
+    const empty = !images.before && !images.after;
+    element.querySelector(".sf-empty").hidden = !empty;
+    for (const part of [".sf-bar", ".sf-panes"]) element.querySelector(part).hidden = empty;
+    const [first, second] = SHOWN[mode];
+    const together = mode === "compare";
+    panes[1].hidden = together;
+    fill(layers(panes[0])[0], first);
+    layers(panes[0])[1].hidden = true;
+    if (together) fill(layers(panes[0])[1], second);
+    else fill(layers(panes[1])[0], second);
+    panes[0].querySelector(".sf-divider").hidden = !together;
+    element.querySelector(".sf-slide").hidden = !together || empty;
+    const waiting = mode === "spread" && !images.spread && !empty;
+    element.querySelector(".sf-wait").hidden = !waiting;
+    const caption = (pane, text) => (pane.querySelector("figcaption").textContent = text);
+    caption(panes[0], together ? `${names.before} | ${names.after}` : names[first]);
+    caption(panes[1], names[second]);
+    for (const pane of panes) {
+      const what = pane.querySelector("figcaption").textContent;
+      pane.querySelector(".sf-view").setAttribute("aria-label", `${what}; plus, minus and arrow keys zoom and move`);
+    }
+    for (const button of modes) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    note.textContent = mode === "spread" && images.spread ? words.scale : words.note;
+    divide();
+    place();
+  }
+
+  function zoomTo(value, at) {
+    const old = zoom;
+    zoom = Math.min(Math.max(value, 1), 16);
+    if (at) {
+      // What is under the pointer stays there.
+      middle.x += (at.x - 0.5) * (1 / old - 1 / zoom);
+      middle.y += (at.y - 0.5) * (1 / old - 1 / zoom);
+    }
+    place();
+  }
+
+  function within(view, event) {
+    const box = view.getBoundingClientRect();
+    return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+  }
+
   for (const pane of panes) {
     const view = pane.querySelector(".sf-view");
-    view.style.touchAction = zoom > 1 ? "none" : "pan-y";
-    view.style.aspectRatio = `${drawn.width} / ${drawn.height}`;
-    const magnified = (view.clientWidth * zoom * devicePixelRatio) / drawn.width;
+    const fingers = new Map();
+    let dividing = false;
+    view.addEventListener("pointerdown", (event) => {
+      const at = within(view, event);
+      const near = Math.abs(at.x * 100 - Number(slider.value)) * view.clientWidth < 100 * 16;
+      dividing = mode === "compare" && (zoom === 1 || near) && fingers.size === 0;
+      fingers.set(event.pointerId, at);
+      view.setPointerCapture(event.pointerId);
+      if (dividing) slideTo(at.x);
+    });
+    view.addEventListener("pointermove", (event) => {
+      const before = fingers.get(event.pointerId);
+      if (!before) return;
+      const at = within(view, event);
+      const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+      fingers.set(event.pointerId, at);
+      if (others.length === 1) {
+        const reach = (point) => Math.hypot(point.x - others[0].x, point.y - others[0].y);
+        const between = { x: (at.x + others[0].x) / 2, y: (at.y + others[0].y) / 2 };
+        zoomTo((zoom * reach(at)) / Math.max(reach(before), 0.01), between);
+      } else if (dividing) {
+        slideTo(at.x);
+      } else {
+        middle.x -= (at.x - before.x) / zoom;
+        middle.y -= (at.y - before.y) / zoom;
+        place();
+      }
+    });
+    for (const end of ["pointerup", "pointercancel"]) view.addEventListener(end, (event) => fingers.delete(event.pointerId));
+    view.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey && document.activeElement !== view) return; // the page scrolls
+      event.preventDefault();
+      zoomTo(zoom * Math.exp(-event.deltaY / 300), within(view, event));
+    }, { passive: false });
+    view.addEventListener("dblclick", (event) => zoomTo(zoom * 2, within(view, event)));
+    view.addEventListener("keydown", (event) => {
+      const step = 0.1 / zoom;
+      const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+      if (event.key === "+" || event.key === "=") zoomTo(zoom * 1.5);
+      else if (event.key === "-") zoomTo(zoom / 1.5);
+      else if (event.key === "0") zoomTo(1);
+      else if (moves[event.key]) {
+        middle.x += moves[event.key][0];
+        middle.y += moves[event.key][1];
+        place();
+      } else return;
+      event.preventDefault();
+    });
     for (const image of pane.querySelectorAll("img")) {
-      image.style.transform = `scale(${zoom}) translate(${(0.5 - middle.x) * 100}%, ${(0.5 - middle.y) * 100}%)`;
-      image.style.imageRendering = magnified >= 3 ? "pixelated" : "auto";
+      image.addEventListener("load", () => {
+        if (image.naturalWidth === drawn.width && image.naturalHeight === drawn.height) return;
+        drawn = { width: image.naturalWidth, height: image.naturalHeight };
+        place();
+      });
     }
   }
-  element.querySelector(".sf-zoom").textContent = `${Math.round(zoom * 100)} %`;
-}
 
-function divide() {
-  const at = Number(slider.value);
-  const [under, over] = layers(panes[0]);
-  over.style.clipPath = mode === "compare" ? `inset(0 0 0 ${at}%)` : "";
-  panes[0].querySelector(".sf-divider").style.left = `${at}%`;
-  slider.setAttribute("aria-valuetext", `${at} % ${names.before}, ${100 - at} % ${names.after}`);
-}
-
-function fill(layer, name) {
-  const image = layer.querySelector("img");
-  layer.hidden = !images[name];
-  if (images[name] && image.getAttribute("src") !== images[name]) image.src = images[name];
-  image.alt = names[name];
-}
-
-function show() {
-  const empty = !images.before && !images.after;
-  element.querySelector(".sf-empty").hidden = !empty;
-  element.querySelector(".sf-panes").hidden = empty;
-  const [first, second] = SHOWN[mode];
-  const together = mode === "compare";
-  panes[1].hidden = together;
-  fill(layers(panes[0])[0], first);
-  layers(panes[0])[1].hidden = true;
-  if (together) fill(layers(panes[0])[1], second);
-  else fill(layers(panes[1])[0], second);
-  panes[0].querySelector(".sf-divider").hidden = !together;
-  element.querySelector(".sf-slide").hidden = !together || empty;
-  const waiting = mode === "spread" && !images.spread && !empty;
-  element.querySelector(".sf-wait").hidden = !waiting;
-  const caption = (pane, text) => (pane.querySelector("figcaption").textContent = text);
-  caption(panes[0], together ? `${names.before} | ${names.after}` : names[first]);
-  caption(panes[1], names[second]);
-  for (const pane of panes) {
-    const what = pane.querySelector("figcaption").textContent;
-    pane.querySelector(".sf-view").setAttribute("aria-label", `${what}; plus, minus and arrow keys zoom and move`);
+  function slideTo(fraction) {
+    slider.value = String(Math.round(Math.min(Math.max(fraction, 0), 1) * 100));
+    divide();
   }
-  for (const button of modes) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
-  note.textContent = mode === "spread" && images.spread ? words.scale : words.note;
-  divide();
-  place();
-}
 
-function zoomTo(value, at) {
-  const old = zoom;
-  zoom = Math.min(Math.max(value, 1), 16);
-  if (at) {
-    // What is under the pointer stays there.
-    middle.x += (at.x - 0.5) * (1 / old - 1 / zoom);
-    middle.y += (at.y - 0.5) * (1 / old - 1 / zoom);
-  }
-  place();
-}
-
-function within(view, event) {
-  const box = view.getBoundingClientRect();
-  return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
-}
-
-for (const pane of panes) {
-  const view = pane.querySelector(".sf-view");
-  const fingers = new Map();
-  let dividing = false;
-  view.addEventListener("pointerdown", (event) => {
-    const at = within(view, event);
-    const near = Math.abs(at.x * 100 - Number(slider.value)) * view.clientWidth < 100 * 16;
-    dividing = mode === "compare" && (zoom === 1 || near) && fingers.size === 0;
-    fingers.set(event.pointerId, at);
-    view.setPointerCapture(event.pointerId);
-    if (dividing) slideTo(at.x);
-  });
-  view.addEventListener("pointermove", (event) => {
-    const before = fingers.get(event.pointerId);
-    if (!before) return;
-    const at = within(view, event);
-    const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
-    fingers.set(event.pointerId, at);
-    if (others.length === 1) {
-      const reach = (point) => Math.hypot(point.x - others[0].x, point.y - others[0].y);
-      const between = { x: (at.x + others[0].x) / 2, y: (at.y + others[0].y) / 2 };
-      zoomTo((zoom * reach(at)) / Math.max(reach(before), 0.01), between);
-    } else if (dividing) {
-      slideTo(at.x);
-    } else {
-      middle.x -= (at.x - before.x) / zoom;
-      middle.y -= (at.y - before.y) / zoom;
-      place();
-    }
-  });
-  for (const end of ["pointerup", "pointercancel"]) view.addEventListener(end, (event) => fingers.delete(event.pointerId));
-  view.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && document.activeElement !== view) return; // the page scrolls
-    event.preventDefault();
-    zoomTo(zoom * Math.exp(-event.deltaY / 300), within(view, event));
-  }, { passive: false });
-  view.addEventListener("dblclick", (event) => zoomTo(zoom * 2, within(view, event)));
-  view.addEventListener("keydown", (event) => {
-    const step = 0.1 / zoom;
-    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-    if (event.key === "+" || event.key === "=") zoomTo(zoom * 1.5);
-    else if (event.key === "-") zoomTo(zoom / 1.5);
-    else if (event.key === "0") zoomTo(1);
-    else if (moves[event.key]) {
-      middle.x += moves[event.key][0];
-      middle.y += moves[event.key][1];
-      place();
-    } else return;
-    event.preventDefault();
-  });
-  for (const image of pane.querySelectorAll("img")) {
-    image.addEventListener("load", () => {
-      if (image.naturalWidth === drawn.width && image.naturalHeight === drawn.height) return;
-      drawn = { width: image.naturalWidth, height: image.naturalHeight };
-      place();
+  slider.addEventListener("input", divide);
+  for (const button of modes) {
+    button.addEventListener("click", () => {
+      mode = button.dataset.mode;
+      show();
     });
   }
-}
+  element.querySelector(".sf-in").addEventListener("click", () => zoomTo(zoom * 1.5));
+  element.querySelector(".sf-out").addEventListener("click", () => zoomTo(zoom / 1.5));
+  element.querySelector(".sf-fit").addEventListener("click", () => zoomTo(1));
+  new ResizeObserver(place).observe(element);
 
-function slideTo(fraction) {
-  slider.value = String(Math.round(Math.min(Math.max(fraction, 0), 1) * 100));
-  divide();
-}
-
-slider.addEventListener("input", divide);
-for (const button of modes) {
-  button.addEventListener("click", () => {
-    mode = button.dataset.mode;
+  function take(value) {
+    value ??= { before: null, after: null, spread: null, note: "" };
+    for (const name of Object.keys(images)) if (name in value) images[name] = value[name];
+    Object.assign(names, value.names || {});
+    for (const name of Object.keys(words)) if (name in value) words[name] = value[name];
     show();
-  });
-}
-element.querySelector(".sf-in").addEventListener("click", () => zoomTo(zoom * 1.5));
-element.querySelector(".sf-out").addEventListener("click", () => zoomTo(zoom / 1.5));
-element.querySelector(".sf-fit").addEventListener("click", () => zoomTo(1));
-new ResizeObserver(place).observe(element);
+  }
 
-function take() {
-  const value = props.value ? JSON.parse(props.value) : { before: null, after: null, spread: null, note: "" };
-  for (const name of Object.keys(images)) if (name in value) images[name] = value[name];
-  Object.assign(names, value.names || {});
-  for (const name of Object.keys(words)) if (name in value) words[name] = value[name];
   show();
+  return { show: take };
 }
-watch("value", take);
-take();

@@ -2,77 +2,78 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
-from srflow_sdk._demo.sessions import Session
+from srflow_sdk._raising import stop_if_set
 from srflow_sdk.errors import CancelledError
 
 Work = Callable[[Callable[[int, int], None], threading.Event], Any]
 """What is done: a function of `progress` and `cancel`, as every drawing method takes them."""
 
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """How far work is. fraction: 0 to 1. left_s: about how many seconds are left; None: not known yet."""
-
-    fraction: float
-    left_s: float | None
+_LOOK_S = 0.05  # between two looks of waiting work for whether it is cancelled
 
 
-def run(session: Session, name: str, work: Work) -> Iterator[Step | Any]:
-    """Do work in a thread. Yields steps, the last of them with fraction 1, and then what the work returned.
+class Job:
+    """Work that has begun. It waits until no other work of the same `turn` runs.
 
-    name: of the page's part; :func:`cancel` stops by it. Only one work of a name runs: an older one is stopped.
-    Raises: what the work raises. If the iterator is closed, the work stops before its next tile.
+    state: how it is. fraction: how much is done, 0 to 1. result: what the work returned, once the state is "done".
+    error: why it failed, once the state is "failed".
     """
-    cancel = threading.Event()
-    older = session.jobs.get(name)
-    if older is not None:
-        older.set()
-    session.jobs[name] = cancel
-    told: queue.Queue[tuple[str, Any]] = queue.Queue()
 
-    def in_thread() -> None:
+    def __init__(self, work: Work, *, turn: threading.Lock) -> None:
+        self._work = work
+        self._turn = turn
+        self._cancel = threading.Event()
+        self._started = 0.0
+        self.state: State = "waiting"
+        self.fraction = 0.0
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="srflow-demo-work", daemon=True)
+        self._thread.start()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in ("waiting", "running")
+
+    @property
+    def left_s(self) -> float | None:
+        """About how many seconds are left; None: not known yet."""
+        if self.state != "running" or not self.fraction:
+            return None
+        return (time.monotonic() - self._started) / self.fraction * (1 - self.fraction)
+
+    def cancel(self) -> None:
+        """Ask it to stop; it does before its next tile."""
+        self._cancel.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until its thread has ended."""
+        self._thread.join(timeout_s)
+
+    def _told(self, done: int, total: int) -> None:
+        self.fraction = done / total
+
+    def _run(self) -> None:
         try:
-            told.put(("done", work(lambda done, total: told.put(("step", (done, total))), cancel)))
+            while not self._turn.acquire(timeout=_LOOK_S):
+                stop_if_set(self._cancel)
+            try:
+                stop_if_set(self._cancel)
+                self._started, self.state = time.monotonic(), "running"
+                self.result = self._work(self._told, self._cancel)
+            finally:
+                self._turn.release()
+        except CancelledError:
+            self.state = "cancelled"
         except BaseException as error:  # whatever it is, the page gets it
-            told.put(("failed", error))
-        finally:
-            session.threads.discard(threading.current_thread())
-
-    thread = threading.Thread(target=in_thread, name=f"srflow-demo-{name}", daemon=True)
-    session.threads.add(thread)
-    thread.start()
-    started = time.monotonic()
-    try:
-        if session.closed:
-            raise CancelledError("the page was closed")
-        yield Step(fraction=0.0, left_s=None)
-        while True:
-            kind, value = told.get()
-            if kind == "failed":
-                raise value
-            if kind == "done":
-                yield Step(fraction=1.0, left_s=0.0)
-                yield value
-                return
-            done, total = value
-            passed = time.monotonic() - started
-            yield Step(fraction=done / total, left_s=passed / done * (total - done) if done else None)
-    finally:
-        cancel.set()
-        if session.jobs.get(name) is cancel:
-            del session.jobs[name]
-
-
-def cancel(session: Session, name: str) -> bool:
-    """Stop the work of this name; False if none runs."""
-    running = session.jobs.get(name)
-    if running is not None:
-        running.set()
-    return running is not None
+            self.error = error
+            self.state = "cancelled" if self._cancel.is_set() else "failed"
+        else:
+            self.fraction, self.state = 1.0, "done"

@@ -128,6 +128,9 @@ class Backend(ABC):
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
 
+    def _keep_no_memory(self) -> None:  # noqa: B027  (a backend that keeps none has nothing to do)
+        """From now on, return the memory that a run took to the system once the next one ends."""
+
     def _require_active(self) -> None:
         if not self._active:
             raise DeviceError(f"the {self.device} backend is not active: it was closed, or never entered")

@@ -115,6 +115,9 @@ class OnnxRuntimeBackend(Backend):
         """What to suggest if the device does not work as it should."""
         return self._provider.fix
 
+    def _keep_no_memory(self) -> None:
+        self._scarce = True
+
     def activate_impl(self) -> None:
         self._provider.prepare()
         check_structure(self._bundle, self._graphs)
@@ -201,7 +204,7 @@ class OnnxRuntimeBackend(Backend):
             raise CancelledError("cancelled by the caller")
         options = onnxruntime().RunOptions()
         if self._scarce:
-            # The arenas keep what they once took, and leave nothing for others when memory is short.
+            # The arenas keep what they once took, and leave nothing for others.
             arena = "gpu:0" if self._provider.memory == "cuda" else "cpu:0"
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
         try:

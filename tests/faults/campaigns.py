@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tests.faults import bundles, checkpoints, configs, full_disk, kills, latents, load, native, pictures, servers, urls
+from tests.faults import (
+    bundles,
+    checkpoints,
+    configs,
+    demo,
+    full_disk,
+    kills,
+    latents,
+    load,
+    native,
+    pictures,
+    servers,
+    urls,
+)
 from tests.faults.attempts import Campaign
 
 CAMPAIGNS = {
@@ -21,6 +34,7 @@ CAMPAIGNS = {
         Campaign(name="native", title="arguments for the C interface", attack=native.attack, count=200, short=20),
         Campaign(name="servers", title="hostile servers", attack=servers.attack, count=1000, short=80),
         Campaign(name="urls", title="URLs with secrets", attack=urls.attack, count=100, short=10),
+        Campaign(name="demo", title="hostile requests to srflow-demo", attack=demo.attack, count=400, short=60),
         Campaign(name="load", title="many threads on one Upscaler", attack=load.attack, count=600, short=120),
     )
 }

@@ -35,8 +35,10 @@ def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path
     data = {name for name in names if not name.endswith(".py")}
     page = {f"srflow_training/evaluation/{name}.html" for name in ("page", "vote")}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
-    scripts = ("mask", "naming", "overview", "strip", "taking", "viewer")
-    demo = {"srflow_sdk/_demo/page.css"} | {f"srflow_sdk/_demo/{name}.js" for name in scripts}
+    scripts = ("enlarge", "flow_uses", "mask", "overview", "page", "photo", "server", "strip", "viewer", "work")
+    demo = {"srflow_sdk/_demo/page.css", "srflow_sdk/_demo/page.html"} | {
+        f"srflow_sdk/_demo/{name}.js" for name in scripts
+    }
     readme = {"srflow_export/photos/README.md"}
     assert data == markers | models | presets | photos | readme | crops | patches | page | demo
 

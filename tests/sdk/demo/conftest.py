@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk._demo.sessions import Session, Sessions
+from srflow_sdk._demo.work import Job, Work
 from srflow_sdk._files import write_image
 from srflow_sdk.upscaler import Upscaler
 
@@ -35,7 +38,22 @@ def sessions(tmp_path: Path, clock: Clock) -> Sessions:
 
 @pytest.fixture
 def session(sessions: Sessions) -> Session:
-    return sessions.get("page")
+    return sessions.open()[1]
+
+
+def sent(session: Session, name: str, path: Path) -> Path:
+    """The picture as its page sends it."""
+    taken = session.new_file(path.name)
+    shutil.copyfile(path, taken)
+    session.put(name, taken)
+    return taken
+
+
+def finished(session: Session, tab: str, begun: tuple[Path, Work], turn: threading.Lock | None = None) -> Job:
+    """The job of long work that was begun, once it has ended."""
+    session.begin(tab, *begun, turn=turn or threading.Lock())
+    session.jobs[tab].join(60)
+    return session.jobs[tab]
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +66,8 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upscaler]:
 
 @pytest.fixture
 def uploaded(tmp_path: Path, photo: np.ndarray) -> Path:
-    """A 61×45 photo where an upload would lie."""
-    path = tmp_path / "uploads" / "photo.png"
+    """A 61×45 photo of a visitor."""
+    path = tmp_path / "visitor" / "photo.png"
     path.parent.mkdir()
     write_image(path, photo)
     return path

@@ -28,9 +28,19 @@ demo()
 
 @dataclass(frozen=True)
 class Served:
-    url: str
+    url: str  # with its token
     process: subprocess.Popen[str]
     connections: Path
+
+    @property
+    def origin(self) -> str:
+        """The address without the token."""
+        return self.url.partition("/?")[0]
+
+    def files(self) -> list[Path]:
+        """Every file that the server holds for its pages."""
+        walked = os.walk(self.connections.parent / "tmp")  # which minds no folder that is deleted meanwhile
+        return [Path(folder, name) for folder, _, names in walked for name in names]
 
     def connected_to(self) -> list[str]:
         """Addresses that the server connected to."""

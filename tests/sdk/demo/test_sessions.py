@@ -1,4 +1,4 @@
-"""Each page has its own files and photo, and they go when it is closed or rests."""
+"""Each page has its own files and photo, and they go when it is closed, falls silent or rests."""
 
 from __future__ import annotations
 
@@ -8,82 +8,132 @@ import pytest
 
 from srflow_sdk._demo import sessions as module
 from srflow_sdk._demo.live import LivePhoto
+from srflow_sdk._demo.sessions import PageGoneError, plain_name
+from srflow_sdk._demo.work import Job
 from srflow_sdk.errors import ArgumentError, ImageError
 
+from .conftest import sent
 
-def with_photo(sessions, key, upscaler, uploaded):
-    session = sessions.get(key)
+
+def with_photo(sessions, upscaler, uploaded):
+    _, session = sessions.open()
     session.photo = LivePhoto(upscaler, uploaded, max_pixels=10**8)
     session.photo.show(left=0, top=0, side=24)
     return session
 
 
+def alive_for(sessions, clock, key, seconds: float) -> None:
+    """Let time pass for a page that says every quarter of a minute that it lives."""
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now = min(clock.now + 15, end)
+        sessions.heard(key)
+        sessions.release()
+
+
 def test_pages_share_nothing(sessions) -> None:
-    one, other = sessions.get("one"), sessions.get("other")
-    assert one is sessions.get("one")
-    assert one is not other
+    (key, one), (other_key, other) = sessions.open(), sessions.open()
+    assert sessions.get(key) is one
+    assert key != other_key
     assert one.folder != other.folder
     assert one.new_file("photo.png").parent != one.new_file("photo.png").parent
 
 
-def test_ending_a_page_stops_its_work_and_deletes_its_files(sessions) -> None:
-    session = sessions.get("page")
-    path = session.new_file("photo.png")
-    path.write_bytes(b"private")
-    session.jobs["enlarge"] = threading.Event()
-    sessions.end("page")
-    assert session.jobs["enlarge"].is_set()
+@pytest.mark.parametrize("key", ["", "page", "../etc", "é"])
+def test_a_key_that_was_not_given_is_no_page(sessions, key) -> None:
+    sessions.open()
+    for ask in (sessions.get, sessions.heard):
+        with pytest.raises(PageGoneError):
+            ask(key)
+
+
+def test_closing_a_page_deletes_its_files_and_stops_its_samples(sessions, uploaded) -> None:
+    key, session = sessions.open()
+    sent(session, "enlarge", uploaded)
+    sessions.close(key)
     assert session.strip.is_set()
     assert session.closed
+    sessions.release()
     assert not session.folder.exists()
     assert len(sessions) == 0
-    sessions.end("page")  # harmless
+    with pytest.raises(PageGoneError):
+        sessions.get(key)
+    sessions.close(key)  # harmless
 
 
-def test_an_upload_is_deleted_with_the_last_page_that_sent_it(sessions, tmp_path) -> None:
-    upload = tmp_path / "pages" / "hash" / "photo.png"
-    upload.parent.mkdir()
-    upload.write_bytes(b"private")
-    for key in ("one", "other"):
-        assert sessions.get(key).take(str(upload)).read_bytes() == b"private"
-    sessions.end("one")
-    assert upload.exists()
-    sessions.end("other")
-    assert list((tmp_path / "pages").iterdir()) == []
-    with pytest.raises(ArgumentError, match=r"photo\.png is gone, .*choose it again"):
-        sessions.get("one").take(str(upload))
+def test_another_picture_takes_the_place_of_the_older_one(session, uploaded) -> None:
+    first = sent(session, "photo", uploaded)
+    second = sent(session, "photo", uploaded)
+    assert not first.parent.exists()
+    assert session.picture("photo") == second
+    session.put("photo", None)
+    assert list(session.folder.iterdir()) == []
+
+
+def test_a_picture_of_a_tab_withdraws_what_the_tab_made(session, uploaded) -> None:
+    sent(session, "photo", uploaded)
+    target = session.new_file("both.png")
+    session.begin("transfer", target, lambda told, cancel: target.write_bytes(b"0"), turn=threading.Lock())
+    session.jobs["transfer"].join(10)
+    assert session.result(target.parent.name) == target
+    sent(session, "restore", uploaded)  # of another tab
+    assert session.result(target.parent.name) == target
+    sent(session, "other", uploaded)
+    assert session.result(target.parent.name) is None
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("key", ["", "large.png", "../large.png", "0" * 32])
+def test_only_the_key_of_a_result_gives_it(session, key) -> None:
+    target = session.new_file("large.png")
+    session.begin("enlarge", target, lambda told, cancel: target.write_bytes(b"0"), turn=threading.Lock())
+    session.jobs["enlarge"].join(10)
+    assert session.result(key) is None
 
 
 def test_a_page_that_rests_loses_its_photo_in_memory_and_later_its_files(sessions, clock, upscaler, uploaded) -> None:
-    session = with_photo(sessions, "page", upscaler, uploaded)
-    clock.now += module.ENCODING_IDLE_S - 1
-    sessions.release_idle()
+    session = with_photo(sessions, upscaler, uploaded)
+    (key,) = sessions._sessions
+    alive_for(sessions, clock, key, module.ENCODING_IDLE_S - 1)
     assert session.photo.nbytes > 0
-    clock.now += 2
-    sessions.release_idle()
+    alive_for(sessions, clock, key, 2)
     assert session.photo.nbytes == 0
     assert session.folder.exists()
-    clock.now += module.SESSION_IDLE_S
-    sessions.release_idle()
+    with pytest.raises(PageGoneError, match="rested for long"):
+        alive_for(sessions, clock, key, module.SESSION_IDLE_S)
     assert not session.folder.exists()
-    assert sessions.get("page") is not session
+
+
+def test_a_page_that_never_lives_or_falls_silent_is_ended_soon(sessions, clock) -> None:
+    _, unheard = sessions.open()
+    key, heard = sessions.open()
+    sessions.heard(key)
+    clock.now += module.UNHEARD_S + 1
+    sessions.release()
+    assert not unheard.folder.exists()
+    assert sessions.get(key) is heard
+    clock.now += module.SILENT_S + 1
+    sessions.release()
+    assert not heard.folder.exists()
+    assert len(sessions) == 0
 
 
 def test_a_page_whose_work_runs_does_not_rest(sessions, clock) -> None:
-    session = sessions.get("page")
-    session.jobs["enlarge"] = threading.Event()
-    clock.now += module.SESSION_IDLE_S + 1
-    sessions.release_idle()
-    assert sessions.get("page") is session
+    key, session = sessions.open()
+    let = threading.Event()
+    session.jobs["enlarge"] = Job(lambda told, cancel: let.wait(30), turn=threading.Lock())
+    alive_for(sessions, clock, key, module.SESSION_IDLE_S + 60)
+    assert sessions.get(key) is session
+    let.set()
 
 
 def test_photos_used_longest_ago_go_first_when_all_are_too_large(
     sessions, clock, upscaler, uploaded, monkeypatch
 ) -> None:
     pages = []
-    for key in ("first", "second", "third"):
+    for _ in range(3):
         clock.now += 1
-        pages.append(with_photo(sessions, key, upscaler, uploaded))
+        pages.append(with_photo(sessions, upscaler, uploaded))
     size = pages[0].photo.nbytes
     monkeypatch.setattr(module, "PHOTOS_BYTES", 2 * size)
     sessions.release_excess(pages[2])
@@ -94,7 +144,7 @@ def test_photos_used_longest_ago_go_first_when_all_are_too_large(
 
 
 def test_a_photo_in_use_stays(sessions, upscaler, uploaded, monkeypatch) -> None:
-    busy = with_photo(sessions, "busy", upscaler, uploaded)
+    busy = with_photo(sessions, upscaler, uploaded)
     monkeypatch.setattr(module, "PHOTOS_BYTES", 1)
     locked, done = threading.Event(), threading.Event()
 
@@ -106,18 +156,40 @@ def test_a_photo_in_use_stays(sessions, upscaler, uploaded, monkeypatch) -> None
     user = threading.Thread(target=use)
     user.start()
     locked.wait(10)
-    sessions.release_excess(sessions.get("other"))
+    sessions.release_excess(sessions.open()[1])
     assert busy.photo.nbytes > 0
     done.set()
     user.join()
 
 
-def test_too_many_pages_are_refused_in_words(sessions) -> None:
-    for number in range(module.MOST_SESSIONS):
-        sessions.get(str(number))
+def test_only_pages_that_live_are_too_many(sessions) -> None:
+    keys = []
+    for _ in range(module.MOST_SESSIONS):
+        keys.append(sessions.open()[0])
+        sessions.heard(keys[-1])
     with pytest.raises(ArgumentError, match="close others first"):
-        sessions.get("one more")
-    assert sessions.get("0")
+        sessions.open()
+    sessions.close(keys[0])
+    silent = [sessions.open()[0] for _ in range(3 * module.MOST_SESSIONS)]  # each takes the silent one's place
+    key, _ = sessions.open()
+    sessions.heard(key)
+    assert len(sessions) == module.MOST_SESSIONS
+    assert all(sessions.get(key) for key in keys[1:])
+    with pytest.raises(PageGoneError):
+        sessions.get(silent[0])
+
+
+def test_memory_is_returned_once_pages_that_held_some_are_gone(tmp_path, upscaler, uploaded) -> None:
+    freed: list[int] = []
+    sessions = module.Sessions(tmp_path, freed=lambda: freed.append(1))
+    key, _ = sessions.open()
+    sessions.close(key)
+    sessions.release()
+    assert freed == []
+    with_photo(sessions, upscaler, uploaded)
+    sessions.close_all()
+    sessions.release()
+    assert freed == [1]
 
 
 def test_messages_do_not_show_the_servers_folders(session) -> None:
@@ -129,3 +201,28 @@ def test_messages_advise_the_visitor_and_not_who_started_the_server(session, upl
     with pytest.raises(ImageError) as refused:
         LivePhoto(upscaler, uploaded, max_pixels=10)
     assert session.in_words(str(refused.value)).endswith("exceed the limit of 10; choose a smaller picture")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("photo.png", "photo.png"),
+        ("Ein Foto – schön.jpeg", "Ein Foto – schön.jpeg"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("/etc/shadow", "_etc_shadow"),
+        (".hidden", "hidden"),
+        ("..", "picture"),
+        ("", "picture"),
+        ("a\x00b\n.png", "a_b_.png"),
+        ("a\u202egnp.exe", "a_gnp.exe"),
+    ],
+)
+def test_names_of_files_are_no_paths(name, plain) -> None:
+    assert plain_name(name) == plain
+
+
+@pytest.mark.parametrize("name", ["é" * 500 + ".png", "x" * 500, "." * 300 + "y" * 300, "\ud800.png"])
+def test_names_of_files_are_short_enough_for_a_disk(name) -> None:
+    plain = plain_name(name)
+    assert 0 < len(plain.encode()) <= 125
+    assert plain.endswith(".png") == name.endswith(".png")

@@ -1,4 +1,4 @@
-"""Long work tells how far it is, and ends when it is cancelled, fails, or its page goes away."""
+"""Long work tells how far it is, waits for its turn, and ends when it is cancelled, fails, or its page goes away."""
 
 from __future__ import annotations
 
@@ -7,76 +7,99 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._demo import work
+from srflow_sdk._demo.sessions import PageGoneError
+from srflow_sdk._demo.work import Job
 from srflow_sdk._raising import stop_if_set
-from srflow_sdk.errors import CancelledError, ImageError
+from srflow_sdk.errors import ImageError
 
 
-def until_cancelled(ended: threading.Event | None = None) -> work.Work:
-    def run(told: Any, cancel: threading.Event) -> None:
-        told(1, 10)
-        assert cancel.wait(10)
-        if ended is not None:
-            ended.set()
-        stop_if_set(cancel)
+class Held:
+    """Work that says that it has begun, and goes on when it is let, or is cancelled."""
 
-    return run
+    def __init__(self) -> None:
+        self.begun, self.let = threading.Event(), threading.Event()
 
-
-def test_steps_come_in_order_and_the_result_last(session) -> None:
-    def count(told: Any, cancel: threading.Event) -> str:
-        for done in (1, 2, 4):
-            told(done, 4)
+    def __call__(self, told: Any, cancel: threading.Event) -> str:
+        told(1, 4)
+        self.begun.set()
+        while not self.let.wait(0.01):
+            stop_if_set(cancel)
         return "finished"
 
-    *steps, result = work.run(session, "enlarge", count)
-    assert [step.fraction for step in steps] == [0, 0.25, 0.5, 1, 1]
-    assert steps[1].left_s >= 0
-    assert steps[3].left_s == 0
-    assert result == "finished"
-    assert session.jobs == {}
+
+def test_it_tells_how_far_it_is_and_what_it_made() -> None:
+    held = Held()
+    job = Job(held, turn=threading.Lock())
+    assert held.begun.wait(10)
+    assert (job.state, job.fraction, job.runs) == ("running", 0.25, True)
+    assert job.left_s >= 0
+    held.let.set()
+    job.join(10)
+    assert (job.state, job.fraction, job.runs, job.left_s, job.result) == ("done", 1.0, False, None, "finished")
 
 
-def test_cancelling_ends_it_with_the_sdks_error(session) -> None:
-    steps = work.run(session, "enlarge", until_cancelled())
-    assert next(steps).fraction == 0
-    assert work.cancel(session, "enlarge")
-    with pytest.raises(CancelledError):
-        list(steps)
-    assert not work.cancel(session, "enlarge")
+def test_only_one_of_a_turn_runs() -> None:
+    turn, first, second = threading.Lock(), Held(), Held()
+    one = Job(first, turn=turn)
+    assert first.begun.wait(10)
+    other = Job(second, turn=turn)
+    assert not second.begun.wait(0.2)
+    assert other.state == "waiting"
+    first.let.set()
+    second.let.set()
+    for job in (one, other):
+        job.join(10)
+    assert (one.state, other.state) == ("done", "done")
 
 
-def test_a_page_that_goes_away_ends_it(session) -> None:
-    ended = threading.Event()
-    steps = work.run(session, "enlarge", until_cancelled(ended=ended))
-    next(steps)
-    steps.close()
-    assert ended.wait(10)
+@pytest.mark.parametrize("waits", [True, False])
+def test_cancelling_ends_it(waits) -> None:
+    turn, held = threading.Lock(), Held()
+    if waits:
+        turn.acquire()
+    job = Job(held, turn=turn)
+    if not waits:
+        assert held.begun.wait(10)
+    job.cancel()
+    job.join(10)
+    assert job.state == "cancelled"
 
 
-def test_closing_the_session_ends_it(session, sessions) -> None:
-    steps = work.run(session, "enlarge", until_cancelled())
-    next(steps)
-    (thread,) = session.threads
-    sessions.end("page")
-    assert not thread.is_alive()
-    with pytest.raises(CancelledError):
-        list(steps)
-
-
-def test_newer_work_of_the_same_name_ends_the_older(session) -> None:
-    older = work.run(session, "enlarge", until_cancelled())
-    next(older)
-    newer = work.run(session, "enlarge", lambda told, cancel: "newer")
-    assert list(newer)[-1] == "newer"
-    with pytest.raises(CancelledError):
-        list(older)
-
-
-def test_its_error_reaches_the_page(session) -> None:
+def test_its_error_is_kept_for_the_page() -> None:
     def fail(told: Any, cancel: threading.Event) -> None:
         raise ImageError("the disk is full")
 
-    with pytest.raises(ImageError, match="the disk is full"):
-        list(work.run(session, "enlarge", fail))
-    assert session.jobs == {}
+    turn = threading.Lock()
+    job = Job(fail, turn=turn)
+    job.join(10)
+    assert job.state == "failed"
+    assert str(job.error) == "the disk is full"
+    assert not turn.locked()
+
+
+def test_newer_work_of_a_tab_ends_the_older_and_what_it_wrote(session) -> None:
+    targets = [session.new_file("large.png") for _ in range(2)]
+    older, turn = Held(), threading.Lock()
+    targets[0].write_bytes(b"half")
+    session.begin("enlarge", targets[0], older, turn=turn)
+    assert older.begun.wait(10)
+    first = session.jobs["enlarge"]
+    session.begin("enlarge", targets[1], lambda told, cancel: targets[1].write_bytes(b"whole"), turn=turn)
+    for job in (first, session.jobs["enlarge"]):
+        job.join(10)
+    assert (first.state, session.jobs["enlarge"].state) == ("cancelled", "done")
+    assert not targets[0].parent.exists()
+    assert session.result(targets[1].parent.name) == targets[1]
+
+
+def test_closing_the_page_ends_it_and_nothing_begins_any_more(sessions) -> None:
+    key, session = sessions.open()
+    held = Held()
+    session.begin("enlarge", session.new_file("large.png"), held, turn=threading.Lock())
+    assert held.begun.wait(10)
+    sessions.close(key)
+    sessions.release()
+    assert session.jobs["enlarge"].state == "cancelled"
+    assert not session.folder.exists()
+    with pytest.raises(PageGoneError):
+        session.begin("enlarge", session.folder / "a" / "large.png", held, turn=threading.Lock())

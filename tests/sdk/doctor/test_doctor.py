@@ -155,17 +155,17 @@ def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("installed", "state", "detail", "fix"),
     [
-        ({"gradio": "6.40"}, "ok", "gradio 6.40; not made for this Python or machine: flip", False),
-        ({"gradio": "6.40", "flip": "9"}, "ok", "gradio 6.40; not made for this Python or machine: flip", False),
-        ({"gradio": "6.40+cpu"}, "ok", "gradio 6.40+cpu; not made for this Python or machine: flip", False),
-        ({"gradio": "7.1"}, "problem", "a local page: gradio 7.1 is installed, <7,>=6.31 is needed", True),
-        ({}, "missing", "a local page; not installed: gradio", True),
+        ({"starlette": "1.10"}, "ok", "starlette 1.10; not made for this Python or machine: flip", False),
+        ({"starlette": "1.10", "flip": "9"}, "ok", "starlette 1.10; not made for this Python or machine: flip", False),
+        ({"starlette": "1.10+cpu"}, "ok", "starlette 1.10+cpu; not made for this Python or machine: flip", False),
+        ({"starlette": "2.1"}, "problem", "a local page: starlette 2.1 is installed, <2,>=0.40 is needed", True),
+        ({}, "missing", "a local page; not installed: starlette", True),
     ],
 )
 def test_versions_and_markers_of_an_extras_packages_are_evaluated(
     monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], state: str, detail: str, fix: bool
 ) -> None:
-    requires = ["gradio<7,>=6.31; extra == 'demo'", 'flip>=2; python_version < "3" and extra == "demo"', "numpy>=1"]
+    requires = ["starlette<2,>=0.40; extra == 'demo'", 'flip>=2; python_version < "3" and extra == "demo"', "numpy>=1"]
     monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
 
     def version(name: str) -> str:

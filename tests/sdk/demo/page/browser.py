@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +13,14 @@ PANEL = "[role=tabpanel]:visible"
 AFTER = ".sf-layer img >> nth=1"
 
 
-def copies_of(photo: Path, server) -> list[Path]:
-    """Files of the server with the photo's contents, whatever their names are."""
-    contents = photo.read_bytes()
-    files = [path for path in server.connections.parent.rglob("*") if path.is_file()]
-    return [path for path in files if path.stat().st_size == len(contents) and path.read_bytes() == contents]
+def files_of(server, name: str) -> list[Path]:
+    """The server's files with this name."""
+    return [path for path in server.files() if path.name == name]
 
 
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)
+def leave(page) -> None:
+    """Close the page as a visitor does."""
+    page.close(run_before_unload=True)
 
 
 def tab(page, name: str):
@@ -38,7 +32,7 @@ def choose(page, photo: Path, *, number: int = 0):
     """Upload a photo to a field of the tab that is shown."""
     field = page.locator(f"{PANEL} .sf-photo").nth(number)
     field.locator("input[type=file]").set_input_files(photo)
-    field.get_by_label(photo.name).wait_for()
+    field.get_by_text(f"{photo.name} (").wait_for()  # its size, once it was sent
 
 
 def choose_and_rest(page, photo: Path):
@@ -65,15 +59,15 @@ def caption(page) -> str:
 
 
 def download(page, name: str, folder: Path) -> Path:
-    page.wait_for_selector(f"#{name}-file:visible", timeout=120_000)
+    page.wait_for_selector(f"#{name} .sf-file:visible", timeout=120_000)
     with page.expect_download() as started:
-        page.locator(f"#{name}-file").click()
+        page.locator(f"#{name} .sf-file").click()
     path = folder / started.value.suggested_filename
     started.value.save_as(path)
     return path
 
 
 def error(page) -> str:
-    toast = page.locator("[data-testid=toast-body]")
-    toast.wait_for()
-    return toast.inner_text()
+    shown = page.get_by_role("alert")
+    shown.wait_for()
+    return shown.locator("p").inner_text()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from srflow_sdk import Upscaler, read_provenance
 from tests.chromium import SCREENS, in_chromium
 
+from ..visitor import wait_until
 from .browser import PANEL, caption, changed, choose_and_rest, download, error, shown, tab
 
 pytestmark = in_chromium
@@ -51,27 +54,28 @@ def test_the_picture_follows_the_slider_and_the_seed(page, photos) -> None:
     assert caption(page) == "photo, bicubic | τ 0.8, seed 0, sample 0"
     first = shown(page)
     assert first.shape == (256, 256, 3)
-    slider = page.get_by_label("range slider for Temperature τ")
+    slider = page.get_by_label("Temperature τ")
     changed(page, lambda: slider.fill("0"))
     smooth = shown(page)
     assert caption(page).endswith("τ 0, seed 0, sample 0")
     assert np.abs(smooth.astype(int) - first).mean() > 0.5
     changed(page, lambda: slider.press("End"))
-    changed(page, lambda: page.get_by_label("Seed", exact=True).fill("7"))
+    changed(page, lambda: page.locator("#seed").fill("7"))
     assert "seed 7" in caption(page)
     changed(page, lambda: page.get_by_role("button", name="Another seed").click())
-    assert page.get_by_label("Seed", exact=True).input_value() not in ("0", "7")
+    assert page.locator("#seed").input_value() not in ("0", "7")
     changed(page, lambda: page.get_by_label("auto τ").check())
     assert "τ auto" in caption(page)
     changed(page, lambda: slider.press("ArrowLeft"))
-    page.wait_for_function("() => !document.querySelector('input[type=checkbox]').checked")
+    page.wait_for_function("() => !document.querySelector('#auto').checked")
     assert "τ auto" not in caption(page)
 
 
 @pytest.mark.parametrize("seed", ["-1", "99999999999", "1.5"])
-def test_a_seed_that_is_none_is_refused_in_words(page, photos, seed) -> None:
+def test_a_seed_that_is_none_is_refused_in_words(page, photos, seed, open_page) -> None:
+    open_page.refused.add(400)
     choose_and_rest(page, photos / "cat.png")
-    page.get_by_label("Seed", exact=True).fill(seed)
+    page.locator("#seed").fill(seed)
     assert "the seed is a whole number from 0 to 4294967295; enter one" in error(page)
 
 
@@ -98,7 +102,7 @@ def test_a_sample_of_the_strip_is_shown_and_rendered(page, photos, bundle, tmp_p
 
 def test_the_divider_uncovers_both_pictures(page, photos) -> None:
     choose_and_rest(page, photos / "cat.png")
-    view, divider = page.locator(".sf-view").first, page.get_by_label("Divider")
+    view, divider = page.locator(".sf-view").first, page.get_by_label("Divider").first
 
     def seen() -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(view.screenshot())).convert("RGB")).astype(int)[8:-8, 8:-8]
@@ -171,9 +175,59 @@ def test_the_crop_moves_with_pointer_and_keys(open_page, photos, screen) -> None
 def test_a_render_can_be_cancelled(page, photos, server) -> None:
     choose_and_rest(page, photos / "huge.png")
     page.get_by_role("button", name="Render the whole photo").click()
-    page.wait_for_function("() => document.querySelector('#enlarge-status').innerText.includes('s left')")
+    page.wait_for_function("() => document.querySelector('#enlarge .sf-progress').innerText.includes('s left')")
     page.locator(PANEL).get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled; nothing was written.").wait_for()
-    assert not page.locator("#enlarge-file").is_visible()
-    assert not list(server.connections.parent.rglob("huge_x4*"))
-    page.wait_for_selector("#enlarge-stop[disabled]")
+    assert not page.locator("#enlarge .sf-file").is_visible()
+    page.wait_for_selector("#enlarge .sf-stop[disabled]")
+    wait_until(lambda: not [path for path in server.files() if path.name.startswith("huge_x4")])
+
+
+def test_the_picture_is_that_of_the_frame_after_a_fast_drag(page, photos) -> None:
+    choose_and_rest(page, photos / "large.png")
+    page.evaluate(
+        """() => new Promise((done) => {
+        const board = document.querySelector(".sf-overview");
+        const box = board.getBoundingClientRect();
+        const send = (kind, x, y) => board.dispatchEvent(new PointerEvent(kind, { pointerId: 1, buttons: 1,
+          bubbles: true, clientX: box.left + x * box.width, clientY: box.top + y * box.height }));
+        board.setPointerCapture = () => {};
+        send("pointerdown", 0.1, 0.2);
+        let moves = 0;
+        const timer = setInterval(() => {
+          moves += 1;
+          send("pointermove", 0.1 + moves / 80, 0.2 + moves / 120);
+          if (moves === 60) { clearInterval(timer); done(); }
+        }, 1000 / 60);
+        })"""
+    )
+    page.wait_for_selector(".sf-strip button >> nth=7")  # it rests
+    where = page.locator(".sf-where").inner_text()
+    at_rest = shown(page)
+    left, top = map(int, re.search(r"from (\d+), (\d+)\.", where).groups())
+    assert left > 200
+    board = page.locator(".sf-overview")
+    changed(page, lambda: board.press("ArrowLeft"))
+    changed(page, lambda: board.press("ArrowRight"))
+    assert page.locator(".sf-where").inner_text() == where
+    np.testing.assert_array_equal(shown(page), at_rest)
+    before = np.asarray(Image.open(photos / "large.png"))[top : top + 64, left : left + 64]
+    url = page.locator(".sf-layer img >> nth=0").get_attribute("src").removeprefix("data:image/png;base64,")
+    reduced = Image.open(io.BytesIO(base64.b64decode(url))).resize((64, 64), Image.Resampling.BOX)
+    assert np.abs(np.asarray(reduced).astype(int) - before)[4:-4, 4:-4].mean() < 8  # the photo at that very place
+
+
+def test_of_two_quick_clicks_on_samples_the_second_counts(page, photos) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    changed(page, page.get_by_role("button", name="sample 5").click)
+    fifth = shown(page)
+    changed(page, page.get_by_role("button", name="sample 0").click)
+    page.evaluate(
+        """() => { const all = document.querySelectorAll(".sf-strip button");
+        all[2].click(); setTimeout(() => all[5].click(), 120); }"""
+    )
+    page.wait_for_function("() => document.querySelector('figcaption').innerText.endsWith('sample 5')")
+    page.wait_for_timeout(500)
+    assert caption(page).endswith("sample 5")
+    assert page.locator(f".sf-strip {PRESSED}").inner_text() == "sample 5"
+    np.testing.assert_array_equal(shown(page), fifth)

@@ -66,7 +66,8 @@ def test_a_transfer_puts_what_was_painted_into_the_photo(page, photos, tmp_path,
     assert panel.locator("figcaption").first.inner_text() == "photo | with the content"
 
 
-def test_a_transfer_without_a_mask_is_refused_in_words(page, photos) -> None:
+def test_a_transfer_without_a_mask_is_refused_in_words(page, photos, open_page) -> None:
+    open_page.refused.add(400)
     panel = tab(page, "Transfer")
     choose(page, photos / "cat.png")
     choose(page, photos / "other.png", number=1)

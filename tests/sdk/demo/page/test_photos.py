@@ -1,66 +1,76 @@
-"""Photos that are uploaded to the page, pasted, broken, too large, and deleted."""
+"""Photos that are sent to the page: chosen, dropped, pasted, broken, too large, and deleted."""
 
 from __future__ import annotations
 
 import base64
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import numpy as np
+import pytest
 
 from tests.chromium import in_chromium
 
-from .browser import PANEL, changed, choose, choose_and_rest, copies_of, error, shown, tab, wait_until
+from ..visitor import Visitor, wait_until
+from .browser import changed, choose, choose_and_rest, error, files_of, leave, shown, tab
 
 pytestmark = in_chromium
 
 
-def test_a_file_is_not_offered_once_another_photo_is_chosen(page, photos) -> None:
+def test_a_file_is_not_offered_once_another_photo_is_chosen(page, photos, server) -> None:
     choose_and_rest(page, photos / "cat.png")
     page.get_by_role("button", name="Render the whole photo").click()
-    page.wait_for_selector("#enlarge-file:visible", timeout=120_000)
-    page.locator(PANEL).get_by_label("Clear").first.click()
-    page.wait_for_selector("#enlarge-file", state="hidden")
-    page.wait_for_function("() => !document.querySelector('#enlarge-status').innerText.includes('ready')")
+    page.wait_for_selector("#enlarge .sf-file:visible", timeout=120_000)
+    page.get_by_role("button", name="Remove: Photo").first.click()
+    page.wait_for_selector("#enlarge .sf-file", state="hidden")
+    assert page.locator("#enlarge .sf-progress").inner_text().strip() == ""
+    wait_until(lambda: not files_of(server, "cat_x4.png"))
 
 
-def test_a_broken_file_is_an_error_in_words_and_the_next_one_works(page, photos, tmp_path) -> None:
+def test_a_broken_file_is_an_error_in_words_and_the_next_one_works(open_page, photos, tmp_path) -> None:
+    page = open_page()
+    open_page.refused.add(400)
     choose_and_rest(page, photos / "cat.png")
-    page.locator(PANEL).get_by_label("Clear").first.click()
-    page.wait_for_selector(".sf-empty:visible")
     (tmp_path / "broken.png").write_bytes((photos / "cat.png").read_bytes()[:2000])
-    choose(page, tmp_path / "broken.png")
+    page.locator(".sf-photo input[type=file]").first.set_input_files(tmp_path / "broken.png")
     assert "broken.png" in error(page)
     assert "/tmp" not in error(page)
     assert page.locator(".sf-empty").first.is_visible()
-    page.locator("[data-testid=toast-close]").click()
-    page.locator(PANEL).get_by_label("Clear").first.click()
+    page.get_by_role("button", name="Close this message").click()
     choose_and_rest(page, photos / "cat.png")
 
 
-def test_the_name_of_a_file_is_shown_as_text(page) -> None:
+def test_the_name_of_a_file_is_shown_as_text(open_page) -> None:
+    page = open_page()
+    open_page.refused.add(400)
     name = "<img src=x onerror=document.title='attacked'>.png"
     file = {"name": name, "mimeType": "image/png", "buffer": b"not a picture"}
     page.locator(".sf-photo input[type=file]").first.set_input_files(file)
     assert "onerror" in error(page)
-    assert page.locator("[data-testid=toast-body] img").count() == 0
+    assert page.get_by_role("alert").locator("img").count() == 0
     assert page.title() == "srflow-demo"
 
 
 def test_a_file_that_is_too_large_is_refused_in_words(page) -> None:
     file = {"name": "large.png", "mimeType": "image/png", "buffer": b"0" * 1_500_000}
     page.locator(".sf-photo input[type=file]").first.set_input_files(file)
-    assert "exceed the maximum allowed size" in error(page)
+    assert error(page) == "large.png is larger than the limit of 1 MB; choose a smaller one"
 
 
-def test_a_pasted_photo_replaces_the_one_that_is_there(page, photos) -> None:
+@pytest.mark.parametrize("by", ["paste", "drop"])
+def test_a_pasted_or_dropped_photo_replaces_the_one_that_is_there(page, photos, by) -> None:
     choose_and_rest(page, photos / "large.png")
     page.evaluate(
-        """(data) => {
+        """([data, by]) => {
         const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-        const clipboardData = new DataTransfer();
-        clipboardData.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
-        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+        const files = new DataTransfer();
+        files.items.add(new File([bytes], "new.png", { type: "image/png" }));
+        const event = by === "paste"
+          ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true })
+          : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+        document.querySelector(by === "paste" ? "body" : ".sf-photo").dispatchEvent(event);
         }""",
-        base64.b64encode((photos / "cat.png").read_bytes()).decode(),
+        [base64.b64encode((photos / "cat.png").read_bytes()).decode(), by],
     )
     page.wait_for_function("() => document.querySelector('.sf-where').innerText.includes('of 96 × 80')")
 
@@ -68,27 +78,78 @@ def test_a_pasted_photo_replaces_the_one_that_is_there(page, photos) -> None:
 def test_two_pages_show_two_photos_and_closing_one_deletes_its_files(open_page, photos, server) -> None:
     one, other = open_page(), open_page()
     choose_and_rest(one, photos / "own.png")
-    assert copies_of(photos / "own.png", server)
+    assert len(files_of(server, "own.png")) == 1
     choose_and_rest(other, photos / "large.png")
     first, second = shown(one), shown(other)
-    changed(other, lambda: other.get_by_label("range slider for Temperature τ").press("Home"))
+    changed(other, lambda: other.get_by_label("Temperature τ").press("Home"))
     np.testing.assert_array_equal(shown(one), first)
-    changed(one, lambda: one.get_by_label("range slider for Temperature τ").press("Home"))
-    changed(one, lambda: one.get_by_label("range slider for Temperature τ").fill("0.8"))
+    changed(one, lambda: one.get_by_label("Temperature τ").press("Home"))
+    changed(one, lambda: one.get_by_label("Temperature τ").fill("0.8"))
     np.testing.assert_array_equal(shown(one), first)
     assert (shown(other) != second).any()
 
-    before = len(list(server.connections.parent.rglob("large.png")))
-    one.close()
-    wait_until(lambda: not copies_of(photos / "own.png", server))
-    assert len(list(server.connections.parent.rglob("large.png"))) == before
+    before = len(files_of(server, "large.png"))
+    leave(one)
+    wait_until(lambda: not files_of(server, "own.png"))
+    assert len(files_of(server, "large.png")) == before
 
 
 def test_a_photo_that_was_only_chosen_is_deleted_with_its_page(open_page, photos, server) -> None:
     page = open_page()
     tab(page, "Restore")
-    with page.expect_response(lambda response: "/run/" in response.url):  # the server knows whose it is
-        choose(page, photos / "own.png")
-    assert copies_of(photos / "own.png", server)
-    page.close()
-    wait_until(lambda: not copies_of(photos / "own.png", server))
+    choose(page, photos / "own.png")
+    assert files_of(server, "own.png")
+    page.reload()
+    wait_until(lambda: not files_of(server, "own.png"))
+
+
+def test_a_page_whose_session_was_ended_says_so_and_goes_on_with_another_photo(open_page, photos, server) -> None:
+    page = open_page()
+    open_page.refused.add(410)
+    keys: list[str] = []
+    page.on("request", lambda request: keys.extend(request.url.split("/pages/")[1:]))
+    choose_and_rest(page, photos / "cat.png")
+    visitor = Visitor(server.url)
+    visitor.enter()
+    assert visitor.ask("POST", f"/pages/{keys[0].partition('/')[0]}/close").status == 200
+    page.get_by_role("button", name="Another seed").click()
+    assert error(page) == "the page rested for long, and its pictures were deleted; choose them again"
+    page.wait_for_selector(".sf-empty:visible")
+    page.get_by_role("button", name="Close this message").click()
+    choose_and_rest(page, photos / "cat.png")
+
+
+def test_the_page_is_loaded_again_without_its_token(page, server) -> None:
+    page.goto(server.origin)
+    assert page.get_by_role("heading", name="srflow-demo").is_visible()
+
+
+def test_a_browser_without_the_token_learns_where_the_address_is(chromium, server) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    assert page.goto(server.origin).status == 403
+    assert "srflow-demo printed in its terminal" in page.inner_text("body")
+    context.close()
+
+
+def test_a_page_of_another_port_of_this_machine_changes_nothing(page, photos, server) -> None:
+    # Browsers send SameSite cookies to all ports of a name. Suppose that it even knows the key of the visitor's page.
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with page.expect_request("**/show") as asked:
+        choose_and_rest(page, photos / "cat.png")
+    with HTTPServer(("127.0.0.1", 0), Other) as listener:
+        Thread(target=listener.serve_forever, daemon=True).start()
+        other = page.context.new_page()
+        other.goto(f"http://127.0.0.1:{listener.server_port}/")
+        other.evaluate(
+            """(url) => fetch(url, { method: "POST", mode: "no-cors", credentials: "include" }).catch(() => 0)""",
+            asked.value.url.replace("/show", "/close"),
+        )
+        listener.shutdown()
+    changed(page, page.get_by_role("button", name="Another seed").click)

@@ -1,0 +1,118 @@
+// The tab "Enlarge". Whatever changes, the newest state of the controls is sent as soon as the server has answered the
+// one before, and what is shown last is always that of the newest.
+import { overview } from "./overview.js";
+import { photo } from "./photo.js";
+import { ask, shown } from "./server.js";
+import { strip } from "./strip.js";
+import { viewer } from "./viewer.js";
+import { work } from "./work.js";
+
+const SETTLED_MS = 300; // eight samples are drawn once nothing changed for this long
+
+export function enlarge(panel) {
+  const [tau, auto, seed] = ["#tau", "#auto", "#seed"].map((one) => panel.querySelector(one));
+  const views = viewer(panel.querySelector(".sf-viewer"));
+  const samples = strip(panel.querySelector(".sf-strip"), (number) => {
+    sample = number;
+    change();
+  });
+  const map = overview(panel.querySelector(".sf-chooser"), (to) => {
+    place = to;
+    change();
+  });
+  const job = work(panel.querySelector(".sf-work"), state, () => {});
+  const field = photo(panel.querySelector(".sf-photo"), (answer) => {
+    opened = Boolean(answer);
+    photos += 1;
+    place = null;
+    sample = 0;
+    shows = undefined;
+    job.clear();
+    views.show(null);
+    samples.show(null, 0);
+    map.show(answer);
+    change();
+  });
+  let opened = false;
+  let photos = 0; // counts them: an answer about an older one is dropped
+  let sample = 0;
+  let place = null; // of the crop; null: the photo's middle
+  let shows; // the place of the photo that the viewer has
+  let newest = 0; // counts changes
+  let drawn = 0; // the change whose picture is shown
+  let drawing = false;
+  let sampled = ""; // the state that the strip shows
+  let resting;
+  let waiting = new AbortController();
+
+  function state() {
+    const side = Number(panel.querySelector("[name=side]:checked").value);
+    const number = seed.value === "" ? null : Number(seed.value);
+    return { tau: Number(tau.value), auto: auto.checked, seed: number, side, sample, left: null, top: null, ...place };
+  }
+
+  function change() {
+    newest += 1;
+    clearTimeout(resting);
+    waiting.abort();
+    if (!drawing) draw();
+  }
+
+  async function draw() {
+    drawing = true;
+    while (drawn !== newest) {
+      const mine = newest;
+      if (opened) {
+        const of = photos;
+        const answer = await shown(() => ask("POST", "show", { ...state(), shows }));
+        if (answer && of === photos) apply(answer, mine === newest);
+        if (answer === undefined && mine === newest) break; // the visitor saw why
+      }
+      drawn = mine;
+    }
+    drawing = false;
+    if (drawn === newest && opened) resting = setTimeout(eight, SETTLED_MS);
+    drawn = newest;
+  }
+
+  function apply(answer, last) {
+    const names = { before: "photo, bicubic", after: answer.name, spread: "deviation of 8 samples" };
+    if (answer.before) {
+      shows = answer.place;
+      views.show({ before: answer.before, after: answer.after, spread: null, names });
+      samples.show(null, sample);
+      sampled = "";
+    } else {
+      views.show({ after: answer.after, names });
+    }
+    if (last) map.move(answer.place);
+  }
+
+  async function eight() {
+    const mine = newest;
+    const now = state();
+    const of = JSON.stringify({ ...now, sample: null });
+    if (of === sampled) return;
+    waiting = new AbortController();
+    const answer = await shown(() => ask("POST", "samples", now, waiting.signal));
+    if (!answer || mine !== newest) return;
+    sampled = of;
+    samples.show(answer.images, sample);
+    views.show({ spread: answer.spread, scale: answer.scale });
+  }
+
+  const output = panel.querySelector("output");
+  tau.addEventListener("input", () => {
+    output.value = tau.value;
+    auto.checked = false;
+    change();
+  });
+  auto.addEventListener("change", change);
+  seed.addEventListener("input", change);
+  panel.querySelector("#another").addEventListener("click", () => {
+    seed.value = String(Math.floor(Math.random() * (Number(document.body.dataset.maxSeed) + 1)));
+    change();
+  });
+  for (const side of panel.querySelectorAll("[name=side]")) side.addEventListener("change", change);
+  return { clear: field.clear };
+}

@@ -1,0 +1,46 @@
+// The page: its tabs, its errors, and what happens to all of it when the server ends its session.
+import { enlarge } from "./enlarge.js";
+import { restore, transfer } from "./flow_uses.js";
+import { listen } from "./server.js";
+
+const builders = document.body.dataset.flow === "true" ? { enlarge, restore, transfer } : { enlarge };
+const tabs = [];
+for (const tab of document.querySelectorAll("[role=tab]")) {
+  const panel = document.getElementById(tab.getAttribute("aria-controls"));
+  if (builders[panel.id]) tabs.push({ tab, panel, built: builders[panel.id](panel) });
+  else [tab, panel].forEach((one) => one.remove());
+}
+
+function choose(chosen) {
+  for (const one of tabs) {
+    one.tab.setAttribute("aria-selected", String(one === chosen));
+    one.tab.tabIndex = one === chosen ? 0 : -1;
+    one.panel.hidden = one !== chosen;
+  }
+}
+
+tabs.forEach((one, number) => {
+  one.tab.addEventListener("click", () => choose(one));
+  one.tab.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    const next = tabs[(number + step + tabs.length) % tabs.length];
+    choose(next);
+    next.tab.focus();
+  });
+});
+choose(tabs[0]);
+document.querySelector("nav").hidden = tabs.length < 2;
+
+const error = document.querySelector("#error");
+listen({
+  error(words) {
+    error.querySelector("p").textContent = words;
+    error.hidden = false;
+  },
+  ended: () => tabs.forEach((one) => one.built.clear()),
+});
+error.querySelector("button").addEventListener("click", () => (error.hidden = true));
+
+// A picture that is dropped beside a field does not take the place of the page.
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());

@@ -1,0 +1,68 @@
+// A field for a picture: choose, drop or paste it, and remove it.
+import { ask, say, shown } from "./server.js";
+
+// changed(answer): called with the server's answer once a picture is there, with null as soon as the older one is not.
+export function photo(element, changed) {
+  element.append(document.querySelector("#photo").content.cloneNode(true));
+  const name = element.dataset.picture;
+  const label = element.dataset.label;
+  const input = element.querySelector("input");
+  const remove = element.querySelector(".sf-remove");
+  const chosen = element.querySelector(".sf-chosen");
+  const pasted = "pasted" in element.dataset;
+  const most = Number(document.body.dataset.uploadBytes);
+  let sending = new AbortController();
+  element.querySelector(".sf-label").textContent = label;
+  remove.setAttribute("aria-label", `Remove: ${label}`);
+  input.setAttribute("aria-label", label);
+
+  function show(file, words) {
+    element.dataset.state = file ? "chosen" : "empty";
+    chosen.textContent = file ? `${file.name} ${words}` : pasted ? "drop, paste or click" : "drop or click";
+    remove.hidden = !file;
+  }
+
+  function clear() {
+    sending.abort();
+    input.value = "";
+    show(null);
+    changed(null);
+  }
+
+  function take(file) {
+    clear();
+    if (file.size > most) return say(`${file.name} is larger than the limit of ${most / 1e6} MB; choose a smaller one`);
+    const mine = (sending = new AbortController());
+    show(file, "is sent …");
+    return shown(async () => {
+      try {
+        const answer = await ask("PUT", `pictures/${name}?name=${encodeURIComponent(file.name)}`, file, mine.signal);
+        if (mine !== sending) return;
+        show(file, `(${Math.max(1, Math.round(file.size / 1000)).toLocaleString("en")} kB)`);
+        changed(answer);
+      } catch (error) {
+        if (mine === sending) clear();
+        throw error;
+      }
+    });
+  }
+
+  input.addEventListener("change", () => input.files[0] && take(input.files[0]));
+  remove.addEventListener("click", () => {
+    clear();
+    shown(() => ask("DELETE", `pictures/${name}`));
+  });
+  for (const kind of ["dragenter", "dragover"]) {
+    element.addEventListener(kind, () => element.classList.add("sf-over"));
+  }
+  for (const kind of ["dragleave", "drop"]) element.addEventListener(kind, () => element.classList.remove("sf-over"));
+  element.addEventListener("drop", (event) => event.dataTransfer.files[0] && take(event.dataTransfer.files[0]));
+  if (pasted) {
+    document.addEventListener("paste", (event) => {
+      const [file] = event.clipboardData.files;
+      if (file && element.offsetParent) take(file);
+    });
+  }
+  show(null);
+  return { clear };
+}

@@ -1,0 +1,88 @@
+// The page's end of the server: what it asks, the page's key there, and the errors in words.
+let key = null; // a promise of the page's key
+let said = () => {};
+let gone = () => {};
+
+export function listen({ error, ended }) {
+  said = error;
+  gone = ended;
+}
+
+export function say(words) {
+  said(words);
+}
+
+// Ask for something of this page. body: a File or Blob is sent as it is, anything else as JSON.
+// Returns the answer, an object or null; throws an Error whose message is for the visitor, or an AbortError.
+export async function ask(method, path, body, signal) {
+  key ??= fetched("POST", "pages").then(
+    ({ page }) => (beat(page), page),
+    (error) => {
+      key = null;
+      throw error;
+    },
+  );
+  const mine = key;
+  try {
+    return await fetched(method, `pages/${await mine}/${path}`, body, signal);
+  } catch (error) {
+    if (error.status === 410 && key === mine) {
+      key = null;
+      gone();
+    }
+    throw error;
+  }
+}
+
+export async function address(path) {
+  return `pages/${await key}/${path}`;
+}
+
+async function fetched(method, path, body, signal) {
+  const raw = body instanceof Blob;
+  const headers = body === undefined ? {} : { "Content-Type": raw ? "application/octet-stream" : "application/json" };
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers, signal, body: raw || body === undefined ? body : JSON.stringify(body) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer. Does srflow-demo still run?");
+  }
+  const text = await answer.text();
+  let value = { error: text.trim() };
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // a refusal in plain text
+  }
+  if (answer.ok) return value;
+  throw Object.assign(new Error(value?.error || `The server refused: status ${answer.status}.`), { status: answer.status });
+}
+
+// Tell the server that the page lives, until it is gone.
+function beat(page) {
+  const tell = () =>
+    fetch(`pages/${page}/alive`, { method: "POST" }).then(
+      (answer) => answer.status === 410 && clearInterval(timer),
+      () => {},
+    );
+  const timer = setInterval(tell, 15_000);
+  tell();
+}
+
+addEventListener("pagehide", () => {
+  key?.then((page) => navigator.sendBeacon(`pages/${page}/close`));
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload(); // its pictures were deleted
+});
+
+// Run something whose errors the visitor sees.
+export async function shown(function_) {
+  try {
+    return await function_();
+  } catch (error) {
+    if (error.name !== "AbortError") said(error.message);
+    return undefined;
+  }
+}

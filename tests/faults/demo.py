@@ -1,0 +1,269 @@
+"""Hostile requests to a srflow-demo that runs, with and without its token, and signals at any time.
+
+Lost is whatever gives a file or a path of the machine, touches what another page has, fails in the server, takes much
+memory, asks another address for anything, or does not end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from tests.faults.attempts import Attempt
+from tests.sdk.demo.served import Served, served
+from tests.sdk.demo.visitor import CONTROLS, Visitor
+from tests.sdk.flow_bundle import write_flow_bundle
+
+SECRET = b"what-nobody-may-read"
+MAX_BYTES = 900_000_000
+_UPLOAD_BYTES = 300_000
+_EVERY = 40  # so many attempts, the server is looked at, and ended by a signal
+_END_S = 20
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "X")
+_EXPECTED = {200, 400, 403, 404, 405, 408, 410, 413, 421, 431, 501}
+_STARTED = """
+import sys
+print("begun", flush=True)
+try:
+    from srflow_sdk._demo.command import demo
+except KeyboardInterrupt:
+    sys.exit(130)
+demo()
+"""
+
+
+class _Host:
+    """A server, a visitor of it who must notice nothing, and what an attacker knows."""
+
+    def __init__(self, folder: Path, running: Served, chance: random.Random) -> None:
+        self.folder, self.running, self.chance = folder, running, chance
+        self.photo = (folder / "photo.png").read_bytes()
+        self.visitor = Visitor(running.url).open()
+        assert self.visitor.send("enlarge", "photo.png", self.photo).status == 200
+        told = self.visitor.finish("enlarge", **CONTROLS)
+        self.file = f"files/{told['file']}"
+        self.whole = self.visitor.of_page("GET", self.file).body
+        self.shown = self.visitor.of_page("POST", "show", CONTROLS).json()["after"]
+        self.attacker = Visitor(running.url).open()
+        self.open: list[socket.socket] = []  # connections that are held
+
+    def damage(self) -> str | None:
+        """What is wrong with the server or with what the visitor has."""
+        if self.running.process.poll() is not None:
+            return f"the server ended with status {self.running.process.returncode}"
+        if self.visitor.of_page("POST", "show", CONTROLS).json().get("after") != self.shown:
+            return "the visitor's photo is gone or another"
+        if self.visitor.of_page("GET", self.file).body != self.whole:
+            return "the visitor's file is gone or another"
+        if self.running.connected_to():
+            return f"it connected to {self.running.connected_to()[0]}"
+        status = Path(f"/proc/{self.running.process.pid}/status").read_text()
+        peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+        if peak > MAX_BYTES:
+            return f"took {peak / 1e9:.1f} GB"
+        return None if (self.folder / "secret").read_bytes() == SECRET else "a file outside was changed"
+
+
+def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
+    """Attack a server, with the tiny flow, which has all tabs; every so often another one, after a signal."""
+    chance = random.Random(seed)
+    bundle = write_flow_bundle(folder / "flow.srflow")
+    (folder / "secret").write_bytes(SECRET)
+    os.mkfifo(folder / "fifo")
+    shades = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(shades).save(folder / "photo.png")
+    options = ("--model", bundle, "--threads", "1", "--max-upload", str(_UPLOAD_BYTES), "--max-pixels", "100k")
+    for first in range(0, count, _EVERY):
+        with served(folder / f"server{first}", *options) as running:
+            host = _Host(folder, running, chance)
+            for number in range(first, min(first + _EVERY, count)):
+                act = chance.choice(_ATTACKS)
+                what = f"{number}, {act.__name__.strip('_')}"
+                try:
+                    loss = act(host)
+                except (OSError, http.client.HTTPException) as error:
+                    loss = None if running.process.poll() is None else f"the server ended: {error}"
+                yield Attempt(what=what, loss=loss or (host.damage() if number % 10 == 0 else None))
+            yield Attempt(what=f"after {number}, a signal", loss=host.damage() or _ended(host))
+        yield Attempt(
+            what=f"after {number}, a signal while it starts", loss=_ended_while_it_starts(folder, options, chance)
+        )
+
+
+def _requested(host: _Host) -> str | None:
+    """A request of random parts, by the attacker's page or by a stranger."""
+    chance = host.chance
+    visitor = chance.choice((host.attacker, Visitor(host.running.origin)))
+    headers = {}
+    if chance.random() < 0.3:
+        headers[chance.choice(("Host", "Origin", "Sec-Fetch-Site", "Cookie", "Content-Type", "Range"))] = _word(host)
+    body = chance.choice((None, b"", b"{}", _said(host), chance.randbytes(chance.randrange(5000)), host.photo))
+    parts = [_word(host) for _ in range(chance.randrange(1, 5))]
+    if chance.random() < 0.7:
+        parts[0] = f"pages/{host.attacker.page}"
+    path = "/" + "/".join(parts) + chance.choice(("", f"?name={quote(_word(host))}", f"?token={quote(_word(host))}"))
+    return _judged(host, visitor.ask(chance.choice(_METHODS), quote(path, safe="/?=%&."), body, headers))
+
+
+def _said_wrongly(host: _Host) -> str | None:
+    """Controls of which some are anything."""
+    route = host.chance.choice(("show", "samples", "work/enlarge", "work/restore", "work/transfer"))
+    return _judged(host, host.attacker.of_page("POST", route, _said(host)))
+
+
+def _sent(host: _Host) -> str | None:
+    """A picture, whole, damaged or absurd, under any name."""
+    chance = host.chance
+    contents = bytearray(host.photo)
+    for _ in range(chance.randrange(20)):
+        contents[chance.randrange(len(contents))] = chance.randrange(256)
+    body = chance.choice((bytes(contents), host.photo, b"", b"P6 99999 99999 255\n", chance.randbytes(2000)))
+    picture = chance.choice(("enlarge", "restore", "photo", "other", "mask"))
+    return _judged(host, host.attacker.send(picture, _word(host), body))
+
+
+def _too_large(host: _Host) -> str | None:
+    """A body that is larger than it may be, with or without saying so."""
+    route = host.chance.choice(("pictures/enlarge", "pictures/mask", "show", "work/transfer"))
+    method = "PUT" if route.startswith("pictures") else "POST"
+    body = host.chance.choice((b"0" * 5_000_000, iter([b"[" * 50_000] * 100)))
+    answer = host.attacker.of_page(method, route, body)
+    return _judged(host, answer) or (None if answer.status in (400, 410, 413) else f"took it: {answer.status}")
+
+
+def _unfinished(host: _Host) -> str | None:
+    """A request of which a part is sent, and whose connection is kept."""
+    cookie = host.chance.choice(("", f"Cookie: {host.attacker.cookie}\r\n"))
+    place = f"/pages/{host.attacker.page}/pictures/enlarge?name=a.png"
+    whole = f"PUT {place} HTTP/1.1\r\nHost: 127.0.0.1\r\n{cookie}Content-Length: 1000\r\n\r\nabc".encode()
+    held = socket.create_connection((host.attacker.host, host.attacker.port), timeout=30)
+    held.sendall(whole[: host.chance.randrange(1, len(whole))])
+    host.open.append(held)
+    return None
+
+
+def _raw(host: _Host) -> str | None:
+    """Bytes that are no request, or two requests that servers read differently."""
+    chance = host.chance
+    line = chance.choice(
+        ("GET / HTTP/1.1", "GET http://127.0.0.1:1/ HTTP/1.1", "CONNECT x:1 HTTP/1.1", "PRI * HTTP/2.0")
+    )
+    head = chance.choice(
+        (
+            "Host: a\r\nHost: 127.0.0.1\r\n\r\n",
+            "Host: 127.0.0.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /",
+            f"Host: 127.0.0.1\r\nX: {'a' * 100_000}\r\n\r\n",
+            "Host: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: eA==\r\n\r\n",
+            "Host: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: -1\r\n\r\n",
+        )
+    )
+    data = chance.choice((f"{line}\r\n{head}".encode(), chance.randbytes(3000)))
+    with socket.create_connection((host.attacker.host, host.attacker.port), timeout=5) as connection:
+        connection.sendall(data)
+        with contextlib.suppress(TimeoutError):
+            return _leak(host, connection.recv(100_000))
+    return None
+
+
+def _crowd(host: _Host) -> str | None:
+    """Pages that never live; then the attacker begins anew."""
+    for _ in range(100):
+        if (loss := _judged(host, host.attacker.ask("POST", "/pages"))) is not None:
+            return loss
+    host.attacker.of_page("POST", "close")
+    host.attacker.open()
+    return None
+
+
+_ATTACKS: tuple[Callable[[_Host], str | None], ...] = (
+    *(_requested, _requested, _requested, _said_wrongly, _said_wrongly, _sent, _sent, _sent),
+    *(_too_large, _unfinished, _raw, _raw, _crowd),
+)
+
+
+def _word(host: _Host) -> str:
+    """A part of a route, a path of the machine, or nonsense."""
+    chance, secret = host.chance, str(host.folder / "secret")
+    routes = ("pages", "static", "pictures", "files", "work", "show", "samples", "canvas", "alive", "enlarge", "mask")
+    secrets = (secret, quote(secret, safe=""), f"../../../../../..{secret}", f"file://{secret}", "/etc/passwd")
+    nonsense = ("..", "%2e%2e", "\x00", "a\r\nX: b", "http://127.0.0.1:1/", "null", "127.0.0.1", "é", "a" * 3000)
+    others = ("page.html", "routes.py", "same-origin", "photo.png", str(host.folder / "fifo"), host.attacker.page)
+    return chance.choice((*routes, *secrets, *nonsense, *others, str(chance.random()))).replace("\r\n", " ")
+
+
+def _said(host: _Host) -> bytes:
+    chance = host.chance
+    said: dict[str, object] = {**CONTROLS, "format": "png", "over": "auto", "blend": "none", "choose": True}
+    for name in chance.sample(sorted(said), chance.randrange(4)):
+        paths = (str(host.folder / "fifo"), {"path": str(host.folder / "secret"), "meta": {"_type": "gradio.FileData"}})
+        said[name] = chance.choice((None, -1, 2**70, 1e308, True, "", [], {}, "png", *paths, [[0] * 50] * 50))
+    return json.dumps(said).encode()
+
+
+def _judged(host: _Host, answer: object) -> str | None:
+    status, body = answer.status, answer.body  # type: ignore[attr-defined]
+    return f"status {status}: {body[:300]!r}" if status not in _EXPECTED else _leak(host, body)
+
+
+def _leak(host: _Host, body: bytes) -> str | None:
+    for secret in (SECRET, b"root:x:", b"Traceback", str(host.running.connections.parent).encode()):
+        if secret in body:
+            return f"gave {secret!r}: {body[:300]!r}"
+    return None
+
+
+def _ended(host: _Host) -> str | None:
+    """End the server by a signal, while a photo is rendered and connections are open."""
+    number = host.chance.choice(_SIGNALS)
+    host.visitor.of_page("POST", "work/enlarge", {**CONTROLS, "format": "png"})
+    host.running.process.send_signal(number)
+    loss = _end_of(host.running.process, number, host.running.connections.parent / "tmp")
+    for held in host.open:
+        held.close()
+    return loss
+
+
+def _ended_while_it_starts(folder: Path, options: tuple[str | Path, ...], chance: random.Random) -> str | None:
+    number, temporary = chance.choice(_SIGNALS), folder / "starting"
+    temporary.mkdir(exist_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STARTED, "--port", "0", "--device", "cpu", *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(chance.uniform(0, 3))
+    process.send_signal(number)
+    return _end_of(process, number, temporary)
+
+
+def _end_of(process: subprocess.Popen[str], number: int, temporary: Path) -> str | None:
+    """What is wrong with how a server ended after a signal. Before it could handle one, the system ends it."""
+    try:
+        _, errors = process.communicate(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return f"{signal.Signals(number).name} did not end it"
+    if process.returncode not in (128 + number, -number) or errors not in ("", "interrupted\n"):
+        return f"{signal.Signals(number).name} ended it with status {process.returncode}: {errors[-300:]!r}"
+    left = sorted(path.name for path in temporary.iterdir())
+    return f"left behind: {', '.join(left)}" if left else None

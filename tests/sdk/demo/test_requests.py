@@ -1,0 +1,303 @@
+"""What srflow-demo lets in, and what it keeps and gives: requests of strangers, of other pages, and hostile ones."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import stat
+from urllib.parse import quote
+
+import pytest
+
+from srflow_sdk._demo import sessions
+
+from .served import served
+from .visitor import CONTROLS, Visitor, wait_until
+
+pytest.importorskip("starlette", reason='pip install "srflow-sdk[demo]"')
+pytest.importorskip("uvicorn", reason='pip install "srflow-sdk[demo]"')
+
+ROUTES = [
+    ("GET", "/"),
+    ("GET", "/static/page.js"),
+    ("POST", "/pages"),
+    ("POST", "/pages/{page}/alive"),
+    ("POST", "/pages/{page}/close"),
+    ("PUT", "/pages/{page}/pictures/enlarge"),
+    ("DELETE", "/pages/{page}/pictures/enlarge"),
+    ("POST", "/pages/{page}/show"),
+    ("POST", "/pages/{page}/samples"),
+    ("GET", "/pages/{page}/canvas"),
+    ("POST", "/pages/{page}/work/enlarge"),
+    ("GET", "/pages/{page}/work/enlarge"),
+    ("DELETE", "/pages/{page}/work/enlarge"),
+    ("GET", "/pages/{page}/files/0123456789"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundle, tmp_path_factory):
+    with served(tmp_path_factory.mktemp("demo"), "--model", tiny_bundle, "--max-upload", "100k") as running:
+        yield running
+
+
+@pytest.fixture
+def visitor(server):
+    visitor = Visitor(server.url).open()
+    yield visitor
+    visitor.of_page("POST", "close")
+    wait_until(lambda: not server.files())
+
+
+@pytest.fixture
+def photo_bytes(uploaded) -> bytes:
+    return uploaded.read_bytes()
+
+
+def test_the_printed_address_opens_the_page_and_the_cookie_keeps_it_open(server) -> None:
+    visitor = Visitor(server.url)
+    entered = visitor.enter()
+    assert entered.status == 200
+    assert b"srflow-demo" in entered.body
+    assert entered.headers["set-cookie"].endswith("; HttpOnly; SameSite=Strict; Path=/")
+    assert visitor.ask("GET", "/").status == 200
+    assert "set-cookie" not in visitor.ask("GET", "/").headers
+    assert server.url.partition("=")[2] not in visitor.cookie
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_the_token_nothing_is_given(server, visitor, method, path) -> None:
+    place = path.format(page=visitor.page)
+    stranger = Visitor(server.origin)
+    name = visitor.cookie.partition("=")[0]
+    for headers in ({}, {"Cookie": f"{name}=0"}, {"Cookie": f"{name}="}, {"Cookie": "a" * 3000}, {"Cookie": ';="'}):
+        refused = stranger.ask(method, place, headers=headers)
+        assert refused.status == 403
+        assert refused.body.decode().splitlines() == [
+            "This address lacks its token. Open the whole address that srflow-demo printed in its terminal."
+        ]
+    for query in ("token=", "token=0", f"token={'0' * 43}", "Token=1", "token[]=1", "token=%00%ff"):
+        assert stranger.ask(method, f"{place}?{query}").status == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/pages/", "/static/", "/static/page.html", "/static/routes.py", "/static/..%2froutes.py", "/static/../x"),
+        *("/docs", "/openapi.json", "/config", "/gradio_api/upload", "/gradio_api/file=/etc/passwd", "//", "/.env"),
+        *("/file=http://127.0.0.1:1/", "/etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/favicon.ico", "/pages/x"),
+    ],
+)
+def test_there_are_no_other_routes(visitor, path) -> None:
+    assert visitor.ask("GET", path).status == 404
+    for method in ("POST", "PUT", "DELETE"):
+        assert visitor.ask(method, path).status in (404, 405)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_there_are_no_other_methods(visitor, method, path) -> None:
+    allowed = {other for other, same in ROUTES if same == path} | {"HEAD"}
+    for other in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO"} - allowed:
+        answer = visitor.ask(other, path.format(page=visitor.page))
+        assert answer.status == 405
+
+
+def test_the_page_may_load_nothing_from_elsewhere_and_run_no_inline_script(visitor) -> None:
+    page = visitor.ask("GET", "/")
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert b"http" not in page.body
+    assert page.headers["cache-control"] == "no-store"
+
+
+def test_other_names_of_this_machine_are_refused(server, visitor) -> None:
+    port = visitor.port
+    for good in (f"localhost:{port}", f"LOCALHOST:{port}", "127.0.0.1"):
+        assert visitor.ask("GET", "/", headers={"Host": good}).status == 200
+    for bad in (
+        "attacker.example",
+        "127.0.0.1.attacker.example",
+        "192.168.1.5",
+        "[::1]",
+        "",
+        "localhost.evil",
+        "x" * 999,
+    ):
+        for ask in (visitor, Visitor(server.url)):
+            assert ask.ask("GET", f"/?{ask.query}", headers={"Host": f"{bad}:{port}"}).status == 421
+
+
+def test_where_other_machines_may_ask_names_are_checked_too(tiny_bundle, tmp_path) -> None:
+    # A page elsewhere whose name was pointed at this machine sends its own name.
+    options = ("--model", tiny_bundle, "--host", "0.0.0.0", "--allow-host", "Lab.example")
+    with served(tmp_path / "demo", *options) as running:
+        visitor = Visitor(running.url).open()
+        for host, status in (
+            *(("127.0.0.1", 200), ("localhost", 200), ("lab.example", 200), ("LAB.example", 200)),
+            *(("attacker.example", 421), ("0.0.0.0", 421), ("10.0.0.1", 421), ("evil-lab.example", 421)),
+        ):
+            assert visitor.ask("GET", "/", headers={"Host": f"{host}:{visitor.port}"}).status == status
+        visitor.host = "127.0.0.2"  # another address of this machine
+        assert visitor.ask("GET", "/", headers={"Host": f"127.0.0.2:{visitor.port}"}).status == 200
+        assert visitor.ask("GET", "/", headers={"Host": f"127.0.0.1:{visitor.port}"}).status == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(
+            {"Origin": origin}
+            for origin in ("http://attacker.example", "null", "http://127.0.0.1:1", "http://127.0.0.1")
+        ),
+        *({"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "nonsense")),  # same-site: another port
+    ],
+    ids=str,
+)
+def test_what_a_page_elsewhere_sends_is_refused_and_nothing_is_kept(server, visitor, photo_bytes, headers) -> None:
+    place = f"/pages/{visitor.page}/pictures/enlarge?name=sent.png"
+    assert visitor.ask("PUT", place, photo_bytes, headers).status == 403
+    assert visitor.ask("GET", "/", headers=headers).status == 403
+    assert server.files() == []
+    own = {"Origin": server.origin, "Sec-Fetch-Site": "same-origin"}
+    assert visitor.ask("PUT", place, photo_bytes, own).status == 200
+    assert [path.name for path in server.files()] == ["sent.png"]
+
+
+def test_the_printed_address_opens_from_anywhere(server) -> None:
+    visitor = Visitor(server.url)  # such as from a link in a mail
+    assert visitor.ask("GET", f"/?{visitor.query}", headers={"Sec-Fetch-Site": "cross-site"}).status == 200
+
+
+def test_it_listens_on_the_loopback_address_alone(server) -> None:
+    assert server.origin.startswith("http://127.0.0.1:")
+    with socket.socket() as other:  # 127.0.0.2 is this machine, too, but not what was asked for
+        assert other.connect_ex(("127.0.0.2", Visitor(server.url).port)) != 0
+
+
+def test_no_other_user_may_look_into_the_files(server, visitor, photo_bytes) -> None:
+    visitor.send("enlarge", "photo.png", photo_bytes)
+    (root,) = (server.connections.parent / "tmp").iterdir()
+    (page,) = root.iterdir()
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (root, page)] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_that_is_too_large_is_refused_and_nothing_is_kept(server, visitor, chunked) -> None:
+    body = iter([b"0" * 50_000] * 4) if chunked else b"0" * 200_000
+    refused = visitor.send("enlarge", "large.png", body)
+    assert refused.status == 413
+    assert refused.json()["error"] == "large.png is larger than the limit of 0.1 MB; choose a smaller one"
+    assert server.files() == []
+
+
+def test_an_upload_that_says_that_it_is_too_large_is_refused_before_it_is_sent(server, visitor) -> None:
+    connection = http.client.HTTPConnection(visitor.host, visitor.port, timeout=30)
+    connection.putrequest("PUT", f"/pages/{visitor.page}/pictures/enlarge?name=a.png")
+    connection.putheader("Cookie", visitor.cookie)
+    connection.putheader("Content-Length", "1500000000")
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+    assert server.files() == []
+
+
+@pytest.mark.parametrize("path", ["show", "samples", "work/enlarge"])
+def test_what_a_page_says_is_small_and_an_object(visitor, path) -> None:
+    for body in (b"", b"[]", b"1", b"{", b'{"tau": NaN}', b"\xff", b"[" * 9000, b'"' + b"x" * 9000 + b'"'):
+        answer = visitor.of_page("POST", path, body)
+        assert answer.status == 400, body
+        assert answer.json()["error"].startswith("the request is not a JSON object")
+    assert visitor.of_page("POST", path, b" " * 16_385).status == 413
+    assert visitor.of_page("POST", path, {**CONTROLS, "side": 10**6}).status == 400
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(server, visitor) -> None:
+    connection = http.client.HTTPConnection(visitor.host, visitor.port, timeout=30)
+    connection.putrequest("PUT", f"/pages/{visitor.page}/pictures/enlarge?name=half.png")
+    connection.putheader("Cookie", visitor.cookie)
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders(b"half")
+    wait_until(lambda: [path.name for path in server.files()] == ["half.png"])
+    connection.close()
+    wait_until(lambda: server.files() == [])
+
+
+@pytest.mark.parametrize("name", ["../../../photo.png", "/etc/photo.png", "..", "%2e%2e/a", "a\0b", "C:\\x.png"])
+def test_a_name_of_a_file_is_never_a_path(server, visitor, photo_bytes, name) -> None:
+    assert visitor.send("enlarge", name, photo_bytes).status == 200
+    (path,) = server.files()
+    assert len(path.relative_to(server.connections.parent / "tmp").parts) == 4  # root, page, folder, name
+    assert "/" not in path.name
+
+
+def test_files_of_the_machine_are_not_given(server, visitor, tmp_path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)  # to open it would wait for ever
+    paths = ("/etc/passwd", __file__, str(fifo), "../../../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/")
+    for path in (place for one in paths for place in (one, quote(one, safe=""), quote(quote(one, safe=""), safe=""))):
+        for method, route in (("GET", "files"), ("PUT", "pictures"), ("DELETE", "pictures"), ("POST", "work")):
+            assert visitor.of_page(method, f"{route}/{path}", b"{}" if method != "GET" else None).status in (404, 405)
+        assert visitor.ask("GET", f"/static/{path}").status == 404
+        said = {**CONTROLS, "photo": path, "path": path, "meta": {"_type": "gradio.FileData"}}
+        assert visitor.of_page("POST", "show", said).status == 400
+        assert visitor.of_page("POST", "show", {**CONTROLS, "tau": {"path": path}}).status == 400
+    assert server.connected_to() == []
+
+
+def test_one_page_cannot_name_see_or_delete_what_another_has(server, visitor, photo_bytes) -> None:
+    visitor.send("enlarge", "own.png", photo_bytes)
+    told = visitor.finish("enlarge", **CONTROLS)
+    assert told["state"] == "done"
+    got = visitor.of_page("GET", f"files/{told['file']}")
+    assert (got.status, got.headers["content-type"]) == (200, "application/octet-stream")
+    assert got.headers["content-disposition"] == 'attachment; filename="own_x4.png"'
+    other = Visitor(server.url).open()
+    assert other.of_page("GET", f"files/{told['file']}").status == 404
+    assert other.of_page("POST", "show", CONTROLS).json() == {"error": "there is no photo yet; choose one first"}
+    held = len(server.files())
+    for name in ("enlarge", "own.png", f"..%2f{visitor.page}"):
+        other.of_page("DELETE", f"pictures/{name}")
+    other.of_page("POST", "close")
+    wait_until(lambda: len(server.files()) == held)
+    assert visitor.of_page("GET", f"files/{told['file']}").status == 200
+    assert visitor.of_page("POST", "show", CONTROLS).status == 200
+
+
+def test_without_an_inverter_there_is_nothing_to_restore(visitor, photo_bytes) -> None:
+    assert visitor.send("restore", "a.png", photo_bytes).status == 404
+    assert visitor.of_page("POST", "work/restore", {}).status == 404
+
+
+def test_requests_that_open_pages_and_never_live_lock_nobody_out(server, visitor, photo_bytes) -> None:
+    crowd = Visitor(server.url)
+    crowd.enter()
+    for _ in range(2 * sessions.MOST_SESSIONS):
+        assert crowd.ask("POST", "/pages").status == 200
+    late = Visitor(server.url).open()
+    assert late.send("enlarge", "a.png", photo_bytes).status == 200
+    assert visitor.send("enlarge", "b.png", photo_bytes).status == 200
+    late.of_page("POST", "close")
+
+
+def test_a_page_that_is_gone_says_so(server) -> None:
+    visitor = Visitor(server.url).open()
+    visitor.of_page("POST", "close")
+    answer = visitor.of_page("POST", "show", CONTROLS)
+    assert answer.status == 410
+    assert answer.json()["error"].endswith("its pictures were deleted; choose them again")
+
+
+def test_a_broken_picture_is_an_error_in_words_and_is_not_kept(server, visitor) -> None:
+    answer = visitor.send("enlarge", "broken.png", b"not a picture")
+    assert answer.status == 400
+    assert answer.json()["error"].startswith("broken.png")
+    assert server.files() == []
+
+
+def test_the_server_connects_to_nothing(server, visitor, photo_bytes) -> None:
+    visitor.send("enlarge", "a.png", photo_bytes)
+    visitor.of_page("POST", "show", CONTROLS)
+    assert server.connected_to() == []
