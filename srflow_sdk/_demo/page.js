@@ -36,7 +36,7 @@ const error = document.querySelector("#error");
 listen({
   error(words) {
     error.querySelector("p").textContent = words;
-    error.hidden = false;
+    error.hidden = !words;
   },
   ended: () => tabs.forEach((one) => one.built.clear()),
 });

@@ -30,6 +30,7 @@ export function photo(element, changed) {
   }
 
   function take(file) {
+    say(""); // what was said of an older one
     clear();
     if (file.size > most) return say(`${file.name} is larger than the limit of ${most / 1e6} MB; choose a smaller one`);
     const mine = (sending = new AbortController());

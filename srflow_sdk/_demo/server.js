@@ -8,6 +8,7 @@ export function listen({ error, ended }) {
   gone = ended;
 }
 
+// Tell the visitor of an error; "" takes it away.
 export function say(words) {
   said(words);
 }

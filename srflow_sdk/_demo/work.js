@@ -1,5 +1,5 @@
 // Long work of a tab: its buttons, how far it is, and the file at the end.
-import { address, ask, shown } from "./server.js";
+import { address, ask, say, shown } from "./server.js";
 
 const PAUSE_MS = 250;
 
@@ -52,6 +52,7 @@ export function work(element, said, done) {
   }
 
   start.addEventListener("click", () => {
+    say("");
     clear();
     const mine = run;
     show("begins", 0);

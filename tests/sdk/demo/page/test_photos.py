@@ -36,8 +36,8 @@ def test_a_broken_file_is_an_error_in_words_and_the_next_one_works(open_page, ph
     assert "broken.png" in error(page)
     assert "/tmp" not in error(page)
     assert page.locator(".sf-empty").first.is_visible()
-    page.get_by_role("button", name="Close this message").click()
     choose_and_rest(page, photos / "cat.png")
+    assert not page.get_by_role("alert").is_visible()
 
 
 def test_the_name_of_a_file_is_shown_as_text(open_page) -> None:
@@ -101,6 +101,12 @@ def test_a_photo_that_was_only_chosen_is_deleted_with_its_page(open_page, photos
     assert files_of(server, "own.png")
     page.reload()
     wait_until(lambda: not files_of(server, "own.png"))
+
+
+def test_a_page_says_that_it_lives(page, photos) -> None:
+    with page.expect_response("**/alive") as told:
+        choose(page, photos / "cat.png")
+    assert told.value.status == 200
 
 
 def test_a_page_whose_session_was_ended_says_so_and_goes_on_with_another_photo(open_page, photos, server) -> None:
