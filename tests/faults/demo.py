@@ -173,7 +173,7 @@ def _raw(host: _Host) -> str | None:
         )
     )
     data = chance.choice((f"{line}\r\n{head}".encode(), chance.randbytes(3000)))
-    with socket.create_connection((host.attacker.host, host.attacker.port), timeout=5) as connection:
+    with socket.create_connection((host.attacker.host, host.attacker.port), timeout=1) as connection:
         connection.sendall(data)
         with contextlib.suppress(TimeoutError):
             return _leak(host, connection.recv(100_000))
