@@ -10,15 +10,15 @@ likelihood are the same as those of the original network.
     python examples/grow.py blocks small.safetensors encoder.safetensors 3
     srflow-train --config rrdb-x4-small --set network.blocks=14 --set schedule.encoder=encoder.safetensors ...
 
-Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written, an RRDB. The last convolution
-of each new block cancels what it is added to, so the block is the identity until it is trained: features and image
-stay the same.
+Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written. The last convolution of each
+new block cancels what it is added to, so the block is the identity until it is trained: features and image stay the
+same.
 
     python examples/grow.py scale small.safetensors encoder.safetensors 8
     srflow-train --config rrdb-x8-small --set schedule.encoder=encoder.safetensors ...
 
-The LR encoder alone is written, for another scale. Its trunk is the same, which is nearly all of it; convolutions that
-enlarge further are copies of the last one. Its images are wrong until it is trained.
+The LR encoder alone is written, for another scale. Its trunk is the same, which is nearly all of it; an RRDB's
+convolutions that enlarge further are copies of the last one. Its images are wrong until it is trained.
 """
 
 from __future__ import annotations
@@ -31,15 +31,21 @@ from pathlib import Path
 import torch
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
-from srflow_training import RRDB, SRFlow, load_checkpoint, save_checkpoint
+from srflow_training import RRDB, Encoder, PlainEncoder, SRFlow, load_checkpoint, save_checkpoint
+from srflow_training.model import build_encoder
 from srflow_training.model.config import SCALES
+from srflow_training.model.plain import PlainBlock
 
 
 def with_more_steps(model: SRFlow, count: int) -> SRFlow:
     """The network with `count` more conditional steps per level, at the level's end in the encoding direction."""
     torch.manual_seed(0)
-    larger = SRFlow(replace(model.config, steps=model.config.steps + count))
+    steps = model.config.steps
+    larger = SRFlow(replace(model.config, steps=_plus(steps, count)))
+    if isinstance(model.encoder, PlainEncoder):
+        model.encoder.compose()
     larger.encoder.load_state_dict(model.encoder.state_dict())
+    larger.projections.load_state_dict(model.projections.state_dict())
     for old, new in zip(model.flow_levels(), larger.flow_levels(), strict=True):
         for old_step, new_step in zip(old.all_steps(), new.all_steps(), strict=False):
             new_step.load_state_dict(old_step.state_dict())
@@ -54,42 +60,59 @@ def with_more_steps(model: SRFlow, count: int) -> SRFlow:
     return larger.eval()
 
 
-def with_more_blocks(encoder: RRDB, count: int) -> RRDB:
-    """The encoder with `count` more residual blocks at the end of its trunk."""
+def _plus(steps: int | tuple[int, ...], count: int) -> int | tuple[int, ...]:
+    return tuple(each + count for each in steps) if isinstance(steps, tuple) else steps + count
+
+
+def _like(encoder: Encoder, **changes: int) -> Encoder:
+    """An encoder with other settings and the same weights, where it has tensors of the same names and shapes."""
     torch.manual_seed(0)
-    larger = RRDB(**{**encoder.settings(), "blocks": len(encoder.blocks) + count})
-    larger.initialize()
-    larger.load_state_dict(encoder.state_dict(), strict=False)
+    if isinstance(encoder, PlainEncoder):
+        encoder.compose()
+    made = build_encoder(encoder.kind, {**encoder.settings(), **changes})
+    made.initialize()
+    known = {name: values.shape for name, values in made.state_dict().items()}
+    state = {name: values for name, values in encoder.state_dict().items() if values.shape == known.get(name)}
+    made.load_state_dict(state, strict=False)
+    return made.eval()
+
+
+@torch.no_grad()
+def with_more_blocks(encoder: Encoder, count: int) -> Encoder:
+    """The encoder with `count` more residual blocks at the end of its trunk."""
+    larger = _like(encoder, blocks=len(encoder.blocks) + count)
     for block in larger.blocks[-count:]:
+        if isinstance(block, PlainBlock):
+            for parameter in (block.conv2.reduce, block.conv2.skip, block.conv2.bias):
+                parameter.zero_()
+            continue
         last = block.dense[-1].convs[-1]  # x + 0.2·(d + 0.2·last(d, …)) = x where last(d, …) = −5·d
         last.weight.data.zero_()
         last.bias.data.zero_()
         last.weight.data[:, : encoder.nf, 1, 1] = -5 * torch.eye(encoder.nf)
-    return larger.eval()
+    return larger
 
 
-def for_scale(encoder: RRDB, scale: int) -> RRDB:
+def for_scale(encoder: Encoder, scale: int) -> Encoder:
     """The encoder for another scale, as far as its weights serve there: a start for a training, not yet useful.
 
     Raises: ArgumentError.
     """
     if scale not in SCALES:
-        raise ArgumentError(f"scale is {scale}; encoders are for ×4, ×8 or ×16")
+        raise ArgumentError(f"scale is {scale}; encoders are for ×2, ×4, ×8 or ×16")
     if scale == encoder.scale:
         raise ArgumentError(f"scale is {scale} already")
-    torch.manual_seed(0)
-    rescaled = RRDB(**{**encoder.settings(), "scale": scale})
-    rescaled.initialize()
-    rescaled.load_state_dict(encoder.state_dict(), strict=False)
-    for new in rescaled.upconvs[len(encoder.upconvs) :]:
-        new.load_state_dict(encoder.upconvs[-1].state_dict())
-    return rescaled.eval()
+    rescaled = _like(encoder, scale=scale)
+    if isinstance(encoder, RRDB) and isinstance(rescaled, RRDB):
+        for new in rescaled.upconvs[len(encoder.upconvs) :]:
+            new.load_state_dict(encoder.upconvs[-1].state_dict())
+    return rescaled
 
 
 def grow(part: str, source: Path, target: Path, count: int) -> str:
     """Read, add, write. Returns: what the written network has. Raises: ArgumentError, CheckpointError."""
     model = load_checkpoint(source)
-    encoder = model if isinstance(model, RRDB) else model.encoder
+    encoder = model if isinstance(model, Encoder) else model.encoder
     if part == "scale":
         save_checkpoint(target, for_scale(encoder, count))
         return f"scale {count}"
@@ -97,9 +120,10 @@ def grow(part: str, source: Path, target: Path, count: int) -> str:
         save_checkpoint(target, with_more_blocks(encoder, count))
         return f"{len(encoder.blocks) + count} blocks"
     if not isinstance(model, SRFlow):
-        raise CheckpointError(f"{source} is an RRDB, which has no flow: name an SRFlow checkpoint, or add blocks")
+        raise CheckpointError(f"{source} is an LR encoder, which has no flow: name an SRFlow checkpoint, or add blocks")
     save_checkpoint(target, with_more_steps(model, count))
-    return f"{model.config.steps + count} steps per level"
+    steps = _plus(model.config.steps, count)
+    return f"{'/'.join(map(str, steps)) if isinstance(steps, tuple) else steps} steps per level"
 
 
 def main() -> None:

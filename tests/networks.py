@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,24 @@ def tiny_config(variant: str = "bounded", **overrides: object) -> SRFlowConfig:
     """nf 8, growth 4, K = 2, hidden 8, and two blocks that both condition the flow."""
     values = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0, 1), "steps": 2, "hidden": 8, **overrides}
     return SRFlowConfig.of_variant(variant, **values)  # type: ignore[arg-type]
+
+
+PLAIN: dict[str, Any] = {
+    "encoder": "plain",
+    "growth": 32,
+    "stacked_blocks": (),
+    "condition": (8, 12, 16),
+    "condition_kernel": 1,
+    "steps": (1, 2, 2),
+    "hidden": (8, 12, 16),
+    "injector_hidden": (4, 8, 12),
+}
+"""What `tiny_config` needs for a small plain encoder, and nets of another size at each level, at ×4."""
+PLAIN_X2 = {
+    **PLAIN,
+    "scale": 2,
+    **{name: PLAIN[name][1:] for name in ("condition", "steps", "hidden", "injector_hidden")},
+}
 
 
 def random_srflow(config: SRFlowConfig, *, seed: int = 0) -> SRFlow:

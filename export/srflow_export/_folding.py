@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from srflow_training.model.layers import ConditionalNet, Split, Step, ZerosConv
+from srflow_training.model.layers import Actnorm, ConditionalNet, Split, Step, ZerosConv
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,14 @@ class FoldedConv:
 
 @dataclass(frozen=True)
 class FoldedNet:
-    """A conditional net f as three plain convolutions; the last is split into the shift and the raw scale s."""
+    """A conditional net f as plain convolutions; the last is split into the shift and the raw scale s.
 
-    conv1: FoldedConv
+    on_u: the first convolution's part on u, with its bias. on_h_a: its part on h_A, hidden×state×3×3; None if f sees
+    only u.
+    """
+
+    on_u: FoldedConv
+    on_h_a: Tensor | None
     conv2: FoldedConv
     shift: FoldedConv
     scale: FoldedConv
@@ -51,19 +56,21 @@ def halves(conv: FoldedConv) -> tuple[FoldedConv, FoldedConv]:
 
 def fold_net(net: ConditionalNet) -> FoldedNet:
     """Fold each (W x + bias)·exp(logs) into one convolution, and split [shift; s]."""
-    folded = []
-    for conv, actnorm in ((net.conv1, net.actnorm1), (net.conv2, net.actnorm2)):
-        weight = conv.weight.detach().double()
-        if actnorm is None:
-            assert conv.bias is not None  # for the type checker: without actnorm the convolution has a bias
-            folded.append(FoldedConv(weight, conv.bias.detach().double()))
-        else:
-            gain = actnorm.logs.detach().double().exp().flatten()
-            folded.append(
-                FoldedConv(weight * gain[:, None, None, None], actnorm.bias.detach().double().flatten() * gain)
-            )
+    on_u = _fold_actnorm(*net.first_on_u(), net.actnorm1)
+    on_h_a = _fold_actnorm(net.first_on_state(), on_u.bias, net.actnorm1).weight if net.state_channels else None
+    conv2 = _fold_actnorm(net.conv2.weight, net.conv2.bias, net.actnorm2)
     shift, scale = halves(fold_zeros_conv(net.conv3))
-    return FoldedNet(folded[0], folded[1], shift, scale)
+    return FoldedNet(on_u, on_h_a, conv2, shift, scale)
+
+
+def _fold_actnorm(weight: Tensor, bias: Tensor | None, actnorm: Actnorm | None) -> FoldedConv:
+    """A convolution and the actnorm behind it, which takes the place of its bias."""
+    weight = weight.detach().double()
+    if actnorm is None:
+        assert bias is not None  # for the type checker: without actnorm the convolution has a bias
+        return FoldedConv(weight, bias.detach().double())
+    gain = actnorm.logs.detach().double().exp().flatten()
+    return FoldedConv(weight * gain[:, None, None, None], actnorm.bias.detach().double().flatten() * gain)
 
 
 @dataclass(frozen=True)

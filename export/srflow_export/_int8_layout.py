@@ -119,8 +119,7 @@ class _PlainLevel(nn.Module):
         nets = [step.injector for step in steps if step.injector is not None]
         injectors = [fold_net(net) for net in nets]
         couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
-        on_u = [FoldedConv(net.conv1.weight[:, -config.condition_channels :], net.conv1.bias) for net in couplings]
-        conv1 = [net.conv1 for net in injectors]
+        on_u, conv1 = ([net.on_u for net in nets] for nets in (couplings, injectors))
         by = _balance(largest, [conv.weight for conv in (*conv1, *on_u)])
         self.injector, self.coupling = (
             _conv([FoldedConv(conv.weight * by[:, None, None], conv.bias) for conv in convs]) for convs in (conv1, on_u)

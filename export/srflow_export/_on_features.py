@@ -27,7 +27,7 @@ Phases = dict[tuple[int, int], Tensor]
 
 def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
     """How many times as wide and high as the blocks' outputs the level's u is, if it repeats pixels; else 1."""
-    if shape.trunk_exponent <= 0 or config.feature_resize != "nearest" or not config.stacked_blocks:
+    if config.condition or shape.trunk_exponent <= 0 or config.feature_resize != "nearest" or not config.stacked_blocks:
         return 1
     return int(2**shape.trunk_exponent)
 

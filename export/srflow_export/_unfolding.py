@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -28,13 +29,13 @@ from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.manifest import REQUIRED_FILES
 from srflow_training.checkpoints import save_checkpoint
-from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model import RRDB, PlainEncoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
 from srflow_training.settings import load_settings
 
-_PRESETS = {4: "x4-small", 8: "x8-general", 16: "x16-faces"}  # by scale
+_PRESETS = {2: "x4-small", 4: "x4-small", 8: "x8-general", 16: "x16-faces"}  # by scale
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -43,7 +44,8 @@ def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
 
     Its images are the bundle's up to rounding (weights stored in half are used as they are), its log-likelihoods
     those of the exported network. Bundles do not contain the encoder's own image head: it is initialised anew, from a
-    fixed seed, with a last convolution of zeros, so that its image is the config's `image_base`. Deterministic.
+    fixed seed, with a last convolution of zeros, so that its image is the config's `image_base`. The kernels of a plain
+    encoder are collapsed ones (`PlainEncoder.collapse`). Deterministic.
 
     Raises: BundleError if the bundle is damaged, does not say what network it holds, or has graphs that srflow-export
     does not write for it.
@@ -51,11 +53,19 @@ def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
     return _unfolded(Bundle.open(bundle_path))
 
 
-def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> str:
-    """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it comes from.
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """config: what `srflow-train --config` takes to train the checkpoint further: the preset of the bundle's name if
+    that has its network, or a `.yaml` that was written beside it, with data and schedule of a preset.
+    collapsed: the kernels of its plain encoder are no composed ones, which a bundle does not hold.
+    """
 
-    Returns what `srflow-train --config` takes to train it further: the preset of the bundle's name if that has its
-    network, or a `.yaml` that is written beside the checkpoint, with data and schedule of a preset for the same scale.
+    config: str
+    collapsed: bool
+
+
+def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Written:
+    """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it comes from.
 
     Raises: ArgumentError if one of the files exists or the target is not named .safetensors, CheckpointError if one
     cannot be written, BundleError as :func:`trainable_network`.
@@ -77,7 +87,8 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> st
             write_atomically(beside, _settings(network.config).encode())
     except OSError as error:
         raise CheckpointError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
-    return manifest.name if beside is None else str(beside)
+    collapsed = isinstance(network.encoder, PlainEncoder)
+    return Written(config=manifest.name if beside is None else str(beside), collapsed=collapsed)
 
 
 def _has_preset(name: str, network: SRFlowConfig) -> bool:
@@ -145,7 +156,7 @@ def _unfolded(bundle: Bundle) -> SRFlow:
     encoder, sampler = (GraphWeights(bundle, name) for name in names)
     model = _fresh(_config(bundle))
     for name, parameter in _conditioning_parameters(model):
-        parameter.copy_(encoder.take(f"model.encoder.{name}", parameter.shape))
+        parameter.copy_(encoder.take(f"model.{name}", parameter.shape))
     for index, (level, shape) in enumerate(zip(model.flow_levels(), model.config.level_shapes, strict=True)):
         _unfold_level(level, shape, model.config, encoder, sampler, f"levels.{index}")
     for graph in (encoder, sampler):
@@ -176,21 +187,25 @@ def _fresh(config: SRFlowConfig) -> SRFlow:
         torch.manual_seed(0)
         model = SRFlow(config)
         model.encoder.initialize()
-    nn.init.zeros_(model.encoder.conv_last.weight)
+    if isinstance(model.encoder, PlainEncoder):
+        model.encoder.collapse()
+    for parameter in model.encoder.image_layer.parameters():
+        nn.init.zeros_(parameter)
     return model
 
 
 def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]]:
-    """The encoder's parameters that u depends on; the others are not in any graph."""
+    """The parameters that u depends on, by name in the model; others of the LR encoder are not in any graph."""
     config, encoder = model.config, model.encoder
-    used: list[nn.Module] = [encoder.conv_first]
+    used: list[nn.Module] = [encoder.conv_first, model.projections]
     if config.level_feature:
-        doublings = max(0, *(shape.trunk_exponent for shape in config.level_shapes))
-        used += [*encoder.blocks, encoder.conv_trunk, *encoder.upconvs[:doublings]]
+        used += [*encoder.blocks, encoder.conv_trunk]
     else:
         used += encoder.blocks[: 1 + max(config.stacked_blocks)]
+    if config.level_feature and not config.condition and isinstance(encoder, RRDB):
+        used += encoder.upconvs[: max(0, *(shape.trunk_exponent for shape in config.level_shapes))]
     parameters = {parameter for module in used for parameter in module.parameters()}
-    return ((name, parameter) for name, parameter in encoder.named_parameters() if parameter in parameters)
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter in parameters)
 
 
 def _unfold_level(
@@ -217,27 +232,30 @@ def _convs_on_u(
     encoder: GraphWeights, prefix: str, count: int, config: SRFlowConfig, shape: LevelShape
 ) -> tuple[list[FoldedConv], list[FoldedConv]]:
     """The first convolutions of a level's injectors, and their couplings' parts on u."""
-    form = (config.hidden, config.condition_channels, 3, 3)
+    level, kernel = shape.level, config.condition_kernel
+    on_u = (config.condition_channels_at(level), kernel, kernel)
+    form, injector_form = (config.hidden_at(level), *on_u), (config.injector_hidden_at(level), *on_u)
     if encoder.has(f"{prefix}.weight"):  # version 0.1 computed both in one
         convs = encoder.take_convs(prefix, 2 * count, form)
         return convs[:count], convs[count:]
     factor = enlargement(config, shape)
     if factor == 1:
-        return encoder.take_convs(f"{prefix}.injector", count, form), encoder.take_convs(
+        return encoder.take_convs(f"{prefix}.injector", count, injector_form), encoder.take_convs(
             f"{prefix}.coupling", count, form
         )
     injector, coupling = (
-        _convs_of_phases(encoder, f"{prefix}.{part}", count, config, factor) for part in ("injector", "coupling")
+        _convs_of_phases(encoder, f"{prefix}.{part}", count, channels, config, factor)
+        for part, channels in (("injector", injector_form[0]), ("coupling", form[0]))
     )
     return injector, coupling
 
 
 def _convs_of_phases(
-    encoder: GraphWeights, prefix: str, count: int, config: SRFlowConfig, factor: int
+    encoder: GraphWeights, prefix: str, count: int, hidden: int, config: SRFlowConfig, factor: int
 ) -> list[FoldedConv]:
     """The convolutions behind a :class:`srflow_export._on_features.PhaseConv`."""
-    out, own = count * config.hidden, config.nf if config.level_feature else 0
-    small = config.condition_channels - own
+    out, own = count * hidden, config.nf if config.level_feature else 0
+    small = config.feature_channels - own
     kernels = {
         name: encoder.take(f"{prefix}.{name}", (out, small, *size)) for name, size in kernel_shapes(factor).items()
     }
@@ -261,16 +279,15 @@ def _folded_injectors(
     else:
         heads = encoder.take_convs(f"{prefix}.head", len(nets), nets[0].conv3.weight.shape)
         shift, scale = map(list, zip(*map(halves, heads), strict=True))
-    return [FoldedNet(*convs) for convs in zip(on_u, conv2, shift, scale, strict=True)]
+    return [FoldedNet(first, None, *rest) for first, *rest in zip(on_u, conv2, shift, scale, strict=True)]
 
 
 def _folded_coupling(net: ConditionalNet, from_u: FoldedConv, sampler: GraphWeights, prefix: str) -> FoldedNet:
     """A coupling; its first convolution is in the encoder for u and in the sampler for h_A."""
-    hidden, inputs, *kernel = net.conv1.weight.shape
-    on_h_a = sampler.take(f"{prefix}.on_h_a.weight", (hidden, inputs - from_u.weight.shape[1], *kernel))
+    on_h_a = sampler.take(f"{prefix}.on_h_a.weight", net.first_on_state().shape)
     (conv2,) = sampler.take_convs(f"{prefix}.conv2", 1, net.conv2.weight.shape)
     shift, scale = sampler.take_convs(f"{prefix}.head", 2, _half(net.conv3.weight.shape))
-    return FoldedNet(FoldedConv(torch.cat([on_h_a, from_u.weight], dim=1), from_u.bias), conv2, shift, scale)
+    return FoldedNet(from_u, on_h_a, conv2, shift, scale)
 
 
 def _half(shape: Sequence[int]) -> tuple[int, ...]:
@@ -280,12 +297,15 @@ def _half(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
     """The inverse of :func:`srflow_export._folding.fold_net`, with all logs 0, as they are in a new network."""
-    for conv, actnorm, part in (
-        (net.conv1, net.actnorm1, folded.conv1),
-        (net.conv2, net.actnorm2, folded.conv2),
+    on_u, bias_on_u = net.first_on_u()
+    if folded.on_h_a is not None:
+        net.first_on_state().copy_(folded.on_h_a)
+    for weight, own_bias, actnorm, part in (
+        (on_u, bias_on_u, net.actnorm1, folded.on_u),
+        (net.conv2.weight, net.conv2.bias, net.actnorm2, folded.conv2),
     ):
-        conv.weight.copy_(part.weight)
-        bias = conv.bias if actnorm is None else actnorm.bias
+        weight.copy_(part.weight)
+        bias = own_bias if actnorm is None else actnorm.bias
         assert bias is not None  # for the type checker: without actnorm the convolution has a bias
         bias.copy_(part.bias.view_as(bias))
     net.conv3.weight.copy_(torch.cat([folded.shift.weight, folded.scale.weight]))

@@ -122,12 +122,14 @@ def _check_use(context: click.Context) -> None:
 def _write_checkpoint_of(bundle: Path, target: Path) -> None:
     from srflow_export._unfolding import write_checkpoint_of
 
-    config = write_checkpoint_of(bundle, target)
+    written = write_checkpoint_of(bundle, target)
     click.echo(f"wrote {target}")
-    if Path(config) == target.with_suffix(".yaml"):
-        click.echo(f"wrote {config}")
+    if written.collapsed:
+        click.echo("its encoder's kernels are collapsed; a run that starts from it composes them again")
+    if Path(written.config) == target.with_suffix(".yaml"):
+        click.echo(f"wrote {written.config}")
     start = f"schedule.start={shlex.quote(str(target))}"
-    click.echo(f"train it: srflow-train --config {shlex.quote(config)} --set {start} --data PHOTOS --out RUN")
+    click.echo(f"train it: srflow-train --config {shlex.quote(written.config)} --set {start} --data PHOTOS --out RUN")
 
 
 def _target(ckpt: Path, output: Path | None) -> Path:

@@ -37,7 +37,7 @@ from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
 from srflow_training.checkpoints import load_with_notes, reduction_of
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import Encoder, SRFlow
 
 Gate = Literal["quick", "full"]
 """How much of the photographs is compared."""
@@ -115,9 +115,9 @@ def export_checkpoint(
             "or use --precision fp32"
         )
     model, notes = load_with_notes(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
-    if isinstance(model, RRDB):
+    if isinstance(model, Encoder):
         raise ExportError(
-            f"{checkpoint} holds only an RRDB encoder, without a flow to sample from; train a flow with "
+            f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow with "
             "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
         )
     say(_described(model))
@@ -338,9 +338,12 @@ def _described(model: SRFlow) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trunk = "" if config.unshuffle == 1 else f" at LR/{config.unshuffle}"
+    name = {"rrdb": "RRDB", "plain": "plain"}[config.encoder]
+    stacked = f" (stacked {', '.join(map(str, config.stacked_blocks))})" if config.stacked_blocks else ""
+    steps = "/".join(str(config.steps_at(level)) for level in range(1, config.levels + 1))
     return (
-        f"×{config.scale} {config.variant}: {config.blocks} RRDB blocks of {config.nf} channels{trunk} (stacked "
-        f"{', '.join(map(str, config.stacked_blocks))}), L = {config.levels}, K = {config.steps}, "
+        f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} channels{trunk}{stacked}, "
+        f"L = {config.levels}, K = {steps if isinstance(config.steps, tuple) else config.steps}, "
         f"{parameters / 1e6:.2f} M parameters"
     )
 

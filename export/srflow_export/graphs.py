@@ -33,7 +33,7 @@ from srflow_export._folding import FoldedConv, FoldedMixing, fold_mixing, fold_n
 from srflow_export._on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
 from srflow_sdk.latents import LatentLevel
 from srflow_sdk.manifest import Precision
-from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model import PlainEncoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
 from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import ConditionalNet, Split, Step
@@ -56,11 +56,12 @@ def conditioning_names(config: SRFlowConfig) -> list[str]:
 
 def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
     """The channels of a level's conditioning tensors by name, in order."""
-    channels = {"coupling": config.hidden, "injector_scale": shape.channels, "injector_shift": shape.channels}
+    hidden = config.hidden_at(shape.level)
+    channels = {"coupling": hidden, "injector_scale": shape.channels, "injector_shift": shape.channels}
     return {
         f"level{shape.level}_step{step}_{part}": count
         for part, count in channels.items()
-        for step in range(config.steps)
+        for step in range(config.steps_at(shape.level))
     }
 
 
@@ -94,7 +95,7 @@ def level_of(name: str) -> int:
 def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torch.float32) -> int:
     """Bytes of conditioning for each LR pixel."""
     values = sum(
-        config.steps * (config.hidden + 2 * shape.channels) * 4.0**shape.lr_exponent for shape in config.level_shapes
+        sum(level_conditioning(config, shape).values()) * 4.0**shape.lr_exponent for shape in config.level_shapes
     )
     return round(dtype.itemsize * values)
 
@@ -156,11 +157,7 @@ class _LevelEncoder(nn.Module):
         nets = [step.injector for step in steps if step.injector is not None]
         injectors = [fold_net(net) for net in nets]
         couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
-        condition = config.condition_channels
-        on_u = {
-            "injector": [net.conv1 for net in injectors],
-            "coupling": [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings],
-        }
+        on_u = {"injector": [net.on_u for net in injectors], "coupling": [net.on_u for net in couplings]}
         factor = enlargement(config, shape)
         own = config.nf if config.level_feature else 0
         self.on_u = nn.ModuleDict(
@@ -214,7 +211,10 @@ class EncoderGraph(nn.Module):
             for level, shape in zip(model.flow_levels(), model.config.level_shapes, strict=True)
         )
         model = copy.deepcopy(model)
+        if isinstance(model.encoder, PlainEncoder):
+            model.encoder.double().collapse()
         model.encoder.to(dtype)
+        model.projections.to(dtype)
         if dtype is torch.float32:  # half graphs are for GPUs, which have no such layout
             keep_blocked_layout(model)
         self.model, self.dtype = model, dtype
@@ -234,7 +234,8 @@ class CouplingNet(nn.Module):
         super().__init__()
         assert step.coupling is not None  # for the type checker: a conditional step has one
         net = fold_net(step.coupling)
-        self.on_h_a = Conv(net.conv1.weight[:, : -config.condition_channels], None, dtype=dtype)
+        assert net.on_h_a is not None  # for the type checker: a coupling sees h_A
+        self.on_h_a = Conv(net.on_h_a, None, dtype=dtype)
         self.conv2 = Conv.of([net.conv2], dtype=dtype)
         self.head = Conv.of([net.shift, net.scale], dtype=dtype)
         self.affine = AffineSettings.of(step.coupling)

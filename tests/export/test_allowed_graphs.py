@@ -11,7 +11,7 @@ from srflow_export.quantisation import int8_encoder
 from srflow_sdk._graph_operators import Value
 from srflow_sdk._graph_sizes import cost_of
 from srflow_sdk._graph_structure import ALLOWED_FUNCTIONS, ALLOWED_OPS, MAX_NODES, read_graph
-from tests.networks import random_srflow, tiny_config
+from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 FORMER = {"Identity", "Squeeze", "Transpose"}
 VARIANTS = [{"variant": variant} for variant in ("published", "paper", "bounded")]
@@ -20,6 +20,8 @@ OTHERS = [
     {"variant": "paper", "scale": 8, "image_base": "bicubic", "feature_resize": "bilinear"},
     {"variant": "bounded", "scale": 8, "unshuffle": 4, "split_clamp": None},
     {"scale": 16, "level_feature": False},
+    PLAIN,
+    {**PLAIN_X2, "condition_kernel": 3},
 ]
 
 

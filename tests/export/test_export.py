@@ -132,7 +132,7 @@ def test_the_encoder_holds_neither_image_head_nor_flow(bundle, checkpoint):
     dead = sum(p.numel() for module in head for p in module.parameters())
     weights = sum(np.prod(weight.dims) for weight in onnx.load(bundle.file("encoder.onnx")).graph.initializer)
     nets = [net for level in model.flow_levels() for step in level.steps for net in (step.injector, step.coupling)]
-    condition = model.config.condition_channels
+    condition = model.config.feature_channels
     from_u = sum(net.conv1.weight[:, -condition:].numel() + len(net.conv1.weight) for net in nets)
     rest = sum(
         sum(p.numel() for p in (step.injector.conv2.weight, step.injector.conv3.weight, step.injector.conv3.bias))
@@ -287,7 +287,7 @@ def test_a_text_that_no_manifest_may_hold_is_refused_before_the_export(least, mo
 
 def test_an_encoder_alone_is_refused(folder):
     save_checkpoint(folder / "rrdb.safetensors", RRDB(scale=4, nf=8, growth=4, blocks=2))
-    with pytest.raises(ExportError, match="holds only an RRDB encoder"):
+    with pytest.raises(ExportError, match="holds only an LR encoder"):
         export_checkpoint(folder / "rrdb.safetensors", folder / "rrdb.srflow", UNMEASURED)
     assert not (folder / "rrdb.srflow").exists()
 

@@ -10,7 +10,7 @@ from srflow_export.graphs import (
     conditioning_names,
     noise_names,
 )
-from tests.networks import random_srflow, tiny_config
+from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 CASES = [
     *((variant, {"scale": scale}) for variant in ("paper", "published", "bounded") for scale in (4, 8, 16)),
@@ -22,6 +22,11 @@ CASES = [
     ("paper", {"scale": 8, "unshuffle": 4}),
     ("bounded", {"level_feature": False, "scale": 8}),
     ("bounded", {"feature_resize": "bilinear"}),
+    ("bounded", {"scale": 2}),
+    ("bounded", PLAIN),
+    ("bounded", PLAIN_X2),
+    ("paper", {**PLAIN, "condition_kernel": 3, "stacked_blocks": (1,)}),
+    ("published", {"condition": (8, 12, 16), "unshuffle": 2}),
 ]
 
 

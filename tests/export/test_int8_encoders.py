@@ -121,7 +121,7 @@ def test_a_bundle_in_half_is_refused_with_the_way_out(checkpoint, tmp_path):
 def rough(tmp_path_factory):
     """A network whose trunk has a huge channel that nothing takes: int8 steps for the others are far apart."""
     model = random_srflow(tiny_config())
-    nf, condition = model.config.nf, model.config.condition_channels
+    nf, condition = model.config.nf, model.config.feature_channels
     with torch.no_grad():
         model.encoder.conv_first.bias[0] += 1e4
         for block in model.encoder.blocks:

@@ -6,15 +6,15 @@ import torch
 
 from srflow_export._int8_layout import IntegerEncoderGraph
 from srflow_export.graphs import EncoderGraph
-from tests.networks import random_srflow, tiny_config
+from tests.networks import PLAIN, random_srflow, tiny_config
 
 CROPS = [np.random.default_rng(seed).random((1, 3, 16, 16), dtype=np.float32) for seed in range(2)]
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"variant": "published"}, {"variant": "paper"}, {"scale": 8, "levels": 4}, {"unshuffle": 2}],
-    ids=["bounded", "published", "paper", "enlarged by 4", "unshuffled"],
+    [{}, {"variant": "published"}, {"variant": "paper"}, {"scale": 8, "levels": 4}, {"unshuffle": 2}, PLAIN],
+    ids=["bounded", "published", "paper", "enlarged by 4", "unshuffled", "plain"],
 )
 @torch.no_grad()
 def test_both_layouts_give_the_same_conditioning(settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -17,14 +18,19 @@ from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
 from srflow_training import save_checkpoint
-from tests.networks import random_srflow, tiny_config
+from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
-CASES = [(variant, scale) for variant in ("paper", "published", "bounded") for scale in (4, 8)]
+CASES = [
+    *((variant, {"scale": scale}) for variant in ("paper", "published", "bounded") for scale in (4, 8)),
+    ("bounded", PLAIN),
+    ("bounded", PLAIN_X2),
+]
 
 
-@pytest.mark.parametrize(("variant", "scale"), CASES)
-def test_in_float64_it_is_the_networks_encoding_to_rounding(variant: str, scale: int) -> None:
-    model = random_srflow(tiny_config(variant, scale=scale)).double()
+@pytest.mark.parametrize(("variant", "overrides"), CASES)
+def test_in_float64_it_is_the_networks_encoding_to_rounding(variant: str, overrides: dict[str, Any]) -> None:
+    model = random_srflow(tiny_config(variant, **overrides)).double()
+    scale = model.config.scale
     height, width = 2 * model.config.size_multiple, 3 * model.config.size_multiple
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(2, 3, height, width, dtype=torch.float64, generator=generator)

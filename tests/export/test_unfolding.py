@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch.nn import functional as F
 
 from srflow_export._bundle_writer import staged_bundle
-from srflow_export._folding import FoldedConv, fold_net, side_by_side
+from srflow_export._folding import fold_net, side_by_side
 from srflow_export._unfolding import trainable_network, write_checkpoint_of
 from srflow_export.cli import main
 from srflow_export.graphs import EncoderGraph, SamplerGraph
@@ -26,7 +26,7 @@ from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.model import SRFlow
 from srflow_training.settings import load_settings
-from tests.networks import random_srflow, tiny_config
+from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 CASES = [
     ("paper", {}),
@@ -36,6 +36,9 @@ CASES = [
     ("bounded", {"unshuffle": 2}),
     ("published", {"scale": 8, "unshuffle": 4}),
     ("paper", {"levels": 2, "split_levels": (), "stacked_blocks": (0,), "trunk_skip": "first_conv"}),
+    ("bounded", PLAIN),
+    ("paper", {**PLAIN_X2, "condition_kernel": 3, "stacked_blocks": (1,)}),
+    ("bounded", {"condition": (8, 12, 16)}),
 ]
 
 
@@ -51,15 +54,15 @@ def graphs_of(model):
     multiple = model.config.size_multiple
     used = torch.autograd.grad(
         sum(output.sum() for output in encoder(torch.rand(1, 3, 2 * multiple, 2 * multiple))),
-        list(encoder.model.encoder.parameters()),
+        list(encoder.model.parameters()),
         allow_unused=True,
     )
-    names = [name for name, _ in encoder.model.encoder.named_parameters(prefix="model.encoder")]
+    names = [name for name, _ in encoder.model.named_parameters(prefix="model")]
     dead = {name for name, gradient in zip(names, used, strict=True) if gradient is None}
     weights = {
         name: weight
         for name, weight in encoder.state_dict().items()
-        if name.startswith(("levels", "model.encoder")) and name not in dead
+        if name.startswith(("levels", "model.encoder", "model.projections")) and name not in dead
     }
     return {
         "encoder.onnx": model_of_weights(weights),
@@ -162,10 +165,10 @@ def test_weights_stored_in_half_are_taken_as_they_are(tmp_path, original, graphs
         store_weights_in_half(graph)
     network = trainable_network(write_bundle(tmp_path / "half.srflow", stored, original.config.to_dict()))
     net, of_original = (model.flow_levels()[1].all_steps()[-1].injector for model in (network, original))
-    assert torch.equal(net.conv1.weight, fold_net(of_original).conv1.weight.half().float())
+    assert torch.equal(net.conv1.weight, fold_net(of_original).on_u.weight.half().float())
     net, of_original = (model.flow_levels()[0].all_steps()[-1].injector for model in (network, original))
     # The graph has sums of these, of up to four taps, each rounded; a tap is a difference of them.
-    torch.testing.assert_close(net.conv1.weight, fold_net(of_original).conv1.weight.float(), atol=2e-3, rtol=0)
+    torch.testing.assert_close(net.conv1.weight, fold_net(of_original).on_u.weight.float(), atol=2e-3, rtol=0)
     small, of_original = (model.encoder.blocks[0].dense[0].convs[0].weight for model in (network, original))
     assert torch.equal(small, of_original)  # stored whole
 
@@ -177,13 +180,11 @@ def test_a_bundle_of_version_0_1_gives_the_same_network(tmp_path, original, grap
     kept = [weight for weight in weights if not re.match(r"levels\.\d+\.(on_u|head)\.", weight.name)]
     del weights[:]
     weights.extend(kept)
-    condition = original.config.condition_channels
     for index, level in enumerate(original.flow_levels()):
         steps = [step for step in level.all_steps() if step.injector is not None]
         injectors, couplings = ([fold_net(getattr(step, part)) for step in steps] for part in ("injector", "coupling"))
-        from_u = [FoldedConv(net.conv1.weight[:, -condition:], net.conv1.bias) for net in couplings]
         for name, convs in (
-            ("on_u", [*(net.conv1 for net in injectors), *from_u]),
+            ("on_u", [net.on_u for net in (*injectors, *couplings)]),
             ("shift", [net.shift for net in injectors]),
             ("scale", [net.scale for net in injectors]),
         ):

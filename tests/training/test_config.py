@@ -44,8 +44,8 @@ def test_stacked_blocks_follow_from_scale_and_depth(scale, blocks, expected):
 
 
 def test_published_conditions_on_320_channels():
-    assert SRFlowConfig.of_variant("published").condition_channels == 320
-    assert SRFlowConfig.of_variant("paper").condition_channels == 320
+    assert SRFlowConfig.of_variant("published").feature_channels == 320
+    assert SRFlowConfig.of_variant("paper").feature_channels == 320
 
 
 def test_variants_mix():
@@ -57,7 +57,7 @@ def test_variants_mix():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"scale": 3}, "×4, ×8 or ×16"),
+        ({"scale": 3}, "×2, ×4, ×8 or ×16"),
         ({"steps": 0}, "steps is 0"),
         ({"stacked_blocks": (30,)}, "0 … 22"),
         ({"split_levels": (3,)}, "L − 1"),

@@ -65,7 +65,7 @@ def test_every_level_is_conditioned_at_its_own_resolution(unshuffle):
     for shape, features in zip(model.config.level_shapes, model.features(lr), strict=True):
         u = features.u()
         height = int(8 * 2.0**shape.lr_exponent)
-        assert u.shape == (1, model.config.condition_channels, height, height // 2)
+        assert u.shape == (1, model.config.feature_channels, height, height // 2)
         own, stacked = u[:, :8], u[:, 8:]
         if height <= last.shape[2]:
             cell = last.shape[2] // height

@@ -345,8 +345,11 @@ def test_a_wrong_vgg16_file_is_refused_before_anything_starts(tmp_path, photos):
     [
         ({"objective": {"perceptual": 1.0, "perceptual_loss": "vgg16"}}, r"set objective\.perceptual_vgg16=FILE"),
         ({"objective": {"perceptual": 1.0}, "data": {"crop": 8}}, "at least 16 pixels, not 8"),
-        ({"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an rrdb has none"),
-        ({"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an rrdb's whole loss is L1"),
+        ({"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an LR encoder has none"),
+        (
+            {"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
+            "an LR encoder's whole loss is L1",
+        ),
         ({"objective": {"perceptual_vgg16": "a.pth", "perceptual": 1.0}}, r"is only used with .*perceptual_vgg16=$"),
         ({"objective": {"perceptual_vgg16": "a.pth", "perceptual_loss": "vgg16"}}, "is only used with .*above 0"),
         (

@@ -31,7 +31,10 @@ FLOWS = [
     "x8-faces-bilinear",
 ]
 PUBLISHED = ["published-x4", "published-x8", "published-x8-faces", "paper-x4"]
-ENCODERS = ["rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x8-small", "rrdb-x16-small", "rrdb-x4-photo"]
+ENCODERS = [
+    *("rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x8-small", "rrdb-x16-small", "rrdb-x4-photo"),
+    "plain-x4-small",
+]
 
 
 def test_the_presets_are_those_that_the_help_names():
@@ -247,7 +250,7 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
         ("network.blocks=2.5", "blocks is 2.5"),
         ("network.split_clamp=tight", "split_clamp is 'tight'"),
         ("network.clamp=.inf", "clamp and split_clamp must be positive and finite"),
-        ("network.scale=5", "×4, ×8 or ×16"),
+        ("network.scale=5", "×2, ×4, ×8 or ×16"),
         ("network.unshuffle=3", "network: unshuffle is 3; it must be 1, 2 or 4"),
         ("network.step=3", "unknown field 'step'.*[a-z]$"),
         ("network.blocks=2", r"the encoder has blocks 0 … 1: --set network\.stacked_blocks= chooses them"),

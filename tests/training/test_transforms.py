@@ -95,7 +95,7 @@ def test_a_level_inverts_and_its_log_det_is_autograds(variant):
     level = Level(config.level_shapes[0], config).double()
     for parameter in level.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
-    h, u = normal(1, 3, 4, 8), normal(1, config.condition_channels, 2, 4, seed=1)
+    h, u = normal(1, 3, 4, 8), normal(1, config.feature_channels, 2, 4, seed=1)
     parts = level.parts_on_u(LevelFeatures(own=u))
 
     def encode(x):

@@ -11,13 +11,15 @@ from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from srflow_training.checkpoints import load_checkpoint, save_checkpoint
-    from srflow_training.model import RRDB, SRFlow, SRFlowConfig
+    from srflow_training.model import RRDB, Encoder, PlainEncoder, SRFlow, SRFlowConfig
 
-__all__ = ["RRDB", "SRFlow", "SRFlowConfig", "load_checkpoint", "save_checkpoint"]
+__all__ = ["RRDB", "Encoder", "PlainEncoder", "SRFlow", "SRFlowConfig", "load_checkpoint", "save_checkpoint"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Encoder": "model",
+        "PlainEncoder": "model",
         "RRDB": "model",
         "SRFlow": "model",
         "SRFlowConfig": "model",

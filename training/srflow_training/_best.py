@@ -7,18 +7,16 @@ from collections.abc import Mapping
 
 from srflow_sdk.errors import ArgumentError
 
-_SIGNS = {  # 1: higher is better
-    "srflow": {
-        "nll": -1,
-        "psnr_tau0": 1,
-        "y_psnr_tau0": 1,
-        "ssim_tau0": 1,
-        "gmsd_tau0.8": -1,
-        "haarpsi_tau0.8": 1,
-        "lr_psnr_tau0.8": 1,
-    },
-    "rrdb": {"psnr": 1, "y_psnr": 1, "ssim": 1},
+_FLOW = {  # 1: higher is better
+    "nll": -1,
+    "psnr_tau0": 1,
+    "y_psnr_tau0": 1,
+    "ssim_tau0": 1,
+    "gmsd_tau0.8": -1,
+    "haarpsi_tau0.8": 1,
+    "lr_psnr_tau0.8": 1,
 }
+_ENCODER = {"psnr": 1, "y_psnr": 1, "ssim": 1}
 
 
 class Best:
@@ -28,12 +26,13 @@ class Best:
     """
 
     def __init__(self, metric: str, *, kind: str, validates: bool) -> None:
-        if metric and metric not in _SIGNS[kind]:
-            raise ArgumentError(f"schedule.best is {metric!r}; for this network it can be {', '.join(_SIGNS[kind])}")
+        signs = _FLOW if kind == "srflow" else _ENCODER
+        if metric and metric not in signs:
+            raise ArgumentError(f"schedule.best is {metric!r}; for this network it can be {', '.join(signs)}")
         if metric and not validates:
             raise ArgumentError(f"schedule.best={metric} needs photographs to validate on: add --val")
         self.metric, self.value = metric, -math.inf
-        self._sign = _SIGNS[kind].get(metric, 1)
+        self._sign = signs.get(metric, 1)
 
     def improves(self, figures: Mapping[str, float]) -> bool:
         """Whether these figures are better than all before."""

@@ -15,7 +15,7 @@ from srflow_training import figures
 from srflow_training._lpips import LPIPS
 from srflow_training._objective_settings import Decodings, Objective
 from srflow_training._vgg16 import VGG16Features
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import Encoder, SRFlow
 from srflow_training.model.transforms import standard_normal_log_density
 from srflow_training.settings import Hardware, RunSettings
 
@@ -115,9 +115,9 @@ class FlowObjective(nn.Module):
 
 
 class EncoderObjective(nn.Module):
-    """Mean absolute error of the RRDB's own image, the loss that pretrains an LR encoder."""
+    """Mean absolute error of the encoder's own image, the loss that pretrains an LR encoder."""
 
-    def __init__(self, model: RRDB, settings: Objective) -> None:
+    def __init__(self, model: Encoder, settings: Objective) -> None:
         super().__init__()
         self.model, self.settings = model, settings
 
@@ -134,11 +134,11 @@ def memory_format(hardware: Hardware) -> torch.memory_format:
     return torch.channels_last if hardware.channels_last else torch.contiguous_format
 
 
-def objective_of(model: SRFlow | RRDB, settings: RunSettings) -> FlowObjective | EncoderObjective:
+def objective_of(model: SRFlow | Encoder, settings: RunSettings) -> FlowObjective | EncoderObjective:
     """The loss of a network, with all weights in the run's memory layout. Raises: as :class:`PerceptualLoss`."""
     objective = (
         EncoderObjective(model, settings.objective)
-        if isinstance(model, RRDB)
+        if isinstance(model, Encoder)
         else FlowObjective(model, settings.objective, settings.data.reduction)
     )
     for parameter in objective.parameters():

@@ -24,9 +24,9 @@ class Decodings:
 
 
 class Objective(Section):
-    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an RRDB's L1 error.
+    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR encoder's L1 error.
 
-    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an RRDB: 0).
+    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an LR encoder: 0).
     noise_max: if not 0, each crop's standard deviation is drawn between noise and this, and a network with
     `noise_conditional` sees how far it is above noise. Decoding then has the least noise, so noise should be small,
     e.g. 0.5 (8-bit rounding alone is 0.29).
@@ -82,7 +82,8 @@ class Objective(Section):
     def problem(self, *, kind: str, crop: int, noise_conditional: bool, iterations: int) -> str:
         """What these settings cannot be combined with, and how to fix it; empty if all is well.
 
-        kind: srflow or rrdb. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`. iterations: of the run.
+        kind: srflow, or an LR encoder's. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`.
+        iterations: of the run.
         """
         if self.noise_max and self.noise_max < self.noise:
             return (
@@ -95,12 +96,12 @@ class Objective(Section):
                 "set objective.noise=0.5 and objective.noise_max=4"
             )
         named = [name for name in ("perceptual", "lr_consistency", "grid") if getattr(self, name) > 0]
-        if named and kind == "rrdb":
-            return f"objective.{named[0]} is for samples, and an rrdb has none: set it to 0"
+        if named and kind != "srflow":
+            return f"objective.{named[0]} is for samples, and an LR encoder has none: set it to 0"
         if self.grid and not self.l1:
             return "objective.grid is for the decoding that objective.l1 makes: set objective.l1 above 0, or grid to 0"
-        if self.l1 and kind == "rrdb":
-            return "objective.l1 is for flows, and an rrdb's whole loss is L1: set it to 0"
+        if self.l1 and kind != "srflow":
+            return "objective.l1 is for flows, and an LR encoder's whole loss is L1: set it to 0"
         if self.perceptual_vgg16 and not (self.perceptual and self.perceptual_loss == "vgg16"):
             return (
                 "objective.perceptual_vgg16 is only used with objective.perceptual above 0 and "

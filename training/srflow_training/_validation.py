@@ -32,7 +32,7 @@ from srflow_training.figures import (
     ssim,
     y_psnr,
 )
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, mirror_pad, round_to_8_bit
 
 logger = logging.getLogger(__name__)
@@ -85,12 +85,12 @@ class Validation:
         if not self.crops:
             raise ImageError(f"--val {folder}: no photograph is at least {least} px high and wide: add larger ones")
 
-    def figures(self, model: SRFlow | RRDB) -> dict[str, float]:
+    def figures(self, model: SRFlow | Encoder) -> dict[str, float]:
         """Measure figures by name: means over the crops, except for the total number of values that are not finite.
 
         An SRFlow: its negative log-likelihood of the clean crops in bits per value in [0, 1] (nll) and for 8-bit
         levels (bits_per_dimension, 8 more), PSNR (RGB, Y) and SSIM at
-        τ = 0, the other figures at τ = 0.8. An RRDB: PSNRs and SSIM. Both: bicubic's PSNR. See
+        τ = 0, the other figures at τ = 0.8. An LR encoder: PSNRs and SSIM. Both: bicubic's PSNR. See
         :mod:`srflow_training.figures`.
         LR-PSNR is measured against the clean reduction of HR: against a damaged LR image, samples that reproduce its
         noise and JPEG blocks would score best.
@@ -112,9 +112,9 @@ class Validation:
     def _clean(self, hr: Tensor) -> Tensor:
         return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
 
-    def _figures_of(self, model: SRFlow | RRDB, lr: Tensor, hr: Tensor) -> dict[str, float]:
+    def _figures_of(self, model: SRFlow | Encoder, lr: Tensor, hr: Tensor) -> dict[str, float]:
         row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
-        if isinstance(model, RRDB):
+        if isinstance(model, Encoder):
             image = _image_of(model, lr)
             row["validation/psnr"] = psnr(image, hr, border=self.scale)
             row["validation/y_psnr"] = y_psnr(image, hr, border=self.scale)
@@ -135,10 +135,10 @@ class Validation:
             _NONFINITE: nonfinite(sample),
         }
 
-    def grid(self, model: SRFlow | RRDB) -> Tensor:
+    def grid(self, model: SRFlow | Encoder) -> Tensor:
         """Draw a picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
 
-        Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an RRDB's image, HR.
+        Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an encoder's image, HR.
         Crops under 128 pixels have a white margin. If the network takes only larger ones, cells show their upper left
         part. Pixels that are not finite are magenta.
         """
@@ -146,10 +146,10 @@ class Validation:
             rows = enumerate(self.crops[:_GRID_ROWS])
             return torch.cat([self._grid_row(model, index, crop) for index, crop in rows], dim=1)
 
-    def _grid_row(self, model: SRFlow | RRDB, index: int, crop: Tensor) -> Tensor:
+    def _grid_row(self, model: SRFlow | Encoder, index: int, crop: Tensor) -> Tensor:
         hr = _centre(crop, max(_CELL, self.multiple), multiple=self.multiple)
         lr = self._reduced(hr, index)
-        if isinstance(model, RRDB):
+        if isinstance(model, Encoder):
             images = [_image_of(model, lr)]
         else:
             flow = _ConditionedFlow(model, lr)
@@ -178,17 +178,17 @@ class _ConditionedFlow:
 
 
 @contextmanager
-def _plain_inference(model: SRFlow | RRDB) -> Iterator[None]:
+def _plain_inference(model: SRFlow | Encoder) -> Iterator[None]:
     """No gradients, and float32 even where training computes in mixed precision."""
     with torch.no_grad(), torch.autocast(_device(model).type, enabled=False):
         yield
 
 
-def _device(model: SRFlow | RRDB) -> torch.device:
+def _device(model: SRFlow | Encoder) -> torch.device:
     return next(model.parameters()).device
 
 
-def _image_of(model: RRDB, lr: Tensor) -> Tensor:
+def _image_of(model: Encoder, lr: Tensor) -> Tensor:
     image: Tensor = model(lr.to(_device(model)))
     return image.cpu()
 

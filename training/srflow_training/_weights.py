@@ -8,14 +8,14 @@ import torch
 import yaml
 
 from srflow_sdk.errors import CheckpointError
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import Encoder, PlainEncoder, SRFlow
 from srflow_training.model.config import UNUSED
 
-_ENCODER_ALONE = ("growth", "blocks", "unshuffle", "trunk_skip")
+_ENCODER_ALONE = ("encoder", "growth", "blocks", "unshuffle", "trunk_skip")
 """Fields that no tensor of the flow depends on."""
 
 
-def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str, *, encoder: bool = True) -> None:
+def copy_weights(source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True) -> None:
     """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
 
     encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow as many features.
@@ -23,6 +23,8 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str, *, enc
     not may start from one that is, and computes what that does of images with the least noise.
     """
     theirs, ours = (_shape_of(model) for model in (source, target))
+    if isinstance(given := _encoder_of(source), PlainEncoder) and not given.composed():
+        given.compose()
     state = source.state_dict()
     if ours["noise_conditional"] and not theirs["noise_conditional"]:
         theirs["noise_conditional"] = True
@@ -43,9 +45,15 @@ def copy_weights(source: SRFlow | RRDB, target: SRFlow | RRDB, path: str, *, enc
     target.load_state_dict(state)
 
 
-def _shape_of(model: SRFlow | RRDB) -> dict[str, Any]:
+def _encoder_of(model: SRFlow | Encoder) -> Encoder:
+    return model if isinstance(model, Encoder) else model.encoder
+
+
+def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
     """The fields that must match to copy weights: all that change a tensor's size or meaning."""
-    shape = {**UNUSED, **(model.settings() if isinstance(model, RRDB) else model.config.to_dict())}
+    shape = {**UNUSED, **(model.settings() if isinstance(model, Encoder) else model.config.to_dict())}
+    if isinstance(model, Encoder):
+        shape["encoder"] = model.kind
     return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
 
 

@@ -52,7 +52,8 @@ def train(
                            x8-faces-bilinear: for bilinear reductions
                            published-x4 published-x8 published-x8-faces: as released; paper-x4: as the text says
     Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x16 rrdb-x4-photo
-                           rrdb-x4-small rrdb-x8-small rrdb-x16-small: L1 loss
+                           rrdb-x4-small rrdb-x8-small rrdb-x16-small
+                           plain-x4-small: L1 loss
 
     \b
     From start to finish:
@@ -116,7 +117,7 @@ def train(
         sys.exit(1)
     if is_first_process():
         click.echo(f"trained: {checkpoint}")
-        if settings.kind == "rrdb":
+        if settings.kind != "srflow":
             click.echo(f"start a flow from it: --set schedule.encoder={checkpoint}")
         else:
             click.echo(f"export it: srflow-export --ckpt {checkpoint}")

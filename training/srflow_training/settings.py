@@ -35,7 +35,8 @@ from srflow_training._section import (
     Share,
 )
 from srflow_training._yaml import is_there, parse_yaml, read_yaml
-from srflow_training.model import RRDB, SRFlow, SRFlowConfig
+from srflow_training.model import Encoder, SRFlow, SRFlowConfig
+from srflow_training.model.config import ENCODER_FIELDS, ENCODERS
 
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
 
@@ -100,8 +101,8 @@ class Schedule(Section):
     """Optimisation by Adam.
 
     start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are). encoder: RRDB,
-    ESRGAN-family or SRFlow file that the LR encoder starts from, instead of start's own, which may then be deeper or
-    shallower. Empty: random weights.
+    ESRGAN-family, plain or SRFlow file that the LR encoder starts from, instead of start's own, which may then be
+    another one. Empty: random weights.
     iterations: length of the run; default 200,000, or 300,000 with neither start nor encoder (as published).
     freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or 0 with neither.
     learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
@@ -174,7 +175,7 @@ class Hardware(Section):
 
 
 class RunSettings(Section):
-    """A whole run: the network (an SRFlow, or an RRDB to start one from), its data, objective, schedule, hardware."""
+    """A whole run: the network (an SRFlow, or an LR encoder to start it from), data, objective, schedule, hardware."""
 
     network: dict[str, Any]
     data: DataSettings
@@ -188,7 +189,7 @@ class RunSettings(Section):
         # YAML reads a section without fields as None
         raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
         network, objective = raw.get("network"), raw.get("objective", {})
-        if isinstance(network, dict) and network.get("kind") == "rrdb" and isinstance(objective, dict):
+        if isinstance(network, dict) and network.get("kind") in ENCODERS and isinstance(objective, dict):
             raw["objective"] = {"noise": 0.0, **objective}  # L1 does not need a noisy target
         try:
             settings = cls.model_validate(raw)
@@ -202,16 +203,19 @@ class RunSettings(Section):
 
     @property
     def kind(self) -> str:
-        """`srflow` or `rrdb`."""
+        """`srflow`, or for an LR encoder alone `rrdb` or `plain`."""
         return str(self.network.get("kind"))
 
     def config(self) -> SRFlowConfig:
-        """The SRFlow's configuration; for an RRDB, that of an SRFlow with this encoder. Raises: ArgumentError."""
-        if self.kind not in ("srflow", "rrdb"):
-            raise ArgumentError(f"network.kind is {self.network.get('kind')!r}; it must be srflow or rrdb")
-        if self.kind == "rrdb" and (flow_only := set(self.network) - {"kind", *_RRDB_FIELDS}):
-            raise ArgumentError(f"unknown field network.{min(flow_only)}; an rrdb has {', '.join(_RRDB_FIELDS)}")
+        """The SRFlow's configuration; for an encoder, that of an SRFlow with it. Raises: ArgumentError."""
         values = {name: value for name, value in self.network.items() if name not in ("kind", "variant")}
+        if encoder := next((kind for kind in ENCODERS if kind == self.kind), None):
+            if others := set(values) - {*ENCODER_FIELDS[encoder]}:
+                known = ", ".join(ENCODER_FIELDS[encoder])
+                raise ArgumentError(f"unknown field network.{min(others)}; of kind {encoder} there are {known}")
+            values["encoder"] = encoder
+        elif self.kind != "srflow":
+            raise ArgumentError(f"network.kind is {self.network.get('kind')!r}; it must be srflow, rrdb or plain")
         for name in ("clamp", "split_clamp"):
             with contextlib.suppress(KeyError, TypeError, ValueError):  # YAML reads 1e-1, without a point, as text
                 values[name] = float(values[name])
@@ -222,7 +226,7 @@ class RunSettings(Section):
             fix = ": --set network.stacked_blocks= chooses them" if named else ""
             raise ArgumentError(f"network: {error}{fix}") from error
 
-    def build(self) -> SRFlow | RRDB:
+    def build(self) -> SRFlow | Encoder:
         """Build the network with fresh weights. Raises: ArgumentError."""
         model = SRFlow(self.config())
         model.encoder.initialize()
@@ -259,9 +263,6 @@ class RunSettings(Section):
             iterations=self.schedule.iterations,
         ):
             raise ArgumentError(problem)
-
-
-_RRDB_FIELDS = ("scale", "nf", "growth", "blocks", "unshuffle", "trunk_skip", "image_base")
 
 
 def _first_problem(error: ValidationError) -> str:

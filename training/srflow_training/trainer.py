@@ -1,4 +1,4 @@
-"""The training loop: an SRFlow by maximum likelihood, or the RRDB that it starts from by L1."""
+"""The training loop: an SRFlow by maximum likelihood, or the encoder that it starts from by L1."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from srflow_training._validation import Validation
 from srflow_training._weights import copy_weights
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import Encoder, SRFlow
 from srflow_training.settings import RunSettings, dump_settings
 
 _logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Trainer:
         )
         self.iteration = 0
         self.skipped = self.skipped_in_a_row = 0
-        self.health = Health(tolerance=0.1 if isinstance(self.model, RRDB) else 1.0)  # L1 of [0, 1], bits
+        self.health = Health(tolerance=0.1 if isinstance(self.model, Encoder) else 1.0)  # L1 of [0, 1], bits
         self._to_device()
         if self.states.files():
             self._restore()
@@ -137,7 +137,7 @@ class Trainer:
         return self.out / "model.safetensors"
 
     @property
-    def trained(self) -> SRFlow | RRDB:
+    def trained(self) -> SRFlow | Encoder:
         """The network with averaged weights (the optimiser's own if schedule.ema is 0)."""
         if self.average is None or int(self.average.n_averaged) == 0:
             return self.model
@@ -265,9 +265,9 @@ class Trainer:
     def _start_from_files(self) -> None:
         if self.schedule.start:
             source = load_checkpoint(self.schedule.start)
-            if isinstance(source, RRDB) != isinstance(self.model, RRDB):
+            if isinstance(source, Encoder) != isinstance(self.model, Encoder):
                 raise CheckpointError(f"{self.schedule.start}: holds another kind of network than this run trains")
-            whole = isinstance(self.model, RRDB) or not self.schedule.encoder
+            whole = isinstance(self.model, Encoder) or not self.schedule.encoder
             copy_weights(source, self.model, self.schedule.start, encoder=whole)
         if self.schedule.encoder:
             encoder = self.model.encoder if isinstance(self.model, SRFlow) else self.model

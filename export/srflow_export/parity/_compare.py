@@ -21,7 +21,7 @@ from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents import LatentLevel
 from srflow_training.checkpoints import load_checkpoint
-from srflow_training.model import RRDB, SRFlow
+from srflow_training.model import Encoder, SRFlow
 
 ROUNDED = "rounded"
 
@@ -79,8 +79,8 @@ def open_side(text: str) -> Side:
             words = "@".join(how)
             raise ArgumentError(f"{text}: a checkpoint runs only in torch; leave @{words} out, or name a bundle")
         model = load_checkpoint(path)
-        if isinstance(model, RRDB):
-            raise ExportError(f"{path} holds only an RRDB encoder, without a flow to sample from")
+        if isinstance(model, Encoder):
+            raise ExportError(f"{path} holds only an LR encoder, without a flow to sample from")
         config = model.config
         return Side(
             name=text,

@@ -112,7 +112,7 @@ def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
         ("one.srflow@rounded@cpu", ArgumentError, "name a device, a precision, or DEVICE@PRECISION"),
         ("one.srflow@cpu@int8", BundleError, r"has no encoder\.int8\.onnx"),
         ("net2.safetensors@cpu", ArgumentError, "runs only in torch"),
-        ("rrdb.safetensors", ExportError, "holds only an RRDB encoder"),
+        ("rrdb.safetensors", ExportError, "holds only an LR encoder"),
         ("nothing.srflow", BundleError, "no such bundle"),
     ],
 )

@@ -46,7 +46,7 @@ def _channels(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
 def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
     """Detect the shape and layout of an encoder-only network in any of the three layouts.
 
-    Raises: CheckpointError if it is another network, or not ×4, ×8 or ×16 on RGB.
+    Raises: CheckpointError if it is another network, or not ×2, ×4, ×8 or ×16 on RGB.
     """
     if "conv_first.weight" in state and "trunk_conv.weight" in state:
         first, dense = "conv_first", "RRDB_trunk.0.RDB1.conv1"
@@ -64,10 +64,10 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
         name_of, trunk_skip = old_esrgan_name(blocks, 2**doublings), "first_conv"
     else:
         raise CheckpointError(f"no known network: the first keys are {_first_keys(state)}; {_EXPECTED}")
-    if (colours := _channels(state, f"{first}.weight", 1)) != 3 or doublings not in (2, 3, 4) or not blocks:
+    if (colours := _channels(state, f"{first}.weight", 1)) != 3 or doublings not in (1, 2, 3, 4) or not blocks:
         raise CheckpointError(
             f"an RRDB network with {blocks} blocks, {colours} input channels and ×{2 ** max(doublings, 0)} upsampling; "
-            "only ×4, ×8 and ×16 networks on RGB are supported"
+            "only ×2, ×4, ×8 and ×16 networks on RGB are supported"
         )
     if blocks > len(state):
         raise CheckpointError(f"a key names block {blocks - 1}, but the file holds only {len(state)} tensors")
@@ -122,10 +122,10 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
         )
     except ArgumentError as error:
         raise CheckpointError(f"the checkpoint's shapes do not form an SRFlow network: {error}") from error
-    if config.condition_channels != condition:
+    if config.feature_channels != condition:
         raise CheckpointError(
             f"the flow is conditioned on {condition} channels, but stacked blocks {list(config.stacked_blocks)} give "
-            f"{config.condition_channels}: name the right blocks (srflow-export --blocks 1,8,15,22)"
+            f"{config.feature_channels}: name the right blocks (srflow-export --blocks 1,8,15,22)"
         )
     return config
 

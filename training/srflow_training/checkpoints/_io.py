@@ -23,7 +23,8 @@ from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
 from srflow_training.checkpoints._published_config import read_published_config
 from srflow_training.checkpoints._trunk_skip import fit_trunk_skip
 from srflow_training.checkpoints.keys import from_published, published_rrdb_name, published_srflow_name
-from srflow_training.model import RRDB, SRFlow, SRFlowConfig
+from srflow_training.model import RRDB, Encoder, PlainEncoder, SRFlow, SRFlowConfig, build_encoder
+from srflow_training.model.config import ENCODERS
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _OWN_FORMAT = "srflow-sdk"
@@ -35,7 +36,7 @@ def load_checkpoint(
     *,
     config: str | os.PathLike[str] | None = None,
     stacked_blocks: tuple[int, ...] | None = None,
-) -> SRFlow | RRDB:
+) -> SRFlow | Encoder:
     """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
     path: a published SRFlow `.pth` (also wrapped in params, params_ema, state_dict or prefixed module.), an RRDB or
@@ -54,7 +55,7 @@ def load_with_notes(
     *,
     config: str | os.PathLike[str] | None = None,
     stacked_blocks: tuple[int, ...] | None = None,
-) -> tuple[SRFlow | RRDB, dict[str, Any]]:
+) -> tuple[SRFlow | Encoder, dict[str, Any]]:
     """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to :func:`save_checkpoint`.
 
     The notes are empty for files that are not ours. Raises: CheckpointError, also for notes that are not JSON.
@@ -83,7 +84,7 @@ def reduction_of(notes: Mapping[str, Any]) -> Reduction:
 
 def _opened(
     path: str | os.PathLike[str], *, config: str | os.PathLike[str] | None, stacked_blocks: tuple[int, ...] | None
-) -> tuple[SRFlow | RRDB, dict[str, str]]:
+) -> tuple[SRFlow | Encoder, dict[str, str]]:
     """The network and the file's metadata."""
     state, metadata = read_tensors(Path(path))
     try:
@@ -113,20 +114,20 @@ def _opened(
         raise CheckpointError(f"{path}: its network cannot be built ({_first_line(error)})") from error
 
 
-def load_encoder(path: str | os.PathLike[str]) -> RRDB:
+def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     """Load the LR encoder of any checkpoint that :func:`load_checkpoint` opens. Raises: CheckpointError."""
     model = load_checkpoint(path)
-    return model if isinstance(model, RRDB) else model.encoder
+    return model if isinstance(model, Encoder) else model.encoder
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], model: SRFlow | RRDB, *, notes: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], model: SRFlow | Encoder, *, notes: Mapping[str, Any] | None = None
 ) -> None:
     """Write our `.safetensors` atomically: weights, with the network's config and notes (JSON-ready) as metadata."""
     if isinstance(model, SRFlow):
         network = {"kind": "srflow", **model.config.to_dict()}
     else:
-        network = {"kind": "rrdb", **model.settings()}
+        network = {"kind": model.kind, **model.settings()}
     metadata = {"format": _OWN_FORMAT, "network": json.dumps(network), "notes": json.dumps(dict(notes or {}))}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +201,7 @@ def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:
     return state
 
 
-def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow | RRDB:
+def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow | Encoder:
     try:
         network = json.loads(metadata["network"])
         kind = network.pop("kind")
@@ -208,9 +209,19 @@ def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow |
         raise CheckpointError(f"the network's description in the metadata cannot be read ({error})") from error
     if kind == "srflow":
         config = SRFlowConfig.from_dict(network)
-        return _filled(lambda: SRFlow(config), config, state, None)
-    SRFlowConfig.of_variant("bounded", **network)  # for its checks: the fields have the same names and ranges
-    return _filled(lambda: RRDB(**network), None, state, None)
+        return _filled(lambda: _as_saved(SRFlow(config), state), config, state, None)
+    if kind not in ENCODERS:
+        raise CheckpointError(f"it holds a network of kind {kind!r:.40}, which this version does not know")
+    SRFlowConfig.of_variant("bounded", encoder=kind, **network)  # for its checks: the fields have the same ranges
+    return _filled(lambda: _as_saved(build_encoder(kind, network), state), None, state, None)
+
+
+def _as_saved(model: Model, state: Mapping[str, Tensor]) -> Model:
+    """Collapse the kernels of a plain encoder if the file's are."""
+    encoder = getattr(model, "encoder", model)
+    if isinstance(encoder, PlainEncoder) and not any(name.endswith("conv_first.middle") for name in state):
+        encoder.collapse()
+    return model
 
 
 def _filled(
@@ -223,10 +234,10 @@ def _filled(
 
     name_of: our tensor names → the file's; None if they are the same.
     """
-    if config is not None and config.blocks + config.levels * config.steps > len(state):
+    steps = 0 if config is None else sum(config.steps_at(level) for level in range(1, config.levels + 1))
+    if config is not None and config.blocks + steps > len(state):
         raise CheckpointError(
-            f"{config.blocks} blocks and {config.levels} levels of {config.steps} steps are expected; the file holds "
-            f"only {len(state)} tensors"
+            f"{config.blocks} blocks and {steps} steps are expected; the file holds only {len(state)} tensors"
         )
     with torch.device("meta"):
         model = build()

@@ -68,7 +68,7 @@ def published_srflow_name(config: SRFlowConfig) -> Callable[[str], str | None]:
     layer = 0
     for level in range(config.levels):
         layer += 1  # the squeeze
-        for kind, count in (("transitions", config.transition_steps), ("steps", config.steps)):
+        for kind, count in (("transitions", config.transition_steps), ("steps", config.steps_at(level + 1))):
             for index in range(count):
                 numbers[f"levels.{level}.{kind}.{index}"] = layer
                 layer += 1

@@ -19,7 +19,7 @@ from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.evaluation.devices import Device, check_device, from_cpu
 from srflow_training.evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
 from srflow_training.evaluation.hashing import file_sha256
-from srflow_training.model import RRDB
+from srflow_training.model import Encoder
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def open_subject(model: str | None, *, tile: int | None = None, device: Device =
     network, notes = load_with_notes(model)
     network.to(device)
     reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
-    if isinstance(network, RRDB):
+    if isinstance(network, Encoder):
         return Subject(
             name=model,
             sha256=sha256,
@@ -179,9 +179,9 @@ def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
     return bool(schedule.get("encoder"))
 
 
-def has_head(network: RRDB) -> bool:
+def has_head(network: Encoder) -> bool:
     """Whether the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
-    return any(bool(parameter.any()) for parameter in network.conv_last.parameters())
+    return any(bool(parameter.any()) for parameter in network.image_layer.parameters())
 
 
 def _bundle(model: str | None) -> Bundle | None:

@@ -18,15 +18,31 @@ AffineOrder = Literal["scale_first", "shift_first"]
 Resize = Literal["nearest", "bilinear"]
 ImageBase = Literal["none", "bicubic"]
 TrunkSkip = Literal["last_block", "first_conv"]
+EncoderKind = Literal["rrdb", "plain"]
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 Integers = Annotated[tuple[int, ...], Strict(False)]  # JSON and YAML have lists
 Numbers = Annotated[tuple[float, ...], Strict(False)]
+Counts = Count | Integers
+"""One for all levels, or one for each."""
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-SCALES = (4, 8, 16)
+SCALES = (2, 4, 8, 16)
 UNSHUFFLES = (1, 2, 4)
-UNUSED = {"unshuffle": 1, "noise_conditional": False}
+ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
+ENCODER_FIELDS: dict[EncoderKind, tuple[str, ...]] = {
+    "rrdb": ("scale", "nf", "growth", "blocks", "unshuffle", "trunk_skip", "image_base"),
+    "plain": ("scale", "nf", "blocks", "image_base"),
+}
+"""What describes an encoder of each kind, alone or in an SRFlow."""
+UNUSED: dict[str, Any] = {
+    "encoder": "rrdb",
+    "unshuffle": 1,
+    "condition": [],
+    "condition_kernel": 3,
+    "injector_hidden": None,
+    "noise_conditional": False,
+}
 """Options of later versions, which files leave out at these values, so that earlier versions read them."""
 
 
@@ -52,16 +68,21 @@ class LevelShape:
 class SRFlowConfig:
     """An SRFlow network. Build one with :meth:`of_variant`; each field can be set on its own, to mix variants.
 
-    scale: HR size / LR size, 4, 8 or 16.
+    scale: HR size / LR size, 2, 4, 8 or 16.
     levels: L, number of flow levels. steps: K, conditional steps per level. transition_steps: unconditional ones.
-    hidden: channels inside the conditional nets f.
-    nf, growth, blocks: LR encoder (RRDB): channels, channels added by a dense layer, number of blocks.
+    hidden: channels inside the conditional nets f. injector_hidden: the injectors' own; None: the same. Steps and both
+    are one for all levels, or L of them.
+    encoder: of the LR image: rrdb (published), or plain (ours: small and fast).
+    nf, growth, blocks: the encoder's channels, channels added by a dense layer (rrdb alone), number of blocks.
     unshuffle: the encoder's trunk sees cells of this many LR pixels a side as one pixel, 1 (published), 2 or 4.
     trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published), or the first
     convolution's (ESRGAN).
     stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
     level_feature: the condition u starts with the encoder's feature at the level's own resolution.
     feature_resize: how block outputs (the trunk's resolution) reach a level's resolution.
+    condition: channels of u at levels 1 … L, which a 1×1 convolution computes from the features at the trunk's size;
+    pixel shuffle or its inverse brings them to the level's. Empty: u is the features themselves (published).
+    condition_kernel: kernel of f's first convolution where it sees u, 3 (published) or 1, which needs a `condition`.
     net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
     net_middle_kernel: kernel of f's second convolution, 1 or 3.
     scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4, exp(c·tanh(s/c)).
@@ -76,9 +97,11 @@ class SRFlowConfig:
 
     scale: int = 4
     levels: Annotated[int, Field(ge=1, le=8)] = 3
-    steps: Count = 16
+    steps: Counts = 16
     transition_steps: Annotated[int, Field(ge=0, le=1024)] = 2
-    hidden: Count = 64
+    hidden: Counts = 64
+    injector_hidden: Counts | None = None
+    encoder: EncoderKind = "rrdb"
     nf: Count = 64
     growth: Count = 32
     blocks: Count = 23
@@ -87,6 +110,8 @@ class SRFlowConfig:
     stacked_blocks: Integers = (1, 8, 15, 22)
     level_feature: bool = True
     feature_resize: Resize = "nearest"
+    condition: Integers = ()
+    condition_kernel: int = 3
     net_actnorm: bool = True
     net_middle_kernel: int = 1
     scale_map: ScaleMap = "tanh"
@@ -101,9 +126,12 @@ class SRFlowConfig:
         for field in fields(self):
             object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
         if self.scale not in SCALES:
-            raise ArgumentError(f"scale is {self.scale}; supported networks are ×4, ×8 or ×16")
+            raise ArgumentError(f"scale is {self.scale}; supported networks are ×2, ×4, ×8 or ×16")
         if self.unshuffle not in UNSHUFFLES:
             raise ArgumentError(f"unshuffle is {self.unshuffle}; it must be 1, 2 or 4")
+        for name in sorted({*ENCODER_FIELDS["rrdb"]} - {*ENCODER_FIELDS[self.encoder]}):
+            if getattr(self, name) != getattr(type(self), name):
+                raise ArgumentError(f"{name} belongs to rrdb encoders: leave it out with encoder: {self.encoder}")
         if len(set(self.stacked_blocks)) < len(self.stacked_blocks):
             raise ArgumentError(f"stacked_blocks is {list(self.stacked_blocks)}; it names a block twice")
         if any(not 0 <= block < self.blocks for block in self.stacked_blocks):
@@ -114,13 +142,30 @@ class SRFlowConfig:
             raise ArgumentError(f"split_levels is {list(self.split_levels)}; splits can only follow levels 1 … L − 1")
         if not self.level_feature and not self.stacked_blocks:
             raise ArgumentError("the flow has no condition: set level_feature or name stacked_blocks")
-        if self.net_middle_kernel not in (1, 3):
-            raise ArgumentError(f"net_middle_kernel is {self.net_middle_kernel}; it must be 1 or 3")
+        for name in ("net_middle_kernel", "condition_kernel"):
+            if getattr(self, name) not in (1, 3):
+                raise ArgumentError(f"{name} is {getattr(self, name)}; it must be 1 or 3")
+        self._check_condition()
         clamps = self.clamp if isinstance(self.clamp, tuple) else (self.clamp,)
         if len(clamps) not in (1, self.levels):
             raise ArgumentError(f"clamp has {len(clamps)} values; give one, or one for each of {self.levels} levels")
         if not all(0 < clamp < math.inf for clamp in (*clamps, 1.0 if self.split_clamp is None else self.split_clamp)):
             raise ArgumentError("clamp and split_clamp must be positive and finite")
+
+    def _check_condition(self) -> None:
+        """Check what describes u and the nets on it, level by level."""
+        for name in ("steps", "hidden", "injector_hidden", "condition"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or (name == "condition" and not value):
+                continue
+            if len(value) != self.levels:
+                raise ArgumentError(f"{name} has {len(value)} values; {self.levels} levels need as many")
+            if not all(1 <= count <= 1024 for count in value):
+                raise ArgumentError(f"{name} is {list(value)}; each must be at least 1 and at most 1024")
+        if self.encoder == "plain" and not self.condition:
+            raise ArgumentError(f"a plain encoder needs a condition, e.g. condition: {[self.nf] * self.levels}")
+        if self.condition_kernel == 1 and not self.condition:
+            raise ArgumentError("condition_kernel is 1, which needs a condition: the channels of u by level")
 
     @classmethod
     def of_variant(cls, variant: Variant, **overrides: Any) -> SRFlowConfig:
@@ -138,6 +183,9 @@ class SRFlowConfig:
         levels = overrides.setdefault("levels", scale.bit_length())  # ×4: 3, ×8: 4, ×16: 5
         blocks = overrides.setdefault("blocks", 23)
         last_split = levels - 2 if variant == "published" else levels - 1
+        if overrides.get("encoder") == "plain":
+            overrides.setdefault("stacked_blocks", ())
+            overrides.setdefault("condition", (overrides.get("nf", cls.nf),) * levels)
         by_variant: dict[str, Any] = {
             "stacked_blocks": default_stacked_blocks(variant, scale=scale, blocks=blocks),
             "split_levels": tuple(range(1, last_split + 1)),
@@ -156,9 +204,25 @@ class SRFlowConfig:
         return "mixed"
 
     @property
-    def condition_channels(self) -> int:
-        """Channels of u, the condition of every level."""
+    def feature_channels(self) -> int:
+        """Channels of the encoder's features that condition the flow."""
         return self.nf * (int(self.level_feature) + len(self.stacked_blocks))
+
+    def condition_channels_at(self, level: int) -> int:
+        """Channels of u, the condition of a level, 1 … L."""
+        return self.condition[level - 1] if self.condition else self.feature_channels
+
+    def steps_at(self, level: int) -> int:
+        """Conditional steps K of a level, 1 … L."""
+        return _at(self.steps, level)
+
+    def hidden_at(self, level: int) -> int:
+        """Channels inside a coupling's f at a level, 1 … L."""
+        return _at(self.hidden, level)
+
+    def injector_hidden_at(self, level: int) -> int:
+        """Channels inside an injector's f at a level, 1 … L."""
+        return _at(self.hidden if self.injector_hidden is None else self.injector_hidden, level)
 
     @property
     def size_multiple(self) -> int:
@@ -198,6 +262,10 @@ class SRFlowConfig:
         if unknown:
             raise ArgumentError(f"unknown network fields: {', '.join(sorted(unknown))}")
         return cls(**values)
+
+
+def _at(counts: int | tuple[int, ...], level: int) -> int:
+    return counts[level - 1] if isinstance(counts, tuple) else counts
 
 
 @cache

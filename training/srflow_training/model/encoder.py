@@ -1,21 +1,27 @@
-"""The LR encoder: an RRDB network (ESRGAN's generator) whose inner features condition the flow."""
+"""LR encoders, whose inner features condition the flow; the published one, an RRDB network (ESRGAN's generator)."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.model.config import ImageBase, TrunkSkip
+from srflow_training.model.config import EncoderKind, ImageBase, TrunkSkip
 
 
-def _lrelu(x: Tensor) -> Tensor:
-    """LeakyReLU with slope 0.2, the only non-linearity of the encoder."""
+def lrelu(x: Tensor) -> Tensor:
+    """LeakyReLU with slope 0.2, the only non-linearity of the encoders."""
     return F.leaky_relu(x, 0.2)
+
+
+def bicubic(lr: Tensor, scale: int) -> Tensor:
+    """The bicubic enlargement, N×3×sh×sw."""
+    return F.interpolate(lr, scale_factor=scale, mode="bicubic", antialias=True)
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -34,7 +40,7 @@ class DenseBlock(nn.Module):
         """N×nf×h×w → same."""
         features = x
         for conv in self.convs[:-1]:
-            features = torch.cat([features, _lrelu(conv(features))], dim=1)
+            features = torch.cat([features, lrelu(conv(features))], dim=1)
         residual: Tensor = self.convs[-1](features)
         return x + 0.2 * residual
 
@@ -68,16 +74,60 @@ class EncoderFeatures:
     upsampled: dict[int, Tensor]
 
 
-class RRDB(nn.Module):
+class Encoder(nn.Module, ABC):
+    """An LR encoder: features for the flow, and an image head of its own, by which it is pretrained with L1.
+
+    kind: its name in `SRFlowConfig.encoder` and in files. scale: HR size / LR size. nf: channels of its features.
+    unshuffle: the trunk sees cells of this many LR pixels a side as one pixel.
+    conv_first, blocks, conv_trunk: the trunk, in this order.
+    """
+
+    kind: ClassVar[EncoderKind]
+    scale: int
+    nf: int
+    unshuffle: int = 1
+    conv_first: nn.Module
+    blocks: nn.ModuleList
+    conv_trunk: nn.Module
+
+    @abstractmethod
+    def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
+        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent trunk sides."""
+
+    @abstractmethod
+    def forward(self, lr: Tensor) -> Tensor:
+        """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
+
+    @abstractmethod
+    def initialize(self) -> None:
+        """Initialise for training from scratch."""
+
+    @property
+    @abstractmethod
+    def image_layer(self) -> nn.Module:
+        """The image head's last layer. With zeros for parameters, the image is its base alone."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """JSON-ready keyword arguments that build this network again, without options that only later versions know."""
+
+    def extra_repr(self) -> str:
+        """Show the settings in print(model)."""
+        return ", ".join(f"{name}={value}" for name, value in self.settings().items())
+
+
+class RRDB(Encoder):
     """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's L1-trained baseline.
 
-    scale: 4, 8 or 16. image_base: "bicubic" adds the image head's output to the bicubic enlargement.
+    scale: 2, 4, 8 or 16. image_base: "bicubic" adds the image head's output to the bicubic enlargement.
     unshuffle: an option of ours, 1, 2 or 4: the trunk sees cells of this many LR pixels a side as one pixel, with the
     cell's pixels as channels, and more upsamplings make up for it. At the same cost the trunk can have unshuffle² times
     the parameters, and it sees unshuffle times as far.
     trunk_skip: what is added to the trunk convolution's output: the last block's output (as SRFlow's published
     networks compute it) or the first convolution's (as ESRGAN does).
     """
+
+    kind = "rrdb"
 
     def __init__(
         self,
@@ -113,7 +163,7 @@ class RRDB(nn.Module):
         last = (x if self.trunk_skip == "last_block" else first) + self.conv_trunk(x)
         upsampled, up = {}, last
         for exponent in range(1, max_exponent + 1):
-            up = _lrelu(self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest")))
+            up = lrelu(self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest")))
             upsampled[exponent] = up
         return EncoderFeatures(last, tuple(outputs[index] for index in block_indices), upsampled)
 
@@ -130,11 +180,16 @@ class RRDB(nn.Module):
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1], h and w multiples of `unshuffle`."""
         exponent = len(self.upconvs)
         image: Tensor = self.conv_last(
-            _lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))
+            lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))
         )
         if self.image_base == "bicubic":
-            image = image + F.interpolate(lr, scale_factor=self.scale, mode="bicubic", antialias=True)
+            image = image + bicubic(lr, self.scale)
         return image
+
+    @property
+    def image_layer(self) -> nn.Module:
+        """The last of the head's convolutions."""
+        return self.conv_last
 
     @torch.no_grad()
     def initialize(self) -> None:
@@ -151,7 +206,3 @@ class RRDB(nn.Module):
         names = ("scale", "nf", "growth", "trunk_skip", "image_base")
         values = {name: getattr(self, name) for name in names} | {"blocks": len(self.blocks)}
         return values if self.unshuffle == 1 else {**values, "unshuffle": self.unshuffle}
-
-    def extra_repr(self) -> str:
-        """Show the settings in print(model)."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings().items())

@@ -1,4 +1,4 @@
-"""The condition u of a level, and 3×3 convolutions on it that never enlarge what nearest interpolation repeats."""
+"""The condition u of a level, and convolutions on it that never enlarge what nearest interpolation repeats."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from srflow_training.model.encoder import lrelu
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class LevelFeatures:
         enlarged = F.interpolate(self.small, scale_factor=float(self.factor), mode="nearest")
         return enlarged if self.own is None else torch.cat([self.own, enlarged], dim=1)
 
-    def conv3x3(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The convolution of u with padding 1, N×out×H×W; weight: out×(C₁ + C₂)×3×3.
+    def conv(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The convolution of u, N×out×H×W; weight: out×(C₁ + C₂)×3×3, or out×C₁×1×1 if nothing is enlarged.
 
         Pixels of a cell of factor×factor equal ones need no kernel of 9 taps: those at its edges see two cells, the
         others one. That leaves 4 of 9 multiply-adds at factor 2, and 2.25 at 4, in smaller kernels that are sums of
@@ -38,7 +40,7 @@ class LevelFeatures:
         """
         if self.small is None:
             assert self.own is not None
-            return F.conv2d(self.own, weight, bias, padding=1)
+            return F.conv2d(self.own, weight, bias, padding=weight.shape[-1] // 2)
         small, weight = _as_autocast(self.small, weight)
         if self.own is None:
             height, width = (self.factor * size for size in small.shape[2:])
@@ -49,6 +51,30 @@ class LevelFeatures:
         own_channels = self.own.shape[1]
         part = F.conv2d(self.own, weight[:, :own_channels], bias, padding=1)
         return _add_enlarged(part, small, weight[:, own_channels:], self.factor)
+
+
+class Projection(nn.Module):
+    """u of a level from the encoder's features at the trunk's size: a 1×1 convolution, LeakyReLU, and pixel shuffle.
+
+    exponent: the level has 2^exponent times the trunk's sides. Levels that are smaller than the trunk see all of its
+    pixels, as channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, exponent: int) -> None:
+        super().__init__()
+        self.exponent = exponent
+        cell = 4 ** abs(exponent)
+        if exponent < 0:
+            self.conv = nn.Conv2d(in_channels * cell, out_channels, 1)
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels * cell, 1)
+
+    def forward(self, features: Tensor) -> LevelFeatures:
+        """features: N×in×h×w. Returns u, N×out×2^exponent h×2^exponent w."""
+        if self.exponent < 0:
+            features = F.pixel_unshuffle(features, 2**-self.exponent)
+        u = lrelu(self.conv(features))
+        return LevelFeatures(own=F.pixel_shuffle(u, 2**self.exponent) if self.exponent > 0 else u)
 
 
 class CellRows(NamedTuple):

@@ -90,15 +90,24 @@ class ConditionalNet(nn.Module):
     """f: 3×3 convolution, ReLU, 1×1 or 3×3 convolution, ReLU, zeros convolution; output [shift, s].
 
     The first convolution sees [h_A, u]. Convolution is linear, so its part on u can be computed separately, for
-    several nets at once (`Level.parts_on_u`). With actnorm (`published`, `bounded`) the first two convolutions have no
-    bias and an actnorm of their own.
+    several nets at once (`Level.parts_on_u`); with a `condition_kernel` of 1 that part is a 1×1. With actnorm
+    (`published`, `bounded`) the first two convolutions have no bias and an actnorm of their own.
     """
 
     def __init__(self, state_channels: int, out_channels: int, config: SRFlowConfig, *, level: int) -> None:
         super().__init__()
-        hidden, kernel, bias = config.hidden, config.net_middle_kernel, not config.net_actnorm
+        hidden = config.hidden_at(level) if state_channels else config.injector_hidden_at(level)
+        kernel, bias = config.net_middle_kernel, not config.net_actnorm
         self.state_channels = state_channels  # of h_A; 0 if f sees only u
-        self.conv1 = nn.Conv2d(state_channels + config.condition_channels, hidden, 3, padding=1, bias=bias)
+        condition = config.condition_channels_at(level)
+        self.conv1: nn.Conv2d | None = None
+        self.conv1_on_u: nn.Conv2d | None = None
+        if config.condition_kernel == 3:
+            self.conv1 = nn.Conv2d(state_channels + condition, hidden, 3, padding=1, bias=bias)
+        else:
+            self.conv1_on_u = nn.Conv2d(condition, hidden, 1, bias=bias)
+            if state_channels:
+                self.conv1 = nn.Conv2d(state_channels, hidden, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, bias=bias)
         self.actnorm1 = Actnorm(hidden) if config.net_actnorm else None
         self.actnorm2 = Actnorm(hidden) if config.net_actnorm else None
@@ -106,13 +115,25 @@ class ConditionalNet(nn.Module):
         self.on_noise = nn.Parameter(torch.zeros(hidden)) if config.noise_conditional else None
         self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp_at(level)
 
+    def first_on_u(self) -> tuple[Tensor, Tensor | None]:
+        """Weight, hidden×condition×k×k, and bias of the first convolution's part on u, before its actnorm."""
+        if self.conv1_on_u is not None:
+            return self.conv1_on_u.weight, self.conv1_on_u.bias
+        assert self.conv1 is not None  # for the type checker: there is one of both
+        return self.conv1.weight[:, self.state_channels :], self.conv1.bias
+
+    def first_on_state(self) -> Tensor:
+        """Weight, hidden×state×3×3, of the first convolution's part on h_A, before its actnorm."""
+        assert self.conv1 is not None  # for the type checker: only called if f sees h_A
+        return self.conv1.weight[:, : self.state_channels]
+
     def on_u(self) -> tuple[Tensor, Tensor]:
-        """Weight, hidden×condition×3×3, and bias of the first convolution's part on u."""
-        weight = self.conv1.weight[:, self.state_channels :]
+        """Weight, hidden×condition×k×k, and bias of the first convolution's part on u."""
+        weight, bias = self.first_on_u()
         if self.actnorm1 is not None:
             return self.actnorm1.fold(weight)
-        assert self.conv1.bias is not None  # for the type checker: without actnorm the convolution has a bias
-        return weight, self.conv1.bias
+        assert bias is not None  # for the type checker: without actnorm the convolution has a bias
+        return weight, bias
 
     def forward(self, on_u: Tensor, h_a: Tensor | None = None, *, noise: Tensor | None = None) -> ElementwiseAffine:
         """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a, N×state×H×W.
@@ -132,7 +153,7 @@ class ConditionalNet(nn.Module):
         return ElementwiseAffine(self.log_scale(s), shift, self.order)
 
     def _on_state(self, h_a: Tensor) -> Tensor:
-        weight = self.conv1.weight[:, : self.state_channels]
+        weight = self.first_on_state()
         if self.actnorm1 is not None:
             weight, _ = self.actnorm1.fold(weight)
         return F.conv2d(h_a, weight, padding=1)

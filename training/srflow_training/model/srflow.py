@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.model.config import LevelShape, SRFlowConfig
-from srflow_training.model.encoder import RRDB, EncoderFeatures
-from srflow_training.model.features import LevelFeatures
+from srflow_training.model.config import ENCODER_FIELDS, EncoderKind, LevelShape, SRFlowConfig
+from srflow_training.model.encoder import RRDB, Encoder, EncoderFeatures
+from srflow_training.model.features import LevelFeatures, Projection
 from srflow_training.model.layers import Actnorm, Average, Split, Step
+from srflow_training.model.plain import PlainEncoder
 from srflow_training.model.transforms import MixChannels, Squeeze, mix_channels, standard_normal_log_density
 
 Parts = Sequence[Sequence[Tensor]]
@@ -31,7 +32,8 @@ class Level(nn.Module):
             Step(shape.channels, config, level=shape.level, conditional=False) for _ in range(config.transition_steps)
         )
         self.steps = nn.ModuleList(
-            Step(shape.channels, config, level=shape.level, conditional=True) for _ in range(config.steps)
+            Step(shape.channels, config, level=shape.level, conditional=True)
+            for _ in range(config.steps_at(shape.level))
         )
         kept = shape.channels - shape.latent_channels
         self.split = Split(kept, shape.latent_channels, config) if 0 < kept < shape.channels else None
@@ -105,9 +107,16 @@ class PartsWhenNeeded(Sequence[Sequence[Tensor]]):
             self._parts = []
             nets = [net for step in self._nets for net in step][number * _NETS_AT_ONCE :][:_NETS_AT_ONCE]
             weights, biases = zip(*(net.on_u() for net in nets), strict=True)
-            convolved = self._features.conv3x3(torch.cat(weights), torch.cat(biases))
-            self._number, self._parts = number, list(convolved.chunk(len(nets), dim=1))
+            convolved = self._features.conv(torch.cat(weights), torch.cat(biases))
+            sizes = [len(weight) for weight in weights]
+            self._number, self._parts = number, list(torch.split(convolved, sizes, dim=1))
         return self._parts[place]
+
+
+def build_encoder(kind: EncoderKind, fields: Mapping[str, Any]) -> Encoder:
+    """Build an LR encoder with the fields that :meth:`Encoder.settings` returns, and fresh weights."""
+    encoders: dict[EncoderKind, type[Encoder]] = {"rrdb": RRDB, "plain": PlainEncoder}
+    return encoders[kind](**fields)
 
 
 class SRFlow(nn.Module):
@@ -119,14 +128,11 @@ class SRFlow(nn.Module):
     def __init__(self, config: SRFlowConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = RRDB(
-            scale=config.scale,
-            nf=config.nf,
-            growth=config.growth,
-            blocks=config.blocks,
-            unshuffle=config.unshuffle,
-            trunk_skip=config.trunk_skip,
-            image_base=config.image_base,
+        fields = {name: getattr(config, name) for name in ENCODER_FIELDS[config.encoder]}
+        self.encoder = build_encoder(config.encoder, fields)
+        self.projections = nn.ModuleList(
+            Projection(config.feature_channels, channels, exponent=shape.trunk_exponent)
+            for channels, shape in zip(config.condition, config.level_shapes, strict=False)
         )
         self.levels = nn.ModuleList(Level(shape, config) for shape in config.level_shapes)
 
@@ -147,20 +153,28 @@ class SRFlow(nn.Module):
 
     def conditioning_bytes(self, lr: Tensor) -> int:
         """What :meth:`condition` would hold for this LR image, in float32."""
-        cells = sum(4.0**shape.lr_exponent for shape in self.config.level_shapes)
-        return round(lr.shape[0] * lr.shape[2] * lr.shape[3] * cells * 2 * self.config.steps * self.config.hidden * 4)
+        config, values = self.config, 0.0
+        for shape in config.level_shapes:
+            hidden = config.hidden_at(shape.level) + config.injector_hidden_at(shape.level)
+            values += 4.0**shape.lr_exponent * config.steps_at(shape.level) * hidden
+        return round(lr.shape[0] * lr.shape[2] * lr.shape[3] * values * 4)
 
     def parts_on_u(self, features: Sequence[LevelFeatures]) -> list[Parts]:
         """The second half of :meth:`condition`, which belongs to the flow and not to the LR encoder."""
         return [level.parts_on_u(u) for level, u in zip(self.flow_levels(), features, strict=True)]
 
     def features(self, lr: Tensor) -> list[LevelFeatures]:
-        """The first half of :meth:`condition`: u of levels 1 … L, condition_channels×H/2^level×W/2^level each."""
+        """The first half of :meth:`condition`: u of levels 1 … L, each with its channels×H/2^level×W/2^level."""
         multiple = self.config.size_multiple
         if lr.ndim != 4 or lr.shape[1] != 3 or lr.shape[2] % multiple or lr.shape[3] % multiple:
             raise ArgumentError(
                 f"lr has shape {list(lr.shape)}; it must be N×3×h×w with h and w multiples of {multiple}: pad it"
             )
+        if self.config.condition:
+            found = self.encoder.features(lr, block_indices=self.config.stacked_blocks)
+            wanted = [found.last] * self.config.level_feature + [*found.blocks]
+            trunk = torch.cat(wanted, dim=1) if len(wanted) > 1 else wanted[0]
+            return [projection(trunk) for projection in self.projections]
         exponents = [shape.trunk_exponent for shape in self.config.level_shapes]
         features = self.encoder.features(
             lr,
