@@ -49,6 +49,48 @@ def test_each_photograph_is_copied_once_from_its_largest_real_file(example, tmp_
     assert "46 photographs" in script.__doc__
 
 
+def saved(picture: Image.Image, path: Path, **options: int) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+def test_what_looks_like_a_picture_that_models_are_judged_by_is_left_out(example, tmp_path, monkeypatch, capsys):
+    script = example("training_photos")
+    monkeypatch.setattr(script, "PHOTOS", {})
+    rng = np.random.default_rng(0)
+    judged, other = (
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        for _ in range(2)
+    )
+    (tmp_path / "judged").mkdir()
+    saved(judged, tmp_path / "judged" / "boats.png")
+    monkeypatch.setattr(script, "EVALUATED", tmp_path / "table.tsv")
+    script.write_table({"harbour": tmp_path / "judged"})
+    more = tmp_path / "more"
+    more.mkdir()
+    near = [
+        saved(judged.resize((200, 150)), more / "small.jpg", quality=30),
+        saved(judged.transpose(Image.Transpose.FLIP_LEFT_RIGHT), more / "mirrored.png"),
+        saved(judged.crop((8, 8, 632, 472)).convert("L"), more / "cut.png"),
+    ]
+    saved(other, more / "other.jpg")
+    (more / "broken.png").write_bytes(b"not a picture")
+    (more / "LICENCES.tsv").write_text("file\tlicence\n")
+    script.main(tmp_path / "train", more)
+    assert {path.name for path in (tmp_path / "train").iterdir()} == {"other.jpg", "LICENCES.tsv"}
+    told = capsys.readouterr().out
+    assert all(f"{path} looks like boats of harbour, by which models are judged" in told for path in near)
+    assert f"{more / 'broken.png'}: cannot be read as an image" in told
+
+
+def test_the_table_knows_the_pictures_of_the_packages(example):
+    script = example("training_photos")
+    known = script.evaluated()
+    assert len(known) == 26
+    assert {name.split(" of ")[1] for name in known.values()} == {"budgie-backgrounds", "scikit-image", "scikit-learn"}
+    assert script.judged_by(EXAMPLES / "photos" / "cat.png", known) == "chelsea of scikit-image"
+
+
 @pytest.fixture
 def drawn_with(tmp_path: Path) -> tuple[list[Path], list[Path]]:
     """A font file and an icon."""
