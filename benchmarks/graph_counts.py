@@ -34,8 +34,8 @@ class Counts:
     nodes: Counter[str]
 
 
-def counts(proto: onnx.ModelProto, *, scale: int) -> Counts:
-    """Count a graph that srflow-export wrote, of a network of this scale. The graph stays as it is."""
+def convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str, float]]:
+    """Each convolution of a graph that srflow-export wrote: its weight's name, and its multiply-adds per LR pixel."""
     folded = _folded(_with_sizes(proto, scale=scale))
     graph = onnx.shape_inference.infer_shapes(folded, strict_mode=True).graph
     kernels = {weight.name: weight.dims for weight in graph.initializer}
@@ -43,14 +43,20 @@ def counts(proto: onnx.ModelProto, *, scale: int) -> Counts:
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.output)
     }
-    multiply_adds = sum(
-        math.prod(kernels[node.input[1].removeprefix(_CAST)]) * math.prod(sizes[node.output[0]][2:])
+    named = [
+        (node.input[1].removeprefix(_CAST), math.prod(sizes[node.output[0]][2:]) / _SIDE**2)
         for node in graph.node
         if node.op_type == "Conv"
-    )
+    ]
+    return [(name, math.prod(kernels[name]) * pixels) for name, pixels in named]
+
+
+def counts(proto: onnx.ModelProto, *, scale: int) -> Counts:
+    """Count a graph that srflow-export wrote, of a network of this scale. The graph stays as it is."""
+    multiply_adds = sum(each for _, each in convolutions(proto, scale=scale))
     weights = {weight.name for weight in proto.graph.initializer}
     computing = [node for node in proto.graph.node if node.op_type != "Cast" or node.input[0] not in weights]
-    return Counts(multiply_adds / _SIDE**2, Counter(node.op_type for node in computing))
+    return Counts(multiply_adds, Counter(node.op_type for node in computing))
 
 
 def _with_sizes(proto: onnx.ModelProto, *, scale: int) -> onnx.ModelProto:
