@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import Bundle, Upscaler
+from tests.plain_bundle import write_plain_bundle
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples" / "cpp"
@@ -93,6 +94,17 @@ def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path):
         done = run(model, "photo.png", large, "--tau", "0.8", "--seed", "5")
         assert (done.returncode, done.stderr) == (0, "")
     assert_same(tmp_path / "one.png", np.asarray(Image.open(tmp_path / "two.png")))
+
+
+@pytest.mark.slow
+def test_a_bundle_of_another_kind_and_scale_gives_the_sdks_pictures(run, photo, tmp_path):
+    bundle = write_plain_bundle(tmp_path / "plain.srflow")
+    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
+        expected = upscaler.upscale(photo, tau=0.7, seed=3)
+    for model in (bundle, bundle / "fused.onnx"):
+        done = run(model, "photo.png", "large.png", "--tau", "0.7", "--seed", "3", "--threads", "1")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert_same(tmp_path / "large.png", expected)
 
 
 def test_transparent_parts_become_white(run, photo, tmp_path):

@@ -1,5 +1,6 @@
 """examples/web, built and opened in Chromium: the pictures are Upscaler's, and nothing leaves the machine."""
 
+import contextlib
 import functools
 import http.server
 import io
@@ -17,6 +18,7 @@ from PIL import Image
 from srflow_sdk import Upscaler, __version__, cli, read_image, read_provenance
 from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
 from tests.chromium import CHROMIUM, SCREENS, in_chromium
+from tests.plain_bundle import write_plain_bundle
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
@@ -44,8 +46,10 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(site):
+@contextlib.contextmanager
+def served(site):
+    """The page's address on a web server that serves this folder."""
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
@@ -56,6 +60,12 @@ def address(site):
         yield f"http://127.0.0.1:{server.server_port}/docs/play/"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    with served(site) as address:
+        yield address
 
 
 SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
@@ -200,6 +210,27 @@ def test_a_large_photo_is_drawn_in_tiles_and_a_part_of_it_live(opened, upscaler)
     name, picture = opened.downloaded()
     assert name == "a b_x4_tauauto0.7_seed1.png"
     assert_same(picture, whole)
+
+
+@pytest.mark.slow
+def test_a_bundle_of_another_kind_and_scale_becomes_upscalers_pictures(chromium, site, tmp_path):
+    copied = shutil.copytree(site, tmp_path / "site")
+    bundle = write_plain_bundle(tmp_path / "plain.srflow")
+    for name in ("manifest.json", "encoder.onnx", "sampler.onnx"):
+        shutil.copy(bundle / name, copied / "docs" / "play" / "model" / name)
+    picture = photo(72, 81)
+    with served(copied) as address, Upscaler(bundle, device="cpu", tile=64) as upscaler:
+        opened = Opened(chromium, address)
+        opened.says("Ready")
+        opened.choose(picture)
+        opened.says("162×144 pixels in ")
+        opened.page.locator("#auto").uncheck()
+        opened.set_tau("0.5")
+        name, drawn = opened.downloaded()
+        assert name == "a b_x2_tau0.5_seed0.png"
+        assert_same(drawn, upscaler.upscale(picture, tau=0.5))
+        assert opened.complaints == []
+        opened.close()
 
 
 def test_a_file_says_how_it_was_made_and_srflow_upscale_makes_it_again(opened, upscaler, tmp_path):

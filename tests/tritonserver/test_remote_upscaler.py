@@ -23,6 +23,7 @@ from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.triton._address import parse_address
 from srflow_sdk.triton._server import Server as ServedModel
 from srflow_sdk.upscaler import Upscaler
+from tests.plain_bundle import write_plain_bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ServerEnvironment
@@ -124,6 +125,21 @@ def test_new_version_with_another_model_in_the_middle_of_a_picture_is_refused(
                 remote.upscale(picture(), progress=replace)
         with RemoteUpscaler(url(server, "http")) as again:
             assert again.bundle.manifest.name == "other"
+
+
+@pytest.mark.parametrize("mode", ["python", "bls"])
+def test_bundle_of_another_kind_and_scale_gives_the_local_pictures(
+    environment: ServerEnvironment, tmp_path: Path, mode: Any
+) -> None:
+    bundle = write_plain_bundle(tmp_path / "plain.srflow")
+    write_repository(bundle, tmp_path / "models", mode=mode)
+    with (
+        running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server,
+        RemoteUpscaler(url(server, "grpc")) as remote,
+        Upscaler(bundle, device="cpu") as local,
+    ):
+        difference = remote.upscale(picture(), tau=0.7).astype(int) - local.upscale(picture(), tau=0.7)
+    assert np.abs(difference).max() <= (mode == "bls")
 
 
 @pytest.mark.parametrize("end", [Server.kill, Server.end], ids=["SIGKILL", "SIGTERM"])

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import onnx
 import pytest
 
+from srflow_export import onnx_models
 from srflow_export.engines import _builder as builder
 from srflow_export.engines._builder import BuilderOptions, build_engine, known_sms
 from srflow_export.engines._graph import Graph, read_graph
@@ -20,6 +21,7 @@ from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.manifest import is_plain_file_name
 from tests.export.engines.conftest import REQUEST
+from tests.networks import PLAIN, random_srflow, tiny_config
 from tests.sdk.tiny_bundle import tiny_manifest
 
 NAME = "engines/rtx-{}-sm89-sm120-fp16.{}.engine"
@@ -52,6 +54,16 @@ def test_a_pair_of_engines_for_two_gpus_is_written_and_recorded(rtx, folder, man
     assert contents[0] != contents[1]
     assert all(is_plain_file_name(name) for name in (record.encoder, record.sampler))
     assert [line.partition(":")[0] for line in lines if "built in" in line] == ["encoder.onnx", "sampler.onnx"]
+
+
+@pytest.mark.slow
+def test_engines_of_a_network_with_a_plain_encoder_are_built(rtx, folder, manifest):
+    model = random_srflow(tiny_config(**PLAIN))
+    for name, export in (("encoder", onnx_models.encoder_model), ("sampler", onnx_models.sampler_model)):
+        (folder / f"{name}.onnx").write_bytes(onnx_models.finished(export(model, "fp16"), {}))
+    record = build_engines(folder, manifest, REQUEST)
+    assert record.graphs == {name: file_sha256(folder / name) for name in ("encoder.onnx", "sampler.onnx")}
+    assert min((folder / name).stat().st_size for name in (record.encoder, record.sampler)) > 50_000
 
 
 def test_a_bundle_with_an_inverter_gets_an_engine_of_it_too(rtx, folder, manifest):
