@@ -5,6 +5,7 @@ import pytest
 from benchmarks.graph_counts import counts
 from srflow_export import onnx_models
 from srflow_training import SRFlowConfig
+from srflow_training.settings import load_settings
 from tests.networks import random_srflow, tiny_config
 
 
@@ -33,6 +34,23 @@ def sampler_multiply_adds(config: SRFlowConfig) -> int:
         if 0 < shape.latent_channels < shape.channels:
             total += 9 * (shape.channels - shape.latent_channels) * 2 * shape.latent_channels * 4.0**shape.lr_exponent
     return int(total)
+
+
+@pytest.mark.parametrize(
+    ("preset", "encoder", "both"),
+    [pytest.param("x4-plain", 500_000, 16 * 53_000, marks=pytest.mark.slow), ("x2-plain", 4 * 53_000, 4 * 53_000)],
+)
+def test_networks_with_a_plain_encoder_stay_within_their_budget(preset, encoder, both):
+    """For each LR pixel; a sample costs 200,000 at most."""
+    config = load_settings(preset).config()
+    model = random_srflow(config)
+    found = [
+        counts(export(model), scale=config.scale).multiply_adds
+        for export in (onnx_models.encoder_model, onnx_models.sampler_model)
+    ]
+    assert found[0] <= encoder
+    assert found[1] <= 200_000
+    assert sum(found) <= both
 
 
 @pytest.mark.parametrize(("scale", "encoder_nodes", "sampler_nodes"), [(4, 221, 152), (8, 400, 205)])

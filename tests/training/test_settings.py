@@ -29,11 +29,12 @@ FLOWS = [
     "x4-transfer",
     "x8-faces-transfer",
     "x8-faces-bilinear",
+    *("x2-plain", "x4-plain", "x8-plain", "x16-plain", "x4-plain-photo"),
 ]
 PUBLISHED = ["published-x4", "published-x8", "published-x8-faces", "paper-x4"]
 ENCODERS = [
     *("rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x8-small", "rrdb-x16-small", "rrdb-x4-photo"),
-    "plain-x4-small",
+    *("plain-x2-small", "plain-x4-small", "plain-x8-small", "plain-x16-small", "plain-x4-photo"),
 ]
 
 
@@ -104,12 +105,14 @@ def test_states_of_earlier_versions_say_flips(flips, flip):
         ("rrdb-x4-photo", "x4-photo"),
         ("rrdb-x8-small", "x8-small"),
         ("rrdb-x16-small", "x16-small"),
+        *((f"plain-x{scale}-small", f"x{scale}-plain") for scale in (2, 4, 8, 16)),
+        ("plain-x4-photo", "x4-plain-photo"),
     ],
 )
 def test_an_encoder_fits_the_network_that_starts_from_it(encoder, flow):
     encoder, flow = load_settings(encoder), load_settings(flow)
-    assert encoder.kind == "rrdb"
-    for name in ("scale", "nf", "growth", "blocks"):
+    assert encoder.kind == flow.config().encoder
+    for name in ("scale", "nf", "growth", "blocks", "image_base"):
         assert getattr(encoder.config(), name) == getattr(flow.config(), name)
 
 

@@ -47,13 +47,14 @@ def train(
     \b
     Presets for flows:     x4-small x4-photo: the embedded models (an evening on a CPU)
                            x8-small x16-small: x4-small's network at other scales
+                           x2-plain x4-plain x8-plain x16-plain x4-plain-photo: with a small plain encoder
                            x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
                            x4-transfer x8-faces-transfer: the same, for content transfer
                            x8-faces-bilinear: for bilinear reductions
                            published-x4 published-x8 published-x8-faces: as released; paper-x4: as the text says
     Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x16 rrdb-x4-photo
                            rrdb-x4-small rrdb-x8-small rrdb-x16-small
-                           plain-x4-small: L1 loss
+                           plain-x2-small plain-x4-small plain-x8-small plain-x16-small plain-x4-photo: L1 loss
 
     \b
     From start to finish:

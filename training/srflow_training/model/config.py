@@ -184,7 +184,7 @@ class SRFlowConfig:
         blocks = overrides.setdefault("blocks", 23)
         last_split = levels - 2 if variant == "published" else levels - 1
         if overrides.get("encoder") == "plain":
-            overrides.setdefault("stacked_blocks", ())
+            overrides.setdefault("stacked_blocks", (blocks - 1,) if variant == "paper" else ())
             overrides.setdefault("condition", (overrides.get("nf", cls.nf),) * levels)
         by_variant: dict[str, Any] = {
             "stacked_blocks": default_stacked_blocks(variant, scale=scale, blocks=blocks),
