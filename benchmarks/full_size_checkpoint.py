@@ -1,7 +1,8 @@
-"""A full-size network in the published layout with random weights, to measure exports and engines on.
+"""A network with random weights, in the published layout or as .safetensors, to measure exports and engines on.
 
     python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4]
     srflow-export --ckpt full.pth --rtx fp16 --sm 89 120
+    python benchmarks/full_size_checkpoint.py wide.safetensors --preset x4-plain --set network.hidden=[48,48,64]
 
 No published weights may be shipped. These weights are like those at the start of training: actnorms are initialised
 from photographs, so that nothing explodes, and heads are a little away from zero, so that every path contributes. The
@@ -11,21 +12,22 @@ pictures are noise, and the precision differs from a trained network's, which mu
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from srflow_export.parity import photographs
-from srflow_training import SRFlow, SRFlowConfig
+from srflow_training import SRFlow, SRFlowConfig, save_checkpoint
 from srflow_training.checkpoints.keys import to_published
 from srflow_training.model.layers import ZerosConv
 from srflow_training.settings import load_settings
 
 
-def full_size_network(preset: str = "published-x4") -> SRFlow:
+def full_size_network(preset: str = "published-x4", overrides: Sequence[str] = ()) -> SRFlow:
     """The network of a preset; deterministic."""
-    return initialised(load_settings(preset).config())
+    return initialised(load_settings(preset, overrides).config())
 
 
 @torch.no_grad()
@@ -65,9 +67,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", type=Path)
     parser.add_argument("--preset", default="published-x4", help="such as published-x8-faces [default: published-x4]")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for srflow-train")
     options = parser.parse_args()
-    model, target = full_size_network(options.preset), options.target
-    torch.save(to_published(model.state_dict(), model.config), target)
+    model, target = full_size_network(options.preset, options.set), options.target
+    if target.suffix == ".safetensors":
+        save_checkpoint(target, model)
+    else:
+        torch.save(to_published(model.state_dict(), model.config), target)
     print(f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters")
 
 

@@ -30,6 +30,7 @@ KNOW = ["model-card.md", "model-card-photo.md", "performance.md", "bundle.md", "
 REFERENCE = ["reference/commands.md", "reference/srflow_sdk.md", "reference/srflow_training.md"]
 PROJECT = [
     "architecture.md",
+    "notes/small-encoder.md",
     "project/contributing.md",
     "project/changelog.md",
     "project/security.md",
