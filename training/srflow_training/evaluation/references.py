@@ -21,7 +21,7 @@ from srflow_training.evaluation.options import Options
 from srflow_training.evaluation.pictures import Picture
 from srflow_training.evaluation.realesrgan import SCALE, files_of, open_realesrgan
 from srflow_training.evaluation.subjects import has_head
-from srflow_training.model import RRDB
+from srflow_training.model import Encoder
 from srflow_training.resampling import enlarge_bicubic
 
 
@@ -46,7 +46,7 @@ def open_references(
         if not has_head(network):
             raise ArgumentError(
                 f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
-                "name the encoder that the flow started from, or another RRDB"
+                "name the encoder that the flow started from, or another encoder"
             )
         if network.scale != scale:
             raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{scale}")
@@ -61,8 +61,8 @@ def open_references(
     return references, notes, digests, multiple
 
 
-def _network(network: RRDB, convention: ConventionName) -> Callable[[Picture], Tensor]:
-    """An RRDB; with the published convention its LR image is padded and its picture truncated, as a flow's are."""
+def _network(network: Encoder, convention: ConventionName) -> Callable[[Picture], Tensor]:
+    """An encoder; with the published convention its LR image is padded and its picture truncated, as a flow's are."""
 
     def published(picture: Picture) -> Tensor:
         height, width = picture.hr.shape[2:]
