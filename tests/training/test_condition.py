@@ -94,6 +94,18 @@ def test_one_value_for_all_levels_means_the_same_as_the_value_for_each():
     assert torch.equal(one(hr, lr), each(hr, lr))
 
 
+@torch.no_grad()
+def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted():
+    model, lr = random_srflow(CONFIGS["plain"]), torch.rand(1, 3, 8, 4)
+    whole, later = model.condition(lr), model.condition_when_needed(lr)
+    held = 0
+    for one, other in zip(whole, later, strict=True):
+        for part, again in zip(one, other, strict=True):
+            assert all(torch.equal(*pair) for pair in zip(part, again, strict=True))
+            held += sum(4 * tensor.numel() for tensor in part)
+    assert model.conditioning_bytes(lr) == held
+
+
 def test_files_of_networks_without_these_options_name_none_of_them():
     known = {"encoder", "condition", "condition_kernel", "injector_hidden", "unshuffle", "noise_conditional"}
     assert not known & set(SRFlowConfig.of_variant("published").to_dict())
