@@ -54,7 +54,7 @@ PERCEPTUAL = ["objective.perceptual=1", "objective.perceptual_every=2"]
 # what differs from the unchanged trainer: settings, or a method
 CHOICES: dict[str, tuple[list[str], Callable[[], AbstractContextManager[object]]]] = {
     "as it is": ([], nullcontext),  # in fp32
-    "enlarged features convolved": ([], lambda: mock.patch.object(LevelFeatures, "conv3x3", convolve_enlarged)),
+    "enlarged features convolved": ([], lambda: mock.patch.object(LevelFeatures, "conv", convolve_enlarged)),
     "encoder never frozen": (["schedule.freeze_encoder=0"], nullcontext),
     "channels_last off": (["hardware.channels_last=false"], nullcontext),
     "no L1 at tau 0": (["objective.l1=0"], nullcontext),

@@ -68,7 +68,7 @@ def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_th
 def test_what_is_computed_when_needed_is_not_held(picture, monkeypatch):
     network = random_srflow(tiny_config(steps=6))  # three convolutions for each level
     held, most = weakref.WeakSet(), 0
-    convolution = LevelFeatures.conv3x3
+    convolution = LevelFeatures.conv
 
     def counted(self, weight, bias):
         nonlocal most
@@ -76,7 +76,7 @@ def test_what_is_computed_when_needed_is_not_held(picture, monkeypatch):
         held.add(computed := convolution(self, weight, bias))
         return computed
 
-    monkeypatch.setattr(LevelFeatures, "conv3x3", counted)
+    monkeypatch.setattr(LevelFeatures, "conv", counted)
     condition = network.condition_when_needed(picture.lr)
     assert not held
     with torch.no_grad():
