@@ -6,7 +6,6 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -62,12 +61,9 @@ class Tokens:
         return False
 
     def knows(self, cookies: Sequence[str]) -> bool:
-        """Whether a request's cookie headers have ours."""
-        try:
-            found = [SimpleCookie(cookie).get(self._cookie_name) for cookie in cookies]
-        except CookieError:
-            return False
-        return any(morsel is not None and _same(morsel.value, self._cookie) for morsel in found)
+        """Whether a request's cookie headers have ours, among what other ports of the same name set, in any form."""
+        pairs = (pair.partition("=") for cookie in cookies for pair in cookie.split(";"))
+        return any(name.strip() == self._cookie_name and _same(value.strip(), self._cookie) for name, _, value in pairs)
 
     def header(self) -> tuple[bytes, bytes]:
         """The header that sets the cookie."""

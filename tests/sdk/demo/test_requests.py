@@ -6,6 +6,7 @@ import http.client
 import os
 import socket
 import stat
+import time
 from urllib.parse import quote
 
 import pytest
@@ -64,6 +65,20 @@ def test_the_printed_address_opens_the_page_and_the_cookie_keeps_it_open(server)
     assert visitor.ask("GET", "/").status == 200
     assert "set-cookie" not in visitor.ask("GET", "/").headers
     assert server.url.partition("=")[2] not in visitor.cookie
+
+
+@pytest.mark.parametrize(
+    "other", ['x={"a": 1}', "a[b]=c", "foo", "a,b=1", "expires=1; path", 'x="un', "a=b c", "\xe9=1"]
+)
+def test_cookies_of_other_ports_do_not_lock_the_visitor_out(server, visitor, other) -> None:
+    for cookies in (f"{other}; {visitor.cookie}", f"{visitor.cookie}; {other}", f"{other};{visitor.cookie};{other}"):
+        assert visitor.ask("GET", "/", headers={"Cookie": cookies}).status == 200
+
+
+def test_a_cookie_that_nobody_set_is_read_at_once(server) -> None:
+    start = time.monotonic()
+    assert Visitor(server.origin).ask("GET", "/", headers={"Cookie": 'a="' + "\\1" * 30_000 + '"'}).status == 403
+    assert time.monotonic() - start < 5  # Python's own cookies took 9 s, and nobody else had an answer meanwhile
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
