@@ -14,6 +14,8 @@ MAX_SIDE = 512  # of the crop's enlargement: it is encoded at once
 SAMPLES = 8
 FORMATS = ("png", "jpg", "webp", "tif")
 
+_HUGE = 1 << 64  # no float has some whole numbers beyond
+
 Said = Mapping[str, Any]
 """What a page sent, decoded from JSON."""
 
@@ -87,4 +89,6 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+    if _is_whole(value):
+        return bool(-_HUGE < value < _HUGE)
+    return isinstance(value, float) and math.isfinite(value)

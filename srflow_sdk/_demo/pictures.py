@@ -61,7 +61,7 @@ def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], bool]:
     """
     with open_image(path) as reader:
         size = max(reader.width, reader.height)
-    image = _vips(lambda vips: vips.Image.thumbnail(str(path), most, size="down", export_profile="srgb"), path)
+    image = _vips(lambda vips: _reduced(vips, path, most, size="down", export_profile="srgb"), path)
     array = _vips(lambda vips: _as_rgb(image), path)
     return array, size > most
 
@@ -71,7 +71,7 @@ def fitted(path: Path, target: Path, *, width: int, height: int) -> None:
     with open_image(path):  # the reasons why it cannot be read, in our words
         pass
     _vips(
-        lambda vips: vips.Image.thumbnail(str(path), width, height=height, crop="centre").write_to_file(str(target)),
+        lambda vips: _reduced(vips, path, width, height=height, crop="centre").write_to_file(str(target)),
         path,
     )
 
@@ -93,6 +93,11 @@ def mask_from(path: Path) -> Image.Image | None:
         reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error
         raise ImageError(f"the mask cannot be read ({reason}); draw it again") from error
     return drawn if drawn.getextrema()[1] >= 128 else None  # type: ignore[operator]
+
+
+def _reduced(vips: Any, path: Path, width: int, **options: Any) -> Any:
+    """A picture file, reduced or enlarged. From a source: of a name, libvips would read [n=1] at its end as options."""
+    return vips.Image.thumbnail_source(vips.Source.new_from_file(str(path)), width, **options)
 
 
 def _as_rgb(image: Any) -> NDArray[np.uint8]:

@@ -23,7 +23,11 @@ def test_good_controls_are_taken() -> None:
         ("seed", [None, -1, 2**32, 0.5, True, "1", []], "seed is a whole number from 0 to 4294967295"),
         ("sample", [None, -1, 8, "1", 1.0, True], "choose one of 0 to 7"),
         ("side", [None, 0, -8, 513, 10**9, 8.5, "256", True], "from 1 to 512"),  # a larger one takes all memory
-        ("tau", [None, float("nan"), float("inf"), "0.8", {}, True], "temperature is not a number"),
+        (
+            "tau",
+            [None, float("nan"), float("inf"), "0.8", {}, True, 10**400, -(10**400)],
+            "temperature is not a number",
+        ),
         ("left", [1, "0", 1.5, True], "place of the crop"),
     ],
 )

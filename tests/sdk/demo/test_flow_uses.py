@@ -59,6 +59,12 @@ def pixels(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))))
 
 
+def test_a_name_that_ends_in_brackets_is_a_name(uses, session, uploaded, other) -> None:
+    for picture, path in (("photo", uploaded), ("other", other)):
+        sent(session, picture, path.rename(path.with_name(f"{path.name}[n=1]")))
+    assert set(uses.show_pictures(session)) == {"photo", "other"}
+
+
 def test_a_restored_file_is_what_the_sdk_writes(uses, flow, session, uploaded, tmp_path) -> None:
     sent(session, "restore", uploaded)
     job = finished(session, "restore", uses.restore(session, RESTORE))

@@ -269,6 +269,7 @@ def test_one_page_cannot_name_see_or_delete_what_another_has(server, visitor, ph
     got = visitor.of_page("GET", f"files/{told['file']}")
     assert (got.status, got.headers["content-type"]) == (200, "application/octet-stream")
     assert got.headers["content-disposition"] == 'attachment; filename="own_x4.png"'
+    assert visitor.of_page("GET", "files/%C3%A9").status == 404
     other = Visitor(server.url).open()
     assert other.of_page("GET", f"files/{told['file']}").status == 404
     assert other.of_page("POST", "show", CONTROLS).json() == {"error": "there is no photo yet; choose one first"}
