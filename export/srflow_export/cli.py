@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
 from srflow_export._optional_parts import say_what_is_missing
-from srflow_sdk._command_line import LocalPath, NameOrPath, PathOrUrl
+from srflow_sdk._command_line import Command, LocalPath, NameOrPath, PathOrUrl
 from srflow_sdk._machine.memory import check_address_space
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
@@ -50,7 +50,7 @@ class _BundlePath(NameOrPath):
         return bundle_path(super().convert(value, param, ctx))
 
 
-class _ExportCommand(click.Command):
+class _ExportCommand(Command):
     """A command whose --sm takes several numbers: --sm 89 120."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -47,6 +47,7 @@ def run(*arguments):
         (["--engines-for", "m.srflow", "--rtx", "fp16", "--fused"], "leave --fused out"),
         (["--ckpt", "m.pth", "--precision", "fp8"], "'fp8' is not one of"),
         (["--ckpt", "m.pth", "--trt", "int8"], "'int8' is not one of"),
+        (["m.pth", "--precision", "https://u:s3cr3t@h/a?sig=s1gned"], "'https://h/a' is not one of"),  # without secrets
         (["--ckpt", "m.pth", "--builder-level", "6"], "6 is not in the range"),
     ],
 )

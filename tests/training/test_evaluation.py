@@ -13,7 +13,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import _vgg16 as vgg16
 from srflow_training import evaluation, figures, naturalness, save_checkpoint
 from srflow_training._noise import runtime_noise
-from srflow_training.cli import evaluate
+from srflow_training.cli import evaluate, train
 from srflow_training.evaluation import LevelTaus
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
@@ -201,3 +201,20 @@ def test_help_fits_80_columns_and_names_every_protocol_in_one_piece():
     assert len(argument.type.choices) > 10
     for name in argument.type.choices:
         assert sum(line.startswith(f"  {name}:") for line in lines) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (evaluate, ["{url}"]),
+        (evaluate, ["tau-sweep", "--model", "{url}"]),
+        (evaluate, ["report", "--samples", "{url}"]),
+        (train, ["--data", ".", "--out", "runs", "{url}"]),
+        (train, ["--data", "{url}", "--out", "runs"]),
+    ],
+)
+def test_what_commands_do_not_take_shows_no_secrets_of_urls(command, arguments):
+    url = "https://somebody:s3cr3t@h/a?sig=s1gned"
+    wrong = CliRunner().invoke(command, [text.format(url=url) for text in arguments])
+    assert (wrong.exit_code, "https://h/a" in wrong.output) == (2, True)
+    assert not [secret for secret in ("somebody", "s3cr3t", "s1gned") if secret in wrong.output]

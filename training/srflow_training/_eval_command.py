@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from srflow_sdk._command_line import LocalPath, NameOrPath
+from srflow_sdk._command_line import Command, LocalPath, NameOrPath
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk._system.openmp import wait_asleep
@@ -33,7 +33,7 @@ _IN_REPORT = [name for name, protocol in PROTOCOLS.items() if protocol.in_report
 _PATH = LocalPath()
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("protocol", metavar="PROTOCOL", type=click.Choice([*_ON_CROPS, *PROTOCOLS, _COUNT]))
 @click.option(
     "--model",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from srflow_sdk._command_line import LocalPath, NameOrPath
+from srflow_sdk._command_line import Command, LocalPath, NameOrPath
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
@@ -20,7 +20,7 @@ from srflow_training._inputs import check_folder
 __all__ = ["evaluate", "train"]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--config",
     type=NameOrPath(),
