@@ -31,8 +31,9 @@ def connected(address: str) -> Iterator[Any]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        import ray
-        import ray.data
+        with _outliving_its_raylet():
+            import ray
+            import ray.data
     except ImportError as error:
         raise MissingExtraError(f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})') from error
     ours = not ray.is_initialized()
@@ -41,7 +42,7 @@ def connected(address: str) -> Iterator[Any]:
             stack.enter_context(_quiet(ray))
             _check_answers(address)
             try:
-                with _without_standard_error(), kept_handlers(), _outliving_its_raylet():
+                with _without_standard_error(), kept_handlers():
                     ray.init(
                         address=None if address == "auto" else address,
                         log_to_driver=False,
@@ -97,10 +98,11 @@ def _data_context(ray: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _outliving_its_raylet() -> Iterator[None]:
-    """Ray that is initialised here does not at once end this process when the raylet of this machine dies.
+    """Ray that is imported here does not end this process once the raylet of this machine has died.
 
     Its native code does so where the parent process is 1, as in a container: it takes the parent for its raylet. It
-    reads the raylet's id once, from this variable, so it is told of a process that lives as long as this one.
+    reads the raylet's id once, when it is loaded, from this variable, so it is told of a process that lives as long as
+    this one.
     """
     os.environ["RAY_RAYLET_PID"] = str(os.getpid())
     try:

