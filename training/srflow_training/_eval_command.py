@@ -173,9 +173,10 @@ def evaluate(protocol: str, **options: Any) -> None:
     \b
     default-tau:
       choose the temperature that a bundle uses if none is given, and whether
-      it is scaled by the picture's texture (auto), and write both into its
-      manifest. Each folder in PICTURES is a kind of content; up to eight crops
-      of each are measured. The bundle's sha256 changes.
+      it is scaled by the picture's texture (auto), by the least LPIPS, and
+      write both into its manifest. Each folder in PICTURES is a kind of
+      content; up to eight crops of each are measured. The bundle's sha256
+      changes.
         srflow-eval default-tau --model BUNDLE --hr PICTURES
 
     \b

@@ -16,39 +16,43 @@ from torch import Tensor
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk._drawing.auto_tau import REACH, texture
 from srflow_sdk._system.atomic import write_atomically
-from srflow_sdk.errors import ImageError
+from srflow_sdk.errors import ImageError, MissingExtraError
+from srflow_sdk.manifest import Reduction
 from srflow_training import figures
-from srflow_training._lpips import MISSING
 from srflow_training.data import image_files
 from srflow_training.evaluation import crops_of
 from srflow_training.evaluation.crop_report import Networks
 from srflow_training.evaluation.devices import Device, check_device
 from srflow_training.evaluation.tables import markdown_table
+from srflow_training.lpips_weights import HOW
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
-TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Temperatures that are tried."""
 
-KEPT = 0.85
-"""Share of the gain over bicubic interpolation that the default temperature keeps, on every kind and measure."""
+LEAST_LR_PSNR = 45.0
+"""A default keeps this consistency with the LR image, in dB, on every kind of content."""
 
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 8
-_LEAST_GAIN = 0.1  # of bicubic's error; below, a model is no better on this content and has nothing to keep
-_SLACK_DB = 0.05
+_LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any error in bicubic
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Means over a kind's crops. error: how far from the photograph by each measure; 0 is equality.
+    """Means over a kind's crops.
 
-    tau: None for bicubic interpolation. auto: whether the picture's texture scaled it.
+    tau: None for bicubic interpolation.
+    auto: whether the picture's texture scaled it.
+    psnr, lr_psnr: in dB.
+    error: how far from the photograph by each measure, "LPIPS" first; 0 is equality.
     """
 
     kind: str
     tau: float | None
     auto: bool
     psnr: float
+    lr_psnr: float
     error: Mapping[str, float]
 
 
@@ -87,13 +91,12 @@ def measure(
     """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every kind of content.
 
     LR images are made as those that the model was trained on. vgg16: a file that :meth:`VGG16Features.open` reads.
-    LPIPS is the first measure, where its weights are in the cache folder.
-    Raises: ImageError, BundleError, ArgumentError.
+    Raises: ImageError, BundleError, ArgumentError; MissingExtraError if LPIPS's weights are not on this machine.
     """
     check_device(device)
     networks = Networks.open(vgg16, device)
     if networks.lpips is None:
-        progress(MISSING)
+        raise MissingExtraError(f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}")
     manifest = bundle.manifest
     points = []
     kinds = kinds_in(folder)
@@ -105,42 +108,38 @@ def measure(
                 hr = torch.from_numpy(crop)[None]
                 lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
                 bicubic = enlarge_bicubic(lr, manifest.scale)
-                rows.setdefault((None, False), []).append(_figures(bicubic, hr, manifest.scale, networks))
+                rows.setdefault((None, False), []).append(_figures(bicubic, hr, lr, manifest.reduction, networks))
                 encoding = upscaler.encode(lr[0].permute(1, 2, 0).contiguous().numpy())
                 around = ((0, 0), (REACH, REACH), (REACH, REACH))
                 places = texture(np.pad(lr[0].numpy(), around, mode="edge"))
                 for tau, auto in _METHODS:
                     temperature = tau * places if auto else tau
                     image = torch.from_numpy(encoding.sample(tau=temperature)).permute(2, 0, 1)[None]
-                    rows.setdefault((tau, auto), []).append(_figures(image, hr, manifest.scale, networks))
+                    rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, manifest.reduction, networks))
             points += [_mean(kind, tau, auto, by_crop) for (tau, auto), by_crop in rows.items()]
     return points
 
 
 def choose(points: Sequence[Point]) -> Choice:
-    """Choose the largest temperature that keeps :data:`KEPT` of the gain over bicubic on every kind and measure.
+    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds.
 
-    "auto" wins if it allows a larger one at which no kind is worse than with the same fixed temperature: by 0.05 dB of
-    PSNR, or by the mean of the other measures, each relative to bicubic's error.
+    It must keep :data:`LEAST_LR_PSNR` and be no worse than bicubic by LPIPS, on every kind. A kind on which the model
+    cannot do so even at 0 asks for what it does at 0.
     """
-    by_method = {(point.kind, point.tau, point.auto): point for point in points}
-    kinds = sorted({point.kind for point in points})
-    fixed, auto = (_largest(by_method, kinds, auto=value) for value in (False, True))
-    worse = [
-        kind
-        for kind in kinds
-        if auto and _worse(by_method[kind, auto, True], by_method[kind, auto, False], by_method[kind, None, False])
-    ]
-    wins = auto > fixed and not worse
-    number = auto if wins else fixed
-    reason = f"the largest that keeps {KEPT:.0%} of the gain over bicubic on every kind and by every measure"
-    if wins:
-        reason += f"; auto, because a fixed one keeps that only up to {fixed:g}"
-    elif worse:
-        reason += f"; not auto, which is worse than {auto:g} on {', '.join(worse)}"
-    else:
-        reason += "; not auto, which allows no larger one"
-    return Choice(tau=number, auto=wins, reason=reason, points=tuple(points))
+    by_kind: dict[str, dict[tuple[float | None, bool], Point]] = {}
+    for point in points:
+        by_kind.setdefault(point.kind, {})[point.tau, point.auto] = point
+
+    def lpips(method: tuple[float, bool]) -> float:
+        return float(np.mean([kind[method].error["LPIPS"] for kind in by_kind.values()]))
+
+    allowed = [method for method in _METHODS if all(_is_allowed(kind, *method) for kind in by_kind.values())]
+    tau, auto = min(allowed, key=lpips)
+    reason = (
+        f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has {lpips((0.0, False)):.4f}; of temperatures "
+        f"that keep {LEAST_LR_PSNR:g} dB of LR-PSNR and are no worse than bicubic by LPIPS on any kind"
+    )
+    return Choice(tau=tau, auto=auto, reason=reason, points=tuple(points))
 
 
 def write(bundle: Bundle, choice: Choice) -> Bundle:
@@ -157,8 +156,8 @@ def to_json(choice: Choice) -> list[dict[str, Any]]:
 
 
 def markdown(choice: Choice) -> str:
-    """The figures around the choice as a Markdown table: a row for each kind; bicubic, 0, the choice and the next τ."""
-    near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2]
+    """The figures around the choice as a Markdown table, a row for each kind: bicubic, 0, the choice and the next τ."""
+    near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2] if choice.tau < TAUS[-1] else list(TAUS[-2:])
     methods: list[tuple[float | None, bool]] = [(None, False), (0.0, False)]
     methods += [(tau, auto) for tau in near for auto in (False, True)]
     cells = {(point.kind, point.tau, point.auto): _cell(point) for point in choice.points}
@@ -169,7 +168,8 @@ def markdown(choice: Choice) -> str:
 
 def columns(choice: Choice) -> str:
     """What stands in a cell of the table, as a sentence."""
-    return f"RGB PSNR in dB, {', '.join(choice.points[0].error)}; lower is better but for the first."
+    lpips, *others = choice.points[0].error
+    return f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, {', '.join(others)}; of those in dB more is better, else less."
 
 
 def _named(tau: float, auto: bool) -> str:
@@ -177,7 +177,8 @@ def _named(tau: float, auto: bool) -> str:
 
 
 def _cell(point: Point) -> str:
-    return ", ".join([f"{point.psnr:.2f}", *(f"{error:.4f}" for error in point.error.values())])
+    lpips, *others = (f"{error:.4f}" for error in point.error.values())
+    return ", ".join([f"{point.psnr:.2f}", lpips, f"{point.lr_psnr:.1f}", *others])
 
 
 def _has_images(folder: Path) -> bool:
@@ -193,39 +194,19 @@ def _some_crops(folder: Path) -> list[npt.NDArray[np.float32]]:
     return [crops[number][0].numpy() for number in chosen]
 
 
-def _largest(points: Mapping[tuple[str, float | None, bool], Point], kinds: Sequence[str], *, auto: bool) -> float:
-    """The largest temperature that keeps the gain; 0 if none does."""
-
-    def keeps(tau: float) -> bool:
-        return all(
-            _kept(points[kind, tau, auto and tau > 0].error[name], points, kind, name)
-            for kind in kinds
-            for name in points[kind, None, False].error
-        )
-
-    return max((tau for tau in TAUS if keeps(tau)), default=0.0)
+def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool) -> bool:
+    point, zero, bicubic = kind[tau, auto], kind[0.0, False], kind[None, False]
+    consistent = point.lr_psnr >= min(LEAST_LR_PSNR, zero.lr_psnr)
+    return consistent and point.error["LPIPS"] <= max(bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"])
 
 
-def _kept(error: float, points: Mapping[tuple[str, float | None, bool], Point], kind: str, name: str) -> bool:
-    bicubic = points[kind, None, False].error[name]
-    least = min(points[kind, method[0], method[1]].error[name] for method in _METHODS)
-    gain = bicubic - least
-    return gain < _LEAST_GAIN * bicubic or bicubic - error >= KEPT * gain
-
-
-def _worse(one: Point, other: Point, bicubic: Point) -> bool:
-    def relative(point: Point) -> float:
-        return sum(
-            point.error[name] / max(bicubic.error[name], 1e-4) for name in point.error
-        )  # flat areas have no error
-
-    return one.psnr < other.psnr - _SLACK_DB or relative(one) > relative(other)
-
-
-def _figures(image: Tensor, hr: Tensor, scale: int, networks: Networks) -> dict[str, float]:
-    row = {"psnr": figures.psnr(image, hr, border=scale)}
-    if networks.lpips is not None:
-        row["LPIPS"] = figures.lpips(networks.lpips, image, hr)
+def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networks: Networks) -> dict[str, float]:
+    row = {
+        "psnr": figures.psnr(image, hr, border=hr.shape[2] // lr.shape[2]),
+        "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
+    }
+    assert networks.lpips is not None  # measure() has refused to begin without it
+    row["LPIPS"] = figures.lpips(networks.lpips, image, hr)
     row |= {"GMSD": figures.gmsd(image, hr), "1 - HaarPSI": 1 - figures.haarpsi(image, hr)}
     if networks.vgg16 is not None:
         row["VGG16 feature distance"] = figures.vgg16_distance(networks.vgg16, image, hr)
@@ -234,4 +215,5 @@ def _figures(image: Tensor, hr: Tensor, scale: int, networks: Networks) -> dict[
 
 def _mean(kind: str, tau: float | None, auto: bool, by_crop: Sequence[Mapping[str, float]]) -> Point:
     means = {name: float(np.mean([row[name] for row in by_crop])) for name in by_crop[0]}
-    return Point(kind=kind, tau=tau, auto=auto, psnr=means.pop("psnr"), error=means)
+    psnr, lr_psnr = means.pop("psnr"), means.pop("lr_psnr")
+    return Point(kind=kind, tau=tau, auto=auto, psnr=psnr, lr_psnr=lr_psnr, error=means)
