@@ -31,6 +31,7 @@ from srflow_export.parity import (
     tau_of_finite_pictures,
 )
 from srflow_export.quantisation import int8_encoder
+from srflow_sdk._drawing.round_trips import arithmetic_of
 from srflow_sdk._plain_text import first_odd_text
 from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.bundle import Bundle, Manifest
@@ -162,7 +163,7 @@ def _with_finite_tau(
     wanted, tau = manifest.default_tau, tau_of_finite_pictures(rows, manifest.default_tau)
     if tau == wanted:
         return manifest
-    fault = f"the network itself diverges on photographs at tau {wanted:g}, and not at {tau:g}"
+    fault = f"the network itself diverges on more photographs at tau {wanted:g} than at {tau:g}"
     if options.default_tau is not None:
         say(f"{fault}; the default stays {wanted:g}, as it was asked for")
         return manifest
@@ -181,8 +182,8 @@ def _with_proved_inverter(
     worst = poor_round_trip(rows, manifest)
     if worst is not None:
         say(
-            f"the network itself comes back from its latents only to {worst:.1f} dB in {manifest.precision}, and the "
-            "inverter as well as it: restoring, transferring and decoding will say so"
+            f"the network itself comes back from its latents only to {worst:.1f} dB in {arithmetic_of(manifest)}, and "
+            "the inverter as well as it: restoring, transferring and decoding will say so"
         )
     provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
     manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)

@@ -29,14 +29,22 @@ def check_inverts(bundle: Bundle) -> None:
     )
 
 
+def arithmetic_of(manifest: Manifest) -> str:
+    """What rounds in a bundle's graphs: "fp32", "fp16", or "fp32 with weights in half"."""
+    return f"{manifest.precision} with weights in half" if manifest.weights == "fp16" else manifest.precision
+
+
 def warn_of_round_trip(manifest: Manifest) -> None:
     """Warn if the network itself comes back badly from latents, so that what is decoded is not what was inverted."""
     db = manifest.round_trip_db
     if db is not None:
-        how = "not at all: values are not finite" if db == _NOT_FINITE_DB else f"to {db:.1f} dB only"
+        how = "not at all (values are not finite)" if db == _NOT_FINITE_DB else f"to {db:.1f} dB only"
+        arithmetic = arithmetic_of(manifest)
+        finer = "" if arithmetic == "fp32" else "; export its checkpoint in fp32 for a better one"
         _log.warning(
-            "the network of %s comes back from the latents of a picture %s; that is the checkpoint's own rounding, not "
-            "the export's",
+            "the network of %s comes back from the latents of a picture %s in %s: its own rounding, not the export's%s",
             manifest.name,
             how,
+            arithmetic,
+            finer,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,10 @@ from srflow_export import exporter, onnx_models
 from srflow_export.cli import main
 from srflow_export.flow_ops import exact_sigmoid
 from srflow_export.parity._gate import tau_of_finite_pictures
+from srflow_export.parity._inverse import _Found, _squares_apart
 from srflow_export.parity._measure import MARGIN_DB, ParityRow, check
 from srflow_sdk import Bundle, Upscaler
+from srflow_sdk._drawing.round_trips import warn_of_round_trip
 from srflow_sdk.errors import BundleError, ExportError
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.model import SRFlowConfig
@@ -83,7 +86,7 @@ def test_where_the_networks_samples_overflow_the_default_tau_is_one_at_which_the
     result, bundle, _ = smallest_scales
     assert bundle.manifest.default_tau == 0
     assert {row["tau"] for row in bundle.manifest.parity if row["diverged"]} == {0.5, 0.8, 1.0}
-    assert "the network itself diverges on photographs at tau 0.8, and not at 0, which becomes" in result.output
+    assert "the network itself diverges on more photographs at tau 0.8 than at 0, which becomes" in result.output
 
 
 def test_what_inverts_and_decodes_warns_once_with_the_figure(
@@ -116,6 +119,28 @@ def test_what_inverts_and_decodes_warns_once_with_the_figure(
     assert latents.log_likelihood == pytest.approx(float(nats), rel=1e-5)
     for level, values in expected.items():
         np.testing.assert_allclose(latents.levels[level], values[0].numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "70.1 dB only in fp32: its own rounding, not the export's"),
+        (
+            {"precision": "fp16"},
+            "70.1 dB only in fp16: its own rounding, not the export's; export its checkpoint in fp32",
+        ),
+        ({"weights": "fp16"}, "70.1 dB only in fp32 with weights in half: "),
+        ({"round_trip_db": -200.0}, "not at all (values are not finite) in fp32: "),
+    ],
+)
+def test_the_warning_says_in_which_arithmetic(
+    golden_bundle: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, Any], said: str
+) -> None:
+    manifest = Bundle.open(golden_bundle).manifest
+    warn_of_round_trip(manifest)
+    assert not caplog.records
+    warn_of_round_trip(dataclasses.replace(manifest, **{"round_trip_db": 70.1, **fields}))
+    assert said in caplog.text
 
 
 @pytest.mark.slow
@@ -183,6 +208,31 @@ def test_optional_parts_that_were_asked_for_and_fail_leave_the_bundle_and_end_wi
     assert {*Bundle.open(target).manifest.files} == {"encoder.onnx", "sampler.onnx"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("statistics", "arguments"),
+    [
+        ({"scales": 12.0, "heads": 0.1}, ("--weights", "fp16")),  # a 1×1 and its inverse are rounded apart
+        ({"heads": 0.6}, ("--precision", "fp16")),  # latents in the hundreds
+    ],
+)
+def test_rounding_that_a_bad_network_multiplies_leaves_no_inverter_out(
+    folder: Path, statistics: dict[str, float], arguments: tuple[str, str]
+) -> None:
+    result, target = export(write(folder / "bad.pth", **statistics), "bad.srflow", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "inverter.onnx" in Bundle.open(target).manifest.files, result.output
+
+
+def test_nats_may_differ_as_the_networks_squares_do_even_where_those_cancel() -> None:
+    hr = np.zeros((1, 3, 2, 2), np.float32)
+    latents = np.full((1, 12, 1, 1), 300.0, np.float32)
+    apart = np.where(np.arange(12) % 2, 0.01, -0.01).astype(np.float32).reshape(latents.shape)
+    one, other = (_Found(latents=[z], log_density=np.zeros(1, np.float32), back=hr) for z in (latents, latents + apart))
+    assert _squares_apart(one, other, hr) == pytest.approx(3.0, rel=1e-3)
+    assert _squares_apart(one, one, hr) == 0
+
+
 def row(tau: float = 0.0, **fields: Any) -> ParityRow:
     values: dict[str, Any] = {"diverged": False, "psnr_db": 120.0, "max_abs": 0.0, "nonfinite": 0, "levels_db": {}}
     return ParityRow(graph="graphs", photo="cat", tau=tau, **{**values, **fields})
@@ -237,5 +287,5 @@ def test_a_network_without_a_single_finite_picture_is_refused_in_one_line(
 ) -> None:
     result, target = export(write(folder / "wild.pth", **statistics), "wild.srflow", "--no-inverter")
     assert result.exit_code == 1
-    assert "itself gives no finite picture of any photograph" in result.output.splitlines()[-1]
+    assert "itself gives no finite picture of any photograph, at any tau" in result.output.splitlines()[-1]
     assert not target.exists()

@@ -149,7 +149,10 @@ def check(
     """
     counted = [row for row in rows if not row.diverged] or [row for row in rows if row.comparable]
     if rows and not counted:
-        raise ExportError(f"{reference} itself gives no finite picture of any photograph: there is nothing to compare")
+        raise ExportError(
+            f"{reference} itself gives no finite picture of any photograph, at any tau: there is nothing to compare; "
+            "train it further, or check that its file is the right one and whole"
+        )
     excused: dict[int, float] = {}
     for row in sorted(counted, key=lambda row: (not row.nonfinite, row.psnr_db - min_psnr_db[row.graph])):
         bound = min_psnr_db[row.graph]
