@@ -56,7 +56,8 @@ def quick_crops(size_multiple: int) -> list[Array]:
 def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[str, Range]:
     """The range of every convolution's input by name. Deterministic.
 
-    Raises: ExportError if one is not finite.
+    Raises: ExportError if one is not finite. That is a bad network, to which int8 cannot be fitted; `--also int8` then
+    leaves it out.
     """
     names = sorted({node.input[0] for node in encoder.graph.node if node.op_type == "Conv"})
     session = _session_with_outputs(encoder, [name for name in names if name != "lr"])

@@ -27,6 +27,10 @@ _MAX_ABS = 0.1 / 255
 
 It depends on the photograph: the worst crop of benchmarks/halo.py has 8 times the largest difference of the
 photographs here, and a photograph of a few megapixels has hundreds of such crops.
+
+No bound here ends an export. A bad network sees further than the largest halo, or multiplies its rounding: it gets the
+largest halo, and a warning of seams. Where its own pictures diverge there is nothing to measure: the same, said so. A
+bad export cannot be told here, as graphs are compared with themselves; the gate has refused it before.
 """
 
 _MEAN_ABS = 0.001 / 255

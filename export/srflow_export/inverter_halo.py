@@ -30,7 +30,12 @@ from srflow_sdk.manifest import FP32_GRAPHS, INVERTER, REQUIRED_FILES, Precision
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _MAX_LATENT = 1e-4
-"""Largest difference allowed of any latent: a tenth of the 1e-3 that the SDK promises, as other pictures are worse."""
+"""Largest difference allowed of any latent: a tenth of the 1e-3 that the SDK promises, as other pictures are worse.
+
+A bad network has latents so large that their rounding is above this, whatever the halo: then the halo is the one from
+which on nothing changes (:data:`_SETTLED`), or the largest, with a warning. Nothing here leaves the inverter out, and a
+bad export cannot be told: the inverter is compared with itself.
+"""
 
 _MEAN_NATS = 1e-5
 """Largest mean difference allowed of the log density, in nats for each value of the picture: a hundredth of what the
@@ -40,7 +45,10 @@ _USUAL, _LARGEST = 32, 64
 _CORE, _BEYOND = 28, 20  # LR pixels: of a core, whose mean difference counts, and behind the cuts
 
 _SETTLED = 1.5
-"""How much more the mean may be than with the widest halo where what is left is rounding, which no halo removes."""
+"""How much more the mean may be than with the widest halo where what is left is rounding, which no halo removes.
+
+Of a bad network, that is; a good one meets the bounds above first.
+"""
 
 _WIDER: dict[Precision, int] = {"fp16": 2, "bf16": 2, "int8": 1}  # float32 conditioning / the precision's
 

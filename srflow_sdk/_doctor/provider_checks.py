@@ -85,7 +85,10 @@ def plugin_devices() -> tuple[PluginDevice, ...]:
 
 
 def judged(name: str, answer: dict[str, Any], *, on: str = "") -> Check:
-    """Judge a device by the answer of the probe `upscale`: "ok" only if its picture agrees with the CPU's."""
+    """Judge a device by the answer of the probe `upscale`: "ok" only if its picture agrees with the CPU's.
+
+    The probe upscales with an embedded model, so the network is not to blame.
+    """
     if "error" in answer:
         return Check(name=name, state="problem", detail=f"{on}{answer['error']}")
     decibels = answer["decibels"]

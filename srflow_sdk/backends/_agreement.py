@@ -47,7 +47,10 @@ def agreement(backend: Backend, reference: Backend, manifest: Manifest) -> float
 def check_agreement(
     backend: Backend, reference: Backend, manifest: Manifest, *, fix: str, least_db: float = LEAST_DB
 ) -> None:
-    """Raises: DeviceError, ending in the fix, if an active backend's picture differs from an active reference's."""
+    """Raises: DeviceError, ending in the fix, if an active backend's picture differs from an active reference's.
+
+    A network that multiplies rounding cannot be told from a device that errs, so it runs on the reference's device.
+    """
     found = agreement(backend, reference, manifest)
     if found < least_db:
         raise DeviceError(

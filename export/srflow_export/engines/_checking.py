@@ -1,4 +1,7 @@
-"""Check that a library read and built what was exported: inputs, outputs, and the types that it computes in."""
+"""Check that a library read and built what was exported: inputs, outputs, and the types that it computes in.
+
+These are names, types and counts, which weights do not change: a bad network has none of these faults.
+"""
 
 from __future__ import annotations
 
