@@ -182,8 +182,8 @@ def _with_proved_inverter(
     worst = poor_round_trip(rows, manifest)
     if worst is not None:
         say(
-            f"the network itself comes back from its latents only to {worst:.1f} dB in {arithmetic_of(manifest)}, and "
-            "the inverter as well as it: restoring, transferring and decoding will say so"
+            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB in "
+            f"{arithmetic_of(manifest)}: restoring, transferring and decoding will say so"
         )
     provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
     manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)

@@ -18,7 +18,7 @@ from srflow_export import exporter, onnx_models
 from srflow_export.cli import main
 from srflow_export.flow_ops import exact_sigmoid
 from srflow_export.parity._gate import tau_of_finite_pictures
-from srflow_export.parity._inverse import _Found, _squares_apart
+from srflow_export.parity._inverse import InverseRow, _check, _Found, _squares_apart
 from srflow_export.parity._measure import MARGIN_DB, ParityRow, check
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk._drawing.round_trips import warn_of_round_trip
@@ -222,6 +222,20 @@ def test_rounding_that_a_bad_network_multiplies_leaves_no_inverter_out(
     result, target = export(write(folder / "bad.pth", **statistics), "bad.srflow", *arguments)
     assert result.exit_code == 0, result.output
     assert "inverter.onnx" in Bundle.open(target).manifest.files, result.output
+
+
+def test_a_round_trip_is_compared_only_where_the_networks_own_gives_the_picture(golden_bundle: Path) -> None:
+    manifest = Bundle.open(golden_bundle).manifest
+
+    def checked_back(graphs_db: float, own_db: float) -> None:
+        values: dict[str, Any] = {"photo": "cat", "latents_db": 120.0, "nats": 0.0, "nonfinite": 0, "diverged": False}
+        found = InverseRow(round_trip_db=graphs_db, own_round_trip_db=own_db, **values)
+        _check([found], manifest, lambda _: found)
+
+    checked_back(61.0, 70.0)
+    checked_back(-30.9, 6.6)  # a bad network in bf16
+    with pytest.raises(ExportError, match=r"the round trip is 59\.0 dB, but the network's own is 70\.0 dB"):
+        checked_back(59.0, 70.0)
 
 
 def test_nats_may_differ_as_the_networks_squares_do_even_where_those_cancel() -> None:
