@@ -139,8 +139,8 @@ BREAKS = {
         "        for called in [*models.benches][:1]\n    }",
     ),
     "figures 7, 8: the best of n, by each metric": (
-        'choose = max if metric.better == "higher" else min',
-        "choose = max",
+        'return max if metric.better == "higher" else min',
+        "return max",
     ),
     "figure 11: each method against its own reduction": (
         "if name in self.bilinear and",

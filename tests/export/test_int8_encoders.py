@@ -141,9 +141,8 @@ def rough(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("how", ["--also", "--precision"])
-def test_a_network_that_int8_is_too_coarse_for_is_refused_at_the_first_photograph(rough, tmp_path, how):
-    result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", how, "int8")
+def test_a_network_that_int8_is_too_coarse_for_is_refused_at_the_first_photograph(rough, tmp_path):
+    result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--precision", "int8")
     assert result.exit_code == 1
     *_, error = result.output.splitlines()
     assert error.startswith("error: int8 is too coarse for this network: encoder")
@@ -151,6 +150,15 @@ def test_a_network_that_int8_is_too_coarse_for_is_refused_at_the_first_photograp
     assert "--precision bf16" in error
     assert not any(name in result.output for name in (" face ", " sky "))  # what was not needed any more
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_int8_is_too_coarse_for_gets_its_bundle_without(rough, tmp_path):
+    result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--also", "int8")
+    assert result.exit_code == 1
+    *lines, error = result.output.splitlines()
+    assert error.startswith("error: the bundle has no encoder.int8.onnx, which --also int8 asks for: it was left out")
+    assert any("int8 is too coarse for this network: encoder" in line for line in lines)
+    assert INT8_ENCODER not in Bundle.open(tmp_path / "m.srflow").manifest.files
 
 
 def test_a_refused_encoder_leaves_an_older_bundle_as_it_was(rough, tmp_path):

@@ -25,7 +25,7 @@ PACKAGES = {
     "srflow_training": "training/srflow_training",
     "srflow_export": "export/srflow_export",
 }
-FOLDERS = (".ci", "srflow_sdk", "training", "export", "runtime", "examples", "benchmarks", "docs", "tests")
+FOLDERS = (".ci", "srflow_sdk", "training", "export", "runtime", "examples", "benchmarks", "docker", "docs", "tests")
 BESIDE = (
     *("LICENSE", "NOTICE", "README.md", "PYPI.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "SECURITY.md"),
     *("RELEASE.md", "CMakeLists.txt", "CMakePresets.json", "Dockerfile", "Makefile", "MANIFEST.in", "pyproject.toml"),
@@ -89,7 +89,8 @@ def test_the_sdist_has_every_file_that_git_has(built: Path) -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}  # or just deleted
     assert len(tracked) > 500
-    assert not tracked - sdist_names(built)
+    missing = tracked - sdist_names(built)
+    assert not missing
 
 
 def sdist_names(built: Path) -> set[str]:

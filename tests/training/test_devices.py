@@ -30,9 +30,14 @@ def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_trains_in_bfloat16(tmp_path, photos, preset):
-    small = ["network.nf=8", "network.growth=4", "network.blocks=2", "data.crop=32", "data.batch=1", "data.workers=0"]
-    if not preset.startswith("rrdb"):
+    network = load_settings(preset, []).network
+    small = ["network.nf=8", "network.blocks=2", "data.crop=32", "data.batch=1", "data.workers=0"]
+    if "plain" not in (network["kind"], network.get("encoder")):
+        small += ["network.growth=4"]
+    if network["kind"] == "srflow":
         small += ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"]
+    if "injector_hidden" in network:
+        small += ["network.injector_hidden=8"]
     chosen = load_settings(preset, [*small, "hardware.accelerator=cpu", "hardware.precision=bf16"])
     run = Trainer(chosen, data=photos, out=tmp_path, val=None, resume=False)
     assert run.step(run.crops[0])["loss"].isfinite()

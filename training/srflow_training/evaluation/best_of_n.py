@@ -90,7 +90,7 @@ def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str,
             by_sample[int(row["sample"])].append(row)  # the pictures are in the same order in each
     means: list[dict[str, float]] = [{"n": n} for n in range(1, count + 1)]
     for metric in bench.metrics:
-        choose = max if metric.better == "higher" else min
+        choose = _better(metric)
         best = [float(row[metric.name]) for row in by_sample[0]]
         for n, line in enumerate(means):
             best = [choose(old, float(row[metric.name])) for old, row in zip(best, by_sample[n], strict=True)]
@@ -99,8 +99,13 @@ def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str,
 
 
 def _best(rows: Sequence[Row], metric: Metric) -> Row:
-    choose = max if metric.better == "higher" else min
-    return choose(rows, key=lambda row: float(row[metric.name]))
+    best: Row = _better(metric)(rows, key=lambda row: float(row[metric.name]))
+    return best
+
+
+def _better(metric: Metric) -> Any:
+    """The function that chooses the better of two figures, `max` or `min`."""
+    return max if metric.better == "higher" else min
 
 
 def _draw_sheet(path: Path, bench: Bench, picture: Picture, images: Sequence[Tensor], rows: Sequence[Row]) -> None:
