@@ -92,7 +92,7 @@ def mask_from(path: Path) -> Image.Image | None:
     except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error
         raise ImageError(f"the mask cannot be read ({reason}); draw it again") from error
-    return drawn if drawn.getextrema()[1] >= 128 else None  # type: ignore[operator]
+    return drawn if np.asarray(drawn).max() >= 128 else None
 
 
 def _reduced(vips: Any, path: Path, width: int, **options: Any) -> Any:
