@@ -50,7 +50,8 @@ class Staging:
         self.pages |= {name: target for name, target in OUTSIDE.items() if (ROOT / name).is_file()}
         shutil.copytree(ROOT / "docs" / "images", self.folder / "images")
         shutil.copy(ROOT / "docs" / "site" / "site.css", self.folder)
-        shutil.copy(ROOT / "docs" / "performance.json", self.folder)
+        for figures in ("performance.json", "photographs.tsv"):
+            shutil.copy(ROOT / "docs" / figures, self.folder)
         for name, target in list(self.pages.items()):
             if name != "README.md" and (ROOT / name).is_file():
                 self.write(target, self.moved((ROOT / name).read_text(encoding="utf-8"), name, target))
