@@ -13,7 +13,7 @@ from srflow_sdk._graph_sizes import cost_of
 from srflow_sdk._graph_structure import ALLOWED_FUNCTIONS, ALLOWED_OPS, MAX_NODES, read_graph
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
-FORMER = {"Identity", "Squeeze", "Transpose"}
+FORMER = {"Identity", "Sigmoid", "Squeeze", "Transpose"}
 VARIANTS = [{"variant": variant} for variant in ("published", "paper", "bounded")]
 OTHERS = [
     {"variant": "published", "scale": 8, "unshuffle": 2},
