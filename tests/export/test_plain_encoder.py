@@ -10,9 +10,9 @@ from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_export.halo import _MAX_ABS
 from srflow_export.parity._photos import photographs
-from srflow_sdk import Bundle, Upscaler
+from srflow_sdk import Bundle
 from srflow_training import PlainEncoder, load_checkpoint, save_checkpoint
-from srflow_training._noise import runtime_noise
+from tests.export.odd_pictures import drawn_twice
 from tests.export.test_halo import worst
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
@@ -53,16 +53,9 @@ def test_its_encoder_holds_one_kernel_for_each_convolution(bundle, model):
 
 
 def test_the_sdk_draws_the_networks_pictures(bundle, model):
-    image = np.random.default_rng(0).random((11, 7, 3), dtype=np.float32)
-    padded = np.pad(image, ((0, 1), (0, 1), (0, 0)), mode="edge")
-    lr = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy())
-    with torch.no_grad():
-        expected = model.decode(lr, {level: 0.7 * z for level, z in runtime_noise(model, lr, seed=5).items()})[0]
-    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
-        actual = upscaler.upscale(image, tau=0.7, seed=5)
-    height, width = (model.config.scale * side for side in (11, 7))
-    assert actual.shape == (height, width, 3)
-    np.testing.assert_allclose(actual, expected.numpy().transpose(1, 2, 0).clip(0, 1)[:height, :width], atol=1e-4)
+    actual, expected = drawn_twice(bundle, model)
+    assert actual.shape == (11 * model.config.scale, 7 * model.config.scale, 3)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_tiles_with_the_measured_halo_are_the_untiled_picture(bundle):
