@@ -116,8 +116,9 @@ def staging_directory(target: Path, *, rescue: Callable[[Path], None] = lambda _
             rescue(left)
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
-    path, lock = _make_locked_directory(target)
-    try:
+    path, lock = _sibling(target, _STAGING), None
+    try:  # before it exists, because a signal may come as soon as it does
+        lock = _make_locked(path)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -187,15 +188,14 @@ def _siblings(target: Path, purpose: str) -> list[Path]:
     return sorted(path for path in target.parent.iterdir() if path.name.startswith(prefix) and path.is_dir())
 
 
-def _make_locked_directory(target: Path) -> tuple[Path, int | None]:
-    """A new staging directory and the descriptor whose lock shows that its process is alive (None: no locks)."""
+def _make_locked(path: Path) -> int | None:
+    """Make a staging directory; returns the descriptor whose lock shows that its process is alive (None: no locks)."""
     for _ in range(16):
-        path = _sibling(target, _STAGING)
         path.mkdir()
         # Waiting, because another process may have taken the new directory for stale, and is about to remove it.
         lock = _lock(path, take=wait_for_lock)
         if path.is_dir():
-            return path, lock
+            return lock
         if lock is not None:
             os.close(lock)
     raise OSError(errno.EAGAIN, "the staging directory keeps being removed by another export")

@@ -70,6 +70,17 @@ def test_an_exception_leaves_the_older_bundle_and_nothing_else(target: Path) -> 
     assert hidden_files(target.parent) == []
 
 
+def test_a_signal_as_soon_as_the_stage_exists_leaves_nothing(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def signalled(descriptor: int) -> bool:
+        assert hidden_files(target.parent) != []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle_writer, "wait_for_lock", signalled)
+    with pytest.raises(KeyboardInterrupt), staged_bundle(target):
+        pass
+    assert hidden_files(target.parent) == []
+
+
 def test_without_a_commit_nothing_appears(target: Path) -> None:
     with staged_bundle(target) as stage:
         (stage.path / "encoder.onnx").write_bytes(b"half")
