@@ -19,8 +19,8 @@ from typing import get_args
 
 from srflow_export.engines import BuilderOptions, EngineRequest, build_engines, graphs_of
 from srflow_sdk import Bundle
-from srflow_sdk.bundle import Manifest
-from srflow_sdk.engine_records import EnginePrecision
+from srflow_sdk.model.bundle import Manifest
+from srflow_sdk.model.engine_records import EnginePrecision
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from srflow_export import flow_ops
-from srflow_sdk.latents import standard_normal
+from srflow_sdk.latents.random_field import standard_normal
 from srflow_training.model.config import AffineOrder, ScaleMap
 
 RUNTIME = Path(__file__).parents[1] / "runtime"
@@ -91,7 +91,7 @@ class Kernels:
     def standard_normal(
         self, seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
     ) -> Tensor:
-        """Like srflow_sdk.latents.standard_normal, on the GPU."""
+        """Like srflow_sdk.latents.random_field.standard_normal, on the GPU."""
         out = torch.empty(channels, height, width, device=self.device)
         window = [ctypes.c_int64(value) for value in (top, left, height, width)]
         arguments = [ctypes.c_uint64(seed), ctypes.c_uint64(sample), level, channels, *window, _pointer(out)]
@@ -186,7 +186,7 @@ def _wrong_latents(kernels: Kernels) -> list[str]:
     got = kernels.standard_normal((1 << 64) - 1, 3, 2, **window).cpu().numpy()
     expected = standard_normal((1 << 64) - 1, 3, 2, **window)
     differ = int(np.sum(got.view(np.uint32) != expected.view(np.uint32)))
-    return [f"latents: {differ} of {got.size} numbers are not those of srflow_sdk.latents"] if differ else []
+    return [f"latents: {differ} of {got.size} are not those of srflow_sdk.latents.random_field"] if differ else []
 
 
 def precision(half: bool) -> str:

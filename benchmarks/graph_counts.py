@@ -20,7 +20,7 @@ import onnx
 import onnxruntime
 
 from srflow_sdk import Bundle
-from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
+from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES
 
 _CAST = "InsertedPrecisionFreeCast_"  # what ONNX Runtime computes in float32 for want of half-precision kernels
 _SIDE = 64  # LR pixels: a multiple of every network's size multiple

@@ -24,8 +24,8 @@ import numpy as np
 import onnxruntime
 
 from srflow_sdk import Bundle
-from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from onnx import TensorProto, helper
 
 from srflow_export import flow_ops
 from srflow_sdk import Bundle
-from srflow_sdk.latents import window_noise
+from srflow_sdk.latents.random_field import window_noise
 from srflow_training.model.config import SRFlowConfig
 
 Feed = dict[str, np.ndarray]

@@ -29,7 +29,7 @@ from graph_profile import inputs
 from onnx import helper
 
 from srflow_sdk import Bundle
-from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.model.manifest import REQUIRED_FILES
 
 WARM_UP = 2
 PARTS = {

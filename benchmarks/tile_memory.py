@@ -33,7 +33,7 @@ def measure(options: argparse.Namespace, size: int) -> dict[str, float]:
     """The peak of windows of one size, in bytes and in units of their conditioning."""
     from srflow_sdk import Bundle
     from srflow_sdk.backends import open_backend
-    from srflow_sdk.latents import window_noise
+    from srflow_sdk.latents.random_field import window_noise
 
     bundle = Bundle.embedded() if options.model is None else Bundle.open(options.model)
     manifest = bundle.manifest

@@ -22,8 +22,8 @@ import numpy as np
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends import Backend, open_backend
-from srflow_sdk.latents import window_noise
-from srflow_sdk.tiles import padded_size, plan_tiles
+from srflow_sdk.drawing.tiles import padded_size, plan_tiles
+from srflow_sdk.latents.random_field import window_noise
 
 
 def window_seconds(

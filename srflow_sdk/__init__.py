@@ -19,12 +19,10 @@ TYPE_CHECKING = False  # type checkers take it for true; importing typing would 
 if TYPE_CHECKING:
     from srflow_sdk._batch.folder import upscale_folder
     from srflow_sdk._batch.jobs import FolderFile, FolderResult
-    from srflow_sdk._drawing.file_upscaling import FileOutput, FileResult
-    from srflow_sdk._drawing.measuring import lr_psnr
-    from srflow_sdk._drawing.output_size import OutputSize
-    from srflow_sdk._files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
-    from srflow_sdk.async_upscaler import AsyncEncoding, AsyncUpscaler
-    from srflow_sdk.bundle import Bundle
+    from srflow_sdk.aio import AsyncEncoding, AsyncUpscaler
+    from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
+    from srflow_sdk.drawing.measuring import lr_psnr
+    from srflow_sdk.drawing.output_size import OutputSize
     from srflow_sdk.encoding import Encoding
     from srflow_sdk.errors import (
         ArgumentError,
@@ -41,8 +39,10 @@ if TYPE_CHECKING:
         SRFlowError,
         UnavailableError,
     )
-    from srflow_sdk.model_choice import ModelChoice, choose_model
-    from srflow_sdk.picture_latents import Latents
+    from srflow_sdk.files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
+    from srflow_sdk.latents.picture_latents import Latents
+    from srflow_sdk.model.bundle import Bundle
+    from srflow_sdk.model.model_choice import ModelChoice, choose_model
     from srflow_sdk.upscaler import Upscaler
 
 __version__: str
@@ -88,28 +88,28 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncEncoding": "async_upscaler",
-    "AsyncUpscaler": "async_upscaler",
-    "Bundle": "bundle",
+    "AsyncEncoding": "aio",
+    "AsyncUpscaler": "aio",
+    "Bundle": "model.bundle",
     "Encoding": "encoding",
-    "FileOutput": "_drawing.file_upscaling",
-    "FileResult": "_drawing.file_upscaling",
+    "FileOutput": "drawing.file_upscaling",
+    "FileResult": "drawing.file_upscaling",
     "FolderFile": "_batch.jobs",
     "FolderResult": "_batch.jobs",
-    "ImageFile": "_files",
-    "Latents": "picture_latents",
-    "Metadata": "_files",
-    "ModelChoice": "model_choice",
-    "OutputSize": "_drawing.output_size",
-    "Provenance": "_files",
+    "ImageFile": "files",
+    "Latents": "latents.picture_latents",
+    "Metadata": "files",
+    "ModelChoice": "model.model_choice",
+    "OutputSize": "drawing.output_size",
+    "Provenance": "files",
     "Upscaler": "upscaler",
-    "choose_model": "model_choice",
+    "choose_model": "model.model_choice",
     "__version__": "_version",
-    "lr_psnr": "_drawing.measuring",
-    "read_image": "_files",
-    "read_provenance": "_files",
+    "lr_psnr": "drawing.measuring",
+    "read_image": "files",
+    "read_provenance": "files",
     "upscale_folder": "_batch.folder",
-    "write_image": "_files",
+    "write_image": "files",
 }
 
 

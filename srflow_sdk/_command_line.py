@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
-from srflow_sdk._raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
-from srflow_sdk._urls import without_secrets
 from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
+from srflow_sdk.system.urls import without_secrets
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.display import Display
@@ -106,7 +106,7 @@ class TileParameter(click.ParamType[Any]):
             return None
         if value == "auto" or isinstance(value, int):
             return value
-        from srflow_sdk.tiles import MIN_TILE
+        from srflow_sdk.drawing.tiles import MIN_TILE
 
         if not re.fullmatch(r"\d{1,9}", str(value), re.ASCII) or int(value) < MIN_TILE:
             self.fail(f"{value!r} is not auto, none or a number of pixels, at least {MIN_TILE}", param, ctx)
@@ -146,7 +146,7 @@ class SizeParameter(click.ParamType[Any]):
     name = "WxH"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk._drawing.output_size import OutputSize
+        from srflow_sdk.drawing.output_size import OutputSize
 
         match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", str(value).lower().replace("×", "x"), re.ASCII)
         width, height = (int(side) if side else None for side in match.groups()) if match else (None, None)
@@ -161,7 +161,7 @@ class MaxSizeParameter(click.ParamType[Any]):
     name = "N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk._drawing.output_size import OutputSize
+        from srflow_sdk.drawing.output_size import OutputSize
 
         if not re.fullmatch(r"\d{1,6}", str(value), re.ASCII) or int(value) < 1:
             self.fail(f"{value!r} is not a number of pixels, such as 4096", param, ctx)
@@ -227,7 +227,7 @@ def exit_statuses() -> Iterator[None]:
     """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
     try:
         with raised_interrupts(*STOPPING):  # for what is in temporary folders
-            from srflow_sdk._machine.memory import check_address_space  # which --help does not need
+            from srflow_sdk.system.memory import check_address_space  # which --help does not need
 
             check_address_space(_ADDRESS_SPACE, "this command")
             yield

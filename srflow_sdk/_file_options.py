@@ -18,7 +18,7 @@ from srflow_sdk._command_line import (
     ShardParameter,
     TileParameter,
 )
-from srflow_sdk._device_names import Device, Precision
+from srflow_sdk.system.device_names import Device, Precision
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """click's settings of every command."""

@@ -112,11 +112,11 @@ def transfer(
         from srflow_sdk._batch.models import refuse_auto
         from srflow_sdk._batch.pipes import STANDARD, open_pipes
         from srflow_sdk._batch.storage import ANYWHERE
-        from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
-        from srflow_sdk._transferring.files import transfer_file
-        from srflow_sdk._transferring.options import TransferOptions
-        from srflow_sdk.bundle import Bundle
         from srflow_sdk.errors import ArgumentError, ImageError
+        from srflow_sdk.flow.transfer_files import transfer_file
+        from srflow_sdk.flow.transfer_options import TransferOptions
+        from srflow_sdk.model.bundle import Bundle
+        from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
         from srflow_sdk.upscaler import Upscaler
 
         refuse_auto(model, "srflow-transfer")

@@ -28,7 +28,7 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     if not value or context.resilient_parsing:
         return
     with exit_statuses():
-        from srflow_sdk._model_list import lines
+        from srflow_sdk.model.model_list import lines
 
         for line in lines():
             click.echo(line)
@@ -123,7 +123,7 @@ def upscale(
         _check_present(inputs, files)
         from srflow_sdk._batch.command import run_command
         from srflow_sdk._batch.operations import Upscaling
-        from srflow_sdk._drawing.requests import DrawOptions
+        from srflow_sdk.drawing.requests import DrawOptions
 
         if files.from_output is not None:
             _refuse_chosen(context, "tau", "seed", "sample", "samples", "consistent", *_SIZE)
@@ -211,8 +211,8 @@ def restore(
         _check_present(inputs, files)
         from srflow_sdk._batch.command import run_command
         from srflow_sdk._batch.operations import Restoring
-        from srflow_sdk._drawing.restoring import RestoreOptions
         from srflow_sdk.backends._room import check_room
+        from srflow_sdk.flow.restore_options import RestoreOptions
 
         if files.from_output is not None:
             _refuse_chosen(context, "tau", "over", "enlarge", "seed")

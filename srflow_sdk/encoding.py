@@ -12,25 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._drawing.finishing import Finishing
-from srflow_sdk._drawing.inputs import EncodedImage, loaded
-from srflow_sdk._drawing.inverting import HighResolution, check_latents, invert, inverting_tiles
-from srflow_sdk._drawing.kept import KeptTiles
-from srflow_sdk._drawing.low_resolution import LowResolution
-from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.passes import draw
-from srflow_sdk._drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
-from srflow_sdk._drawing.rows import ArrayRows
-from srflow_sdk._images import ImageKind, InMemoryImage, Tensor
-from srflow_sdk._raising import memory_errors_typed, stop_if_set
-from srflow_sdk._system.interruptible import cancelled_by
+from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.kept import KeptTiles
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.passes import draw
+from srflow_sdk.drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
+from srflow_sdk.drawing.rows import ArrayRows
 from srflow_sdk.errors import OutOfMemoryError
-from srflow_sdk.picture_latents import Latents
+from srflow_sdk.files.passed_images import EncodedImage, loaded
+from srflow_sdk.flow.inverting import HighResolution, check_latents, invert, inverting_tiles
+from srflow_sdk.latents.picture_latents import Latents
+from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor
+from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk._drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.requests import DrawKeywords
 
 _log = logging.getLogger(__name__)
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])

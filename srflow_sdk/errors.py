@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 
-from srflow_sdk._urls import without_secrets
+from srflow_sdk.system.urls import without_secrets
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BEGINNING, _END = 1500, 500  # characters of a message: files that others wrote may hold endless names and values

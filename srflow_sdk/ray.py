@@ -18,17 +18,17 @@ from srflow_sdk._batch.jobs import Settings
 from srflow_sdk._batch.on_ray import Cluster
 from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.ray_workers import row_results
-from srflow_sdk._device_names import Device, Precision
-from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
-from srflow_sdk._files import MAX_PIXELS, PathLike
+from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
+from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import TileSize
+from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.system.device_names import Device, Precision
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk._drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.requests import DrawKeywords
 
 __all__ = ["Cluster", "UpscaleFiles"]
 

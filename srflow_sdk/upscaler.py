@@ -10,32 +10,33 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk._drawing.inputs import EncodedImage, checked_path
-from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.requests import DrawOptions, takes_draw_keywords
-from srflow_sdk._files import MAX_PIXELS, PathLike
-from srflow_sdk._flow_uses import FlowUses
-from srflow_sdk._images import InMemoryImage, Tensor
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
+from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import TileSize, check_tile
+from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.files.passed_images import EncodedImage, checked_path
+from srflow_sdk.flow.flow_uses import FlowUses
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
 
-    from srflow_sdk._drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.requests import DrawKeywords
 
 
 class Upscaler(FlowUses):
     """Super-resolution with one bundle on one device. Close it, or use it as a context manager.
 
     bundle: a bundle directory, the name of an embedded model ("x4-small", "x4-photo"), or an open
-    :class:`~srflow_sdk.bundle.Bundle`; None is x4-small. :func:`~srflow_sdk.choose_model` says which suits a picture.
+    :class:`~srflow_sdk.model.bundle.Bundle`; None is x4-small. :func:`~srflow_sdk.choose_model` says which suits a
+    picture.
     device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx" or "webgpu" (plug-in
     providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and other GPUs that really starts,
     otherwise the CPU.

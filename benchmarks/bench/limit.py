@@ -25,8 +25,8 @@ from benchmarks.graph_counts import counts
 from benchmarks.graph_profile import profile
 from srflow_sdk import Bundle, SRFlowError
 from srflow_sdk.backends import open_backend
-from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 
 RUNS = {  # row: device, precision of the SDK; the convolution in the same arithmetic
     "ONNX Runtime, fp32": ("cpu", "bundle"),

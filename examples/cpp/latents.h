@@ -1,4 +1,4 @@
-// The random numbers of a picture: scheme 1, as srflow_sdk/latents.py defines it.
+// The random numbers of a picture: scheme 1, as srflow_sdk/latents/random_field.py defines it.
 #ifndef UPSCALE_LATENTS_H_
 #define UPSCALE_LATENTS_H_
 

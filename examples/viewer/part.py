@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk import Latents, Upscaler
-from srflow_sdk.latents import window_noise
-from srflow_sdk.tiles import Window, padded_size
+from srflow_sdk.drawing.tiles import Window, padded_size
+from srflow_sdk.latents.random_field import window_noise
 
 Pixels = NDArray[Any]
 """H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), as the SDK reads files: uint8, uint16 or float32."""

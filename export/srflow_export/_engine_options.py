@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.manifest import Precision
+from srflow_sdk.model.manifest import Precision
 
 if TYPE_CHECKING:
     from srflow_export.engines import BuilderOptions, EngineRequest

@@ -1,6 +1,6 @@
 """Named locks between processes: if several want the same thing, one works and the others report that they wait.
 
-They serve things without a descriptor of their own to lock (:mod:`srflow_sdk._system.locks`): a bundle that does not
+They serve things without a descriptor of their own to lock (:mod:`srflow_sdk.system.locks`): a bundle that does not
 exist yet, an engine that is being built. The operating system frees the locks of a process that dies. Lock files are in
 the user's cache folder and stay there: removing one that another process has just opened would let both in.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk.errors import BundleError
+from srflow_sdk.system.cache_folder import cache_folder
 
 
 def acquired(path: Path, *, waiting: str, say: Callable[[str], None]) -> FileLock:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.manifest import INT8_ENCODER, Manifest
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
 
 FUSED = "fused.onnx"
 

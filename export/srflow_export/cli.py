@@ -14,14 +14,14 @@ from click.core import ParameterSource
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
 from srflow_export._optional_parts import say_what_is_missing
 from srflow_sdk._command_line import Command, LocalPath, NameOrPath, PathOrUrl
-from srflow_sdk._machine.memory import check_address_space
-from srflow_sdk._raising import require_extra
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
-from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
-from srflow_sdk.bundle import _read_manifest
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
-from srflow_sdk.manifest import Precision
+from srflow_sdk.model.bundle import _read_manifest
+from srflow_sdk.model.manifest import Precision
+from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk.system.memory import check_address_space
+from srflow_sdk.system.openmp import wait_asleep
+from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
     from srflow_export.exporter import Also, Gate
@@ -45,7 +45,7 @@ class _BundlePath(NameOrPath):
     """A bundle's path; of an embedded model, its name, as for all commands."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.bundle import bundle_path
+        from srflow_sdk.model.bundle import bundle_path
 
         return bundle_path(super().convert(value, param, ctx))
 

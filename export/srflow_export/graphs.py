@@ -31,8 +31,8 @@ from torch.nn import functional as F
 from srflow_export import flow_ops
 from srflow_export._folding import FoldedConv, FoldedMixing, fold_mixing, fold_net, fold_split, side_by_side
 from srflow_export._on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
-from srflow_sdk.latents import LatentLevel
-from srflow_sdk.manifest import Precision
+from srflow_sdk.latents.random_field import LatentLevel
+from srflow_sdk.model.manifest import Precision
 from srflow_training.model import PlainEncoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
 from srflow_training.model.features import LevelFeatures

@@ -17,10 +17,10 @@ from srflow_export._progress import Progress
 from srflow_export.parity._measure import DIVERGED
 from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle, Manifest
-from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import REQUIRED_FILES
-from srflow_sdk.tiles import Tile, Window, plan_tiles
+from srflow_sdk.drawing.tiles import Tile, Window, plan_tiles
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle, Manifest
+from srflow_sdk.model.manifest import REQUIRED_FILES
 
 _MAX_ABS = 0.1 / 255
 """Largest difference allowed anywhere: a twentieth of what the SDK promises for the embedded model, 2/255.

@@ -16,10 +16,10 @@ from srflow_export.graphs import conditioning_names
 from srflow_export.parity import prove_int8_encoder
 from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_export.quantisation import int8_encoder
-from srflow_sdk._graph_structure import read_graph
-from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
+from srflow_sdk.model.bundle import Bundle, Manifest
+from srflow_sdk.model.graph_structure import read_graph
+from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training.model import SRFlow
 
 

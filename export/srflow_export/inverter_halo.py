@@ -25,8 +25,8 @@ import torch
 from srflow_export import onnx_models
 from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle, Manifest
-from srflow_sdk.manifest import FP32_GRAPHS, INVERTER, REQUIRED_FILES, Precision
+from srflow_sdk.model.bundle import Bundle, Manifest
+from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER, REQUIRED_FILES, Precision
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _MAX_LATENT = 1e-4

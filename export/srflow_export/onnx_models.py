@@ -26,7 +26,7 @@ from srflow_export.graphs import (
 )
 from srflow_export.inversion import HR, LOG_DENSITY, InverterGraph
 from srflow_export.tracing import onnx_graph
-from srflow_sdk.manifest import Precision
+from srflow_sdk.model.manifest import Precision
 from srflow_training.model import SRFlow, SRFlowConfig
 
 _OPSET = 18

@@ -1,4 +1,4 @@
-// Latents on the GPU, equal to those of srflow_sdk/latents.py bit for bit: a thread computes one Philox block, which is
+// Latents on the GPU, equal to those of srflow_sdk/latents/random_field.py bit for bit: a thread computes one Philox block, which is
 // eight channels of one latent pixel.
 #ifndef SRFLOW_CUDA_LATENTS_CUH_
 #define SRFLOW_CUDA_LATENTS_CUH_

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from srflow_sdk._batch.plan import Format
     from srflow_sdk._batch.planning import Shard
-    from srflow_sdk._device_names import Device, Precision
-    from srflow_sdk.tiles import TileSize
+    from srflow_sdk.drawing.tiles import TileSize
+    from srflow_sdk.system.device_names import Device, Precision
 
 FORMATS = ("png", "jpg", "webp", "tif", "avif")
 """The formats that can be chosen; the first is the default."""

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._system.interruptible import abandonable
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
+from srflow_sdk.system.interruptible import abandonable
 
 _T = TypeVar("_T")
 

@@ -36,18 +36,18 @@ from srflow_sdk._batch.report import batch_report, read_report, recorded_in, wri
 from srflow_sdk._batch.running import Executor, InThisProcess
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._device_names import ComputePrecision, Device
-from srflow_sdk._files import Provenance
-from srflow_sdk._files.provenance import UPSCALE
-from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import Provenance
+from srflow_sdk.files.provenance import UPSCALE
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.device_names import ComputePrecision, Device
+from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from srflow_sdk._batch.choices import FileChoices, MachineChoices
     from srflow_sdk._batch.planning import Shard
-    from srflow_sdk.tiles import TileSize
+    from srflow_sdk.drawing.tiles import TileSize
 
 FAILED = 1
 BY_SIGNAL = 128

@@ -18,7 +18,7 @@ import click
 
 from srflow_sdk._batch.progress_lines import ProgressLines
 from srflow_sdk._batch.storage import with_urls
-from srflow_sdk._urls import without_secrets
+from srflow_sdk.system.urls import without_secrets
 
 if TYPE_CHECKING:  # an error is shown without waiting for numpy and libvips
     from srflow_sdk._batch.estimating import Forecast

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._batch.jobs import Settings
-from srflow_sdk._files import open_image, write_image
-from srflow_sdk.tiles import padded_size
+from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.files import open_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 WORTH_SAYING_S = 60.0

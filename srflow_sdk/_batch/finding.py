@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._files import READABLE, UNREAD
-from srflow_sdk._system import paths
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import READABLE, UNREAD
+from srflow_sdk.system import paths
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,19 +23,19 @@ from srflow_sdk._batch.running import Executor, InThisProcess, Watcher
 from srflow_sdk._batch.sizes import weight
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import as_path
-from srflow_sdk._drawing.inputs import checked_path
-from srflow_sdk._drawing.requests import DrawOptions, Progress, takes_draw_keywords
-from srflow_sdk._drawing.temperature import is_map
-from srflow_sdk._files import MAX_PIXELS, PathLike
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
+from srflow_sdk.drawing.temperature import is_map
+from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import TileSize
+from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.files.passed_images import checked_path
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk._drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.requests import DrawKeywords
 
 _NO_UPSCALER = 'upscaler is {!r}; it must be an Upscaler, "auto", or None for x4-small'
 

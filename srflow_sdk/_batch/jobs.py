@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from srflow_sdk._batch.operations import Operation, Upscaling, WritingKeywords
-from srflow_sdk._device_names import BUNDLE
-from srflow_sdk._drawing.file_upscaling import FileOutput
-from srflow_sdk._files import MAX_PIXELS
-from srflow_sdk._files.formats import check_max_pixels, check_quality
+from srflow_sdk.drawing.file_upscaling import FileOutput
+from srflow_sdk.files import MAX_PIXELS
+from srflow_sdk.files.formats import check_max_pixels, check_quality
+from srflow_sdk.system.device_names import BUNDLE
 
 Status = Literal["done", "skipped", "failed"]
 

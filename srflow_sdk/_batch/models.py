@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from srflow_sdk._batch.storage import ANYWHERE, reading
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from srflow_sdk._batch.storage import Storage
-    from srflow_sdk.manifest import Manifest
+    from srflow_sdk.model.manifest import Manifest
 
 BY_PICTURE = "auto"
 """The name under which a user asks for the model that suits each picture."""

@@ -29,11 +29,11 @@ from srflow_sdk._batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_sdk._batch.running import Watcher
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._device_names import Device, Precision
-from srflow_sdk._drawing.passes import warn_if_inconsistent
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.passes import warn_if_inconsistent
+from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
-from srflow_sdk.tiles import TileSize
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.device_names import Device, Precision
 
 _POLL_S = 0.2
 _ATTEMPTS = 3

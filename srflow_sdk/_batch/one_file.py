@@ -13,10 +13,10 @@ from srflow_sdk._batch.jobs import FolderFile, Job, Settings
 from srflow_sdk._batch.models import Models, drawing, reason, suiting
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.storage import ANYWHERE, Storage, reading, writing
-from srflow_sdk._drawing.requests import Progress
-from srflow_sdk._system.interruptible import cancelled_by
-from srflow_sdk._urls import without_secrets
+from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError, UnavailableError
+from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.urls import without_secrets
 
 _T = TypeVar("_T")
 

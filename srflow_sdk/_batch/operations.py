@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.file_upscaling import FileResult, provenance_of
-from srflow_sdk._drawing.output_size import OutputSize, named_scale, reduced_to
-from srflow_sdk._drawing.requests import DrawOptions, Progress
-from srflow_sdk._drawing.restoring import RestoreOptions
-from srflow_sdk._drawing.round_trips import check_inverts
-from srflow_sdk._drawing.temperature import AUTO
-from srflow_sdk._files import Provenance
-from srflow_sdk._files.provenance import RESTORE, UPSCALE
-from srflow_sdk._pixels.resizing import Kernel
-from srflow_sdk._restoring import restored_provenance
-from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of
+from srflow_sdk.drawing.output_size import OutputSize, named_scale, reduced_to
+from srflow_sdk.drawing.requests import DrawOptions, Progress
+from srflow_sdk.drawing.temperature import AUTO
+from srflow_sdk.files import Provenance
+from srflow_sdk.files.provenance import RESTORE, UPSCALE
+from srflow_sdk.flow.restore_options import RestoreOptions
+from srflow_sdk.flow.restoring import restored_provenance
+from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.round_trips import check_inverts
+from srflow_sdk.pixels.resizing import Kernel
 
 if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler

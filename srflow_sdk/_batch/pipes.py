@@ -14,9 +14,9 @@ from pathlib import Path
 from srflow_sdk._batch.finding import is_folder
 from srflow_sdk._batch.jobs import FolderResult
 from srflow_sdk._batch.urls import as_path
-from srflow_sdk._files import spooled
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import spooled
+from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
 
 STANDARD = "-"
 """What names standard input among the inputs, and standard output as the output."""

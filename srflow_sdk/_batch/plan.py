@@ -24,9 +24,9 @@ from srflow_sdk._batch.planning import (
 from srflow_sdk._batch.report import check_report
 from srflow_sdk._batch.storage import Storage
 from srflow_sdk._batch.urls import as_path
-from srflow_sdk._files.formats import save_options
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.files.formats import save_options
+from srflow_sdk.model.manifest import Manifest
 
 Format = Literal["png", "jpg", "webp", "tif", "avif"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -18,9 +18,9 @@ from srflow_sdk._batch.finding import InputFile, is_folder, real_path
 from srflow_sdk._batch.jobs import Job
 from srflow_sdk._batch.operations import FIELDS
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._files import READABLE, UNREAD, WRITABLE, check_writable
-from srflow_sdk._files.formats import format_of
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import READABLE, UNREAD, WRITABLE, check_writable
+from srflow_sdk.files.formats import format_of
 
 try:
     import resource

@@ -16,8 +16,8 @@ from srflow_sdk._batch.one_file import attempted, is_left_alone
 from srflow_sdk._batch.plan import Plan
 from srflow_sdk._batch.storage import ANYWHERE, reading
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._files import check_writable, open_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import check_writable, open_image
 from srflow_sdk.upscaler import Upscaler
 
 _ATTEMPTS = 5

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from srflow_sdk._system.interrupts import kept_handlers
 from srflow_sdk.errors import DeviceError, MissingExtraError
+from srflow_sdk.system.interrupts import kept_handlers
 
 WITHOUT_PORT = ("auto", "local")
 """Addresses that are not host:port."""

@@ -22,11 +22,11 @@ from srflow_sdk._batch.models import BY_PICTURE, Choices, Models, ModelsByPictur
 from srflow_sdk._batch.one_file import attempted, do_one, failure
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath, as_path
-from srflow_sdk._device_names import Device, Precision
-from srflow_sdk._urls import without_secrets
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError, SRFlowError
-from srflow_sdk.tiles import TileSize
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.system.urls import without_secrets
 from srflow_sdk.upscaler import Upscaler
 
 Batch = dict[str, NDArray[Any]]

@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._drawing.auto_tau import AUTO_TAU_SCHEME
-from srflow_sdk._files import Provenance, read_provenance
-from srflow_sdk._files.provenance import TRANSFER
-from srflow_sdk._system.hashing import file_sha256
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.latents import LATENT_SCHEME
+from srflow_sdk.files import Provenance, read_provenance
+from srflow_sdk.files.provenance import TRANSFER
+from srflow_sdk.latents.random_field import LATENT_SCHEME
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.hashing import file_sha256
 
 
 def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Provenance:

@@ -12,13 +12,13 @@ from srflow_sdk._batch.jobs import FolderFile, FolderResult, Recorded, Settings
 from srflow_sdk._batch.models import BY_PICTURE, digest
 from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._device_names import BUNDLE
-from srflow_sdk._system.atomic import check_replaceable, write_atomically
-from srflow_sdk._system.regular_files import open_regular
 from srflow_sdk._version import __version__
+from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ImageError
-from srflow_sdk.manifest import Manifest
-from srflow_sdk.tiles import TileSize
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.atomic import check_replaceable, write_atomically
+from srflow_sdk.system.device_names import BUNDLE
+from srflow_sdk.system.regular_files import open_regular
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""

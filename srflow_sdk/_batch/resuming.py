@@ -12,12 +12,12 @@ from pathlib import Path
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.operations import Operation
 from srflow_sdk._batch.storage import Storage, reading
-from srflow_sdk._device_names import BUNDLE
-from srflow_sdk._files import Provenance, is_as_written, open_image, read_provenance
-from srflow_sdk._raising import stop_if_set
-from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ImageError
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.files import Provenance, is_as_written, open_image, read_provenance
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.device_names import BUNDLE
+from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.raising import stop_if_set
 
 _log = logging.getLogger(__name__)
 

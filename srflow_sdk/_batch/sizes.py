@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._files import count_pixels
+from srflow_sdk.files import count_pixels
 
 UNKNOWN_PIXELS = 1_000_000
 """What an input with a URL counts for: its header is not fetched only to be counted."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from srflow_sdk._batch.urls import UrlPath
-from srflow_sdk._system.atomic import remove_stale_parts
 from srflow_sdk.errors import ImageError
+from srflow_sdk.system.atomic import remove_stale_parts
 
 
 class Storage(Protocol):

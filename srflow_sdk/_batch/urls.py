@@ -6,8 +6,8 @@ import os
 from pathlib import Path, PosixPath
 from urllib.parse import quote, unquote
 
-from srflow_sdk._urls import BadUrlError, parse_url, public_user, without_secrets
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.urls import BadUrlError, parse_url, public_user, without_secrets
 
 _WITHOUT_HOST = ("memory",)
 _NO_PASSWORDS = ("s3", "gs", "abfs", "oss")

@@ -11,9 +11,9 @@ try:
 
     from srflow_sdk import _file_options
     from srflow_sdk._command_line import Command, CountParameter, TileParameter, exit_statuses, say
-    from srflow_sdk._device_names import Device
-    from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts
     from srflow_sdk._version import __version__
+    from srflow_sdk.system.device_names import Device
+    from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
 

@@ -13,8 +13,8 @@ from srflow_sdk._demo.controls import SAMPLES, Controls, Said, format_of
 from srflow_sdk._demo.live import LivePhoto
 from srflow_sdk._demo.sessions import Session, Sessions
 from srflow_sdk._demo.work import Work
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, CancelledError
-from srflow_sdk.tiles import Window
 from srflow_sdk.upscaler import Upscaler
 
 _OVERVIEW_SIDE = 448

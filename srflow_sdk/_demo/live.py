@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._demo.pictures import over_squares
-from srflow_sdk._drawing.kept import KeptTiles
-from srflow_sdk._drawing.low_resolution import LowResolution
-from srflow_sdk._drawing.requests import DrawOptions, Request, make_request
-from srflow_sdk._drawing.rows import ArrayRows
-from srflow_sdk._files import read_image
-from srflow_sdk._images import ImageKind, from_unit, to_unit
-from srflow_sdk._raising import memory_errors_typed, stop_if_set
-from srflow_sdk.tiles import Tile, Window, padded_size, split_tile
+from srflow_sdk.drawing.kept import KeptTiles
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.requests import DrawOptions, Request, make_request
+from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.drawing.tiles import Tile, Window, padded_size, split_tile
+from srflow_sdk.files import read_image
+from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
+from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 
 if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from srflow_sdk._files import libvips, open_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import libvips, open_image
 
 _HEAT = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 """Dark to bright, evenly spaced."""

@@ -20,10 +20,10 @@ from srflow_sdk._demo.enlarging import Enlarging
 from srflow_sdk._demo.flow_uses import FlowUses
 from srflow_sdk._demo.sessions import TABS, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
 from srflow_sdk._demo.work import Job
-from srflow_sdk._raising import require_extra
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.manifest import INVERTER
+from srflow_sdk.model.manifest import INVERTER
+from srflow_sdk.system.raising import require_extra
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

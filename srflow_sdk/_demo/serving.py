@@ -20,11 +20,11 @@ import numpy as np
 from srflow_sdk._demo.guard import Tokens, guarded
 from srflow_sdk._demo.routes import Limits, Routes
 from srflow_sdk._demo.sessions import Sessions
-from srflow_sdk._files import libvips
-from srflow_sdk._machine.memory import return_freed_memory
-from srflow_sdk._raising import require_extra
-from srflow_sdk._system.interrupts import Interrupts
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
+from srflow_sdk.files import libvips
+from srflow_sdk.system.interrupts import Interrupts
+from srflow_sdk.system.memory import return_freed_memory
+from srflow_sdk.system.raising import require_extra
 from srflow_sdk.upscaler import Upscaler
 
 _CHECK_S = 1.0  # between two looks for pages that ended

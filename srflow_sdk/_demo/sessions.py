@@ -14,9 +14,9 @@ from typing import Any
 
 from srflow_sdk._demo.live import LivePhoto
 from srflow_sdk._demo.work import Job, Work
-from srflow_sdk._files import RAISE_LIMIT
-from srflow_sdk._machine.memory import return_freed_memory
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import RAISE_LIMIT
+from srflow_sdk.system.memory import return_freed_memory
 
 UNHEARD_S = 20.0
 """A page that does not say that it lives within this time is ended."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from srflow_sdk._raising import stop_if_set
 from srflow_sdk.errors import CancelledError
+from srflow_sdk.system.raising import stop_if_set
 
 Work = Callable[[Callable[[int, int], None], threading.Event], Any]
 """What is done: a function of `progress` and `cancel`, as every drawing method takes them."""

@@ -24,7 +24,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 
 if TYPE_CHECKING:
-    from srflow_sdk.bundle import Bundle
+    from srflow_sdk.model.bundle import Bundle
 
 REINSTALL = "pip install --force-reinstall srflow-sdk"
 
@@ -112,7 +112,7 @@ def _check_machine() -> Check:
 
 
 def _memory() -> str:
-    from srflow_sdk._machine.memory import available_memory
+    from srflow_sdk.system.memory import available_memory
 
     try:
         return f"{available_memory() / 2**30:.1f} GiB of free memory"
@@ -134,7 +134,7 @@ def _check_models() -> Check:
 
 def _embedded() -> dict[str, Bundle]:
     """The embedded models by name. Raises: SRFlowError; ImportError if numpy is absent or broken."""
-    from srflow_sdk.bundle import DEFAULT_MODEL, Bundle
+    from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 
     return {name: Bundle.embedded(name) for name in Bundle.embedded_names() or (DEFAULT_MODEL,)}
 

@@ -136,7 +136,7 @@ def openvino() -> dict[str, Any]:
 
 def _instructions() -> list[str]:
     """The processor's instructions for less than float32, as far as the system lists them."""
-    from srflow_sdk._machine.processor import first_core
+    from srflow_sdk.system.processor import first_core
 
     flags = set(first_core().get("flags", "").split())
     return [name for name, flag in _INSTRUCTIONS if flag in flags]
@@ -162,7 +162,7 @@ def _load_provider(name: str) -> None:
 
 def nvidia_driver() -> dict[str, Any]:
     """The GPUs that the NVIDIA driver sees, and the CUDA version that it supports."""
-    from srflow_sdk._machine.memory import cuda_driver
+    from srflow_sdk.system.memory import cuda_driver
 
     cuda = cuda_driver()
     status = cuda.cuInit(0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, get_args
 
-from srflow_sdk._device_names import PluginDevice
 from srflow_sdk._doctor import onnxruntime_installs as installs
 from srflow_sdk._doctor.checks import Check, upscaled
-from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
+from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
+from srflow_sdk.system.device_names import PluginDevice
 
 Ask = Callable[..., dict[str, Any]]
 

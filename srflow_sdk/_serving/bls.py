@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._graph_structure import read_graph
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.backends._ort import is_out_of_memory
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, DeviceError, OutOfMemoryError
-from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.graph_structure import read_graph
+from srflow_sdk.model.manifest import REQUIRED_FILES
 
 ENCODER, SAMPLER = "srflow_encoder", "srflow_sampler"
 

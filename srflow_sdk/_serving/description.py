@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from srflow_sdk._plain_text import short
 from srflow_sdk.backends import ComputePrecision, Device
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.tiles import TileSize, check_tile, padded_size
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import Manifest
-from srflow_sdk.tiles import TileSize, check_tile, padded_size
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.plain_text import short
 
 MODEL_PARAMETER = "model"
 """The parameter that holds :func:`described` as JSON."""

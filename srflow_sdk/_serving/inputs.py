@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.inputs import eight_bit_picture
-from srflow_sdk._drawing.temperature import checked_number
-from srflow_sdk._files import RAISE_LIMIT, read_image, spooled
-from srflow_sdk._images import ImageKind, unpacked
-from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._serving.description import ServingOptions
+from srflow_sdk.drawing.temperature import checked_number
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.manifest import MAX_TAU, Manifest
+from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
+from srflow_sdk.files.passed_images import eight_bit_picture
+from srflow_sdk.model.manifest import MAX_TAU, Manifest
+from srflow_sdk.pixels.in_memory import ImageKind, unpacked
+from srflow_sdk.system.raising import memory_errors_typed
 
 PICTURES = ("image", "image_bytes", "tile")
 OF_TILES = ("origin", "tau_map")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.backends._ort import OrtConditioning
 from srflow_sdk.backends._ort_providers import onnxruntime
-from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import SRFlowError
-from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import Manifest
-from srflow_sdk.tiles import padded_size
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.manifest import Manifest
 
 _BATCH_PIXELS = 1 << 11
 """LR pixels of a batch at most: larger tiles fill the processor alone, and their batch took as long as its parts."""

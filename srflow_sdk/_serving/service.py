@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.requests import DrawOptions, Request
-from srflow_sdk._drawing.temperature import Temperature
-from srflow_sdk._raising import memory_errors_typed
 from srflow_sdk._serving.description import ServingOptions
 from srflow_sdk._serving.inputs import ImageRequest, TileRequest, read_request
 from srflow_sdk._serving.pool import PooledBackend, batches_hold
 from srflow_sdk.backends import Backend, open_backend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.requests import DrawOptions, Request
+from srflow_sdk.drawing.temperature import Temperature
+from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import OutOfMemoryError
-from srflow_sdk.tiles import Tile, Window
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.raising import memory_errors_typed
 
 _SESSIONS = 2  # tiles at a time by default: one's Python parts leave the processor to the other
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from srflow_sdk._raising import is_lack_of_memory
 from srflow_sdk._serving.bls import BlsBackend
 from srflow_sdk._serving.description import ServingOptions
 from srflow_sdk._serving.service import PictureService
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, CancelledError, DeviceError, ImageError, OutOfMemoryError, SRFlowError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.raising import is_lack_of_memory
 
 BUNDLE = "model.srflow"
 """The bundle's name inside a version's folder."""

@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import Literal, get_args
 
-from srflow_sdk._device_names import ComputePrecision, Device, PluginDevice, Precision
-from srflow_sdk._machine.gpu import find_gpu
-from srflow_sdk._psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._openvino import openvino_backend
@@ -17,8 +14,11 @@ from srflow_sdk.backends._openvino_graphs import gpu_offered
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.backends._room import check_room
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, SRFlowError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
+from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision
+from srflow_sdk.system.gpu import find_gpu
 
 __all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "Precision", "open_backend"]
 
@@ -130,8 +130,8 @@ def _activated(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threa
         compiled.activate()
         return compiled, compiled.fix
     if device == "tensorrt" and bundle.manifest.engines:
-        from srflow_sdk._engine_commands import first_command
         from srflow_sdk.backends._tensorrt import TensorRTBackend
+        from srflow_sdk.model.engine_commands import first_command
 
         engines = TensorRTBackend(bundle)
         engines.activate()

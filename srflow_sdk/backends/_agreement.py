@@ -7,12 +7,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends._base import Backend
+from srflow_sdk.drawing.tiles import MIN_TILE, padded_size
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import Manifest
-from srflow_sdk.tiles import MIN_TILE, padded_size
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.psnr_bounds import LEAST_DB
 
 
 def takes_test_image(backend: Backend, manifest: Manifest) -> bool:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk.backends._declared import check_sr
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.system.device_names import ComputePrecision
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._graph_operators import Shape, SizeError, Value
-from srflow_sdk._graph_sizes import cost_of
-from srflow_sdk._graph_structure import GraphStructure, read_graph, refusal
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import BundleError
-from srflow_sdk.manifest import INT8_ENCODER, Manifest
-from srflow_sdk.tiles import padded_size
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.graph_operators import Shape, SizeError, Value
+from srflow_sdk.model.graph_sizes import cost_of
+from srflow_sdk.model.graph_structure import GraphStructure, read_graph, refusal
+from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
 
 _Names = Sequence[str]
 _SIDE = 256  # of the LR image for which the cost of a run is computed: what grows faster than the image shows

@@ -16,18 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._psnr_bounds import LEAST_DB
-from srflow_sdk._raising import PassingError, memory_errors_typed
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._fastest_cache import Measured, cache_key, one_at_a_time, read_measured, write_measured
 from srflow_sdk.backends._fastest_patches import mosaic, patches
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._precision_gate import int8_is_proved, is_within_gate
 from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import CancelledError, OutOfMemoryError, SRFlowError
-from srflow_sdk.latents import window_noise
-from srflow_sdk.manifest import INT8_ENCODER, Manifest
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
+from srflow_sdk.model.psnr_bounds import LEAST_DB
+from srflow_sdk.system.raising import PassingError, memory_errors_typed
 
 WORTH = 1.1
 """How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""

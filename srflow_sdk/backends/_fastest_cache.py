@@ -14,14 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk._machine.processor import first_core
-from srflow_sdk._system import locks
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk._version import __version__
 from srflow_sdk.backends._precision_ways import Way
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system import locks
+from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.processor import first_core
 
 _FOLDER = "precision"
 _SCHEMA = 3

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.tiles import padded_size
+from srflow_sdk.drawing.tiles import padded_size
 
 _FOLDER = Path(__file__).parent / "patches"
 _NAMES = ("face.png", "sky.png")

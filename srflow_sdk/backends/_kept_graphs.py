@@ -23,10 +23,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk._machine.processor import first_core
-from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.backends._ort_providers import onnxruntime
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.processor import first_core
 
 MOST_BYTES = 2 << 30
 """Kept in all: those not used for the longest time are deleted first."""

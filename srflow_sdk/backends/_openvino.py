@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import (
     check_conditioning,
@@ -28,9 +27,10 @@ from srflow_sdk.backends._declared import (
 from srflow_sdk.backends._openvino_graphs import Graph, best_device
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtConditioning
 from srflow_sdk.backends._ort_providers import onnxruntime
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.manifest import REQUIRED_FILES
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.system.cache_folder import cache_folder
 
 Hint = Literal["f32", "bf16"]
 

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._raising import PassingError, lack_of_threads
-from srflow_sdk._system.interruptible import interruptible, is_cancelled
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import (
     check_conditioning,
@@ -43,10 +41,12 @@ from srflow_sdk.backends._ort_providers import (
     onnxruntime,
 )
 from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
-from srflow_sdk.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.system.interruptible import interruptible, is_cancelled
+from srflow_sdk.system.raising import PassingError, lack_of_threads
 
 __all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
 

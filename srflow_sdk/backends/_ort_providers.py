@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from srflow_sdk._device_names import PluginDevice
-from srflow_sdk._engine_commands import first_command
-from srflow_sdk._engine_shapes import BOUNDS, input_shapes, shapes_text
-from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_commands import first_command
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.engine_shapes import BOUNDS, input_shapes, shapes_text
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.device_names import PluginDevice
 
 OrtDevice = Literal["cpu", "cuda", "tensorrt"] | PluginDevice
 CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))

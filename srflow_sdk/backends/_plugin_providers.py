@@ -13,10 +13,10 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from srflow_sdk._device_names import PluginDevice
-from srflow_sdk._machine.cache import cache_folder
 from srflow_sdk.backends._ort_providers import Provider, one_line, onnxruntime
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.device_names import PluginDevice
 
 _OLDEST_RUNTIME = (1, 24)  # what the oldest of these packages asks for
 

@@ -6,17 +6,17 @@ import logging
 import math
 from typing import Literal
 
-from srflow_sdk._device_names import Device
-from srflow_sdk._psnr_bounds import FINE_DB, LEAST_DB
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._fastest import LONGEST_S, WORTH, candidates, choose, described, measured
 from srflow_sdk.backends._fastest_cache import Measured
 from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
-from srflow_sdk.manifest import INT8_ENCODER
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import INT8_ENCODER
+from srflow_sdk.model.psnr_bounds import FINE_DB, LEAST_DB
+from srflow_sdk.system.device_names import Device
 
 _OPENVINO = Way(device="openvino", precision="bundle")
 _BF16 = Way(device="openvino", precision="bf16")

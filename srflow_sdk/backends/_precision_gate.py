@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 
-from srflow_sdk._psnr_bounds import FINE_DB, FLOAT32_DB, LEAST_DB
 from srflow_sdk.backends._precision_ways import Way
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.psnr_bounds import FINE_DB, FLOAT32_DB, LEAST_DB
 
 INT8_ROWS = "encoder.int8+sampler"
 """The graph that a manifest's rows about its int8 encoder name."""

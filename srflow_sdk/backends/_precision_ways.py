@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from srflow_sdk._device_names import ComputePrecision
 from srflow_sdk.backends._base import Backend
 from srflow_sdk.backends._openvino import openvino_backend
 from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.backends._ort import OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
+from srflow_sdk.system.device_names import ComputePrecision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from srflow_sdk._machine.memory import check_address_space
+from srflow_sdk.system.memory import check_address_space
 
 # Where less is left, upscaling a file works sometimes, and sometimes a library ends the process: measured with the
 # embedded model, for 1 and 2 threads. Most of it is only reserved, for the stacks and heaps of threads.

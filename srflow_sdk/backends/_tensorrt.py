@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._declared import check_inverted
-from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu
-from srflow_sdk.backends._tensorrt_engines.device_memory import DeviceMemory, aligned
-from srflow_sdk.backends._tensorrt_engines.execution import Engine, EngineLog, GpuLane, GraphSwitch, Shape
-from srflow_sdk.backends._tensorrt_engines.kernels import KernelCache
-from srflow_sdk.backends._tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
+from srflow_sdk.backends.tensorrt_engines.device_memory import DeviceMemory, aligned
+from srflow_sdk.backends.tensorrt_engines.execution import Engine, EngineLog, GpuLane, GraphSwitch, Shape
+from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
+from srflow_sdk.backends.tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
 
 __all__ = ["TensorRTBackend", "TensorRTConditioning", "select_engines", "tensorrt_offered"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from srflow_sdk._plain_text import is_plain, short
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.plain_text import is_plain, short
 
 Protocol = Literal["grpc", "http"]
 PORTS: dict[Protocol, int] = {"grpc": 8001, "http": 8000}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._plain_text import short
+from srflow_sdk.system.plain_text import short
 
 DTYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32"}
 """Triton's names of numpy's types."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._raising import require_extra
-from srflow_sdk._system.interruptible import abandonable
+from srflow_sdk.system.interruptible import abandonable
+from srflow_sdk.system.raising import require_extra
 from srflow_sdk.triton._address import Address
 from srflow_sdk.triton._answers import DTYPES, MalformedError, Output, tensor_of
 from srflow_sdk.triton._protocols import FACTS_S, Call, cancelled_here, closed_meanwhile, late, silent, typed

@@ -19,8 +19,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._plain_text import short
-from srflow_sdk._system.interruptible import abandonable
+from srflow_sdk.system.interruptible import abandonable
+from srflow_sdk.system.plain_text import short
 from srflow_sdk.triton._address import Address
 from srflow_sdk.triton._answers import (
     DTYPES,

@@ -9,13 +9,13 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.requests import Request
-from srflow_sdk._drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.backends import Backend, Conditioning
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.requests import Request
+from srflow_sdk.drawing.tiles import Tile, TileSize
+from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.errors import ArgumentError, RemoteError
-from srflow_sdk.tiles import Tile, TileSize
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.triton._planning import Limits, largest_core
 from srflow_sdk.triton._server import Server
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from srflow_sdk.drawing.tiles import MIN_TILE, TileSize, padded_size
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import MIN_TILE, TileSize, padded_size
 
 ENVELOPE_BYTES = 4096
 """What a message holds besides its largest tensors: names, shapes, small tensors, headers."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._system.interruptible import is_cancelled
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,
@@ -20,6 +19,7 @@ from srflow_sdk.errors import (
     RemoteError,
     SRFlowError,
 )
+from srflow_sdk.system.interruptible import is_cancelled
 from srflow_sdk.triton._address import Address
 
 FACTS_S = 10.0

@@ -6,12 +6,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast
 
-from srflow_sdk._drawing.inputs import EncodedImage
-from srflow_sdk._images import InMemoryImage, Tensor
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import TileSize, check_tile
+from srflow_sdk.files.passed_images import EncodedImage
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.triton._address import Protocol, parse_address
 from srflow_sdk.triton._painter import RemotePainter
 from srflow_sdk.triton._planning import LEAST_MESSAGE_BYTES, Limits, check_limits

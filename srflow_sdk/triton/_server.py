@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._raising import stop_if_set
 from srflow_sdk._serving.description import MODEL_PARAMETER, ServingOptions
-from srflow_sdk._system.interruptible import cancelled_by
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
-from srflow_sdk.manifest import Manifest
-from srflow_sdk.tiles import Window
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.raising import stop_if_set
 from srflow_sdk.triton._address import Address
 from srflow_sdk.triton._answers import MalformedError
 from srflow_sdk.triton._grpc import GrpcClient

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk._drawing.auto_tau import REACH, texture
-from srflow_sdk._drawing.temperature import Temperature
-from srflow_sdk._files.provenance import Provenance, provenance_in
-from srflow_sdk.latents import LatentLevel, standard_normal, window_noise
-from srflow_sdk.tiles import Window, plan_tiles
+from srflow_sdk.drawing.auto_tau import REACH, texture
+from srflow_sdk.drawing.temperature import Temperature
+from srflow_sdk.drawing.tiles import Window, plan_tiles
+from srflow_sdk.files.provenance import Provenance, provenance_in
+from srflow_sdk.latents.random_field import LatentLevel, standard_normal, window_noise
 
 SOURCES = Path(__file__).parents[2] / "examples" / "web" / "src"
 NODE = shutil.which("node")

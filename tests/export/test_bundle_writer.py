@@ -12,9 +12,9 @@ import pytest
 
 from srflow_export import _bundle_writer as bundle_writer
 from srflow_export._bundle_writer import staged_bundle
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
 from tests.sdk.tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
 
 

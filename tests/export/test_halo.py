@@ -14,8 +14,8 @@ from srflow_export.exporter import _with_measured_halo
 from srflow_export.halo import HaloRow, Whole, differences, measured_halo, whole
 from srflow_export.parity._photos import photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle, Manifest
-from srflow_sdk.tiles import Tile, Window, plan_tiles
+from srflow_sdk.drawing.tiles import Tile, Window, plan_tiles
+from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import REACH, tiny_manifest, write_tiny_bundle

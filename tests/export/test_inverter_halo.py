@@ -17,7 +17,7 @@ from srflow_export.halo import measured_halo
 from srflow_export.inverter_halo import InverterHaloRow, collage, in_float32, measured_inverter_halo
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.tiles import plan_tiles
+from srflow_sdk.drawing.tiles import plan_tiles
 from srflow_training import save_checkpoint
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config

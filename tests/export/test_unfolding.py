@@ -19,8 +19,8 @@ from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.onnx_models import store_weights_in_half
 from srflow_export.parity._photos import photo_patches
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.bundle import LatentLevel, Manifest
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
+from srflow_sdk.model.bundle import LatentLevel, Manifest
 from srflow_training import load_checkpoint
 from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints import load_with_notes

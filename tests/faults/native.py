@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srflow_sdk.latents import standard_normal
+from srflow_sdk.latents.random_field import standard_normal
 from tests.faults.attempts import Attempt
 from tests.faults.workers import read_in_worker
 
@@ -77,7 +77,7 @@ def read(path: Path) -> str | None:
             return f"{arguments}: written outside of its place"
         place = {"channels": channels, "top": top, "left": left, "height": height, "width": width}
         if valid and not np.array_equal(written, standard_normal(seed, sample, level, **place).ravel()):
-            return f"{arguments}: other numbers than srflow_sdk.latents"
+            return f"{arguments}: other numbers than srflow_sdk.latents.random_field"
     return None
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from srflow_sdk._files import ImageFile, is_as_written, read_image, read_provenance, write_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import ImageFile, is_as_written, read_image, read_provenance, write_image
 from tests.faults.attempts import Attempt
 from tests.faults.mutation import mutated
 from tests.faults.workers import is_one_line, read_in_worker

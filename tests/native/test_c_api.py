@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import srflow_sdk
-from srflow_sdk.latents import standard_normal
+from srflow_sdk.latents.random_field import standard_normal
 
 LIMIT = 1 << 32
 U64 = (1 << 64) - 1

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_sdk import cli
-from srflow_sdk._files import write_image
+from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
@@ -46,7 +46,7 @@ def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     write_tiny_bundle(folder / "x4-small.srflow", name="x4-small")
     write_tiny_bundle(folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5)
-    monkeypatch.setattr("srflow_sdk.bundle._EMBEDDED", folder)
+    monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", folder)
     return folder
 
 

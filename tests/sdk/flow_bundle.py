@@ -8,7 +8,7 @@ from typing import Any
 
 from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.model.manifest import Manifest
 from tests.networks import random_srflow, tiny_config
 
 HALO = 20

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from srflow_sdk import AsyncUpscaler, CancelledError, Upscaler, read_image, write_image
-from srflow_sdk._system.interruptible import is_cancelled
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
+from srflow_sdk.system.interruptible import is_cancelled
 
 from .flow_bundle import write_flow_bundle
 from .tiny_bundle import write_tiny_bundle

@@ -13,9 +13,9 @@ import pytest
 
 from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk import Upscaler
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError
-from srflow_sdk.manifest import manifest_digest
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import manifest_digest
 from tests.irregular import KINDS, make_irregular
 
 from .tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
@@ -123,7 +123,7 @@ def test_a_file_of_another_size_is_not_hashed(target: Path, monkeypatch: pytest.
     os.truncate(target / "sampler.onnx", 100 << 30)  # sparse
     (target / "encoder.onnx").write_bytes(b"")
     hashed = []
-    monkeypatch.setattr("srflow_sdk.bundle.content_sha256", hashed.append)
+    monkeypatch.setattr("srflow_sdk.model.bundle.content_sha256", hashed.append)
     with pytest.raises(BundleError, match="bytes, not the manifest's"):
         Bundle.open(target)
     assert hashed == []
@@ -337,7 +337,7 @@ def test_an_embedded_model_names_its_licence_and_its_training_data(name: str) ->
 
 
 def test_without_an_embedded_model_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_sdk.bundle._EMBEDDED", tmp_path)
+    monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
     with pytest.raises(BundleError, match=r"no model 'x4-small' \(it has: none\).*name a bundle"):
         Bundle.embedded()
     write_stub_bundle(tmp_path / "x4-small.srflow")

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 
 from srflow_sdk import cli
-from srflow_sdk._files import Metadata, read_image, write_image
+from srflow_sdk.files import Metadata, read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
@@ -237,7 +237,7 @@ def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGBA", (8, 8)).save("alpha.png")
-    monkeypatch.setattr("srflow_sdk._drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work"))
+    monkeypatch.setattr("srflow_sdk.drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work"))
     result = run("alpha.png", "-o", "out.jpg")
     assert result.exit_code == 1
     assert "no transparency" in result.stderr

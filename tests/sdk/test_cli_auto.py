@@ -24,8 +24,8 @@ from srflow_sdk._batch.one_file import do_one
 from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk._batch.ray_workers import RunJobs, Worker
 from srflow_sdk._batch.storage import LocalStorage
-from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._files import read_image, read_provenance, write_image
+from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.files import read_image, read_provenance, write_image
 
 from .clean_and_noisy import models, noisy, smooth
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from srflow_sdk._files import write_image
+from srflow_sdk.files import write_image
 
 Run = Callable[..., Result]
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from srflow_sdk import cli
 from srflow_sdk._batch.display import Display
-from srflow_sdk._files import read_image, write_image
+from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .conftest import UPSCALE

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_sdk import cli
-from srflow_sdk._files import read_image, read_provenance, write_image
+from srflow_sdk.files import read_image, read_provenance, write_image
 
 from .tiny_bundle import write_tiny_bundle
 

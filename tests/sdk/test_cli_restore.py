@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 
 from srflow_sdk import cli
-from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
-from srflow_sdk._system.hashing import file_sha256
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk.system.hashing import file_sha256
 from srflow_sdk.upscaler import Upscaler
 
 from .flow_bundle import write_flow_bundle
@@ -189,7 +189,7 @@ def test_too_little_address_space_to_restore_is_said_before_any_work(
     run: Run, flow_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be enough to upscale."""
-    monkeypatch.setattr("srflow_sdk._machine.memory._left_by_address_space", lambda: 1_200_000_000)
+    monkeypatch.setattr("srflow_sdk.system.memory._left_by_address_space", lambda: 1_200_000_000)
     result = run("a.png", "-o", "clean.png")
     assert result.exit_code == 1
     assert "error: this command with 1 thread needs 1.30 GB of address space" in result.stderr

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from srflow_sdk import OutputSize, Upscaler
-from srflow_sdk._files import read_image, read_provenance, write_image
+from srflow_sdk.files import read_image, read_provenance, write_image
 
 Run = Callable[..., Result]
 

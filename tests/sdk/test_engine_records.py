@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._engine_commands import RTX_SMS, engines_command
-from srflow_sdk.engine_records import EngineRecord, LrProfile, read_engine_record
+from srflow_sdk.model.engine_commands import RTX_SMS, engines_command
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile, read_engine_record
 
 RECORD = EngineRecord(
     runtime="tensorrt_rtx",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from srflow_sdk._engine_shapes import InputShapes, input_shapes, shapes_text
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.engine_shapes import InputShapes, input_shapes, shapes_text
 
 PROFILE = LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
 

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from srflow_sdk import _raising, errors
+from srflow_sdk import errors
+from srflow_sdk.system import raising as _raising
 
 
 def test_everything_raised_on_purpose_has_one_base() -> None:

@@ -12,8 +12,8 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk._graph_structure import MAX_NODES, read_graph
 from srflow_sdk.errors import BundleError
+from srflow_sdk.model.graph_structure import MAX_NODES, read_graph
 
 from .tiny_bundle import tiny_manifest, write_tiny_bundle
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._images import from_unit, luma, to_unit, unpacked
 from srflow_sdk.errors import ImageError
+from srflow_sdk.pixels.in_memory import from_unit, luma, to_unit, unpacked
 
 SCALE = 4
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from srflow_sdk import Upscaler
-from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._latents import arrays
 from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import OutOfMemoryError
+from srflow_sdk.latents import arrays
 
 from .flow_bundle import write_flow_bundle
 
@@ -47,7 +47,7 @@ def test_at_most_a_quarter_of_the_free_memory_is_kept(
         begin(encoding, *arguments, memory_budget=memory_budget, **options)
 
     monkeypatch.setattr(Encoding, "__init__", noted)
-    monkeypatch.setattr("srflow_sdk._drawing.painter.available_memory", lambda: free)
+    monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: free)
     flow.restore(picture)
     flow.transfer(picture, picture[::-1], np.pad(np.ones((9, 9), np.bool_), ((60, 71), (60, 61))))
     flow.best_of(picture[:20, :20], lambda made: made.std(), 2)

@@ -15,9 +15,9 @@ from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, Image
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.one_file import do_one
 from srflow_sdk._batch.operations import Upscaling
-from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._files import write_image
-from srflow_sdk.model_choice import measure_damage
+from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.files import write_image
+from srflow_sdk.model.model_choice import measure_damage
 from tests.irregular import KINDS, make_irregular
 
 from .clean_and_noisy import models, noisy, smooth

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from srflow_sdk import ArgumentError, ImageError, Latents
-from srflow_sdk._latents import arrays
-from srflow_sdk.tiles import Window
+from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.latents import arrays
 
 from .latents.pictures import LEVELS, MODEL, changed_by, normal_arrays, normal_latents
 

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Upscaler
-from srflow_sdk._drawing.limiting import limited
-from srflow_sdk._drawing.painter import Painter
-from srflow_sdk._drawing.reducing import reduced_image
-from srflow_sdk._drawing.restoring import RestoreOptions
+from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
+from srflow_sdk.flow.limiting import limited
+from srflow_sdk.flow.lr_of_hr import reduced_image
+from srflow_sdk.flow.restore_options import RestoreOptions
 
 from .flow_bundle import write_flow_bundle
 from .pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
@@ -180,7 +180,7 @@ def test_it_can_be_cancelled_in_any_pass(bundle: Path, noisy: np.ndarray) -> Non
 def test_a_bundle_without_an_inverter_is_refused_before_any_work(
     tmp_path: Path, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("srflow_sdk._drawing.painter.Painter.encode", lambda *_, **__: pytest.fail("it went to work"))
+    monkeypatch.setattr("srflow_sdk.drawing.painter.Painter.encode", lambda *_, **__: pytest.fail("it went to work"))
     with (
         Upscaler(write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu") as old,
         pytest.raises(BundleError, match=r"has no inverter\.onnx.*export"),

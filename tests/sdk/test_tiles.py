@@ -5,9 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.errors import ArgumentError, DeviceError
-from srflow_sdk.tiles import (
+from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
     MIN_TILE,
     TileSize,
@@ -18,6 +16,8 @@ from srflow_sdk.tiles import (
     plan_tiles,
     split_tile,
 )
+from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.model.engine_records import LrProfile
 
 SHAPES = [(2, 2), (2, 400), (46, 62), (128, 130), (254, 66), (512, 384)]
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import lr_psnr
-from srflow_sdk._files import read_image, write_image
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError, NonFiniteError
+from srflow_sdk.files import read_image, write_image
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from srflow_export._bundle_writer import staged_bundle
-from srflow_sdk.bundle import Bundle, LatentLevel, Manifest
+from srflow_sdk.model.bundle import Bundle, LatentLevel, Manifest
 
 SCALE = 4
 LEVELS = {1: 6, 2: 12, 3: 48}

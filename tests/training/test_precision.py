@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk.system.cache_folder import cache_folder
 from srflow_training import _precision
 from srflow_training._objective_settings import Decodings
 from srflow_training._precision import StepTimes, choose_precision, time_steps

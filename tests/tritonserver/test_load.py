@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
 
 from srflow_export.triton import write_repository
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ServerEnvironment

@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
 
 from srflow_export.triton import write_repository
-from srflow_sdk._files import read_image, read_provenance, write_image
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, CancelledError, RemoteError, UnavailableError
-from srflow_sdk.tiles import Window
+from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.triton._address import parse_address
 from srflow_sdk.triton._server import Server as ServedModel

@@ -22,8 +22,8 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from srflow_export.triton import write_repository
-from srflow_sdk._images import from_unit
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.tritonserver.asking import ask, tensors

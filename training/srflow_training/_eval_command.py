@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from srflow_sdk._command_line import Command, LocalPath, NameOrPath
-from srflow_sdk._raising import require_extra
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts, status_of
-from srflow_sdk._system.openmp import wait_asleep
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk.system.openmp import wait_asleep
+from srflow_sdk.system.raising import require_extra
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder, check_model
 from srflow_training._protocols import COMMON, PROTOCOLS
@@ -345,7 +345,7 @@ def _crop_protocol(
         return _printed_report(model, hr, taus, vgg16=vgg16, metrics=metrics, device=device or "cpu")
     data, lines = _default_tau_protocol(model, hr, taus, vgg16=vgg16, device=device or "cpu")
     if output is not None:
-        from srflow_sdk._system.atomic import write_atomically
+        from srflow_sdk.system.atomic import write_atomically
 
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, (json.dumps(data, indent=2) + "\n").encode())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from srflow_sdk._machine.memory import check_address_space
-from srflow_sdk._raising import require_extra
+from srflow_sdk.system.memory import check_address_space
+from srflow_sdk.system.raising import require_extra
 
 _ADDRESS_SPACE = 2_000_000_000  # for torch's libraries, threads and a small network
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import CheckpointError, ImageError
+from srflow_sdk.model.bundle import Bundle
 
 
 def check_folder(folder: Path, *, option: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from srflow_sdk.latents import LatentLevel, window_noise
+from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_training.model import SRFlow
 
 

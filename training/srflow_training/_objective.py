@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
 from srflow_training._lpips import LPIPS
 from srflow_training._objective_settings import Decodings, Objective

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from srflow_sdk._system.atomic import remove_all_stale_parts, write_atomically
 from srflow_sdk.errors import CheckpointError
+from srflow_sdk.system.atomic import remove_all_stale_parts, write_atomically
 
 _SUSPECT = "-suspect"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_training._degradation_settings import Degradation
 from srflow_training._noise import runtime_noise
 from srflow_training.data import MARGIN, degrade, image_files, read_photo, to_image

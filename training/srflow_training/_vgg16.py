@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srflow_sdk._raising import require_extra
 from srflow_sdk.errors import CheckpointError
+from srflow_sdk.system.raising import require_extra
 from srflow_training.checkpoints._io import read_tensors
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five blocks

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from srflow_sdk._command_line import Command, LocalPath, NameOrPath
-from srflow_sdk._raising import require_extra
-from srflow_sdk._system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
+from srflow_sdk.system.raising import require_extra
 from srflow_training._eval_command import evaluate
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk._drawing.auto_tau import REACH, texture
-from srflow_sdk._system.atomic import write_atomically
+from srflow_sdk.drawing.auto_tau import REACH, texture
 from srflow_sdk.errors import ImageError, MissingExtraError
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.system.atomic import write_atomically
 from srflow_training import figures
 from srflow_training.data import image_files
 from srflow_training.evaluation import crops_of

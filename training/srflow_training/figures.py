@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srflow_sdk import _bits
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.latents import bits_per_dimension as _bits
+from srflow_sdk.model.manifest import Reduction
 from srflow_training._lpips import LPIPS
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 

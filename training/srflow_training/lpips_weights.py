@@ -33,10 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._command_line import LocalPath
-from srflow_sdk._machine.cache import VARIABLE, cache_folder, cached_file
-from srflow_sdk._raising import require_extra
-from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import CheckpointError, SRFlowError
+from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk.system.cache_folder import VARIABLE, cache_folder, cached_file
+from srflow_sdk.system.raising import require_extra
 
 Backbone = Literal["alex", "vgg"]
 """AlexNet, by which models are measured, or VGG16, on which they may be trained."""

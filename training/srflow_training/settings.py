@@ -18,9 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from srflow_sdk._system.paths import real_path
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.system.paths import real_path
 from srflow_training._degradation_settings import Degradation, OptionalDegradation, with_fields
 from srflow_training._objective_settings import Objective
 from srflow_training._section import (

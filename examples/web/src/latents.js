@@ -1,5 +1,5 @@
 /**
- * Latents of scheme 1, bit for bit: srflow_sdk/latents.py is the definition, and this is the same in JavaScript.
+ * Latents of scheme 1, bit for bit: srflow_sdk/latents/random_field.py is the definition, and this is the same in JavaScript.
  *
  * JavaScript has no 64-bit integers that are fast, so Philox's words are pairs of 32-bit halves. Its numbers are IEEE
  * doubles and every operation is rounded separately, which is what the scheme asks for.

@@ -6,7 +6,7 @@ const BEHIND_HEADER = 8 + 25; // the signature and the first chunk, which all PN
 
 /**
  * A PNG with a record of how it was made.
- * @param {Blob} png @param {Record<string, string>} properties as srflow_sdk/_files/provenance.py names them
+ * @param {Blob} png @param {Record<string, string>} properties as srflow_sdk/files/provenance.py names them
  */
 export async function recorded(png, properties) {
   const bytes = new Uint8Array(await png.arrayBuffer());

@@ -1,5 +1,5 @@
 /**
- * The map of τ = auto, scheme 1: how much texture surrounds each pixel. srflow_sdk/_drawing/auto_tau.py explains it.
+ * The map of τ = auto, scheme 1: how much texture surrounds each pixel. srflow_sdk/drawing/auto_tau.py explains it.
  */
 
 const REACH = 8;

@@ -15,10 +15,10 @@ from srflow_export.engines._graph import read_graph
 from srflow_export.engines._pairs import build_engines, graphs_of
 from srflow_export.engines._profiles import check_profile
 from srflow_export.engines._request import EngineRequest, check_request, command_of
-from srflow_sdk._engine_shapes import BOUNDS, shapes_text
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import EngineRecord
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord
+from srflow_sdk.model.engine_shapes import BOUNDS, shapes_text
+from srflow_sdk.model.manifest import Manifest
 
 
 def add_engines(

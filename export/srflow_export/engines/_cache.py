@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_export._locks import acquired
-from srflow_sdk._system.atomic import write_atomically
+from srflow_sdk.system.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from srflow_sdk._engine_shapes import InputShapes, input_shapes
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ExportError
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.engine_shapes import InputShapes, input_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Graph:
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
 
     def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, InputShapes]:
-        """Shapes of all inputs, see :func:`srflow_sdk._engine_shapes.input_shapes`. Raises: BundleError."""
+        """Shapes of all inputs, see :func:`srflow_sdk.model.engine_shapes.input_shapes`. Raises: BundleError."""
         inputs = [
             (entry.name, [dim.dim_value or None for dim in entry.type.tensor_type.shape.dim]) for entry in self.inputs()
         ]

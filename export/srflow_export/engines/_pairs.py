@@ -14,10 +14,10 @@ from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._library import Library, load_library
 from srflow_export.engines._profiles import check_profile
 from srflow_export.engines._request import EngineRequest, check_request, command_of
-from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk.engine_records import EnginePrecision, EngineRecord
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.manifest import INVERTER, REQUIRED_FILES, Manifest
+from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord
+from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES, Manifest
+from srflow_sdk.system.cache_folder import cache_folder
 
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
 

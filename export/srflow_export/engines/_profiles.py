@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from srflow_sdk import tiles
-from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.drawing import tiles
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import Manifest
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.manifest import Manifest
 
 _MOST = 1 << 14  # LR pixels per side; a larger engine would need more memory than any GPU has
 _SIDE = re.compile(r"[0-9]{1,6}", re.ASCII)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from srflow_export.engines._builder import BuilderOptions, check_sms
 from srflow_export.engines._library import load_library
 from srflow_export.engines._timing_cache import read_measurements
-from srflow_sdk._engine_commands import engines_command
-from srflow_sdk.engine_records import EnginePrecision, EngineRuntime, LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
+from srflow_sdk.model.engine_commands import engines_command
+from srflow_sdk.model.engine_records import EnginePrecision, EngineRuntime, LrProfile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class EngineRequest:
 
     runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
     compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
-    profile: LR sizes; None: those of :attr:`srflow_sdk.manifest.Manifest.default_profile`. builder: how they are built.
+    profile: LR sizes; None: those of :attr:`srflow_sdk.model.manifest.Manifest.default_profile`. builder: how they are
+    built.
     """
 
     runtime: EngineRuntime

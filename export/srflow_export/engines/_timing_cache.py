@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from srflow_export.parity._gate import MIN_PSNR_DB, NetworkItself, arithmetic_of
 from srflow_export.parity._measure import ParityRow, check, measure, table
 from srflow_export.parity._photos import photo_patches
 from srflow_export.parity._runners import Arithmetic, BackendRunner, TorchRunner, graphs_runner
-from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends import Device, Precision
-from srflow_sdk.bundle import Bundle, Manifest, bundle_path
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.latents import LatentLevel
+from srflow_sdk.latents.random_field import LatentLevel
+from srflow_sdk.model.bundle import Bundle, Manifest, bundle_path
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.psnr_bounds import LEAST_DB
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import Encoder, SRFlow
 

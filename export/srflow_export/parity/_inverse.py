@@ -20,11 +20,11 @@ from srflow_export.parity._gate import min_psnr_db
 from srflow_export.parity._measure import MARGIN_DB, psnr
 from srflow_export.parity._photos import photographs
 from srflow_export.parity._runners import Arithmetic, computing_in, graphs_runner, inverse_runner
-from srflow_sdk._psnr_bounds import LEAST_DB
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle, Manifest
 from srflow_sdk.errors import ExportError
-from srflow_sdk.manifest import Weights
+from srflow_sdk.model.bundle import Bundle, Manifest
+from srflow_sdk.model.manifest import Weights
+from srflow_sdk.model.psnr_bounds import LEAST_DB
 from srflow_training.model import SRFlow
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 

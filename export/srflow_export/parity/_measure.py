@@ -13,9 +13,9 @@ from polygraphy.backend.base import BaseRunner
 from srflow_export._progress import Progress
 from srflow_export.graphs import level_of
 from srflow_export.parity._photos import LrPhoto
-from srflow_sdk.bundle import Manifest
 from srflow_sdk.errors import ExportError
-from srflow_sdk.latents import window_noise
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Manifest
 
 TAUS = (0.0, 0.5, 0.8, 1.0)
 

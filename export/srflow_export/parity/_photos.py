@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.model.engine_records import LrProfile
 
 PATCH = (40, 48)
 """LR pixels of a patch; not square, so that height and width cannot be mistaken for each other."""

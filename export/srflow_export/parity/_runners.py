@@ -24,12 +24,12 @@ from polygraphy.logger import G_LOGGER
 from srflow_export import onnx_models
 from srflow_export.graphs import decoded_names, latent_levels, level_of, noise_names
 from srflow_export.parity._rounding import rounded_as_on_gpus
-from srflow_sdk._graph_structure import read_graph
 from srflow_sdk.backends import Device, Precision, open_backend
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import LrProfile
-from srflow_sdk.latents import LatentLevel
-from srflow_sdk.manifest import INVERTER, REQUIRED_FILES
+from srflow_sdk.latents.random_field import LatentLevel
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.graph_structure import read_graph
+from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES
 from srflow_training.model import SRFlow
 
 Array = npt.NDArray[np.float32]

@@ -20,9 +20,9 @@ from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
 from srflow_sdk._serving.bls import ENCODER, SAMPLER
 from srflow_sdk._serving.description import Mode, ServingOptions
 from srflow_sdk._serving.triton_model import BUNDLE
-from srflow_sdk._system.atomic import sync_directory, write_atomically
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.atomic import sync_directory, write_atomically
 
 _CONFIG = "config.pbtxt"
 _CPU_CONFIG = "configs/cpu.pbtxt"

@@ -8,7 +8,7 @@ from srflow_export.triton.config_text import Tensor, document, parameters, quote
 from srflow_sdk._serving.bls import version_parameter
 from srflow_sdk._serving.description import MODEL_PARAMETER, VERSION_PARAMETER, ServingOptions, described
 from srflow_sdk._version import __version__
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 
 NAME = "srflow_upscale"
 

@@ -1,4 +1,4 @@
-// Latents of scheme 1, bit for bit: srflow_sdk/latents.py is the definition, and this is the same in C++ and CUDA.
+// Latents of scheme 1, bit for bit: srflow_sdk/latents/random_field.py is the definition, and this is the same in C++ and CUDA.
 //
 // Host sources must be compiled without contraction (-ffp-contract=off) and without -ffast-math. On a GPU the
 // operations below are never contracted, regardless of the flags.

@@ -15,11 +15,11 @@ from srflow_export.engines._library import Library
 from srflow_export.engines._pairs import build_engines, graphs_of
 from srflow_export.engines._profiles import parse_shapes
 from srflow_export.engines._request import EngineRequest
-from srflow_sdk._machine.gpu import Gpu
-from srflow_sdk._system.hashing import file_sha256
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.manifest import is_plain_file_name
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.manifest import is_plain_file_name
+from srflow_sdk.system.gpu import Gpu
+from srflow_sdk.system.hashing import file_sha256
 from tests.export.engines.conftest import REQUEST
 from tests.networks import PLAIN, random_srflow, tiny_config
 from tests.sdk.tiny_bundle import tiny_manifest

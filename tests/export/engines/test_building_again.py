@@ -10,8 +10,8 @@ import pytest
 from srflow_export.engines._builder import BuilderOptions
 from srflow_export.engines._library import Library
 from srflow_export.engines._pairs import build_engines
-from srflow_sdk._machine.gpu import Gpu
-from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.system.gpu import Gpu
 from tests.export.engines.conftest import REQUEST
 
 HERE = Library(

@@ -16,9 +16,9 @@ from srflow_export.engines._bundles import add_engines, trtexec_commands
 from srflow_export.engines._profiles import parse_shapes
 from srflow_export.engines._request import EngineRequest
 from srflow_export.exporter import ExportOptions, export_checkpoint
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import EngineRecord
 from srflow_sdk.errors import BundleError, ExportError, MissingExtraError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord
 from srflow_training import save_checkpoint
 from tests.export.engines.conftest import REQUEST
 from tests.networks import random_srflow, tiny_config

@@ -5,10 +5,10 @@ import pytest
 
 from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._profiles import check_profile, parse_shapes
-from srflow_sdk import tiles
-from srflow_sdk._engine_shapes import InputShapes
-from srflow_sdk.engine_records import LrProfile
+from srflow_sdk.drawing import tiles
 from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.engine_shapes import InputShapes
 from tests.sdk.tiny_bundle import tiny_manifest
 
 

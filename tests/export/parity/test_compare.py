@@ -11,8 +11,8 @@ from srflow_export.parity._compare import compare
 from srflow_export.parity._measure import TAUS
 from srflow_export.parity._photos import photo_patches
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import ArgumentError, BundleError, ExportError
+from srflow_sdk.model.engine_records import LrProfile
 from srflow_training import RRDB, save_checkpoint
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle

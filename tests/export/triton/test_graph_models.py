@@ -9,9 +9,9 @@ import pytest
 
 from srflow_export.triton.graph_models import GraphModel, graph_models
 from srflow_export.triton.readme import readme
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import EngineRecord, LrProfile
 from srflow_sdk.errors import BundleError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 
 from ...sdk.tiny_bundle import write_tiny_bundle
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 
 from .engine_machine import EngineMachine, noise
 from .fake_tensorrt import write_engine_bundle

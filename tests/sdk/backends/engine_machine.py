@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._machine.gpu import Gpu
 from srflow_sdk.backends._tensorrt import TensorRTBackend
-from srflow_sdk.backends._tensorrt_engines import selection
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import EngineRuntime
+from srflow_sdk.backends.tensorrt_engines import selection
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRuntime
+from srflow_sdk.system.gpu import Gpu
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import LEVELS, SCALE
@@ -33,7 +33,7 @@ class EngineMachine:
         self.found: Gpu | None = RTX_4090
         self.library: Any = None
         monkeypatch.setattr(selection, "find_gpu", lambda number=0: self.found)
-        monkeypatch.setattr("srflow_sdk._drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes)
+        monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes)
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime_module(self.gpu))
         for name in ("tensorrt", "tensorrt_rtx"):
             monkeypatch.setitem(sys.modules, name, None)

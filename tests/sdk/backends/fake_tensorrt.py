@@ -19,9 +19,9 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from srflow_export._bundle_writer import staged_bundle
-from srflow_sdk._system.hashing import file_sha256
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import EngineRecord, EngineRuntime, LrProfile
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
+from srflow_sdk.system.hashing import file_sha256
 
 from ..tiny_bundle import LEVELS, SCALE, tiny_manifest
 from .fake_gpu import FakeGpu

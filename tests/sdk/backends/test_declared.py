@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk import Upscaler
 from srflow_sdk.errors import BundleError
-from srflow_sdk.manifest import Precision
+from srflow_sdk.model.manifest import Precision
 from tests.sdk.tiny_bundle import tiny_manifest, write_tiny_bundle
 
 Change = Callable[[onnx.GraphProto], None]

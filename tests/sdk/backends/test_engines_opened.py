@@ -12,9 +12,9 @@ from srflow_sdk.backends import _plugin_providers as plugin_providers
 from srflow_sdk.backends import open_backend
 from srflow_sdk.backends._plugin_providers import Plugin
 from srflow_sdk.backends._tensorrt import TensorRTBackend
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
 
 from .engine_machine import EngineMachine, noise
 from .fake_tensorrt import write_engine_bundle

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._raising import PassingError
 from srflow_sdk.backends import Backend, _fastest, _fastest_cache, open_backend
 from srflow_sdk.backends._fastest import cached_choice, choose, measured
 from srflow_sdk.backends._fastest_cache import Measured, cache_key, read_measured
 from srflow_sdk.backends._fastest_patches import mosaic, patches
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._precision_ways import REFERENCE, Way
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import CancelledError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.raising import PassingError
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
 

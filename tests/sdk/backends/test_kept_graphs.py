@@ -15,8 +15,8 @@ import onnxruntime
 import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend, _kept_graphs
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.latents import window_noise
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
 
 resource = pytest.importorskip("resource", reason="Linux only")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="graphs are kept on Linux only")

@@ -11,8 +11,8 @@ from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk import backends
 from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
 from srflow_sdk.backends import _ort_providers as ort_providers
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError, DeviceError
+from srflow_sdk.model.bundle import Bundle
 from tests.sdk.tiny_bundle import LEVELS, tiny_manifest, write_tiny_bundle
 
 

@@ -10,12 +10,12 @@ from typing import Any, get_args
 import onnxruntime
 import pytest
 
-from srflow_sdk._device_names import PluginDevice
 from srflow_sdk.backends import _plugin_providers as plugin_providers
 from srflow_sdk.backends import open_backend
 from srflow_sdk.backends._plugin_providers import PLUGINS, Plugin
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.device_names import PluginDevice
 
 
 @pytest.fixture

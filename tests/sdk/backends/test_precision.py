@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk._psnr_bounds import FLOAT32_DB
 from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, _precision_ways, open_backend
 from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._fastest import WORTH
 from srflow_sdk.backends._fastest_cache import Measured, cache_key, write_measured
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._precision_ways import REFERENCE, Way
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.psnr_bounds import FLOAT32_DB
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle

@@ -14,18 +14,18 @@ import onnxruntime
 import pytest
 
 from srflow_sdk import backends
-from srflow_sdk._device_names import Device, PluginDevice
-from srflow_sdk._engine_shapes import input_shapes, shapes_text
 from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
 from srflow_sdk.backends import _agreement as agreement
 from srflow_sdk.backends import _ort_providers as ort_providers
 from srflow_sdk.backends import _tensorrt as tensorrt
 from srflow_sdk.backends._ort_providers import TensorRTProvider, tensorrt_library_version
 from srflow_sdk.backends._plugin_providers import Plugin
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.cli import upscale
-from srflow_sdk.engine_records import EngineRecord, LrProfile
 from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile
+from srflow_sdk.model.engine_shapes import input_shapes, shapes_text
+from srflow_sdk.system.device_names import Device, PluginDevice
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TENSORRT, CUDA, CPU = (f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU"))

@@ -13,9 +13,9 @@ import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.backends._tensorrt import TensorRTBackend
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import BundleError, DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
 
 from ..flow_bundle import write_flow_bundle
 from .engine_machine import EngineMachine, noise

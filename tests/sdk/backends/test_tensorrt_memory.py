@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from srflow_sdk.backends._tensorrt import TensorRTBackend
-from srflow_sdk.backends._tensorrt_engines.execution import EngineLog
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.backends.tensorrt_engines.execution import EngineLog
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
 
 from .engine_machine import EngineMachine, noise
 from .fake_tensorrt import IExecutionContext

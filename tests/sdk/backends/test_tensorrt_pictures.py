@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.engine_records import LrProfile
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import SCALE

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._machine.gpu import Gpu
 from srflow_sdk.backends._tensorrt import TensorRTBackend, select_engines, tensorrt_offered
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError, DeviceError
-from srflow_sdk.manifest import REQUIRED_FILES
-from srflow_sdk.tiles import common_gpu_profile
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.system.gpu import Gpu
 
 from .engine_machine import EngineMachine
 from .fake_tensorrt import write_engine_bundle

@@ -68,7 +68,7 @@ def test_names_of_types_and_modes_are_the_librarys() -> None:
 
 
 def test_loggers_can_be_made_as_ours_is() -> None:
-    from srflow_sdk.backends._tensorrt_engines.execution import EngineLog
+    from srflow_sdk.backends.tensorrt_engines.execution import EngineLog
 
     trt = pytest.importorskip("tensorrt_rtx")
     log = EngineLog(trt)
@@ -101,9 +101,9 @@ def test_constants_are_cudas(kind: type[enum.IntEnum]) -> None:
 
 def test_cuda_without_a_driver_is_a_typed_error() -> None:
     """The real cuda-bindings, where there is no GPU."""
-    from srflow_sdk._machine.gpu import find_gpu
-    from srflow_sdk.backends._tensorrt_engines.cuda import CudaGpu
+    from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
     from srflow_sdk.errors import DeviceError
+    from srflow_sdk.system.gpu import find_gpu
 
     pytest.importorskip("cuda.bindings.runtime")
     if find_gpu() is not None:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.operations import Upscaling
-from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._files import write_image
+from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.files import write_image
 
 NAMES = ("a", "b", "c")
 

@@ -22,8 +22,8 @@ from srflow_sdk import cli, read_provenance, upscale_folder
 from srflow_sdk._batch import cloud
 from srflow_sdk._batch.jobs import FolderFile
 from srflow_sdk._batch.urls import UrlPath, as_path
-from srflow_sdk._files import write_image
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._files import read_image, write_image
+from srflow_sdk.files import read_image, write_image
 
 from ..conftest import UPSCALE
 

@@ -9,7 +9,7 @@ import pytest
 
 from srflow_sdk._batch.estimating import Forecast, Speed, about, how_much, measure_speed, seconds_for
 from srflow_sdk._batch.jobs import Settings
-from srflow_sdk._files import write_image
+from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 MEGAPIXEL = 1_000_000

@@ -11,8 +11,8 @@ import pytest
 
 from srflow_sdk._batch.finding import find_inputs, say_unread
 from srflow_sdk._batch.planning import Naming, plan_outputs
-from srflow_sdk._files import READABLE, UNREAD
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import READABLE, UNREAD
 
 from .conftest import tree
 

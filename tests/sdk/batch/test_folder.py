@@ -20,8 +20,8 @@ from srflow_sdk._batch.jobs import Job, Settings
 from srflow_sdk._batch.one_file import do_one
 from srflow_sdk._batch.plan import make_folders, make_plan
 from srflow_sdk._batch.storage import ANYWHERE
-from srflow_sdk._files import read_image, write_image
 from srflow_sdk.errors import ArgumentError, DeviceError, ImageError
+from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import hidden_files

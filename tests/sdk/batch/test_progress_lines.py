@@ -12,7 +12,7 @@ from srflow_sdk._batch import progress_lines
 from srflow_sdk._batch.display import Display
 from srflow_sdk._batch.jobs import FolderFile, Job
 from srflow_sdk._batch.progress_lines import ProgressLines
-from srflow_sdk._files import write_image
+from srflow_sdk.files import write_image
 
 from .conftest import job
 

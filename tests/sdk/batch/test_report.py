@@ -11,8 +11,8 @@ import pytest
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.report import batch_report, read_report, write_report
 from srflow_sdk._batch.running import Watcher, run_jobs
-from srflow_sdk._system.hashing import file_sha256
 from srflow_sdk.errors import ImageError
+from srflow_sdk.system.hashing import file_sha256
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import hidden_files

@@ -17,8 +17,8 @@ from srflow_sdk._batch.report import batch_report, recorded_in
 from srflow_sdk._batch.resuming import is_done
 from srflow_sdk._batch.running import run_jobs
 from srflow_sdk._batch.storage import ANYWHERE
-from srflow_sdk._files import Metadata, read_image, read_provenance, write_image, writing
 from srflow_sdk.errors import CancelledError
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle

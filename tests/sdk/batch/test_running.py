@@ -10,8 +10,8 @@ import pytest
 
 from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_sdk._batch.running import run_jobs
-from srflow_sdk._files import ImageWriter, read_image, write_image
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
+from srflow_sdk.files import ImageWriter, read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import hidden_files
@@ -87,7 +87,7 @@ def test_a_file_is_drawn_while_the_one_before_it_is_finished(
                 assert second_is_drawn.wait(60), "the second file waits for the first one's encoder"
             super().__exit__(*error)
 
-    monkeypatch.setattr("srflow_sdk._drawing.file_upscaling.ImageWriter", SlowWriter)
+    monkeypatch.setattr("srflow_sdk.drawing.file_upscaling.ImageWriter", SlowWriter)
     summary = run_jobs(jobs[:2], upscaler, settings=Settings(), watcher=Tiles())
     assert statuses(summary) == ["done", "done"]
 

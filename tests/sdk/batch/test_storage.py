@@ -13,8 +13,8 @@ import pytest
 from srflow_sdk._batch.jobs import FolderResult, Job
 from srflow_sdk._batch.running import run_jobs
 from srflow_sdk._batch.storage import LocalStorage
-from srflow_sdk._files import read_provenance
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import read_provenance
 from srflow_sdk.upscaler import Upscaler
 
 from .conftest import job, settings_with

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_sdk import cli, read_provenance
-from srflow_sdk._files import write_image
+from srflow_sdk.files import write_image
 
 SECRETS = ("s3cr3t", "s1gned", "s2gned")
 LOGIN = "Basic " + base64.b64encode(b"somebody:s3cr3t").decode()

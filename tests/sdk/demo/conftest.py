@@ -10,7 +10,7 @@ import pytest
 
 from srflow_sdk._demo.sessions import Session, Sessions
 from srflow_sdk._demo.work import Job, Work
-from srflow_sdk._files import write_image
+from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle

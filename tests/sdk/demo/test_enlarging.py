@@ -14,8 +14,8 @@ from PIL import Image
 from srflow_sdk import cli, read_provenance
 from srflow_sdk._demo.controls import SAMPLES
 from srflow_sdk._demo.enlarging import Enlarging
-from srflow_sdk._files import write_image
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import write_image
 
 from .conftest import finished, sent
 from .visitor import CONTROLS

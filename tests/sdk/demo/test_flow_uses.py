@@ -12,8 +12,8 @@ from PIL import Image
 
 from srflow_sdk import read_provenance
 from srflow_sdk._demo.flow_uses import FlowUses
-from srflow_sdk._files import write_image
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import write_image
 
 from .conftest import finished, sent
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from srflow_sdk import read_image
 from srflow_sdk._demo.live import LivePhoto
-from srflow_sdk._files import write_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 ALL = 10**8

@@ -9,8 +9,8 @@ import pytest
 
 from srflow_sdk._demo.sessions import PageGoneError
 from srflow_sdk._demo.work import Job
-from srflow_sdk._raising import stop_if_set
 from srflow_sdk.errors import ImageError
+from srflow_sdk.system.raising import stop_if_set
 
 
 class Held:

@@ -15,7 +15,7 @@ from srflow_sdk._doctor import examination as doctor
 from srflow_sdk._doctor import extras, probes
 from srflow_sdk._doctor.examination import Check, basics_work, examine, report
 from srflow_sdk.backends import open_backend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 
 CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {

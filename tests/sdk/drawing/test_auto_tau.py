@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Bundle, read_provenance, write_image
-from srflow_sdk._drawing import file_upscaling, passes
-from srflow_sdk._drawing.auto_tau import REACH, texture
+from srflow_sdk.drawing import file_upscaling, passes
+from srflow_sdk.drawing.auto_tau import REACH, texture
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._drawing.file_upscaling import provenance_of
-from srflow_sdk._drawing.measuring import lr_psnr
-from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._drawing.rows import RowBuffer
-from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk.drawing.file_upscaling import provenance_of
+from srflow_sdk.drawing.measuring import lr_psnr
+from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.rows import RowBuffer
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, NonFiniteError
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import DISPLAY_P3, SRGB_CURVE, matrix_profile

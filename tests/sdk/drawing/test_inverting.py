@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._drawing.reducing import reduced_image
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError
-from srflow_sdk.latents import window_noise
-from srflow_sdk.picture_latents import Latents
+from srflow_sdk.flow.lr_of_hr import reduced_image
+from srflow_sdk.latents.picture_latents import Latents
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle

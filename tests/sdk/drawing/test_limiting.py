@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from srflow_sdk._drawing.limiting import limited, tails
-from srflow_sdk._drawing.restoring import RESTORE_SCHEME, RestoreOptions
-from srflow_sdk._latents import arrays
-from srflow_sdk._latents.draws import Collection
 from srflow_sdk.errors import ArgumentError, NonFiniteError
-from srflow_sdk.picture_latents import Latents
+from srflow_sdk.flow.limiting import limited, tails
+from srflow_sdk.flow.restore_options import RESTORE_SCHEME, RestoreOptions
+from srflow_sdk.latents import arrays
+from srflow_sdk.latents.draws import Collection
+from srflow_sdk.latents.picture_latents import Latents
 
 from ..latents.pictures import changed_by, normal_latents
 

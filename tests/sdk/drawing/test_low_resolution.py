@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from srflow_sdk._drawing.low_resolution import LowResolution
-from srflow_sdk._drawing.rows import ArrayRows
-from srflow_sdk._images import ImageKind
-from srflow_sdk._pixels.colour import conversion_for
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.pixels.colour import conversion_for
+from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import DISPLAY_P3, SRGB_CURVE, matrix_profile

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import Upscaler, lr_psnr
-from srflow_sdk._files import write_image
-from srflow_sdk._pixels.consistency import reduced
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import write_image
+from srflow_sdk.pixels.consistency import reduced
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize
-from srflow_sdk._drawing.output_size import Reduced, named_scale
-from srflow_sdk._drawing.requests import DrawOptions, make_request
+from srflow_sdk.drawing.output_size import Reduced, named_scale
+from srflow_sdk.drawing.requests import DrawOptions, make_request
 from srflow_sdk.errors import ArgumentError, ImageError
 
 from ..tiny_bundle import tiny_manifest

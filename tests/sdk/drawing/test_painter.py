@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
+from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
-from srflow_sdk.tiles import Tile, Window
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle
@@ -165,7 +165,7 @@ def test_auto_tiles_fit_the_memory_that_is_free(
         manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=30_000)
         monkeypatch.setattr(opened._painter, "manifest", manifest)
         for free in (64 << 30, 12 << 30, 4 << 30, 1 << 30, 1 << 20):
-            monkeypatch.setattr("srflow_sdk._drawing.painter.available_memory", lambda free=free: free)
+            monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda free=free: free)
             cores.append(opened._painter.core(3000, 4000))
     assert cores == [144, 128, 80, 64, 16]
 
@@ -174,7 +174,7 @@ def test_auto_tiles_fit_the_memory_that_is_free(
 def test_halos_are_a_quarter_of_the_embedded_models_work_at_most(
     monkeypatch: pytest.MonkeyPatch, height: int, width: int
 ) -> None:
-    monkeypatch.setattr("srflow_sdk._drawing.painter.available_memory", lambda: 16 << 30)
+    monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: 16 << 30)
     with Upscaler(device="cpu", threads=1) as opened:
         tiles = opened._painter.plan(height, width, opened._painter.core(height, width))
     assert sum(tile.window.height * tile.window.width for tile in tiles) <= 1.25 * height * width

@@ -11,12 +11,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from srflow_sdk._drawing.measuring import lr_psnr
-from srflow_sdk._drawing.passes import warn_if_inconsistent
-from srflow_sdk._drawing.requests import DrawOptions
-from srflow_sdk._files import read_image, write_image
-from srflow_sdk._pixels.consistency import reduced
+from srflow_sdk.drawing.measuring import lr_psnr
+from srflow_sdk.drawing.passes import warn_if_inconsistent
+from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk.files import read_image, write_image
+from srflow_sdk.pixels.consistency import reduced
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from srflow_sdk._files import read_image, write_image
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.latents import standard_normal
-from srflow_sdk.tiles import plan_tiles
+from srflow_sdk.drawing.tiles import plan_tiles
+from srflow_sdk.files import read_image, write_image
+from srflow_sdk.latents.random_field import standard_normal
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import LEVELS, REACH, SCALE, write_tiny_bundle

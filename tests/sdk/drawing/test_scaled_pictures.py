@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize, lr_psnr
-from srflow_sdk._drawing.finishing import Finishing
-from srflow_sdk._drawing.low_resolution import LowResolution
-from srflow_sdk._drawing.output_size import Reduced
-from srflow_sdk._drawing.rows import ArrayRows
-from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
-from srflow_sdk._images import ImageKind
-from srflow_sdk._pixels.resizing import Kernel
+from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.output_size import Reduced
+from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.pixels.resizing import Kernel
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile

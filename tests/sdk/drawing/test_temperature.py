@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._drawing.temperature import Temperature
+from srflow_sdk.drawing.temperature import Temperature
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.tiles import Window
 from srflow_sdk.upscaler import Upscaler
 
 

@@ -12,8 +12,8 @@ import tifffile
 from PIL import Image, ImageOps
 from skimage.color import rgb2lab
 
-from srflow_sdk._files import READABLE, WRITABLE, count_pixels, open_image, read_image, write_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import READABLE, WRITABLE, count_pixels, open_image, read_image, write_image
 from tests.sdk.files.pictures import LOSSLESS, LOSSY, WRITTEN, picture, profile, read_by_another_library
 
 DTYPES = (np.uint8, np.uint16, np.float32)

@@ -16,8 +16,8 @@ import tifffile
 from PIL import Image
 
 from srflow_sdk._doctor.probes import _HEIC
-from srflow_sdk._files import open_image, read_image, read_provenance, write_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import open_image, read_image, read_provenance, write_image
 from tests.sdk.files.pictures import WRITTEN, noise, picture
 
 
@@ -195,7 +195,7 @@ def test_libvips_says_nothing_beside_our_line(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg", noise(64, 64))
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
     code = (
-        "import logging, sys; logging.basicConfig(); from srflow_sdk._files import read_image\n"
+        "import logging, sys; logging.basicConfig(); from srflow_sdk.files import read_image\n"
         "try: read_image(sys.argv[1])\n"
         "except Exception as error: print(type(error).__name__)"
     )

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, IptcImagePlugin
 
-from srflow_sdk._files import Metadata, read_image, read_provenance, tiff, write_image
+from srflow_sdk.files import Metadata, read_image, read_provenance, tiff, write_image
 from tests.sdk.files.pictures import WRITTEN, picture, profile
 from tests.sdk.files.test_provenance import EXAMPLE
 from tests.sdk.pixels.icc_writer import gamma_curve, gray_profile

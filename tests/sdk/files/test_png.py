@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._files import read_image, read_provenance
-from srflow_sdk._files.provenance import with_provenance
+from srflow_sdk.files import read_image, read_provenance
+from srflow_sdk.files.provenance import with_provenance
 from tests.sdk.files.pictures import picture
 from tests.sdk.files.test_provenance import EXAMPLE, FOREIGN
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from srflow_sdk._files import Metadata, Provenance, read_image, read_provenance, write_image
-from srflow_sdk._files.provenance import NAMESPACE, provenance_in, with_provenance
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import Metadata, Provenance, read_image, read_provenance, write_image
+from srflow_sdk.files.provenance import NAMESPACE, provenance_in, with_provenance
 from tests.sdk.files.pictures import WRITTEN, picture
 
 EXAMPLE = Provenance(

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from srflow_sdk._files import open_image, read_image, write_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import open_image, read_image, write_image
 from tests.sdk.files.pictures import WRITTEN, noise, picture
 
 
@@ -116,7 +116,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from srflow_sdk._files import open_image
+from srflow_sdk.files import open_image
 with open_image(sys.argv[1]) as reader:
     for _ in range(reader.height // 50):
         reader.read_rows(50)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk._files import ImageWriter, Metadata, is_as_written, read_image, read_provenance, sealing, write_image
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import ImageWriter, Metadata, is_as_written, read_image, read_provenance, sealing, write_image
 from tests.sdk.files.pictures import WRITTEN, noise, picture
 from tests.sdk.files.test_provenance import EXAMPLE, FOREIGN
 from tests.sdk.files.test_tiff_exif import exif_of

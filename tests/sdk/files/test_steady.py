@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._files import open_image, read_image, write_image
-from srflow_sdk._files.steady import SteadyFile
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import open_image, read_image, write_image
+from srflow_sdk.files.steady import SteadyFile
 from tests.sdk.files.pictures import WRITTEN, noise
 
 CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
 
 TRUNCATES = """
 import os, sys
-from srflow_sdk._files import open_image
+from srflow_sdk.files import open_image
 from srflow_sdk.errors import ImageError
 
 for path in sys.argv[1:]:

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from srflow_sdk._files import Metadata, is_as_written, read_image, read_provenance, tiff, write_image, writing
+from srflow_sdk.files import Metadata, is_as_written, read_image, read_provenance, tiff, write_image, writing
 from tests.sdk.files.pictures import picture, profile
 from tests.sdk.files.test_provenance import EXAMPLE
 
@@ -190,7 +190,7 @@ def test_blocks_that_are_no_exif_leave_the_file_as_it_is(tmp_path: Path, block: 
 def test_a_file_without_room_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("srflow_sdk._files.tiff.MAX_CLASSIC_BYTES", 1000)
+    monkeypatch.setattr("srflow_sdk.files.tiff.MAX_CLASSIC_BYTES", 1000)
     write_image(tmp_path / "a.tif", picture())
     write_image(tmp_path / "b.tif", picture(), metadata=Metadata(exif=exif_of().tobytes()))
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._files import ImageWriter, check_writable, read_image, remove_stale_parts, write_image
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import ImageWriter, check_writable, read_image, remove_stale_parts, write_image
 from tests.sdk.files.pictures import WRITTEN, names, noise, picture
 
 
@@ -111,7 +111,7 @@ import numpy as np
 from pathlib import Path
 from typing import Any
 from srflow_sdk.errors import ImageError
-from srflow_sdk._files import ImageWriter, libvips
+from srflow_sdk.files import ImageWriter, libvips
 if sys.argv[4:]:
     libvips.reason = lambda error: sys.argv[4]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -161,7 +161,7 @@ def test_other_failures_are_not_blamed_on_the_disk(tmp_path: Path, monkeypatch: 
     def fail(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("out of paint")
 
-    monkeypatch.setattr("srflow_sdk._files.writing.attach", fail)
+    monkeypatch.setattr("srflow_sdk.files.writing.attach", fail)
     with pytest.raises(ImageError, match="cannot be written: out of paint"):
         write_image(tmp_path / "a.tif", picture())
     assert names(tmp_path) == []
@@ -197,7 +197,7 @@ def test_many_threads_write_without_growth_of_descriptors(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["a.png", "n" * 251 + ".png"])
 def test_parts_of_killed_processes_are_removed_and_those_in_work_are_not(tmp_path: Path, name: str) -> None:
     code = (
-        "import os, sys, numpy as np; from pathlib import Path; from srflow_sdk._files import ImageWriter\n"
+        "import os, sys, numpy as np; from pathlib import Path; from srflow_sdk.files import ImageWriter\n"
         "w = ImageWriter(Path(sys.argv[1]), width=9, height=9, channels=1, dtype=np.uint8)\n"
         "w.__enter__(); os.kill(os.getpid(), 9)"
     )

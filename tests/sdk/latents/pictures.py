@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from srflow_sdk import Latents
-from srflow_sdk.latents import LatentLevel, standard_normal
+from srflow_sdk.latents.random_field import LatentLevel, standard_normal
 
 MODEL = "0123456789abcdef" * 4
 LEVELS = (LatentLevel(level=1, channels=6), LatentLevel(level=2, channels=12), LatentLevel(level=3, channels=48))

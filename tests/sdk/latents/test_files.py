@@ -13,7 +13,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from srflow_sdk import ArgumentError, Bundle, ImageError, Latents, Upscaler
-from srflow_sdk._system import atomic
+from srflow_sdk.system import atomic
 from tests.sdk.tiny_bundle import LEVELS
 
 from .pictures import MODEL, normal_latents

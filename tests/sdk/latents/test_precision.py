@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk._latents import files
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.picture_latents import Latents
+from srflow_sdk.latents import latents_file as files
+from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import LEVELS, write_tiny_bundle

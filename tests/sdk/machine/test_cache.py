@@ -10,8 +10,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from srflow_sdk._machine import cache
-from srflow_sdk._machine.cache import cache_folder
+from srflow_sdk.system import cache_folder as cache
+from srflow_sdk.system.cache_folder import cache_folder
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from srflow_sdk._machine import gpu
-from srflow_sdk._machine.gpu import Gpu, find_gpu, gpu_by_driver
+from srflow_sdk.system import gpu
+from srflow_sdk.system.gpu import Gpu, find_gpu, gpu_by_driver
 
 
 def fake_driver(*, failing=""):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from srflow_sdk._machine import memory
+from srflow_sdk.system import memory
 
 MIB = 1 << 20
 MACHINE = 900 * MIB  # what psutil is made to find
@@ -190,7 +190,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srflow_sdk._machine.memory import return_freed_memory
+from srflow_sdk.system.memory import return_freed_memory
 
 def resident():
     return int(re.search(r"VmRSS:\\s*(\\d+)", Path("/proc/self/status").read_text()).group(1)) << 10

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from srflow_sdk._pixels.resizing import Kernel
+from srflow_sdk.pixels.resizing import Kernel
 
 
 def weight(kernel: Kernel, x: float) -> float:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from srflow_sdk._pixels import colour
-from srflow_sdk._pixels.colour import ColourConversion, conversion_for
-from srflow_sdk._pixels.matrix_profiles import read_matrix_profile
+from srflow_sdk.pixels import colour
+from srflow_sdk.pixels.colour import ColourConversion, conversion_for
+from srflow_sdk.pixels.matrix_profiles import read_matrix_profile
 from tests.sdk.pixels.icc_writer import (
     ADOBE_RGB,
     D50,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._pixels.consistency import CONTEXT, REDUCE_CONTEXT, LrPsnr, projected, reduced
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.pixels.consistency import CONTEXT, REDUCE_CONTEXT, LrPsnr, projected, reduced
 from srflow_training.resampling import REDUCTIONS, reduce_bicubic
 
 Floats = NDArray[np.float32]

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from srflow_sdk._pixels.membrane import blended, harmonic
 from srflow_sdk.errors import CancelledError
+from srflow_sdk.pixels.membrane import blended, harmonic
 
 STEP = 1 / 255
 

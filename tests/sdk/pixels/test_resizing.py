@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from srflow_sdk._pixels.consistency import reduced
-from srflow_sdk._pixels.resizing import Kernel, RowReducer
+from srflow_sdk.pixels.consistency import reduced
+from srflow_sdk.pixels.resizing import Kernel, RowReducer
 
 from .reference import whole
 

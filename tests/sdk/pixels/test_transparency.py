@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._pixels import transparency
-from srflow_sdk._pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
+from srflow_sdk.pixels import transparency
+from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 QUICK = settings(max_examples=50, deadline=None)
 SIDES = st.integers(1, 24)

@@ -7,7 +7,7 @@ import pytest
 
 from srflow_sdk._serving.description import ServingOptions
 from srflow_sdk._serving.service import PictureService
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from srflow_sdk._serving.bls import BlsBackend
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.model.bundle import Bundle
 
 from .fake_backend import Response, Tensor, TritonError
 

@@ -12,9 +12,9 @@ import pytest
 
 from srflow_sdk._serving.pool import PooledBackend, batches_hold
 from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
-from srflow_sdk.latents import window_noise
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
 
 
 class _Held(OnnxRuntimeBackend):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._images import from_unit
 from srflow_sdk._serving.description import ServingOptions
 from srflow_sdk._serving.service import PictureService
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import ArgumentError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle

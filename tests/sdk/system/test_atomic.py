@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk._system import locks
-from srflow_sdk._system.atomic import open_part, remove_all_stale_parts, remove_stale_parts, write_atomically
+from srflow_sdk.system import locks
+from srflow_sdk.system.atomic import open_part, remove_all_stale_parts, remove_stale_parts, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -109,7 +109,7 @@ def test_a_process_killed_at_the_rename_leaves_the_old_content_or_the_new(
     code = f"""
 import os, sys
 from pathlib import Path
-from srflow_sdk._system.atomic import write_atomically
+from srflow_sdk.system.atomic import write_atomically
 real = Path.replace
 def replace(self, target):
     if {moment == "after"}:

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from srflow_sdk import Upscaler
-from srflow_sdk._system.interruptible import abandonable, cancelled_by, interruptible
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import CancelledError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.interruptible import abandonable, cancelled_by, interruptible
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
 

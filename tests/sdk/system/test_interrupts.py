@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk._system.interrupts import STOPPING, deferred_interrupts, kept_handlers, raised_interrupts
+from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, kept_handlers, raised_interrupts
 
 
 def press_ctrl_c() -> None:
@@ -165,7 +165,7 @@ def test_without_a_thread_to_put_it_off_an_interrupt_is_raised_during_the_import
     def none_left(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("srflow_sdk._system.interrupts._thread.start_new_thread", none_left)
+    monkeypatch.setattr("srflow_sdk.system.interrupts._thread.start_new_thread", none_left)
     (tmp_path / "slow_module.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     monkeypatch.syspath_prepend(tmp_path)
     for _ in range(2):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._drawing.reducing import reduced_image
-from srflow_sdk._pixels.colour import conversion_for
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, ImageError
+from srflow_sdk.flow.lr_of_hr import reduced_image
+from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle

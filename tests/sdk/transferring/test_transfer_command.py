@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_sdk import cli
-from srflow_sdk._files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk._transfer_command import transfer
-from srflow_sdk._transferring.pixels import Transferred, transferred
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk.flow.transferring import Transferred, transferred
 from srflow_sdk.upscaler import Upscaler
 
 from .conftest import Pictures
@@ -121,7 +121,7 @@ def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch:
         return result
 
     write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
-    monkeypatch.setattr("srflow_sdk._transferring.files.transferred", changing)
+    monkeypatch.setattr("srflow_sdk.flow.transfer_files.transferred", changing)
     result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--lr", "lr.png")
     assert result.exit_code == 1
     assert f"{name}: the file changed while it was read" in result.stderr

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from srflow_sdk import cli
 from srflow_sdk._batch.folder import upscale_folder
-from srflow_sdk._files import read_image, read_provenance, write_image
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
 

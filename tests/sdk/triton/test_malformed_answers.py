@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from srflow_sdk._files import write_image
 from srflow_sdk.errors import NonFiniteError, RemoteError
+from srflow_sdk.files import write_image
 from srflow_sdk.triton import RemoteUpscaler
 
 from .http_server import Answer, HttpServer

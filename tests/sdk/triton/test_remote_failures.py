@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from srflow_sdk._files import write_image
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,
@@ -23,6 +22,7 @@ from srflow_sdk.errors import (
     RemoteError,
     UnavailableError,
 )
+from srflow_sdk.files import write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
 

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from srflow_sdk._files import write_image
 from srflow_sdk.errors import (
     ArgumentError,
     MissingExtraError,
     RemoteError,
     UnavailableError,
 )
+from srflow_sdk.files import write_image
 from srflow_sdk.triton import RemoteUpscaler
 
 from .inference_server import NAME, InferenceServer

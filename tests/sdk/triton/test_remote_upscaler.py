@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._files import read_image, write_image
 from srflow_sdk.errors import (
     ArgumentError,
 )
+from srflow_sdk.files import read_image, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.triton._remote_upscaler import LONGEST_S
 from srflow_sdk.upscaler import Upscaler

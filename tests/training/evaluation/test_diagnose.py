@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk import _bits
 from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.latents import bits_per_dimension as _bits
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.cli import evaluate
 from srflow_training.evaluation.diagnose import diagnose

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from srflow_export._unfolding import trainable_network
-from srflow_sdk import Bundle, Latents, Upscaler, _bits
+from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import BundleError, NonFiniteError
+from srflow_sdk.latents import bits_per_dimension as _bits
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.evaluation import flows
 from srflow_training.evaluation.pictures import Cut, picture_files, read_picture

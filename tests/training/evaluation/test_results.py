@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from srflow_sdk._system.interrupts import STOPPING
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.interrupts import STOPPING
 from srflow_training.cli import evaluate
 from srflow_training.evaluation import results as results_module
 from srflow_training.evaluation.pictures import Cut, picture_files

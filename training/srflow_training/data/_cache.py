@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from srflow_sdk._machine.cache import cache_folder
-from srflow_sdk._system.atomic import remove_all_stale_parts
+from srflow_sdk.system.atomic import remove_all_stale_parts
+from srflow_sdk.system.cache_folder import cache_folder
 from srflow_training.data._decoding import cache_name
 from srflow_training.data._folders import Photos
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.system.atomic import write_atomically
 from srflow_training.data._images import halved, read_photo
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_training._degradation_settings import Degradation
 from srflow_training.data._images import coded
 from srflow_training.resampling import REDUCTIONS

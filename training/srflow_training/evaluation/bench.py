@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from srflow_sdk._system.paths import real_path
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.paths import real_path
 from srflow_training import figures, naturalness
 from srflow_training._lpips import LPIPS, MISSING
 from srflow_training._published import PUBLISHED, Published

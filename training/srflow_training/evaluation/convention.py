@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures, naturalness
 from srflow_training._lpips import LPIPS
 from srflow_training.evaluation.pictures import Picture

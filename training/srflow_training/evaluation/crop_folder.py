@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ImageError
+from srflow_sdk.system.atomic import write_atomically
 from srflow_training import naturalness
 from srflow_training.data import read_photo, to_image
 from srflow_training.data._images import size_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures, naturalness
 from srflow_training._lpips import LPIPS, MISSING
 from srflow_training._vgg16 import VGG16Features

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.system.atomic import write_atomically
 from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.bench import Bench, open_benches

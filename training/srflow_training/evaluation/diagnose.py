@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from srflow_sdk import Latents, _bits
+from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
+from srflow_sdk.latents import bits_per_dimension as _bits
 from srflow_training import figures
 from srflow_training.evaluation import calibration, diagnosis_plots, latent_statistics
 from srflow_training.evaluation.bench import Bench, open_bench

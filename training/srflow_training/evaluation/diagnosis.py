@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from srflow_sdk._bits import bits_per_dimension
+from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
 from srflow_training.evaluation.calibration import BIN_EDGES, coverage
 from srflow_training.evaluation.latent_statistics import NORMAL_QUANTILES
 from srflow_training.evaluation.results import Row, mean_of

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk import Latents, Upscaler
-from srflow_sdk._machine.memory import available_memory
 from srflow_sdk.errors import NonFiniteError
+from srflow_sdk.system.memory import available_memory
 from srflow_training._noise import runtime_noise
 from srflow_training.evaluation.arrays import to_array, to_tensor
 from srflow_training.model import SRFlow

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, BundleError, SRFlowError
+from srflow_sdk.system.atomic import write_atomically
 from srflow_training._protocols import PROTOCOLS, Protocol
 from srflow_training.evaluation import page
 from srflow_training.evaluation.bench import check_out, network_digests, open_bench

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_training.data import to_image
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.manifest import Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.data._images import size_of
 from srflow_training.evaluation.hashing import file_sha256

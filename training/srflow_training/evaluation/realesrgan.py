@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from srflow_sdk._raising import require_extra
+from srflow_sdk.system.raising import require_extra
 
 SCALE = 4
 MODELS = {"realesr-animevideov3-x4": 2, "realesrgan-x4plus-anime": 3, "realesrgan-x4plus": 4}

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from srflow_sdk import Latents
-from srflow_sdk._drawing.restoring import RestoreOptions
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.flow.restore_options import RestoreOptions
 from srflow_training._published import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
 from srflow_training.data import to_image
 from srflow_training.evaluation.arrays import to_pixels

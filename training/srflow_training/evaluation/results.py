@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
 from srflow_training.evaluation.pictures import PictureFiles
 
 Row = dict[str, str | float]

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from srflow_sdk._system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
 from srflow_training.evaluation.pictures import PictureFiles
 from srflow_training.evaluation.results import Results
 from srflow_training.figures import as_shown

@@ -11,9 +11,9 @@ import yaml
 from torch import Tensor
 
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk._drawing.round_trips import check_inverts
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.manifest import MAX_TAU, Reduction
+from srflow_sdk.model.manifest import MAX_TAU, Reduction
+from srflow_sdk.model.round_trips import check_inverts
 from srflow_training._inputs import check_model
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.evaluation.devices import Device, check_device, from_cpu

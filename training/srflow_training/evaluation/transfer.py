@@ -16,12 +16,12 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from srflow_sdk._pixels.membrane import blended
-from srflow_sdk._transferring.inputs import mask_of
-from srflow_sdk._transferring.options import FINEST_TAU, PLAIN_TAU, Blend
-from srflow_sdk._transferring.pixels import shares
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.flow.transfer_inputs import mask_of
+from srflow_sdk.flow.transfer_options import FINEST_TAU, PLAIN_TAU, Blend
+from srflow_sdk.flow.transferring import shares
+from srflow_sdk.pixels.membrane import blended
 from srflow_training.data import read_photo, to_image
 from srflow_training.evaluation.arrays import to_array, to_pixels, to_tensor
 from srflow_training.evaluation.bench import open_flow

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srflow_sdk._system.atomic import write_atomically
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.atomic import write_atomically
 from srflow_training.evaluation.arrays import to_pixels
 from srflow_training.evaluation.damaged import Field, open_field, parse_damages
 from srflow_training.evaluation.options import Options

@@ -267,7 +267,7 @@ class SRFlow(nn.Module):
         """Sample one image for each LR image, with latents from N(0, τ²): N×3×H×W, not clipped.
 
         Deterministic for a seeded generator on the same device; the SDK's runtime has its own latents, which do not
-        depend on the device or on tiles (srflow_sdk.latents).
+        depend on the device or on tiles (srflow_sdk.latents.random_field).
         """
         latents = {
             level: tau * torch.randn((len(lr), *shape), generator=generator, device=lr.device, dtype=lr.dtype)

@@ -9,7 +9,7 @@ import pytest
 
 from srflow_sdk.backends import Backend
 from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._device_names import Device
 from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.latents import window_noise
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.device_names import Device
 
 
 @contextlib.contextmanager

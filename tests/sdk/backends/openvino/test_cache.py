@@ -12,7 +12,7 @@ import pytest
 
 from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._openvino import OpenVinoBackend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .pictures import picture

@@ -10,7 +10,7 @@ import pytest
 from srflow_sdk import backends
 from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend, openvino_backend
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 
 from .pictures import opened, picture
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._system.interruptible import cancelled_by
 from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
-from srflow_sdk.bundle import Bundle
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.interruptible import cancelled_by
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .pictures import image, noise, opened, picture, wrong
@@ -75,7 +75,7 @@ RUN_OUT = """
 import resource, sys
 import numpy as np
 from srflow_sdk.backends import _openvino
-from srflow_sdk.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.errors import OutOfMemoryError
 small, large = (np.random.default_rng(0).random((1, 3, side, side), np.float32) for side in (16, 128))
 with getattr(_openvino, sys.argv[1])(Bundle.embedded(), threads=1) as backend:

@@ -13,8 +13,8 @@ import pytest
 from srflow_sdk import Upscaler
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend, openvino_backend
-from srflow_sdk.bundle import Bundle
-from srflow_sdk.manifest import INT8_ENCODER, REQUIRED_FILES
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from tests.networks import GOLDEN
 from tests.sdk.tiny_bundle import write_tiny_bundle
 

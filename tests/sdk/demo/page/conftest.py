@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk._files import write_image
+from srflow_sdk.files import write_image
 from tests.chromium import SCREENS, running_chromium
 
 from ...flow_bundle import write_flow_bundle

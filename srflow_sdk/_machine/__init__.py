@@ -1,1 +1,0 @@
-"""What this machine has: memory, GPUs, a folder for caches."""

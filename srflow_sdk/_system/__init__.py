@@ -1,1 +1,0 @@
-"""Operating system helpers: atomic file writes, locks, hashes. Imports nothing else from the SDK."""

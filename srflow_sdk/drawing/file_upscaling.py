@@ -1,0 +1,208 @@
+"""Upscales an image file into image files, in memory that does not grow with the picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from srflow_sdk._version import __version__
+from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.passes import draw, warn_if_inconsistent
+from srflow_sdk.drawing.requests import DrawOptions, make_request
+from srflow_sdk.drawing.rows import StreamedRows
+from srflow_sdk.drawing.tiles import Tile, padded_size, tile_rows
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import ImageReader, ImageWriter, Provenance, check_writable, open_image
+from srflow_sdk.files.formats import check_max_pixels
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.system.paths import real_path
+from srflow_sdk.system.raising import memory_errors_typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOutput:
+    """One picture that was written.
+
+    provenance: as stored in the file. lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture
+    that the model made, before it was reduced to a smaller `scale`. size_bytes, sha256: of the file. These three are
+    None without `report`.
+    """
+
+    path: Path
+    provenance: Provenance
+    lr_psnr: float | None
+    size_bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileResult:
+    """The result of upscaling a file. size: width and height of the source in pixels. seconds: total time."""
+
+    source: Path
+    size: tuple[int, int]
+    outputs: tuple[FileOutput, ...]
+    seconds: float
+
+
+def upscale_file(
+    painter: Painter,
+    source: Path,
+    targets: Sequence[Path],
+    options: DrawOptions,
+    *,
+    report: bool,
+    max_pixels: int,
+    quality: int | None,
+    lossless: bool,
+) -> FileResult:
+    """Do the work of :meth:`Upscaler.upscale_file`."""
+    started = time.monotonic()
+    if not targets:
+        raise ArgumentError("there is no target; name a file for each sample")
+    names = [real_path(target) for target in targets]
+    if real_path(source) in names:
+        raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
+    if len(set(names)) < len(names):
+        raise ArgumentError("two samples would be written to the same file; name a target for each")
+    check_max_pixels(max_pixels)
+    if not isinstance(report, (bool, np.bool_)):
+        raise ArgumentError(f"report is {report!r}; it must be True or False")
+    manifest = painter.manifest
+    with (
+        memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
+        ExitStack() as stack,
+    ):
+        reader = stack.enter_context(open_image(source, max_pixels=max_pixels))
+        request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
+        reduced = request.reduced
+        size = reader.width * manifest.scale, reader.height * manifest.scale
+        if reduced is not None:
+            size = reduced.width, reduced.height
+        for target in targets:
+            check_writable(target, channels=reader.channels, size=size)
+        lr, tiles, core = _opened(stack, painter, reader)
+        digest = reader.sha256()
+        provenances = [
+            painter.recorded(
+                provenance_of(
+                    manifest,
+                    options,
+                    tau=request.temperature.number,
+                    sample=index,
+                    source=source,
+                    source_sha256=digest,
+                    tile=core,
+                    scale=None if reduced is None else reduced.scale,
+                )
+            )
+            for index in request.samples
+        ]
+        writers = [
+            stack.enter_context(
+                ImageWriter(
+                    target,
+                    width=size[0],
+                    height=size[1],
+                    channels=reader.channels,
+                    dtype=reader.dtype,
+                    metadata=reader.metadata.enlarged(manifest.scale if reduced is None else reduced.scale),
+                    provenance=provenance,
+                    quality=quality,
+                    lossless=lossless,
+                )
+            )
+            for target, provenance in zip(targets, provenances, strict=True)
+        ]
+        outputs = [
+            Finishing(
+                lr,
+                scale=manifest.scale,
+                kernel=manifest.reduction,
+                write=writer.write_rows,
+                consistent=options.consistent,
+                measure=report,
+                reduced=reduced,
+            )
+            for writer in writers
+        ]
+        draw(lr, painter, tiles, request, outputs, overlapped=True)
+        for writer in writers:
+            writer.finish()  # all of them before the first appears under its name
+        contents = [writer.content() if report else (None, None) for writer in writers]
+        reader.check_unchanged()
+    provenances = [writer.provenance or provenance for writer, provenance in zip(writers, provenances, strict=True)]
+    measured = [output.lr_psnr for output in outputs]
+    warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number, manifest=manifest)
+    return FileResult(
+        source=source,
+        size=(reader.width, reader.height),
+        outputs=tuple(
+            FileOutput(path=target, provenance=made, lr_psnr=value, size_bytes=length, sha256=sha256)
+            for target, made, value, (length, sha256) in zip(targets, provenances, measured, contents, strict=True)
+        ),
+        seconds=time.monotonic() - started,
+    )
+
+
+def provenance_of(
+    manifest: Manifest,
+    options: DrawOptions,
+    *,
+    tau: float | None,
+    sample: int,
+    source: Path,
+    source_sha256: str,
+    tile: int | None,
+    scale: float | None,
+) -> Provenance:
+    """What an output's metadata says about how it was made.
+
+    tau: the number, None for a map. sample: this output's own; the options only have the first of several. scale: of a
+    reduced output, from :meth:`DrawOptions.scale_for`.
+    """
+    return Provenance(
+        model=manifest.name,
+        model_sha256=manifest.digest,
+        tau=tau,
+        auto_tau=options.auto_tau(manifest),
+        seed=int(options.seed),
+        sample=sample,
+        latent_scheme=manifest.latent_scheme,
+        sdk_version=__version__,
+        tile=tile,
+        consistent=bool(options.consistent),
+        source=source.name,
+        source_sha256=source_sha256,
+        scale=scale,
+        reduction=None if scale is None else options.reduction,
+        linear_light=scale is not None and bool(options.linear_light),
+    )
+
+
+def _opened(stack: ExitStack, painter: Painter, reader: ImageReader) -> tuple[LowResolution, list[Tile], int | None]:
+    """The reader's image as the network sees it, its tiles, and the side of their cores."""
+    manifest = painter.manifest
+    multiple = manifest.size_multiple
+    height, width = padded_size(reader.height, multiple), padded_size(reader.width, multiple)
+    core = painter.core(height, width)
+    tiles = painter.plan(height, width, core)
+    ahead = tile_rows(tiles)[0][0].core.height
+    rows = stack.enter_context(StreamedRows(reader.read_rows, height=reader.height, ahead=ahead))
+    lr = LowResolution.of(
+        rows,
+        ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile),
+        height=reader.height,
+        width=reader.width,
+        multiple=multiple,
+        reach=manifest.halo,
+    )
+    return lr, tiles, core

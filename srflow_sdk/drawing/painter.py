@@ -1,0 +1,367 @@
+"""Draws tiles: latents, the network's two graphs, and what to do without enough memory or with non-finite values."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends._openvino import EncoderBackend
+from srflow_sdk.drawing.kept import KeptTiles
+from srflow_sdk.drawing.requests import Request
+from srflow_sdk.drawing.tiles import (
+    AUTO_BUDGET_BYTES,
+    AUTO_ROOMY_BYTES,
+    CPU_ACTIVATIONS,
+    GPU_ACTIVATIONS,
+    MIN_TILE,
+    OTHER_ACTIVATIONS,
+    TRIMMED_ACTIVATIONS,
+    Tile,
+    TileSize,
+    core_size,
+    padded_size,
+    plan_tiles,
+    split_tile,
+)
+from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
+from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.files import Provenance
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
+from srflow_sdk.system.device_names import ComputePrecision
+from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.memory import available_memory, can_return_freed_memory, gpu_free_memory
+
+_log = logging.getLogger(__name__)
+
+
+class Painter:
+    """Computes tiles with one bundle on one backend, for all images and threads of an Upscaler.
+
+    tile: as for :class:`~srflow_sdk.upscaler.Upscaler`. When memory runs out, the tile is computed in parts, and so are
+    all later ones of that size.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
+        self.manifest = bundle.manifest
+        self._bundle = bundle
+        self._backend = backend
+        self._tile = tile
+        self._largest_core: int | None = None
+        self._fp32: Backend | None = None
+        self._inverting: Backend | None = None
+        self._closed = False
+        self._told_of_round_trip = False
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Release the backends. Closing twice is harmless."""
+        self._backend.deactivate()
+        with self._lock:
+            self._closed = True
+            for backend in (self._fp32, self._inverting):
+                if backend is not None:
+                    backend.deactivate()
+            self._fp32 = self._inverting = None
+
+    def check_open(self) -> None:
+        """Raises: DeviceError once it was closed."""
+        if self._closed:
+            raise DeviceError("this Upscaler was closed: make another one, or use it inside its `with` block")
+
+    @property
+    def device(self) -> str:
+        """The backend's device."""
+        return self._backend.device
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """What the encoder computes in."""
+        return self._backend.precision
+
+    def recorded(self, provenance: Provenance) -> Provenance:
+        """A picture's provenance, with the device and the precision if the encoder computes in less than the bundle."""
+        if self.precision == "bundle":
+            return provenance
+        return dataclasses.replace(provenance, precision=self.precision, device=self.device)
+
+    @property
+    def backend(self) -> Backend:
+        """What the tiles are computed on."""
+        return self._backend
+
+    def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
+        """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile.
+
+        halo: of the tiles; None: the manifest's.
+
+        Raises: DeviceError if the requested tiles are larger than the backend takes, or it was closed.
+        """
+        self.check_open()
+        manifest = self.manifest
+        return core_size(
+            self._tile,
+            height=height,
+            width=width,
+            multiple=manifest.size_multiple,
+            halo=manifest.halo if halo is None else halo,
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * self._widening(),
+            activations=_activations(self._backend),
+            limits=self._backend.window_limits,
+            **(self._budget() if self._tile == "auto" else {}),
+        )
+
+    def plan(self, height: int, width: int, core: int | None, *, halo: int | None = None) -> list[Tile]:
+        """The tiles of a height×width image. halo: None is the manifest's."""
+        manifest = self.manifest
+        return plan_tiles(
+            height,
+            width,
+            core=core,
+            halo=manifest.halo if halo is None else halo,
+            multiple=manifest.size_multiple,
+            least=_least(self._backend),
+        )
+
+    def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
+        """Encode a window, float32 3×h×w; in one smaller than the backend takes, the last row and column are repeated.
+
+        backend: None is the painter's own. Raises: DeviceError, OutOfMemoryError.
+        """
+        backend = backend or self._backend
+        bottom, right = self.margins(backend, *lr.shape[1:])
+        if bottom or right:
+            lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
+        return backend.encode(lr[None])
+
+    def margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
+        """How many rows and columns a window lacks."""
+        least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
+        bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
+        return bottom, right
+
+    def fits(self, tile: Tile) -> bool:
+        """Whether the tile is no larger than what memory was enough for, once it ran out."""
+        return self._largest_core is None or max(tile.core.height, tile.core.width) <= self._largest_core
+
+    def parts(self, tile: Tile, *, halo: int) -> list[Tile]:
+        """Smaller tiles in place of one that does not fit."""
+        core, multiple = self._largest_core or MIN_TILE, self.manifest.size_multiple
+        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self._backend))
+
+    def draw(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        *,
+        kept: KeptTiles | None = None,
+        after_sample: Callable[[int], None] = lambda _: None,
+    ) -> list[NDArray[np.float32]]:
+        """Draw the tile's core for every picture of a request: float32 sh×sw×C.
+
+        lr: the tile's window, float32 3×h×w. colours: converts h×w×3 RGB to the channels needed. kept: conditioning of
+        tiles, which is dropped first if memory runs out. after_sample: called with the number of samples done.
+
+        Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
+        """
+        self.check_open()
+        while (found := kept.get(tile) if kept else None) is not None or self.fits(tile):
+            steps = self._drawn(tile, lr, request, colours, found)
+            del found  # or it could not be dropped
+            while True:
+                try:
+                    done = next(steps)
+                except StopIteration as end:
+                    pictures: list[NDArray[np.float32]] = end.value
+                    return pictures
+                except (OutOfMemoryError, MemoryError) as error:
+                    if not (kept and kept.drop()):
+                        self.shrink(tile, error)
+                    break
+                after_sample(done)  # not in the try block: its errors are the caller's
+        # Here, not in the handler: the error's traceback keeps the tile's memory alive.
+        return self._drawn_in_parts(tile, lr, request, colours, kept)
+
+    def _drawn(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        kept: Conditioning | None,
+    ) -> Generator[int, None, list[NDArray[np.float32]]]:
+        """Yields how many samples are done, and returns the pictures."""
+        request.stop_if_cancelled()
+        with cancelled_by(request.options.cancel):
+            conditioning = self.encode(lr) if kept is None else kept
+        gathered = Gathered(request.reduce)
+        for done, sample in enumerate(request.samples, start=1):
+            request.stop_if_cancelled()
+            with cancelled_by(request.options.cancel):
+                core = self._core(self._backend, tile, conditioning, request, sample)
+                if not is_usable(core):
+                    core = self._core_again(tile, lr, request, sample)
+            gathered.add(colours(core.transpose(1, 2, 0)))
+            yield done
+        return gathered.pictures()
+
+    def _drawn_in_parts(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        kept: KeptTiles | None,
+    ) -> list[NDArray[np.float32]]:
+        manifest = self.manifest
+        window, scale = tile.window, manifest.scale
+        parts = self.parts(tile, halo=manifest.halo)
+        whole: list[NDArray[np.float32]] = []
+        for part in parts:
+            rows, columns = part.window.within(window).slices
+            pictures = self.draw(part, lr[:, rows, columns], request, colours, kept=kept)
+            if not whole:
+                shape = (tile.core.height * scale, tile.core.width * scale, pictures[0].shape[2])
+                whole = [np.empty(shape, np.float32) for _ in pictures]
+            rows, columns = part.core.within(tile.core).scaled(scale).slices
+            for target, picture in zip(whole, pictures, strict=True):
+                target[rows, columns] = picture
+        return whole
+
+    def _core(
+        self, backend: Backend, tile: Tile, conditioning: Conditioning, request: Request, sample: int
+    ) -> NDArray[np.float32]:
+        """The tile's core of one sample, float32 3×h×w."""
+        manifest, window = self.manifest, tile.window
+        if request.latents is not None:
+            scaled, tau = request.latents.window(window, manifest.scale), 1.0
+        else:
+            noise = window_noise(
+                manifest.latent_levels,
+                scale=manifest.scale,
+                seed=request.seed,
+                sample=sample,
+                top=window.top,
+                left=window.left,
+                height=window.height,
+                width=window.width,
+            )
+            scaled, tau = request.temperature.applied(noise, window, manifest.scale)
+        bottom, right = self.margins(backend, tile.window.height, tile.window.width)
+        if bottom or right:
+            for level, array in scaled.items():
+                margins = (side * manifest.scale >> level for side in (bottom, right))
+                scaled[level] = np.pad(array, ((0, 0), *((0, side) for side in margins)))
+        sr = backend.sample(conditioning, {level: array[None] for level, array in scaled.items()}, tau)
+        rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
+        core: NDArray[np.float32] = sr[0, :, rows, columns]
+        return core
+
+    def _core_again(self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int) -> NDArray[np.float32]:
+        """The core in float32 on the CPU, after the backend gave values that are not finite."""
+        fp32 = self._float32_backend()
+        if fp32 is not None:
+            core = self._core(fp32, tile, self.encode(lr, fp32), request, sample)
+            if is_usable(core):
+                return core
+        raise not_finite("the network", tile, request, sample, also=", in float32 too" if fp32 is not None else "")
+
+    def _float32_backend(self) -> Backend | None:
+        """A backend that computes more precisely than the one in use, or None."""
+        names = self.manifest.float32_graphs or REQUIRED_FILES
+        if names == REQUIRED_FILES and self._backend.device == "cpu" and self.precision == "bundle":
+            return None
+        with self._lock:
+            if self._fp32 is None and not self._closed:
+                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=names)
+                backend.activate()
+                self._fp32 = backend
+                _log.warning("a tile had NaN or infinite values; computing it again in float32 on the CPU")
+            return self._fp32
+
+    def inverting_backend(self) -> Backend:
+        """The backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
+        if self._backend.can_invert:
+            return self._backend
+        check_inverts(self._bundle)
+        with self._lock:
+            if self._inverting is None and not self._closed:
+                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=REQUIRED_FILES)
+                backend.activate()
+                self._inverting = backend
+                _log.warning("inverting on the CPU: %s has no inverter for this bundle", self.device)
+        self.check_open()
+        assert self._inverting is not None  # for the type checker: only a closed painter has none
+        return self._inverting
+
+    def warn_of_round_trip(self) -> None:
+        """Warn, the first time, if the network itself comes back badly from its latents."""
+        with self._lock:
+            told, self._told_of_round_trip = self._told_of_round_trip, True
+        if not told:
+            warn_of_round_trip(self.manifest)
+
+    def shrink(self, tile: Tile, error: Exception) -> None:
+        """Halve the tiles after this one did not fit. Raises: OutOfMemoryError if they are the smallest."""
+        side = max(tile.core.height, tile.core.width)
+        half = padded_size(max(side // 2, MIN_TILE), self.manifest.size_multiple)
+        if half >= side:
+            raise OutOfMemoryError(
+                f"memory ran out on {self.device} with tiles of {side} pixels, the smallest possible; close other "
+                "programs, or use a machine with more memory"
+            ) from error
+        with self._lock:
+            first = self._largest_core is None
+            self._largest_core = min(half, self._largest_core or half)
+        if first:
+            _log.warning("memory ran out with tiles of %d pixels; continuing with %d", side, half)
+
+    def conditioning_budget(self, most: int) -> int:
+        """How many bytes of conditioning to keep: a quarter of what is free, at most `most`.
+
+        Tiles may take half of it, and pictures, latents and threads need the rest.
+        """
+        gpu = self._backend.gpu
+        free = available_memory() if gpu is None else gpu_free_memory(gpu)
+        return most if free is None else min(most, free // 4)
+
+    def _widening(self) -> int:
+        """How much larger activations are than the graphs' types say: CPUs compute half precision in float32."""
+        return 2 if self._backend.gpu is None and self.manifest.precision in ("fp16", "bf16") else 1
+
+    def _budget(self) -> dict[str, Any]:
+        """How much memory a tile may take normally and at most: `budget` and `most` of :func:`core_size`."""
+        gpu = self._backend.gpu
+        if gpu is not None:
+            free = gpu_free_memory(gpu)
+            return {} if free is None else {"budget": free // 2}
+        free = available_memory()
+        # An eighth, because an app may draw several pictures at a time.
+        budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
+        return {"budget": budget, "most": free // 2}
+
+
+def _activations(backend: Backend) -> float:
+    """Memory of a tile on a backend, in units of its conditioning."""
+    if backend.gpu is not None:
+        return GPU_ACTIVATIONS
+    if backend.device.startswith("cpu"):
+        return CPU_ACTIVATIONS
+    trimmed = isinstance(backend, EncoderBackend) and can_return_freed_memory()
+    return TRIMMED_ACTIVATIONS if trimmed else OTHER_ACTIVATIONS
+
+
+def _least(backend: Backend) -> tuple[int, int]:
+    """Smallest height and width of windows."""
+    return backend.window_limits.min if backend.window_limits is not None else (1, 1)

@@ -1,0 +1,186 @@
+"""One pass over an image: rows of tiles become bands of the outputs, finished while the next ones are computed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.kept import KeptTiles
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.requests import DrawOptions, Progress, Request
+from srflow_sdk.drawing.tiles import Tile, tile_rows
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.in_memory import from_unit
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LOW_LR_PSNR_DB = 40.0
+"""Below this an output no longer reduces to its input, and a warning says so."""
+
+_log = logging.getLogger(__name__)
+
+
+def draw(
+    lr: LowResolution,
+    painter: Painter,
+    tiles: Sequence[Tile],
+    request: Request,
+    outputs: Sequence[Finishing],
+    *,
+    kept: KeptTiles | None = None,
+    overlapped: bool = False,
+) -> None:
+    """Draw every picture of a request into its output.
+
+    tiles: from :meth:`Painter.plan`. kept: conditioning of tiles. overlapped: finish and write each band in a
+    thread of its own while the next is computed.
+
+    Raises: whatever painting, reading, writing and the request's `progress` raise.
+    """
+    scale = painter.manifest.scale
+    told = TileCount(request.options.progress, tiles=len(tiles), samples=len(request.samples))
+    rows = tile_rows(tiles)
+    with ExitStack() as stack:
+        lanes = [stack.enter_context(_Lane(output, overlapped=overlapped)) for output in outputs]
+        for number, row in enumerate(rows):
+            seen_top, seen_height = row[0].window.top, row[0].window.height
+            seen = lr.network_rows(seen_top, seen_top + seen_height)
+            wanted = request.for_rows(lr, seen_top, seen_top + seen_height)
+            height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
+            shape = (height * scale, lr.width * scale, lr.kind.colours)
+            bands = [np.empty(shape, output.band_dtype) for output in outputs]
+            for tile in row:
+                left, right = tile.window.left, tile.window.left + tile.window.width
+                pictures = painter.draw(
+                    tile,
+                    seen[:, :, left:right],
+                    wanted,
+                    lr.gray,
+                    kept=kept,
+                    after_sample=told.after_sample,
+                )
+                told.after_tile()
+                columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
+                for band, picture in zip(bands, pictures, strict=True):
+                    target = band[:, columns]  # smaller than the core where the image was padded
+                    core = picture[: target.shape[0], : target.shape[1]]
+                    target[...] = core if band.dtype == np.float32 else from_unit(core, band.dtype)
+            for lane, band in zip(lanes, bands, strict=True):
+                lane.push(band)
+            following = rows[number + 1][0].window.top if number + 1 < len(rows) else lr.height
+            lr.forget(min(following - request.temperature.reach, *(output.needed_from for output in outputs)))
+        for lane in lanes:
+            lane.finish()
+
+
+def warn_if_inconsistent(
+    what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, tau: float | None, manifest: Manifest
+) -> None:
+    """Log one warning for the outputs whose LR-PSNR is below 40 dB.
+
+    tau: the number in use, None for a map. manifest: the model's; one that removes damage should not match its inputs.
+    """
+    if manifest.removes_damage and not options.consistent:
+        return
+    low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
+    if options.consistent:
+        advice = "a consistent output came no nearer, as pixels cannot be darker than black or brighter than white"
+    elif tau == 0:
+        advice = "ask for a consistent output"
+    else:
+        advice = "lower tau, or ask for a consistent output"
+    if low:
+        _log.warning(
+            "%s: reduced again, the output does not match the input (%s dB, below %.0f); %s",
+            what,
+            ", ".join(low),
+            LOW_LR_PSNR_DB,
+            advice,
+        )
+
+
+class TileCount:
+    """Counts tiles of samples, only upwards: a tile that is drawn again after memory ran out counts once."""
+
+    def __init__(self, tell: Progress | None, *, tiles: int, samples: int) -> None:
+        self._tell = tell
+        self._samples = samples
+        self._total = tiles * samples
+        self._tiles = self._told = 0
+
+    def after_sample(self, done: int) -> None:
+        self._advance(self._tiles * self._samples + done)
+
+    def after_tile(self) -> None:
+        self._tiles += 1
+        self._advance(self._tiles * self._samples)
+
+    def _advance(self, done: int) -> None:
+        if done > self._told:
+            self._told = done
+            if self._tell is not None:
+                self._tell(done, self._total)
+
+
+@dataclass
+class PassCount:
+    """One count for a picture whose tiles are encoded, inverted and decoded: its three methods are progress of each.
+
+    tell: of the caller. Tiles that are not kept encoded are left out of the first pass, and the count jumps.
+    """
+
+    tell: Progress
+
+    def encoded(self, done: int, total: int) -> None:
+        """Count tiles of the first pass."""
+        self.tell(done, 3 * total)
+
+    def inverted(self, done: int, total: int) -> None:
+        """Count tiles of the second pass."""
+        self.tell(total + done, 3 * total)
+
+    def drawn(self, done: int, total: int) -> None:
+        """Count tiles of the last pass."""
+        self.tell(2 * total + done, 3 * total)
+
+
+class _Lane:
+    """One output's finishing, in a thread of its own if overlapped; at most one band waits."""
+
+    def __init__(self, output: Finishing, *, overlapped: bool) -> None:
+        self._output = output
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-finish") if overlapped else None
+        self._last: Future[None] | None = None
+
+    def push(self, band: NDArray[Any]) -> None:
+        self.finish()
+        if self._pool is None:
+            self._output.push(band)
+        else:
+            self._last = self._pool.submit(self._output.push, band)
+
+    def finish(self) -> None:
+        """Wait for the last band. Raises: what finishing or writing it raised."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)

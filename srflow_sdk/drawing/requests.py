@@ -1,0 +1,230 @@
+"""The keywords of every drawing method, and the checked request that they become for one image."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, get_args
+
+import numpy as np
+
+from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_sdk.drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale, reduced_to
+from srflow_sdk.drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.resizing import Kernel
+from srflow_sdk.system.raising import stop_if_set
+
+if TYPE_CHECKING:
+    from srflow_sdk.drawing.low_resolution import LowResolution
+    from srflow_sdk.latents.picture_latents import Latents
+
+Progress = Callable[[int, int], None]
+Reduce = Literal["mean", "std"]
+
+_MAX_SAMPLES = 1 << 20
+_MethodT = TypeVar("_MethodT", bound=Callable[..., Any])
+
+
+class DrawKeywords(TypedDict, total=False):
+    """The fields of :class:`DrawOptions` as keywords: the only way to write them once that type checkers understand."""
+
+    tau: Tau | None
+    seed: int
+    sample: int
+    consistent: bool
+    scale: float | OutputSize | None
+    reduction: Kernel
+    linear_light: bool
+    progress: Progress | None
+    cancel: threading.Event | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """The options of every drawing method; :meth:`Upscaler.upscale` says what each field means.
+
+    Raises: ArgumentError for values that are wrong for any image. :func:`make_request` checks a map of temperatures
+    against the image.
+    """
+
+    tau: Tau | None = None
+    seed: int = 0
+    sample: int = 0
+    consistent: bool = False
+    scale: float | OutputSize | None = None
+    reduction: Kernel = "bicubic"
+    linear_light: bool = False
+    progress: Progress | None = None
+    cancel: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        if self.tau is not None and not is_map(self.tau) and not is_auto(self.tau):
+            checked_number(self.tau)
+        _check_whole("seed", self.seed, least=0)
+        _check_whole("sample", self.sample, least=0)
+        if max(int(self.seed), int(self.sample)) >> 64:
+            raise ArgumentError("seed and sample must be below 2^64")
+        if not isinstance(self.consistent, (bool, np.bool_)):
+            raise ArgumentError(f"consistent is {self.consistent!r}; it must be True or False")
+        check_scale(self.scale)
+        if self.reduction not in get_args(Kernel):
+            known = " or ".join(map(repr, get_args(Kernel)))
+            raise ArgumentError(f"reduction is {self.reduction!r}; it must be {known}")
+        if not isinstance(self.linear_light, (bool, np.bool_)):
+            raise ArgumentError(f"linear_light is {self.linear_light!r}; it must be True or False")
+        if self.progress is not None and not callable(self.progress):
+            raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
+        if self.cancel is not None and not isinstance(self.cancel, threading.Event):
+            raise ArgumentError(f"cancel is {self.cancel!r}; it must be a threading.Event, or None")
+
+    def tau_for(self, manifest: Manifest) -> Tau:
+        """The temperature to draw with: the model's default if none was chosen."""
+        if self.tau is not None:
+            return self.tau
+        return AUTO if manifest.auto_tau else manifest.default_tau
+
+    def tau_number(self, manifest: Manifest) -> float:
+        """The number that pictures record: of "auto", the one that it scales. Raises: ArgumentError for an array."""
+        tau = self.tau_for(manifest)
+        return manifest.default_tau if is_auto(tau) else checked_number(tau)
+
+    def auto_tau(self, manifest: Manifest) -> int | None:
+        """The version of the map if the temperature is "auto"."""
+        return AUTO_TAU_SCHEME if is_auto(self.tau_for(manifest)) else None
+
+    def scale_for(self, manifest: Manifest, *, height: int, width: int) -> float | None:
+        """How many times larger the output of a height×width image is; None if that is the model's own scale.
+
+        Raises: ArgumentError, ImageError if the model does not enlarge so much.
+        """
+        return chosen_scale(self.scale, manifest, height=height, width=width)
+
+    @property
+    def keywords(self) -> DrawKeywords:
+        """The options as keywords for another method."""
+        return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
+
+
+def takes_draw_keywords(method: _MethodT) -> _MethodT:
+    """:func:`takes_keywords_of` drawing's options."""
+    return takes_keywords_of(DrawOptions)(method)
+
+
+def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
+    """Let help() and inspect.signature show the keywords themselves where the code says ``**options``.
+
+    options: the dataclass that they are fields of. The method raises TypeError for others, as Python does, with its
+    name and the keywords that there are.
+    """
+    return functools.partial(_with_keywords, options=options)
+
+
+def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:
+    signature = inspect.signature(method)
+    named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    drawn = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(options)
+    ]
+    known = [parameter.name for parameter in [*named, *drawn] if parameter.kind is parameter.KEYWORD_ONLY]
+    by_name = {*known, *(parameter.name for parameter in named)}
+
+    @functools.wraps(method)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in by_name:
+                owner = f"{type(arguments[0]).__name__}." if arguments and named[0].name == "self" else ""
+                raise TypeError(
+                    f"{owner}{method.__name__}() got an unexpected keyword argument {name!r}; the keywords are "
+                    f"{', '.join(known)}"
+                )
+        return method(*arguments, **keywords)
+
+    checked.__signature__ = signature.replace(parameters=[*named, *drawn])  # type: ignore[attr-defined]
+    return cast("_MethodT", checked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to draw for one image, made by :func:`make_request`.
+
+    temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
+    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture. latents: what
+    to decode instead of drawing latents.
+    """
+
+    options: DrawOptions
+    temperature: Temperature
+    samples: range
+    reduce: Reduce | None = None
+    reduced: Reduced | None = None
+    latents: Latents | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of all samples."""
+        return int(self.options.seed)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are drawn."""
+        return 1 if self.reduce else len(self.samples)
+
+    def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Request:
+        """The request for tiles whose windows lie within these rows."""
+        return replace(self, temperature=self.temperature.for_rows(lr, top, bottom)) if self.temperature.auto else self
+
+    def stop_if_cancelled(self) -> None:
+        """Raises: CancelledError if the caller's event is set."""
+        stop_if_set(self.options.cancel)
+
+
+def make_request(
+    options: DrawOptions, manifest: Manifest, *, height: int, width: int, n: int = 1, reduce: Reduce | None = None
+) -> Request:
+    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
+
+    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it.
+    """
+    check_count(n, first=options.sample, least=2 if reduce else 1)
+    if reduce == "std" and options.consistent:
+        raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
+    return Request(
+        options=options,
+        temperature=Temperature(
+            options.tau_for(manifest),
+            default=manifest.default_tau,
+            height=height,
+            width=width,
+            multiple=manifest.size_multiple,
+        ),
+        samples=range(int(options.sample), int(options.sample) + int(n)),
+        reduce=reduce,
+        reduced=reduced_to(
+            options.scale_for(manifest, height=height, width=width),
+            height=height,
+            width=width,
+            kernel=options.reduction,
+            linear_light=bool(options.linear_light),
+        ),
+    )
+
+
+def check_count(n: object, *, first: int, least: int = 1) -> None:
+    """Raises: ArgumentError unless `n` samples can be drawn, from number `first` on."""
+    number = _check_whole("n", n, least=least)
+    if number > _MAX_SAMPLES:
+        raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
+    if (int(first) + number - 1) >> 64:
+        raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
+
+
+def _check_whole(name: str, value: object, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ArgumentError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+    return int(value)

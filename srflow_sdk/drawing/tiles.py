@@ -1,0 +1,289 @@
+"""Where tiles lie: pure geometry, in LR pixels unless stated otherwise.
+
+A tile computes its core, the part that it contributes, with a halo of real neighbouring pixels around it. Halos stop at
+the image's border, where the network pads as it would for the whole image. Everything is a multiple of the network's
+size multiple, so that a tile's latents are a window of the image's latents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from numbers import Integral
+from typing import Literal
+
+from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.model.engine_records import LrProfile
+
+TileSize = int | Literal["auto"] | None
+"""Side of tiles in LR pixels; "auto" fits them to the free memory; None: the whole image is one tile."""
+
+MIN_TILE = 16
+"""Smallest tile allowed: below it, halos cost many times the work."""
+
+AUTO_BUDGET_BYTES = 768 << 20
+"""Memory that `tile="auto"` allows a tile's conditioning and activations together on the CPU, if so much is free."""
+
+AUTO_ROOMY_BYTES = 1920 << 20
+"""The same where plenty is free: in it, the halos of the embedded model are less than a quarter of the work."""
+
+CPU_ACTIVATIONS, GPU_ACTIVATIONS, TRIMMED_ACTIVATIONS, OTHER_ACTIVATIONS = 2.6, 4.2, 4.6, 5.5
+"""Conditioning and activations together, in units of the conditioning: ONNX Runtime on the CPU, GPUs, OpenVINO's
+encoder on a CPU whose system takes freed memory back, and all others.
+
+Measured by `benchmarks/tile_memory.py --mixed`, but for GPUs, whose factor was measured with larger graphs.
+"""
+
+_AUTO_GOOD, _AUTO_MAX = 64, 512
+_MANY = 8  # tiles a side: from here on, windows of one size cost at most 6 % more work
+_COMMON_GPU_BUDGET = 4 << 30  # half of what is free on a GPU with 8 GB
+_ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
+_AUTO_STEP = 16  # so that a little more or less free memory does not give other tiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A rectangle: rows top … top + height - 1, columns left … left + width - 1."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The same rectangle as an index of the last two dimensions of a channels-first array."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def scaled(self, numerator: int, denominator: int = 1) -> Window:
+        """The rectangle on a grid that is numerator / denominator times as fine; it must fit that grid exactly."""
+        values = [value * numerator for value in (self.top, self.left, self.height, self.width)]
+        if any(value % denominator for value in values):
+            raise ArgumentError(f"{self} does not fall on whole pixels at {numerator}/{denominator}")
+        top, left, height, width = (value // denominator for value in values)
+        return Window(top=top, left=left, height=height, width=width)
+
+    def within(self, outer: Window) -> Window:
+        """The rectangle in coordinates that start at the outer one's corner."""
+        return Window(top=self.top - outer.top, left=self.left - outer.left, height=self.height, width=self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """core: what the tile contributes. window: what the network sees, the core with its halo."""
+
+    core: Window
+    window: Window
+
+
+def padded_size(size: int, multiple: int) -> int:
+    """The smallest multiple that is at least `size`."""
+    return -(-size // multiple) * multiple
+
+
+def core_size(
+    tile: TileSize,
+    *,
+    height: int,
+    width: int,
+    multiple: int,
+    halo: int,
+    conditioning_bytes_per_pixel: int,
+    activations: float = GPU_ACTIVATIONS,
+    budget: int = AUTO_BUDGET_BYTES,
+    most: int | None = None,
+    limits: LrProfile | None = None,
+) -> int | None:
+    """The largest core side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
+
+    tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
+    than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a number is the core's side, at least
+    16, rounded up to a multiple. activations: memory of a tile, in units of its conditioning. limits: window sizes that
+    the backend takes; "auto" prefers the optimal one.
+
+    Raises: ArgumentError for anything else, DeviceError if such tiles are larger than the backend takes.
+    """
+    if tile is None:
+        core = None
+    elif tile == "auto":
+        bytes_per_pixel = activations * conditioning_bytes_per_pixel
+        core = _auto_core(
+            int(budget / bytes_per_pixel),
+            None if most is None else int(most / bytes_per_pixel),
+            pixels=height * width,
+            halo=halo,
+        )
+        core = core and padded_size(core, multiple)
+    else:
+        check_tile(tile)
+        core = padded_size(int(tile), multiple)
+    if limits is None:
+        return core
+    return _limited_core(tile, core, limits, height=height, width=width, halo=halo, multiple=multiple)
+
+
+def _limited_core(
+    tile: TileSize, core: int | None, limits: LrProfile, *, height: int, width: int, halo: int, multiple: int
+) -> int | None:
+    """The core, or None, such that no window is larger than the backend takes."""
+    reach = padded_size(halo, multiple)
+    # A side that the backend takes whole may be cut or not: no window is longer than the image.
+    cut = [most for side, most in zip((height, width), limits.max, strict=True) if side > most]
+    if not cut and (core is None or tile != "auto"):
+        return core
+    largest = min(((most - 2 * reach) // multiple * multiple for most in cut), default=core or 0)
+    if largest < multiple:
+        raise DeviceError(
+            f"the engines take at most {limits.max[1]}×{limits.max[0]} LR pixels, and the halo ({reach} on every side) "
+            f"fills all of it; build larger ones: srflow-export with --shapes {_shapes(limits, 4 * reach + MIN_TILE)}"
+        )
+    if tile == "auto":
+        best = max((min(limits.opt) - 2 * reach) // multiple * multiple, padded_size(MIN_TILE, multiple))
+        return min(core or best, best, largest)
+    if core is None or core > largest:
+        asked = max(height, width) if core is None else core + 2 * reach
+        what = f"the image, {width}×{height}," if core is None else f"tile={core} with its halo, {asked}×{asked},"
+        smaller = f" or tile={largest}" if largest >= MIN_TILE else ""
+        raise DeviceError(
+            f"{what} is larger than the {limits.max[1]}×{limits.max[0]} LR pixels that the engines take at once; use "
+            f'tile="auto"{smaller}, or build larger ones: srflow-export with --shapes {_shapes(limits, asked)}'
+        )
+    return core
+
+
+def _shapes(limits: LrProfile, largest: int) -> str:
+    """The profile with a larger maximum, as `srflow-export --shapes` takes it."""
+    return ",".join([*("x".join(map(str, size)) for size in (limits.min, limits.opt)), str(largest)])
+
+
+def _auto_core(affordable: int, at_most: int | None, *, pixels: int, halo: int) -> int | None:
+    """The core's side for windows of `affordable` pixels, or up to `at_most` for a good one; None: one tile will do."""
+    if pixels <= affordable:
+        return None
+
+    def side(window: int) -> int:
+        return (math.isqrt(window) - 2 * halo) // _AUTO_STEP * _AUTO_STEP
+
+    core = side(affordable)
+    if core < _AUTO_GOOD and at_most is not None:
+        core = max(core, min(_AUTO_GOOD, side(at_most)))
+    return min(max(core, MIN_TILE), _AUTO_MAX)
+
+
+def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel: int) -> LrProfile:
+    """Sizes of the square windows that `tile="auto"` uses on a GPU with 8 GB: what engines are built for by default.
+
+    min: the smallest possible image. opt: the largest core that fits such a GPU, with its halo on both sides. max: the
+    same, as some runtimes reserve activations for the largest size, and larger windows would only save some halo.
+    """
+    core = core_size(
+        "auto",
+        height=_ENDLESS,
+        width=_ENDLESS,
+        multiple=multiple,
+        halo=halo,
+        conditioning_bytes_per_pixel=conditioning_bytes_per_pixel,
+        budget=_COMMON_GPU_BUDGET,
+    )
+    side = (core or MIN_TILE) + 2 * padded_size(halo, multiple)
+    return LrProfile(min=(multiple, multiple), opt=(side, side), max=(side, side))
+
+
+def check_tile(tile: object) -> None:
+    """Raises: ArgumentError unless it is "auto", None or a whole number of LR pixels, at least :data:`MIN_TILE`."""
+    if tile is None or (isinstance(tile, str) and tile == "auto"):
+        return
+    if isinstance(tile, bool) or not isinstance(tile, Integral) or tile < MIN_TILE:
+        raise ArgumentError(
+            f'tile is {tile!r}; it must be "auto", None (the whole image) or a number of LR pixels, at least {MIN_TILE}'
+        )
+
+
+def plan_tiles(
+    height: int, width: int, *, core: int | None, halo: int, multiple: int, least: tuple[int, int] = (1, 1)
+) -> list[Tile]:
+    """Tiles whose cores cover a height×width image exactly once, row by row.
+
+    height, width: multiples of `multiple` (see :func:`padded_size`). core: the largest side of a core, also a multiple;
+    None: one tile. Cores are of nearly equal size, so that no sliver remains at the end. halo is rounded up to a
+    multiple. Windows have few different sizes, because runtimes keep memory for every size: those of corners, edges and
+    inner tiles. With many tiles there is one size only, and tiles at the border see more than their halo. least: the
+    smallest height and width of windows, if the image is that large.
+    """
+    if height < 1 or width < 1 or height % multiple or width % multiple:
+        raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
+    whole = Window(top=0, left=0, height=height, width=width)
+    reach = padded_size(halo, multiple)
+    return _tiles(whole, inside=whole, core=core, reach=reach, multiple=multiple, least=least)
+
+
+def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
+    """The tiles of :func:`plan_tiles`, one list for every row of tiles."""
+    return [list(row) for _, row in groupby(tiles, key=lambda tile: tile.core.top)]
+
+
+def split_tile(tile: Tile, *, core: int, halo: int, multiple: int, least: tuple[int, int] = (1, 1)) -> list[Tile]:
+    """Split a tile into smaller ones, with cores up to `core`, that together cover its core and see no more than it.
+
+    least: as for :func:`plan_tiles`.
+    """
+    reach = padded_size(halo, multiple)
+    return _tiles(tile.core, inside=tile.window, core=core, reach=reach, multiple=multiple, least=least)
+
+
+def _tiles(
+    covered: Window, *, inside: Window, core: int | None, reach: int, multiple: int, least: tuple[int, int]
+) -> list[Tile]:
+    """Tiles that cover a rectangle and see nothing outside another rectangle around it."""
+    rows, columns = inside.slices
+    vertical = _spans(
+        covered.top, covered.height, inside=rows, core=core, reach=reach, multiple=multiple, least=least[0]
+    )
+    horizontal = _spans(
+        covered.left, covered.width, inside=columns, core=core, reach=reach, multiple=multiple, least=least[1]
+    )
+    return [
+        Tile(core=_window(rows, columns), window=_window(seen_rows, seen_columns))
+        for rows, seen_rows in vertical
+        for columns, seen_columns in horizontal
+    ]
+
+
+def _spans(
+    first: int, length: int, *, inside: slice, core: int | None, reach: int, multiple: int, least: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(start, end) of nearly equal parts of a length, none longer than the core, and what each of them sees."""
+    parts = _intervals(length, core, multiple)
+    longest = max(end - start for start, end in parts)
+    seen = longest + 2 * reach
+    low, high = inside.start, inside.stop
+    spans = []
+    for start, end in ((first + start, first + end) for start, end in parts):
+        top, bottom = max(start - reach, low), min(end + reach, high)
+        shorter = longest - (end - start)
+        if len(parts) >= _MANY and seen <= high - low:
+            top = max(min(top, high - seen), low)
+            bottom = top + seen
+        elif bottom < high:
+            bottom = min(bottom + shorter, high)
+        else:
+            top = max(top - shorter, low)
+        if bottom - top < least:
+            bottom = min(top + padded_size(least, multiple), high)
+            top = max(bottom - padded_size(least, multiple), low)
+        spans.append(((start, end), (top, bottom)))
+    return spans
+
+
+def _intervals(length: int, core: int | None, multiple: int) -> Sequence[tuple[int, int]]:
+    """(start, end) of nearly equal parts of 0 … length, none longer than the core."""
+    count = 1 if core is None else -(-length // core)
+    units = length // multiple
+    edges = [units * index // count * multiple for index in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def _window(rows: tuple[int, int], columns: tuple[int, int]) -> Window:
+    return Window(top=rows[0], left=columns[0], height=rows[1] - rows[0], width=columns[1] - columns[0])

@@ -1,0 +1,59 @@
+"""What a network gives for a tile: which values can be a picture, and how those of its samples are put together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.drawing.requests import Reduce, Request
+from srflow_sdk.drawing.tiles import Tile
+from srflow_sdk.errors import NonFiniteError
+
+_LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
+
+
+def is_usable(values: NDArray[np.float32]) -> bool:
+    """Whether a network's values can be a picture: finite, and no larger than half precision could hold."""
+    return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
+
+
+def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str = "") -> NonFiniteError:
+    """The error for values that are not usable, with the place in the picture. who: gave them."""
+    place = tile.core
+    return NonFiniteError(
+        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, at tau {request.temperature}, seed "
+        f"{request.seed}, sample {sample}, in rows {place.top} to {place.top + place.height - 1} and columns "
+        f"{place.left} to {place.left + place.width - 1} of the input{also}; use a lower tau, another seed, or another "
+        "model"
+    )
+
+
+class Gathered:
+    """The samples of a tile, or their mean or standard deviation, for which only two pictures are held."""
+
+    def __init__(self, reduce: Reduce | None) -> None:
+        self._reduce = reduce
+        self._all: list[NDArray[np.float32]] = []
+        self._count = 0
+        self._mean = self._squares = np.zeros(0, np.float32)
+
+    def add(self, picture: NDArray[np.float32]) -> None:
+        if self._reduce is None:
+            self._all.append(picture)
+            return
+        # Welford's update: the sum of squared deviations without a difference of large numbers.
+        picture = np.clip(picture, 0, 1)
+        self._count += 1
+        if self._count == 1:
+            self._mean, self._squares = picture, np.zeros_like(picture)
+            return
+        change = picture - self._mean
+        self._mean = self._mean + change / np.float32(self._count)
+        self._squares += change * (picture - self._mean)
+
+    def pictures(self) -> list[NDArray[np.float32]]:
+        if self._reduce is None:
+            return self._all
+        if self._reduce == "mean":
+            return [self._mean]
+        return [np.sqrt(self._squares / np.float32(self._count - 1))]

@@ -1,0 +1,47 @@
+"""Reading and writing image files, with the metadata that travels with the pixels.
+
+Files stream: :class:`ImageReader` returns rows from the top while it decodes, :class:`ImageWriter` encodes rows as they
+arrive, so memory depends on an image's width and not on its height. :func:`read_image` and :func:`write_image` do the
+same for whole arrays. libvips does the work; it is loaded on first use.
+"""
+
+from __future__ import annotations
+
+from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, READABLE, UNREAD, WRITABLE, PathLike, check_writable
+from srflow_sdk.files.metadata.metadata import Metadata
+from srflow_sdk.files.provenance import Provenance
+from srflow_sdk.files.reading import (
+    ImageFile,
+    ImageReader,
+    count_pixels,
+    is_as_written,
+    open_image,
+    read_image,
+    read_provenance,
+)
+from srflow_sdk.files.spooling import spooled
+from srflow_sdk.files.writing import ImageWriter, write_image
+from srflow_sdk.system.atomic import remove_stale_parts
+
+__all__ = [
+    "MAX_PIXELS",
+    "RAISE_LIMIT",
+    "READABLE",
+    "UNREAD",
+    "WRITABLE",
+    "ImageFile",
+    "ImageReader",
+    "ImageWriter",
+    "Metadata",
+    "PathLike",
+    "Provenance",
+    "check_writable",
+    "count_pixels",
+    "is_as_written",
+    "open_image",
+    "read_image",
+    "read_provenance",
+    "remove_stale_parts",
+    "spooled",
+    "write_image",
+]

@@ -1,0 +1,75 @@
+"""libvips, loaded on first use, and its errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from srflow_sdk.errors import DeviceError, MissingExtraError
+from srflow_sdk.system.memory import check_address_space
+
+_process_with_threads = 0  # the process in which libvips has started its threads
+_ADDRESS_SPACE = 400_000_000  # for its code, and its threads' stacks
+_UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
+
+
+def pyvips() -> Any:
+    """Import pyvips, on first use: an app that has its images in memory never pays for it.
+
+    libvips' warnings only repeat our errors, so they are silenced, unless the app imported pyvips first and so decides
+    about them.
+
+    Raises: MissingExtraError if libvips cannot be loaded; DeviceError if the process may not have the address space.
+    """
+    is_first = "pyvips" not in sys.modules
+    os.environ.setdefault("VIPS_WARNING", "1")  # any value: libvips drops its warnings
+    try:
+        import pyvips
+    except (ImportError, OSError, MemoryError) as error:
+        check_address_space(_ADDRESS_SPACE, "libvips, which reads and writes image files,")
+        raise MissingExtraError(
+            f"libvips, which reads and writes image files, cannot be loaded ({error}): pip install pyvips pyvips-binary"
+        ) from error
+    if is_first:
+        # pyvips' handler would still pass warnings to logging, and print a traceback if one is not UTF-8.
+        getattr(pyvips, "_remove_log_handler", lambda: None)()
+    return pyvips
+
+
+def start_threads() -> None:
+    """Call this before libvips computes in its own threads: it encodes, decodes a whole file, or evaluates an image.
+
+    Raises: DeviceError in a process that was forked after they had started. They do not exist there, and libvips would
+    wait for them for ever.
+    """
+    global _process_with_threads
+    if not _process_with_threads:
+        _process_with_threads = os.getpid()
+    elif _process_with_threads != os.getpid():
+        raise DeviceError(
+            "this process was forked from one that has already used libvips, whose threads do not exist here: start it "
+            'with multiprocessing.get_context("spawn") (gunicorn: without --preload), or fork before the first file'
+        )
+
+
+def forget_errors() -> None:
+    """Empty libvips' list of causes, in which successful calls also leave some."""
+    pyvips().vips_lib.vips_error_clear()
+
+
+def has_saver(name: str) -> bool:
+    """Whether this build of libvips has a saver, e.g. "heifsave"."""
+    return bool(pyvips().type_find("VipsOperation", name))
+
+
+def get_field(image: Any, name: str) -> Any:
+    """A metadata field of an image; None if it has no such field."""
+    return image.get(name) if image.get_typeof(name) else None
+
+
+def reason(error: Exception) -> str:
+    """The first cause that libvips gave, except those meant for programmers; "" if it gave none."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    causes = [line for line in lines if line and not any(words in line for words in _UNHELPFUL)]
+    return causes[0][:200] if causes else ""

@@ -1,0 +1,1 @@
+"""Metadata that image files hold beside their pixels: EXIF, XMP, IPTC and colour profiles."""

@@ -1,0 +1,153 @@
+"""Edits EXIF blocks in place: maker's notes hold offsets, so nothing in the block may move.
+
+Pillow's Exif would rewrite the whole block.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+
+from srflow_sdk.files.metadata import ifd
+from srflow_sdk.files.metadata.exif_tags import (
+    EXIF_IFD_POINTER,
+    EXIF_PREFIX,
+    GPS_IFD_POINTER,
+    INTEROPERABILITY_IFD_POINTER,
+    exif_tags_of,
+)
+from srflow_sdk.files.metadata.ifd import IfdEntry
+
+MAX_BYTES = 60_000
+"""Largest block that is written: JPEG has one segment for it, and libvips' EXIF library gives up at 64 kB elsewhere."""
+
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
+_INCHES = 2
+_MM_PER_INCH = 25.4
+
+
+def upright(block: bytes) -> bytes | None:
+    """The block with orientation 1 and without its thumbnail; None if it cannot be parsed.
+
+    block: libvips' exif-data: a TIFF header and IFDs, with or without "Exif\\0\\0" in front.
+    """
+    try:
+        edit = _Edit(block)
+        for entry in edit.entries:
+            if entry.tag == _ORIENTATION:
+                edit.set_short(entry, 1)
+        edit.cut_thumbnail()
+    except ifd.IFD_ERRORS:
+        return None
+    return edit.result()[: _end(edit.result())]
+
+
+def fitting(block: bytes) -> bytes | None:
+    """The block, without maker's notes and very long values if it is over :data:`MAX_BYTES`; None if it is damaged.
+
+    block: as :func:`upright` returns it.
+    """
+    if len(block) <= MAX_BYTES:
+        return block
+    try:
+        tags = exif_tags_of(block)
+    except ifd.IFD_ERRORS:
+        return None
+    return tags.to_block() if tags else None
+
+
+def with_resolution(block: bytes, resolution: tuple[float, float]) -> bytes:
+    """The block with its resolution, if it has one, set to this (pixels per mm, x and y): libvips would keep the old.
+
+    Any thumbnail, as in a block from an app, is removed: libvips would keep it.
+    """
+    thousandths = {
+        tag: round(value * _MM_PER_INCH * 1000)
+        for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), resolution, strict=True)
+    }
+    try:
+        edit = _Edit(block)
+        for entry in edit.entries:
+            if entry.tag == _RESOLUTION_UNIT:
+                edit.set_short(entry, _INCHES)
+            elif entry.tag in thousandths and entry.field_type == ifd.RATIONAL:
+                edit.set_rational(entry, thousandths[entry.tag], 1000)
+        edit.cut_thumbnail()
+    except ifd.IFD_ERRORS:
+        return block
+    return edit.result()
+
+
+def carrier(block: bytes, jpeg: bytes) -> bytes:
+    """A JPEG file with the block in it: libvips parses EXIF only when it loads a file.
+
+    jpeg: a JPEG without metadata except its JFIF header, whose resolution is removed.
+    """
+    payload = block if block.startswith(EXIF_PREFIX) else EXIF_PREFIX + block
+    jfif_unit = 13
+    return b"".join(
+        [
+            jpeg[:2],
+            b"\xff\xe1",
+            struct.pack(">H", len(payload) + 2),
+            payload,
+            jpeg[2:jfif_unit],
+            b"\0",
+            jpeg[jfif_unit + 1 :],
+        ]
+    )
+
+
+class _Edit:
+    """Changes to the TIFF IFD of a block. All methods raise :data:`~srflow_sdk.files.metadata.ifd.IFD_ERRORS`."""
+
+    def __init__(self, block: bytes) -> None:
+        self._prefix = EXIF_PREFIX if block.startswith(EXIF_PREFIX) else b""
+        self._tiff = bytearray(block.removeprefix(EXIF_PREFIX))
+        file = io.BytesIO(self._tiff)
+        self._layout, first_ifd = ifd.read_header(file)
+        if self._layout.is_bigtiff:
+            raise struct.error("no EXIF")
+        self.entries, _ = ifd.read_ifd(file, self._layout, first_ifd)
+        self._next_ifd_pointer = first_ifd + 2 + 12 * len(self.entries)
+
+    def set_short(self, entry: IfdEntry, value: int) -> None:
+        self._write(entry.at + 2, "HIHH", ifd.SHORT, 1, value, 0)
+
+    def set_rational(self, entry: IfdEntry, numerator: int, denominator: int) -> None:
+        self._write(self._layout.integer(entry.value_or_offset), "II", numerator, denominator)
+
+    def cut_thumbnail(self) -> None:
+        """Drop the next IFD, which is the thumbnail's."""
+        self._write(self._next_ifd_pointer, "I", 0)
+
+    def result(self) -> bytes:
+        return self._prefix + bytes(self._tiff)
+
+    def _write(self, at: int, letters: str, *values: int) -> None:
+        struct.pack_into(self._layout.byte_order + letters, self._tiff, at, *values)
+
+
+def _end(block: bytes) -> int:
+    """Where the last data that the IFDs point to ends, except the thumbnail; the end of the block if unclear."""
+    prefix = len(block) - len(block.removeprefix(EXIF_PREFIX))
+    file, ends, seen = io.BytesIO(block[prefix:]), [8], set()
+    try:
+        layout, first_ifd = ifd.read_header(file)
+        waiting = [first_ifd]
+        while waiting:
+            at = waiting.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            entries, _ = ifd.read_ifd(file, layout, at)
+            ends.append(file.tell())
+            for entry in entries:
+                extent = ifd.value_extent(layout, entry)
+                if extent is not None:
+                    ends.append(sum(extent))
+                elif entry.tag in (EXIF_IFD_POINTER, GPS_IFD_POINTER, INTEROPERABILITY_IFD_POINTER):
+                    waiting.append(layout.integer(entry.value_or_offset))
+    except ifd.IFD_ERRORS:
+        return len(block)
+    return min(prefix + max(ends), len(block))

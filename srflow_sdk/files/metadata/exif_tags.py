@@ -1,0 +1,130 @@
+"""The EXIF tags of a picture, taken out of a file or block so that they can move to another one.
+
+Tags that say how a file stores its pixels stay behind, and so do maker's notes, which hold undocumented offsets.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from srflow_sdk.files.metadata import ifd
+from srflow_sdk.files.metadata.ifd import IfdEntry, TagValue, TiffLayout
+
+EXIF_IFD_POINTER, GPS_IFD_POINTER, INTEROPERABILITY_IFD_POINTER = 0x8769, 0x8825, 0xA005
+EXIF_PREFIX = b"Exif\0\0"
+
+_IMAGE_DESCRIPTION, _MAKER_NOTE = 0x010E, 0x927C
+_COLOUR_SPACE, _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA001, 0xA002, 0xA003
+_PICTURE_TAGS = frozenset(
+    # description, make, model, software, date, artist, computer, rating, per cent, copyright, Windows' titles
+    [_IMAGE_DESCRIPTION, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298, *range(0x9C9B, 0x9CA0)]
+)
+_ARRAY_DESCRIPTIONS = (b'{"', b"<", b"ImageJ=", b"shape=", b"SCI")  # how descriptions of the array in a file begin
+_MAX_BYTES = 50_000  # of all values
+
+
+@dataclass
+class ExifTags:
+    """Tags by the IFD that holds them; from the TIFF IFD only those that describe the picture, not the file.
+
+    layout: the byte order of their values.
+    """
+
+    layout: TiffLayout
+    tiff_ifd: dict[int, TagValue] = field(default_factory=dict)
+    exif_ifd: dict[int, TagValue] = field(default_factory=dict)
+    gps_ifd: dict[int, TagValue] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.tiff_ifd or self.exif_ifd or self.gps_ifd)
+
+    def in_layout(self, layout: TiffLayout) -> ExifTags:
+        """The same tags with their values in the layout's byte order."""
+        return ExifTags(
+            layout,
+            *(
+                {tag: ifd.with_byte_order(value, self.layout, layout) for tag, value in tags.items()}
+                for tags in (self.tiff_ifd, self.exif_ifd, self.gps_ifd)
+            ),
+        )
+
+    def for_pixels(self, size: tuple[int, int], *, is_srgb: bool) -> ExifTags:
+        """The same tags, with this width and height, and sRGB for sRGB pixels, where they name them."""
+        exif_ifd = dict(self.exif_ifd)
+        for tag, pixels in zip((_PIXEL_WIDTH, _PIXEL_HEIGHT), size, strict=True):
+            if tag in exif_ifd:
+                exif_ifd[tag] = TagValue(ifd.LONG, 1, self.layout.pack("I", pixels))
+        if is_srgb and _COLOUR_SPACE in exif_ifd:
+            exif_ifd[_COLOUR_SPACE] = TagValue(ifd.SHORT, 1, self.layout.pack("H", 1))
+        return ExifTags(self.layout, self.tiff_ifd, exif_ifd, self.gps_ifd)
+
+    def pack_sub_ifds(self, at: int) -> tuple[bytes, dict[int, TagValue]]:
+        """The EXIF and GPS IFDs, packed for an even offset, and the tags of the TIFF IFD that point to them."""
+        data, pointers = b"", {}
+        for tag, tags in ((EXIF_IFD_POINTER, self.exif_ifd), (GPS_IFD_POINTER, self.gps_ifd)):
+            if tags:
+                offset = at + len(data)
+                field_type = ifd.LONG8 if self.layout.is_bigtiff else ifd.LONG
+                pointers[tag] = TagValue(field_type, 1, self.layout.pack(self.layout.offset_format, offset))
+                data += ifd.pack_ifd(tags, self.layout, at=offset)
+        return data, pointers
+
+    def to_block(self) -> bytes:
+        """An EXIF block of these tags, with "Exif\\0\\0" in front."""
+        layout, first_ifd = TiffLayout(self.layout.byte_order), 8
+        tags = ExifTags(layout, self.tiff_ifd, self.exif_ifd, self.gps_ifd)
+        _, pointers = tags.pack_sub_ifds(0)
+        length = len(ifd.pack_ifd(self.tiff_ifd | pointers, layout, at=first_ifd))
+        sub_ifds, pointers = tags.pack_sub_ifds(first_ifd + length)
+        header = (b"II" if layout.byte_order == "<" else b"MM") + layout.pack("HI", 42, first_ifd)
+        return EXIF_PREFIX + header + ifd.pack_ifd(self.tiff_ifd | pointers, layout, at=first_ifd) + sub_ifds
+
+
+def read_exif_tags(file: BinaryIO) -> ExifTags:
+    """The tags in a TIFF file, or in an EXIF block without prefix; broken values and those beyond 50 kB are left out.
+
+    Raises: :data:`~srflow_sdk.files.metadata.ifd.IFD_ERRORS` if the TIFF IFD cannot be read.
+    """
+    layout, first_ifd = ifd.read_header(file)
+    entries, _ = ifd.read_ifd(file, layout, first_ifd)
+    result, room = ExifTags(layout), _MAX_BYTES
+    pointers: dict[int, int] = {}
+    for entry in entries:
+        if entry.tag in (EXIF_IFD_POINTER, GPS_IFD_POINTER) and entry.count == 1:
+            value = ifd.read_value(file, layout, entry, max_bytes=8)
+            if value is not None and value.field_type in (ifd.LONG, ifd.IFD, ifd.LONG8, ifd.IFD8):
+                pointers[entry.tag] = ifd.unsigned_integers(layout, value)[0]
+        elif entry.tag in _PICTURE_TAGS:
+            room -= _keep(file, layout, entry, result.tiff_ifd, room)
+    described = result.tiff_ifd.get(_IMAGE_DESCRIPTION)
+    if described is not None and described.data.startswith(_ARRAY_DESCRIPTIONS):
+        del result.tiff_ifd[_IMAGE_DESCRIPTION]
+    for tag, tags in ((EXIF_IFD_POINTER, result.exif_ifd), (GPS_IFD_POINTER, result.gps_ifd)):
+        if tag in pointers:
+            try:
+                entries, _ = ifd.read_ifd(file, layout, pointers[tag])
+            except ifd.IFD_ERRORS:
+                continue
+            for entry in entries:
+                if entry.tag not in (_MAKER_NOTE, INTEROPERABILITY_IFD_POINTER):
+                    room -= _keep(file, layout, entry, tags, room)
+    return result
+
+
+def exif_tags_of(block: bytes) -> ExifTags:
+    """The tags in an EXIF block, with or without "Exif\\0\\0" in front; see :func:`read_exif_tags`."""
+    return read_exif_tags(io.BytesIO(block.removeprefix(EXIF_PREFIX)))
+
+
+def _keep(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, tags: dict[int, TagValue], room: int) -> int:
+    """Add an entry's values to the tags; returns how many bytes of the room they took."""
+    try:
+        value = ifd.read_value(file, layout, entry, max_bytes=room)
+    except ifd.IFD_ERRORS:
+        return 0
+    if value is None or value.field_type in (ifd.LONG8, ifd.SLONG8, ifd.IFD8) or len(value.data) + 12 > room:
+        return 0
+    tags.setdefault(entry.tag, value)
+    return len(value.data) + 12

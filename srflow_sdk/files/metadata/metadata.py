@@ -1,0 +1,199 @@
+"""What travels with the pixels of a file: colour profile, EXIF, XMP, IPTC, resolution."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srflow_sdk.files import libvips
+from srflow_sdk.files.formats import Format
+from srflow_sdk.files.metadata import exif_block, icc, iptc
+
+_LOGGER = logging.getLogger(__name__)
+
+MAX_BLOCK_BYTES = 1 << 20
+"""Largest EXIF block or XMP packet that is read."""
+
+_MAX_BYTES = {"icc_profile": 4 << 20, "exif": MAX_BLOCK_BYTES, "xmp": MAX_BLOCK_BYTES, "iptc": 60_000}
+_NAMES = {"icc_profile": "colour profile", "exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC block"}
+_FIELDS = {"icc_profile": icc.VIPS_FIELD, "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_UNNAMED_RESOLUTION = 72 / 25.4  # in EXIF that needs one: what software assumes where none is known
+_MAX_RESOLUTION = 1e5  # pixels per mm
+_THUMBNAIL_PREFIX = "exif-ifd1-"
+_COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What travels from file to file besides the pixels; all of it is optional.
+
+    icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
+    exif: libvips' exif-data, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
+    xmp: the packet exactly as in the file. iptc: only the records.
+    resolution: pixels per mm, x and y; None if the file has none.
+    """
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    resolution: tuple[float, float] | None = None
+
+    def enlarged(self, scale: float) -> Metadata:
+        """The metadata of an image with `scale` times as many pixels a side, so that it prints at the same size."""
+        if self.resolution is None:
+            return self
+        x, y = self.resolution
+        return dataclasses.replace(self, resolution=(x * scale, y * scale))
+
+
+def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Metadata:
+    """The metadata of an opened libvips image. Damaged and absurdly large blocks are left out, and logged.
+
+    path: the file, for the log. converted: whether the values were converted to sRGB, so that the file's profile no
+    longer applies. swapped: whether applying the orientation exchanges x and y.
+    """
+    blocks = {name: _block(image, path, name) for name in _FIELDS}
+    blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
+    if blocks["exif"] is not None:
+        blocks["exif"] = exif_block.upright(blocks["exif"])
+        if blocks["exif"] is None:
+            _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
+    if blocks["iptc"] is not None:
+        blocks["iptc"] = iptc.records_in(blocks["iptc"])
+    resolution = _resolution(image)
+    if resolution is None and blocks["exif"] is not None:  # WebP and AVIF have no other place for it
+        loaded = _loaded(blocks["exif"])
+        resolution = _resolution(loaded) if loaded is not None else None
+    if resolution is not None and swapped:
+        resolution = (resolution[1], resolution[0])
+    return Metadata(**blocks, resolution=resolution)
+
+
+def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
+    """A libvips image with the metadata set for a saver, which updates EXIF's dimensions itself.
+
+    What the format or libvips cannot hold is left out, and logged: only JPEG has IPTC that other software reads, and it
+    has little room for XMP. Gray with a profile becomes sRGB if the format has no gray. libvips always writes a
+    resolution: if there is none, forget it afterwards. path: the file, for the log.
+    """
+    pyvips = libvips.pyvips()
+    jpeg = kind.saver == "jpegsave"
+    x, y = resolution = metadata.resolution or (_UNNAMED_RESOLUTION, _UNNAMED_RESOLUTION)
+    image = image.copy(xres=x, yres=y)
+    has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
+    if has_profile:
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["icc_profile"], metadata.icc_profile)
+        if image.bands <= 2 and not kind.holds_gray:
+            image = _gray_as_srgb(image)
+            has_profile = False
+    if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=max_xmp_bytes(jpeg=jpeg)):
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
+    if metadata.iptc is not None and jpeg and _fits(metadata.iptc, "iptc", path):
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], iptc.photoshop_block(metadata.iptc))
+    block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
+    loaded = _loaded(exif_block.with_resolution(block, resolution)) if block is not None else None
+    if loaded is not None:
+        # Also set the entries one by one: savers drop entries of the block that are not on the image.
+        for key in loaded.get_fields():
+            if key.startswith("exif-") and not key.startswith(_THUMBNAIL_PREFIX):
+                image.set_type(loaded.get_typeof(key), key, loaded.get(key))
+    if not has_profile and (loaded is None or image.get_typeof(_COLOUR_SPACE)):  # libvips would write "uncalibrated"
+        image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    return image
+
+
+def needs_exif(metadata: Metadata, kind: Format) -> bool:
+    """Whether a file of this format needs an EXIF block; libvips would write one in any case."""
+    holds_resolution = kind.saver in ("pngsave", "tiffsave")
+    return metadata.exif is not None or (metadata.resolution is not None and not holds_resolution)
+
+
+def max_xmp_bytes(*, jpeg: bool) -> int:
+    """The largest XMP packet that is written; JPEG has one segment for it."""
+    return 65_000 if jpeg else _MAX_BYTES["xmp"]
+
+
+def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
+    """The block, or as much of it as can be written; what is left out is logged. path: the file, for the log."""
+    if block is None or len(block) <= exif_block.MAX_BYTES:
+        return block
+    _LOGGER.warning(
+        "%s: EXIF of %d bytes exceeds the limit of %d: maker's notes and long values are left out",
+        path,
+        len(block),
+        exif_block.MAX_BYTES,
+    )
+    return exif_block.fitting(block)
+
+
+def _block(image: Any, path: Path, name: str) -> bytes | None:
+    value = libvips.get_field(image, _FIELDS[name])
+    return value if isinstance(value, bytes) and value and _fits(value, name, path) else None
+
+
+def _fits(block: bytes, name: str, path: Path, *, limit: int | None = None) -> bool:
+    limit = limit or _MAX_BYTES[name]
+    if len(block) > limit:
+        _LOGGER.warning("%s: %s left out: its %d bytes exceed the limit of %d", path, _NAMES[name], len(block), limit)
+    return len(block) <= limit
+
+
+def _of_declared_length(profile: bytes | None) -> bytes | None:
+    """A profile cut to its declared length: some software pads profiles, and libvips and others then refuse them."""
+    if profile is None:
+        return None
+    declared = icc.declared_bytes(profile)
+    return profile[:declared] if declared > icc.HEADER_BYTES else profile
+
+
+def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
+    """Whether a profile is complete and for the pixels' gray or RGB; libvips may refuse to write others."""
+    space, wanted = icc.colour_space(profile), b"GRAY" if channels <= 2 else b"RGB "
+    if space is None or icc.declared_bytes(profile) != len(profile):
+        why = "it is damaged"
+    elif space != wanted:
+        why = f"it is for {space!r} values, but the pixels are {wanted!r}"
+    else:
+        return _fits(profile, "icc_profile", path)
+    _LOGGER.warning("%s: colour profile left out: %s", path, why)
+    return False
+
+
+def _gray_as_srgb(image: Any) -> Any:
+    """Convert gray with a profile to RGB that looks the same without one."""
+    colours = image.icc_transform(
+        "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=8
+    ).copy()
+    colours.remove(_FIELDS["icc_profile"])
+    return colours
+
+
+def _resolution(image: Any) -> tuple[float, float] | None:
+    x, y = float(image.xres), float(image.yres)
+    # For files without a resolution libvips gives 1 or 72 dots per inch; only a PNG's rounding, or other formats' unit,
+    # tells that from a real value.
+    is_png = image.get("vips-loader").startswith("pngload")
+    if x == y and (x in (1.0, 2.834) if is_png else x == 1.0 or not image.get_typeof("resolution-unit")):
+        return None
+    if not all(math.isfinite(value) and 0 < value < _MAX_RESOLUTION for value in (x, y)):
+        return None
+    return x, y
+
+
+def _loaded(block: bytes) -> Any | None:
+    """A libvips image loaded with this EXIF; None if the block is too large or cannot be parsed."""
+    if len(block) > exif_block.MAX_BYTES:
+        return None
+    pyvips = libvips.pyvips()
+    libvips.start_threads()
+    jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
+    try:
+        return pyvips.Image.jpegload_buffer(exif_block.carrier(block, jpeg))
+    except pyvips.Error:
+        return None

@@ -1,0 +1,230 @@
+"""How an output was made, kept in its XMP packet so that the exact picture can be made again.
+
+The properties are in one rdf:Description, in the namespace :data:`NAMESPACE`. The input's own packet is kept, with its
+prefixes; only an earlier provenance in it is replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import urllib.parse
+from dataclasses import dataclass, field
+from xml.dom import minidom
+
+from srflow_sdk.files.metadata import xmp
+from srflow_sdk.system.device_names import BUNDLE
+
+_LOGGER = logging.getLogger(__name__)
+
+NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
+
+UPSCALE = "upscale"
+"""The operation of pictures that do not name theirs."""
+
+RESTORE = "restore"
+"""Of pictures that were restored."""
+
+TRANSFER = "transfer"
+"""Of pictures into which content was put; their `source` is the target, and `settings` names the other inputs."""
+
+_XMLNS = "http://www.w3.org/2000/xmlns/"
+_EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
+_CONTENT = b'srflow:content_sha256="%s"'
+_NOT_SEALED = b"0" * 64
+_UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How an output was made. With the same source, model and SDK, these values make the same picture again.
+
+    model, model_sha256: name and digest of the bundle. tau: temperature; None means that a map was used, so this alone
+    cannot make the picture again. auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
+    seed, sample, latent_scheme: they select the random field.
+    tile: side of a tile's core in LR pixels, None for one tile. consistent: whether it was projected onto the LR image.
+    source: the source's file name without folders. source_sha256: sha256 of its bytes.
+    scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale. reduction: the
+    kernel, "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of values.
+    operation: what was done, "upscale", "restore" or "transfer". settings: of an operation other than "upscale", what
+    it needs besides the fields above, in its own words.
+    precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
+    if it computed as the bundle was exported.
+    content_sha256: sha256 of the other bytes of the file from which this was read; None if that file does not say.
+    Records that differ in it alone are equal. A file that is written gets its own if this is None, and none otherwise:
+    then the record is about another file.
+    """
+
+    model: str
+    model_sha256: str
+    tau: float | None
+    auto_tau: int | None = None
+    seed: int
+    sample: int
+    latent_scheme: int
+    sdk_version: str
+    tile: int | None
+    consistent: bool
+    source: str
+    source_sha256: str
+    scale: float | None = None
+    reduction: str | None = None
+    linear_light: bool = False
+    operation: str = UPSCALE
+    settings: str | None = None
+    precision: str = BUNDLE
+    device: str | None = None
+    content_sha256: str | None = field(default=None, compare=False)
+
+
+def sealed(packet: bytes, digest: str) -> bytes:
+    """A packet from :func:`with_provenance` with the sha256 of its file's other bytes."""
+    before, _, after = packet.rpartition(_CONTENT % _NOT_SEALED)
+    return before + _CONTENT % digest.encode() + after
+
+
+def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
+    """An XMP packet with the provenance in it.
+
+    packet: the input's packet, left out if it is not well-formed XMP or the result would exceed max_bytes.
+    """
+    merged = _merged(packet, provenance) if packet is not None else None
+    if packet is not None and (merged is None or len(merged) > max_bytes):
+        _LOGGER.warning("%s: XMP packet not carried over: it is malformed or too large", provenance.source)
+        merged = None
+    if merged is None:
+        merged = _merged(_EMPTY.encode(), provenance)
+    return merged or b""
+
+
+def provenance_in(packet: bytes | None) -> Provenance | None:
+    """The provenance in an XMP packet; None if there is none, or a property is missing or malformed."""
+    document = xmp.parse_packet(packet) if packet is not None else None
+    try:
+        root = xmp.rdf_element(document) if document is not None else None
+        for description in root.getElementsByTagNameNS(xmp.RDF, "Description") if root is not None else ():
+            if description.hasAttributeNS(NAMESPACE, "model_sha256"):
+                return _from_attributes(description)
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
+    document = xmp.parse_packet(packet)
+    try:
+        root = xmp.rdf_element(document) if document is not None else None
+        if document is None or root is None:
+            return None
+        _remove_own(root)
+        root.appendChild(_description(document, provenance))
+        return xmp.write_packet(document)
+    except RecursionError:
+        return None
+
+
+def _description(document: minidom.Document, provenance: Provenance) -> minidom.Element:
+    element = document.createElementNS(xmp.RDF, "rdf:Description")
+    for prefix, uri in (("rdf", xmp.RDF), ("srflow", NAMESPACE)):
+        element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
+    element.setAttributeNS(xmp.RDF, "rdf:about", "")
+    for name, text in _properties(provenance).items():
+        element.setAttributeNS(NAMESPACE, f"srflow:{name}", text)
+    return element
+
+
+def _properties(provenance: Provenance) -> dict[str, str]:
+    """Every field as text that reads back as the same value; numbers may be numpy's."""
+    tau, tile = provenance.tau, provenance.tile
+    properties = {
+        "model": _quoted(provenance.model),
+        "model_sha256": _quoted(provenance.model_sha256),
+        "tau": "None" if tau is None else repr(float(tau)),
+        "seed": str(int(provenance.seed)),
+        "sample": str(int(provenance.sample)),
+        "latent_scheme": str(int(provenance.latent_scheme)),
+        "sdk_version": _quoted(provenance.sdk_version),
+        "tile": "None" if tile is None else str(int(tile)),
+        "consistent": str(bool(provenance.consistent)),
+        "source": _quoted(provenance.source),
+        "source_sha256": _quoted(provenance.source_sha256),
+        "content_sha256": _NOT_SEALED.decode(),
+    }
+    if provenance.auto_tau is not None:
+        properties["auto_tau"] = str(int(provenance.auto_tau))
+    if provenance.scale is not None:
+        properties["scale"] = repr(float(provenance.scale))
+        properties["reduction"] = _quoted(str(provenance.reduction))
+        properties["linear_light"] = str(bool(provenance.linear_light))
+    if provenance.operation != UPSCALE:
+        properties["operation"] = _quoted(provenance.operation)
+        properties["settings"] = _quoted(provenance.settings or "")
+    if provenance.precision != BUNDLE:
+        properties["precision"] = _quoted(provenance.precision)
+        properties["device"] = _quoted(provenance.device or "")
+    return properties
+
+
+def _from_attributes(description: minidom.Element) -> Provenance:
+    """Read what :func:`_properties` wrote. Raises: ValueError if a property is missing or malformed."""
+
+    def take(name: str) -> str:
+        if not description.hasAttributeNS(NAMESPACE, name):
+            raise ValueError(name)
+        return description.getAttributeNS(NAMESPACE, name)
+
+    tau, tile = take("tau"), take("tile")
+    reduced = description.hasAttributeNS(NAMESPACE, "scale")
+    operation = description.getAttributeNS(NAMESPACE, "operation") or UPSCALE
+    precision = description.getAttributeNS(NAMESPACE, "precision") or BUNDLE
+    content = _unquoted(description.getAttributeNS(NAMESPACE, "content_sha256"))
+    return Provenance(
+        model=_unquoted(take("model")),
+        model_sha256=_unquoted(take("model_sha256")),
+        tau=None if tau == "None" else _finite(tau),
+        seed=int(take("seed")),
+        sample=int(take("sample")),
+        latent_scheme=int(take("latent_scheme")),
+        sdk_version=_unquoted(take("sdk_version")),
+        tile=None if tile == "None" else int(tile),
+        consistent=_boolean(take("consistent")),
+        source=_unquoted(take("source")),
+        source_sha256=_unquoted(take("source_sha256")),
+        auto_tau=int(take("auto_tau")) if description.hasAttributeNS(NAMESPACE, "auto_tau") else None,
+        scale=_finite(take("scale")) if reduced else None,
+        reduction=_unquoted(take("reduction")) if reduced else None,
+        linear_light=reduced and _boolean(take("linear_light")),
+        operation=_unquoted(operation),
+        settings=None if operation == UPSCALE else _unquoted(take("settings")) or None,
+        precision=_unquoted(precision),
+        device=None if precision == BUNDLE else _unquoted(take("device")) or None,
+        content_sha256=None if content == _NOT_SEALED.decode() else content or None,
+    )
+
+
+def _quoted(text: str) -> str:
+    return _UNSAFE.sub(lambda match: urllib.parse.quote(match[0], safe="", errors="surrogateescape"), text)
+
+
+def _unquoted(text: str) -> str:
+    return urllib.parse.unquote(text, errors="surrogateescape")
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(text)
+    return text == "True"
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _remove_own(root: minidom.Element) -> None:
+    for description in list(root.getElementsByTagNameNS(xmp.RDF, "Description")):
+        if description.hasAttributeNS(NAMESPACE, "model_sha256") and description.parentNode is not None:
+            description.parentNode.removeChild(description)

@@ -1,0 +1,141 @@
+"""What libvips does not say about a TIFF before it is opened, or at all: its sizes, its pages, its EXIF.
+
+Pillow cannot add tags to an existing file: its IFD shifts the strip offsets when it is written (see ifd.py).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from srflow_sdk.files.metadata import ifd
+from srflow_sdk.files.metadata.exif_tags import ExifTags, exif_tags_of, read_exif_tags
+from srflow_sdk.files.metadata.ifd import IfdEntry, TiffLayout
+
+MAX_CLASSIC_BYTES = (1 << 32) - 1
+"""The reach of 32-bit offsets: larger files must be BigTIFF."""
+
+_SUBFILE_TYPE, _WIDTH, _HEIGHT, _PLANAR_CONFIGURATION = 254, 256, 257, 284
+_SQUARE = {282: "II", 283: "II", 296: "H"}  # x and y resolution and unit, all of ones: 1/1 without a unit
+_REDUCED, _SEPARATE = 1, 2
+_MAX_PAGES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstPage:
+    """What a TIFF's first IFD claims.
+
+    width, height: in pixels; 0 if unknown. is_planar: whether channels are stored one after another.
+
+    libvips 8.18 mixes up the rows of planar files that are gray with alpha or half floats, and complains about absurd
+    sizes on standard error.
+    """
+
+    width: int = 0
+    height: int = 0
+    is_planar: bool = False
+
+
+def first_page(path: Path) -> FirstPage:
+    """What the first IFD of a file claims, as far as it can be read."""
+    try:
+        with path.open("rb") as file:
+            layout, first_ifd = ifd.read_header(file)
+            values = _integers(layout, ifd.read_ifd(file, layout, first_ifd)[0])
+    except ifd.IFD_ERRORS:
+        return FirstPage()
+    return FirstPage(
+        width=values.get(_WIDTH, 0),
+        height=values.get(_HEIGHT, 0),
+        is_planar=values.get(_PLANAR_CONFIGURATION) == _SEPARATE,
+    )
+
+
+def is_one_picture(path: Path) -> bool:
+    """Whether all pages except the first are smaller versions of another one, such as thumbnails."""
+    try:
+        with path.open("rb") as file:
+            layout, at = ifd.read_header(file)
+            for page in range(_MAX_PAGES):
+                entries, at = ifd.read_ifd(file, layout, at)
+                is_reduced = bool(_integers(layout, entries).get(_SUBFILE_TYPE, 0) & _REDUCED)
+                if is_reduced != (page > 0):
+                    return False
+                if at == 0:
+                    return True
+    except ifd.IFD_ERRORS:
+        return False
+    return False
+
+
+def read_exif(path: Path) -> bytes | None:
+    """An EXIF block with what a file says about its picture and how it was taken; None if it says nothing."""
+    try:
+        with path.open("rb") as file:
+            tags = read_exif_tags(file)
+    except ifd.IFD_ERRORS:
+        return None
+    return tags.to_block() if tags else None
+
+
+def append_exif(descriptor: int, block: bytes, *, size: tuple[int, int], is_srgb: bool) -> bool:
+    """Add EXIF to a complete file by appending a copy of its first IFD with more entries.
+
+    IFDs point to strips and values by offsets in the file, so nothing has to move. size: width and height of the
+    picture. Returns False if the block cannot be parsed or the file would exceed 4 GB. Raises: OSError.
+    """
+    try:
+        tags = exif_tags_of(block)
+    except ifd.IFD_ERRORS:
+        return False
+    if not tags:
+        return False
+    with os.fdopen(os.dup(descriptor), "r+b") as file:
+        return _append(file, tags, size=size, is_srgb=is_srgb)
+
+
+def forget_resolution(descriptor: int) -> None:
+    """Make a complete file say that its pixels are square, instead of how many go into an inch. Raises: OSError.
+
+    The tags stay: TIFF 6.0 requires them, and Pillow reads a missing resolution as 1 dot per inch.
+    """
+    with os.fdopen(os.dup(descriptor), "r+b") as file:
+        layout, first_ifd = ifd.read_header(file)
+        for entry in ifd.read_ifd(file, layout, first_ifd)[0]:
+            if entry.tag in _SQUARE:
+                extent = ifd.value_extent(layout, entry)
+                file.seek(extent[0] if extent is not None else entry.at + 4 + layout.offset_bytes)
+                letters = _SQUARE[entry.tag]
+                file.write(layout.pack(letters, *[1] * len(letters)))
+
+
+def _append(file: BinaryIO, tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> bool:
+    layout, first_ifd = ifd.read_header(file)
+    old, next_ifd = ifd.read_ifd(file, layout, first_ifd)
+    new = tags.in_layout(layout).for_pixels(size, is_srgb=is_srgb)
+    end = file.seek(0, os.SEEK_END)
+    at = end + end % 2
+    sub_ifds, pointers = new.pack_sub_ifds(at)
+    new_first = at + len(sub_ifds)
+    raw = {entry.tag: entry.raw for entry in old}
+    new_ifd = ifd.pack_ifd(raw | new.tiff_ifd | pointers, layout, at=new_first, next_ifd=next_ifd)
+    if not layout.is_bigtiff and new_first + len(new_ifd) > MAX_CLASSIC_BYTES:
+        return False
+    file.write(bytes(end % 2) + sub_ifds + new_ifd)
+    file.flush()  # before the header points to it
+    file.seek(layout.first_ifd_pointer)
+    file.write(layout.pack(layout.offset_format, new_first))
+    file.flush()
+    return True
+
+
+def _integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
+    """The first value of each entry that is an unsigned integer kept in the IFD itself."""
+    values = {}
+    for entry in entries:
+        width = {ifd.SHORT: 2, ifd.LONG: 4, ifd.LONG8: 8}.get(entry.field_type, 0)
+        if 0 < width <= layout.offset_bytes:
+            values[entry.tag] = layout.integer(entry.value_or_offset[:width])
+    return values

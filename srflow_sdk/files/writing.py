@@ -1,0 +1,395 @@
+"""Writes image files through libvips, row by row: the file appears complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import selectors
+import struct
+import threading
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import libvips, png, tiff
+from srflow_sdk.files.formats import Format, PathLike, as_stored, check_writable, format_of, save_options
+from srflow_sdk.files.metadata import xmp
+from srflow_sdk.files.metadata.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
+from srflow_sdk.files.provenance import Provenance, with_provenance
+from srflow_sdk.files.sealing import seal
+from srflow_sdk.system import atomic
+from srflow_sdk.system.hashing import content_sha256
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_LOGGER = logging.getLogger(__name__)
+
+
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+_VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
+_CHUNK_BYTES = 4 << 20
+_PROBE_BYTES = 1 << 20
+_BIGTIFF_BYTES = 2 << 30  # compressed data can be larger than the pixels
+
+
+def write_image(
+    path: PathLike,
+    pixels: NDArray[Any],
+    *,
+    metadata: Metadata | None = None,
+    provenance: Provenance | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
+) -> None:
+    """Write an image file in the format of the name's ending; formats and errors are those of :class:`ImageWriter`.
+
+    pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1, 2, 3, 4 as in :class:`~srflow_sdk.files.ImageFile`.
+    """
+    target = Path(path)
+    format_of(target)
+    hwc = pixels[..., None] if pixels.ndim == 2 else pixels
+    if hwc.ndim != 3:
+        raise ImageError(f"{target} cannot be written: pixels of shape {pixels.shape} are not an image")
+    height, width, channels = hwc.shape
+    with ImageWriter(
+        target,
+        width=width,
+        height=height,
+        channels=channels,
+        dtype=hwc.dtype,
+        metadata=metadata,
+        provenance=provenance,
+        quality=quality,
+        lossless=lossless,
+    ) as writer:
+        writer.write_rows(hwc)
+
+
+class ImageWriter:
+    """Writes an image file row by row: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it.
+
+    A context manager: the file appears, or replaces an older one, when the block ends without an exception; otherwise
+    nothing remains. Rows are encoded as they arrive, into a hidden file beside the target.
+
+    width, height, channels, dtype (uint8, uint16 or float32 in [0, 1]): of the rows to write. PNG and TIFF keep uint16;
+    TIFF keeps float32, which becomes uint16 in PNG; JPEG, WebP and AVIF hold 8 bits.
+    metadata: for pixels of this size (see :meth:`Metadata.enlarged`). TIFF holds EXIF without maker's notes; only JPEG
+    holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, and sRGB if it had a
+    profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
+    cannot be written is logged.
+    provenance: is added to the XMP packet, and the hash of the file's content with it.
+    quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85. lossless: keep every visible pixel of WebP and
+    AVIF, as PNG and TIFF do.
+
+    Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
+
+    Raises: ArgumentError for unknown endings and dtypes and what their format does not offer, ImageError if the pixels
+    do not fit the format or the file cannot be written, DeviceError in a process that was forked after libvips had
+    started threads.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        *,
+        width: int,
+        height: int,
+        channels: int,
+        dtype: np.dtype[Any] | type,
+        metadata: Metadata | None = None,
+        provenance: Provenance | None = None,
+        quality: int | None = None,
+        lossless: bool = False,
+    ) -> None:
+        libvips.start_threads()
+        self._target = Path(target)
+        self._options = save_options(self._target, quality=quality, lossless=lossless)
+        self._format = format_of(self._target)
+        self._dtype = np.dtype(dtype)
+        if self._dtype not in _DTYPES:
+            raise ImageError(
+                f"{target} cannot be written: pixels are {self._dtype}; files hold uint8, uint16 or float32"
+            )
+        if channels not in (1, 2, 3, 4) or width < 1 or height < 1:
+            raise ImageError(f"{target} cannot be written: {height}×{width}×{channels} is not the shape of an image")
+        check_writable(self._target, channels=channels, size=(width, height))
+        self._shape = (height, width, channels)
+        self._metadata = metadata or Metadata()
+        packet = xmp.for_new_pixels(self._metadata.xmp) if self._metadata.xmp is not None else None
+        if provenance is not None:
+            limit = max_xmp_bytes(jpeg=self._format.saver == "jpegsave")
+            packet = with_provenance(packet, provenance, max_bytes=limit)
+        self.provenance = provenance
+        """As the file holds it: once it is finished, with the hash of its content."""
+        block = fitting_exif(self._metadata.exif, self._target)
+        self._metadata = dataclasses.replace(self._metadata, xmp=packet, exif=block)
+        self._rows = 0
+        self._part: Path | None = None
+        self._descriptor = -1
+        self._encoder: _Encoder | None = None
+        self._finished = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._part, self._descriptor = atomic.open_part(self._target)
+        except (OSError, ValueError) as error:
+            raise self._failed(getattr(error, "strerror", None) or str(error)) from error
+        try:
+            self._encoder = _Encoder(
+                self._descriptor,
+                kind=self._format,
+                options=self._options,
+                shape=self._shape,
+                dtype=self._format.stored_dtype(self._dtype),
+                metadata=self._metadata,
+                name=self._target,
+            )
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.finish()
+                self._publish()
+        finally:
+            self._discard()
+
+    def write_rows(self, rows: NDArray[Any]) -> None:
+        """Write the next rows from the top: h×width×channels of the dtype. Waits while the encoder is behind.
+
+        Raises: ArgumentError if the rows do not fit, ImageError once the encoder has failed (e.g. the disk is full).
+        """
+        if self._encoder is None or self._finished:
+            raise ArgumentError(f"{self._target}: rows can only be written inside the with-block, before finish()")
+        if rows.ndim != 3 or rows.shape[1:] != self._shape[1:] or rows.dtype != self._dtype:
+            raise ArgumentError(
+                f"{self._target}: rows of {rows.dtype} {rows.shape} do not fit {self._dtype} "
+                f"h×{self._shape[1]}×{self._shape[2]}"
+            )
+        if self._rows + len(rows) > self._shape[0]:
+            raise ArgumentError(f"{self._target}: more rows were written than the image's {self._shape[0]}")
+        step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
+        for start in range(0, len(rows), step):
+            try:
+                stored = as_stored(rows[start : start + step], self._format.stored_dtype(self._dtype))
+            except ValueError as error:
+                raise self._failed(str(error)) from None
+            if not self._encoder.write(stored):
+                raise self._failed(self._encoder.failure())
+        self._rows += len(rows)
+
+    def finish(self) -> None:
+        """Wait until all rows are encoded and on disk; the end of the block then renames the hidden file.
+
+        If several files should appear together, finish each, then leave the blocks. Finishing twice is harmless.
+        Raises: ImageError if rows are missing or the encoder failed.
+        """
+        if self._finished:
+            return
+        if self._encoder is None:
+            raise ArgumentError(f"{self._target}: use the ImageWriter as a context manager")
+        if self._rows != self._shape[0]:
+            raise self._failed(f"only {self._rows} of {self._shape[0]} rows were written")
+        if not self._encoder.end():
+            raise self._failed(self._encoder.failure())
+        try:
+            if self._metadata.resolution is None:
+                self._forget_resolution()
+            if self._format.saver == "tiffsave":
+                self._append_exif()
+            self._seal()
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._failed(error.strerror or str(error)) from error
+        self._finished = True
+
+    def content(self) -> tuple[int, str]:
+        """Length in bytes and sha256 of the finished file. Raises: ImageError if it cannot be read again."""
+        assert self._finished
+        try:
+            with os.fdopen(os.dup(self._descriptor), "rb") as file:
+                file.seek(0)
+                digest = content_sha256(file)
+                return file.tell(), digest
+        except OSError as error:
+            raise self._failed(error.strerror or str(error)) from error
+
+    def _forget_resolution(self) -> None:
+        """Remove the resolution that libvips writes in any case. Raises: OSError."""
+        if self._format.saver == "pngsave":
+            png.forget_resolution(self._descriptor)
+        elif self._format.saver == "tiffsave":
+            tiff.forget_resolution(self._descriptor)
+
+    def _append_exif(self) -> None:
+        """Add EXIF to a TIFF, because libvips writes none. Raises: OSError."""
+        block = self._metadata.exif
+        if block is not None:
+            size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
+            if not tiff.append_exif(self._descriptor, block, size=size, is_srgb=is_srgb):
+                _LOGGER.warning("%s: EXIF block left out: it is damaged, or the file would exceed 4 GB", self._target)
+
+    def _seal(self) -> None:
+        """Record the hash of the content, unless the provenance is another file's. Raises: OSError."""
+        packet, made = self._metadata.xmp, self.provenance
+        if packet is not None and made is not None and made.content_sha256 is None:
+            self.provenance = dataclasses.replace(made, content_sha256=seal(self._descriptor, packet))
+
+    def _publish(self) -> None:
+        assert self._part is not None
+        try:
+            atomic.publish(self._part, self._target)
+            self._part = None
+        except OSError as error:
+            raise self._failed(error.strerror or str(error)) from error
+
+    def _discard(self) -> None:
+        """Stop the encoder and remove an unpublished file. Harmless after success."""
+        try:
+            if self._encoder is not None:
+                self._encoder.abort()
+        finally:
+            if self._part is not None:
+                with contextlib.suppress(OSError):
+                    self._part.unlink()
+                self._part = None
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _failed(self, why: str) -> ImageError:
+        return ImageError(f"{self._target} cannot be written: {why}")
+
+
+class _Encoder:
+    """A thread in which libvips encodes rows that come through a pipe.
+
+    libvips pulls pixels and we push them. From a pipe it can only pull a file in a format that it loads row by row: an
+    uncompressed 8-bit gray PNG, as wide as a row has bytes, which is then split into channels again.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        kind: Format,
+        options: dict[str, Any],
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        metadata: Metadata,
+        name: Path,
+    ) -> None:
+        self._descriptor, self._kind, self._shape, self._dtype = descriptor, kind, shape, dtype
+        self._options, self._metadata, self._name = options, metadata, name
+        self._failure: str | None = None
+        self._abandoned = threading.Event()
+        self._deflate = zlib.compressobj(0)
+        self._read_end, self._write_end = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
+        self._thread.start()
+        height, width, channels = shape
+        row_bytes = width * channels * dtype.itemsize
+        self._put(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", row_bytes, height, 8, 0, 0, 0, 0)))
+
+    def write(self, rows: NDArray[Any]) -> bool:
+        """Hand rows over; returns whether the encoder still works."""
+        flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+        filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)  # each row begins with its filter: 0, none
+        filtered[:, 1:] = flat
+        return self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
+
+    def end(self) -> bool:
+        """Wait until everything is encoded; returns whether that succeeded."""
+        self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
+        self._close()
+        self._thread.join()
+        return self._failure is None
+
+    def abort(self) -> None:
+        """End the thread, whatever it is doing."""
+        self._abandoned.set()
+        self._close()
+        self._thread.join()
+
+    def failure(self) -> str:
+        return self._failure or "the encoder stopped"
+
+    def _close(self) -> None:
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
+
+    def _put(self, data: bytes) -> bool:
+        view = memoryview(data)
+        while view and self._failure is None:
+            view = view[os.write(self._write_end, view[: 1 << 20]) :]
+        return self._failure is None
+
+    def _run(self) -> None:
+        try:
+            self._encode()
+        except Exception as error:  # whatever it is, the writing thread must know
+            cause = libvips.reason(error) or "the encoder failed"
+            is_full = not self._abandoned.is_set() and _is_full(self._descriptor)
+            self._failure = "the disk is full, or a limit is reached" if is_full else cause
+        if self._failure is not None:
+            self._drain()
+        os.close(self._read_end)
+
+    def _encode(self) -> None:
+        pyvips = libvips.pyvips()
+        _height, _width, channels = self._shape
+        gray, deep = channels <= 2, self._dtype == np.uint16
+        interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
+        if self._dtype == np.float32:
+            interpretation = "b-w" if gray else "scrgb"
+        options = dict(self._options)
+        if self._kind.saver == "tiffsave":
+            options["bigtiff"] = int(np.prod(self._shape)) * self._dtype.itemsize > _BIGTIFF_BYTES
+        source = pyvips.Source.new_from_descriptor(self._read_end)
+        image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
+        image = image.bandfold(factor=channels * self._dtype.itemsize)
+        image = image.copy(format=_VIPS_FORMATS[self._dtype.name], bands=channels, interpretation=interpretation)
+        if not needs_exif(self._metadata, self._kind):
+            options["keep"] = "xmp:iptc:icc:other"
+        image = attach(image, self._metadata, self._name, kind=self._kind)
+        target = pyvips.Target.new_to_descriptor(self._descriptor)
+        getattr(image, f"{self._kind.saver}_target")(target, **options)
+
+    def _drain(self) -> None:
+        """Read what is still written until the writer has stopped, so that no thread waits for a full pipe.
+
+        libvips holds a descriptor of its own, so closing ours would not tell the writer.
+        """
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._read_end, selectors.EVENT_READ)
+            while not self._abandoned.is_set():
+                if selector.select(0.05) and not os.read(self._read_end, 1 << 20):
+                    return
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))])
+
+
+def _is_full(descriptor: int) -> bool:
+    """Whether no more can be written to a file that failed: encoders report that in their own words, or not at all."""
+    try:
+        os.lseek(descriptor, 0, os.SEEK_END)
+        return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES
+    except OSError:
+        return True

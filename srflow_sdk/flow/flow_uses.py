@@ -1,0 +1,298 @@
+"""What only a flow can do with pictures: choose among samples, restore, transfer content, tell how likely they are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_sdk.drawing.file_upscaling import FileResult
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords, takes_keywords_of
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.files.passed_images import EncodedImage, checked_path, loaded
+from srflow_sdk.flow.best_of import best_of
+from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
+from srflow_sdk.flow.restore_options import RestoreOptions
+from srflow_sdk.flow.restoring import restore_file, restore_pixels
+from srflow_sdk.flow.transfer_files import transfer_file
+from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
+from srflow_sdk.flow.transfer_options import TransferOptions
+from srflow_sdk.flow.transferring import transferred
+from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
+from srflow_sdk.system.raising import memory_errors_typed
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk.drawing.requests import DrawKeywords, Progress
+    from srflow_sdk.flow.restore_options import RestoreKeywords
+    from srflow_sdk.flow.transfer_options import TransferKeywords
+
+
+class FlowUses:
+    """The part of :class:`~srflow_sdk.upscaler.Upscaler` that stands on the flow's other direction and its samples."""
+
+    _painter: Painter
+
+    @overload
+    def best_of(
+        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> ImageT: ...
+    @overload
+    def best_of(
+        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> Image.Image: ...
+    @overload
+    def best_of(
+        self, image: Tensor, score: Callable[[NDArray[Any]], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> NDArray[Any]: ...
+    @takes_draw_keywords
+    def best_of(
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        score: Callable[[Any], float],
+        n: int,
+        **options: Unpack[DrawKeywords],
+    ) -> InMemoryImage:
+        """Draw `n` samples and return the one that `score` likes best.
+
+            sharpest = upscaler.best_of(photo, lambda picture: np.asarray(picture, float).std(), 10)
+
+        image: as in :meth:`upscale`; the answer is of its kind. score: called with each picture, of that kind, in the
+        order of the samples; returns a number, higher is better. It must not change the picture. n: 1 to 2^20; they are
+        the samples `sample` … `sample + n - 1`. Of equal scores the first sample wins, so a score that gives equal
+        pictures equal numbers makes the same choice in every run. The other keywords are those of :meth:`upscale`;
+        progress counts the tiles of all samples. Two pictures are held at a time, whatever `n` is.
+
+        Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.
+        """
+        draw = DrawOptions(**options)
+        if not callable(score):
+            raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
+        encoding = self._encoding(image, memory_budget=self._painter.conditioning_budget(ENCODING_BUDGET_BYTES))
+        best: InMemoryImage = best_of(encoding, score, n, draw)
+        return best
+
+    @overload
+    def restore(self, image: ImageT, **options: Unpack[RestoreKeywords]) -> ImageT: ...
+    @overload
+    def restore(self, image: EncodedImage, **options: Unpack[RestoreKeywords]) -> Image.Image: ...
+    @overload
+    def restore(self, image: Tensor, **options: Unpack[RestoreKeywords]) -> NDArray[Any]: ...
+    @takes_keywords_of(RestoreOptions)
+    def restore(
+        self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[RestoreKeywords]
+    ) -> InMemoryImage:
+        """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
+
+        image: as in :meth:`upscale`. It is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its
+        latents are made smaller where they are too large, and decoded. Alpha stays as it is, as do the colours of fully
+        transparent pixels, which do not show in others. A picture whose latents
+        are not too large comes back as it was, to rounding: blur and the blocks of a JPEG do not go away.
+        tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
+        as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the finest
+        level and 1.7 - r/6, from 0.7 to 1.4, on the others, where r is the root mean square of the finest.
+        over: which latents count together: "spatial", a channel at all positions, against noise; "local", all channels
+        at one position, against dots and scratches; "global", a level. "auto" is "local" if a few latents of level 1
+        are far larger than their neighbours (kurtosis within 8×8 positions above 4.5, and root mean square times that
+        above 7.3); "spatial" if their typical size is too large (median magnitude above 1.2 times a normal
+        number's) or tau is given; otherwise nothing changes: edges of text and drawings are no noise.
+        enlarge: normalise as the publication does instead (:meth:`Latents.normalised`): latents that are too small are
+        enlarged, too. It harms most pictures. seed: of what that draws at random; without it nothing is random.
+        progress, cancel: as in :meth:`upscale`; the tiles of both passes count.
+
+        Memory holds two pictures, three with alpha, and the latents, which are as large as the picture in float32 and
+        lie in temporary files beyond 256 MB.
+
+        Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
+        """
+        chosen = RestoreOptions(**options)
+        with memory_errors_typed("for the image; use a smaller one"):
+            pixels, kind = loaded(image)
+        return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen))
+
+    @takes_keywords_of(RestoreOptions)
+    def restore_file(
+        self,
+        source: PathLike,
+        target: PathLike,
+        *,
+        report: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        **options: Unpack[RestoreKeywords],
+    ) -> FileResult:
+        """Restore an image file into another of its size, with its profile, metadata, resolution and alpha.
+
+        source, target, max_pixels, quality, lossless: as in :meth:`upscale_file`. report: hash the output. The other
+        keywords are those of :meth:`restore`. A record of how it was made is added (:func:`read_provenance`).
+
+        Raises: the errors of :meth:`restore`, and ImageError for files that cannot be read or written.
+        """
+        return restore_file(
+            checked_path("source", source),
+            checked_path("target", target),
+            self._painter,
+            RestoreOptions(**options),
+            report=report,
+            max_pixels=max_pixels,
+            quality=quality,
+            lossless=lossless,
+        )
+
+    @overload
+    def transfer(
+        self,
+        target: ImageT,
+        source: AnyImage,
+        mask: AnyImage | NDArray[np.bool_],
+        lr: AnyImage | None = ...,
+        **options: Unpack[TransferKeywords],
+    ) -> ImageT: ...
+    @overload
+    def transfer(
+        self,
+        target: EncodedImage,
+        source: AnyImage,
+        mask: AnyImage | NDArray[np.bool_],
+        lr: AnyImage | None = ...,
+        **options: Unpack[TransferKeywords],
+    ) -> Image.Image: ...
+    @overload
+    def transfer(
+        self,
+        target: Tensor,
+        source: AnyImage,
+        mask: AnyImage | NDArray[np.bool_],
+        lr: AnyImage | None = ...,
+        **options: Unpack[TransferKeywords],
+    ) -> NDArray[Any]: ...
+    @takes_keywords_of(TransferOptions)
+    def transfer(
+        self,
+        target: AnyImage,
+        source: AnyImage,
+        mask: AnyImage | NDArray[np.bool_],
+        lr: AnyImage | None = None,
+        **options: Unpack[TransferKeywords],
+    ) -> InMemoryImage:
+        """Put what a mask selects of one picture into another of the same size: content transfer.
+
+            upscaler.transfer("portrait.png", "other.png", "mask.png").save("both.png")
+
+        The content is pasted, inverted (:meth:`Encoding.invert`), its latents are normalised position by position
+        inside the mask, as the publication does it, and decoded. Only the mask's surroundings are computed. Beyond
+        6 pixels outside of the mask the answer is the target, value for value
+        (float64 as float32); alpha is the target's everywhere.
+
+        target, source: pictures of one size, each as :meth:`upscale` takes images; content keeps its place. The source
+        is converted to the target's kind and colour profile. The answer is of the target's kind.
+        mask: an array or tensor of bool, H×W, or an image: at least half as bright as white (128 of 255) is inside; one
+        of 0 and 1 of 255 is refused. Any shape, with several parts, also at the border. What is transparent in the
+        source is outside. With an empty mask the answer is the target, and a warning is logged.
+        lr: the target's true LR image, if the target was upscaled from one; None reduces the target.
+        blend: "gradient" first shifts the content's brightness and colour smoothly so that no step is left at the
+        mask's edge (Poisson image editing), and changes the LR image by what that changes. It suits any two
+        photographs. "none" is the publication's way: the content is pasted as it is and the LR image stays the
+        target's, so brightness and shapes that contradict it vanish. It suits pictures that agree at LR size: aligned
+        faces, or two samples or the true photo of one LR image.
+        tau: temperature of the normalised latents, 0 … 2, or by level; levels that are not named stay as they are. None
+        is 0.8 on the finest level alone for "gradient", which keeps the content sharp, and 0.9 on all levels for
+        "none", as published. seed: of the statistics that normalising draws.
+        progress, cancel: as in :meth:`upscale`; tiles count when encoded, inverted and decoded.
+
+        Raises: BundleError if the bundle has no inverter, ImageError also for sizes that differ, and the errors of
+        :meth:`upscale`.
+        """
+        chosen = TransferOptions(**options)
+        with memory_errors_typed("for the pictures; use smaller ones"):
+            into = Picture.of(target)
+            true_lr = None if lr is None else Picture.of(lr)
+            scale = self._painter.manifest.scale
+            inputs = Inputs.of(into, Picture.of(source), mask_of(mask), true_lr, scale=scale)
+            return into.kind.wrapped(transferred(inputs, self._painter, chosen).pixels)
+
+    @takes_keywords_of(TransferOptions)
+    def transfer_file(
+        self,
+        target: PathLike,
+        source: PathLike,
+        mask: PathLike,
+        output: PathLike,
+        *,
+        lr: PathLike | None = None,
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        **options: Unpack[TransferKeywords],
+    ) -> FileResult:
+        """Put what a mask selects of one image file into another, and write the result to a third.
+
+        target, source, mask, lr: image files as :meth:`upscale_file` reads them, of any depth, used as :meth:`transfer`
+        does; none is ever overwritten. output: its ending sets the format. Profile, EXIF and other metadata are the
+        target's, and a record of how the picture was made, with the name and sha256 of every input, is added
+        (:func:`read_provenance`). max_pixels: largest input accepted. quality, lossless: as in :meth:`upscale_file`.
+        The other keywords are those of :meth:`transfer`.
+
+        Raises: the errors of :meth:`transfer`, and ImageError for files that cannot be read or written.
+        """
+        return transfer_file(
+            self._painter,
+            checked_path("target", target),
+            checked_path("source", source),
+            checked_path("mask", mask),
+            checked_path("output", output),
+            lr=None if lr is None else checked_path("lr", lr),
+            options=TransferOptions(**options),
+            max_pixels=max_pixels,
+            quality=quality,
+            lossless=lossless,
+        )
+
+    def log_likelihood(
+        self,
+        hr: InMemoryImage | Tensor | EncodedImage,
+        lr: InMemoryImage | Tensor | EncodedImage | None = None,
+        *,
+        dequantise: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> float:
+        """How likely the model finds an HR image, given its LR image: log p(hr | lr) in nats, for values in [0, 1].
+
+        hr: as :meth:`upscale` takes images. lr: its LR image; None: its reduction, as the model's training made them.
+        dequantise, progress, cancel: as for :meth:`Encoding.invert`, which gives the latents as well, and the bits for
+        each of the image's values.
+
+        Raises: the errors of :meth:`Encoding.invert`.
+        """
+        with memory_errors_typed("for the HR image; use a smaller one"):
+            pixels, kind = loaded(hr)
+            if lr is not None:
+                small, its_kind = loaded(lr)
+            else:
+                pixels, kind = opaque_image(pixels, kind, self._painter.manifest)
+                small, its_kind = reduced_image(pixels, self._painter.manifest), kind
+            encoding: Encoding[Any] = Encoding(small, its_kind, self._painter, memory_budget=0)
+            image = kind.wrapped(pixels)
+        latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)
+        assert latents.log_likelihood is not None  # for the type checker: inverting gives it
+        return latents.log_likelihood
+
+    def _encoding(
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
+    ) -> Encoding[Any]:
+        with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
+            pixels, kind = loaded(image)
+            if copied and kind.pil_mode is None:
+                # Tiles that are not kept are encoded later, when the caller's array may have changed.
+                pixels = pixels.copy()
+            return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)

@@ -1,0 +1,231 @@
+"""One pass over an HR image: tiles become latents, and the image's log density given its LR image."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends import Conditioning
+from srflow_sdk.drawing.kept import KeptTiles
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.passes import TileCount
+from srflow_sdk.drawing.requests import Progress
+from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.drawing.tiles import Tile, Window, tile_rows
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.latents import arrays
+from srflow_sdk.latents.bits_per_dimension import dequantised
+from srflow_sdk.latents.picture_latents import Latents
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.raising import stop_if_set
+
+
+@dataclass(frozen=True, kw_only=True)
+class HighResolution:
+    """An HR image as the network sees it, beside its LR image: padded to `scale` times the padded LR image.
+
+    image: its pixels, in the HR image's own profile. dequantised: spread 8-bit levels evenly, [level, level + 1)/256.
+    """
+
+    image: LowResolution
+    scale: int
+    dequantised: bool
+
+    @classmethod
+    def of(
+        cls, pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int, dequantised: bool
+    ) -> HighResolution:
+        """Check that the image belongs to the LR image. Raises: ImageError."""
+        height, width = pixels.shape[:2]
+        if (-(-height // scale), -(-width // scale)) != (lr.height, lr.width):
+            raise ImageError(
+                f"hr has {width}×{height} pixels, but the image of {lr.width}×{lr.height} needs "
+                f"{lr.width * scale}×{lr.height * scale}: encode its own reduction, or crop it"
+            )
+        image = LowResolution.of(
+            ArrayRows(pixels), kind, height=height, width=width, multiple=scale * lr.multiple, reach=scale * lr.reach
+        )
+        return cls(image=image, scale=scale, dequantised=dequantised)
+
+    def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
+        """What belongs to these rows of the padded LR image: float32 3×s(bottom - top)×W in [0, 1]."""
+        top, bottom = self.scale * top, self.scale * bottom
+        seen = self.image.network_rows(top, bottom)
+        return dequantised(seen, top=top) if self.dequantised else seen
+
+    def weights(self, lr: LowResolution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of a pixel."""
+        image, scale = self.image, self.scale
+        return (
+            np.clip(image.height / scale - np.arange(lr.padded_height), 0, 1),
+            np.clip(image.width / scale - np.arange(lr.padded_width), 0, 1),
+        )
+
+
+def invert(
+    lr: LowResolution,
+    hr: HighResolution,
+    painter: Painter,
+    tiles: Sequence[Tile],
+    *,
+    kept: KeptTiles,
+    progress: Progress | None,
+    cancel: threading.Event | None,
+) -> Latents:
+    """The latents of an HR image. kept: conditioning of tiles. Raises: as drawing does."""
+    manifest = painter.manifest
+    scale, levels = manifest.scale, kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
+    inverter = _TileInverter(painter, kept, cancel)
+    told = TileCount(progress, tiles=len(tiles), samples=1)
+    of_rows, of_columns = hr.weights(lr)
+    nats = 0.0
+    for row in tile_rows(tiles):
+        top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
+        seen, large = lr.network_rows(top, bottom), hr.rows(top, bottom)
+        for tile in row:
+            left, right = tile.window.left, tile.window.left + tile.window.width
+            part = large[:, :, left * scale : right * scale]
+            found = inverter.invert(tile, seen[:, :, left:right], part)
+            for level, target in levels.items():
+                target[_on_level(tile.core, level, scale)] = found.latents[level]
+            rows, columns = tile.core.slices
+            nats += float(of_rows[rows] @ found.log_density.astype(np.float64) @ of_columns[columns])
+            told.after_tile()
+    return Latents(
+        {level: arrays.read_only(array) for level, array in levels.items()},
+        height=hr.image.height,
+        width=hr.image.width,
+        model_sha256=manifest.digest,
+        log_likelihood=nats,
+        precision=painter.precision,
+    )
+
+
+def round_trip_halo(manifest: Manifest) -> int:
+    """Enough for drawing and for inverting, so that tiles are encoded once for both."""
+    return max(manifest.halo, manifest.inverter_halo)
+
+
+def inverting_tiles(painter: Painter, lr: LowResolution, tiles: Sequence[Tile], *, halo: int) -> Sequence[Tile]:
+    """The tiles of an inversion: those of drawing, whose conditioning may be kept, if their halo is enough."""
+    manifest = painter.manifest
+    if manifest.inverter_halo <= halo:
+        return tiles
+    core = painter.core(lr.padded_height, lr.padded_width, halo=manifest.inverter_halo)
+    return painter.plan(lr.padded_height, lr.padded_width, core, halo=manifest.inverter_halo)
+
+
+def level_shapes(manifest: Manifest, lr: LowResolution) -> dict[int, tuple[int, int, int]]:
+    """The shapes of the latents of an LR image with its padding, by level."""
+    height, width = lr.padded_height * manifest.scale, lr.padded_width * manifest.scale
+    return {e.level: (e.channels, height >> e.level, width >> e.level) for e in manifest.latent_levels}
+
+
+def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> None:
+    """Raises: ArgumentError unless they are of this model and of a picture of this LR image's size."""
+    if not isinstance(latents, Latents):
+        raise ArgumentError(f"latents is {type(latents).__name__}; it must be Latents, as Encoding.invert gives them")
+    if latents.model_sha256 != manifest.digest:
+        raise ArgumentError(
+            f"the latents are of another model (sha256 {latents.model_sha256[:12]}…), not of {manifest.name} (sha256 "
+            f"{manifest.digest[:12]}…): decode them with the bundle that made them"
+        )
+    size = tuple(-(-side // manifest.scale) for side in (latents.height, latents.width))
+    shapes = level_shapes(manifest, lr)
+    if size != (lr.height, lr.width) or {level: array.shape for level, array in latents.levels.items()} != shapes:
+        raise ArgumentError(
+            f"the latents are of a picture of {latents.width}×{latents.height}, which does not belong to an image of "
+            f"{lr.width}×{lr.height}: decode them with the encoding that made them"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inverted:
+    """What of a tile's core an inversion gives: latents by level, float32 C×h×w, and nats by LR pixel, float32 h×w."""
+
+    latents: dict[int, NDArray[np.float32]]
+    log_density: NDArray[np.float32]
+
+
+class _TileInverter:
+    """Inverts tiles on a painter's backend, or on the CPU if that has no inverter; memory is as scarce for both.
+
+    Raises: BundleError if the bundle has no inverter.
+    """
+
+    def __init__(self, painter: Painter, kept: KeptTiles, cancel: threading.Event | None) -> None:
+        self._painter = painter
+        self._kept = kept
+        self._cancel = cancel
+        self._backend = painter.inverting_backend()
+        self._levels = {entry.level: entry.channels for entry in painter.manifest.latent_levels}
+
+    def invert(self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32]) -> _Inverted:
+        """lr, hr: the tile's window, float32 3×h×w and 3×sh×sw."""
+        painter = self._painter
+        painter.check_open()
+        stop_if_set(self._cancel)
+        while self._kept.get(tile) is not None or painter.fits(tile):
+            try:
+                with cancelled_by(self._cancel):
+                    return self._whole(tile, self._conditioning(tile, lr), hr)
+            except (OutOfMemoryError, MemoryError) as error:
+                if not self._kept.drop():
+                    painter.shrink(tile, error)
+        return self._in_parts(tile, lr, hr)
+
+    def _conditioning(self, tile: Tile, lr: NDArray[np.float32]) -> Conditioning:
+        kept = self._kept.get(tile) if self._backend is self._painter.backend else None
+        return self._painter.encode(lr, self._backend) if kept is None else kept
+
+    def _whole(self, tile: Tile, conditioning: Conditioning, hr: NDArray[np.float32]) -> _Inverted:
+        scale, window = self._painter.manifest.scale, tile.window
+        bottom, right = self._painter.margins(self._backend, window.height, window.width)
+        if bottom or right:
+            hr = np.pad(hr, ((0, 0), (0, scale * bottom), (0, scale * right)), mode="edge")
+        latents, log_density = self._backend.invert(conditioning, hr[None])
+        core = tile.core.within(window)
+        found = _Inverted(
+            latents={level: array[0][_on_level(core, level, scale)] for level, array in latents.items()},
+            log_density=log_density[0, 0][core.slices],
+        )
+        if not all(np.isfinite(array).all() for array in (*found.latents.values(), found.log_density)):
+            place = tile.core
+            raise NonFiniteError(
+                f"the network gave NaN or infinite latents for rows {place.top} to {place.top + place.height - 1} and "
+                f"columns {place.left} to {place.left + place.width - 1} of the LR image; use another model"
+            )
+        return found
+
+    def _in_parts(self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32]) -> _Inverted:
+        manifest = self._painter.manifest
+        scale, core = manifest.scale, tile.core
+        whole = _Inverted(
+            latents={
+                level: np.empty((channels, core.height * scale >> level, core.width * scale >> level), np.float32)
+                for level, channels in self._levels.items()
+            },
+            log_density=np.empty((core.height, core.width), np.float32),
+        )
+        for part in self._painter.parts(tile, halo=round_trip_halo(manifest)):
+            seen = part.window.within(tile.window)
+            rows, columns = seen.slices
+            large_rows, large_columns = seen.scaled(scale).slices
+            found = self.invert(part, lr[:, rows, columns], hr[:, large_rows, large_columns])
+            place = part.core.within(core)
+            for level, array in found.latents.items():
+                whole.latents[level][_on_level(place, level, scale)] = array
+            whole.log_density[place.slices] = found.log_density
+        return whole
+
+
+def _on_level(window: Window, level: int, scale: int) -> tuple[slice, slice, slice]:
+    """A rectangle in LR pixels as an index of a level's latents, C×H×W."""
+    return (slice(None), *window.scaled(scale, 1 << level).slices)

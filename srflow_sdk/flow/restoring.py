@@ -1,0 +1,131 @@
+"""Restores pictures: reduce, encode, invert, make the latents as small as true ones, decode."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._version import __version__
+from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.passes import PassCount
+from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import ImageWriter, Provenance, check_writable, open_image
+from srflow_sdk.files.provenance import RESTORE
+from srflow_sdk.flow.inverting import round_trip_halo
+from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
+from srflow_sdk.flow.restore_options import RestoreOptions
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.system.paths import real_path
+from srflow_sdk.system.raising import memory_errors_typed
+
+
+def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions) -> NDArray[Any]:
+    """A restored picture, H×W×C, of the same kind. Alpha and hidden colours stay. Raises: as Upscaler.restore."""
+    options.check(painter.manifest)
+    painter.inverting_backend()  # before any work
+    with memory_errors_typed("for the image and its latents; use a smaller image"):
+        colours, their_kind = opaque_image(pixels, kind, painter.manifest)
+        small = reduced_image(colours, painter.manifest)
+        passes = None if options.progress is None else PassCount(options.progress)
+        encoding: Encoding[Any] = Encoding(
+            small,
+            their_kind,
+            painter,
+            memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
+            halo=round_trip_halo(painter.manifest),
+            progress=None if passes is None else passes.encoded,
+            cancel=options.cancel,
+        )
+        latents = encoding._inverted(
+            colours, their_kind, progress=None if passes is None else passes.inverted, cancel=options.cancel
+        )
+        del colours
+        latents = options.restored(latents)
+        restored = encoding._decoded(latents, progress=None if passes is None else passes.drawn, cancel=options.cancel)
+        if kind.has_alpha:
+            hidden = pixels[..., -1] == 0
+            restored = np.concatenate([restored, pixels[..., -1:]], axis=2)
+            restored[hidden] = pixels[hidden]
+        return restored
+
+
+def restore_file(
+    source: Path,
+    target: Path,
+    painter: Painter,
+    options: RestoreOptions,
+    *,
+    report: bool,
+    max_pixels: int,
+    quality: int | None,
+    lossless: bool,
+) -> FileResult:
+    """Do the work of :meth:`Upscaler.restore_file`."""
+    started = time.monotonic()
+    if real_path(source) == real_path(target):
+        raise ArgumentError(f"{source} would be overwritten by its own restoration; name another target")
+    manifest = painter.manifest
+    with (
+        memory_errors_typed(f"while restoring {source}; use a smaller picture"),
+        open_image(source, max_pixels=max_pixels) as reader,
+    ):
+        size = reader.width, reader.height
+        check_writable(target, channels=reader.channels, size=size)
+        step = manifest.scale * manifest.size_multiple
+        small = [padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)]
+        provenance = restored_provenance(
+            manifest,
+            options,
+            source=source,
+            source_sha256=reader.sha256(),
+            tile=painter.core(small[0], small[1], halo=round_trip_halo(manifest)),
+        )
+        provenance = painter.recorded(provenance)
+        with ImageWriter(
+            target,
+            width=reader.width,
+            height=reader.height,
+            channels=reader.channels,
+            dtype=reader.dtype,
+            metadata=reader.metadata,
+            provenance=provenance,
+            quality=quality,
+            lossless=lossless,
+        ) as writer:
+            kind = ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile)
+            writer.write_rows(restore_pixels(reader.read_rows(reader.height), kind, painter, options))
+            writer.finish()
+            length, sha256 = writer.content() if report else (None, None)
+            reader.check_unchanged()
+    provenance = writer.provenance or provenance
+    output = FileOutput(path=target, provenance=provenance, lr_psnr=None, size_bytes=length, sha256=sha256)
+    return FileResult(source=source, size=size, outputs=(output,), seconds=time.monotonic() - started)
+
+
+def restored_provenance(
+    manifest: Manifest, options: RestoreOptions, *, source: Path, source_sha256: str, tile: int | None
+) -> Provenance:
+    """What a restored picture's metadata says about how it was made."""
+    return Provenance(
+        model=manifest.name,
+        model_sha256=manifest.digest,
+        tau=options.number,
+        seed=int(options.seed),
+        sample=0,
+        latent_scheme=manifest.latent_scheme,
+        sdk_version=__version__,
+        tile=tile,
+        consistent=False,
+        source=source.name,
+        source_sha256=source_sha256,
+        operation=RESTORE,
+        settings=options.recorded(),
+    )

@@ -1,0 +1,173 @@
+"""Transfers content in memory: blend, invert, normalise inside the mask, decode, and put that into the target.
+
+The publication's section 4.5, "image content transfer", with a gradient-domain blend before it. Only the surroundings
+of the mask are computed.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.passes import PassCount
+from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
+from srflow_sdk.flow.inverting import round_trip_halo
+from srflow_sdk.flow.lr_of_hr import reduced_image
+from srflow_sdk.flow.transfer_inputs import Inputs
+from srflow_sdk.flow.transfer_options import TransferOptions
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.colour import conversion_for
+from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
+from srflow_sdk.pixels.membrane import blended
+
+_log = logging.getLogger(__name__)
+
+REACH = 6
+"""How far, in pixels, content fades into the target outside of the mask. From benchmarks/transfer.py --reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transferred:
+    """The picture, of the target's kind, and the side of the tiles' cores in LR pixels (None: one tile)."""
+
+    pixels: NDArray[Any]
+    tile: int | None
+
+
+def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> Transferred:
+    """Do the work of :meth:`Upscaler.transfer`. Raises: its errors."""
+    painter.check_open()
+    manifest, target = painter.manifest, inputs.target
+    options.taus(manifest)
+    painter.inverting_backend()  # before any work: the bundle may have no inverter
+    result = target.pixels.copy()
+    if not inputs.mask.any():
+        _log.warning(
+            "the mask is empty, so the result is the target: nothing in it is at least half as bright as white"
+        )
+        return Transferred(pixels=result, tile=None)
+    rows, columns = _surroundings(inputs.mask, manifest)
+    mask = inputs.mask[rows, columns]
+    own, tile = _drawn(inputs, rows, columns, painter, options)
+    part = result[rows, columns]
+    share = shares(mask)
+    changed = share > 0
+    before = target.colours(rows, columns)[changed]
+    after = before + share[changed][:, None] * (own[changed] - before)
+    part[..., : target.kind.colours][changed] = from_unit(after, target.kind.dtype)
+    return Transferred(pixels=result, tile=tile)
+
+
+def _drawn(
+    inputs: Inputs, rows: slice, columns: slice, painter: Painter, options: TransferOptions
+) -> tuple[Floats, int | None]:
+    """The colours of a part of the picture as the model makes them, in the target's profile, and the tiles' cores."""
+    manifest, target, mask = painter.manifest, inputs.target, inputs.mask[rows, columns]
+    conversion = conversion_for(target.kind.icc_profile, channels=target.kind.colours)
+    before, content = target.colours(rows, columns), inputs.source.colours_for(target.kind, rows, columns)
+    if options.blend == "gradient":
+        # Invisible colours of the target are none that the content could fit.
+        hidden = target.pixels[rows, columns, -1] == 0 if target.kind.has_alpha else np.zeros_like(mask)
+        content = np.clip(blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1))
+    pasted = np.where(mask[..., None], content, before)
+
+    def seen(colours: Floats) -> Floats:
+        srgb = colours if conversion is None else conversion.to_srgb(colours)
+        if not target.kind.has_alpha:
+            return srgb
+        return np.concatenate([srgb, to_unit(target.pixels[rows, columns, -1:])], axis=2)
+
+    kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
+    lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
+    count = None if options.progress is None else PassCount(options.progress)
+    halo = round_trip_halo(manifest)
+    encoding: Encoding[Any] = Encoding(
+        lr,
+        kind,
+        painter,
+        memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
+        halo=halo,
+        progress=None if count is None else count.encoded,
+        cancel=options.cancel,
+    )
+    latents = encoding.invert(seen(pasted), progress=None if count is None else count.inverted, cancel=options.cancel)
+    latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
+    decoded = encoding.decode(latents, progress=None if count is None else count.drawn, cancel=options.cancel)
+    srgb = np.asarray(decoded, np.float32)[..., : target.kind.colours]
+    height, width = (padded_size(side, manifest.size_multiple) for side in lr.shape[:2])
+    tile = painter.core(height, width, halo=halo)
+    if conversion is None:
+        return srgb, tile
+    # Colours outside sRGB bypass the network.
+    lost = pasted - conversion.from_srgb(conversion.to_srgb(pasted))
+    return conversion.from_srgb(np.clip(srgb, np.float32(0), np.float32(1))) + lost, tile
+
+
+def _lr_of(
+    inputs: Inputs,
+    rows: slice,
+    columns: slice,
+    before: Floats,
+    pasted: Floats,
+    manifest: Manifest,
+    options: TransferOptions,
+) -> Floats:
+    """The LR image to invert and decode with: sRGB float32, with the target's alpha.
+
+    blend="none": the target's, which decides brightness and shapes. blend="gradient": that, changed by what the content
+    changes in the reduction, so the target's own LR image stays where there is no content.
+    """
+    if inputs.lr is None:
+        small: Floats = reduced_image(before, manifest)
+    else:
+        scale = manifest.scale
+        places = (slice(side.start // scale, -(-side.stop // scale)) for side in (rows, columns))
+        kind = ImageKind(channels=inputs.target.kind.colours, dtype=np.dtype(np.float32))
+        small = inputs.lr.colours_for(kind, *places)
+        if inputs.target.kind.has_alpha:
+            small = np.concatenate([small, reduced_image(before[..., -1:], manifest)], axis=2)
+    if options.blend == "none":
+        return small
+    change = reduced_image(pasted, manifest) - reduced_image(before, manifest)
+    changed: Floats = np.clip(small + change, np.float32(0), np.float32(1))
+    return changed
+
+
+def _surroundings(mask: NDArray[np.bool_], manifest: Manifest) -> tuple[slice, slice]:
+    """The rows and columns around the mask that its content depends on, cut where LR pixels and tiles begin."""
+    unit = manifest.scale * manifest.size_multiple
+    margin = manifest.scale * round_trip_halo(manifest) + REACH
+    found = []
+    for axis in (1, 0):
+        there = np.flatnonzero(mask.any(axis=axis))
+        first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
+        found.append(slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis])))
+    return found[0], found[1]
+
+
+def shares(mask: NDArray[np.bool_]) -> Floats:
+    """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond :data:`REACH`."""
+    share = mask.astype(np.float32)
+    grown = mask
+    for distance in range(1, REACH + 1):
+        larger = _grown(grown)
+        share[larger & ~grown] = 1 - distance / (REACH + 1)
+        grown = larger
+    return share
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask, wider by a pixel above, below, left and right."""
+    grown: NDArray[np.bool_] = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown

@@ -1,0 +1,87 @@
+"""Checks of what users pass to :class:`srflow_sdk.Latents`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.model.manifest import MAX_TAU
+from srflow_sdk.system.plain_text import short
+
+_MAX_LEVEL = 16
+_MAX_SIDE = (1 << 32) - 1
+
+
+def checked_number(name: str, value: Any, *, low: int = 1, high: int = _MAX_SIDE) -> int:
+    """An integer from low to high. Raises: ArgumentError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        raise ArgumentError(f"{name} is {short(value)}; it must be an integer from {low} to {high}")
+    return int(value)
+
+
+def checked_real(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number. Raises: ArgumentError."""
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond 10^308
+            number = math.inf
+        if math.isfinite(number) and low <= number <= high:
+            return number
+    limits = f" from {low:g} to {high:g}" if math.isfinite(high) else ""
+    raise ArgumentError(f"{name} is {short(value)}; it must be a finite number{limits}")
+
+
+def checked_path(path: object) -> Path:
+    """A file's path. Raises: ArgumentError."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(f"path is {type(path).__name__}; it must be a file's path: a str or a Path")
+    if not os.fspath(path):
+        raise ArgumentError("path is empty; it must be a file's path")
+    return Path(path)
+
+
+def level_taus(tau: object, levels: Iterable[int]) -> dict[int, float]:
+    """The temperature of each level that has one. tau: a number, or numbers by level. Raises: ArgumentError."""
+    known = list(levels)
+    if not isinstance(tau, Mapping):
+        return dict.fromkeys(known, checked_real("tau", tau, low=0, high=MAX_TAU))
+    if unknown := [level for level in tau if level not in known]:
+        raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
+    return {
+        int(level): checked_real(f"tau of level {level}", value, low=0, high=MAX_TAU) for level, value in tau.items()
+    }
+
+
+def check_taus(tau: object) -> None:
+    """Raises: ArgumentError unless it could be :func:`level_taus` of some model."""
+    level_taus(tau, tau if isinstance(tau, Mapping) else (1,))
+
+
+def checked_levels(
+    levels: Mapping[int, NDArray[np.float32]], *, height: int, width: int
+) -> dict[int, NDArray[np.float32]]:
+    """The arrays, finest level first, if all are of one padded picture. Raises: ArgumentError."""
+    if not isinstance(levels, Mapping) or not levels:
+        raise ArgumentError("levels is empty or no mapping; it must hold a float32 array for each level")
+    padded: dict[int, tuple[int, int]] = {}
+    for level, array in levels.items():
+        checked_number("a level", level, high=_MAX_LEVEL)
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 3 or not array.size:
+            shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
+        padded[level] = array.shape[1] << level, array.shape[2] << level
+    least = min(padded.values())
+    if len(set(padded.values())) > 1:
+        sizes = ", ".join(f"level {level} {size[0]}×{size[1]}" for level, size in sorted(padded.items()))
+        raise ArgumentError(f"the levels are of pictures of different sizes in pixels: {sizes}")
+    if height > least[0] or width > least[1]:
+        raise ArgumentError(f"the levels are of {least[0]}×{least[1]} pixels, less than the picture's {height}×{width}")
+    return {int(level): levels[level] for level in sorted(levels)}

@@ -1,0 +1,249 @@
+"""Latents as one infinite random field: a number for every (seed, sample, level, channel, y, x).
+
+The field does not depend on tiles, batches, order or device: any window of it can be drawn alone, bit for bit.
+Manifests carry the scheme's version, :data:`LATENT_SCHEME`; a change of any bit below is a new version.
+
+Scheme 1
+--------
+**Bits.** Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; Random123's
+constants). Channel `c` at row `y`, column `x` of level `level` takes its bits from one block of four uint64:
+
+    block = philox4x64_10(counter = (x + 1, y, c // 8, level), key = (seed, sample))
+
+(`x + 1`, because numpy increments word 0 of the counter before every block; a window's first block is therefore made
+from the counter `left + 1`.) The four uint64 are eight uint32 words, low half first: word `2i` is
+`block[i] & 0xFFFFFFFF`, word `2i + 1` is `block[i] >> 32`. Channel `c` uses word `c % 8`.
+
+**Normal.** All in IEEE-754 double, every operation rounded separately: compile with `-ffp-contract=off` (nvcc:
+`-fmad=false`). Only +, -, ×, ÷, sqrt and frexp occur, so any conforming machine gives the same bits.
+
+    u = (word + 0.5) · 2^-32                          exact, in [2^-33, 1 - 2^-33]
+    q = u - 0.5                                       exact
+    |q| <= 0.425:  r = 0.180625 - q·q;                z = q · (A(r) / B(r))
+    otherwise:     p = min(u, 1 - u);                 1 - u is exact
+                   r = sqrt(-log(p)) - 1.6;           z = C(r) / D(r), negated where q < 0
+
+A, B, C, D are AS 241's PPND16 polynomials (Wichura, Applied Statistics 37, 1988) by Horner's rule from the highest
+coefficient: `v = v·r + coefficient`. Its third branch (p < exp(-25)) cannot be reached from 32 bits. The logarithm:
+
+    (m, e) = frexp(p); where m < sqrt(1/2): m = m + m, e = e - 1         p = m · 2^e, m in [0.707, 1.415)
+    s = (m - 1) / (m + 1);  t = s·s
+    v = 1/23;  v = v·t + 1/(2k+1) for k = 10 … 0      Horner; the quotients rounded to double
+    log(p) = e·LN2 + (s + s)·v
+
+z is rounded to float32, nearest even. Its magnitude is at most 6.338.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.latents.portable_math import natural_log, polynomial
+
+LATENT_SCHEME = 1
+"""Version of the latent field; a bundle names the one it was made for."""
+
+_CHANNELS_PER_BLOCK = 8
+_WORDS_PER_BLOCK = 4
+_COORDINATE_LIMIT = 1 << 32
+_SEED_LIMIT = 1 << 64
+_CHUNK = 1 << 15  # numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
+
+# AS 241 PPND16, highest power first.
+_A = (
+    2.5090809287301226727e3,
+    3.3430575583588128105e4,
+    6.7265770927008700853e4,
+    4.5921953931549871457e4,
+    1.3731693765509461125e4,
+    1.9715909503065514427e3,
+    1.3314166789178437745e2,
+    3.3871328727963666080e0,
+)
+_B = (
+    5.2264952788528545610e3,
+    2.8729085735721942674e4,
+    3.9307895800092710610e4,
+    2.1213794301586595867e4,
+    5.3941960214247511077e3,
+    6.8718700749205790830e2,
+    4.2313330701600911252e1,
+    1.0,
+)
+_C = (
+    7.74545014278341407640e-4,
+    2.27238449892691845833e-2,
+    2.41780725177450611770e-1,
+    1.27045825245236838258e0,
+    3.64784832476320460504e0,
+    5.76949722146069140550e0,
+    4.63033784615654529590e0,
+    1.42343711074968357734e0,
+)
+_D = (
+    1.05075007164441684324e-9,
+    5.47593808499534494600e-4,
+    1.51986665636164571966e-2,
+    1.48103976427480074590e-1,
+    6.89767334985100004550e-1,
+    1.67638483018380384940e0,
+    2.05319162663775882187e0,
+    1.0,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentLevel:
+    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level), float32, standard normal."""
+
+    level: int
+    """Level of the flow, 1 (the finest) … 16; 2^level divides scale × size_multiple, so the shape above is whole."""
+
+    channels: int
+    """Number of channels, 1 … 65536."""
+
+
+def window_noise(
+    levels: Iterable[LatentLevel],
+    *,
+    scale: int,
+    seed: int,
+    sample: int,
+    height: int,
+    width: int,
+    top: int = 0,
+    left: int = 0,
+) -> dict[int, NDArray[np.float32]]:
+    """The standard normal latents of a window of an image, by level: float32, C×h×w, as graphs take them for τ = 1.
+
+    levels: the model's levels. scale: HR size / LR size. top, left, height, width: the window in LR pixels of the whole
+    image; all four must fall on whole latent pixels, as multiples of the model's size multiple do. A window may begin
+    before the image: there its latents come from the field's end, so that coordinate -1 stands for 2^32 - 1.
+    seed, sample, and determinism: as for :func:`standard_normal`, which draws each level.
+
+    Raises: ArgumentError for a window that splits latent pixels, and for what :func:`standard_normal` refuses.
+    """
+    place = {"top": top, "left": left, "height": height, "width": width}
+    noise = {}
+    for entry in levels:
+        if odd := [name for name, value in place.items() if value * scale % (1 << entry.level)]:
+            raise ArgumentError(
+                f"{odd[0]} is {place[odd[0]]} LR pixels, not a whole number of latent pixels at level "
+                f"{entry.level}; it must be a multiple of the model's size multiple"
+            )
+        latent = {name: value * scale >> entry.level for name, value in place.items()}
+        columns = _around_zero(latent["left"], latent["width"])
+        noise[entry.level] = np.concatenate(
+            [
+                np.concatenate(
+                    [
+                        standard_normal(
+                            seed, sample, entry.level, channels=entry.channels, top=y, left=x, height=rows, width=across
+                        )
+                        for x, across in columns
+                    ],
+                    axis=2,
+                )
+                for y, rows in _around_zero(latent["top"], latent["height"])
+            ],
+            axis=1,
+        )
+    return noise
+
+
+def _around_zero(start: int, length: int) -> list[tuple[int, int]]:
+    """(start, length) of what a stretch covers of the field: its end for what is below 0, then its beginning."""
+    below = min(max(-start, 0), length)
+    parts = [(start + _COORDINATE_LIMIT, below), (max(start, 0), length - below)]
+    return [part for part in parts if part[1]] or parts[1:]
+
+
+def standard_normal(
+    seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
+) -> NDArray[np.float32]:
+    """A window of the standard normal latent field of one level: float32, channels×height×width.
+
+    seed, sample: 0 … 2^64 - 1; each pair is an independent field.
+    level: flow level, 1 … 63; its latents have HR/2^level pixels a side.
+    channels: latent channels, from channel 0 on.
+    top, left, height, width: the window in the level's own latent pixels; coordinates are 0 … 2^32 - 1.
+
+    Deterministic to the bit on every machine (scheme 1, in the module's docstring); a window equals the same window
+    cut out of any larger one.
+
+    Raises: ArgumentError for values outside these ranges.
+    """
+    _check("seed", seed, 0, _SEED_LIMIT - 1)
+    _check("sample", sample, 0, _SEED_LIMIT - 1)
+    _check("level", level, 1, 63)
+    _check("channels", channels, 1, 1 << 16)
+    _check("top", top, 0, _COORDINATE_LIMIT - 1)
+    _check("left", left, 0, _COORDINATE_LIMIT - 1)
+    _check("height", height, 1, _COORDINATE_LIMIT - top)
+    _check("width", width, 1, _COORDINATE_LIMIT - left)
+    words = _window_words(seed, sample, level, channels=channels, top=top, left=left, height=height, width=width)
+    return normal_from_words(words)
+
+
+def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Standard normal numbers, float32, from uniform 32-bit words, by scheme 1's transform; same shape.
+
+    Odd to the bit: the normal of `~word` is minus the normal of `word`.
+    """
+    flat = np.ascontiguousarray(words).reshape(-1)
+    normal = np.empty(flat.size, np.float32)
+    for start in range(0, flat.size, _CHUNK):
+        u = (flat[start : start + _CHUNK].astype(np.float64) + 0.5) * 2.0**-32
+        normal[start : start + _CHUNK] = _inverse_normal_cdf(u)
+    return normal.reshape(words.shape)
+
+
+def _window_words(
+    seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
+) -> NDArray[np.uint32]:
+    """The window's random words, channels×height×width: one run of Philox per row and group of eight channels."""
+    groups = -(-channels // _CHANNELS_PER_BLOCK)
+    key = np.array([seed, sample], np.uint64)
+    counter = np.array([left, top, 0, level], np.uint64)
+    generator = np.random.Philox(counter=counter, key=key)
+    # Setting the state is cheaper than a new generator per row. buffer_pos 4 means: no block is left over.
+    state: Any = generator.state
+    state["buffer_pos"] = _WORDS_PER_BLOCK
+    blocks = np.empty((groups, height, width * _WORDS_PER_BLOCK), np.uint64)
+    for group in range(groups):
+        for row in range(height):
+            counter[1], counter[2] = top + row, group
+            state["state"]["counter"] = counter
+            generator.state = state
+            blocks[group, row] = generator.random_raw(width * _WORDS_PER_BLOCK)
+    if sys.byteorder == "big":
+        blocks = blocks.astype("<u8")
+    words = blocks.view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
+    by_channel = words.transpose(0, 3, 1, 2).reshape(groups * _CHANNELS_PER_BLOCK, height, width)
+    return np.asarray(by_channel[:channels], dtype=np.uint32)
+
+
+def _inverse_normal_cdf(u: NDArray[np.float64]) -> NDArray[np.float64]:
+    q = u - 0.5
+    r = 0.180625 - q * q
+    z = q * (polynomial(_A, r) / polynomial(_B, r))
+    tail = np.flatnonzero(np.abs(q) > 0.425)
+    u = u[tail]
+    r = np.sqrt(-natural_log(np.minimum(u, 1.0 - u))) - 1.6
+    magnitude = polynomial(_C, r) / polynomial(_D, r)
+    z[tail] = np.where(q[tail] < 0.0, -magnitude, magnitude)
+    return z
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ArgumentError(f"{name} is {value!r}; it must be an integer from {low} to {high}")
+    if not low <= value <= high:
+        raise ArgumentError(f"{name} is {value}; it must be from {low} to {high}")

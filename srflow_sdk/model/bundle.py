@@ -1,0 +1,138 @@
+"""Bundles: directories that hold an exported model, verified whenever one is opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.latents.random_field import LatentLevel
+from srflow_sdk.model.manifest import SCHEMA_VERSION, Manifest
+from srflow_sdk.system.hashing import content_sha256
+from srflow_sdk.system.regular_files import open_regular
+
+__all__ = ["SCHEMA_VERSION", "Bundle", "LatentLevel", "Manifest"]
+
+_MAX_MANIFEST_BYTES = 8 << 20
+_EMBEDDED = Path(__file__).resolve().parents[1] / "models"
+
+DEFAULT_MODEL = "x4-small"
+"""The embedded model that is used where none is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """An exported model on disk, verified. Make one with :meth:`open` or :meth:`embedded`.
+
+    path: the directory. manifest: what it says about its model.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle directory and verify it: manifest, schema, sizes and sha256 of every file.
+
+        path: a string that is the name of an embedded model, such as "x4-small", means that model; for a directory of
+        the same name, write "./x4-small" or a :class:`~pathlib.Path`.
+        Raises: BundleError if anything is missing, damaged, changed since the export, or of a newer schema.
+        """
+        directory = bundle_path(path)
+        content = _read_manifest(directory)
+        try:
+            manifest = Manifest.from_json(content)
+        except BundleError as error:
+            raise BundleError(f"{directory}: {error}") from error
+        for name, record in manifest.files.items():
+            _verify_file(directory, name, size=record["bytes"], sha256=record["sha256"])
+        return cls(path=directory, manifest=manifest)
+
+    @classmethod
+    def embedded(cls, name: str = DEFAULT_MODEL) -> Bundle:
+        """A model that is installed with the SDK, by its name. Raises: BundleError if this installation lacks it."""
+        found = _embedded()
+        if name not in found:
+            others = ", ".join(cls.embedded_names()) or "none"
+            raise BundleError(
+                f"this installation of srflow-sdk has no model {name!r} (it has: {others}); "
+                "reinstall it (pip install --force-reinstall srflow-sdk) or name a bundle"
+            )
+        return cls.open(found[name])
+
+    @staticmethod
+    def embedded_names() -> tuple[str, ...]:
+        """The names of the models that are installed with the SDK, the default first."""
+        return tuple(sorted(_embedded(), key=lambda name: (name != DEFAULT_MODEL, name)))
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is one of the models that are installed with the SDK."""
+        return self.path.parent == _EMBEDDED
+
+    @property
+    def model_sha256(self) -> str:
+        """One sha256 for the whole bundle: it covers the manifest and, through it, every file."""
+        return self.manifest.digest
+
+    def file(self, name: str) -> Path:
+        """The path of a file that the manifest lists, such as "encoder.onnx". Raises: ArgumentError for others."""
+        if name not in self.manifest.files:
+            found = ", ".join(sorted(self.manifest.files)) or "none on this machine"
+            raise ArgumentError(f"{self.path} has no file {name!r}; it has {found}")
+        return self.path / name
+
+
+def bundle_path(path: str | os.PathLike[str]) -> Path:
+    """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name. It may not exist."""
+    named = _embedded().get(path) if isinstance(path, str) else None
+    return named or Path(path)
+
+
+def _embedded() -> dict[str, Path]:
+    """The directories of the embedded models, by their names."""
+    return {path.stem: path for path in sorted(_EMBEDDED.glob("*.srflow"))}
+
+
+def _read_manifest(directory: Path) -> bytes:
+    path = directory / "manifest.json"
+    try:
+        if not directory.exists():
+            raise BundleError(
+                f"{directory}: there is no such bundle; srflow-export makes one from a checkpoint, and these are "
+                f"installed: {', '.join(Bundle.embedded_names()) or 'none'}"
+            )
+        if not directory.is_dir():
+            raise BundleError(
+                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
+                f"srflow-export --ckpt {directory.name}"
+            )
+        with open_regular(path) as file:
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+        if len(content) > _MAX_MANIFEST_BYTES:
+            raise BundleError(f"{path} is not a manifest: it is too large; fetch or export the bundle again")
+        return content
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{directory} is not a bundle: it has no manifest.json; srflow-export makes one from a checkpoint"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
+
+
+def _verify_file(directory: Path, name: str, *, size: int, sha256: str) -> None:
+    fix = "fetch or export the bundle again"
+    try:
+        with open_regular(directory / name) as file:
+            actual = os.fstat(file.fileno()).st_size
+            if actual != size:
+                raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {fix}")
+            if content_sha256(file) != sha256:
+                raise BundleError(
+                    f"{directory}: {name} differs from what was exported (its sha256 does not match); {fix}"
+                )
+    except FileNotFoundError as error:
+        raise BundleError(f"{directory}: {name} is missing; {fix}") from error
+    except OSError as error:
+        raise BundleError(f"{directory}: {name} cannot be read: {error.strerror or error}; {fix}") from error

@@ -1,0 +1,381 @@
+"""manifest.json: what a bundle says about its model, read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from srflow_sdk.drawing.tiles import common_gpu_profile
+from srflow_sdk.errors import BundleError
+from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile, read_engine_record
+from srflow_sdk.system.plain_text import first_odd_text
+
+SCHEMA_VERSION = 1
+"""The newest manifest schema that this SDK reads, and the one it writes."""
+
+MAX_TAU = 2.0
+"""Largest temperature accepted; a temperature is the standard deviation of the latents."""
+
+REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
+
+INVERTER = "inverter.onnx"
+"""The graph that :meth:`Encoding.invert` runs; bundles may lack it."""
+
+INT8_ENCODER = "encoder.int8.onnx"
+"""A second encoder beside a float32 one: quantised, with the same inputs and outputs. Bundles may lack it. Its rows in
+:attr:`Manifest.parity` have the graph "encoder.int8+sampler"."""
+
+FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
+"""Float32 graphs beside those of a lower precision: a tile with non-finite values is computed again with them."""
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Weights = Literal["fp32", "fp16"]
+Reduction = Literal["bicubic", "bilinear"]
+_T = TypeVar("_T")
+_NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundle again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
+
+    :meth:`from_json` checks what the fields promise, and that texts are single lines without control characters
+    (below `provenance["training"]`, several lines); the constructor checks nothing.
+    """
+
+    name: str
+    """Name for people, which pictures record as their origin; not necessarily unique. It has no slashes."""
+
+    variant: str
+    """Variant of the network, "paper", "published" or "bounded"; informative only, as the graphs hold all of it."""
+
+    scale: int
+    """HR size / LR size, the same for both sides, 1 … 64."""
+
+    size_multiple: int
+    """The graphs take heights and widths in LR pixels that are multiples of this, 1 … 64."""
+
+    latent_levels: tuple[LatentLevel, ...]
+    """The sampler's inputs `noise_level{level}`: at least one, and no level twice."""
+
+    default_tau: float
+    """Temperature used when none is given, 0 … 1: above 1, latents are less likely than the network learnt."""
+
+    halo: int
+    """LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096."""
+
+    inverter_halo: int = 0
+    """As `halo`, for :data:`INVERTER`; 0 in bundles without it."""
+
+    round_trip_db: float | None = None
+    """PSNR in dB, -200 … 200, of photographs that were inverted and decoded, where the network itself is worse than
+    usual at it (-200: not finite); None: as usual, or not known."""
+
+    conditioning_bytes_per_pixel: int
+    """Bytes of all conditioning tensors together, per LR pixel, in the graphs' precision, 1 … 2^30."""
+
+    precision: Precision = "fp32"
+    """Precision of encoder.onnx and sampler.onnx; the inputs `lr`, noise and `tau` and the output `sr` are float32."""
+
+    weights: Weights = "fp32"
+    """How large weights are stored; "fp16" rounds the weights and does not change the arithmetic."""
+
+    plugins: bool = False
+    """Whether the sampler has nodes of the domain `srflow`, which a native library can run but does not have to."""
+
+    auto_tau: bool = False
+    """Whether `default_tau` is scaled by the picture's texture, as ``tau="auto"`` asks, if no temperature is given."""
+
+    reduction: Reduction = "bicubic"
+    """How the LR images that the network was trained on were made: both antialiased, bicubic as MATLAB's imresize."""
+
+    removes_damage: bool = False
+    """Whether those LR images were damaged, as by noise and JPEG, so that pictures rightly do not reduce to inputs."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    """The network's whole configuration, JSON values only; of it the runtime reads `noise_conditional`, to warn."""
+
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Checkpoint sha256 and file name, tool versions, training data note, licence, the halo's measurement; JSON values
+    only, and no key is guaranteed."""
+
+    parity: list[dict[str, Any]] = field(default_factory=list)
+    """The export gate's measurements, an object for each graph, photograph and tau; JSON values only."""
+
+    schema: int = SCHEMA_VERSION
+    """Version of these fields, 1 … :data:`SCHEMA_VERSION`."""
+
+    latent_scheme: int = LATENT_SCHEME
+    """Version of :mod:`srflow_sdk.latents.random_field` that the bundle was made for: always the installed one."""
+
+    engines: tuple[EngineRecord, ...] = ()
+    """The engines under `engines/`, newest first; the bundle has every file that they name."""
+
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """All files except manifest.json, including :data:`REQUIRED_FILES`, by plain names such as "engines/a.engine":
+    {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in when the bundle is written."""
+
+    digest: str = ""
+    """:func:`manifest_digest` of the other fields: one sha256 for the whole bundle. Filled in by :meth:`to_json`."""
+
+    @property
+    def float32_graphs(self) -> tuple[str, str] | None:
+        """Names of the encoder and sampler graphs that compute only in float32; None if there are none."""
+        if all(name in self.files for name in FP32_GRAPHS):
+            return FP32_GRAPHS
+        return REQUIRED_FILES if self.precision == "fp32" else None
+
+    @property
+    def default_profile(self) -> LrProfile:
+        """LR sizes that engines of this model take by default: those of the tiles that a GPU gets.
+
+        See :func:`srflow_sdk.drawing.tiles.common_gpu_profile`.
+        """
+        return common_gpu_profile(
+            multiple=self.size_multiple,
+            halo=self.halo,
+            conditioning_bytes_per_pixel=self.conditioning_bytes_per_pixel,
+        )
+
+    def to_json(self) -> str:
+        """The text of manifest.json, with the other fields' digest. Raises: BundleError for values JSON cannot hold."""
+        try:
+            content = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+            content["digest"] = manifest_digest(content)
+            return json.dumps(content, indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BundleError(f"the manifest holds a value that JSON cannot hold: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read and check manifest.json. Fields that this SDK does not know are covered by the digest and ignored.
+
+        Raises: BundleError, saying what is wrong and how to fix it.
+        """
+        raw = _parse(text)
+        _check_schema(raw)
+        _check_digest(raw)
+        _check_texts(raw)
+        try:
+            manifest = _read_fields(raw)
+            _check_values(manifest)
+        except OverflowError as error:
+            raise _bad("a number in it is absurdly large") from error
+        return manifest
+
+    @classmethod
+    def from_description(cls, text: str | bytes) -> Manifest:
+        """Read what a server tells about its model: JSON with the fields that drawing needs.
+
+        Its `model_sha256` becomes the digest, which cannot be checked here. The other fields may be missing, and are
+        empty then.
+        Raises: BundleError, as :meth:`from_json`.
+        """
+        untold: dict[str, Any] = {"files": {}, "model": {}, "provenance": {}, "parity": [], "weights": "fp32"}
+        raw = {"schema": SCHEMA_VERSION, **untold, **_parse(text)}
+        raw["digest"] = raw.get("model_sha256", "")
+        _check_schema(raw)
+        _check_texts(raw)
+        try:
+            manifest = _read_fields(raw)
+            _check_network(manifest)
+        except OverflowError as error:
+            raise _bad("a number in it is absurdly large") from error
+        if not _SHA256.fullmatch(manifest.digest):
+            raise _bad("its model_sha256 is malformed")
+        return manifest
+
+
+def manifest_digest(content: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of a manifest's fields without `digest`."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def is_plain_file_name(name: str) -> bool:
+    """Whether a bundle may hold a file of this name: `file` or `folder/file`, not hidden, without odd characters."""
+    parts = name.split("/")
+    return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)
+
+
+def _bad(reason: str) -> BundleError:
+    return BundleError(f"manifest.json cannot be used: {reason}; {_RE_EXPORT}")
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    def refuse_constant(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        raw = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not JSON ({error})"
+        raise _bad(reason) from error
+    if not isinstance(raw, dict):
+        raise _bad(f"it holds a JSON {type(raw).__name__}, not an object")
+    return raw
+
+
+def _check_schema(raw: Mapping[str, Any]) -> None:
+    schema = _take(raw, "schema", int)
+    if schema > SCHEMA_VERSION:
+        raise BundleError(
+            f"the bundle has schema {schema}, written by a newer SDK; this one reads schemas 1 to {SCHEMA_VERSION}: "
+            "pip install -U srflow-sdk"
+        )
+    if schema < 1:
+        raise _bad(f"schema is {schema}")
+
+
+def _check_digest(raw: Mapping[str, Any]) -> None:
+    recorded = _take(raw, "digest", str)
+    try:
+        actual = manifest_digest(raw)
+    except (ValueError, RecursionError) as error:
+        raise _bad("it cannot be put into canonical form") from error
+    if recorded != actual:
+        raise _bad("its digest does not match its content, so it was changed after the export")
+
+
+def _check_texts(raw: Mapping[str, Any]) -> None:
+    """Names and notes reach terminals, file names and the metadata of pictures."""
+    if (place := first_odd_text(raw)) is not None:
+        raise _bad(f"{place or 'a field'} holds a control character, a line break, or a character that is not Unicode")
+    for name in ("name", "variant"):
+        if not _is_one_name(_take(raw, name, str)):
+            raise _bad(f"{name} is {raw[name][:80]!r}, which is empty or could be the path of a file")
+
+
+def _is_one_name(text: str) -> bool:
+    return text.strip(".") != "" and not {"/", "\\"} & {*text}
+
+
+def _read_fields(raw: Mapping[str, Any]) -> Manifest:
+    levels = []
+    for entry in _take(raw, "latent_levels", list):
+        if not isinstance(entry, dict):
+            raise _bad("latent_levels holds something that is not an object")
+        levels.append(LatentLevel(level=_take(entry, "level", int), channels=_take(entry, "channels", int)))
+    files = {}
+    for name, entry in _take(raw, "files", dict).items():
+        if not isinstance(entry, dict):
+            raise _bad(f"files[{name!r}] is not an object")
+        files[name] = {"sha256": _take(entry, "sha256", str), "bytes": _take(entry, "bytes", int)}
+    try:
+        engines = tuple(read_engine_record(entry) for entry in raw.get("engines", ()))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad(f"engines holds something that does not describe an engine ({error})") from error
+    parity = _take(raw, "parity", list)
+    if not all(isinstance(entry, dict) for entry in parity):
+        raise _bad("parity holds something that is not an object")
+    return Manifest(
+        name=_take(raw, "name", str),
+        variant=_take(raw, "variant", str),
+        scale=_take(raw, "scale", int),
+        size_multiple=_take(raw, "size_multiple", int),
+        latent_levels=tuple(levels),
+        default_tau=float(_take(raw, "default_tau", (int, float))),
+        auto_tau=_flag(raw, "auto_tau"),
+        halo=_take(raw, "halo", int),
+        inverter_halo=_take({"inverter_halo": 0, **raw}, "inverter_halo", int),
+        round_trip_db=_number_or_none(raw, "round_trip_db"),
+        conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
+        precision=_one_of(Precision, raw, "precision"),
+        weights=_one_of(Weights, raw, "weights"),
+        plugins=raw.get("plugins") is True,  # older bundles do not say
+        reduction=_one_of(Reduction, {"reduction": "bicubic", **raw}, "reduction"),  # likewise
+        removes_damage=_flag(raw, "removes_damage"),
+        model=_take(raw, "model", dict),
+        provenance=_take(raw, "provenance", dict),
+        parity=parity,
+        schema=_take(raw, "schema", int),
+        latent_scheme=_take(raw, "latent_scheme", int),
+        engines=engines,
+        files=files,
+        digest=_take(raw, "digest", str),
+    )
+
+
+def _check_values(manifest: Manifest) -> None:
+    _check_network(manifest)
+    for name, record in manifest.files.items():
+        if not is_plain_file_name(name):
+            raise _bad(f"{name!r} is not a plain file name")
+        if not _SHA256.fullmatch(record["sha256"]) or record["bytes"] < 0:
+            raise _bad(f"the size or sha256 of {name} is malformed")
+    needed = [*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)]
+    for name in needed:
+        if name not in manifest.files:
+            raise _bad(f"it does not list {name}")
+
+
+def _check_network(manifest: Manifest) -> None:
+    if manifest.latent_scheme != LATENT_SCHEME:
+        raise BundleError(
+            f"the bundle needs latent scheme {manifest.latent_scheme}; this SDK only has scheme {LATENT_SCHEME}, which "
+            "would give different pictures: pip install -U srflow-sdk"
+        )
+    _within("scale", manifest.scale, 1, 64)
+    _within("size_multiple", manifest.size_multiple, 1, 64)
+    _within("default_tau", manifest.default_tau, 0, 1)
+    _within("halo", manifest.halo, 0, 4096)
+    _within("inverter_halo", manifest.inverter_halo, 0, 4096)
+    _within("round_trip_db", manifest.round_trip_db or 0, -200, 200)
+    _within("conditioning_bytes_per_pixel", manifest.conditioning_bytes_per_pixel, 1, 1 << 30)
+    if not manifest.latent_levels:
+        raise _bad("it names no latent levels")
+    if len({entry.level for entry in manifest.latent_levels}) < len(manifest.latent_levels):
+        raise _bad("a latent level appears twice")
+    for entry in manifest.latent_levels:
+        _within("a latent level", entry.level, 1, 16)
+        _within("a latent level's channels", entry.channels, 1, 1 << 16)
+        if manifest.scale * manifest.size_multiple % (1 << entry.level):
+            raise _bad(
+                f"level {entry.level} does not divide scale {manifest.scale} × size_multiple {manifest.size_multiple}"
+            )
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not math.isfinite(value) or not low <= value <= high:
+        raise _bad(f"{name} is {value}, outside {low} … {high}")
+
+
+def _flag(raw: Mapping[str, Any], name: str) -> bool:
+    """True or false; false if it is missing, as in older bundles."""
+    value = raw.get(name, False)
+    if not isinstance(value, bool):
+        raise _bad(f"{name} is {value!r}, not true or false")
+    return value
+
+
+def _number_or_none(raw: Mapping[str, Any], name: str) -> float | None:
+    """A number; None if it is null or missing, as in older bundles."""
+    return None if raw.get(name) is None else float(_take(raw, name, (int, float)))
+
+
+def _one_of(kind: Any, raw: Mapping[str, Any], name: str) -> Any:
+    """A field whose value a Literal type allows."""
+    value = _take(raw, name, str)
+    if value not in get_args(kind):
+        raise _bad(f"{name} is {value!r}, not one of {', '.join(get_args(kind))}")
+    return value
+
+
+def _take(raw: Mapping[str, Any], name: str, kind: type[_T] | tuple[type[_T], ...]) -> _T:
+    """A field of exactly this JSON type (true is not a number)."""
+    if name not in raw:
+        raise _bad(f"the field {name} is missing")
+    value = raw[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _bad(f"the field {name} has the wrong type ({type(value).__name__})")
+    return value

@@ -1,0 +1,289 @@
+"""Which embedded model suits a picture: the one for clean photographs, or the one for noisy and compressed ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.files import MAX_PIXELS, open_image, spooled
+from srflow_sdk.files.passed_images import EncodedImage, checked_path
+from srflow_sdk.model.bundle import DEFAULT_MODEL
+from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
+from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.regular_files import open_regular
+
+CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
+
+_BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
+_BLOCK = 16  # side of the blocks whose noise is measured
+_EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
+_MOST_CLIPPED = 0.1  # share of a block
+_QUIETEST = 0.1  # this share of the blocks shows the noise, the others also texture
+_MIDDLE = 0.5  # where noise grows with brightness, the quietest blocks are dark ones
+_MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
+_CELL = 32  # side of the squares in which steps are compared
+_LARGEST_STEP = 2.0  # 8-bit levels; larger ones are edges of things, not of blocks
+_UNSEEN_STEP = 0.3  # 8-bit levels; smaller steps are no damage, however smooth the rest is
+_LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
+_DOT_OVER_RANGE = 2  # how much farther from them than they lie apart: letters and twigs do not stand alone
+_LARGEST_BEND = 16  # 8-bit levels of a Laplacian that count, so that edges do not decide
+_UNSEEN_BEND = 0.3  # as _UNSEEN_STEP
+_STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
+
+_NOISY, _NOISY_IN_THE_MIDDLE = 1.6, 3.5
+"""Noise from which on a picture is taken for noisy, in its quietest tenth or in its median block: standard deviation
+in 8-bit levels."""
+
+_WHITE = 0.5
+"""Answers of pixels one apart over those of pixels two apart, from which on they are noise: 1 if it is white."""
+
+_COMPRESSED = 94
+"""JPEG quality under which a picture is taken for compressed."""
+
+_BLOCKY, _BLOCKY_JPEG = 1.13, 1.5
+"""Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed. A JPEG of high quality
+has small ones of its own."""
+
+_DOTTED = 0.03
+"""Percentage of bright and of dark dots, from which on a picture is taken for dotted."""
+
+_MOSAIC = 1.15
+"""Detail on one colour of a chessboard over that on the other, from which on a sensor's mosaic was interpolated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """An embedded model for a picture.
+
+    name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`. why: what was seen, in words.
+    """
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What was measured in a picture.
+
+    quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats. noise: standard
+    deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only that is noisy; 0 if
+    what is found there is texture. blocks: how much larger luma's steps are between the columns and rows where JPEG's
+    blocks of 8×8 would meet than elsewhere; about 1 if there are none. dots: percentage of pixels that stand out alone
+    from those around them, of the bright or of the dark ones, whichever are fewer. mosaic: how much more detail there
+    is on one colour of a chessboard than on the other; about 1, and more if a sensor's mosaic was interpolated.
+    """
+
+    quality: int | None
+    noise: float
+    blocks: float
+    dots: float
+    mosaic: float
+
+
+def choose_model(
+    picture: InMemoryImage | Tensor | EncodedImage,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    cancel: threading.Event | None = None,
+) -> ModelChoice:
+    """Choose between "x4-small", for clean pictures, and "x4-photo", for noisy and compressed ones.
+
+        with Upscaler(choose_model("photo.jpg").name) as upscaler: …
+
+    picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
+    image, array or tensor. A JPEG that is not decoded yet also shows its quality. max_pixels: larger files are refused.
+    cancel: once this event is set, from any thread, the call ends with CancelledError within a band of rows.
+
+    Raises: ImageError if it cannot be read; ArgumentError, CancelledError.
+    """
+    damage = measure_damage(picture, max_pixels=max_pixels, cancel=cancel)
+    reasons = []
+    if damage.quality is not None and damage.quality < _COMPRESSED:
+        reasons.append(f"JPEG of quality {damage.quality}")
+    elif damage.blocks > (_BLOCKY if damage.quality is None else _BLOCKY_JPEG):
+        reasons.append("blocks of 8×8, as of a JPEG")
+    if damage.noise > _NOISY:
+        reasons.append(f"noise of {damage.noise:.1f}/255")
+    if damage.dots > _DOTTED:
+        reasons.append("black and white dots")
+    if damage.mosaic > _MOSAIC:
+        reasons.append("a sensor's mosaic")
+    if reasons:
+        return ModelChoice(name=PHOTO, why=", ".join(reasons))
+    return ModelChoice(name=CLEAN, why="clean")
+
+
+def measure_damage(
+    picture: InMemoryImage | Tensor | EncodedImage,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    cancel: threading.Event | None = None,
+) -> Damage:
+    """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
+    if isinstance(picture, (str, os.PathLike)):
+        return _damage_of_file(checked_path("picture", picture), max_pixels, cancel)
+    if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
+        with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
+            return _damage_of_file(path, max_pixels, cancel)
+    pixels, _ = unpacked(picture)
+    return _damage((pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS)), cancel=cancel)
+
+
+def _damage_of_file(path: Path, max_pixels: int, cancel: threading.Event | None) -> Damage:
+    return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
+
+
+def _damage(
+    bands: Iterable[NDArray[Any]], *, quality: int | None = None, cancel: threading.Event | None = None
+) -> Damage:
+    noises, steps, dots, bends = [], [], [np.zeros(3)], [np.zeros((2, 2))]
+    for band in bands:
+        stop_if_set(cancel)
+        levels = _luma(band)
+        noises.append(_noise_of_blocks(levels))
+        steps.append(_steps(levels))
+        dots.append(_dots(levels))
+        bends.append(_bends(levels))
+    bright, dark, pixels = np.sum(dots, axis=0)
+    return Damage(
+        quality=quality,
+        noise=_noise(noises),
+        blocks=_blockiness(steps),
+        dots=float(100 * min(bright, dark) / max(pixels, 1)),
+        mosaic=_mosaic(np.sum(bends, axis=0) / max(pixels / 4, 1)),
+    )
+
+
+def _bands_of_file(path: Path, max_pixels: int) -> Iterator[NDArray[Any]]:
+    with open_image(path, max_pixels=max_pixels) as reader:
+        for top in range(0, reader.height, _BAND_ROWS):
+            yield reader.read_rows(min(_BAND_ROWS, reader.height - top))
+
+
+def _jpeg_quality(path: Path) -> int | None:
+    """The quality that libjpeg's scale gives the luma table; None for other formats. Errors are for the decoder."""
+    from PIL.JpegImagePlugin import JpegImageFile  # Image.open warns of large pictures, whatever the limit is
+
+    with (
+        contextlib.suppress(OSError, ValueError, SyntaxError),
+        open_regular(path) as file,
+        JpegImageFile(file) as image,
+    ):
+        tables = getattr(image, "quantization", {})
+        if 0 in tables:
+            percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM
+            return int(np.clip(round((200 - percent) / 2 if percent <= 100 else 5000 / percent), 1, 100))
+    return None
+
+
+def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """H×W in 8-bit levels, from rows of any kind."""
+    unit = to_unit(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    levels: NDArray[np.float32] = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit[:, :, :1])[:, :, 0]
+    if unit.shape[2] in (2, 4):
+        levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below
+    return levels
+
+
+def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """N×2: standard deviation of the noise in every block whose levels are not clipped, of pixels one and two apart.
+
+    By the mask of Immerkær ("Fast noise variance estimation", Computer Vision and Image Understanding 1996), which
+    constant and linear regions do not answer, and the median of its absolute values, which lines and letters change
+    less than the mean. White noise answers alike at both distances, texture more at two.
+    """
+    cells = _cells(levels, _BLOCK)
+    clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
+    cells = cells[clipped < _MOST_CLIPPED]
+    if not len(cells):
+        return np.zeros((0, 2), np.float32)
+    answers = []
+    for apart in (1, 2):
+        second = cells[..., : -2 * apart] - 2 * cells[..., apart:-apart] + cells[..., 2 * apart :]
+        answer = np.abs(second[:, : -2 * apart] - 2 * second[:, apart:-apart] + second[:, 2 * apart :])
+        answers.append(np.median(answer.reshape(len(cells), -1), axis=1) / (6 * _MEDIAN_OF_NORMAL))
+    noise: NDArray[np.float32] = np.stack(answers, axis=1)
+    return noise
+
+
+def _noise(found: Sequence[NDArray[np.float32]]) -> float:
+    """Of the quietest blocks, or of the median one if only that is noisy."""
+    blocks = np.sort(np.concatenate([np.zeros((0, 2), np.float32), *found]), axis=0)
+    if not len(blocks):
+        return 0.0
+    quiet, middle = (blocks[int(share * len(blocks))] for share in (_QUIETEST, _MIDDLE))
+    if quiet[0] <= _NOISY and middle[0] > _NOISY_IN_THE_MIDDLE and middle[0] > _WHITE * middle[1]:
+        return float(middle[0])
+    return float(quiet[0]) if quiet[0] > _WHITE * quiet[1] else 0.0
+
+
+def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How many pixels are much brighter, how many much darker than all eight around them, and of how many."""
+    counts = []
+    for values in (levels, -levels):
+        inner = values[1:-1, 1:-1]
+        sides = np.maximum(values[1:-1, :-2], values[1:-1, 2:])
+        rows, columns = np.nonzero(inner - sides > _LEAST_DOT)  # few, so that the rest costs nothing
+        around = np.stack(
+            [values[rows + down, columns + right] for down in range(3) for right in range(3) if (down, right) != (1, 1)]
+        )
+        highest, lowest = around.max(axis=0), around.min(axis=0)
+        above = inner[rows, columns] - highest
+        counts.append((above > np.maximum(_LEAST_DOT, _DOT_OVER_RANGE * (highest - lowest))).sum())
+    return np.array([*counts, inner.size], float)
+
+
+def _bends(levels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """2×2: sums of the Laplacian's absolute values, by the row and the column modulo 2."""
+    inner, sides = levels[1:-1, 1:-1], levels[1:-1, :-2] + levels[1:-1, 2:] + levels[:-2, 1:-1] + levels[2:, 1:-1]
+    bend = np.minimum(np.abs(4 * inner - sides), _LARGEST_BEND)
+    return np.array([[bend[row::2, column::2].sum(dtype=float) for column in (0, 1)] for row in (0, 1)])
+
+
+def _mosaic(bends: NDArray[np.float64]) -> float:
+    """The ratio of the chessboard's two colours; each counts as its lesser half, so that stripes are no chessboard."""
+    (one, two), (three, four) = bends + _UNSEEN_BEND
+    return float(max(min(one, four) / max(two, three), min(two, three) / max(one, four)))
+
+
+def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """All whole squares of this side, N×side×side, from the top left."""
+    rows, columns = len(values) // side, values.shape[1] // side
+    whole = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    cells: NDArray[np.float32] = whole.swapaxes(1, 2).reshape(-1, side, side)
+    return cells
+
+
+def _steps(levels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Across columns and across rows: how far steps between neighbours exceed those around them, in cells.
+
+    Each N×8: means by the place of the step's right or lower side modulo 8. Steps of edges would hide those of blocks,
+    so each counts for little.
+    """
+    found = []
+    for lines in (levels, levels.T):
+        step = np.abs(np.diff(lines, axis=1))
+        excess = np.clip(step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2, 0, _LARGEST_STEP)[:, 6:]  # begins at place 8
+        found.append(_cells(excess.astype(np.float32), _CELL).reshape(-1, _CELL, _CELL // 8, 8).mean((1, 2)))
+    return found[0], found[1]
+
+
+def _blockiness(found: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> float:
+    """Of the two directions the lesser, and of all cells the median: drawings have lines, but not everywhere."""
+    ratios = []
+    for cells in (np.concatenate(direction) for direction in zip(*found, strict=True)):
+        if not len(cells):
+            return 1.0
+        place = cells.mean(axis=0).argmax()
+        others = np.median(np.delete(cells, place, axis=1), axis=1)
+        ratios.append(float(np.median((cells[:, place] + _UNSEEN_STEP) / (others + _UNSEEN_STEP))))
+    return min(ratios, default=1.0)

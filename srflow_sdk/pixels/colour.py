@@ -1,0 +1,170 @@
+"""Colour profiles: converts RGB pixels to sRGB, all that the network saw in training, and back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.files.libvips import pyvips, start_threads
+from srflow_sdk.files.metadata import icc
+from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.matrix_profiles import SRGB_CURVE, Curve, MatrixProfile, read_matrix_profile
+
+_LOGGER = logging.getLogger(__name__)
+_LOCK = threading.Lock()  # so that images with one profile that arrive at once are examined once, and warn once
+
+_REFUSED = "the image's colour profile %s; its values are taken as sRGB"
+_STRIP = 1 << 15  # pixels
+_LARGEST = 64 << 20  # bytes; real profiles stay under a tenth of it
+_SAME = 1.5 / 255  # how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over 7/255
+_INTENT = {"intent": "relative", "black_point_compensation": True}
+_WHITE = np.float32(65535)
+
+
+class ColourConversion(ABC):
+    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe.
+
+    Colours outside the target's gamut move to its edge. Others come back from sRGB as they were: to float32 precision
+    with profiles of a matrix and curves, to a few 1/255 in shadows with profiles that hold lookup tables.
+    """
+
+    @abstractmethod
+    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
+        """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3 in [0, 1]."""
+
+    @abstractmethod
+    def from_srgb(self, srgb: Floats) -> Floats:
+        """Convert sRGB, float32 h×w×3 in [0, 1], to RGB of the profile, in the same form."""
+
+    @property
+    def curves(self) -> tuple[Curve, Curve, Curve]:
+        """The curves between the profile's values and linear light; sRGB's if the profile holds lookup tables."""
+        return (SRGB_CURVE,) * 3
+
+
+def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
+    """The conversion between a profile and sRGB; None: use the values as they are.
+
+    channels: of the pixels, 1 … 4; 2 and 4 have alpha. None for images without a profile, for gray ones, for an sRGB
+    profile in any of its many forms (it moves no colour by more than 1.5/255), and for profiles that cannot be used
+    because they are damaged, not for RGB, or of one direction only. These are logged once.
+
+    Raises: MissingExtraError if a profile holds lookup tables and libvips cannot be loaded.
+    """
+    if icc_profile is None or channels < 3:
+        return None
+    with _LOCK:
+        return _conversion(icc_profile)
+
+
+@lru_cache(maxsize=8)
+def _conversion(icc_profile: bytes) -> ColourConversion | None:
+    reason = _unusable(icc_profile)
+    if reason is not None:
+        _LOGGER.warning(_REFUSED, reason)
+        return None
+    profile = read_matrix_profile(icc_profile)
+    conversion = _ByLibvips(icc_profile) if profile is None else _ByFormulas(profile)
+    probe = _probe()
+    try:
+        # In this order: libvips silently reads a damaged profile as if it were sRGB, but does not write to one.
+        conversion.from_srgb(probe)
+        difference = np.abs(conversion.to_srgb(probe) - probe).max()
+    except pyvips().Error:
+        _LOGGER.warning(_REFUSED, "is damaged, or works in one direction only")
+        return None
+    return None if difference <= _SAME else conversion
+
+
+def _unusable(icc_profile: bytes) -> str | None:
+    """Why a profile cannot be used for RGB pixels, by its size and header; None if it can."""
+    if len(icc_profile) > _LARGEST:
+        return f"is larger than {_LARGEST >> 20} MB"
+    space = icc.colour_space(icc_profile)
+    if space is None:
+        return "is damaged"
+    return None if space == b"RGB " else f"is for {space!r} values, not for RGB"
+
+
+def _probe() -> Floats:
+    """A cube of colours and a gray ramp, 1×n×3."""
+    levels = np.linspace(0, 1, 16, dtype=np.float32)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    ramp = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[:, None], 3, axis=1)
+    return np.concatenate([cube, ramp])[None]
+
+
+@dataclass(frozen=True)
+class _ByFormulas(ColourConversion):
+    profile: MatrixProfile
+
+    @property
+    def curves(self) -> tuple[Curve, Curve, Curve]:
+        return self.profile.curves
+
+    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
+        return _in_strips(self.profile.to_srgb, pixels)
+
+    def from_srgb(self, srgb: Floats) -> Floats:
+        return _in_strips(self.profile.from_srgb, srgb)
+
+
+@dataclass(frozen=True)
+class _ByLibvips(ColourConversion):
+    """Profiles with lookup tables, in 16 bits."""
+
+    icc_profile: bytes = field(repr=False)
+
+    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
+        image = self._tagged(_to_vips(pixels))
+        return _from_vips(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
+
+    def from_srgb(self, srgb: Floats) -> Floats:
+        colours = _to_vips(srgb).icc_import(input_profile="srgb", **_INTENT)
+        # Without an output profile, libvips exports to the one that the image carries: no file is needed.
+        return _from_vips(self._tagged(colours).icc_export(depth=16, **_INTENT))
+
+    def _tagged(self, image: Any) -> Any:
+        image = image.copy()  # metadata of an image that others may hold must not change
+        image.set_type(pyvips().GValue.blob_type, icc.VIPS_FIELD, self.icc_profile)
+        return image
+
+
+def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:
+    """Convert a few rows at a time, so that intermediate values stay small, and in the processor's caches."""
+    result = np.empty(pixels.shape, np.float32)
+    height = max(_STRIP // pixels.shape[1], 1)
+    for top in range(0, len(pixels), height):
+        result[top : top + height] = convert(_as_unit(pixels[top : top + height]))
+    return result
+
+
+def _as_unit(pixels: NDArray[Any]) -> Floats:
+    """Pixels of any dtype as float32 in [0, 1]."""
+    white = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
+    unit: Floats = np.clip(np.divide(pixels, white, dtype=np.float32), 0, 1)
+    return unit
+
+
+def _to_vips(pixels: NDArray[Any]) -> Any:
+    """Pixels of any dtype as a libvips image of 16 bits."""
+    sixteen = np.rint(_as_unit(pixels) * _WHITE).astype(np.uint16)
+    height, width, channels = sixteen.shape
+    image = pyvips().Image.new_from_memory(sixteen.data, width, height, channels, "ushort")
+    return image.copy(interpretation="rgb16")
+
+
+def _from_vips(image: Any) -> Floats:
+    """A libvips image of 16 bits as float32 in [0, 1]."""
+    start_threads()
+    values = np.frombuffer(image.write_to_memory(), np.uint16).reshape(image.height, image.width, 3)
+    unit: Floats = np.divide(values, _WHITE, dtype=np.float32)
+    return unit

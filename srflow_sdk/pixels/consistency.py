@@ -1,0 +1,214 @@
+"""Consistency with the LR image: the reduction that networks are trained on, and pictures that reduce to the LR.
+
+D reduces HR to LR as MATLAB's imresize does: bicubic (a = −0.5), as SR benchmarks do, or bilinear; antialiased, with
+borders mirrored and the edge pixel repeated. On pictures extended infinitely in this way, D is a convolution followed
+by sampling, and its pseudo-inverse U = Dᵀ(DDᵀ)⁻¹ is a filter too; U makes the smallest change to HR that changes its
+reduction by a given LR picture. Both are separable. (DDᵀ)⁻¹ decays by about a factor of ten in two LR pixels, so U is
+short.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.resizing import KERNELS, LrKernel
+
+REDUCE_CONTEXT = 2
+"""LR rows next to a cut whose reduction needs HR rows beyond it."""
+
+CONTEXT = 20
+"""LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
+
+_ITERATIONS = 24
+_SETTLED = 1e-6  # about what rounding of float32 leaves
+_FARTHEST = 2.0  # z gets there only where no picture in [0, 1] near hr reduces to lr: more would cost precision
+_REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its largest coefficient
+_BLOCK = 16  # LR rows that one matrix product yields, or takes
+
+
+def reduced(hr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True) -> Floats:
+    """D hr: reduction by an integer scale; not rounded, not clipped.
+
+    hr: float32 sH×sW×C, any size from one LR pixel. scale: 2 … 16. top, bottom: whether the first and last rows are
+    the picture's own; next to a cut the REDUCE_CONTEXT LR rows that depend on missing rows are NaN. Returns H×W×C.
+
+    Raises: ArgumentError for a scale outside 2 … 16 or sides that are not whole multiples of it.
+    """
+    _check(hr, scale)
+    lr = _reduce(hr, scale, kernel)
+    _forget(lr, REDUCE_CONTEXT, top=top, bottom=bottom)
+    return lr
+
+
+def projected(
+    hr: Floats, lr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True
+) -> Floats:
+    """The picture near hr, clipped to [0, 1], whose reduction is lr.
+
+    hr: float32 sH×sW×C. lr: float32 H×W×C in [0, 1]. top, bottom: whether the first and last rows are the picture's
+    own; next to a cut, CONTEXT LR rows' worth of HR rows come back as NaN, and what lies between equals what the whole
+    picture gives to 1e-5.
+
+    Where hr + U(lr − D hr) stays within [0, 1] it is the answer, exact to float32. Elsewhere clipping undoes part of
+    the correction, and a fixed number of iterations makes up for it: on photos with an 8-bit lr, the reduction is
+    within 0.5/255 of lr everywhere, even after rounding to 8 bits. Where that takes much clipping, as next to single
+    black pixels on white or in noise, the result is as close as the iterations get; others may be closer.
+
+    Raises: ArgumentError for a scale outside 2 … 16 or sizes that do not fit together.
+    """
+    _check(hr, scale)
+    if lr.shape != (hr.shape[0] // scale, hr.shape[1] // scale, hr.shape[2]):
+        raise ArgumentError(f"an HR picture of shape {hr.shape} does not match an LR picture of {lr.shape} at {scale}×")
+    hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
+    # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the projection's dual problem.
+    previous = z = np.zeros_like(lr)
+    result = hr
+    for iteration in range(_ITERATIONS):
+        residual = lr - _reduce(result, scale, kernel)
+        if iteration == 1 and np.abs(residual).max() < _SETTLED:
+            break  # nothing that mattered was clipped; rows elsewhere in the picture cannot change that here
+        current = z + residual
+        z = current + np.float32(iteration / (iteration + 3)) * (current - previous)
+        np.clip(z, -_FARTHEST, _FARTHEST, out=z)
+        previous = current
+        result = _enlarge(z, scale, kernel)
+        result += hr
+        np.clip(result, 0, 1, out=result)
+    _forget(result, CONTEXT * scale, top=top, bottom=bottom)
+    return result
+
+
+@dataclass
+class LrPsnr:
+    """PSNR between LR pictures and reductions of HR ones, accumulated row by row in float64."""
+
+    squared_error: float = 0.0
+    weights: float = 0.0
+
+    def push(self, lr_rows: Floats, reduced_rows: Floats, weight: Floats | None = None) -> None:
+        """Add rows, both h×w×C in [0, 1]. weight: h×w, how much each pixel counts (its alpha), None: all alike."""
+        squares = np.square(reduced_rows.astype(np.float64) - lr_rows).mean(axis=2)
+        if weight is None:
+            self.squared_error += float(squares.sum())
+            self.weights += squares.size
+        else:
+            self.squared_error += float((squares * weight).sum())
+            self.weights += float(weight.sum(dtype=np.float64))
+
+    @property
+    def db(self) -> float:
+        """−10·log10 of the mean squared error, in decibels; infinite without error, NaN without pixels."""
+        if self.weights == 0:
+            return math.nan
+        if self.squared_error == 0:
+            return math.inf
+        return -10 * math.log10(self.squared_error / self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Filter:
+    """A linear map of columns that commutes with shifts by `takes` pixels in and `yields` pixels out.
+
+    matrix: _BLOCK steps of it at once: float32 (_BLOCK·yields)×length; its first row of pixels in is `start`.
+    """
+
+    matrix: Floats
+    takes: int
+    yields: int
+    start: int
+
+    def down(self, picture: Floats) -> Floats:
+        """Apply it to every column of H×W×C, mirrored beyond its ends."""
+        height, width, channels = picture.shape
+        rows = picture.reshape(height, width * channels)
+        steps = height // self.takes
+        result = np.empty((steps * self.yields, width * channels), np.float32)
+        for first in range(0, steps, _BLOCK):
+            count = min(_BLOCK, steps - first)
+            length = self.matrix.shape[1] - (_BLOCK - count) * self.takes
+            window = _mirrored_rows(rows, first * self.takes + self.start, length)
+            out = result[first * self.yields : (first + count) * self.yields]
+            np.matmul(self.matrix[: len(out), :length], window, out=out)
+        return result.reshape(len(result), width, channels)
+
+    def across(self, picture: Floats) -> Floats:
+        """Apply it to every row of H×W×C."""
+        turned = self.down(np.ascontiguousarray(picture.swapaxes(0, 1)))
+        return np.ascontiguousarray(turned.swapaxes(0, 1))
+
+
+def _filter(taps: NDArray[np.float64], *, takes: int, start: int) -> _Filter:
+    """Make a filter. taps: yields×length, the weights in one step of the pixels from `start` on."""
+    yields, length = taps.shape
+    matrix = np.zeros((_BLOCK * yields, (_BLOCK - 1) * takes + length), np.float32)
+    for n in range(_BLOCK):
+        matrix[n * yields : (n + 1) * yields, n * takes : n * takes + length] = taps
+    return _Filter(matrix=matrix, takes=takes, yields=yields, start=start)
+
+
+def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
+    """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as needed."""
+    height = len(rows)
+    if start >= 0 and start + count <= height:
+        return rows[start : start + count]
+    positions = np.arange(start, start + count) % (2 * height)
+    return rows[np.minimum(positions, 2 * height - 1 - positions)]
+
+
+def _kernel(scale: int, kernel: LrKernel) -> NDArray[np.float64]:
+    """Weights of the HR pixels −2·scale … 3·scale − 1 in LR pixel 0; the sum is 1."""
+    weights = KERNELS[kernel]((np.arange(-2 * scale, 3 * scale) - (scale - 1) / 2) / scale)
+    return np.asarray(weights / weights.sum())
+
+
+@cache
+def _reduction(scale: int, kernel: LrKernel) -> _Filter:
+    return _filter(_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
+
+
+@cache
+def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
+    """U in one dimension. DDᵀ is a convolution of LR signals; on a long circle its inverse is a division."""
+    weights = _kernel(scale, kernel)
+    circle = 8 * _REACH
+    shifted = np.zeros((circle, circle * scale))  # D on the circle
+    for n in range(circle):
+        np.add.at(shifted[n], (np.arange(-2 * scale, 3 * scale) + n * scale) % (circle * scale), weights)
+    autocorrelation = shifted @ shifted[0]
+    inverse = np.fft.ifft(1 / np.fft.fft(autocorrelation)).real
+    response = (shifted.T @ inverse).reshape(circle, scale)  # of U to an impulse at LR pixel 0
+    # HR pixel p of step 0 takes from LR pixel n what an impulse at 0 gives to HR pixel p of step −n.
+    taps = response[np.arange(_REACH, -_REACH - 1, -1) % circle].T
+    return _filter(taps, takes=1, start=-_REACH)
+
+
+def _reduce(hr: Floats, scale: int, kernel: LrKernel) -> Floats:
+    return _reduction(scale, kernel).across(
+        _reduction(scale, kernel).down(hr)
+    )  # rows first: little is left to transpose
+
+
+def _enlarge(lr: Floats, scale: int, kernel: LrKernel) -> Floats:
+    return _pseudo_inverse(scale, kernel).down(_pseudo_inverse(scale, kernel).across(lr))
+
+
+def _check(hr: Floats, scale: int) -> None:
+    if not 2 <= scale <= 16:
+        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
+    if hr.ndim != 3 or not hr.size or hr.shape[0] % scale or hr.shape[1] % scale:
+        raise ArgumentError(f"an HR picture must be sH×sW×C with the scale s = {scale}; its shape is {hr.shape}")
+
+
+def _forget(rows: Floats, count: int, *, top: bool, bottom: bool) -> None:
+    """Set rows that depend on rows beyond a cut to NaN."""
+    if not top:
+        rows[:count] = np.nan
+    if not bottom:
+        rows[max(len(rows) - count, 0) :] = np.nan

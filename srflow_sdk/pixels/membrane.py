@@ -1,0 +1,160 @@
+"""A gradient-domain blend: content keeps its own gradients and meets what is around it without a step.
+
+Poisson image editing (Pérez, Gangnet and Blake, SIGGRAPH 2003, section 2 with the source's gradients), in the form that
+solves for the correction: blend = source + m inside the mask, where the membrane m is harmonic and equals
+target - source on the pixels around it. Ours instead of OpenCV's seamlessClone, which takes 8-bit values only, wants a
+mask away from the picture's border, and changes pixels outside of it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.pixels import Floats
+from srflow_sdk.system.raising import stop_if_set
+
+Doubles = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_TOLERANCE = 1e-5  # of the four neighbours' sum less four times the value, with values in [0, 1]
+_MOST_STEPS = 200
+_DAMPING = 0.8  # of Jacobi's steps
+
+
+def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None) -> Floats:
+    """Content of `source` inside the mask, shifted smoothly in brightness and colour so that it fits the target.
+
+    target, source: float32 H×W×C. mask: H×W, of any shape, also in several parts and at the picture's border, where
+    nothing has to fit. Outside the mask the result is the target; if nothing is outside, it is the source. It is not
+    clipped: values may leave [0, 1]. cancel: ends it within a step, with CancelledError.
+    """
+    result: Floats = target.copy()
+    if not mask.any():
+        return result
+    rows, columns = _bounds(mask)
+    inside, content = mask[rows, columns], source[rows, columns]
+    part = result[rows, columns]
+    for channel in range(target.shape[2]):
+        difference = part[..., channel].astype(np.float64) - content[..., channel]
+        part[inside, channel] = (content[..., channel] + harmonic(difference, inside, cancel))[inside]
+    return result
+
+
+def harmonic(values: Doubles, unknown: Mask, cancel: threading.Event | None = None) -> Doubles:
+    """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
+
+    values, unknown: H×W. Known values stay. At the border of the array there is no neighbour, and so no slope. If all
+    are unknown, they become 0.
+    """
+    return _Grid(unknown).solved(values, cancel)
+
+
+class _Grid:
+    """The pixels whose values are unknown, and the same at half the size, and so on until there are none.
+
+    Conjugate gradients with a multigrid cycle as the preconditioner (McAdams, Sifakis and Teran, SCA 2010), from a
+    start that is the solution at half the size: about twenty steps at each size, for any mask.
+    """
+
+    def __init__(self, unknown: Mask) -> None:
+        self._unknown = unknown
+        self._degree = _neighbours(np.ones(unknown.shape))
+        known = _padded((~unknown).astype(np.float64))
+        self._known = _sum_of_blocks(known) if unknown.any() and not unknown.all() else None
+        self._half = None if self._known is None else _Grid(self._known == 0)
+
+    def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
+        if self._known is None or self._half is None:
+            return np.zeros_like(values) if self._unknown.all() else values.copy()
+        mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(self._known, 1)
+        start = self._cut(_enlarged(self._half.solved(mean, cancel)))
+        field: Doubles = np.where(self._unknown, start, values)
+        residual = np.where(self._unknown, -self._applied(field), 0.0)
+        direction, energy = np.zeros_like(field), 1.0
+        for _ in range(_MOST_STEPS):
+            stop_if_set(cancel)
+            if float(np.abs(residual).max()) <= _TOLERANCE:
+                break
+            corrected = self._cycle(residual)
+            new = float(np.vdot(residual, corrected))
+            direction = corrected + (new / energy) * direction
+            energy = new
+            image = self._applied(direction)
+            step = energy / float(np.vdot(direction, image))
+            field += step * direction
+            residual -= step * image
+        return field
+
+    def _cycle(self, residual: Doubles) -> Doubles:
+        """Roughly the field whose image is the residual: a symmetric V-cycle."""
+        change = self._smoothing(residual)
+        if self._half is not None:
+            left = residual - self._applied(change)
+            below = np.where(self._half._unknown, _restricted(_padded(left)), 0.0)
+            change += np.where(self._unknown, self._cut(_enlarged(self._half._cycle(below))), 0.0)
+        return change + self._smoothing(residual - self._applied(change))
+
+    def _smoothing(self, residual: Doubles) -> Doubles:
+        return np.where(self._unknown, _DAMPING * residual / np.maximum(self._degree, 1), 0.0)
+
+    def _applied(self, field: Doubles) -> Doubles:
+        return np.where(self._unknown, self._degree * field - _neighbours(field), 0.0)
+
+    def _cut(self, field: Doubles) -> Doubles:
+        return field[: self._unknown.shape[0], : self._unknown.shape[1]]
+
+
+def _padded(field: Doubles) -> Doubles:
+    """With even sides; what is added is 0."""
+    height, width = field.shape
+    return np.pad(field, ((0, height % 2), (0, width % 2)))
+
+
+def _sum_of_blocks(field: Doubles) -> Doubles:
+    total: Doubles = field[::2, ::2] + field[1::2, ::2] + field[::2, 1::2] + field[1::2, 1::2]
+    return total
+
+
+def _enlarged(field: Doubles) -> Doubles:
+    """Twice as large, bilinear."""
+    for _ in range(2):  # rows, then columns, transposed in between
+        before, after = np.concatenate([field[:1], field[:-1]]), np.concatenate([field[1:], field[-1:]])
+        large = np.empty((2 * field.shape[0], field.shape[1]))
+        large[::2], large[1::2] = 0.75 * field + 0.25 * before, 0.75 * field + 0.25 * after
+        field = large.T
+    return field
+
+
+def _restricted(field: Doubles) -> Doubles:
+    """The transpose of :func:`_enlarged`."""
+    for _ in range(2):
+        even, odd = field[::2], field[1::2]
+        small = 0.75 * (even + odd)
+        small[:-1] += 0.25 * even[1:]
+        small[1:] += 0.25 * odd[:-1]
+        small[0] += 0.25 * even[0]
+        small[-1] += 0.25 * odd[-1]
+        field = small.T
+    return field
+
+
+def _neighbours(field: Doubles) -> Doubles:
+    """The sum of the four neighbours that exist."""
+    total = np.zeros_like(field)
+    total[1:] += field[:-1]
+    total[:-1] += field[1:]
+    total[:, 1:] += field[:, :-1]
+    total[:, :-1] += field[:, 1:]
+    return total
+
+
+def _bounds(mask: Mask) -> tuple[slice, slice]:
+    """The rows and columns of the mask, and one more on each side."""
+    found = []
+    for axis in (1, 0):
+        there = np.flatnonzero(mask.any(axis=axis))
+        found.append(slice(max(int(there[0]) - 1, 0), int(there[-1]) + 2))
+    return found[0], found[1]

@@ -1,0 +1,90 @@
+"""Transparent pixels: invisible colours must not affect visible ones, and alpha is enlarged with the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_sdk.pixels import Floats
+
+ENLARGE_CONTEXT = 3
+"""Rows of the small picture above and below a cut that enlarging depends on."""
+
+
+def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
+    """Replace the colours of fully transparent pixels near visible ones.
+
+    colour: float32 H×W×C. alpha: H×W of any dtype; 0 is invisible. Invisible pixels within `reach` of a visible one
+    (a square of 2·reach + 1 around it) take the mean of their neighbours that have a colour, growing outwards one pixel
+    at a time. All others keep theirs. Each pixel depends only on those within `reach`, added in a fixed order: a crop
+    with that much context gives the same bits.
+
+    Returns `colour` itself if nothing changes.
+    """
+    visible = alpha > 0
+    if visible.all() or not visible.any():
+        return colour
+    height, width, channels = colour.shape
+    # With a frame of pixels without colour, neighbours of any pixel lie at fixed distances in the flat array.
+    has_colour = np.pad(visible, 1).ravel()
+    inside = np.pad(np.ones_like(visible), 1).ravel()
+    work = np.zeros((len(has_colour), channels), np.float32)
+    work.reshape(height + 2, width + 2, channels)[1:-1, 1:-1][visible] = colour[visible]
+    row = width + 2
+    neighbours = np.array([-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1])
+
+    growing = np.flatnonzero(_grown(np.pad(visible, 1)).ravel() & inside & ~has_colour)
+    for _ in range(reach):
+        if not len(growing):
+            break
+        total = np.zeros((len(growing), channels), np.float32)
+        count = np.zeros((len(growing), 1), np.float32)
+        for offset in neighbours:
+            total += work[growing + offset]  # zero where there is no colour yet
+            count += has_colour[growing + offset, None]
+        work[growing] = total / count
+        has_colour[growing] = True
+        around = (growing[:, None] + neighbours).ravel()
+        growing = np.unique(around[inside[around] & ~has_colour[around]])
+    result: Floats = colour.copy()
+    taken = has_colour.reshape(height + 2, row)[1:-1, 1:-1] & ~visible
+    result[taken] = work.reshape(height + 2, row, channels)[1:-1, 1:-1][taken]
+    return result
+
+
+def enlarged(plane: Floats, scale: int) -> Floats:
+    """Bicubic enlargement, H×W×C → sH×sW×C, float32; not clipped. Rows depend on ENLARGE_CONTEXT rows on each side."""
+    height, width, channels = plane.shape
+    size = (width * scale, height * scale)
+    result = np.empty((height * scale, width * scale, channels), np.float32)
+    for c in range(channels):
+        channel = Image.fromarray(np.ascontiguousarray(plane[..., c]))
+        result[..., c] = np.asarray(channel.resize(size, Image.Resampling.BICUBIC))
+    return result
+
+
+def enlarged_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
+    """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype; a constant stays that constant."""
+    height, width = alpha.shape
+    if alpha.min() == alpha.max():
+        return np.full((height * scale, width * scale), alpha[0, 0], alpha.dtype)
+    if alpha.dtype == np.float32:
+        return np.clip(enlarged(alpha[..., None], scale)[..., 0], 0.0, 1.0)
+    white = np.float32(np.iinfo(alpha.dtype).max)
+    plane = enlarged(alpha[..., None].astype(np.float32) / white, scale)[..., 0]
+    result: NDArray[Any] = np.rint(np.clip(plane, 0.0, 1.0) * white).astype(alpha.dtype)
+    return result
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask, wider by a pixel on all sides."""
+    rows = mask.copy()
+    rows[1:] |= mask[:-1]
+    rows[:-1] |= mask[1:]
+    result: NDArray[np.bool_] = rows.copy()
+    result[:, 1:] |= rows[:, :-1]
+    result[:, :-1] |= rows[:, 1:]
+    return result

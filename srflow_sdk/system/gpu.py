@@ -1,0 +1,47 @@
+"""Which NVIDIA GPU this process uses, according to its driver; no CUDA context is created."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from srflow_sdk.system.memory import cuda_driver
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU. compute_capability: such as "8.9". cuda: the newest CUDA that its driver supports, such as "13.0"."""
+
+    name: str
+    compute_capability: str
+    cuda: str
+
+
+def find_gpu(device: int = 0) -> Gpu | None:
+    """Find a GPU by its number among those that CUDA shows this process; None without a driver or such a GPU."""
+    try:
+        return gpu_by_driver(cuda_driver(), device)
+    except (OSError, AttributeError):  # no driver, or one without these functions
+        return None
+
+
+def gpu_by_driver(cuda: ctypes.CDLL, device: int) -> Gpu | None:
+    """The same as :func:`find_gpu`, with a loaded driver library."""
+    handle, major, minor, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    if (
+        cuda.cuInit(ctypes.c_uint(0))
+        or cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device))
+        or cuda.cuDeviceGetName(name, ctypes.c_int(len(name)), handle)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(major), ctypes.c_int(_MAJOR), handle)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(minor), ctypes.c_int(_MINOR), handle)
+        or cuda.cuDriverGetVersion(ctypes.byref(version))
+    ):
+        return None
+    return Gpu(
+        name=name.value.decode(errors="replace"),
+        compute_capability=f"{major.value}.{minor.value}",
+        cuda=f"{version.value // 1000}.{version.value % 1000 // 10}",
+    )
