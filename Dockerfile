@@ -12,6 +12,7 @@ COPY docker docker
 RUN pip install --no-cache-dir --require-hashes -r docker/build.txt
 COPY pyproject.toml MANIFEST.in LICENSE NOTICE PYPI.md ./
 COPY srflow_sdk srflow_sdk
+COPY apps apps
 COPY training training
 COPY export export
 RUN pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels .

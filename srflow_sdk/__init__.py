@@ -17,8 +17,8 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest here
 
 if TYPE_CHECKING:
-    from srflow_sdk._batch.folder import upscale_folder
-    from srflow_sdk._batch.jobs import FolderFile, FolderResult
+    from srflow_apps.batch.folder import upscale_folder
+    from srflow_apps.batch.jobs import FolderFile, FolderResult
     from srflow_sdk.aio import AsyncEncoding, AsyncUpscaler
     from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
     from srflow_sdk.drawing.measuring import lr_psnr
@@ -94,8 +94,8 @@ _HOMES = {
     "Encoding": "encoding",
     "FileOutput": "drawing.file_upscaling",
     "FileResult": "drawing.file_upscaling",
-    "FolderFile": "_batch.jobs",
-    "FolderResult": "_batch.jobs",
+    "FolderFile": "srflow_apps.batch.jobs",
+    "FolderResult": "srflow_apps.batch.jobs",
     "ImageFile": "files",
     "Latents": "latents.picture_latents",
     "Metadata": "files",
@@ -108,7 +108,7 @@ _HOMES = {
     "lr_psnr": "drawing.measuring",
     "read_image": "files",
     "read_provenance": "files",
-    "upscale_folder": "_batch.folder",
+    "upscale_folder": "srflow_apps.batch.folder",
     "write_image": "files",
 }
 

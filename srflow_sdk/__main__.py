@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from srflow_sdk.cli import upscale
+import importlib
 
 if __name__ == "__main__":
-    upscale()
+    importlib.import_module("srflow_apps.commands.cli").upscale()  # by name: the runtime imports no application

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`. homes: by name, the module inside the package that defines it."""
+    """A package's `__getattr__` and `__dir__`. homes: by name, the module that defines it.
+
+    It lies inside the package, or is named in full, from srflow_ on.
+    """
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         import importlib  # not before a name is used
 
-        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        home = homes[name] if homes[name].startswith("srflow_") else f"{package}.{homes[name]}"
+        value = getattr(importlib.import_module(home), name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -19,7 +19,8 @@ _PICTURE = (
 SCRIPTS = {
     "Python itself": "pass",
     "import srflow_sdk": "import srflow_sdk",
-    "srflow-upscale --help": "import sys; sys.argv[1:] = ['--help']; from srflow_sdk.cli import upscale; upscale()",
+    "srflow-upscale --help": "import sys; sys.argv[1:] = ['--help']; "
+    "from srflow_apps.commands.cli import upscale; upscale()",
     "first picture, 64×64": _PICTURE,
 }
 

@@ -51,7 +51,7 @@ def configuration(pages: list[str]) -> dict[str, Any]:
     """mkdocs.yml with the navigation and the folders: zensical takes only those beside its configuration."""
     found: dict[str, Any] = yaml.safe_load((HERE / "mkdocs.yml").read_text(encoding="utf-8"))
     handler = next(entry["mkdocstrings"] for entry in found["plugins"] if "mkdocstrings" in entry)["handlers"]["python"]
-    handler["paths"] = [str(ROOT), str(ROOT / "training"), str(ROOT / "export")]
+    handler["paths"] = [str(ROOT), str(ROOT / "apps"), str(ROOT / "training"), str(ROOT / "export")]
     return {**found, "docs_dir": "source", "site_dir": "site", "nav": navigation(pages)}
 
 

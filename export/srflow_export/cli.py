@@ -13,11 +13,11 @@ from click.core import ParameterSource
 
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
 from srflow_export._optional_parts import say_what_is_missing
-from srflow_sdk._command_line import Command, LocalPath, NameOrPath, PathOrUrl
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import _read_manifest
 from srflow_sdk.model.manifest import Precision
+from srflow_sdk.system.command_line import Command, LocalPath, NameOrPath, PathOrUrl
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk.system.memory import check_address_space
 from srflow_sdk.system.openmp import wait_asleep
@@ -25,7 +25,7 @@ from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
     from srflow_export.exporter import Also, Gate
-    from srflow_sdk._serving.description import Mode
+    from srflow_sdk.model.serving_config import Mode
 
 _ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")

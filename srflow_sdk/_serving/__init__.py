@@ -1,1 +1,1 @@
-"""What an inference server runs: requests as tensors, checked, drawn and answered. Triton is the one that exists."""
+"""Where model repositories of earlier versions look for what serves them."""

@@ -189,7 +189,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree of links to the project's files, each of which may be replaced."""
     tree = tmp_path_factory.mktemp("tree")
     ignored = shutil.ignore_patterns("__pycache__", "node_modules")
-    for name in ("srflow_sdk", "training", "export", "tests", "benchmarks"):
+    for name in ("srflow_sdk", "apps", "training", "export", "tests", "benchmarks"):
         shutil.copytree(ROOT / name, tree / name, copy_function=os.symlink, ignore=ignored)
     (tree / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
     return tree
@@ -203,7 +203,7 @@ def test_the_test_of_a_statement_fails_where_its_code_is_broken(statement: str, 
     place.unlink()
     place.write_text((ROOT / row.file).read_text(encoding="utf-8").replace(*BREAKS[statement]), encoding="utf-8")
     try:
-        path = os.pathsep.join(str(broken / name) for name in ("", "training", "export"))
+        path = os.pathsep.join(str(broken / name) for name in ("", "apps", "training", "export"))
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", row.test_file, "-k", row.test],
             cwd=broken,

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk import Upscaler, __version__, cli, read_image, read_provenance
+from srflow_apps.commands import cli
+from srflow_sdk import Upscaler, __version__, read_image, read_provenance
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from tests.chromium import CHROMIUM, SCREENS, in_chromium
 from tests.plain_bundle import write_plain_bundle

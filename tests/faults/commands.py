@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = {
-    "srflow-upscale": "from srflow_sdk.cli import upscale; upscale()",
-    "srflow-restore": "from srflow_sdk.cli import restore; restore()",
-    "srflow-doctor": "from srflow_sdk.cli import doctor; doctor()",
+    "srflow-upscale": "from srflow_apps.commands.cli import upscale; upscale()",
+    "srflow-restore": "from srflow_apps.commands.cli import restore; restore()",
+    "srflow-doctor": "from srflow_apps.commands.cli import doctor; doctor()",
     "srflow-export": "from srflow_export.cli import main; main()",
     "srflow-train": "from srflow_training.cli import train; train()",
 }

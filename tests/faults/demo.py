@@ -40,7 +40,7 @@ _STARTED = """
 import sys
 print("begun", flush=True)
 try:
-    from srflow_sdk._demo.command import demo
+    from srflow_apps.demo.command import demo
 except KeyboardInterrupt:
     sys.exit(130)
 demo()

@@ -34,7 +34,7 @@ _NOWHERE = {
 }
 _PROGRAM = """
 import sys
-from srflow_sdk.cli import upscale
+from srflow_apps.commands.cli import upscale
 upscale(sys.argv[1:])
 """
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("pyproject.toml", "LICENSE", "NOTICE", "PYPI.md", "srflow_sdk", "training", "export")
+SHIPPED = ("pyproject.toml", "LICENSE", "NOTICE", "PYPI.md", "srflow_sdk", "apps", "training", "export")
 
 
 @dataclass(frozen=True)

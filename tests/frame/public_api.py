@@ -19,17 +19,23 @@ import click
 
 import srflow_sdk
 import srflow_training
-from srflow_sdk import cli as sdk_commands
-from srflow_sdk._demo.command import demo
-from srflow_sdk._transfer_command import transfer
+from srflow_apps.commands import cli as sdk_commands
+from srflow_apps.commands.transfer import transfer
+from srflow_apps.demo.command import demo
 
 PUBLIC = (
-    *("srflow_sdk.aio", "srflow_sdk.backends", "srflow_sdk.cli", "srflow_sdk.drawing.tiles", "srflow_sdk.encoding"),
+    *(
+        "srflow_sdk.aio",
+        "srflow_sdk.backends",
+        "srflow_apps.commands.cli",
+        "srflow_sdk.drawing.tiles",
+        "srflow_sdk.encoding",
+    ),
     *("srflow_sdk.errors", "srflow_sdk.latents.picture_latents", "srflow_sdk.latents.random_field"),
     *("srflow_sdk.model.bundle", "srflow_sdk.model.engine_records", "srflow_sdk.model.manifest"),
     *("srflow_sdk.model.model_choice", "srflow_sdk.ray", "srflow_sdk.triton", "srflow_sdk.upscaler"),
 )
-"""The modules of the runtime that others may import; all others may change with any version."""
+"""The modules of the runtime and of the applications that others may import; the rest may change with any version."""
 
 SNAPSHOT = Path(__file__).with_suffix(".txt")
 
@@ -112,7 +118,7 @@ def _of_value(path: str, value: Any) -> Iterator[str]:
 def _is_private(base: type) -> bool:
     """Whether it is a base class that is ours and not public: its methods are its heirs'."""
     parts = base.__module__.split(".")
-    if parts[0] == "srflow_sdk":
+    if parts[0] in ("srflow_sdk", "srflow_apps"):
         return base.__module__ not in PUBLIC
     return parts[0].startswith("srflow_") and any(part.startswith("_") for part in parts)
 

@@ -23,21 +23,21 @@ def python(bare: BareEnvironment, code: str) -> str:
     return done.stdout
 
 
-def test_wheel_holds_the_three_packages_and_exactly_these_data_files(wheel: Path) -> None:
+def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert {name.split("/")[0] for name in names} == {"srflow_sdk", "srflow_training", "srflow_export"}
+    assert {name.split("/")[0] for name in names} == {"srflow_sdk", "srflow_apps", "srflow_training", "srflow_export"}
     presets = {f"srflow_training/presets/{path.name}" for path in ROOT.glob("training/srflow_training/presets/*.yaml")}
     files = ("manifest.json", "encoder.onnx", "encoder.int8.onnx", "sampler.onnx", "inverter.onnx")
     models = {f"srflow_sdk/models/{name}.srflow/{file}" for name in ("x4-small", "x4-photo") for file in files}
     photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
     patches = {f"srflow_sdk/backends/patches/{file}" for file in ("face.png", "sky.png", "README.md")}
-    markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_training", "srflow_export")}
+    markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_export")}
     data = {name for name in names if not name.endswith(".py")}
     page = {f"srflow_training/evaluation/{name}.html" for name in ("page", "vote")}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
     scripts = ("enlarge", "flow_uses", "mask", "overview", "page", "photo", "server", "strip", "viewer", "work")
-    demo = {"srflow_sdk/_demo/page.css", "srflow_sdk/_demo/page.html"} | {
-        f"srflow_sdk/_demo/{name}.js" for name in scripts
+    demo = {"srflow_apps/demo/page.css", "srflow_apps/demo/page.html"} | {
+        f"srflow_apps/demo/{name}.js" for name in scripts
     }
     readme = {"srflow_export/photos/README.md"}
     assert data == markers | models | presets | photos | readme | crops | patches | page | demo
@@ -62,14 +62,17 @@ def test_import_is_quick_and_pulls_nothing_heavy(bare: BareEnvironment) -> None:
     assert not {"numpy", "PIL", "onnxruntime", "pyvips", "click"} & set(modules[0])
 
 
-def test_every_module_of_the_sdk_imports(bare: BareEnvironment) -> None:
+def test_every_module_of_the_runtime_and_of_the_applications_imports(bare: BareEnvironment) -> None:
     code = (
-        "import importlib, pkgutil, srflow_sdk\n"
-        "names = [module.name for module in pkgutil.walk_packages(srflow_sdk.__path__, 'srflow_sdk.')]\n"
+        "import importlib, pkgutil, srflow_apps, srflow_sdk\n"
+        "names = [module.name for package in (srflow_sdk, srflow_apps)"
+        " for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.')]\n"
         "for name in names: importlib.import_module(name)\n"
         "print(*names)"
     )
-    assert {"srflow_sdk.cli", "srflow_sdk.upscaler", "srflow_sdk.backends._ort"} <= set(python(bare, code).split())
+    assert {"srflow_apps.commands.cli", "srflow_sdk.upscaler", "srflow_sdk.backends._ort"} <= set(
+        python(bare, code).split()
+    )
 
 
 def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnvironment, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def copied(dockerfile: str) -> Iterator[str]:
 def test_the_container_copies_what_exists_and_what_the_ignore_file_lets_through() -> None:
     names = list(copied(DOCKERFILE))
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert {"pyproject.toml", "docker", "srflow_sdk", "training", "export"} <= set(names) <= let_through
+    assert {"pyproject.toml", "docker", "srflow_sdk", "apps", "training", "export"} <= set(names) <= let_through
     assert all((ROOT / name).exists() for name in names)
 
 

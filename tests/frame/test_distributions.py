@@ -22,10 +22,25 @@ from .bare_environment import ROOT
 
 PACKAGES = {
     "srflow_sdk": "srflow_sdk",
+    "srflow_apps": "apps/srflow_apps",
     "srflow_training": "training/srflow_training",
     "srflow_export": "export/srflow_export",
 }
-FOLDERS = (".ci", "srflow_sdk", "training", "export", "runtime", "examples", "benchmarks", "docker", "docs", "tests")
+FOLDERS = (
+    *(
+        ".ci",
+        "srflow_sdk",
+        "apps",
+        "training",
+        "export",
+        "runtime",
+        "examples",
+        "benchmarks",
+        "docker",
+        "docs",
+        "tests",
+    ),
+)
 BESIDE = (
     *("LICENSE", "NOTICE", "README.md", "PYPI.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "SECURITY.md"),
     *("RELEASE.md", "CMakeLists.txt", "CMakePresets.json", "Dockerfile", "Makefile", "MANIFEST.in", "pyproject.toml"),
@@ -61,7 +76,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_the_three_packages_and_nothing_else(built: Path) -> None:
+def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     wanted = {f"{name}{path.removeprefix(place)}" for name, place in PACKAGES.items() for path in files(place)}
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -131,7 +146,7 @@ def test_the_tests_run_from_the_sdist(built: Path, tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (root,) = tmp_path.iterdir()
-    places = [root, root / "training", root / "export"]
+    places = [root, root / "apps", root / "training", root / "export"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
     for arguments in (
         ["--collect-only", "-m", ""],

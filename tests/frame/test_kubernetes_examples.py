@@ -11,8 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from srflow_sdk._serving.description import ServingOptions
-from srflow_sdk.cli import upscale
+from srflow_apps.commands.cli import upscale
+from srflow_sdk.model.serving_config import ServingOptions
 
 from .bare_environment import ROOT
 

@@ -1,8 +1,10 @@
-"""Imports go one way: a module of the runtime imports only from layers below its own, and never in a circle."""
+"""Imports go one way: between the packages, and in the runtime from layers below a module's own, never in a circle."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -20,41 +22,64 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"drawing.tiles", "files", "model.engine_shapes"},
     {"model.manifest"},
     {"pixels", "model.bundle"},
-    {"latents", "model.engine_commands", "model.round_trips"},
+    {"latents", "model.engine_commands", "model.round_trips", "model.serving_config"},
     {"backends"},
     {"drawing"},
     {"flow.inverting"},
     {"encoding"},
-    {"flow", "model.model_choice", "_serving"},
+    {"flow", "model.model_choice"},
     {"model.model_list"},
     {"upscaler", "aio.calls"},
-    {"aio", "triton"},
-    {"_batch", "_doctor"},
-    {"ray"},
-    {"_command_line"},
-    {"_file_options"},
-    {"cli", "_transfer_command", "_demo"},
-    {"__main__"},
+    {"aio"},
+    {"ray", "triton", "_serving", "__main__"},
     {"__init__"},
 ]
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+HOUSES = {  # each with the folder it lies in, and with those it may import
+    "srflow_sdk": (".", ()),
+    "srflow_apps": ("apps", ("srflow_sdk",)),
+    "srflow_training": ("training", ("srflow_sdk",)),
+    "srflow_export": ("export", ("srflow_training", "srflow_sdk")),
+}
+LAZY = {  # modules of the runtime that name an application, to import it when it is used
+    "srflow_sdk": "srflow_apps.batch",
+    "srflow_sdk.__main__": "srflow_apps.commands",
+    "srflow_sdk._serving.triton_model": "srflow_apps.serving",
+    "srflow_sdk.ray": "srflow_apps.batch",
+    "srflow_sdk.triton": "srflow_apps.serving",
 }
 
 
+def modules_of(house: str) -> dict[str, Path]:
+    folder = ROOT / HOUSES[house][0]
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((folder / house).rglob("*.py"))
+    }
+
+
+MODULES = modules_of(PACKAGE)
+ALL = {module: path for house in HOUSES for module, path in modules_of(house).items()}
+
+
 def imports(path: Path) -> Iterator[str]:
-    """Modules of the runtime that a file imports anywhere, including in functions and for type checkers."""
+    """Modules of ours that a file imports anywhere, including in functions and for type checkers."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found = [name if name in MODULES else str(node.module) for name in inner]
+            found = [name if name in ALL else str(node.module) for name in inner]
         else:
             continue
         yield from (name for name in found if name.split(".")[0].startswith("srflow_"))
+
+
+def for_type_checkers(path: Path) -> list[ast.AST]:
+    """All that a module has under `if TYPE_CHECKING`."""
+    tops = ast.parse(path.read_text(encoding="utf-8")).body
+    checks = [top for top in tops if isinstance(top, ast.If) and ast.unparse(top.test) == "TYPE_CHECKING"]
+    return [node for check in checks for node in ast.walk(check)]
 
 
 def part(module: str) -> str:
@@ -79,11 +104,51 @@ def test_every_module_has_a_layer_and_every_layer_its_modules() -> None:
 def test_no_module_imports_from_its_own_layer_or_above(module: str) -> None:
     height = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     for imported in imports(MODULES[module]):
+        if module in LAZY and imported.startswith(LAZY[module]):
+            continue  # for type checkers alone: see below
         assert imported in MODULES, f"{module} imports {imported}, which is not part of the runtime"
         below = height[part(imported)] < height[part(module)]
         assert below or part(imported) == part(module), f"{module} imports {imported}, which is not in a layer below it"
 
 
 def test_no_imports_go_in_a_circle() -> None:
-    graph = {module: {name for name in imports(path) if name != module} for module, path in MODULES.items()}
+    graph = {module: {name for name in imports(path) if name in MODULES} - {module} for module, path in MODULES.items()}
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("house", HOUSES)
+def test_a_house_imports_only_from_those_below_it(house: str) -> None:
+    for module, path in modules_of(house).items():
+        for imported in imports(path):
+            if module in LAZY and imported.startswith(LAZY[module]):
+                continue
+            assert imported.split(".")[0] in (house, *HOUSES[house][1]), f"{module} imports {imported}"
+
+
+def test_the_runtime_names_applications_in_its_lazy_modules_alone() -> None:
+    naming = set()
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        if any(text.startswith("srflow_apps") for text in texts):
+            naming.add(module)
+    assert naming == set(LAZY)
+
+
+@pytest.mark.parametrize("module", LAZY)
+def test_lazy_modules_import_applications_for_type_checkers_alone(module: str) -> None:
+    path = MODULES[module]
+    checked = [ast.unparse(node) for node in for_type_checkers(path)]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom) and "srflow_apps" in (text := ast.unparse(node)):
+            assert text in checked
+
+
+def test_importing_the_runtime_imports_no_application() -> None:
+    names = [name for name in MODULES if name != "srflow_sdk.__main__"]
+    code = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert loaded & set(HOUSES) == {"srflow_sdk"}

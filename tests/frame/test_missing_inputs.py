@@ -30,17 +30,22 @@ sys.exit(status)
 @pytest.mark.parametrize(
     ("command", "arguments", "says", "may_load"),
     [
-        ("srflow_sdk.cli:upscale", "a.png -o b.png", ["a.png: there is no such file"], set()),
+        ("srflow_apps.commands.cli:upscale", "a.png -o b.png", ["a.png: there is no such file"], set()),
         (
-            "srflow_sdk.cli:upscale",
+            "srflow_apps.commands.cli:upscale",
             "file:///a.png c.png -o b",
             [f"{name}.png: there is no such file" for name in ("file:///a", "c")],
             set(),
         ),
-        ("srflow_sdk.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], set()),
-        ("srflow_sdk._transfer_command:transfer", f"{PHOTO} - a.png -o b.png", ["a.png: there is no such file"], set()),
+        ("srflow_apps.commands.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], set()),
         (
-            "srflow_sdk._transfer_command:transfer",
+            "srflow_apps.commands.transfer:transfer",
+            f"{PHOTO} - a.png -o b.png",
+            ["a.png: there is no such file"],
+            set(),
+        ),
+        (
+            "srflow_apps.commands.transfer:transfer",
             f"{PHOTO} {PHOTO} {PHOTO} --lr a.png -o b.png",
             ["a.png: there is no such file"],
             set(),

@@ -19,16 +19,16 @@ ROOT = Path(__file__).parents[2]
 USERS = sorted(
     path.relative_to(ROOT) for folder in ("examples", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")
 )
-OURS = ("srflow_sdk", "srflow_training", "srflow_export")
+OURS = ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_export")
 FRONTS = ("srflow_sdk", "srflow_training", "srflow_export", "srflow_export.engines", "srflow_export.parity")
 HEAVY = {"torch", "onnx", "numpy", "polygraphy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
 
 
 def is_private(name: str) -> bool:
-    """True for a dotted name with an underscore, and for one of the runtime that is not listed as public."""
+    """True for a dotted name with an underscore, and for one of runtime or applications that is not in PUBLIC."""
     if any(part.startswith("_") and not part.endswith("__") for part in name.split(".")):
         return True
-    if not name.startswith("srflow_sdk.") or name.endswith("__"):
+    if not name.startswith(("srflow_sdk.", "srflow_apps.")) or name.endswith("__"):
         return False
     return name.removeprefix("srflow_sdk.") not in srflow_sdk.__all__ and not f"{name}.".startswith(
         tuple(f"{module}." for module in PUBLIC)

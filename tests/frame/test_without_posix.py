@@ -40,10 +40,11 @@ class Without:
         setattr(self._module, name, value)
 
 builtins.__import__ = without_posix
-import srflow_sdk
-for module in pkgutil.walk_packages(srflow_sdk.__path__, "srflow_sdk."):
-    if module.name not in ("srflow_sdk.__main__",):
-        importlib.import_module(module.name)
+import srflow_apps, srflow_sdk
+for package in (srflow_sdk, srflow_apps):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if module.name not in ("srflow_sdk.__main__",):
+            importlib.import_module(module.name)
 hidden = {os: Without(os, {*CALLS, *FLAGS}), signal: Without(signal, set(SIGNALS))}
 for name, module in list(sys.modules.items()):
     if name.startswith("srflow_"):
@@ -68,18 +69,18 @@ def test_every_module_imports_and_a_folder_is_upscaled_resumed_and_reported(tmp_
     with Image.open(ROOT / "examples" / "photos" / "cat.png") as photo:
         photo.resize((40, 30)).save(tmp_path / "photos" / "cat.png")
     command = ("photos", "-o", "large", "--device", "cpu", "--report", "report.json", "--resume", "--threads", "1")
-    done = run("srflow_sdk.cli.upscale()", *command, cwd=tmp_path)
+    done = run("srflow_apps.commands.cli.upscale()", *command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "large" / "cat.png") as large:
         assert large.size == (160, 120)
-    assert "1 skipped" in run("srflow_sdk.cli.upscale()", *command, cwd=tmp_path).stderr
+    assert "1 skipped" in run("srflow_apps.commands.cli.upscale()", *command, cwd=tmp_path).stderr
 
 
 def test_the_doctor_and_the_flows_own_uses_work(tmp_path: Path) -> None:
     with Image.open(ROOT / "examples" / "photos" / "cat.png") as photo:
         photo.resize((40, 40)).save(tmp_path / "cat.png")
-    done = run("srflow_sdk.cli.restore()", "cat.png", "-o", "clean.png", "--threads", "1", cwd=tmp_path)
+    done = run("srflow_apps.commands.cli.restore()", "cat.png", "-o", "clean.png", "--threads", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "clean.png").is_file()
-    found = run("srflow_sdk.cli.doctor()", cwd=tmp_path)
+    found = run("srflow_apps.commands.cli.doctor()", cwd=tmp_path)
     assert found.returncode == 0, found.stdout + found.stderr

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from srflow_apps.batch.models import Choices, ModelsByPicture, candidates
 from srflow_sdk import Upscaler
-from srflow_sdk._batch.models import Choices, ModelsByPicture, candidates
 
 
 def models() -> ModelsByPicture:

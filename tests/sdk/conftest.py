@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_sdk import cli
+from srflow_apps.commands import cli
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle
 
 UPSCALE = """
-from srflow_sdk._batch import progress_lines
-from srflow_sdk.cli import upscale
+from srflow_apps.batch import progress_lines
+from srflow_apps.commands.cli import upscale
 progress_lines.FIRST_AFTER_S = 3600
 upscale()
 """
@@ -36,7 +36,7 @@ def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
 @pytest.fixture(autouse=True)
 def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow machine, progress would stand between the lines that tests look for."""
-    monkeypatch.setattr("srflow_sdk._batch.progress_lines.FIRST_AFTER_S", 3600)
+    monkeypatch.setattr("srflow_apps.batch.progress_lines.FIRST_AFTER_S", 3600)
 
 
 @pytest.fixture

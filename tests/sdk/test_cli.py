@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 
-from srflow_sdk import cli
+from srflow_apps.commands import cli
 from srflow_sdk.files import Metadata, read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
@@ -65,7 +65,7 @@ def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
 
 
 def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_sdk._batch.progress_lines.FIRST_AFTER_S", 0)
+    monkeypatch.setattr("srflow_apps.batch.progress_lines.FIRST_AFTER_S", 0)
     result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
     warning, error = sorted(result.stderr.splitlines(), reverse=True)
@@ -170,7 +170,7 @@ def test_version(command: object) -> None:
     assert version("srflow-sdk") in result.stdout
 
 
-@pytest.mark.parametrize("module", ["srflow_sdk", "srflow_sdk.cli"])
+@pytest.mark.parametrize("module", ["srflow_sdk", "srflow_apps.commands.cli"])
 def test_the_package_runs_as_a_command(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -193,7 +193,7 @@ def test_system_errors_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "somewhere")
 
-    monkeypatch.setattr("srflow_sdk._batch.plan.check_targets", refuse)
+    monkeypatch.setattr("srflow_apps.batch.plan.check_targets", refuse)
     result = run("a.png", "-o", "big.png")
     assert (result.exit_code, result.stderr) == (1, "error: somewhere: Permission denied\n")
 
@@ -206,7 +206,7 @@ class Pressed:
         if name == "click":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Pressed())
-import srflow_sdk.cli
+import srflow_apps.commands.cli
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, cli, upscale_folder
-from srflow_sdk._batch.estimating import Speed
-from srflow_sdk._batch.jobs import Job, Settings
-from srflow_sdk._batch.models import candidates, digest
-from srflow_sdk._batch.one_file import do_one
-from srflow_sdk._batch.operations import Upscaling
-from srflow_sdk._batch.ray_workers import RunJobs, Worker
-from srflow_sdk._batch.storage import LocalStorage
+from srflow_apps.batch.estimating import Speed
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.models import candidates, digest
+from srflow_apps.batch.one_file import do_one
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.ray_workers import RunJobs, Worker
+from srflow_apps.batch.storage import LocalStorage
+from srflow_apps.commands import cli
+from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 
@@ -131,7 +132,7 @@ def test_one_picture_opens_one_model(
         opened.append(bundle.manifest.name)
         return Upscaler(bundle, **options)
 
-    monkeypatch.setattr("srflow_sdk._batch.command.Upscaler", open_one)
+    monkeypatch.setattr("srflow_apps.batch.run_command.Upscaler", open_one)
     assert run_installed("noisy.png", "-o", "big.png").exit_code == 0
     assert opened == ["x4-photo"]
 
@@ -148,7 +149,7 @@ def test_names_have_the_model_that_drew(run_installed: Run, two_models: Path, mi
 def test_a_dry_run_measures_each_model(
     run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from srflow_sdk._batch import preview
+    from srflow_apps.batch import preview
 
     measured: list[tuple[str, str]] = []
 

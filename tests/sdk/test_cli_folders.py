@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_sdk import cli
-from srflow_sdk._batch.display import Display
+from srflow_apps.batch.display import Display
+from srflow_apps.commands import cli
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 
@@ -300,10 +300,10 @@ def test_progress_on_a_terminal_shows_images_tiles_and_percent_and_errors_on_lin
 
 
 def test_a_long_run_says_beforehand_how_long_it_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_sdk._batch.estimating._FIRST_AFTER_S", 0)
+    monkeypatch.setattr("srflow_apps.batch.estimating._FIRST_AFTER_S", 0)
     arguments = ("photos", "-o", "out", "--recursive")
     assert "about" not in run(*arguments).stderr, "this one is short"
-    monkeypatch.setattr("srflow_sdk._batch.estimating.WORTH_SAYING_S", 0)
+    monkeypatch.setattr("srflow_apps.batch.estimating.WORTH_SAYING_S", 0)
     forecast, summary = run(*arguments).stderr.splitlines()
     assert re.fullmatch(r"about \d+ seconds? for 4 files, 0\.00077 megapixels", forecast)
     assert summary == "4 done, 0 skipped, 0 failed"

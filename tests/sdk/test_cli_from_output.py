@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_sdk import cli
+from srflow_apps.commands import cli
 from srflow_sdk.files import read_image, read_provenance, write_image
 
 from .tiny_bundle import write_tiny_bundle

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from srflow_sdk._transfer_command import transfer
-from srflow_sdk.cli import restore, upscale
+from srflow_apps.commands.cli import restore, upscale
+from srflow_apps.commands.transfer import transfer
 
 EMPTY, URL = "is empty; name a file", "is a URL; name a file or folder on this machine"
 

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from srflow_sdk import cli, read_provenance, upscale_folder
-from srflow_sdk._batch.report import read_report
+from srflow_apps.batch.report import read_report
+from srflow_apps.commands import cli
+from srflow_sdk import read_provenance, upscale_folder
 from srflow_sdk.upscaler import Upscaler
 
 from .tiny_bundle import write_tiny_bundle

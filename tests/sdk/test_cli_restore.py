@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 
-from srflow_sdk import cli
+from srflow_apps.commands import cli
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.system.hashing import file_sha256
 from srflow_sdk.upscaler import Upscaler

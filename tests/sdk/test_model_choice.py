@@ -11,10 +11,10 @@ from click.testing import Result
 from PIL import Image
 
 import srflow_sdk
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.one_file import do_one
+from srflow_apps.batch.operations import Upscaling
 from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, ImageError, Upscaler, choose_model
-from srflow_sdk._batch.jobs import Job, Settings
-from srflow_sdk._batch.one_file import do_one
-from srflow_sdk._batch.operations import Upscaling
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.model.model_choice import measure_damage

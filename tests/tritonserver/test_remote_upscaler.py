@@ -15,13 +15,13 @@ import pytest
 
 pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
 
+from srflow_apps.serving.client.address import parse_address
+from srflow_apps.serving.client.server import Server as ServedModel
 from srflow_export.triton import write_repository
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, CancelledError, RemoteError, UnavailableError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.triton import RemoteUpscaler
-from srflow_sdk.triton._address import parse_address
-from srflow_sdk.triton._server import Server as ServedModel
 from srflow_sdk.upscaler import Upscaler
 from tests.plain_bundle import write_plain_bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -156,7 +156,7 @@ def test_command_whose_server_ends_keeps_what_is_done_and_continues_with_resume(
     for number in range(40):
         write_image(photos / f"{number:02}.png", picture(number))
     code = """
-from srflow_sdk.cli import upscale
+from srflow_apps.commands.cli import upscale
 from srflow_sdk.triton import RemoteUpscaler
 RemoteUpscaler.__init__.__kwdefaults__["retry_for"] = 1
 upscale()

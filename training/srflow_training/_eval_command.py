@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from srflow_sdk._command_line import Command, LocalPath, NameOrPath
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.system.command_line import Command, LocalPath, NameOrPath
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk.system.openmp import wait_asleep
 from srflow_sdk.system.raising import require_extra

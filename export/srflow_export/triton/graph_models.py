@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from srflow_export.triton.config_text import Tensor, document, listed, parameters, quoted, tensors, warmup
-from srflow_sdk._serving.description import MODEL_PARAMETER, VERSION_PARAMETER, described
 from srflow_sdk._version import __version__
 from srflow_sdk.backends._ort_providers import onnxruntime
 from srflow_sdk.drawing.tiles import padded_size
@@ -21,6 +20,7 @@ from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.engine_shapes import input_shapes
 from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER
+from srflow_sdk.model.serving_config import MODEL_PARAMETER, VERSION_PARAMETER, described
 
 Role = Literal["encoder", "sampler", "fused", "inverter"]
 

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 
 from srflow_export.triton.graph_models import engines_of
-from srflow_sdk._serving.description import Mode
 from srflow_sdk._version import __version__
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import Mode
 
 SERVER = "nvcr.io/nvidia/tritonserver:24.10-py3"
 """The container of the release with which the configs were loaded."""

@@ -17,11 +17,9 @@ from srflow_export.triton.config_text import is_edited, parameters_in, stamped
 from srflow_export.triton.graph_models import graph_models
 from srflow_export.triton.readme import readme, readme_path
 from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
-from srflow_sdk._serving.bls import ENCODER, SAMPLER
-from srflow_sdk._serving.description import Mode, ServingOptions
-from srflow_sdk._serving.triton_model import BUNDLE
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import BUNDLE, ENCODER, SAMPLER, Mode, ServingOptions
 from srflow_sdk.system.atomic import sync_directory, write_atomically
 
 _CONFIG = "config.pbtxt"

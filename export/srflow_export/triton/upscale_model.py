@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from srflow_export.triton.config_text import Tensor, document, parameters, quoted, tensors
-from srflow_sdk._serving.bls import version_parameter
-from srflow_sdk._serving.description import MODEL_PARAMETER, VERSION_PARAMETER, ServingOptions, described
 from srflow_sdk._version import __version__
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import (
+    MODEL_PARAMETER,
+    VERSION_PARAMETER,
+    ServingOptions,
+    described,
+    version_parameter,
+)
 
 NAME = "srflow_upscale"
 
@@ -31,7 +36,7 @@ _OUTPUTS = (
 MODEL_PY = f'''"""Loaded by Triton's python backend; srflow-sdk, in the server's Python environment, does the work."""
 
 try:
-    from srflow_sdk._serving.triton_model import TritonPythonModel
+    from srflow_apps.serving.triton_model import TritonPythonModel
 except ImportError as error:
     raise ImportError(
         f"srflow_upscale needs srflow-sdk in the server's Python environment ({{error}}): "

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from srflow_export.cli import main
 from srflow_export.triton import write_repository
 from srflow_export.triton.config_text import parameters_in
-from srflow_sdk._serving.description import ServingOptions, described
 from srflow_sdk.errors import ArgumentError, BundleError, ExportError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import ServingOptions, described
 
 from ...networks import golden_checkpoint
 from ...sdk.tiny_bundle import write_stub_bundle, write_tiny_bundle

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from srflow_apps.commands.cli import upscale
 from srflow_sdk import backends
 from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
 from srflow_sdk.backends import _agreement as agreement
@@ -20,7 +21,6 @@ from srflow_sdk.backends import _ort_providers as ort_providers
 from srflow_sdk.backends import _tensorrt as tensorrt
 from srflow_sdk.backends._ort_providers import TensorRTProvider, tensorrt_library_version
 from srflow_sdk.backends._plugin_providers import Plugin
-from srflow_sdk.cli import upscale
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile

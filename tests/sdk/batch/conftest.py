@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._batch.jobs import Job, Settings
-from srflow_sdk._batch.operations import Upscaling
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.operations import Upscaling
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image
 

@@ -18,12 +18,13 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from srflow_sdk import cli, read_provenance, upscale_folder
-from srflow_sdk._batch import cloud
-from srflow_sdk._batch.jobs import FolderFile
-from srflow_sdk._batch.urls import UrlPath, as_path
+from srflow_apps.batch import cloud
+from srflow_apps.batch.jobs import FolderFile
+from srflow_apps.commands import cli
+from srflow_sdk import read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
+from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.upscaler import Upscaler
 
 
@@ -214,7 +215,7 @@ def test_without_a_server_the_error_says_so(server: Server, tiny_bundle: Path) -
     [("fsspec", 'URLs need fsspec; run: pip install "srflow-sdk[cloud]"'), ("s3fs", "run: pip install s3fs")],
 )
 def test_a_missing_package_is_named_with_its_pip_command(missing: str, line: str, tiny_bundle: Path) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from srflow_sdk.cli import upscale; upscale()"
+    program = f"import sys; sys.modules[{missing!r}] = None; from srflow_apps.commands.cli import upscale; upscale()"
     command = [sys.executable, "-c", program, "s3://bucket/photos", "-o", "out", "--quiet", "--model", str(tiny_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

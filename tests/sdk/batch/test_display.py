@@ -73,7 +73,7 @@ def test_no_picture_becomes_standard_output_where_that_is_closed() -> None:
     program = """
 import contextlib, os, sys
 os.close(1)
-from srflow_sdk.cli import upscale
+from srflow_apps.commands.cli import upscale
 with contextlib.suppress(SystemExit):
     upscale(["--version"])
 sys.exit(os.open(os.devnull, os.O_RDONLY) <= 2)

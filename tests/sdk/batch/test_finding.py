@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._batch.finding import find_inputs, say_unread
-from srflow_sdk._batch.planning import Naming, plan_outputs
+from srflow_apps.batch.finding import find_inputs, say_unread
+from srflow_apps.batch.output_names import Naming, plan_outputs
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, UNREAD
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from srflow_apps.batch.folder import run_plan
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.one_file import do_one
+from srflow_apps.batch.plan import make_folders, make_plan
+from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
-from srflow_sdk._batch.folder import run_plan
-from srflow_sdk._batch.jobs import Job, Settings
-from srflow_sdk._batch.one_file import do_one
-from srflow_sdk._batch.plan import make_folders, make_plan
-from srflow_sdk._batch.storage import ANYWHERE
 from srflow_sdk.errors import ArgumentError, DeviceError, ImageError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from srflow_sdk import cli
+from srflow_apps.commands import cli
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 

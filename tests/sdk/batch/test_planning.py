@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srflow_sdk._batch.finding import InputFile, find_inputs
-from srflow_sdk._batch.planning import (
+from srflow_apps.batch.finding import InputFile, find_inputs
+from srflow_apps.batch.output_names import (
     MAX_SAMPLES,
     Naming,
     Shard,

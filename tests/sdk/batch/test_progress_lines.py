@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk._batch import progress_lines
-from srflow_sdk._batch.display import Display
-from srflow_sdk._batch.jobs import FolderFile, Job
-from srflow_sdk._batch.progress_lines import ProgressLines
+from srflow_apps.batch import progress_lines
+from srflow_apps.batch.display import Display
+from srflow_apps.batch.jobs import FolderFile, Job
+from srflow_apps.batch.progress_lines import ProgressLines
 from srflow_sdk.files import write_image
 
 from .conftest import job

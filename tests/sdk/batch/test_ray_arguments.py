@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk import ArgumentError, BundleError, DeviceError, cli, upscale_folder
-from srflow_sdk._batch.jobs import Job, Settings
-from srflow_sdk._batch.on_ray import Cluster
-from srflow_sdk._batch.ray_workers import RunJobs, Worker
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.on_ray import Cluster
+from srflow_apps.batch.ray_workers import RunJobs, Worker
+from srflow_apps.commands import cli
+from srflow_sdk import ArgumentError, BundleError, DeviceError, upscale_folder
 from srflow_sdk.ray import UpscaleFiles
 
 from .conftest import write_photos

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.ray_workers import RunJobs, Worker
 from srflow_sdk import read_provenance
-from srflow_sdk._batch.jobs import Job, Settings
-from srflow_sdk._batch.ray_workers import RunJobs, Worker
 from srflow_sdk.ray import UpscaleFiles
 
 from ..tiny_bundle import write_tiny_bundle

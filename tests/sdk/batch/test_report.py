@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_sdk._batch.report import batch_report, read_report, write_report
-from srflow_sdk._batch.running import Watcher, run_jobs
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_apps.batch.report import batch_report, read_report, write_report
+from srflow_apps.batch.running import Watcher, run_jobs
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.hashing import file_sha256
 from srflow_sdk.upscaler import Upscaler

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._batch import resuming
-from srflow_sdk._batch.jobs import FolderResult, Job, Recorded
-from srflow_sdk._batch.report import batch_report, recorded_in
-from srflow_sdk._batch.resuming import is_done
-from srflow_sdk._batch.running import run_jobs
-from srflow_sdk._batch.storage import ANYWHERE
+from srflow_apps.batch import resuming
+from srflow_apps.batch.jobs import FolderResult, Job, Recorded
+from srflow_apps.batch.report import batch_report, recorded_in
+from srflow_apps.batch.resuming import is_done
+from srflow_apps.batch.running import run_jobs
+from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing
 from srflow_sdk.upscaler import Upscaler

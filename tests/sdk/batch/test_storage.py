@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk._batch.jobs import FolderResult, Job
-from srflow_sdk._batch.running import run_jobs
-from srflow_sdk._batch.storage import LocalStorage
+from srflow_apps.batch.jobs import FolderResult, Job
+from srflow_apps.batch.running import run_jobs
+from srflow_apps.batch.storage import LocalStorage
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import read_provenance
 from srflow_sdk.upscaler import Upscaler

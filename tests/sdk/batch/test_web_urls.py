@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_sdk import cli, read_provenance
+from srflow_apps.commands import cli
+from srflow_sdk import read_provenance
 from srflow_sdk.files import write_image
 
 SECRETS = ("s3cr3t", "s1gned", "s2gned")
@@ -130,7 +131,7 @@ def test_options_that_refuse_a_url_do_not_show_its_secrets(
 def test_a_signal_ends_the_waiting_for_a_server_that_is_silent(
     number: signal.Signals, status: int, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    program = "from srflow_sdk.cli import upscale; upscale()"
+    program = "from srflow_apps.commands.cli import upscale; upscale()"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = "http://{}:{}/a.png".format(*silent.getsockname())
         command = [sys.executable, "-c", program, url, "-o", "out.png", "--model", tiny_bundle, "--device", "cpu"]
@@ -151,7 +152,7 @@ def test_a_signal_ends_the_waiting_for_a_server_that_is_silent(
 def test_a_server_that_falls_silent_is_given_up(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("srflow_sdk._batch.cloud._SILENT_S", 0.3)
+    monkeypatch.setattr("srflow_apps.batch.cloud._SILENT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = "http://{}:{}/a.png".format(*silent.getsockname())
         done = run(tiny_bundle, url, "-o", str(tmp_path / "out.png"), "--quiet")

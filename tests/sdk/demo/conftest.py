@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk._demo.sessions import Session, Sessions
-from srflow_sdk._demo.work import Job, Work
+from srflow_apps.demo.sessions import Session, Sessions
+from srflow_apps.demo.work import Job, Work
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 

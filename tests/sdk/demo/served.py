@@ -21,7 +21,7 @@ def watch(event, arguments):
             file.write(json.dumps(str(arguments[1])) + "\\n")
 sys.addaudithook(watch)
 del sys.argv[0]
-from srflow_sdk._demo.command import demo
+from srflow_apps.demo.command import demo
 demo()
 """
 

@@ -11,9 +11,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from srflow_sdk._demo.command import demo
-from srflow_sdk._demo.guard import is_loopback
-from srflow_sdk._demo.serving import listening
+from srflow_apps.demo.command import demo
+from srflow_apps.demo.guard import is_loopback
+from srflow_apps.demo.page_server import listening
 from srflow_sdk.errors import ArgumentError
 
 from .served import served
@@ -104,7 +104,7 @@ def test_a_signal_while_it_starts_ends_it(tiny_bundle, tmp_path, number) -> None
     code = (
         "import os, srflow_sdk.upscaler as module; opened = module.Upscaler.__init__\n"
         f"def opening(*a, **k): os.kill(os.getpid(), {int(number)}); opened(*a, **k)\n"
-        "module.Upscaler.__init__ = opening; from srflow_sdk._demo.command import demo; demo()"
+        "module.Upscaler.__init__ = opening; from srflow_apps.demo.command import demo; demo()"
     )
     arguments = ["--port", "0", "--device", "cpu", "--model", str(tiny_bundle)]
     done = subprocess.run(
@@ -143,7 +143,7 @@ def test_open_gives_the_browser_a_token_of_its_own(tiny_bundle, tmp_path) -> Non
 
 
 def test_help_loads_nothing_heavy() -> None:
-    imports = "import sys; from srflow_sdk._demo.command import demo"
+    imports = "import sys; from srflow_apps.demo.command import demo"
     code = f"{imports}; demo(['-h'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert not {"starlette", "uvicorn", "asyncio", "numpy", "onnxruntime", "PIL"} & set(

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_sdk import cli, read_provenance
-from srflow_sdk._demo.controls import SAMPLES
-from srflow_sdk._demo.enlarging import Enlarging
+from srflow_apps.commands import cli
+from srflow_apps.demo.controls import SAMPLES
+from srflow_apps.demo.enlarging import Enlarging
+from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
 

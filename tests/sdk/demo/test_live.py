@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_apps.demo.live import LivePhoto
 from srflow_sdk import read_image
-from srflow_sdk._demo.live import LivePhoto
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler

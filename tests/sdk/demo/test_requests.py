@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from srflow_sdk._demo import sessions
+from srflow_apps.demo import sessions
 
 from .served import served
 from .visitor import CONTROLS, Visitor, wait_until

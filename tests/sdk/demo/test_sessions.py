@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from srflow_sdk._demo import sessions as module
-from srflow_sdk._demo.live import LivePhoto
-from srflow_sdk._demo.sessions import PageGoneError, plain_name
-from srflow_sdk._demo.work import Job
+from srflow_apps.demo import sessions as module
+from srflow_apps.demo.live import LivePhoto
+from srflow_apps.demo.sessions import PageGoneError, plain_name
+from srflow_apps.demo.work import Job
 from srflow_sdk.errors import ArgumentError, ImageError
 
 from .conftest import sent

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._demo.sessions import PageGoneError
-from srflow_sdk._demo.work import Job
+from srflow_apps.demo.sessions import PageGoneError
+from srflow_apps.demo.work import Job
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.raising import stop_if_set
 

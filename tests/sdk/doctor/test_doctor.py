@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from srflow_sdk import cli
-from srflow_sdk._doctor import examination as doctor
-from srflow_sdk._doctor import extras, probes
-from srflow_sdk._doctor.examination import Check, basics_work, examine, report
+from srflow_apps.commands import cli
+from srflow_apps.doctor import examination as doctor
+from srflow_apps.doctor import extras, probes
+from srflow_apps.doctor.examination import Check, basics_work, examine, report
 from srflow_sdk.backends import open_backend
 from srflow_sdk.model.bundle import Bundle
 
@@ -94,7 +94,7 @@ def test_the_native_library_in_use_is_named_with_its_kernels(monkeypatch: pytest
 
 
 def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_sdk._doctor.onnxruntime_installs.find_claims", list)
+    monkeypatch.setattr("srflow_apps.doctor.onnxruntime_installs.find_claims", list)
     check = diagnose(monkeypatch, onnxruntime={"error": "No module named 'onnxruntime'"})["ONNX Runtime"]
     assert check.state == "problem"
     assert check.fixes[0] == ("for the CPU", "pip install onnxruntime")

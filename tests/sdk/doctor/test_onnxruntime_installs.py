@@ -3,7 +3,7 @@ from __future__ import annotations
 from importlib.metadata import Distribution
 from pathlib import Path
 
-from srflow_sdk._doctor.onnxruntime_installs import clashing, find_claims, fix_command
+from srflow_apps.doctor.onnxruntime_installs import clashing, find_claims, fix_command
 
 
 def distribution(

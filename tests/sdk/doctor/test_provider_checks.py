@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._doctor.checks import Check
-from srflow_sdk._doctor.provider_checks import check_openvino, check_plugin, check_tensorrt_provider, judged
+from srflow_apps.doctor.checks import Check
+from srflow_apps.doctor.provider_checks import check_openvino, check_plugin, check_tensorrt_provider, judged
 from srflow_sdk.system.device_names import PluginDevice
 
 CPU_RUNTIME = {"package": "onnxruntime", "providers": ["CPUExecutionProvider"]}

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from srflow_sdk._doctor.probes import _HEIC
+from srflow_apps.doctor.probes import _HEIC
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import open_image, read_image, read_provenance, write_image
 from tests.sdk.files.pictures import WRITTEN, noise, picture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk._serving.description import ServingOptions
-from srflow_sdk._serving.service import PictureService
+from srflow_apps.serving.service import PictureService
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import ServingOptions
 
 
 @pytest.fixture(scope="session")

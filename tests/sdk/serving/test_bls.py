@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._serving.bls import BlsBackend
+from srflow_apps.serving.bls import BlsBackend
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._serving.service import PictureService
+from srflow_apps.serving.service import PictureService
 from srflow_sdk.errors import ArgumentError, SRFlowError
 
 PICTURE = np.full((10, 12, 3), 100, np.uint8)

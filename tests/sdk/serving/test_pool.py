@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._serving.pool import PooledBackend, batches_hold
+from srflow_apps.serving.pool import PooledBackend, batches_hold
 from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.latents.random_field import window_noise

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk._serving.description import ServingOptions
-from srflow_sdk._serving.service import PictureService
+from srflow_apps.serving.service import PictureService
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import ServingOptions
 from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.upscaler import Upscaler
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk._serving.description import ServingOptions
-from srflow_sdk._serving.service import PictureService
-from srflow_sdk._serving.triton_model import TritonPythonModel, _for_instance
+from srflow_apps.serving.service import PictureService
+from srflow_apps.serving.triton_model import TritonPythonModel, _for_instance
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.serving_config import ServingOptions
 
 from .fake_backend import Response, Sender, Tensor, backend
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_sdk import cli
-from srflow_sdk._transfer_command import transfer
+from srflow_apps.commands import cli
+from srflow_apps.commands.transfer import transfer
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.flow.transferring import Transferred, transferred
 from srflow_sdk.upscaler import Upscaler

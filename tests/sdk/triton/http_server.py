@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from srflow_sdk._serving.description import MODEL_PARAMETER, ServingOptions, described
-from srflow_sdk._serving.service import PictureService
+from srflow_apps.serving.service import PictureService
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions, described
 
 NAME = "srflow_upscale"
 DTYPES = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32}

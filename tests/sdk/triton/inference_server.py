@@ -16,10 +16,10 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from srflow_sdk._serving.description import MODEL_PARAMETER, ServingOptions, described
-from srflow_sdk._serving.service import PictureService
+from srflow_apps.serving.service import PictureService
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions, described
 
 NAME = "srflow_upscale"
 DTYPES = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32, "UINT8": np.uint8}

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from srflow_apps.serving.client.address import parse_address
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.triton._address import parse_address
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from srflow_sdk import cli
-from srflow_sdk._batch.folder import upscale_folder
+from srflow_apps.batch.folder import upscale_folder
+from srflow_apps.commands import cli
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.triton import RemoteUpscaler
@@ -116,7 +116,7 @@ def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(
 def test_nothing_but_our_own_lines_tells_of_a_lost_server(folder: Path, server: InferenceServer) -> None:
     server.before = lambda inputs: server.stop() if len(server.requests) == 2 else None
     code = """
-from srflow_sdk.cli import upscale
+from srflow_apps.commands.cli import upscale
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.triton import RemoteUpscaler
 RemoteUpscaler.__init__.__kwdefaults__["retry_for"] = 0

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk._serving.description import described
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.serving_config import described
 
 
 def test_description_has_all_that_drawing_needs(tiny_bundle: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srflow_apps.serving.client.message_sizes import ENVELOPE_BYTES, Limits, check_limits, largest_core
 from srflow_sdk.drawing.tiles import padded_size, plan_tiles
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.triton._planning import ENVELOPE_BYTES, Limits, check_limits, largest_core
 
 LIMITS = Limits(message_bytes=8_000_000, tile_pixels=1 << 24, answer_bytes=1 << 30, samples=16)
 

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
+from srflow_apps.serving.client.address import parse_address
+from srflow_apps.serving.client.protocols import NotThereError, UnknownModelError, typed
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError, RemoteError, UnavailableError
 from srflow_sdk.triton import RemoteUpscaler
-from srflow_sdk.triton._address import parse_address
-from srflow_sdk.triton._protocols import NotThereError, UnknownModelError, typed
 
 
 @pytest.mark.parametrize(

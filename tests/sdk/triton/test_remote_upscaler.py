@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_apps.serving.client.remote_upscaler import LONGEST_S
 from srflow_sdk.errors import (
     ArgumentError,
 )
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.triton import RemoteUpscaler
-from srflow_sdk.triton._remote_upscaler import LONGEST_S
 from srflow_sdk.upscaler import Upscaler
 
 from .conftest import largest_difference

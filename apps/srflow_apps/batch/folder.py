@@ -1,0 +1,265 @@
+"""The folder API: plans a batch, runs it on an :class:`Upscaler`, and returns what became of every file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
+from srflow_apps.batch.models import BY_PICTURE, Choices, ModelsByPicture, candidates
+from srflow_apps.batch.on_ray import Cluster, OnRay
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.output_names import Shard
+from srflow_apps.batch.plan import Format, Plan, make_folders, make_plan
+from srflow_apps.batch.report import batch_report, read_report, recorded_in, write_report
+from srflow_apps.batch.running import Executor, InThisProcess, Watcher
+from srflow_apps.batch.sizes import weight
+from srflow_apps.batch.storage import ANYWHERE
+from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
+from srflow_sdk.drawing.temperature import is_map
+from srflow_sdk.drawing.tiles import TileSize
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.files.passed_images import checked_path
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.url_paths import as_path
+from srflow_sdk.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk.drawing.requests import DrawKeywords
+
+_NO_UPSCALER = 'upscaler is {!r}; it must be an Upscaler, "auto", or None for x4-small'
+
+
+@takes_draw_keywords
+def upscale_folder(
+    inputs: PathLike | Sequence[PathLike],
+    output: PathLike,
+    *,
+    upscaler: Upscaler | Literal["auto"] | None = None,
+    samples: int = 1,
+    recursive: bool = False,
+    name: str | None = None,
+    format: Format | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
+    resume: bool = False,
+    overwrite: bool = True,
+    shard: tuple[int, int] | None = None,
+    report: PathLike | None = None,
+    ray: str | Cluster | None = None,
+    max_pixels: int = MAX_PIXELS,
+    on_file: Callable[[FolderFile], None] | None = None,
+    **options: Unpack[DrawKeywords],
+) -> FolderResult:
+    """Upscale a folder of images, or several files and folders, into a directory: what `srflow-upscale` does.
+
+        result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
+        failed = [file.error for file in result.files if file.status == "failed"]
+
+    A file that fails is a result, not an exception, and does not stop the others; so is a folder without images. A
+    full disk ends the run (`result.disk_full`), and so does a server that is lost (`result.server_lost`). `cancel`,
+    once set, ends it before the next tile: finished files stay, nothing of the others remains, and the result is
+    marked `interrupted`. Ctrl-C does the same, and is raised on.
+
+    inputs: files and folders; of folders, the images whose formats are read, without hidden ones. output: a directory,
+    made if needed; it keeps the structure below each folder. All of them and report may be URLs, such as
+    "s3://bucket/photos"; the extra `cloud` has what that needs. upscaler: the model and device, or a
+    :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens x4-small for this call, and "auto" for each picture
+    the embedded model that suits it, by :func:`~srflow_sdk.choose_model`. samples: pictures for each
+    input, `sample` … `sample + samples - 1`, at most 1000. recursive: take subfolders too. name: a pattern for outputs'
+    names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is "{stem}.png", for several samples
+    "{stem}_s{sample}.png". format: of the outputs; None is PNG, or what the name says. quality, lossless: as in
+    :meth:`Upscaler.upscale_file`. resume: skip inputs whose outputs exist, intact and made from them with these
+    settings. overwrite: replace files that exist; False skips inputs with such an output. shard: (i, n) takes only part
+    i of n, for i from 1, by a hash of the names. report: a JSON file to write; outputs' LR-PSNRs are measured then, and
+    with `resume`, outputs are held to the lengths and hashes of the report that was there. ray: the cluster that draws
+    the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of upscaler, only the model and the tile count
+    then. max_pixels: larger inputs fail. on_file: called in the calling thread as each input ends, in order, or with
+    `ray` as they end; an error that it raises ends the run.
+
+    The other keywords are those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and `progress(done,
+    total)` counts the pixels of all inputs, a million for one with a URL. With the same inputs
+    and settings the outputs are the same.
+
+    Raises: ArgumentError, BundleError, DeviceError, MissingExtraError, and ImageError if the output directory or the
+    report cannot be written: these concern all files.
+    """
+    draw = DrawOptions(**options)
+    if draw.tau is not None and is_map(draw.tau):
+        raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
+    given = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    paths = [_checked("an input", path) for path in given]
+    if not paths:
+        raise ArgumentError("there are no inputs; name files and folders")
+    report_path = None if report is None else _checked("report", report)
+    earlier = read_report(report_path) if report_path is not None and resume else None
+    for flag, value in {"recursive": recursive, "resume": resume, "overwrite": overwrite}.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise ArgumentError(f"{flag} is {value!r}; it must be True or False")
+    if on_file is not None and not callable(on_file):
+        raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
+    settings = Settings(
+        operation=Upscaling(draw=dataclasses.replace(draw, progress=None, cancel=None)),
+        report=report is not None,
+        max_pixels=max_pixels,
+        resume=resume,
+        overwrite=overwrite,
+        quality=quality,
+        lossless=lossless,
+        recorded=recorded_in(earlier),
+    )
+    choices = Choices(max_pixels=max_pixels)
+    with _executed(upscaler, ray, choices) as (execute, bundles, tile):
+        plan = make_plan(
+            paths,
+            str(_checked("output", output)),
+            manifest=bundles[0].manifest,
+            settings=settings,
+            model=choices.name if len(bundles) > 1 else None,
+            samples=samples,
+            name=name,
+            format=format,
+            recursive=recursive,
+            shard=None if shard is None else _checked_shard(shard),
+            report=report_path,
+            directory=True,
+        )
+        make_folders(plan, ANYWHERE)
+        watcher = _Follower(plan, on_file, draw.progress)
+        result = run_plan(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
+        result = dataclasses.replace(result, device=execute.device, precision=execute.precision)
+        if plan.report is not None:
+            written = batch_report(
+                result,
+                models=[bundle.manifest for bundle in bundles],
+                settings=settings,
+                tile=tile,
+                device=execute.device,
+                precision=execute.precision,
+                earlier=earlier,
+            )
+            write_report(plan.report, written)
+    if result.interrupted and not (draw.cancel is not None and draw.cancel.is_set()):
+        raise KeyboardInterrupt  # now that everything is in order
+    return result
+
+
+def run_plan(
+    plan: Plan,
+    execute: Executor,
+    *,
+    watcher: Watcher | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> FolderResult:
+    """Run a plan whose folders exist. watcher, check, errors: as for :func:`~srflow_apps.batch.running.run_jobs`."""
+    result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
+    return dataclasses.replace(result, files=(*plan.refused, *result.files), total=plan.total, unread=dict(plan.unread))
+
+
+class _Follower:
+    """Passes on to a caller what happens; pixels are counted only if they are asked for."""
+
+    def __init__(self, plan: Plan, on_file: Callable[[FolderFile], None] | None, progress: Progress | None) -> None:
+        self._on_file = on_file
+        self._progress = progress
+        self._pixels = [
+            weight(job.source, max_pixels=plan.settings.max_pixels) if progress is not None else 0 for job in plan.jobs
+        ]
+        self._reached = [0] * len(plan.jobs)
+        self._lock = threading.Lock()
+        for file in plan.refused:
+            self._tell(file)
+
+    def progressed(self, number: int, done: int, total: int) -> None:
+        self._reach(number, self._pixels[number - 1] * done // total)
+
+    def finished(self, number: int, file: FolderFile) -> None:
+        self._reach(number, self._pixels[number - 1])
+        self._tell(file)
+
+    def _reach(self, number: int, pixels: int) -> None:
+        if self._progress is not None:
+            with self._lock:
+                if pixels > self._reached[number - 1]:
+                    self._reached[number - 1] = pixels
+                    self._progress(sum(self._reached), sum(self._pixels))
+
+    def _tell(self, file: FolderFile) -> None:
+        if self._on_file is not None:
+            self._on_file(file)
+
+
+@contextlib.contextmanager
+def _executed(
+    upscaler: Upscaler | Literal["auto"] | None, ray: str | Cluster | None, choices: Choices
+) -> Iterator[tuple[InThisProcess | OnRay, Sequence[Bundle], TileSize]]:
+    """What runs the batch, its models, and its tiles."""
+    if ray is None:
+        if upscaler == BY_PICTURE:
+            bundles = candidates()
+            with ModelsByPicture(bundles, Upscaler, choices=choices) as models:
+                yield InThisProcess(models), bundles, "auto"
+            return
+        with _opened(upscaler) as opened:
+            yield InThisProcess(opened), [opened.bundle], opened.tile
+        return
+    if not isinstance(ray, (str, Cluster)):
+        raise ArgumentError(f'ray is {ray!r}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')
+    cluster = Cluster(address=ray) if isinstance(ray, str) else ray
+    if upscaler == BY_PICTURE:
+        bundles = candidates()
+        yield OnRay(cluster, bundles=bundles), bundles, "auto"
+        return
+    if not isinstance(upscaler, (Upscaler, type(None))):
+        raise ArgumentError(_NO_UPSCALER.format(upscaler))
+    if upscaler is not None and not upscaler.bundle.manifest.files:
+        raise ArgumentError("the cluster's machines need the model's files, and upscaler is a server's: leave out ray")
+    bundle = Bundle.embedded() if upscaler is None else upscaler.bundle
+    tile: TileSize = "auto" if upscaler is None else upscaler.tile
+    yield OnRay(cluster, bundles=[bundle], tile=tile), [bundle], tile
+
+
+@contextlib.contextmanager
+def _opened(upscaler: Upscaler | str | None) -> Iterator[Upscaler]:
+    if upscaler is None:
+        with Upscaler() as own:
+            yield own
+    elif isinstance(upscaler, Upscaler):
+        upscaler._painter.check_open()  # or every file would fail
+        yield upscaler
+    else:
+        raise ArgumentError(_NO_UPSCALER.format(upscaler))
+
+
+def _stopper(cancel: threading.Event | None) -> Callable[[], None]:
+    def check() -> None:
+        if cancel is not None and cancel.is_set():
+            raise KeyboardInterrupt  # what ends a batch
+
+    return check
+
+
+def _checked(name: str, value: object) -> Path:
+    """The path or URL. Raises: ArgumentError."""
+    checked_path(name, value)
+    return as_path(os.fsdecode(cast("PathLike", value)))
+
+
+def _checked_shard(shard: tuple[int, int]) -> Shard:
+    try:
+        index, count = (int(number) for number in shard)
+    except (TypeError, ValueError):
+        index, count = 0, 0
+    if not 1 <= index <= count:
+        raise ArgumentError(f"shard is {shard!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)")
+    return Shard(index=index, count=count)

@@ -1,0 +1,128 @@
+"""What a batch is made of: its jobs, what to do with each, and what became of them. All of it can be pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from srflow_apps.batch.operations import Operation, Upscaling, WritingKeywords
+from srflow_sdk.drawing.file_upscaling import FileOutput
+from srflow_sdk.files import MAX_PIXELS
+from srflow_sdk.files.formats import check_max_pixels, check_quality
+from srflow_sdk.system.device_names import BUNDLE
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One input file and the files of its samples, in order."""
+
+    source: Path
+    targets: tuple[Path, ...]
+    name: PurePosixPath
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a report says about a file that was written: its length in bytes and its sha256."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to do with every file.
+
+    report, max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`; the last two do not count for `resume`.
+    resume: skip inputs whose outputs all exist and were made from the same file with these settings. overwrite: replace
+    files that exist; otherwise inputs with such an output are skipped. recorded: what an earlier report says about
+    outputs, by their paths; `resume` holds them to it.
+
+    Raises: ArgumentError for numbers that are wrong for any file.
+    """
+
+    operation: Operation = field(default_factory=Upscaling)
+    report: bool = False
+    max_pixels: int = MAX_PIXELS
+    resume: bool = False
+    overwrite: bool = True
+    quality: int | None = None
+    lossless: bool = False
+    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_max_pixels(self.max_pixels)
+        check_quality(self.quality, lossless=self.lossless)
+
+    @property
+    def writing(self) -> WritingKeywords:
+        """How files are read and written."""
+        return {
+            "report": self.report,
+            "max_pixels": self.max_pixels,
+            "quality": self.quality,
+            "lossless": self.lossless,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFile:
+    """What became of one input.
+
+    source: the input; a folder if that could not be used. targets: the paths of its outputs, in the order of the
+    samples. status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed". error: one line, if it
+    failed. outputs, size (width and height of the input in pixels), seconds, and the model's name: if it is done. why:
+    what was seen in it, if the model was chosen for it.
+    disk_full, server_lost: whether that made it fail.
+    """
+
+    source: Path
+    targets: tuple[Path, ...]
+    status: Status
+    error: str | None = None
+    outputs: tuple[FileOutput, ...] = ()
+    size: tuple[int, int] | None = None
+    seconds: float | None = None
+    model: str | None = None
+    why: str | None = None
+    disk_full: bool = False
+    server_lost: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderResult:
+    """What became of a folder, or of several inputs.
+
+    files: in the order of the inputs, without those that were not reached. total: how many inputs there are.
+    interrupted: whether a signal or `cancel` ended the run. disk_full, server_lost: whether a full disk, or a server
+    that is not available any more, ended it; on a Ray cluster, the death of its raylet on this machine. unread: how
+    many images were left out because their formats are not read, by the formats' names. device, precision: what they
+    were drawn on, such as "cpu", and what its encoder computed in, "bundle", "bf16" or "int8"; on a cluster, of the
+    last file that ended.
+    """
+
+    files: tuple[FolderFile, ...]
+    total: int
+    interrupted: bool = False
+    disk_full: bool = False
+    server_lost: bool = False
+    unread: Mapping[str, int] = field(default_factory=dict)
+    device: str = ""
+    precision: str = BUNDLE
+
+    def count(self, status: Status) -> int:
+        """How many inputs ended with this status."""
+        return sum(file.status == status for file in self.files)
+
+    @property
+    def remaining(self) -> int:
+        """How many inputs are neither done nor skipped."""
+        return self.total - self.count("done") - self.count("skipped")
+
+    def __str__(self) -> str:
+        """One line: "5 done, 2 skipped, 1 failed"."""
+        return ", ".join(f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))

@@ -1,0 +1,351 @@
+"""Which file each picture is written to, decided before anything runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path, PurePosixPath
+from string import Formatter
+
+from srflow_apps.batch.cloud import check_written
+from srflow_apps.batch.finding import InputFile, is_folder, real_path
+from srflow_apps.batch.jobs import Job
+from srflow_apps.batch.operations import FIELDS
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import READABLE, UNREAD, WRITABLE, check_writable
+from srflow_sdk.files.formats import format_of
+from srflow_sdk.system.url_paths import UrlPath
+
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
+MAX_SAMPLES = 1000
+"""How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
+
+_FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pipe's two ends
+_OTHER_FILES = 64
+
+_FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
+
+_EXAMPLE = InputFile(path=Path("photo.jpg"), name=PurePosixPath("photo.jpg"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
+
+    pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
+    sample. model: of all inputs, or of each by its path. scale: None if it differs from one input to the next. tau:
+    None if it is not one number.
+
+    Raises: ArgumentError for a pattern with {scale} or {tau} in that case.
+    """
+
+    pattern: str | None = None
+    ending: str = ".png"
+    sample: int = 0
+    samples: int = 1
+    seed: int = 0
+    tau: float | None = 0.0
+    model: str | Callable[[Path], str] = "model"
+    scale: float | None = 4.0
+
+    def __post_init__(self) -> None:
+        named = {field for _, field, _, _ in Formatter().parse(self.pattern or "")}
+        if self.tau is None and "tau" in named:
+            raise ArgumentError(f"--name {self.pattern}: {{tau}} is not one number by default; choose it with --tau")
+        if self.scale is None and "scale" in named:
+            raise ArgumentError(
+                f"--name {self.pattern}: {{scale}} differs from picture to picture with --size and --max-size; "
+                "leave it out, or use --scale"
+            )
+
+    @property
+    def numbers(self) -> range:
+        """The samples' numbers."""
+        return range(self.sample, self.sample + self.samples)
+
+    def names(self, file: InputFile, *, stem: str | None = None) -> list[str]:
+        """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
+        pattern = self.pattern or ("{stem}" if self.samples == 1 else "{stem}_s{sample}") + self.ending
+        fields = {
+            "stem": (file.name.stem if stem is None else stem) or "image",
+            "ending": file.name.suffix[1:],
+            "scale": self.scale,
+            "seed": self.seed,
+            "tau": self.tau,
+            "model": re.sub(r"[^\w.+-]", "-", self._model_of(file.path, pattern)),
+        }
+        return [pattern.format(**fields, sample=number) for number in self.numbers]
+
+    def _model_of(self, path: Path, pattern: str) -> str:
+        """The model's name; pictures are looked at only if it is asked for."""
+        if isinstance(self.model, str):
+            return self.model
+        return self.model(path) if any(field == "model" for _, field, _, _ in Formatter().parse(pattern)) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Part `index` (1 … count) of `count` parts, the same on every machine."""
+
+    index: int
+    count: int
+
+    def holds(self, name: PurePosixPath) -> bool:
+        """Whether the input of this name belongs to the part. Every name belongs to exactly one."""
+        # macOS may spell an accented letter as two characters where Linux has one.
+        spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
+        number = int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big")
+        return number % self.count == self.index - 1
+
+
+def check_pattern(pattern: str, *, samples: int, fields: Sequence[str] = FIELDS) -> None:
+    """Raises: ArgumentError if the pattern cannot name the files of this many samples with these fields."""
+    try:
+        parts = list(Formatter().parse(pattern))
+    except ValueError as error:
+        raise ArgumentError(f"--name {pattern}: {error}; write a field as {{stem}}, a brace as {{{{") from error
+    for _, field, form, conversion in parts:
+        if field is not None and (field not in fields or conversion or not _FORMAT.fullmatch(form or "")):
+            known = ", ".join(f"{{{name}}}" for name in fields)
+            raise ArgumentError(f"--name {pattern}: {{{field}}} cannot be filled in; the fields are {known}")
+    if "/" in pattern or "\\" in pattern:
+        raise ArgumentError(f"--name {pattern} names a folder; give only a file name, and the folder with -o")
+    if samples > 1 and not any(field == "sample" for _, field, _, _ in parts):
+        raise ArgumentError(f"--name {pattern} gives all {samples} samples the same name; add {{sample}}")
+    check_writable(pattern)
+    for field, form in ((field, form) for _, field, form, _ in parts if field is not None):
+        try:
+            Naming(pattern=f"{{{field}:{form}}}").names(_EXAMPLE)
+        except ValueError as error:
+            known = "{sample:03}, " if "sample" in fields else ""
+            raise ArgumentError(
+                f"--name {pattern}: {{{field}:{form}}} is not a valid format; use {known}{{seed:06}}, {{tau:.2f}} or "
+                "bare names"
+            ) from error
+
+
+def plan_outputs(
+    files: Sequence[InputFile],
+    out: Path,
+    *,
+    naming: Naming,
+    directory: bool = False,
+    inputs: Sequence[Path] = (),
+    keep: Sequence[Path] = (),
+) -> list[Job]:
+    """Name the output of every input file and sample.
+
+    out is a file if it has an ending and there is one input, otherwise a directory; `directory` makes it one, whatever
+    its name, and so does an ending that no image has, such as `large.v2`, if there are several inputs or a folder. In a
+    directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become `large_s0.png`
+    … A file given twice is one job. Inputs that would share an output all get other ones, the same in every run:
+    `a.gif` and `a.webp` become `a_gif.png` and `a_webp.png`, and `x/a.png` and `y/a.png` `x_a_png.png` and
+    `y_a_png.png`. `A.png` and `a.png`, which are one file on some disks, get six digits of a hash.
+    inputs: as given on the command line, including folders. keep: further files that must not be overwritten.
+
+    Raises: ArgumentError if several inputs share one output file, two inputs would write the same file all the same, or
+    an output is an input or would become one the next time because it lies in an input folder.
+    """
+    folders = [path for path in inputs if is_folder(path)]
+    several = bool(folders) or len(files) > 1
+    directory = directory or is_folder(out) or (not _names_an_image(out) and (several or out.suffix == ""))
+    if not directory:
+        _refuse_one_file(files, out, naming=naming, folders=folders)
+    stems = _stems_apart(files, naming) if directory else [None] * len(files)
+    jobs = _without_repetitions(
+        _job(file, out, naming=naming, directory=directory, stem=stem) for file, stem in zip(files, stems, strict=True)
+    )
+    _refuse_shared_targets(jobs, naming)
+    _refuse_overwritten([*(job.source for job in jobs), *keep], jobs)
+    _refuse_outputs_among_inputs(jobs, out, folders)
+    return jobs
+
+
+def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
+    """Find what cannot be written before minutes of work, not after. Nothing is created.
+
+    Raises: ArgumentError for an unknown ending, or a report that would replace an input or output; ImageError if a file
+    cannot be written there.
+    """
+    jobs = list(jobs)
+    targets = [target for job in jobs for target in job.targets]
+    for target in targets:
+        check_writable(target)
+    if report is not None:
+        if identity(report) in {identity(path) for path in [*targets, *(job.source for job in jobs)]}:
+            raise ArgumentError(f"the report {report} would replace an input or output; name another file")
+        targets.append(report)
+    for url in (target for target in targets if isinstance(target, UrlPath)):
+        check_written(url)
+    targets = [target for target in targets if not isinstance(target, UrlPath)]
+    for folder in dict.fromkeys(target.parent for target in targets):
+        place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
+        if not is_folder(place):
+            raise ImageError(
+                f"the directory {folder} cannot be created: {place} is not a directory; for a file, "
+                "name one with an ending, such as .png"
+            )
+        if not os.access(place, os.W_OK):
+            raise ImageError(f"the directory {place} is not writable; name another, or change its permissions")
+    for target in targets:
+        if is_folder(target):
+            raise ImageError(f"{target} cannot be written: it is a directory")
+
+
+def check_format(jobs: Iterable[Job], ending: str) -> None:
+    """Raises: ArgumentError if an output's name sets another format than this ending does."""
+    for target in (target for job in jobs for target in job.targets):
+        if format_of(target) is not format_of(f"a{ending}"):
+            raise ArgumentError(f"{target} and --format {ending[1:]} are two formats; leave --format out")
+
+
+def check_samples(samples: int, *, inputs: int) -> None:
+    """Raises: ArgumentError if so many samples of a file need more than this process may have."""
+    if isinstance(samples, bool) or not isinstance(samples, Integral) or not 1 <= samples <= MAX_SAMPLES:
+        raise ArgumentError(
+            f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}, then go on with --sample {MAX_SAMPLES}"
+        )
+    if resource is None or not inputs:
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    at_once = min(inputs, 2)  # one is finished while the next is drawn
+    needed = samples * at_once * _FILES_PER_SAMPLE + _OTHER_FILES
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        most = max((limit - _OTHER_FILES) // (at_once * _FILES_PER_SAMPLE), 1)
+        raise ArgumentError(
+            f"{samples} samples at a time need about {needed} open files, but this process may have only {limit} "
+            f"(ulimit -n); ask for fewer, such as --samples {most}, then for the next ones with --sample {most}"
+        )
+
+
+def identity(path: Path) -> str:
+    """A key that is equal for all names of a file: links are followed, and hard links recognised if the file exists."""
+    if isinstance(path, UrlPath):
+        return path.key
+    try:
+        status = path.stat()
+    except OSError:
+        return os.path.normcase(real_path(path))
+    # Windows may report inode 0 on some file systems; then only the name is left.
+    return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(real_path(path))
+
+
+def _without_repetitions(jobs: Iterable[Job]) -> list[Job]:
+    unique: dict[tuple[str, tuple[Path, ...]], Job] = {}
+    for job in jobs:
+        unique.setdefault((identity(job.source), job.targets), job)
+    return list(unique.values())
+
+
+def _names_an_image(out: Path) -> bool:
+    return out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
+
+
+def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, folders: Sequence[Path]) -> None:
+    fix = f"name a directory: -o {out.with_suffix('')}/"
+    if folders:
+        raise ArgumentError(f"{out} is one file and {folders[0]} is a folder; {fix}")
+    if len(inputs) > 1:
+        raise ArgumentError(f"{out} is one file and there are {len(inputs)} inputs; {fix}")
+    if naming.pattern is not None:
+        raise ArgumentError(f"-o {out} and --name both name the file; {fix}")
+
+
+def _stems_apart(files: Sequence[InputFile], naming: Naming) -> list[str | None]:
+    """What to put for {stem}, so that no two inputs have the same output, as far as that can be done.
+
+    Names depend only on which inputs there are, not on their order, nor on what exists already.
+    """
+    stems: list[str | None] = [None] * len(files)
+    for renamed in (_with_ending, _with_folder_and_ending, _with_digest):
+        writers: dict[str, list[int]] = {}
+        for number, (file, stem) in enumerate(zip(files, stems, strict=True)):
+            for name in naming.names(file, stem=stem):
+                writers.setdefault(_folded(str(file.name.parent / name)), []).append(number)
+        for numbers in writers.values():
+            if len(numbers) > 1 and len({identity(files[number].path) for number in numbers}) > 1:
+                for number in numbers:
+                    stems[number] = renamed(files[number])
+    return stems
+
+
+def _with_ending(file: InputFile) -> str:
+    return "_".join(filter(None, (file.name.stem, file.name.suffix[1:])))
+
+
+def _with_folder_and_ending(file: InputFile) -> str:
+    return f"{real_path(file.path.parent).name}_{_with_ending(file)}"
+
+
+def _with_digest(file: InputFile) -> str:
+    """For names that differ only by case, or by the spelling of an accent: some disks do not tell them apart."""
+    name = f"{real_path(file.path.parent).name}/{file.name.as_posix()}"
+    return f"{_with_ending(file)}_{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
+
+
+def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool, stem: str | None) -> Job:
+    if directory:
+        folder = out / source.name.parent
+        targets = [folder / name for name in naming.names(source, stem=stem)]
+    elif naming.samples == 1:
+        targets = [out]
+    else:
+        targets = [out.with_name(f"{out.stem}_s{number}{out.suffix}") for number in naming.numbers]
+    return Job(source=source.path, targets=tuple(targets), name=source.name)
+
+
+def _refuse_shared_targets(jobs: Iterable[Job], naming: Naming) -> None:
+    real = functools.cache(real_path)
+    writers: dict[str, Path] = {}
+    for job in jobs:
+        source = job.source
+        for target in job.targets:
+            # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
+            for key in (identity(target), f"folded {_folded(str(real(target.parent) / target.name))}"):
+                other = writers.setdefault(key, source)
+                if other is not source:
+                    why = " on a disk that ignores case" if key.startswith("folded") else ""
+                    fix = _clash_fix(other, source, naming)
+                    raise ArgumentError(f"{other} and {source} would both be written to {target}{why}; {fix}")
+
+
+def _clash_fix(one: Path, other: Path, naming: Naming) -> str:
+    if naming.pattern is not None and "{stem" not in naming.pattern:
+        return "add {stem} to --name"
+    return "rename one of them" if one.parent == other.parent else "upscale them into two directories"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _refuse_overwritten(files: Iterable[Path], jobs: Iterable[Job]) -> None:
+    kept = {identity(path): path for path in files}
+    for job in jobs:
+        for target in job.targets:
+            file = kept.get(identity(target))
+            if file is not None:
+                raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
+
+
+def _refuse_outputs_among_inputs(jobs: Iterable[Job], out: Path, folders: Iterable[Path]) -> None:
+    places = {real_path(place) for place in {target.parent for job in jobs for target in job.targets}}
+    for folder in folders:
+        whole = real_path(folder)
+        if whole in real_path(out).parents:
+            continue  # what lies under `out` is never taken as an input
+        if any(place == whole or whole in place.parents for place in places):
+            raise ArgumentError(
+                f"outputs would lie among the inputs in {folder} and become inputs the next time; "
+                f"give them a folder of their own, such as -o {folder / 'large'}/"
+            )

@@ -1,0 +1,101 @@
+"""Standard input and standard output in the place of files, for one picture: `srflow-upscale - -o -`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from srflow_apps.batch.finding import is_folder
+from srflow_apps.batch.jobs import FolderResult
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import spooled
+from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
+from srflow_sdk.system.url_paths import as_path
+
+STANDARD = "-"
+"""What names standard input among the inputs, and standard output as the output."""
+
+_INPUT, _OUTPUT = "stdin", "stdout"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipes:
+    """What a command reads and writes, with files in the place of standard input and output.
+
+    inputs, output: as given on the command line, except for :data:`STANDARD`. target: the file that becomes standard
+    output; None if that is not asked for. names: what to call the files in the place of pipes, by their paths.
+    """
+
+    inputs: tuple[Path, ...]
+    output: str
+    target: Path | None = None
+    names: dict[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises: ArgumentError if standard output would have to take several pictures, or those of a folder."""
+        if self.target is not None and (len(self.inputs) > 1 or any(map(is_folder, self.inputs))):
+            raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
+
+    def as_given(self, result: FolderResult) -> FolderResult:
+        """The result with the names of the pipes instead of their files' paths."""
+
+        def renamed(path: Path) -> Path:
+            return Path(self.names[str(path)]) if str(path) in self.names else path
+
+        files = tuple(
+            dataclasses.replace(
+                file,
+                source=renamed(file.source),
+                targets=tuple(map(renamed, file.targets)),
+                outputs=tuple(dataclasses.replace(output, path=renamed(output.path)) for output in file.outputs),
+                error=None if file.error is None else self.in_words(file.error),
+            )
+            for file in result.files
+        )
+        return dataclasses.replace(result, files=files)
+
+    def in_words(self, line: str) -> str:
+        """A line with the names of the pipes instead of their files' paths."""
+        for path, name in self.names.items():
+            line = line.replace(path, name)
+        return line
+
+    def send(self) -> None:
+        """Copy the picture to standard output, if that was asked for. Raises: OSError."""
+        if self.target is not None:
+            with raised_interrupts(*STOPPING), self.target.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def open_pipes(inputs: Sequence[str], output: str, *, ending: str, max_pixels: int) -> Iterator[Pipes]:
+    """Read standard input to its end if it is an input, and remove the files of both pipes at the end.
+
+    ending: of the picture on standard output, such as ".png". max_pixels: as for :func:`spooled`.
+    Raises: ArgumentError if standard input is not the only input or a pipe is a terminal or closed; ImageError.
+    """
+    with contextlib.ExitStack() as stack:
+        paths, names, target = tuple(map(as_path, inputs)), {}, None
+        if STANDARD in inputs:
+            if len(inputs) > 1:
+                raise ArgumentError("- is standard input, one picture; it must be the only input")
+            if sys.stdin is None or sys.stdin.isatty():
+                raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
+            with raised_interrupts(*STOPPING):
+                paths = (stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels)),)
+            names[str(paths[0])] = _INPUT
+        if output == STANDARD:
+            if sys.stdout is None or sys.stdout.isatty():
+                raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
+            target = Path(folder) / f"{_OUTPUT}{ending}"
+            output = str(target)
+            names[output] = _OUTPUT
+        yield Pipes(inputs=paths, output=output, target=target, names=names)

@@ -1,0 +1,90 @@
+"""The class :class:`UpscaleFiles`: an actor of Ray Data's `map_batches` that upscales files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_apps.batch.jobs import Settings
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.ray_workers import row_results
+from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
+from srflow_sdk.drawing.tiles import TileSize
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk.drawing.requests import DrawKeywords
+
+
+class UpscaleFiles:
+    """A class for Ray Data's `map_batches`: each actor opens the model once, then upscales the files that rows name.
+
+        rows = [{"source": "s3://bucket/photos/a.jpg", "target": "s3://bucket/large/a.png"}]
+        made = ray.data.from_items(rows).map_batches(
+            UpscaleFiles, fn_constructor_kwargs={"tau": 0.8}, batch_size=1, concurrency=2, num_gpus=1
+        )
+        made.filter(lambda row: row["status"] == "failed").show()
+
+    A batch is a dict of columns, and `source` and `target` are str: paths that every machine has, or URLs. The answer
+    has all columns of the batch and, for each row, `status` ("done", "skipped" or "failed"), `error` (str, one line, ""
+    without one), `width` and `height` (int64, of the input in pixels, 0 unless it is done) and `seconds` (float64, NaN
+    unless it is done). A file that fails, or that cannot be named so, is a row, not an exception.
+
+    model: the path of a bundle that every machine has, or an embedded model's name; None is x4-small. device, tile,
+    threads, precision: as of :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in
+    :meth:`Upscaler.upscale_file`. resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are
+    those of :meth:`Upscaler.upscale`.
+
+    Raises: ArgumentError, BundleError, DeviceError, MissingExtraError: these concern all files.
+    """
+
+    @takes_draw_keywords
+    def __init__(
+        self,
+        model: PathLike | None = None,
+        *,
+        device: Device = "auto",
+        tile: TileSize = "auto",
+        threads: int | None = None,
+        precision: Precision = "bundle",
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        resume: bool = False,
+        overwrite: bool = True,
+        **options: Unpack[DrawKeywords],
+    ) -> None:
+        self._settings = Settings(
+            operation=Upscaling(draw=DrawOptions(**options)),
+            max_pixels=max_pixels,
+            quality=quality,
+            lossless=lossless,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        self._upscaler = Upscaler(model, device=device, tile=tile, threads=threads, precision=precision)
+        self._settings.operation.named_scale(self._upscaler.bundle.manifest)  # a scale above the model's is an error
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Upscale the files that the rows of a batch name. Raises: ArgumentError if a column is missing."""
+        missing = {"source", "target"} - set(batch)
+        if missing:
+            raise ArgumentError(f"the rows have no column {min(missing)!r}; they need source and target")
+        results = row_results(batch, self._upscaler, settings=self._settings)
+        sizes = [result.size or (0, 0) for result in results]
+        seconds = [float("nan") if result.seconds is None else result.seconds for result in results]
+        return {
+            **batch,
+            "status": np.array([result.status for result in results], dtype=object),
+            "error": np.array([result.error or "" for result in results], dtype=object),
+            "width": np.array([width for width, _ in sizes], dtype=np.int64),
+            "height": np.array([height for _, height in sizes], dtype=np.int64),
+            "seconds": np.array(seconds, dtype=np.float64),
+        }

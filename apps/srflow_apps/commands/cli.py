@@ -1,0 +1,280 @@
+"""The commands srflow-upscale, srflow-restore and srflow-doctor: their options and exit statuses."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from typing import TYPE_CHECKING, Any
+
+    import click
+
+    from srflow_apps.commands import command_line, file_options
+    from srflow_apps.commands.command_line import TauParameter, exit_statuses
+    from srflow_apps.commands.file_options import SETTINGS
+    from srflow_sdk._version import __version__
+    from srflow_sdk.errors import ArgumentError
+    from srflow_sdk.system.command_line import Command, NameOrPath, fail
+except KeyboardInterrupt:  # there is no command yet that could catch it
+    sys.exit(130)
+except MemoryError:
+    sys.exit("error: there is not enough memory or address space to begin: raise the limit (ulimit -v unlimited)")
+
+if TYPE_CHECKING:
+    from srflow_apps.batch.choices import FileChoices, MachineChoices
+
+
+def _list_models(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Print the embedded models, one in a line, and exit."""
+    if not value or context.resilient_parsing:
+        return
+    with exit_statuses():
+        from srflow_sdk.model.model_list import lines
+
+        for line in lines():
+            click.echo(line)
+    context.exit()
+
+
+_SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
+
+
+@click.command(cls=Command, context_settings=SETTINGS)
+@file_options.INPUTS
+@file_options.OUTPUT
+@click.option(
+    "--model",
+    metavar="auto|NAME|BUNDLE",
+    type=NameOrPath(),
+    help="Model; auto: what suits each photo.  [default: auto]",
+)
+@click.option(
+    "--models",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_models,
+    help="List the embedded ones.",
+)
+@click.option(
+    "--tau",
+    type=TauParameter(),
+    metavar="auto|T",
+    help="Temperature: 0 is smooth, larger is sharper; auto: less on text and flat areas.  [default: the model's]",
+)
+@file_options.seed("Same seed, same picture.")
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
+@click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
+@click.option("--consistent", is_flag=True, help="Make outputs reduce to their inputs again, as far as possible.")
+@command_line.size_options
+@file_options.file_options
+@file_options.machine_options
+@click.option(
+    "--server",
+    metavar="URL",
+    help="A Triton server draws: HOST:PORT. --model is then a name there.",
+)
+@click.version_option(__version__, prog_name="srflow-upscale")
+@click.pass_context
+def upscale(
+    context: click.Context,
+    inputs: tuple[str, ...],
+    output: str,
+    model: str | None,
+    tau: Any,
+    seed: int,
+    samples: int,
+    sample: int,
+    consistent: bool,
+    scale: Any,
+    reduction: Any,
+    linear_light: bool,
+    files: FileChoices,
+    machine: MachineChoices,
+    server: str | None,
+) -> None:
+    """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, and folders of them.
+
+    For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
+    a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
+    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never
+    inputs. For one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report
+    may be URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
+
+    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
+    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
+    that was not finished begins again. --dry-run says how long everything takes on this machine.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+
+    \b
+    Examples:
+      srflow-upscale photo.jpg -o large.png
+      srflow-upscale photo.jpg -o large.png --tau 0        the smooth, most faithful answer
+      srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
+      srflow-upscale photo.jpg -o large.png --scale 2      or --size 3840x, or --max-size 4096
+      srflow-upscale photos -o large --recursive --resume --report large.json
+      srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
+      srflow-upscale --from-output large.png -o again.png
+      srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
+      srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
+    """
+    _check_inputs(context, inputs, files)
+    with exit_statuses(), command_line.display(quiet=machine.quiet) as display:
+        _check_present(inputs, files)
+        from srflow_apps.batch.operations import Upscaling
+        from srflow_apps.batch.run_command import run_command
+        from srflow_sdk.drawing.requests import DrawOptions
+
+        if files.from_output is not None:
+            _refuse_chosen(context, "tau", "seed", "sample", "samples", "consistent", *_SIZE)
+        if server is not None:
+            _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
+        draw = DrawOptions(
+            tau=tau,
+            seed=seed,
+            sample=sample,
+            consistent=consistent,
+            scale=scale,
+            reduction=reduction,
+            linear_light=linear_light,
+        )
+        run_command(
+            Upscaling(draw=draw),
+            inputs,
+            output,
+            model=model,
+            files=files,
+            machine=machine,
+            display=display,
+            samples=samples,
+            server=server,
+        )
+
+
+@click.command(cls=Command, context_settings=SETTINGS)
+@file_options.INPUTS
+@file_options.OUTPUT
+@file_options.MODEL
+@click.option(
+    "--tau", type=float, metavar="T", help="How large latents may be: smaller is smoother.  [default: as measured]"
+)
+@click.option(
+    "--over",
+    type=click.Choice(("auto", "spatial", "local", "global")),
+    default="auto",
+    show_default=True,
+    help="spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.",
+)
+@click.option("--enlarge", is_flag=True, help="Enlarge small latents, too, as the publication does: rarely better.")
+@file_options.seed("Of --enlarge: same seed, same picture.")
+@file_options.file_options
+@file_options.machine_options
+@click.version_option(__version__, prog_name="srflow-restore")
+@click.pass_context
+def restore(
+    context: click.Context,
+    inputs: tuple[str, ...],
+    output: str,
+    model: str | None,
+    tau: float | None,
+    over: Any,
+    enlarge: bool,
+    seed: int,
+    files: FileChoices,
+    machine: MachineChoices,
+) -> None:
+    """Remove noise, dots and scratches from photos, and from folders of them. Their size stays.
+
+    The noise of a camera goes, and so do salt and pepper. Blur and the blocks of a JPEG stay, and a photo without noise
+    comes back as it was. The model must have an inverter.
+
+    For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
+    a directory, made if needed, where photo.jpg becomes photo.png; --name takes {stem}, {ending}, {seed}, {tau},
+    {model}. Outputs replace existing files, but never inputs. For one picture, INPUT may be - for standard input, and
+    OUT - for standard output.
+
+    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
+    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+
+    \b
+    Examples:
+      srflow-restore noisy.jpg -o clean.png
+      srflow-restore noisy.jpg -o clean.png --tau 0.9      smoother
+      srflow-restore scan.png -o clean.png --over local    dots, dust and scratches
+      srflow-restore photos -o clean --recursive --resume
+      srflow-restore --from-output clean.png -o again.png
+    """
+    _check_inputs(context, inputs, files)
+    with exit_statuses(), command_line.display(quiet=machine.quiet) as display:
+        _check_present(inputs, files)
+        from srflow_apps.batch.operations import Restoring
+        from srflow_apps.batch.run_command import run_command
+        from srflow_sdk.backends._room import check_room
+        from srflow_sdk.flow.restore_options import RestoreOptions
+
+        if files.from_output is not None:
+            _refuse_chosen(context, "tau", "over", "enlarge", "seed")
+        options = RestoreOptions(tau=tau, over=over, enlarge=enlarge, seed=seed)
+        check_room(machine.threads, restoring=True)
+        run_command(
+            Restoring(options=options), inputs, output, model=model, files=files, machine=machine, display=display
+        )
+
+
+@click.command(cls=Command, context_settings=SETTINGS)
+@click.version_option(__version__, prog_name="srflow-doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def doctor(*, as_json: bool) -> None:
+    """Show what this machine can run, why the rest does not work, and the commands that fix it.
+
+    Exit status: 0 if upscaling on the CPU works, 1 if not.
+    """
+    with exit_statuses():
+        import json
+        import shutil
+
+        from srflow_apps.doctor.examination import as_data, basics_work, examine, report
+
+        width = shutil.get_terminal_size((118, 24)).columns
+        checks = []
+        for check in examine():
+            checks.append(check)
+            if not as_json:
+                click.echo(report(check, width=width))
+        if as_json:
+            click.echo(json.dumps(as_data(checks), indent=2))
+        if not basics_work(checks):
+            fail("upscaling does not work here; the lines marked 'problem' say why")
+
+
+def _check_inputs(context: click.Context, inputs: tuple[str, ...], files: FileChoices) -> None:
+    if not inputs and files.from_output is None:
+        raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
+    if "" in inputs:  # such as that of an unset variable
+        raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)', context)
+
+
+def _check_present(inputs: tuple[str, ...], files: FileChoices) -> None:
+    """Fail at once if no input exists: but a cluster may see other files, and a report says what became of each."""
+    if files.ray is None and files.report is None:
+        command_line.fail_if_absent(inputs)
+
+
+def _refuse_chosen(context: click.Context, *names: str) -> None:
+    """Raises: ArgumentError if one of these options was chosen beside --from-output."""
+    why = "with --from-output: the picture says how it was made"
+    _refuse(context, *names, *file_options.MADE_FROM_FILES, why=why)
+
+
+def _refuse(context: click.Context, *names: str, why: str) -> None:
+    """Raises: ArgumentError if one of these options was chosen."""
+    for name in names:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise ArgumentError(f"--{name.replace('_', '-')} cannot be chosen {why}")
+
+
+if __name__ == "__main__":
+    upscale()

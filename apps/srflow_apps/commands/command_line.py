@@ -1,0 +1,218 @@
+"""What the commands on pictures share: types of options, errors in one line, exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.system.command_line import PathOrUrl, fail, say
+from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
+from srflow_sdk.system.terminal import printable
+from srflow_sdk.system.url_paths import UrlPath, as_path
+
+if TYPE_CHECKING:
+    from srflow_apps.batch.display import Display
+
+_ADDRESS_SPACE = 300_000_000  # to import numpy, Pillow and ONNX Runtime
+
+
+class ReportParameter(PathOrUrl):
+    """A file to write, or its URL. Not `-`, which would be a file of this name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-":
+            self.fail("a report is a file; name it, such as report.json", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class TileParameter(click.ParamType[Any]):
+    """`auto`, `none` or a number of pixels."""
+
+    name = "auto|N|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "none":
+            return None
+        if value == "auto" or isinstance(value, int):
+            return value
+        from srflow_sdk.drawing.tiles import MIN_TILE
+
+        if not re.fullmatch(r"\d{1,9}", str(value), re.ASCII) or int(value) < MIN_TILE:
+            self.fail(f"{value!r} is not auto, none or a number of pixels, at least {MIN_TILE}", param, ctx)
+        return int(value)
+
+
+class CountParameter(click.ParamType[Any]):
+    """A number, at least 1: `250000`, `200M`, `1.5G`."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", str(value).lower(), re.ASCII)
+        count = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
+        if count < 1:
+            self.fail(f"{value!r} is not a number of pixels, such as 200M", param, ctx)
+        return count
+
+
+class TauParameter(click.ParamType[Any]):
+    """`auto` or a number; the SDK checks its range."""
+
+    name = "auto|T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither auto nor a number from 0 to 2, such as 0.8", param, ctx)
+
+
+class SizeParameter(click.ParamType[Any]):
+    """`3840x`, `x2160` or `3840x2160`: a width, a height, or both to fit within."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk.drawing.output_size import OutputSize
+
+        match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", str(value).lower().replace("×", "x"), re.ASCII)
+        width, height = (int(side) if side else None for side in match.groups()) if match else (None, None)
+        if 0 in (width, height) or (width is None and height is None):
+            self.fail(f"{value!r} is not a size in pixels, such as 3840x (the width), x2160 or 3840x2160", param, ctx)
+        return OutputSize(width=width, height=height)
+
+
+class MaxSizeParameter(click.ParamType[Any]):
+    """Pixels of the longer side."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_sdk.drawing.output_size import OutputSize
+
+        if not re.fullmatch(r"\d{1,6}", str(value), re.ASCII) or int(value) < 1:
+            self.fail(f"{value!r} is not a number of pixels, such as 4096", param, ctx)
+        return OutputSize(max_side=int(value))
+
+
+_SIZE_OPTIONS = (
+    click.option(
+        "--scale",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="F",
+        help="Enlarge F times, such as 2 or 1.5.  [default: the most]",
+    ),
+    click.option(
+        "--size",
+        type=SizeParameter(),
+        metavar="WxH",
+        help="Size: 3840x is a width, x2160 a height; 3840x2160 fits within.",
+    ),
+    click.option("--max-size", type=MaxSizeParameter(), metavar="N", help="Longer side of outputs, at most."),
+    click.option(
+        "--reduction",
+        type=click.Choice(("bicubic", "lanczos")),
+        default="bicubic",
+        show_default=True,
+        help="How a picture is reduced to a smaller size.",
+    ),
+    click.option("--linear-light", is_flag=True, help="Reduce it in linear light."),
+)
+
+
+def size_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for smaller outputs. The command gets the three that set a size as one argument, `scale`."""
+
+    @functools.wraps(command)
+    def with_one_scale(*arguments: Any, scale: Any, size: Any, max_size: Any, **rest: Any) -> None:
+        chosen = [value for value in (scale, size, max_size) if value is not None]
+        if len(chosen) > 1:
+            raise click.UsageError("--scale, --size and --max-size all set the size; choose one of them")
+        command(*arguments, scale=chosen[0] if chosen else None, **rest)
+
+    for option in reversed(_SIZE_OPTIONS):  # decorators apply from the last to the first
+        with_one_scale = option(with_one_scale)
+    return with_one_scale
+
+
+class ShardParameter(click.ParamType[Any]):
+    """`I/N`: part I of N, counted from 1."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from srflow_apps.batch.output_names import Shard
+
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value), re.ASCII)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is not part I of N, such as 1/3, 2/3 or 3/3", param, ctx)
+        return Shard(index=int(match[1]), count=int(match[2]))
+
+
+@contextlib.contextmanager
+def exit_statuses() -> Iterator[None]:
+    """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
+    try:
+        with raised_interrupts(*STOPPING):  # for what is in temporary folders
+            from srflow_sdk.system.memory import check_address_space  # which --help does not need
+
+            check_address_space(_ADDRESS_SPACE, "this command")
+            yield
+    except ArgumentError as error:
+        raise click.UsageError(printable(str(error))) from error
+    except SRFlowError as error:
+        fail(str(error))
+    except (ImportError, MemoryError, RuntimeError) as error:
+        if is_lack_of_threads(error):
+            fail(lack_of_threads(error))
+        if not is_lack_of_memory(error):
+            raise
+        lines = str(error).strip().splitlines()  # numpy's fill a page
+        reason = f" ({lines[-1].strip()[:200]})" if lines else ""
+        fail(f"there is not enough memory or address space to begin{reason}: raise the limit (ulimit -v unlimited)")
+    except KeyboardInterrupt as error:
+        say("interrupted")
+        sys.exit(status_of(error))
+
+
+def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal["any", "all"] = "any") -> None:
+    """Fail before anything is loaded if none of the input files exists, or, with "all", not each of them.
+
+    Standard input and URLs count as existing. A batch of which some files exist reports the others as it reaches them.
+    Raises: ArgumentError for a URL that names no place.
+    """
+    absent = [path for path in inputs if _is_absent(path)]
+    if absent and (needed == "all" or len(absent) == len(inputs)):
+        for path in absent[:-1]:
+            say(f"error: {path}: there is no such file")
+        fail(f"{absent[-1]}: there is no such file")
+
+
+def _is_absent(path: str | os.PathLike[str]) -> bool:
+    if os.fspath(path) == "-" or isinstance(place := as_path(path), UrlPath):
+        return False
+    try:
+        place.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # it may exist: reading it says what is wrong
+        return False
+    return False
+
+
+def display(*, quiet: bool = False) -> Display:
+    """What a command shows; imported here, since it needs numpy, and --help does not."""
+    from srflow_apps.batch.display import Display
+
+    return Display(quiet=quiet)

@@ -1,0 +1,132 @@
+"""The command srflow-demo: its options and exit statuses."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from typing import Any, get_args
+
+    import click
+
+    from srflow_apps.commands import file_options
+    from srflow_apps.commands.command_line import CountParameter, TileParameter, exit_statuses
+    from srflow_sdk._version import __version__
+    from srflow_sdk.system.command_line import Command, say
+    from srflow_sdk.system.device_names import Device
+    from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
+except KeyboardInterrupt:  # there is no command yet that could catch it
+    sys.exit(130)
+
+
+class _BytesParameter(CountParameter):
+    """A number of bytes, written as :class:`CountParameter` takes it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a number of bytes, such as 100M", param, ctx)
+
+
+@click.command(cls=Command, context_settings=file_options.SETTINGS)
+@file_options.MODEL
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to serve at. 0.0.0.0 lets other machines in, unencrypted.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="Port to serve at; 0 takes a free one.",
+)
+@click.option(
+    "--allow-host",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Name of this machine in addresses, such as lab.example; may be repeated.",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
+@click.option(
+    "--max-upload", type=_BytesParameter(), default="100M", show_default=True, help="Refuse larger files, in bytes."
+)
+@click.option("--max-pixels", type=CountParameter(), default="50M", show_default=True, help="Refuse larger pictures.")
+@click.option(
+    "--tile",
+    type=TileParameter(),
+    metavar="auto|N|none",
+    default="auto",
+    show_default=True,
+    help="Side of a tile in pixels that the network sees, for whole photos.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(get_args(Device)),
+    default="auto",
+    show_default=True,
+    help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
+)
+@file_options.PRECISION
+@file_options.THREADS
+@click.version_option(__version__, prog_name="srflow-demo")
+def demo(
+    model: str | None,
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    open_browser: bool,
+    max_upload: int,
+    max_pixels: int,
+    tile: Any,
+    device: Any,
+    precision: Any,
+    threads: int | None,
+) -> None:
+    """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
+
+    The page's address is printed; --open opens it. It holds a token, without which nobody gets in, and only this
+    machine reaches it unless --host says otherwise. Pictures stay here and are deleted when their page is closed or
+    rests for an hour. Nothing is loaded from the internet, and nothing is reported. Ctrl-C ends it. It needs the extra
+    packages of: pip install "srflow-sdk[demo]"
+
+    Exit status: 0 ended, 1 something failed, 2 wrong usage, 130 interrupted.
+
+    \b
+    Examples:
+      srflow-demo --open
+      srflow-demo --model model.srflow --port 8000
+    """
+    with exit_statuses(), deferred_interrupts(*STOPPING) as interrupts:
+        from srflow_apps.demo.guard import is_loopback
+        from srflow_apps.demo.page_server import listening, serve
+        from srflow_apps.demo.routes import Limits
+        from srflow_sdk.upscaler import Upscaler
+
+        with (
+            listening(host, port) as listener,
+            Upscaler(model, device=device, precision=precision, tile=tile, threads=threads) as upscaler,
+        ):
+            interrupts()
+            if not is_loopback(listener.getsockname()[0]):
+                say(
+                    f"warning: other machines reach this page at {host}; whoever has its address can use it, and what "
+                    "is sent is not encrypted"
+                )
+            serve(
+                upscaler,
+                listener,
+                limits=Limits(upload_bytes=max_upload, pixels=max_pixels),
+                names=[host, *names],
+                open_browser=open_browser,
+                say=lambda address: click.echo(f"srflow-demo: {address}"),
+                interrupts=interrupts,
+            )
+
+
+if __name__ == "__main__":
+    demo()

@@ -1,0 +1,215 @@
+"""A photo of which one crop is encoded and drawn at a time, with the pixels that the whole picture has there."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_apps.demo.pictures import over_squares
+from srflow_sdk.drawing.kept import KeptTiles
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.requests import DrawOptions, Request, make_request
+from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.drawing.tiles import Tile, Window, padded_size, split_tile
+from srflow_sdk.files import read_image
+from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
+from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
+
+if TYPE_CHECKING:
+    from srflow_sdk.upscaler import Upscaler
+
+RGB = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Several samples of a crop. pictures: uint8 H×W×3 each. std: their deviation, float32 H×W×3 in [0, 1]."""
+
+    pictures: list[RGB]
+    std: NDArray[np.float32]
+
+
+class LivePhoto:
+    """A photo in memory, and the conditioning of the crop that is shown.
+
+    :meth:`forget` releases both until the next use.
+
+    A crop is drawn with its halo and with the latents of its place in the photo, so it equals that part of the whole
+    picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB; what is transparent
+    shows a chequerboard. One thread at a time.
+
+    path: as for :func:`~srflow_sdk.read_image`, which says what is raised. The file must stay as it is.
+    """
+
+    def __init__(self, upscaler: Upscaler, path: Path, *, max_pixels: int) -> None:
+        self._path = path
+        self._max_pixels = max_pixels
+        self._painter = upscaler._painter
+        self._manifest = upscaler.bundle.manifest
+        self._read: LowResolution | None = None
+        self._pixel_bytes = 0
+        self.height, self.width = self._lr.height, self._lr.width
+        self._kept = KeptTiles()
+        self._tiles: list[Tile] = []
+        self._alpha: NDArray[np.uint8] | None = None  # of the crop, enlarged: H×W
+        self.crop = Window(top=0, left=0, height=0, width=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels and of conditioning that are held."""
+        return self._pixel_bytes + self._kept.nbytes
+
+    @property
+    def _lr(self) -> LowResolution:
+        """The photo, read unless it is in memory."""
+        if self._read is None:
+            with memory_errors_typed(f"for {self._path.name}; use a smaller photo"):
+                file = read_image(self._path, max_pixels=self._max_pixels)
+            height, width, channels = file.pixels.shape
+            self._read = LowResolution.of(
+                ArrayRows(file.pixels),
+                ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
+                height=height,
+                width=width,
+                multiple=self._manifest.size_multiple,
+                reach=self._manifest.halo,
+            )
+            self._pixel_bytes = file.pixels.nbytes
+        return self._read
+
+    def show(self, *, left: int, top: int, side: int, cancel: threading.Event | None = None) -> None:
+        """Choose the crop: `side` LR pixels wide and high, or less in a smaller photo, moved to lie within it.
+
+        It is encoded unless it is the crop that was shown before. Raises: DeviceError, OutOfMemoryError,
+        CancelledError.
+        """
+        multiple = self._manifest.size_multiple
+        rows = _span(top, side, self.height, multiple)
+        columns = _span(left, side, self.width, multiple)
+        crop = Window(top=rows[0], left=columns[0], height=rows[1], width=columns[1])
+        if crop != self.crop or not len(self._kept):
+            self._encode(crop, cancel)
+
+    def draw(self, *, tau: float | Literal["auto"], seed: int, sample: int) -> RGB:
+        """One sample of the crop. tau: a number from 0 to 2, or "auto". Raises: as :meth:`Upscaler.upscale`."""
+        return self._shown(self._drawn(DrawOptions(tau=tau, seed=seed, sample=sample), n=1)[0], self._alpha)
+
+    def samples(
+        self, n: int, *, tau: float | Literal["auto"], seed: int, cancel: threading.Event | None = None
+    ) -> Samples:
+        """Samples 0 … n - 1 of the crop, at least 2, and their standard deviation as :meth:`Encoding.std` has it."""
+        drawn = self._drawn(DrawOptions(tau=tau, seed=seed, cancel=cancel), n=n)
+        std = np.std(np.clip(drawn, 0, 1), axis=0, ddof=1, dtype=np.float64).astype(np.float32)
+        return Samples(
+            pictures=[self._shown(picture, self._alpha) for picture in drawn], std=np.repeat(std, 3 // std.shape[2], 2)
+        )
+
+    def bicubic(self) -> RGB:
+        """The crop, enlarged by bicubic interpolation (Pillow's)."""
+        crop, scale = self.crop, self._manifest.scale
+        above, below = max(crop.top - 2, 0), min(crop.top + crop.height + 2, self.height)
+        image = Image.fromarray(self._shown(self._lr.colours(above, below)))
+        height, width = self._visible()
+        box = (crop.left, crop.top - above, crop.left + width, crop.top - above + height)
+        large = image.resize((width * scale, height * scale), Image.Resampling.BICUBIC, box=box)
+        return over_squares(np.asarray(large), self._alpha)
+
+    def overview(self, *, most: int) -> RGB:
+        """The photo, reduced so that its longer side has at most `most` pixels."""
+        step = max(1, max(self.height, self.width) // (2 * most))  # so that a large photo needs no large float copy
+        rows = np.concatenate([self._lr.colours(row, row + 1) for row in range(0, self.height, step)])
+        image = Image.fromarray(self._shown(rows[:, ::step]))
+        factor = min(1.0, most / max(self.height, self.width))
+        size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
+        small = np.asarray(image.resize(size, Image.Resampling.BOX))
+        if not self._lr.kind.has_alpha:
+            return small
+        alpha = np.concatenate(
+            [self._lr.source.rows(row, row + 1)[:, ::step, -1] for row in range(0, self.height, step)]
+        )
+        return over_squares(small, np.asarray(Image.fromarray(_as_8_bits(alpha)).resize(size, Image.Resampling.BOX)))
+
+    def _encode(self, crop: Window, cancel: threading.Event | None) -> None:
+        painter, manifest, lr = self._painter, self._manifest, self._lr
+        painter.check_open()
+        self._kept = KeptTiles()
+        reach = padded_size(manifest.halo, manifest.size_multiple)
+        top, left = max(crop.top - reach, 0), max(crop.left - reach, 0)
+        bottom = min(crop.top + crop.height + reach, lr.padded_height)
+        right = min(crop.left + crop.width + reach, lr.padded_width)
+        tile = Tile(core=crop, window=Window(top=top, left=left, height=bottom - top, width=right - left))
+        self._tiles = [tile]
+        if painter.backend.window_limits is not None:  # an engine's
+            core = painter.core(lr.padded_height, lr.padded_width)
+            if core is not None and core < max(crop.height, crop.width):
+                self._tiles = split_tile(tile, core=core, halo=manifest.halo, multiple=manifest.size_multiple)
+        kept = KeptTiles()
+        for tile in self._tiles:
+            stop_if_set(cancel)
+            kept.keep(tile, painter.encode(self._seen(tile)))
+        self._kept, self.crop, self._alpha = kept, crop, self._enlarged_alpha(crop)
+
+    def forget(self) -> None:
+        """Release the pixels and the conditioning. :meth:`show` reads and computes them again."""
+        self._read, self._pixel_bytes = None, 0
+        self._kept = KeptTiles()
+        self._alpha = None
+
+    def _enlarged_alpha(self, crop: Window) -> NDArray[np.uint8] | None:
+        if not self._lr.kind.has_alpha:
+            return None
+        scale = self._manifest.scale
+        rows = self._lr.enlarged_alpha(crop.top, min(crop.top + crop.height, self.height), scale)
+        return _as_8_bits(rows[:, crop.left * scale : (crop.left + crop.width) * scale])
+
+    def _seen(self, tile: Tile) -> NDArray[np.float32]:
+        window = tile.window
+        rows = self._lr.network_rows(window.top, window.top + window.height)
+        return rows[:, :, window.left : window.left + window.width]
+
+    def _visible(self) -> tuple[int, int]:
+        """Height and width of the crop without what fills up the photo's last row and column."""
+        crop = self.crop
+        return min(crop.height, self.height - crop.top), min(crop.width, self.width - crop.left)
+
+    def _drawn(self, options: DrawOptions, *, n: int) -> list[NDArray[np.float32]]:
+        """The crop of n samples, float32 H×W×1 or 3."""
+        request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
+        scale, (height, width) = self._manifest.scale, self._visible()
+        parts = [(tile, self._part(tile, request)) for tile in self._tiles]
+        whole = [
+            np.empty((self.crop.height * scale, self.crop.width * scale, p.shape[2]), p.dtype) for p in parts[0][1]
+        ]
+        for tile, pictures in parts:
+            rows, columns = tile.core.within(self.crop).scaled(scale).slices
+            for target, picture in zip(whole, pictures, strict=True):
+                target[rows, columns] = picture
+        return [picture[: height * scale, : width * scale] for picture in whole]
+
+    def _part(self, tile: Tile, request: Request) -> list[NDArray[np.float32]]:
+        window, lr = tile.window, self._lr
+        wanted = request.for_rows(lr, window.top, window.top + window.height)
+        return self._painter.draw(tile, self._seen(tile), wanted, lr.gray, kept=self._kept)
+
+    def _shown(self, colours: NDArray[Any], alpha: NDArray[np.uint8] | None = None) -> RGB:
+        """Colours in [0, 1] as 8-bit RGB, over squares if there is an alpha, H×W."""
+        pixels: RGB = np.repeat(from_unit(colours.copy(), np.dtype(np.uint8)), 3 // colours.shape[2], axis=2)
+        return over_squares(pixels, alpha)
+
+
+def _as_8_bits(alpha: NDArray[Any]) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = from_unit(to_unit(alpha), np.dtype(np.uint8))
+    return values
+
+
+def _span(start: int, side: int, length: int, multiple: int) -> tuple[int, int]:
+    """Start and length of a crop's side within the padded image, both multiples of `multiple`."""
+    padded = padded_size(length, multiple)
+    side = min(padded_size(side, multiple), padded)
+    return min(max(start, 0), padded - side) // multiple * multiple, side

@@ -1,0 +1,276 @@
+"""What the server holds for each open page: its files, its photo, its running work; and when it lets go of them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from srflow_apps.demo.live import LivePhoto
+from srflow_apps.demo.work import Job, Work
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import RAISE_LIMIT
+from srflow_sdk.system.memory import return_freed_memory
+
+UNHEARD_S = 20.0
+"""A page that does not say that it lives within this time is ended."""
+SILENT_S = 150.0
+"""A page that lived and is silent for this time is ended. In the background, browsers let it speak once a minute."""
+ENCODING_IDLE_S = 15 * 60
+"""After this time without a change, a page's photo and encoding leave the memory; the next change reads it again."""
+SESSION_IDLE_S = 60 * 60
+"""After this time without a change, a page is ended even if it lives."""
+PHOTOS_BYTES = 1 << 30
+"""Pixels and conditioning that all pages may hold together; the ones that were used longest ago are dropped first."""
+MOST_SESSIONS = 64
+TABS = {"enlarge": "enlarge", "restore": "restore", "photo": "transfer", "other": "transfer", "mask": "transfer"}
+"""The pictures that a page may send, and the tab that each belongs to. A page has one of each."""
+
+_END_S = 10.0
+_NAME_BYTES = 120
+
+
+class PageGoneError(ArgumentError):
+    """The page was ended, or never was."""
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One open page. Hold `lock` while using `photo` or changing `pictures` and `results`.
+
+    folder: its files. used: when it last asked for something. seen: when it last said that it lives. lives: whether it
+    ever did. pictures: what it sent, by the names of :data:`TABS`. sent: how often it sent each. photo: what the tab
+    "Enlarge" shows. strip: stops the eight samples. jobs: its long work, and results: the files that this made, by
+    their tab. closed: whether the page was ended.
+    """
+
+    folder: Path
+    used: float
+    seen: float
+    lives: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    pictures: dict[str, Path] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+    photo: LivePhoto | None = None
+    strip: threading.Event = field(default_factory=threading.Event)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    results: dict[str, Path] = field(default_factory=dict)
+    closed: bool = False
+
+    def new_file(self, name: str) -> Path:
+        """A path for a file of this name, in a folder of its own, so that names never meet."""
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir()  # not its parents: the page may have been ended
+        return folder / name
+
+    def picture(self, name: str) -> Path | None:
+        """A picture that the page sent."""
+        with self.lock:
+            return self.pictures.get(name)
+
+    def put(self, name: str, path: Path | None) -> None:
+        """Replace a picture that the page sent; None only removes it.
+
+        What the tab made, or still makes, of the older one is deleted or stopped. Raises: PageGoneError.
+        """
+        with self.lock:
+            self._withdraw(TABS[name])
+            if (old := self.pictures.pop(name, None)) is not None:
+                delete_file(old)
+            if path is not None:
+                self.pictures[name] = path
+
+    def begin(self, tab: str, target: Path, write: Work, *, turn: threading.Lock) -> None:
+        """Begin long work of a tab that writes a file; the tab's older one is stopped. Raises: PageGoneError."""
+
+        def work(told: Callable[[int, int], None], cancel: threading.Event) -> Any:
+            done = False
+            try:
+                shown = write(told, cancel)
+                done = True
+                return shown
+            finally:
+                if not done or cancel.is_set():
+                    delete_file(target)
+
+        with self.lock:
+            self._withdraw(tab)
+            self.results[tab] = target
+            self.jobs[tab] = Job(work, turn=turn)
+
+    def result(self, key: str) -> Path | None:
+        """A file that long work made, by its key, which only the page knows: :func:`key_of`."""
+        with self.lock:
+            found = (
+                tab for tab, path in self.results.items() if secrets.compare_digest(key_of(path).encode(), key.encode())
+            )
+            tab = next(found, None)
+            return None if tab is None or self.jobs[tab].state != "done" else self.results[tab]
+
+    def check_open(self) -> None:
+        """Raises: PageGoneError."""
+        if self.closed:
+            raise PageGoneError("the page was closed; load it again")
+
+    def _withdraw(self, tab: str) -> None:
+        self.check_open()
+        if (job := self.jobs.pop(tab, None)) is not None:
+            job.cancel()
+        if (old := self.results.pop(tab, None)) is not None:
+            delete_file(old)
+
+    def in_words(self, text: str) -> str:
+        """A message without the folders that only the server knows, and without advice to who started it."""
+        words = text.replace(RAISE_LIMIT, "choose a smaller picture")
+        return re.sub(re.escape(f"{self.folder}/") + "(?:[0-9a-f]{32}/)?", "", words)
+
+    def stop(self) -> None:
+        """Stop whatever runs for this page."""
+        self.strip.set()
+        for job in list(self.jobs.values()):
+            job.cancel()
+
+
+class Sessions:
+    """All open pages by their key, which only the page and the server know.
+
+    root: folder for their files; it must exist. freed: called after memory was freed. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        freed: Callable[[], None] = return_freed_memory,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root = root
+        self._freed = freed
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._ended: list[Session] = []
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self) -> tuple[str, Session]:
+        """A new page and its key. Raises: ArgumentError if too many pages live."""
+        key, now = secrets.token_urlsafe(24), self._clock()
+        session = Session(folder=self._root / secrets.token_hex(16), used=now, seen=now)
+        with self._lock:
+            if len(self._sessions) >= MOST_SESSIONS:
+                unheard = next((key for key, other in self._sessions.items() if not other.lives), None)
+                if unheard is None:
+                    raise ArgumentError(f"{MOST_SESSIONS} pages are open, the most there may be; close others first")
+                self._close(unheard)
+            session.folder.mkdir(mode=0o700)
+            self._sessions[key] = session
+        return key, session
+
+    def get(self, key: str) -> Session:
+        """An open page. Raises: PageGoneError."""
+        session = self._sessions.get(key)
+        if session is None:
+            raise PageGoneError("the page rested for long, and its pictures were deleted; choose them again")
+        session.used = session.seen = self._clock()
+        return session
+
+    def heard(self, key: str) -> None:
+        """A page says that it lives. Raises: PageGoneError."""
+        used = session.used if (session := self._sessions.get(key)) else 0.0
+        session = self.get(key)
+        session.lives, session.used = True, used
+
+    def close(self, key: str) -> None:
+        """Stop a page's work; :meth:`release` deletes what it held. Nothing happens if it is not open."""
+        with self._lock:
+            self._close(key)
+
+    def _close(self, key: str) -> None:
+        session = self._sessions.pop(key, None)
+        if session is not None:
+            session.closed = True
+            session.stop()
+            self._ended.append(session)
+
+    def close_all(self) -> None:
+        """Close every page."""
+        for key in list(self._sessions):
+            self.close(key)
+
+    def release(self) -> None:
+        """End the pages that are silent or rest, drop photos that rest, and delete what ended pages held."""
+        now, freed = self._clock(), False
+        for key, session in list(self._sessions.items()):
+            if any(job.runs for job in list(session.jobs.values())):
+                session.used = now
+            silent = now - session.seen >= (SILENT_S if session.lives else UNHEARD_S)
+            if silent or now - session.used >= SESSION_IDLE_S:
+                self.close(key)
+            elif now - session.used >= ENCODING_IDLE_S:
+                freed |= _forget(session)
+        with self._lock:
+            ended, self._ended = self._ended, []
+        for session in ended:
+            with session.lock:
+                freed |= session.photo is not None
+                session.photo = None
+            for job in list(session.jobs.values()):
+                job.join(_END_S)  # it ends before its next tile
+            shutil.rmtree(session.folder, ignore_errors=True)
+        if freed or any(session.jobs for session in ended):
+            self._freed()
+
+    def release_excess(self, current: Session) -> None:
+        """Drop the photos that were used longest ago while all together take too much; never the current page's."""
+        others = sorted((s for s in list(self._sessions.values()) if s is not current), key=lambda s: s.used)
+        held = _held(current) + sum(map(_held, others))
+        for session in others:
+            if held <= PHOTOS_BYTES:
+                return
+            before = _held(session)
+            _forget(session)
+            held -= before - _held(session)
+
+
+def plain_name(name: str) -> str:
+    """A browser's name of a file as the name of a file in a folder of ours: not a path, not hidden, not too long."""
+    plain = "".join("_" if letter in '/\\:*?"<>|' or not letter.isprintable() else letter for letter in name)
+    stem, dot, ending = plain.strip(" .").rpartition(".")
+    stem, ending = (stem, f".{ending[:20]}") if dot else (ending, "")
+    room = _NAME_BYTES - len(ending.encode())
+    return (stem.encode("utf-8", "ignore")[:room].decode("utf-8", "ignore") or "picture") + ending
+
+
+def key_of(path: Path) -> str:
+    """The key of a file of :meth:`Session.new_file`: 128 random bits."""
+    return path.parent.name
+
+
+def delete_file(path: Path) -> None:
+    """Delete a file of :meth:`Session.new_file` with its folder."""
+    shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _held(session: Session) -> int:
+    photo = session.photo
+    return 0 if photo is None else photo.nbytes
+
+
+def _forget(session: Session) -> bool:
+    """Drop a session's photo and encoding from memory, unless they are being used this moment; whether it did."""
+    if session.photo is None or not session.photo.nbytes or not session.lock.acquire(blocking=False):
+        return False
+    try:
+        if session.photo is not None:
+            session.photo.forget()
+        return True
+    finally:
+        session.lock.release()

@@ -1,0 +1,156 @@
+"""What a server tells its clients about the model and its limits, as parameters of the model's config."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from srflow_sdk.drawing.tiles import TileSize, check_tile, padded_size
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.device_names import ComputePrecision, Device
+from srflow_sdk.system.plain_text import short
+
+MODEL_PARAMETER = "model"
+"""The parameter that holds :func:`described` as JSON."""
+
+VERSION_PARAMETER = "sdk_version"
+
+BUNDLE = "model.srflow"
+"""The bundle's name inside a version's folder."""
+
+ENCODER, SAMPLER = "srflow_encoder", "srflow_sampler"
+"""The models of the graphs, which :data:`Mode` "bls" calls."""
+
+_TILE_BYTES = 2 << 30
+_ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
+_DIGITS = 18
+_LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
+
+
+Mode = Literal["python", "bls"]
+"""Who runs the graphs: the SDK in the model's own process, or other models of the server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingOptions:
+    """How a server draws, and what it refuses; each field is a parameter of the model's config, a text.
+
+    Raises: ArgumentError for values that cannot be.
+    """
+
+    mode: Mode = "python"
+
+    device: Device = "auto"
+    """In mode "python": as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU."""
+
+    precision: ComputePrecision = "bundle"
+    """In mode "python": as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures."""
+
+    tile: TileSize = "auto"
+    """As for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels."""
+
+    sessions: int = 0
+    """How many tiles are computed at a time; 0: two. On the CPU each has sessions of its own."""
+
+    threads: int = 0
+    """CPU threads of each session; 0: one per core."""
+
+    in_flight: int = 8
+    """How many requests are worked on at a time; more wait in the server's own queue, whose policy applies to them."""
+
+    max_pixels: int = 1 << 22
+    """Largest image, height × width of the input."""
+
+    max_tile_pixels: int = 1 << 14
+    """Largest `tile`, height × width; it is computed in one piece."""
+
+    max_samples: int = 16
+    """Most samples of a request."""
+
+    max_answer_bytes: int = 1 << 28
+    """Largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot send 2 GiB."""
+
+    def __post_init__(self) -> None:
+        if self.device not in get_args(Device):
+            raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
+        if self.mode not in get_args(Mode):
+            raise ArgumentError(f"mode is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}")
+        if self.precision not in get_args(ComputePrecision):
+            names = ", ".join(get_args(ComputePrecision))
+            raise ArgumentError(
+                f"precision is {self.precision!r}; a server's must be one of {names}, because its pictures must not "
+                "depend on the machine"
+            )
+        if self.mode == "bls" and self.precision != "bundle":
+            raise ArgumentError('precision must be "bundle" in mode "bls": the server\'s own models run the graphs')
+        check_tile(self.tile)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name in ("sessions", "threads") else 1
+            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise ArgumentError(f"{field.name} is {value!r}; it must be a whole number, at least {least}")
+
+    @classmethod
+    def of_parameters(cls, parameters: Mapping[str, str]) -> ServingOptions:
+        """Read the config's parameters; those of other names are others'. Raises: ArgumentError."""
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            if (text := parameters.get(field.name)) is None:
+                continue
+            if field.name in ("device", "mode", "precision"):
+                values[field.name] = text
+            elif field.name == "tile" and text in ("auto", "none"):
+                values["tile"] = None if text == "none" else "auto"
+            else:
+                values[field.name] = _whole(field.name, text)
+        return cls(**values)
+
+    def parameters(self) -> dict[str, str]:
+        """The config's parameters, which :meth:`of_parameters` reads."""
+        values = dataclasses.asdict(self)
+        return {name: "none" if value is None else str(value) for name, value in values.items()}
+
+    @classmethod
+    def for_model(cls, manifest: Manifest, *, mode: Mode = "python") -> ServingOptions:
+        """The defaults, with the largest tile whose conditioning and activations take about 2 GiB."""
+        affordable = _TILE_BYTES // (_ACTIVATIONS * manifest.conditioning_bytes_per_pixel)
+        least = (_LEAST_CORE + 2 * padded_size(manifest.halo, manifest.size_multiple)) ** 2
+        return cls(mode=mode, max_tile_pixels=max(affordable, least))
+
+
+def described(bundle: Bundle) -> str:
+    """What of the manifest a client needs to cut pictures into tiles, as JSON on one line."""
+    manifest = bundle.manifest
+    content = {
+        "name": manifest.name,
+        "variant": manifest.variant,
+        "scale": manifest.scale,
+        "size_multiple": manifest.size_multiple,
+        "halo": manifest.halo,
+        "latent_scheme": manifest.latent_scheme,
+        "latent_levels": [{"level": entry.level, "channels": entry.channels} for entry in manifest.latent_levels],
+        "default_tau": manifest.default_tau,
+        "auto_tau": manifest.auto_tau,
+        "reduction": manifest.reduction,
+        "removes_damage": manifest.removes_damage,
+        "precision": manifest.precision,
+        "conditioning_bytes_per_pixel": manifest.conditioning_bytes_per_pixel,
+        "model_sha256": bundle.model_sha256,
+    }
+    return json.dumps(content, separators=(",", ":"))
+
+
+def version_parameter(model: str) -> str:
+    """The parameter of srflow_upscale's config that holds the version of a model that it calls."""
+    return f"{model}_version"
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS:
+        raise ArgumentError(f"{name} is {short(text)}; it must be a whole number of at most {_DIGITS} digits")
+    return int(text)

@@ -1,0 +1,92 @@
+"""What all commands of the project share: a command that says system errors in a line, and options that are paths."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.terminal import abandon, printable, write_error
+from srflow_sdk.system.url_paths import UrlPath, as_path
+from srflow_sdk.system.urls import without_secrets
+
+_FAILED = 1
+_STANDARD_ERROR = 2
+_PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+class Command(click.Command):
+    """A command that reports system errors, such as standard output on a full disk, in one line."""
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **keywords)
+        except click.ClickException as error:  # which shows what was typed
+            error.message = without_secrets(error.message)  # type: ignore[misc]  # final in its annotations only
+            raise
+
+    def main(self, *arguments: Any, **keywords: Any) -> Any:
+        _occupy_standard_descriptors()
+        try:
+            return super().main(*arguments, **keywords)
+        except OSError as error:
+            what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            if error.filename is None and error.errno in _PRINTING_ERRORS:
+                what = "standard output cannot be written: "
+                abandon(sys.stdout)
+            fail(f"{what}{error.strerror or error}")
+
+
+class PathOrUrl(click.Path):
+    """A path, or a URL such as `s3://bucket/report.json`. Not an empty one, such as that of an unset variable."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = os.fsdecode(value)
+        if not text:
+            self.fail('it is empty; name a file or folder ("." is the current one)', param, ctx)
+        try:
+            return as_path(text)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
+
+
+class LocalPath(PathOrUrl):
+    """A path on this machine. A URL is refused: as a path it would be a folder called `s3:`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        place = super().convert(value, param, ctx)
+        if isinstance(place, UrlPath):
+            self.fail(f"{place} is a URL; name a file or folder on this machine", param, ctx)
+        return place
+
+
+class NameOrPath(LocalPath):
+    """A path on this machine, or the name of an embedded model or a preset, as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        place = super().convert(value, param, ctx)
+        return str(place) if "://" in value else value  # x4-small is a name, ./x4-small is not
+
+
+def fail(message: str) -> NoReturn:
+    """Say that the command failed, and why, and exit."""
+    say(f"error: {' '.join(message.split())}")
+    sys.exit(_FAILED)
+
+
+def say(line: str) -> None:
+    """Print a line on standard error."""
+    write_error(printable(line))
+
+
+def _occupy_standard_descriptors() -> None:
+    """Occupy closed ones: a picture's file would get their number, and with it whatever a library prints."""
+    with contextlib.suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+            pass
+        os.close(descriptor)

@@ -1,0 +1,17 @@
+"""Pictures drawn by a server: :class:`RemoteUpscaler` has :class:`~srflow_sdk.Upscaler`'s methods, without the model.
+
+gRPC needs the extra: ``pip install "srflow-sdk[triton]"``. docs/triton.md says how the server is set up.
+"""
+
+from __future__ import annotations
+
+from srflow_sdk._lazy_names import lazy_names
+
+TYPE_CHECKING = False  # see srflow_sdk/__init__.py
+
+if TYPE_CHECKING:
+    from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
+
+__all__ = ["RemoteUpscaler"]
+
+__getattr__, __dir__ = lazy_names(__name__, {"RemoteUpscaler": "srflow_apps.serving.client.remote_upscaler"})
