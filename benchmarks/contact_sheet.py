@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from srflow_evaluation import LevelTaus, Subject, open_subject
 from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.evaluation import LevelTaus, Subject, open_subject
 from srflow_training.figures import as_shown
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 

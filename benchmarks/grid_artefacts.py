@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from srflow_training.evaluation import LevelTaus, crops_of, open_subject
+from srflow_evaluation import LevelTaus, crops_of, open_subject
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
 GRID = [(row, column) for row in (0, 1, 2) for column in (0, 1, 2) if (row, column) != (0, 0)]

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_evaluation.tables import markdown_table
 from srflow_export.halo import differences, whole
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.drawing.tiles import plan_tiles
-from srflow_training.evaluation.tables import markdown_table
 
 TAUS = (0.0, 0.8, 1.0)
 

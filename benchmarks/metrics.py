@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from srflow_training.evaluation.convention import Convention
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.convention import Convention
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.resampling import enlarge_bicubic
 
 

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_evaluation.arrays import to_pixels
+from srflow_evaluation.degradations import Damage, generator_of
 from srflow_sdk import Upscaler, choose_model
 from srflow_sdk.model.model_choice import CLEAN, PHOTO, measure_damage
 from srflow_training.data import halved, image_files, read_photo, to_image
-from srflow_training.evaluation.arrays import to_pixels
-from srflow_training.evaluation.degradations import Damage, generator_of
 from srflow_training.resampling import reduce_bicubic
 
 Pixels = NDArray[np.uint8]

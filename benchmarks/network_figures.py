@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from srflow_evaluation import LevelTaus, crops_of, report
 from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.latents.random_field import window_noise
 from srflow_training import load_checkpoint
-from srflow_training.evaluation import LevelTaus, crops_of, report
 from srflow_training.figures import bits_per_dimension_loss
 from srflow_training.model import SRFlow
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit

@@ -35,8 +35,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_evaluation.degradations import Degradation
 from srflow_sdk import Upscaler
-from srflow_training.evaluation.degradations import Degradation
 from srflow_training.resampling import reduce_bicubic
 
 Picture = NDArray[np.uint8]

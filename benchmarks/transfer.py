@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from srflow_evaluation.seams import detail, grown, seam
 from srflow_sdk import Upscaler
-from srflow_training.evaluation.seams import detail, grown, seam
 
 SIDE = 320
 LARGE = 240  # the side of a view of the mask's surroundings

@@ -59,7 +59,7 @@ def load(variant: Mapping[str, Any]) -> Job:
 
 
 def _realesrgan(model: str) -> Job:
-    from srflow_training.evaluation.realesrgan import files_of, open_realesrgan
+    from srflow_evaluation.realesrgan import files_of, open_realesrgan
 
     size = sum(path.stat().st_size for path in files_of(model))
     return Pictures(open_realesrgan(model), runs_on="ncnn on the CPU", disk_bytes=size)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
+from srflow_evaluation.cli import _refuse_others
 from srflow_sdk.errors import SRFlowError
-from srflow_training._eval_command import _refuse_others
 from srflow_training.settings import load_settings
 
 from .pages import ROOT

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from srflow_training._protocols import PROTOCOLS
+from srflow_evaluation.protocols import PROTOCOLS
 
 from .commands import commands, problem
 from .pages import PAGES, ROOT, Block, blocks, sentences

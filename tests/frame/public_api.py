@@ -58,7 +58,7 @@ def commands() -> dict[str, click.Command]:
         "srflow-demo": demo,
         "srflow-export": export_commands.main,
         "srflow-train": training_commands.train,
-        "srflow-eval": training_commands.evaluate,
+        "srflow-eval": importlib.import_module("srflow_evaluation.cli").evaluate,
     }
 
 

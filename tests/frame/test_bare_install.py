@@ -25,15 +25,24 @@ def python(bare: BareEnvironment, code: str) -> str:
 
 def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert {name.split("/")[0] for name in names} == {"srflow_sdk", "srflow_apps", "srflow_training", "srflow_export"}
+    assert {name.split("/")[0] for name in names} == {
+        "srflow_sdk",
+        "srflow_apps",
+        "srflow_training",
+        "srflow_evaluation",
+        "srflow_export",
+    }
     presets = {f"srflow_training/presets/{path.name}" for path in ROOT.glob("training/srflow_training/presets/*.yaml")}
     files = ("manifest.json", "encoder.onnx", "encoder.int8.onnx", "sampler.onnx", "inverter.onnx")
     models = {f"srflow_sdk/models/{name}.srflow/{file}" for name in ("x4-small", "x4-photo") for file in files}
     photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
     patches = {f"srflow_sdk/backends/patches/{file}" for file in ("face.png", "sky.png", "README.md")}
-    markers = {f"{package}/py.typed" for package in ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_export")}
+    markers = {
+        f"{package}/py.typed"
+        for package in ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
+    }
     data = {name for name in names if not name.endswith(".py")}
-    page = {f"srflow_training/evaluation/{name}.html" for name in ("page", "vote")}
+    page = {f"srflow_evaluation/{name}.html" for name in ("page", "vote")}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
     scripts = ("enlarge", "flow_uses", "mask", "overview", "page", "photo", "server", "strip", "viewer", "work")
     demo = {"srflow_apps/demo/page.css", "srflow_apps/demo/page.html"} | {

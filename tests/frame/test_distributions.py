@@ -24,6 +24,7 @@ PACKAGES = {
     "srflow_sdk": "srflow_sdk",
     "srflow_apps": "apps/srflow_apps",
     "srflow_training": "training/srflow_training",
+    "srflow_evaluation": "training/srflow_evaluation",
     "srflow_export": "export/srflow_export",
 }
 FOLDERS = (

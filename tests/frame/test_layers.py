@@ -38,6 +38,7 @@ HOUSES = {  # each with the folder it lies in, and with those it may import
     "srflow_sdk": (".", ()),
     "srflow_apps": ("apps", ("srflow_sdk",)),
     "srflow_training": ("training", ("srflow_sdk",)),
+    "srflow_evaluation": ("training", ("srflow_training", "srflow_sdk")),
     "srflow_export": ("export", ("srflow_training", "srflow_sdk")),
 }
 LAZY = {  # modules of the runtime that name an application, to import it when it is used

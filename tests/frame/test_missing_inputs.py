@@ -73,13 +73,13 @@ sys.exit(status)
             MANIFESTS,
         ),
         (
-            "srflow_training.cli:evaluate",
+            "srflow_evaluation.cli:evaluate",
             "report --hr a",
             ["--hr a: no such folder: name a folder of pictures"],
             MANIFESTS,
         ),
         (
-            "srflow_training.cli:evaluate",
+            "srflow_evaluation.cli:evaluate",
             "report --hr . --model a.pth",
             [f"--model a.pth: no such file: name a checkpoint, a bundle's folder, or an embedded model: {EMBEDDED}"],
             MANIFESTS,

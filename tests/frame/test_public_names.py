@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 USERS = sorted(
     path.relative_to(ROOT) for folder in ("examples", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")
 )
-OURS = ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_export")
+OURS = ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
 FRONTS = ("srflow_sdk", "srflow_training", "srflow_export", "srflow_export.engines", "srflow_export.parity")
 HEAVY = {"torch", "onnx", "numpy", "polygraphy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
 

@@ -16,7 +16,13 @@ from srflow_sdk import __version__
 
 from .bare_environment import ROOT
 
-PACKAGES = ("srflow_sdk", "apps/srflow_apps", "training/srflow_training", "export/srflow_export")
+PACKAGES = (
+    "srflow_sdk",
+    "apps/srflow_apps",
+    "training/srflow_training",
+    "training/srflow_evaluation",
+    "export/srflow_export",
+)
 
 
 def deprecations(source: str) -> Iterator[tuple[int, str]]:

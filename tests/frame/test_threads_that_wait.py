@@ -14,7 +14,7 @@ from PIL import Image
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 EXPORT = "from srflow_export.cli import main; main(['m.pth'])"
-EVALUATE = "from srflow_training.cli import evaluate; evaluate(['report', '--hr', 'hr', '--model', 'm.srflow'])"
+EVALUATE = "from srflow_evaluation.cli import evaluate; evaluate(['report', '--hr', 'hr', '--model', 'm.srflow'])"
 
 
 def printed_by_openmp(program: str, folder: Path, **environ: str) -> str:

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.default_tau import TAUS, Point, choose, markdown
 from srflow_sdk import Bundle, Upscaler
-from srflow_training.cli import evaluate
-from srflow_training.default_tau import TAUS, Point, choose, markdown
 from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.training import lpips_files
 

@@ -9,12 +9,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import srflow_evaluation as evaluation
+from srflow_evaluation import LevelTaus, naturalness
+from srflow_evaluation.cli import evaluate
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import _vgg16 as vgg16
-from srflow_training import evaluation, figures, naturalness, save_checkpoint
+from srflow_training import figures, save_checkpoint
 from srflow_training._noise import runtime_noise
-from srflow_training.cli import evaluate, train
-from srflow_training.evaluation import LevelTaus
+from srflow_training.cli import train
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle

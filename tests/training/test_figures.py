@@ -8,11 +8,11 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from srflow_evaluation.convention import Convention
+from srflow_evaluation.pictures import Picture
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
 from srflow_training.data import to_image
-from srflow_training.evaluation.convention import Convention
-from srflow_training.evaluation.pictures import Picture
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from srflow_training._published import (
+from srflow_evaluation.published_results import (
     DEGRADED,
     ENCODERS,
     METHODS,

@@ -13,11 +13,10 @@ from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.command_line import Command, LocalPath, NameOrPath
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.system.raising import require_extra
-from srflow_training._eval_command import evaluate
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder
 
-__all__ = ["evaluate", "train"]
+__all__ = ["train"]
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_evaluation.options import Options
 from srflow_training import save_checkpoint
-from srflow_training.evaluation.options import Options
 from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from srflow_evaluation.best_of_n import best_of_n
+from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk.errors import ArgumentError
-from srflow_training.evaluation.best_of_n import best_of_n
-from srflow_training.evaluation.subjects import LevelTaus
 
 
 def test_the_best_is_that_of_each_picture_and_metric(options, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from srflow_training.evaluation import calibration
+from srflow_evaluation import calibration
 
 
 def normal_values(count, deviation, seed):

@@ -8,12 +8,12 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.comparing import compare, encoder_init
+from srflow_evaluation.subjects import LevelTaus, open_subject
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
-from srflow_training.cli import evaluate
 from srflow_training.data import read_photo, to_image
-from srflow_training.evaluation.comparing import compare, encoder_init
-from srflow_training.evaluation.subjects import LevelTaus, open_subject
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 from srflow_training.settings import dump_settings, load_settings
 from tests.networks import random_srflow, tiny_config

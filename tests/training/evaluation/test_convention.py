@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from srflow_evaluation.bench import open_bench
+from srflow_evaluation.convention import Convention, perceptual_metric
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.subjects import LevelTaus
 from srflow_training import figures, save_checkpoint
 from srflow_training._lpips import LPIPS
 from srflow_training._noise import runtime_noise
-from srflow_training.evaluation.bench import open_bench
-from srflow_training.evaluation.convention import Convention, perceptual_metric
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
-from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic
 from tests.networks import random_srflow, tiny_config
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import srflow_evaluation as evaluation
+from srflow_evaluation.crop_folder import MOST_SHOWN, measure_crops
+from srflow_evaluation.crop_report import Networks
+from srflow_evaluation.pictures import Cut, picture_files
+from srflow_evaluation.subjects import LevelTaus, open_subject
 from srflow_sdk.errors import ImageError
-from srflow_training import evaluation
 from srflow_training._lpips import MISSING
-from srflow_training.evaluation.crop_folder import MOST_SHOWN, measure_crops
-from srflow_training.evaluation.crop_report import Networks
-from srflow_training.evaluation.pictures import Cut, picture_files
-from srflow_training.evaluation.subjects import LevelTaus, open_subject
 
 TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
 

@@ -8,15 +8,15 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation.arrays import to_pixels
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.damaged import damaged, damaged_lr, parse_damages
+from srflow_evaluation.degradations import KNOWN, UNSEEN, Damage
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.realesrgan import open_realesrgan
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training import figures
-from srflow_training.cli import evaluate
 from srflow_training.data import read_photo, to_image
-from srflow_training.evaluation.arrays import to_pixels
-from srflow_training.evaluation.damaged import damaged, damaged_lr, parse_damages
-from srflow_training.evaluation.degradations import KNOWN, UNSEEN, Damage
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
-from srflow_training.evaluation.realesrgan import open_realesrgan
 from srflow_training.resampling import enlarge_bicubic
 from tests.training.evaluation.outputs import summary_of
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_evaluation.degradations import KINDS, KNOWN, UNSEEN, Damage, Degradation
 from srflow_sdk.errors import ArgumentError
-from srflow_training.evaluation.degradations import KINDS, KNOWN, UNSEEN, Damage, Degradation
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_evaluation.degradations import Degradation, generator_of
 from srflow_sdk.errors import ArgumentError
-from srflow_training.evaluation.degradations import Degradation, generator_of
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.devices import from_cpu
-from srflow_training.evaluation.random_samples import random_samples
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.devices import from_cpu
+from srflow_evaluation.random_samples import random_samples
 
 GPU = torch.cuda.is_available()
 

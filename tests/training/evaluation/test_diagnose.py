@@ -9,14 +9,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.diagnose import diagnose
+from srflow_evaluation.options import Options
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.latents import bits_per_dimension as _bits
 from srflow_training import figures, load_checkpoint, save_checkpoint
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.diagnose import diagnose
-from srflow_training.evaluation.options import Options
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
-from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from srflow_evaluation import flows
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.subjects import LevelTaus, open_subject
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import BundleError, NonFiniteError
 from srflow_sdk.latents import bits_per_dimension as _bits
 from srflow_training import load_checkpoint, save_checkpoint
-from srflow_training.evaluation import flows
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
-from srflow_training.evaluation.subjects import LevelTaus, open_subject
 from srflow_training.model.features import LevelFeatures
 from srflow_training.model.srflow import PartsWhenNeeded
 from tests.networks import random_srflow, tiny_config

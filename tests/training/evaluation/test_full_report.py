@@ -11,15 +11,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation.best_of_n import best_of_n
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.full_report import full_report
+from srflow_evaluation.options import Options
+from srflow_evaluation.protocols import PROTOCOLS
+from srflow_evaluation.tau_sweep import tau_sweep
 from srflow_sdk import __version__
 from srflow_sdk.errors import ArgumentError
 from srflow_training import save_checkpoint
-from srflow_training._protocols import PROTOCOLS
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.best_of_n import best_of_n
-from srflow_training.evaluation.full_report import full_report
-from srflow_training.evaluation.options import Options
-from srflow_training.evaluation.tau_sweep import tau_sweep
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -171,7 +171,7 @@ def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(smal
 def keep(monkeypatch, *names):
     """Let a report know only these protocols: it is faster."""
     kept = {name: PROTOCOLS[name] for name in names}
-    monkeypatch.setattr("srflow_training.evaluation.full_report.PROTOCOLS", kept)
+    monkeypatch.setattr("srflow_evaluation.full_report.PROTOCOLS", kept)
 
 
 def test_what_one_photograph_cannot_have_is_one_note_and_no_failure(small, monkeypatch):

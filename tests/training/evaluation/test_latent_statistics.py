@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from srflow_training.evaluation.latent_statistics import NORMAL_QUANTILES, moments, quantiles
+from srflow_evaluation.latent_statistics import NORMAL_QUANTILES, moments, quantiles
 
 
 def test_moments_are_scipys():

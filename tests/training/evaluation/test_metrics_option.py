@@ -6,17 +6,17 @@ import json
 import pytest
 from click.testing import CliRunner
 
+import srflow_evaluation as evaluation
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.convention import METRICS, Convention, parse_metrics
+from srflow_evaluation.damaged import damaged
+from srflow_evaluation.full_report import full_report
+from srflow_evaluation.ntire21 import ntire21
+from srflow_evaluation.random_samples import random_samples
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.tau_sweep import perception_distortion, tau_sweep
 from srflow_sdk.errors import ArgumentError
-from srflow_training import evaluation
 from srflow_training._lpips import MISSING
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.convention import METRICS, Convention, parse_metrics
-from srflow_training.evaluation.damaged import damaged
-from srflow_training.evaluation.full_report import full_report
-from srflow_training.evaluation.ntire21 import ntire21
-from srflow_training.evaluation.random_samples import random_samples
-from srflow_training.evaluation.subjects import LevelTaus
-from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
 from tests.training import lpips_files
 
 TAUS = [LevelTaus((0.8,))]

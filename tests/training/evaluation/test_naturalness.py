@@ -10,13 +10,13 @@ import pytest
 import torch
 from skimage import data
 
+from srflow_evaluation import naturalness
+from srflow_evaluation.bench import open_bench
+from srflow_evaluation.convention import Convention
+from srflow_evaluation.crop_report import report
+from srflow_evaluation.pictures import Picture
 from srflow_sdk.errors import ArgumentError
-from srflow_training import naturalness
 from srflow_training.data import to_image
-from srflow_training.evaluation.bench import open_bench
-from srflow_training.evaluation.convention import Convention
-from srflow_training.evaluation.crop_report import report
-from srflow_training.evaluation.pictures import Picture
 
 with_niqe = pytest.mark.skipif(not naturalness.has_niqe(), reason="pip install --no-deps mmeval==0.2.1")
 with_brisque = pytest.mark.skipif(not naturalness.has_brisque(), reason="pip install --no-deps brisque==0.2.0")

@@ -6,13 +6,13 @@ import json
 import pytest
 import torch
 
+from srflow_evaluation.ntire21 import ntire21
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures, load_checkpoint
 from srflow_training._lpips import LPIPS
 from srflow_training._noise import runtime_noise
-from srflow_training.evaluation.ntire21 import ntire21
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
-from srflow_training.evaluation.subjects import LevelTaus
 
 
 def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_training.evaluation.full_report import full_report
+from srflow_evaluation.full_report import full_report
 from tests.chromium import SCREENS, in_chromium, running_chromium
 
 pytestmark = in_chromium
@@ -14,7 +14,7 @@ pytestmark = in_chromium
 
 @pytest.fixture(scope="module")
 def report_page(photos, checkpoint, tmp_path_factory):
-    from srflow_training.evaluation.options import Options
+    from srflow_evaluation.options import Options
 
     out = tmp_path_factory.mktemp("report") / "out"
     options = Options(models=[str(checkpoint)], hr=photos, out=out, others={}, centre=64, most=2)

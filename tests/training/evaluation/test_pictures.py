@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training.data import read_photo, to_image
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
 CUT = Cut(scale=4, multiple=8)

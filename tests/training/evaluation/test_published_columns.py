@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from srflow_evaluation.best_of_n import best_of_n
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.comparing import compare, encoder_init
+from srflow_evaluation.ntire21 import ntire21
+from srflow_evaluation.published_results import METHODS, PUBLISHED, S10, SPACE
+from srflow_evaluation.random_samples import random_samples
+from srflow_evaluation.restore import restore
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.tau_sweep import tau_sweep
 from srflow_training import save_checkpoint
-from srflow_training._published import METHODS, PUBLISHED, S10, SPACE
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.best_of_n import best_of_n
-from srflow_training.evaluation.comparing import compare, encoder_init
-from srflow_training.evaluation.ntire21 import ntire21
-from srflow_training.evaluation.random_samples import random_samples
-from srflow_training.evaluation.restore import restore
-from srflow_training.evaluation.subjects import LevelTaus
-from srflow_training.evaluation.tau_sweep import tau_sweep
 from tests.networks import random_srflow, tiny_config
 
 

@@ -5,12 +5,12 @@ import csv
 import pytest
 import torch
 
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.tau_sweep import tau_sweep
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
 from srflow_training.data import read_photo, to_image
-from srflow_training.evaluation.subjects import LevelTaus
-from srflow_training.evaluation.tau_sweep import tau_sweep
 from srflow_training.model import RRDB
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config

@@ -8,15 +8,15 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.degradations import Degradation, generator_of
+from srflow_evaluation.options import Options
+from srflow_evaluation.restore import METHODS, restore
+from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError
 from srflow_training import figures
-from srflow_training.cli import evaluate
 from srflow_training.data import read_photo, to_image
-from srflow_training.evaluation.degradations import Degradation, generator_of
-from srflow_training.evaluation.options import Options
-from srflow_training.evaluation.restore import METHODS, restore
-from srflow_training.evaluation.subjects import LevelTaus
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.sdk.flow_bundle import write_flow_bundle
 from tests.training.evaluation.outputs import rows_of, summary_of

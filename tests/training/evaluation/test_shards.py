@@ -5,11 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from srflow_evaluation.best_of_n import best_of_n
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.pictures import Cut, picture_files
+from srflow_evaluation.results import Results, Shard, ShardMeasuredError
 from srflow_sdk.errors import ArgumentError
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.best_of_n import best_of_n
-from srflow_training.evaluation.pictures import Cut, picture_files
-from srflow_training.evaluation.results import Results, Shard, ShardMeasuredError
 from tests.training.evaluation.test_results import Measuring, run
 
 

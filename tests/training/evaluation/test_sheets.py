@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from srflow_training.evaluation.sheets import shown_places, write_rows, write_sheet
+from srflow_evaluation.sheets import shown_places, write_rows, write_sheet
 
 
 def test_the_most_detailed_places_come_first_and_do_not_overlap():

@@ -1,6 +1,6 @@
 """Tables: Markdown for terminals and documents, HTML for pages."""
 
-from srflow_training.evaluation.tables import Table
+from srflow_evaluation.tables import Table
 
 
 def test_a_table_is_written_as_markdown_with_its_notes():

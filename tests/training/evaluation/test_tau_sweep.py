@@ -10,15 +10,15 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation.best_of_n import best_of_n
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.options import Options
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.tau_sweep import perception_distortion, tau_sweep
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training._noise import runtime_noise
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.best_of_n import best_of_n
-from srflow_training.evaluation.options import Options
-from srflow_training.evaluation.pictures import Cut, picture_files, read_picture
-from srflow_training.evaluation.subjects import LevelTaus
-from srflow_training.evaluation.tau_sweep import perception_distortion, tau_sweep
 from tests.networks import random_srflow, tiny_config
 from tests.training.evaluation.outputs import summary_of
 
@@ -137,7 +137,7 @@ def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, mo
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, random_srflow(tiny_config(), seed=1))
     drawn = {}
-    module = importlib.import_module("srflow_training.evaluation.tau_sweep")
+    module = importlib.import_module("srflow_evaluation.tau_sweep")
     monkeypatch.setattr(module, "write_plane", lambda path, title, labels, curves, references: drawn.update(curves))
     table = perception_distortion(options(models=[str(checkpoint), str(other)], taus=TAUS, samples=2, most=1))
     assert list(drawn) == ["tiny", "other"]

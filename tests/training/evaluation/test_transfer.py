@@ -5,15 +5,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw, ImageOps
 
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.seams import detail, likeness, seam, seam_error
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.transfer import METHODS, transfer
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError
 from srflow_training import save_checkpoint
-from srflow_training.cli import evaluate
 from srflow_training.data import read_photo
-from srflow_training.evaluation.seams import detail, likeness, seam, seam_error
-from srflow_training.evaluation.subjects import LevelTaus
-from srflow_training.evaluation.transfer import METHODS, transfer
 from tests.sdk.flow_bundle import write_flow_bundle
 from tests.training.evaluation.outputs import rows_of, summary_of
 

@@ -6,12 +6,12 @@ import re
 import pytest
 from click.testing import CliRunner
 
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.vote import DAMAGES, PAGE, vote
+from srflow_evaluation.votes import count_votes
 from srflow_sdk.errors import ArgumentError
 from srflow_training import save_checkpoint
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.subjects import LevelTaus
-from srflow_training.evaluation.vote import DAMAGES, PAGE, vote
-from srflow_training.evaluation.votes import count_votes
 from tests.chromium import in_chromium, running_chromium
 from tests.networks import random_srflow, tiny_config
 

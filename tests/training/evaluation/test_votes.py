@@ -5,9 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.votes import FORMAT, count_votes, wilson
 from srflow_sdk.errors import ArgumentError
-from srflow_training.cli import evaluate
-from srflow_training.evaluation.votes import FORMAT, count_votes, wilson
 
 METHODS = ["one", "two"]
 

@@ -1,0 +1,219 @@
+"""Choose a bundle's default temperature on many kinds of content: the protocol `default-tau` of `srflow-eval`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from srflow_evaluation import crops_of
+from srflow_evaluation.crop_report import Networks
+from srflow_evaluation.devices import Device, check_device
+from srflow_evaluation.tables import markdown_table
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.drawing.auto_tau import REACH, texture
+from srflow_sdk.errors import ImageError, MissingExtraError
+from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.system.atomic import write_atomically
+from srflow_training import figures
+from srflow_training.data import image_files
+from srflow_training.lpips_weights import HOW
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
+
+TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Temperatures that are tried."""
+
+LEAST_LR_PSNR = 45.0
+"""A default keeps this consistency with the LR image, in dB, on every kind of content."""
+
+_METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
+_CROPS_OF_A_KIND = 8
+_LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any error in bicubic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Means over a kind's crops.
+
+    tau: None for bicubic interpolation.
+    auto: whether the picture's texture scaled it.
+    psnr, lr_psnr: in dB.
+    error: how far from the photograph by each measure, "LPIPS" first; 0 is equality.
+    """
+
+    kind: str
+    tau: float | None
+    auto: bool
+    psnr: float
+    lr_psnr: float
+    error: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was measured and chosen. reason: one sentence for people."""
+
+    tau: float
+    auto: bool
+    reason: str
+    points: tuple[Point, ...]
+
+    def __str__(self) -> str:
+        return f"default tau {self.tau:g}{', auto' if self.auto else ''}: {self.reason}"
+
+
+def kinds_in(folder: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
+    """Up to eight crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has none with images.
+
+    Raises: ImageError if there is no image, or none is large enough.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: no such folder")
+    kinds = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _has_images(path)}
+    return {name: _some_crops(path) for name, path in (kinds or {folder.name: folder}).items()}
+
+
+def measure(
+    bundle: Bundle,
+    folder: Path,
+    *,
+    vgg16: Path | None = None,
+    device: Device = "cpu",
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Point]:
+    """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every kind of content.
+
+    LR images are made as those that the model was trained on. vgg16: a file that :meth:`VGG16Features.open` reads.
+    Raises: ImageError, BundleError, ArgumentError; MissingExtraError if LPIPS's weights are not on this machine.
+    """
+    check_device(device)
+    networks = Networks.open(vgg16, device)
+    if networks.lpips is None:
+        raise MissingExtraError(f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}")
+    manifest = bundle.manifest
+    points = []
+    kinds = kinds_in(folder)
+    with Upscaler(bundle, device=device, tile=None) as upscaler:
+        for done, (kind, crops) in enumerate(kinds.items()):
+            progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
+            rows: dict[tuple[float | None, bool], list[dict[str, float]]] = {}
+            for crop in crops:
+                hr = torch.from_numpy(crop)[None]
+                lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
+                bicubic = enlarge_bicubic(lr, manifest.scale)
+                rows.setdefault((None, False), []).append(_figures(bicubic, hr, lr, manifest.reduction, networks))
+                encoding = upscaler.encode(lr[0].permute(1, 2, 0).contiguous().numpy())
+                around = ((0, 0), (REACH, REACH), (REACH, REACH))
+                places = texture(np.pad(lr[0].numpy(), around, mode="edge"))
+                for tau, auto in _METHODS:
+                    temperature = tau * places if auto else tau
+                    image = torch.from_numpy(encoding.sample(tau=temperature)).permute(2, 0, 1)[None]
+                    rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, manifest.reduction, networks))
+            points += [_mean(kind, tau, auto, by_crop) for (tau, auto), by_crop in rows.items()]
+    return points
+
+
+def choose(points: Sequence[Point]) -> Choice:
+    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds.
+
+    It must keep :data:`LEAST_LR_PSNR` and be no worse than bicubic by LPIPS, on every kind. A kind on which the model
+    cannot do so even at 0 asks for what it does at 0.
+    """
+    by_kind: dict[str, dict[tuple[float | None, bool], Point]] = {}
+    for point in points:
+        by_kind.setdefault(point.kind, {})[point.tau, point.auto] = point
+
+    def lpips(method: tuple[float, bool]) -> float:
+        return float(np.mean([kind[method].error["LPIPS"] for kind in by_kind.values()]))
+
+    allowed = [method for method in _METHODS if all(_is_allowed(kind, *method) for kind in by_kind.values())]
+    tau, auto = min(allowed, key=lpips)
+    reason = (
+        f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has {lpips((0.0, False)):.4f}; of temperatures "
+        f"that keep {LEAST_LR_PSNR:g} dB of LR-PSNR and are no worse than bicubic by LPIPS on any kind"
+    )
+    return Choice(tau=tau, auto=auto, reason=reason, points=tuple(points))
+
+
+def write(bundle: Bundle, choice: Choice) -> Bundle:
+    """Write the choice into the bundle's manifest, which changes the model's sha256. Raises: BundleError, OSError."""
+    provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
+    manifest = dataclasses.replace(bundle.manifest, default_tau=choice.tau, auto_tau=choice.auto, provenance=provenance)
+    write_atomically(bundle.path / "manifest.json", manifest.to_json().encode())
+    return Bundle.open(bundle.path)
+
+
+def to_json(choice: Choice) -> list[dict[str, Any]]:
+    """What was measured, JSON-ready."""
+    return [dataclasses.asdict(point) for point in choice.points]
+
+
+def markdown(choice: Choice) -> str:
+    """The figures around the choice as a Markdown table, a row for each kind: bicubic, 0, the choice and the next τ."""
+    near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2] if choice.tau < TAUS[-1] else list(TAUS[-2:])
+    methods: list[tuple[float | None, bool]] = [(None, False), (0.0, False)]
+    methods += [(tau, auto) for tau in near for auto in (False, True)]
+    cells = {(point.kind, point.tau, point.auto): _cell(point) for point in choice.points}
+    kinds = dict.fromkeys(point.kind for point in choice.points)
+    rows = [[kind, *(cells[kind, tau, auto] for tau, auto in methods)] for kind in kinds]
+    return markdown_table(["kind", *("bicubic" if tau is None else _named(tau, auto) for tau, auto in methods)], rows)
+
+
+def columns(choice: Choice) -> str:
+    """What stands in a cell of the table, as a sentence."""
+    lpips, *others = choice.points[0].error
+    return f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, {', '.join(others)}; of those in dB more is better, else less."
+
+
+def _named(tau: float, auto: bool) -> str:
+    return f"{'auto' if auto else 'tau'} {tau:g}"
+
+
+def _cell(point: Point) -> str:
+    lpips, *others = (f"{error:.4f}" for error in point.error.values())
+    return ", ".join([f"{point.psnr:.2f}", lpips, f"{point.lr_psnr:.1f}", *others])
+
+
+def _has_images(folder: Path) -> bool:
+    try:
+        return bool(image_files(folder))
+    except ImageError:
+        return False
+
+
+def _some_crops(folder: Path) -> list[npt.NDArray[np.float32]]:
+    crops = crops_of(folder)
+    chosen = np.unique(np.linspace(0, len(crops) - 1, _CROPS_OF_A_KIND).round().astype(int))
+    return [crops[number][0].numpy() for number in chosen]
+
+
+def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool) -> bool:
+    point, zero, bicubic = kind[tau, auto], kind[0.0, False], kind[None, False]
+    consistent = point.lr_psnr >= min(LEAST_LR_PSNR, zero.lr_psnr)
+    return consistent and point.error["LPIPS"] <= max(bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"])
+
+
+def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networks: Networks) -> dict[str, float]:
+    row = {
+        "psnr": figures.psnr(image, hr, border=hr.shape[2] // lr.shape[2]),
+        "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
+    }
+    assert networks.lpips is not None  # measure() has refused to begin without it
+    row["LPIPS"] = figures.lpips(networks.lpips, image, hr)
+    row |= {"GMSD": figures.gmsd(image, hr), "1 - HaarPSI": 1 - figures.haarpsi(image, hr)}
+    if networks.vgg16 is not None:
+        row["VGG16 feature distance"] = figures.vgg16_distance(networks.vgg16, image, hr)
+    return row
+
+
+def _mean(kind: str, tau: float | None, auto: bool, by_crop: Sequence[Mapping[str, float]]) -> Point:
+    means = {name: float(np.mean([row[name] for row in by_crop])) for name in by_crop[0]}
+    psnr, lr_psnr = means.pop("psnr"), means.pop("lr_psnr")
+    return Point(kind=kind, tau=tau, auto=auto, psnr=psnr, lr_psnr=lr_psnr, error=means)

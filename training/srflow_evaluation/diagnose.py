@@ -1,0 +1,207 @@
+"""The protocol `diagnose`: what to know about a flow before trusting it.
+
+Are the latents of photographs normal, do samples spread as much as they err, does a photograph survive the round trip
+through its latents, how many bits does it take, and what happens to pictures that are no photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from srflow_evaluation import calibration, diagnosis_plots, latent_statistics
+from srflow_evaluation.bench import Bench, open_bench
+from srflow_evaluation.diagnosis import PHOTOGRAPH, diagnosis_of
+from srflow_evaluation.diagnosis_tables import table_of
+from srflow_evaluation.flows import ConditionedFlow
+from srflow_evaluation.odd_inputs import odd_inputs
+from srflow_evaluation.options import Options
+from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles, read_picture
+from srflow_evaluation.results import Results, Row
+from srflow_evaluation.sheets import shown_place, write_sheet
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.tables import Table
+from srflow_sdk import Latents
+from srflow_sdk.errors import ArgumentError, NonFiniteError
+from srflow_sdk.latents import bits_per_dimension as _bits
+from srflow_training import figures
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
+
+TAUS = (LevelTaus((0.8,)), LevelTaus((1.0,)))
+"""Temperatures of the samples if none is given: the usual one, and the one that the model was trained for."""
+
+SAMPLES = 10
+"""Samples of each photograph if `--samples` is not given."""
+
+CONVENTION = (
+    "8-bit RGB. Latents and the round trip: of the whole photograph, not rounded on the way. Calibration: of samples "
+    "rounded to 8 bits. Differences, errors and deviations of pixels: in 8-bit levels. Bits per dimension: for 8-bit "
+    "levels, each spread evenly over its interval (uniform dequantisation)"
+)
+"""How the figures are computed."""
+
+_TEXT = {"part": "", "tau": "", "level": "", "input": ""}  # in every row: the order of columns is then always the same
+_INPUT_SIDE = 256  # pixels of the pictures that are no photographs, and of the photographs beside them
+
+
+@torch.no_grad()
+def diagnose(options: Options) -> Table:
+    """Measure and write results.csv, summary.json, plots and a sheet of the inputs; return the tables.
+
+    Raises: SRFlowError; BundleError for a bundle without an inverter.
+    """
+    why = "diagnose measures how samples spread"
+    count = options.sample_count(SAMPLES, why, least=calibration.LEAST_SAMPLES)
+    taus = list(options.taus) or list(TAUS)
+    if any(tau.is_zero for tau in taus):
+        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    bench = open_bench(options)
+    open_flow = bench.subject.both_ways()
+    settings = {**bench.settings, "measured": "diagnose", "taus": [str(tau) for tau in taus], "samples": count}
+    results = Results(options.out, settings, shard=options.shard)
+
+    def rows_of(files: PictureFiles) -> list[Row]:
+        picture = read_picture(files, bench.cut, bench.subject.reduction)
+        if files is bench.pictures[0]:
+            _draw_sheet(bench, picture, options)
+        flow = open_flow(picture.lr)
+        rows = [*_of_photograph(flow, picture), *_of_samples(flow, picture, taus, count)]
+        rows += _of_inputs(bench, open_flow, picture)
+        return [{"picture": picture.name, **_TEXT, **row} for row in rows]
+
+    if not (options.out / "sheet.png").is_file():
+        results.forget(bench.pictures[0].name)
+    found = diagnosis_of(results.measure(bench.pictures, rows_of, options.progress))
+    count_said = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
+    title = f"{bench.subject.name}, ×{bench.subject.scale}, {count_said}"
+    table = table_of(found, title)
+    results.write_summary(
+        {
+            "protocol": "diagnose",
+            "model": bench.subject.name,
+            "model_sha256": bench.subject.sha256,
+            "scale": bench.subject.scale,
+            "pictures": len(bench.pictures),
+            "convention": CONVENTION,
+            "samples": count,
+            **found.to_json(),
+            "notes": [note for part in table.parts for note in part.notes],
+        }
+    )
+    diagnosis_plots.write_quantiles(options.out / "latents.png", title, found)
+    diagnosis_plots.write_calibration(options.out / "calibration.png", title, found)
+    diagnosis_plots.write_round_trip(options.out / "round_trip.png", title, found)
+    diagnosis_plots.write_bits(options.out / "bits.png", title, found)
+    return table
+
+
+def _of_photograph(flow: ConditionedFlow, picture: Picture) -> list[Row]:
+    """Latents, round trip and bits of the whole photograph: a row for it, and one for each level."""
+    hr = picture.hr
+    row: Row = {"part": "photograph", **_bicubic_errors(picture)}
+    try:
+        row["bits_per_dimension"] = _bits_of(flow.invert(_dequantised(hr)))
+        there = flow.invert(hr)
+        back = flow.decode(there)
+        again = flow.invert(back)
+    except NonFiniteError:
+        return [{**row, "nonfinite": 1.0}]
+    difference = (back - hr).double().abs() * 255
+    row["round_trip_mean"], row["round_trip_max"] = float(difference.mean()), float(difference.max())
+    changed = (round_to_8_bit(back) - hr).abs() * 255 > 0.5
+    row["round_trip_changed"] = float(changed.double().mean())
+    rows = [row]
+    for level, latents in there.levels.items():
+        error = abs(again.levels[level].astype("float64") - latents)
+        of_quantiles = zip(latent_statistics.NORMAL_QUANTILES, latent_statistics.quantiles(latents), strict=True)
+        rows.append(
+            {
+                "part": "level",
+                "level": str(level),
+                **latent_statistics.moments(latents),
+                "round_trip_mean": float(error.mean()),
+                "round_trip_max": float(error.max()),
+                **{f"quantile_{normal:g}": value for normal, value in of_quantiles},
+            }
+        )
+    return rows
+
+
+def _of_samples(flow: ConditionedFlow, picture: Picture, taus: Sequence[LevelTaus], count: int) -> list[Row]:
+    """Calibration: for each τ a row of ranks, and one for each bin of deviations."""
+    rows: list[Row] = []
+    for tau in taus:
+        samples = [flow.sample(tau, seed) for seed in range(count)]
+        broken = sum(figures.nonfinite(sample) for sample in samples)
+        shares = calibration.rank_shares(samples, picture.hr)
+        row: Row = {"part": "ranks", "tau": str(tau), "nonfinite": float(broken)}
+        rows.append({**row, **{f"rank_{rank}": share for rank, share in enumerate(shares)}})
+        of_bins = calibration.error_by_deviation(samples, picture.hr)
+        rows += [{"part": "deviation", "tau": str(tau), **bin_} for bin_ in of_bins]
+    return rows
+
+
+def _of_inputs(bench: Bench, open_flow: Callable[[Tensor], ConditionedFlow], picture: Picture) -> list[Row]:
+    """Bits and deviations of latents: a row for the photograph's centre, and one for each unlike picture made of it."""
+    hr, lr = _centre(bench, picture)
+    made = _inputs(bench, hr, picture.name)
+    pairs = {PHOTOGRAPH: (hr, lr), **{name: (image, _reduced(bench, image)) for name, image in made.items()}}
+    rows: list[Row] = []
+    for name, (image, small) in pairs.items():
+        row: Row = {"part": "input", "input": name}
+        try:
+            found = open_flow(small).invert(_dequantised(image))
+        except NonFiniteError:
+            rows.append({**row, "nonfinite": 1.0})
+            continue
+        row["bits_per_dimension"] = _bits_of(found)
+        deviations = {f"deviation_{level}": float(z.astype("float64").std()) for level, z in found.levels.items()}
+        rows.append({**row, **deviations})
+    return rows
+
+
+def _inputs(bench: Bench, hr: Tensor, name: str) -> dict[str, Tensor]:
+    makers = odd_inputs(bench.subject.scale, bench.subject.reduction)
+    return {kind: make(hr, name) for kind, make in makers.items()}
+
+
+def _centre(bench: Bench, picture: Picture) -> tuple[Tensor, Tensor]:
+    multiple, scale = bench.cut.multiple, bench.subject.scale
+    side = max(_INPUT_SIDE, LEAST_SIDE, multiple) // multiple * multiple
+    rows, columns = Cut(scale=scale, multiple=multiple, centre=side).window(*picture.hr.shape[2:])
+    small = [slice(part.start // scale, part.stop // scale) for part in (rows, columns)]
+    return picture.hr[..., rows, columns].contiguous(), picture.lr[..., small[0], small[1]].contiguous()
+
+
+def _reduced(bench: Bench, hr: Tensor) -> Tensor:
+    return round_to_8_bit(REDUCTIONS[bench.subject.reduction](hr, bench.subject.scale))
+
+
+def _dequantised(hr: Tensor) -> Tensor:
+    return torch.from_numpy(_bits.dequantised(hr[0].numpy()))[None]
+
+
+def _bits_of(latents: Latents) -> float:
+    found = latents.bits_per_dimension
+    assert found is not None  # inverting always knows it
+    return found
+
+
+def _bicubic_errors(picture: Picture) -> Row:
+    """How far the dequantised photograph is from bicubic's picture: mean absolute and squared, of values in [0, 1]."""
+    scale = picture.hr.shape[2] // picture.lr.shape[2]
+    middle = (255 * enlarge_bicubic(picture.lr, scale).double() + 0.5) / 256  # of the interval of each level
+    error = _dequantised(picture.hr).double() - middle
+    return {
+        "values": float(error.numel()),
+        "bicubic_mean_absolute": float(error.abs().sum() / error.numel()),
+        "bicubic_mean_square": float(error.square().mean()),
+    }
+
+
+def _draw_sheet(bench: Bench, picture: Picture, options: Options) -> None:
+    hr = _centre(bench, picture)[0]
+    cells = [(PHOTOGRAPH, hr), *_inputs(bench, hr, picture.name).items()]
+    write_sheet(options.out / "sheet.png", f"inputs made of {picture.name}", cells, shown_place(hr), columns=4)

@@ -1,0 +1,171 @@
+"""The photographs that a protocol measures on, each with its LR image, whole or cut to its centre."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from torch import Tensor
+
+from srflow_evaluation.hashing import file_sha256
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.model.manifest import Reduction
+from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.data._images import size_of
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+
+LEAST_SIDE = 64
+"""Photographs have at least this many pixels a side, so that every metric fits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A photograph as it is measured. hr: 1×3×sh×sw, lr: 1×3×h×w, both 8-bit levels in [0, 1].
+
+    others: by name, the outputs of other methods for it, as `hr`. inputs: by option, what else a protocol needs of it,
+    as `hr`.
+    """
+
+    name: str
+    hr: Tensor
+    lr: Tensor
+    others: dict[str, Tensor]
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFiles:
+    """Where a picture is read from. name: its path in the folder, without suffix. lr: None: it is reduced from hr.
+
+    inputs: by option. beside: another photograph, of any size, that a protocol uses with it.
+    """
+
+    name: str
+    hr: Path
+    lr: Path | None = None
+    others: dict[str, Path] = field(default_factory=dict)
+    inputs: dict[str, Path] = field(default_factory=dict)
+    beside: Path | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of all its files."""
+        single = [path for path in (self.lr, self.beside) if path is not None]
+        files = [self.hr, *single, *self.others.values(), *self.inputs.values()]
+        return hashlib.sha256("".join(file_sha256(path) for path in files).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How pictures are cut, so that a network takes them.
+
+    multiple: HR sides become multiples of this; rows below and columns on the right are left out. centre: keep only the
+    central part of at most this many pixels a side, or everything (None).
+    """
+
+    scale: int
+    multiple: int
+    centre: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.centre is not None and (self.centre < LEAST_SIDE or self.centre % self.multiple):
+            raise ArgumentError(
+                f"--crop is {self.centre}; with this model it must be a multiple of {self.multiple}, "
+                f"at least {LEAST_SIDE}"
+            )
+
+    def window(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of an HR image that are kept."""
+        return self._along(height), self._along(width)
+
+    def _along(self, size: int) -> slice:
+        whole = size // self.multiple * self.multiple
+        length = min(whole, self.centre or whole)
+        start = (whole - length) // 2 // self.scale * self.scale
+        return slice(start, start + length)
+
+
+def picture_files(
+    hr: Path,
+    *,
+    lr: Path | None,
+    others: dict[str, Path],
+    cut: Cut,
+    most: int | None = None,
+    inputs: Mapping[str, Path] = MappingProxyType({}),
+) -> list[PictureFiles]:
+    """List the photographs in a folder with the files that belong to each, after a look at every header.
+
+    The file of an LR folder or another method's is named as the photograph, or that with "x4" (the scale) appended.
+    most: only this many, spread over the folder. inputs: further folders by option, as `degraded`.
+    Raises: ImageError if a file is missing, unreadable or of the wrong size.
+    """
+    paths = image_files(hr, option="--hr")
+    if most is not None and most < len(paths):
+        paths = [paths[number * len(paths) // most] for number in range(most)]
+    lrs = None if lr is None else _Folder(lr, "--lr", cut.scale)
+    folders = {name: _Folder(folder, f"--other {name}", cut.scale) for name, folder in others.items()}
+    needed = {name: _Folder(folder, f"--{name}", cut.scale) for name, folder in inputs.items()}
+    found: dict[str, PictureFiles] = {}
+    for path in paths:
+        name = path.relative_to(hr).with_suffix("").as_posix()
+        if name in found:
+            raise ImageError(f"{path} and {found[name].hr} have the same name: rename one")
+        height, width = size_of(path)
+        least = max(LEAST_SIDE, cut.multiple)
+        if min(height, width) < least:
+            raise ImageError(f"{path}: {width}×{height} pixels; at least {least} a side are needed: remove it")
+        lr_file = None if lrs is None else lrs.of(name, height // cut.scale, width // cut.scale, slack=0)
+        outputs, its_inputs = (
+            {key: folder.of(name, height, width, slack=cut.multiple) for key, folder in of.items()}
+            for of in (folders, needed)
+        )
+        found[name] = PictureFiles(name=name, hr=path, lr=lr_file, others=outputs, inputs=its_inputs)
+    return list(found.values())
+
+
+def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture:
+    """Read a picture and cut it; an LR image that it has no file for is reduced and rounded to 8 bits."""
+    photo = to_image(read_photo(files.hr))
+    rows, columns = cut.window(*photo.shape[2:])
+    hr = photo[..., rows, columns].contiguous()
+    if files.lr is None:
+        lr = round_to_8_bit(REDUCTIONS[reduction](hr, cut.scale))
+    else:
+        small = [slice(part.start // cut.scale, part.stop // cut.scale) for part in (rows, columns)]
+        lr = to_image(read_photo(files.lr))[..., small[0], small[1]].contiguous()
+    others, inputs = (
+        {name: to_image(read_photo(path))[..., rows, columns].contiguous() for name, path in of.items()}
+        for of in (files.others, files.inputs)
+    )
+    return Picture(name=files.name, hr=hr, lr=lr, others=others, inputs=inputs)
+
+
+class _Folder:
+    """Pictures that belong to photographs by their names."""
+
+    def __init__(self, folder: Path, option: str, scale: int) -> None:
+        self.folder, self.option, self.scale = folder, option, scale
+        self.files = {
+            path.relative_to(folder).with_suffix("").as_posix(): path for path in image_files(folder, option=option)
+        }
+
+    def of(self, name: str, height: int, width: int, *, slack: int) -> Path:
+        """Find a photograph's file; its sides may be less than `slack` pixels shorter. Raises: ImageError."""
+        marked = f"{name}x{self.scale}"
+        path = self.files.get(marked) or self.files.get(name)
+        if path is None:
+            raise ImageError(f"{self.option} {self.folder}: no picture named {name} or {marked}: add it")
+        found = size_of(path)
+        if any(
+            not need // max(slack, 1) * max(slack, 1) <= size <= need
+            for size, need in zip(found, (height, width), strict=True)
+        ):
+            raise ImageError(
+                f"{self.option}: {path} is {found[1]}×{found[0]} pixels; {width}×{height} are needed: "
+                "is it of this photograph and scale?"
+            )
+        return path

