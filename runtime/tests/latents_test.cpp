@@ -1,4 +1,4 @@
-// The numbers here are those of tests/sdk/test_latents.py. Never change them: another field is another scheme.
+// The numbers here are those of tests/sdk/latents/test_random_field.py. Never change them: another field is another scheme.
 #include "srflow/latents.h"
 
 #include <gtest/gtest.h>

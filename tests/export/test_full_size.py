@@ -1,6 +1,6 @@
 """A full-size checkpoint in the published layout exports with no flag, and decodes, inverts and scores as the network.
 
-tests/training/test_golden.py holds the network to what the published implementation computed.
+tests/training/model/test_golden.py holds the network to what the published implementation computed.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from tests.apps.demo.served import Served, served
+from tests.apps.demo.visitor import CONTROLS, Visitor
 from tests.faults.attempts import Attempt
-from tests.sdk.demo.served import Served, served
-from tests.sdk.demo.visitor import CONTROLS, Visitor
 from tests.sdk.flow_bundle import write_flow_bundle
 
 SECRET = b"what-nobody-may-read"

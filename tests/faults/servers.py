@@ -21,12 +21,12 @@ import numpy as np
 
 from srflow_sdk import SRFlowError
 from srflow_sdk.triton import RemoteUpscaler
+from tests.apps.serving.client.http_server import JSON_BYTES, Answer, HttpServer
+from tests.apps.serving.client.inference_server import InferenceServer
 from tests.faults.attempts import Attempt
 from tests.faults.mutation import mutated, odd_value, with_odd_value
 from tests.faults.workers import MAX_BYTES, is_one_line
 from tests.sdk.tiny_bundle import write_tiny_bundle
-from tests.sdk.triton.http_server import JSON_BYTES, Answer, HttpServer
-from tests.sdk.triton.inference_server import InferenceServer
 
 _TIMEOUT_S = 1.0
 _PATIENCE_S = 15.0  # for one attempt on a busy machine: two calls, and their second tries

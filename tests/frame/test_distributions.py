@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 from trove_classifiers import classifiers
 
-from ..docs.pages import links
+from tests.docs.pages import links
+
 from .bare_environment import ROOT
 
 PACKAGES = {
@@ -151,7 +152,7 @@ def test_the_tests_run_from_the_sdist(built: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
     for arguments in (
         ["--collect-only", "-m", ""],
-        ["tests/sdk/test_latents.py", "tests/docs", "tests/frame/test_layers.py"],
+        ["tests/sdk/latents/test_random_field.py", "tests/docs", "tests/frame/test_layers.py"],
     ):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

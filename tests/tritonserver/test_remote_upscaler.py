@@ -1,4 +1,4 @@
-"""The client against a real server; tests/sdk/triton has the rest, with a server in the tests' own process."""
+"""The client against a real server; tests/apps/serving/client has the rest, with a server in the tests' own process."""
 
 from __future__ import annotations
 

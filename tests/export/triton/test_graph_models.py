@@ -12,8 +12,7 @@ from srflow_export.triton.readme import readme
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
-
-from ...sdk.tiny_bundle import write_tiny_bundle
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
 def models(bundle: Bundle) -> dict[str, GraphModel]:

@@ -18,9 +18,8 @@ from srflow_export.triton.config_text import parameters_in
 from srflow_sdk.errors import ArgumentError, BundleError, ExportError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import ServingOptions, described
-
-from ...networks import golden_checkpoint
-from ...sdk.tiny_bundle import write_stub_bundle, write_tiny_bundle
+from tests.networks import golden_checkpoint
+from tests.sdk.tiny_bundle import write_stub_bundle, write_tiny_bundle
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from . import fake_gpu, fake_tensorrt
+from ..backends import fake_gpu, fake_tensorrt
 from .fake_gpu import FakeGpu
 
 CLASSES = [

@@ -7,7 +7,7 @@ import pytest
 
 from srflow_sdk.latents.draws import STATISTICS_SCHEME, true_statistics
 from srflow_sdk.latents.random_field import normal_from_words
-from tests.sdk.test_latents import MASK, philox4x64_10
+from tests.sdk.latents.test_random_field import MASK, philox4x64_10
 
 KINDS = {"spatial": 1, "local": 2, "global": 3}
 GOLDEN = {

@@ -1,0 +1,236 @@
+"""What --resume leaves alone: only outputs that are there, intact, and made as they would be made now."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_apps.batch import resuming
+from srflow_apps.batch.jobs import FolderResult, Job, Recorded
+from srflow_apps.batch.report import batch_report, recorded_in
+from srflow_apps.batch.resuming import is_done
+from srflow_apps.batch.running import run_jobs
+from srflow_apps.batch.storage import ANYWHERE
+from srflow_sdk.errors import CancelledError
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+from .conftest import job, settings_with
+
+
+def statuses(result: FolderResult) -> list[str]:
+    return [file.status for file in result.files]
+
+
+def recorded_of(result: FolderResult, upscaler: Upscaler) -> Mapping[str, Recorded]:
+    manifest = upscaler.bundle.manifest
+    return recorded_in(batch_report(result, models=[manifest], settings=settings_with(), tile="auto", device="cpu"))
+
+
+def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
+    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+
+
+def test_resume_leaves_alone_what_is_done(jobs: list[Job], upscaler: Upscaler) -> None:
+    run(jobs[:2], upscaler, seed=4)
+    before = [one.targets[0].stat().st_mtime_ns for one in jobs[:2]]
+    assert statuses(run(jobs, upscaler, seed=4, resume=True)) == ["skipped", "skipped", "done"]
+    assert [one.targets[0].stat().st_mtime_ns for one in jobs[:2]] == before
+
+
+def test_without_resume_everything_is_made_again(jobs: list[Job], upscaler: Upscaler) -> None:
+    run(jobs, upscaler)
+    assert statuses(run(jobs, upscaler)) == ["done"] * 3
+
+
+@pytest.mark.parametrize("change", [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}, {"scale": 2}])
+def test_resume_makes_again_what_has_other_settings(
+    jobs: list[Job], upscaler: Upscaler, change: dict[str, Any]
+) -> None:
+    run(jobs[:1], upscaler)
+    assert statuses(run(jobs[:1], upscaler, **change, resume=True)) == ["done"]
+    assert statuses(run(jobs[:1], upscaler, **change, resume=True)) == ["skipped"]
+
+
+def test_resume_knows_the_models_own_tau(jobs: list[Job], upscaler: Upscaler) -> None:
+    run(jobs[:1], upscaler)
+    assert statuses(run(jobs[:1], upscaler, tau=0.8, resume=True)) == ["skipped"]
+
+
+def test_resume_makes_again_what_another_model_made(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
+    run(jobs[:1], upscaler)
+    with Upscaler(write_tiny_bundle(tmp_path / "other.srflow", gain=0.5), device="cpu", threads=1) as other:
+        assert statuses(run(jobs[:1], other, resume=True)) == ["done"]
+
+
+def test_resume_makes_again_what_has_another_source_now(jobs: list[Job], upscaler: Upscaler, photo: np.ndarray) -> None:
+    run(jobs[:1], upscaler)
+    write_image(jobs[0].source, photo[::-1][:12, :16])
+    assert statuses(run(jobs[:1], upscaler, resume=True)) == ["done"]
+
+
+def _without_provenance(target: Path) -> None:
+    write_image(target, read_image(target).pixels)
+
+
+def _truncated(target: Path) -> None:
+    target.write_bytes(b"\x89PNG")
+
+
+def _cut_short(target: Path) -> None:
+    """So that its header is there: a copy that was interrupted."""
+    target.write_bytes(target.read_bytes()[:-20])
+    assert read_provenance(target) is not None
+
+
+@pytest.mark.parametrize("spoil", [_without_provenance, _truncated, _cut_short, Path.unlink])
+def test_resume_is_not_fooled_by_mere_existence(
+    jobs: list[Job], upscaler: Upscaler, spoil: Callable[[Path], None]
+) -> None:
+    run(jobs[:1], upscaler)
+    spoil(jobs[0].targets[0])
+    assert statuses(run(jobs[:1], upscaler, resume=True)) == ["done"]
+    assert read_provenance(jobs[0].targets[0]) is not None
+
+
+def test_resume_wants_every_sample(jobs: list[Job], upscaler: Upscaler) -> None:
+    out = jobs[0].targets[0].parent
+    one = job(jobs[0].source, out / "s0.png", out / "s1.png")
+    run([one], upscaler)
+    assert statuses(run([one], upscaler, resume=True)) == ["skipped"]
+    assert statuses(run([job(one.source, *reversed(one.targets))], upscaler, resume=True)) == ["done"]
+    one.targets[1].unlink()
+    assert statuses(run([one], upscaler, resume=True)) == ["done"]
+
+
+def test_neither_the_tiles_nor_the_version_of_the_sdk_count_for_resume(
+    jobs: list[Job], upscaler: Upscaler, tiny_bundle: Path
+) -> None:
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled:
+        run(jobs[:1], tiled)
+    target = jobs[0].targets[0]
+    provenance = read_provenance(target)
+    assert provenance is not None
+    write_image(
+        target,
+        read_image(target).pixels,
+        provenance=dataclasses.replace(provenance, sdk_version="0.0.1", content_sha256=None),
+    )
+    assert statuses(run(jobs[:1], upscaler, resume=True)) == ["skipped"]
+
+
+def test_resume_of_a_source_that_is_gone_fails(jobs: list[Job], upscaler: Upscaler) -> None:
+    run(jobs, upscaler)
+    jobs[0].source.unlink()
+    assert statuses(run(jobs, upscaler, resume=True)) == ["failed", "skipped", "skipped"]
+
+
+def _forged(target: Path) -> None:
+    """Of four pixels, with the right provenance."""
+    write_image(target, np.zeros((4, 4, 3), np.uint8), provenance=read_provenance(target))
+
+
+def _damaged(target: Path) -> None:
+    """In the middle, with its header and its end as they were."""
+    content = bytearray(target.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    target.write_bytes(content)
+    assert read_provenance(target) is not None
+
+
+def _black(target: Path) -> None:
+    """Of the right size, with the whole record of the right picture in it, as a program copies it that knows XMP."""
+    right, packet = read_provenance(target), read_image(target).metadata.xmp
+    assert packet is not None
+    write_image(target, np.zeros_like(read_image(target).pixels), metadata=Metadata(xmp=packet))
+    assert read_provenance(target) == right
+
+
+ENDINGS = (".png", ".jpg", ".webp", ".tif")
+SPOILT = [
+    (ending, spoil, reported)
+    for ending in ENDINGS
+    for spoil in (_forged, _damaged, _black)
+    for reported in (False, True)
+]
+
+
+@pytest.mark.parametrize(("ending", "spoil", "reported"), SPOILT)
+def test_resume_makes_again_what_is_not_that_picture(
+    tmp_path: Path, upscaler: Upscaler, ending: str, spoil: Callable[[Path], None], reported: bool
+) -> None:
+    write_image(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    one = job(tmp_path / "a.png", tmp_path / f"sr{ending}")
+    first = run([one], upscaler, report=reported)
+    settings = dataclasses.replace(settings_with(resume=True), recorded=recorded_of(first, upscaler))
+    assert bool(settings.recorded) == reported
+    assert statuses(run_jobs([one], upscaler, settings=settings)) == ["skipped"]
+    made = one.targets[0].read_bytes()
+    spoil(one.targets[0])
+    assert statuses(run_jobs([one], upscaler, settings=settings)) == ["done"]
+    assert one.targets[0].read_bytes() == made
+
+
+def test_outputs_of_earlier_versions_are_made_again_and_that_is_said_once(
+    jobs: list[Job], upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "seal", lambda *_: None)
+        run(jobs, upscaler)
+    caplog.clear()
+    resuming._tell_of_old_outputs.cache_clear()
+    assert statuses(run(jobs, upscaler, resume=True)) == ["done"] * 3
+    told = [line for line in caplog.messages if "hash" in line]
+    assert told == ["outputs that have no hash of their content, such as those of earlier versions, are made again"]
+    assert statuses(run(jobs, upscaler, resume=True)) == ["skipped"] * 3
+
+
+def _another_picture(target: Path) -> None:
+    """Of the right size, with the right provenance."""
+    provenance, pixels = read_provenance(target), read_image(target).pixels
+    write_image(target, pixels[::-1], provenance=provenance)
+
+
+def test_resume_holds_outputs_to_the_report(jobs: list[Job], upscaler: Upscaler) -> None:
+    first = run(jobs, upscaler, report=True)
+    settings = settings_with(resume=True, report=True)
+    held = dataclasses.replace(settings, recorded=recorded_of(first, upscaler))
+    assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped"] * 3
+    _another_picture(jobs[1].targets[0])
+    assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped", "done", "skipped"]
+    one = jobs[1].targets[0]
+    provenance = read_provenance(one)
+    assert provenance is not None
+    new = dataclasses.replace(provenance, content_sha256=None)
+    write_image(one, read_image(one).pixels[::-1], provenance=new)
+    assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped"] * 3, "without a report nobody can know"
+    assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped", "done", "skipped"]
+
+
+@pytest.mark.parametrize(
+    "report", [None, {}, {"files": 3}, {"files": [{"outputs": [{"path": 1}]}]}, {"files": [], "earlier": None}]
+)
+def test_a_report_that_says_nothing_about_outputs_is_no_obstacle(report: Any) -> None:
+    assert recorded_in(report) == {}
+
+
+def test_looking_at_outputs_can_be_cancelled(jobs: list[Job], upscaler: Upscaler) -> None:
+    run(jobs[:1], upscaler)
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(CancelledError):
+        is_done(
+            jobs[0],
+            upscaler.bundle.manifest,
+            settings=settings_with(resume=True),
+            storage=ANYWHERE,
+            cancel=cancel,
+        )

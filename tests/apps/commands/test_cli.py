@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image, ImageCms
+
+from srflow_apps.commands import cli
+from srflow_sdk.files import Metadata, read_image, write_image
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+Run = Callable[..., Result]
+
+
+def test_a_photo_becomes_what_the_upscaler_makes_of_it(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+    result = run("a.png", "-o", "out/big.png", "--tau", "0.5", "--seed", "3")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "out/big.png\n"
+    assert np.array_equal(read_image("out/big.png").pixels, upscaler.upscale(photo, tau=0.5, seed=3))
+
+
+def test_tau_is_the_bundles_unless_given(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+    run("a.png", "-o", "big.png")
+    assert np.array_equal(read_image("big.png").pixels, upscaler.upscale(photo, tau=0.8))
+
+
+def test_samples_of_several_inputs_go_to_a_directory(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+    result = run("a.png", "b.png", "-o", "out", "--samples", "2")
+    assert result.stdout.split() == ["out/a_s0.png", "out/a_s1.png", "out/b_s0.png", "out/b_s1.png"]
+    assert np.array_equal(read_image("out/a_s1.png").pixels, upscaler.encode(photo).samples(2)[1])
+
+
+def test_tiles_of_any_size_give_the_same_picture(run: Run) -> None:
+    assert run("a.png", "-o", "tiled.png", "--tile", "16").exit_code == 0
+    assert run("a.png", "-o", "whole.png", "--tile", "none").exit_code == 0
+    assert np.array_equal(read_image("tiled.png").pixels, read_image("whole.png").pixels)
+
+
+def test_sixteen_bits_and_the_colour_profile_are_kept(run: Run, photo: np.ndarray) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write_image("deep.tif", photo.astype(np.uint16) * 257, metadata=Metadata(icc_profile=profile))
+    assert run("deep.tif", "-o", "big.tif").exit_code == 0
+    file = read_image("big.tif")
+    assert (file.pixels.dtype, file.metadata.icc_profile) == (np.uint16, profile)
+
+
+def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
+    result = run("a.png", "bad.png", "missing.png", "b.png", "-o", "out")
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["out/a.png", "out/b.png"]
+    bad, missing, summary = result.stderr.splitlines()
+    assert bad.startswith("error: bad.png: ")
+    assert missing.startswith("error: missing.png: ")
+    assert summary == "2 done, 0 skipped, 2 failed"
+
+
+def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srflow_apps.batch.progress_lines.FIRST_AFTER_S", 0)
+    result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    warning, error = sorted(result.stderr.splitlines(), reverse=True)
+    assert (warning[:8], error[:7]) == ("warning:", "error: ")
+    assert run("a.png", "-o", "big.png", "--quiet").stderr == ""
+
+
+def test_quality_and_lossless_are_the_writers(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+    for quality in ("20", "90"):
+        assert run("a.png", "-o", f"{quality}.jpg", "--quality", quality).exit_code == 0
+    assert Path("20.jpg").stat().st_size < Path("90.jpg").stat().st_size
+    assert run("a.png", "-o", "big.webp", "--lossless").exit_code == 0
+    assert np.array_equal(read_image("big.webp").pixels, upscaler.upscale(photo))
+
+
+def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"mine")
+    result = run("a.png", "b.png", "-o", "out", "--no-overwrite")
+    assert (result.exit_code, result.stdout) == (0, "out/b.png\n")
+    assert result.stderr == "1 done, 1 skipped, 0 failed\n"
+    assert Path("out/a.png").read_bytes() == b"mine"
+    result = run("a.png", "-o", "out/a.png", "--no-overwrite")
+    assert (result.exit_code, result.stderr) == (0, "0 done, 1 skipped, 0 failed\n")
+    assert run("a.png", "-o", "out/a.png").exit_code == 0
+    assert Path("out/a.png").read_bytes() != b"mine"
+
+
+def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    overflowing = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "overflow.srflow", gain=1e38)
+    arguments = ["a.png", "-o", "out/", "--model", str(overflowing), "--device", "cpu"]
+    result = CliRunner().invoke(cli.upscale, arguments)
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert not list((folder / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-o", "big.png"], "Missing argument 'INPUT...'"),
+        (["a.png"], "Missing option '-o'"),
+        (["a.png", "-o", ""], "-o is empty"),
+        (["a.png", "-o", "\x1b[31mbig.bmp"], "\N{REPLACEMENT CHARACTER}[31mbig.bmp"),
+        (["a.png", "-o", "a.png"], "would overwrite the input"),
+        (["a.png", "b.png", "-o", "big.png"], "there are 2 inputs"),
+        (["a.png", "b.png", "-o", "out", "--name", "{seed}.png"], "would both be written"),
+        (["a.png", "-o", "big.bmp"], "the ending of the name sets the format"),
+        (["a.png", "-o", "big.png", "--tau", "nan"], "tau is nan"),
+        (["a.png", "-o", "big.png", "--tau", "-1"], "tau is -1"),
+        (["a.png", "-o", "big.png", "--samples", "0"], "--samples"),
+        (["a.png", "-o", "big.png", "--seed", str(1 << 64)], "below 2^64"),
+        (["a.png", "-o", "big.png", "--tile", "large"], "is not auto, none or a number"),
+        (["a.png", "-o", "big.png", "--tile", "15"], "'15' is not auto, none or a number of pixels, at least 16"),
+        (["a.png", "-o", "big.png", "--tile", "3"], "16"),
+        (["a.png", "-o", "out", "--name", "{size}.png"], "{size} cannot be filled in"),
+        (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], "same name; add {sample}"),
+        (["a.png", "-o", "big.png", "--name", "{stem}.png"], "both name the file"),
+        (["a.png", "-o", "big.png", "--quality", "90"], "PNG is lossless and has no quality"),
+        (["a.png", "-o", "big.jpg", "--lossless"], "JPEG cannot be lossless"),
+        ([".", "-o", "big.png"], "is a folder"),
+        ([".", "-o", "."], "would"),
+        (["a.png", "-o", "big.png", "--max-pixels", "many"], "is not a number of pixels"),
+        (["a.png", "-o", "big.png", "--max-pixels", "0"], "is not a number of pixels"),
+        (["a.png", "-o", "big.png", "--shard", "4/3"], "is not part I of N"),
+        (["a.png", "-o", "big.png", "--shard", "0/3"], "is not part I of N"),
+        (["a.png", "-o", "big.png", "--report", "a.png"], "would replace an input"),
+    ],
+)
+def test_wrong_usage_is_status_2_before_anything_is_written(
+    run: Run, folder: Path, arguments: list[str], says: str
+) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.output
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(run: Run) -> None:
+    Path("file").touch()
+    result = run("a.png", "-o", "file/big.png")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the directory file cannot be created")
+    Path("dir.png").mkdir()
+    assert run("a.png", "b.png", "-o", "a.png/").exit_code == 1
+
+
+def test_a_model_that_is_none_is_one_line(folder: Path) -> None:
+    arguments = [str(folder / "a.png"), "-o", str(folder / "big.png"), "--model", str(folder / "none.srflow")]
+    result = CliRunner().invoke(cli.upscale, arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [cli.upscale, cli.doctor])
+def test_version(command: object) -> None:
+    result = CliRunner().invoke(command, ["--version"])
+    assert result.exit_code == 0
+    assert version("srflow-sdk") in result.stdout
+
+
+@pytest.mark.parametrize("module", ["srflow_sdk", "srflow_apps.commands.cli"])
+def test_the_package_runs_as_a_command(module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(f"Usage: python -m {module} [OPTIONS] [INPUT]...")
+
+
+def test_samples_that_need_too_many_open_files_are_refused_before_the_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    free, files = resource.RLIM_INFINITY, resource.RLIMIT_NOFILE
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1024) if which == files else (free, free))
+    result = run("a.png", "-o", "out", "--samples", "500")
+    assert result.exit_code == 2
+    assert "ask for fewer" in result.stderr
+    assert not Path("out").exists()
+
+
+def test_system_errors_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "somewhere")
+
+    monkeypatch.setattr("srflow_apps.batch.plan.check_targets", refuse)
+    result = run("a.png", "-o", "big.png")
+    assert (result.exit_code, result.stderr) == (1, "error: somewhere: Permission denied\n")
+
+
+def test_ctrl_c_while_python_still_imports_is_quiet() -> None:
+    program = """
+import sys
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+import srflow_apps.commands.cli
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_names_are_shown_without_what_a_terminal_would_obey(run: Run, photo: np.ndarray) -> None:
+    write_image("good\x1b[31m.png", photo)
+    Path("bad\x1b[31m.png").write_bytes(b"not a picture")
+    result = run("good\x1b[31m.png", "bad\x1b[31m.png", "-o", "out")
+    assert result.stdout == "out/good\x1b[31m.png\n", "programs read this"
+    assert "\x1b" not in result.stderr
+    assert result.stderr.startswith("error: bad\N{REPLACEMENT CHARACTER}[31m.png: ")
+
+
+def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("srflow_sdk.upscaler.Upscaler.upscale_file", full)
+    result = run("a.png", "b.png", "bad.png", "-o", "out")
+    assert result.exit_code == 1
+    *errors, last = result.stderr.splitlines()
+    assert errors[0] == "error: a.png: No space left on device"
+    assert last == "stopped because the disk is full: 0 of 3 done; free space, then run the same command with --resume"
+
+
+def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGBA", (8, 8)).save("alpha.png")
+    monkeypatch.setattr("srflow_sdk.drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work"))
+    result = run("alpha.png", "-o", "out.jpg")
+    assert result.exit_code == 1
+    assert "no transparency" in result.stderr
+
+
+@pytest.mark.parametrize(("limit", "status"), [("2744", 1), ("2745", 0), ("2.745k", 0), ("3K", 0), ("1M", 0)])
+def test_larger_inputs_than_allowed_are_refused(run: Run, limit: str, status: int) -> None:
+    result = run("a.png", "-o", "big.png", "--max-pixels", limit)
+    assert result.exit_code == status
+    assert ("61×45" in result.stderr) == bool(status)
+
+
+def test_the_first_sample_can_be_chosen(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+    assert run("a.png", "-o", "big.png", "--sample", "2").stdout == "big.png\n"
+    assert np.array_equal(read_image("big.png").pixels, upscaler.upscale(photo, sample=2))
+    assert run("a.png", "-o", "big.png", "--sample", "2", "--samples", "2").stdout == "big_s2.png\nbig_s3.png\n"
+
+
+def test_a_consistent_output_reduces_to_its_input(run: Run) -> None:
+    assert run("a.png", "-o", "plain.png", "--report", "plain.json").exit_code == 0
+    assert run("a.png", "-o", "exact.png", "--report", "exact.json", "--consistent").exit_code == 0
+    plain, exact = (
+        json.loads(Path(name).read_text())["files"][0]["outputs"][0]["lr_psnr"] for name in ("plain.json", "exact.json")
+    )
+    assert plain < 40 < exact
+
+
+def test_an_output_far_from_its_input_is_warned_of_once(run: Run) -> None:
+    result = run("a.png", "-o", "big.png", "--samples", "2", "--report", "report.json")
+    assert result.exit_code == 0
+    (warning,) = result.stderr.splitlines()
+    assert warning.startswith("warning: a.png: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"), [(["--consistent"], "a consistent output came"), (["--tau", "0"], "ask for a cons")]
+)
+def test_the_warning_about_black_dots_on_white_advises_what_helps(run: Run, options: list[str], advice: str) -> None:
+    dots = np.full((40, 40, 3), 255, np.uint8)
+    dots[::3, ::3] = 0
+    write_image("dots.png", dots)
+    result = run("dots.png", "-o", "big.png", "--report", "report.json", *options)
+    assert result.exit_code == 0
+    (warning,) = result.stderr.splitlines()
+    assert f"below 40); {advice}" in warning
+
+
+def test_the_help_promises_nothing_exact() -> None:
+    assert "exact" not in CliRunner().invoke(cli.upscale, ["-h"]).stdout
+
+
+def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
+    result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
+    assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
+    assert (Image.open("out/a-tiny-t0.8-7.jpg").format) == "JPEG"
+
+
+def test_help_fits_a_screen_and_a_half() -> None:
+    result = CliRunner().invoke(cli.upscale, ["-h"], terminal_width=100)
+    assert len(result.stdout.splitlines()) <= 72
+    assert "[OPTIONS] [INPUT]..." in result.stdout
+    assert "HEIC" not in result.stdout, "the libvips that pip installs cannot decode it"
+    assert all(option.opts[-1] in result.stdout for option in cli.upscale.params if option.name != "inputs")

@@ -1,0 +1,250 @@
+"""The embedded model that suits each picture: the default of srflow-upscale, and upscale_folder(upscaler="auto")."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from srflow_apps.batch.estimating import Speed
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.models import candidates, digest
+from srflow_apps.batch.one_file import do_one
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.ray_workers import RunJobs, Worker
+from srflow_apps.batch.storage import LocalStorage
+from srflow_apps.commands import cli
+from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
+from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.files import read_image, read_provenance, write_image
+from tests.sdk.clean_and_noisy import models, noisy, smooth
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The names of a clean and of a noisy picture in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    write_image("clean.png", smooth())
+    write_image("noisy.png", noisy(10))
+    return "clean.png", "noisy.png"
+
+
+@pytest.fixture
+def run_installed() -> Run:
+    """srflow-upscale on one thread of the CPU."""
+    return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, "--device", "cpu", "--threads", "1"])
+
+
+def test_the_command_lists_the_models(run_installed: Run, two_models: Path) -> None:
+    first, second = run_installed("--models").stdout.splitlines()
+    assert first.startswith("x4-small  ×4  tau 0.8  for clean photographs (what Upscaler() opens)")
+    assert second.startswith("x4-photo  ×4  tau 0.5  for photographs as they come")
+
+
+def test_auto_gives_each_picture_the_model_that_suits_it(
+    run_installed: Run, two_models: Path, mixed: tuple[str, str]
+) -> None:
+    result = run_installed(*mixed, "-o", "out", "--model", "auto", "--report", "report.json")
+    assert (result.exit_code, result.stdout.split()) == (0, ["out/clean.png", "out/noisy.png"])
+    assert result.stderr.endswith("2 done, 0 skipped, 0 failed; x4-photo drew 1, x4-small drew 1\n")
+    assert "noisy.png: x4-" not in result.stderr, "of a folder, one line is enough"
+    for name, model in zip(mixed, ("x4-small", "x4-photo"), strict=True):
+        with Upscaler(model, device="cpu", threads=1) as upscaler:
+            expected = upscaler.upscale(read_image(name).pixels)
+        assert np.array_equal(read_image(f"out/{name}").pixels, expected), "at the model's own temperature, too"
+        provenance = read_provenance(f"out/{name}")
+        assert provenance is not None
+        assert provenance.model == model
+    report = json.loads(Path("report.json").read_text())
+    assert [file["model"] for file in report["files"]] == ["x4-small", "x4-photo"]
+    assert (report["model"]["name"], report["settings"]["tau"]) == ("auto", None)
+
+    again = run_installed(*mixed, "-o", "out", "--model", "auto", "--resume", "--report", "report.json")
+    assert again.stdout == "", "both are kept"
+    assert "x4-" not in again.stderr, "so nothing is said of their models"
+    kept = json.loads(Path("report.json").read_text())
+    assert [file["model"] for file in kept["files"]] == ["x4-small", "x4-photo"]
+    other = run_installed(*mixed, "-o", "out", "--model", "x4-photo", "--resume")
+    assert other.stdout == "out/clean.png\n", "only the one that another model drew is made again"
+
+
+def test_a_picture_is_made_again_with_the_embedded_model_that_made_it(
+    run_installed: Run, two_models: Path, mixed: tuple[str, str]
+) -> None:
+    first = run_installed("noisy.png", "-o", "big.png", "--model", "auto")
+    assert "noisy.png: x4-photo (noise of 5.5/255)\n" in first.stderr, "of one picture, why is said"
+    for model in ([], ["--model", "auto"], ["--model", "x4-photo"]):
+        result = run_installed("--from-output", "big.png", "-o", "again.png", *model)
+        assert (result.exit_code, result.stdout) == (0, "again.png\n")
+        assert np.array_equal(read_image("again.png").pixels, read_image("big.png").pixels)
+    assert run_installed("--from-output", "big.png", "-o", "again.png", "--model", "x4-small").exit_code == 1
+
+
+def test_it_is_the_commands_default_and_not_the_librarys(
+    run_installed: Run, two_models: Path, mixed: tuple[str, str]
+) -> None:
+    result = run_installed(*mixed, "-o", "out")
+    assert (result.exit_code, result.stdout.split()) == (0, ["out/clean.png", "out/noisy.png"])
+    assert provenance_models("out") == ["x4-small", "x4-photo"]
+    assert "x4-" not in run_installed(*mixed, "-o", "out", "--quiet").stderr
+    with Upscaler(device="cpu", threads=1) as upscaler:
+        assert upscaler.bundle.manifest.name == "x4-small"
+    restored = CliRunner().invoke(cli.restore, ["noisy.png", "-o", "restored.png", "--threads", "1"])
+    assert "x4-photo" not in restored.output
+    shutil.rmtree(two_models / "x4-photo.srflow")
+    assert run_installed("noisy.png", "-o", "big.png").exit_code == 0, "with the only model that is left"
+    assert "no model 'x4-photo'" in run_installed("noisy.png", "-o", "big.png", "--model", "auto").stderr
+
+
+def provenance_models(folder: str) -> list[str]:
+    found = [read_provenance(path) for path in sorted(Path(folder).iterdir())]
+    return [provenance.model for provenance in found if provenance is not None]
+
+
+def test_what_is_wrong_with_the_machine_is_said_once(
+    run_installed: Run, two_models: Path, mixed: tuple[str, str]
+) -> None:
+    for pictures in (mixed, mixed[1:]):
+        result = CliRunner().invoke(cli.upscale, [*pictures, "-o", "out", "--device", "rtx"])
+        assert result.exit_code != 0
+        assert len([line for line in result.stderr.splitlines() if "rror" in line]) == 1
+
+
+def test_one_picture_opens_one_model(
+    run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_one(bundle: Bundle, **options: Any) -> Upscaler:
+        opened.append(bundle.manifest.name)
+        return Upscaler(bundle, **options)
+
+    monkeypatch.setattr("srflow_apps.batch.run_command.Upscaler", open_one)
+    assert run_installed("noisy.png", "-o", "big.png").exit_code == 0
+    assert opened == ["x4-photo"]
+
+
+def test_names_have_the_model_that_drew(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
+    Path("bad.png").write_bytes(b"no picture")
+    result = run_installed(*mixed, "bad.png", "-o", "out", "--name", "{stem}_{model}.png")
+    assert result.exit_code == 1, "for the bad one"
+    assert result.stdout.split() == ["out/clean_x4-small.png", "out/noisy_x4-photo.png"]
+    assert sum("bad.png" in line for line in result.stderr.splitlines()) == 1
+    assert run_installed(*mixed, "-o", "out", "--name", "{stem}_{model}.png", "--resume").stdout == ""
+
+
+def test_a_dry_run_measures_each_model(
+    run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from srflow_apps.batch import preview
+
+    measured: list[tuple[str, str]] = []
+
+    def measure(upscaler: Upscaler, source: Path, target: Path, *, settings: Settings) -> Speed:
+        measured.append((upscaler.bundle.manifest.name, source.name))
+        return Speed(encode=0.001, sample=0.01 if len(measured) > 1 else 0.001, bytes_per_pixel=1)
+
+    monkeypatch.setattr(preview, "measure_speed", measure)
+    result = run_installed(*mixed, "-o", "out", "--dry-run")
+    assert result.exit_code == 0
+    assert "noisy.png: x4-photo" in result.stderr
+    assert measured == [("x4-small", "clean.png"), ("x4-photo", "noisy.png")]
+    assert "about 2 minutes" in result.stdout, "96×96 pixels at 2 ms and as many at 11 ms"
+    assert not Path("out").exists()
+
+
+def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, str], tmp_path: Path) -> None:
+    jobs = [
+        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"big-{name}",)) for name in mixed
+    ]
+    sha256 = digest([bundle.manifest for bundle in candidates()])
+    worker = Worker(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
+    rows = {
+        "number": np.arange(2),
+        "job": np.array([pickle.dumps(job) for job in jobs], dtype=object),
+        "seen": np.array([True, True]),
+    }
+    files = [pickle.loads(result) for result in RunJobs(worker)(rows)["result"]]
+    assert [(file.model, file.why[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
+    with pytest.raises(BundleError, match="has another model at"):
+        Worker(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").opened()
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_each_picture_its_model(mixed: tuple[str, str]) -> None:
+    pytest.importorskip("ray", reason='pip install "srflow-sdk[ray]"')
+    # Not "auto", which joins whatever cluster runs here, such as another test's.
+    options = ("-o", "out", "--ray", "local", "--threads", "1", "--device", "cpu")
+    result = subprocess.run(
+        [sys.executable, "-m", "srflow_sdk", *mixed, *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "x4-photo drew 1, x4-small drew 1" in result.stderr
+    assert provenance_models("out") == ["x4-small", "x4-photo"]
+
+
+def test_the_folder_function_takes_auto(two_models: Path, mixed: tuple[str, str]) -> None:
+    result = upscale_folder(mixed, "out", upscaler="auto", name="{stem}-{model}.png", report="report.json")
+    assert [(file.model, file.targets[0].name) for file in result.files] == [
+        ("x4-small", "clean-x4-small.png"),
+        ("x4-photo", "noisy-x4-photo.png"),
+    ]
+    assert result.files[0].why == "clean"
+    report = json.loads(Path("report.json").read_text())
+    assert report["model"]["name"] == "auto"
+    assert [file["why"][:5] for file in report["files"]] == ["clean", "noise"]
+    with pytest.raises(ArgumentError, match='must be an Upscaler, "auto", or None'):
+        upscale_folder(mixed, "out", upscaler="x4-photo")  # type: ignore[arg-type]
+
+
+def test_what_auto_cannot_do_is_refused(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
+    restored = CliRunner().invoke(cli.restore, [*mixed, "-o", "out", "--model", "auto"])
+    assert restored.exit_code == 2
+    assert restored.stderr.endswith(
+        "Error: --model auto is for srflow-upscale; srflow-restore needs one model: name it\n"
+    )
+    assert not Path("out").exists()
+    with pytest.raises(ArgumentError, match=r"choose_model\(picture\)\.name is the model that suits"):
+        Upscaler("auto")
+    with pytest.raises(ArgumentError, match="bundle is 3"):
+        Upscaler(3)  # type: ignore[arg-type]
+
+
+def test_one_bad_picture_does_not_stop_auto(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
+    Path("bad.png").write_bytes(b"no picture")
+    result = run_installed("bad.png", *mixed, "-o", "out", "--model", "auto")
+    assert (result.exit_code, result.stdout.split()) == (1, ["out/clean.png", "out/noisy.png"])
+    assert sum("bad.png" in line for line in result.stderr.splitlines()) == 1
+
+
+def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, mixed: tuple[str, str]) -> None:
+    fetched: list[str] = []
+
+    class Elsewhere(LocalStorage):
+        @contextlib.contextmanager
+        def reading(self, path: Path) -> Iterator[Path]:
+            fetched.append(path.name)
+            with super().reading(path) as local:
+                yield local
+
+    jobs = [Job(name=PurePosixPath(name), source=Path(name), targets=(Path(f"big-{name}"),)) for name in mixed]
+    settings = Settings(operation=Upscaling(draw=DrawOptions()), resume=True)
+    with models() as opened:
+        done = [do_one(job, opened, settings=settings, storage=Elsewhere()) for job in jobs]
+    assert [(file.status, file.model) for file in done] == [("done", "x4-small"), ("done", "x4-photo")]
+    assert fetched == list(mixed)

@@ -1,0 +1,309 @@
+"""srflow-upscale over folders: structure, shards, what an interrupt or a kill leaves, and what is shown meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from srflow_apps.batch.display import Display
+from srflow_apps.commands import cli
+from srflow_sdk.files import read_image, write_image
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.conftest import UPSCALE
+from tests.sdk.tiny_bundle import hidden_files
+
+Run = Callable[..., Result]
+Start = Callable[..., "subprocess.Popen[str]"]
+PHOTOS = ("a.png", "b.png", "sub/a.png", "sub/deep/c.png")
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo: np.ndarray) -> Path:
+    """A folder of four small photos, two of them in subfolders."""
+    folder = tmp_path / "photos"
+    for number, name in enumerate(PHOTOS):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(folder / name, photo[number : number + 12, :16])
+    return folder
+
+
+@pytest.fixture
+def model(tiny_bundle: Path) -> list[str]:
+    return ["--model", str(tiny_bundle), "--device", "cpu", "--threads", "1"]
+
+
+@pytest.fixture
+def run(model: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """srflow-upscale, beside the folder of photos."""
+    monkeypatch.chdir(photos.parent)
+    return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, *model])
+
+
+@pytest.fixture
+def start(model: list[str], photos: Path) -> Start:
+    """The same as a process of its own."""
+
+    def started(*arguments: str, **keywords: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", UPSCALE, *arguments, *model],
+            cwd=photos.parent,
+            # A shell starts background jobs with Ctrl-C ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            text=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keywords},  # type: ignore[call-overload]
+        )
+
+    return started
+
+
+def files(folder: Path | str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def pixels(folder: Path | str) -> dict[str, bytes]:
+    return {name: read_image(Path(folder) / name).pixels.tobytes() for name in files(folder)}
+
+
+def test_a_folder_is_taken_flat_unless_recursive(run: Run) -> None:
+    assert run("photos", "-o", "flat").stdout.split() == ["flat/a.png", "flat/b.png"]
+    result = run("photos", "-o", "out", "--recursive")
+    assert (result.exit_code, result.stderr) == (0, "4 done, 0 skipped, 0 failed\n")
+    assert result.stdout.split() == [f"out/{name}" for name in PHOTOS]
+    assert files("out") == list(PHOTOS)
+
+
+def test_a_folder_without_images_is_one_line(run: Run) -> None:
+    Path("empty").mkdir()
+    result = run("empty", "-o", "out")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: empty: there are no images")
+    assert len(result.stderr.splitlines()) == 1
+    assert not Path("out").exists()
+
+
+def test_photos_of_one_stem_are_named_apart_also_when_resumed(run: Run, photos: Path, photo: np.ndarray) -> None:
+    write_image(photos / "a.tif", photo[:12, :16])
+    arguments = ["photos", "-o", "large.v2"]
+    assert run(*arguments).stdout.split() == ["large.v2/a_png.png", "large.v2/a_tif.png", "large.v2/b.png"]
+    Path("large.v2/a_tif.png").unlink()
+    result = run(*arguments, "--resume")
+    assert (result.stdout, result.stderr) == ("large.v2/a_tif.png\n", "1 done, 2 skipped, 0 failed\n")
+
+
+def test_what_is_left_out_of_folders_is_one_line(run: Run, photos: Path) -> None:
+    for name in ("x.tga", "sub/y.svg", "sub/z.dng"):
+        (photos / name).touch()
+    result = run("photos", "-o", "out", "--recursive")
+    assert result.exit_code == 0
+    warning, summary = result.stderr.splitlines()
+    assert warning.startswith("warning: left out, because such images are not read: 1 SVG, 1 TGA, 1 camera raw; ")
+    assert summary == "4 done, 0 skipped, 0 failed"
+
+
+def test_folders_that_cannot_be_taken_fail_alone(run: Run) -> None:
+    Path("empty").mkdir()
+    result = run("empty", "photos", "missing", "-o", "out", "--report", "report.json")
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["out/a.png", "out/b.png"]
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert [error.split(": ")[1] for error in errors] == ["empty", "missing"]
+    assert result.stderr.splitlines()[-1] == "2 done, 0 skipped, 2 failed"
+    report = json.loads(Path("report.json").read_text())
+    assert [file["source"] for file in report["files"] if file["status"] == "failed"] == ["empty", "missing"]
+    assert report["summary"]["inputs"] == 4
+    assert run("empty", "photos", "-o", "out", "--tau", "-1").exit_code == 2, "wrong usage stays wrong usage"
+
+
+def test_outputs_inside_the_folder_are_not_taken_as_inputs(run: Run) -> None:
+    for _ in range(2):
+        assert run("photos", "-o", "photos/large", "--recursive").exit_code == 0
+    assert files("photos/large") == list(PHOTOS)
+
+
+def test_a_broken_photo_among_good_ones_fails_alone(run: Run) -> None:
+    Path("photos/b.png").write_bytes(Path("photos/b.png").read_bytes()[:-90])
+    result = run("photos", "-o", "out", "--recursive", "--report", "report.json")
+    assert result.exit_code == 1
+    *lines, summary = result.stderr.splitlines()
+    assert sum(line.startswith("error: photos/b.png: ") for line in lines) == 1
+    assert all(line.startswith(("warning: photos/", "error: ")) for line in lines)
+    assert summary == "3 done, 0 skipped, 1 failed"
+    assert files("out") == [name for name in PHOTOS if name != "b.png"]
+    statuses = [file["status"] for file in json.loads(Path("report.json").read_text())["files"]]
+    assert statuses == ["done", "failed", "done", "done"]
+
+
+def test_links_that_lead_nowhere_fail_alone(run: Run) -> None:
+    for name, leads_to in (("itself", "itself"), ("one", "other"), ("other", "one")):
+        Path("photos", f"{name}.png").symlink_to(f"{leads_to}.png")
+    result = run("photos", "-o", "out")
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
+        f"error: photos/{name}.png: the file cannot be read: Too many levels of symbolic links"
+        for name in ("itself", "one", "other")
+    ]
+    assert files("out") == ["a.png", "b.png"]
+
+
+def test_shards_divide_the_work(run: Run) -> None:
+    whole = run("photos", "-o", "out", "--recursive").stdout.split()
+    parts = [run("photos", "-o", "out", "--recursive", "--shard", f"{n}/3") for n in (1, 2, 3)]
+    assert all(part.exit_code == 0 for part in parts)
+    written = [part.stdout.split() for part in parts]
+    assert sorted(name for names in written for name in names) == sorted(whole)
+    assert max(map(len, written)) < len(whole)
+
+
+def test_an_empty_shard_is_fine_and_says_so(run: Run) -> None:
+    empty = [result for n in (1, 2) if not (result := run("photos/a.png", "-o", "out", "--shard", f"{n}/2")).stdout]
+    assert [(result.exit_code, len(result.stderr.splitlines())) for result in empty] == [(0, 1)]
+    assert "nothing to do" in empty[0].stderr
+
+
+def test_resume_says_how_many_were_skipped(run: Run) -> None:
+    run("photos", "-o", "out")
+    result = run("photos", "-o", "out", "--recursive", "--resume")
+    assert result.stdout.split() == ["out/sub/a.png", "out/sub/deep/c.png"]
+    assert result.stderr == "2 done, 2 skipped, 0 failed\n"
+    assert run("photos/a.png", "-o", "out", "--resume").stderr == "0 done, 1 skipped, 0 failed\n"
+
+
+def _large(photos: Path, photo: np.ndarray) -> None:
+    """Make one of the photos take hundreds of tiles, so that whatever is sent arrives while it is being made."""
+    write_image(photos / "b.png", np.tile(photo, (5, 5, 1)))
+
+
+def test_after_a_kill_resume_gives_what_an_undisturbed_run_gives(
+    run: Run, start: Start, photos: Path, photo: np.ndarray, upscaler: Upscaler
+) -> None:
+    _large(photos, photo)
+    arguments = ["photos", "-o", "out", "--recursive"]
+    process = start(*arguments, "--tile", "16")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "out/a.png\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    out = Path("out")
+    assert [name for name in files(out) if not Path(name).name.startswith(".")] == ["a.png"]
+    first = out.joinpath("a.png").stat().st_mtime_ns
+
+    result = run(*arguments, "--resume")
+    assert (result.exit_code, result.stderr) == (0, "3 done, 1 skipped, 0 failed\n")
+    assert out.joinpath("a.png").stat().st_mtime_ns == first
+    assert not hidden_files(out)
+    assert run("photos", "-o", "undisturbed", "--recursive").exit_code == 0
+    assert pixels("out") == pixels("undisturbed")
+
+
+def test_ctrl_c_leaves_whole_files_only_and_says_how_to_go_on(
+    run: Run, start: Start, photos: Path, photo: np.ndarray
+) -> None:
+    _large(photos, photo)
+    process = start("photos", "-o", "out", "--recursive", "--tile", "16", "--report", "report.json")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "out/a.png\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (
+        stderr.splitlines()[-1]
+        == "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others"
+    )
+    assert "Traceback" not in stderr
+    assert files("out") == ["a.png"]
+    report = json.loads(Path("report.json").read_text())
+    assert report["summary"] == {"inputs": 4, "done": 1, "skipped": 0, "failed": 0, "interrupted": True}
+    assert [file["source"] for file in report["files"]] == ["photos/a.png"]
+
+    _, *rest = PHOTOS
+    write_image("photos/b.png", photo[:12, :16])  # a small one again: this is about going on
+    assert run("photos", "-o", "out", "--recursive", "--resume").stdout.split() == [f"out/{name}" for name in rest]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_ask_to_stop_leave_whole_files_only(
+    start: Start, photos: Path, photo: np.ndarray, number: signal.Signals
+) -> None:
+    _large(photos, photo)
+    process = start("photos", "-o", "out", "--recursive", "--tile", "16")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "out/a.png\n"
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert stderr == "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others\n"
+    assert files(photos.parent / "out") == ["a.png"]
+
+
+def test_a_single_picture_that_is_interrupted_is_not_said_to_continue(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Display, number: int, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "progressed", interrupt)
+    result = run("photos/a.png", "-o", "large.png", "--samples", "2", "--resume")
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted: nothing of the picture is kept; the same command begins it again\n"
+
+
+def test_a_resumed_batch_keeps_what_its_report_says(run: Run) -> None:
+    arguments = ["photos", "-o", "out", "--resume", "--report", "report.json"]
+
+    def psnrs() -> list[float]:
+        assert run(*arguments).exit_code == 0
+        listed = json.loads(Path("report.json").read_text())["files"]
+        return [output["lr_psnr"] for file in listed for output in file["outputs"]]
+
+    first = psnrs()
+    assert all(first)
+    assert psnrs() == first
+
+
+def test_progress_on_a_terminal_shows_images_tiles_and_percent_and_errors_on_lines_of_their_own(
+    start: Start, photos: Path, photo: np.ndarray
+) -> None:
+    write_image(photos / "b.png", photo)
+    (photos / "bad.png").write_bytes(b"not a picture")
+    (photos / "c\x1b[31m.png").write_bytes((photos / "b.png").read_bytes())
+    terminal, end = pty.openpty()
+    process = start("photos", "-o", "out", "--tile", "16", stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal so, macOS with no bytes
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    process.wait(timeout=60)
+    text = shown.decode().replace("\x1b[K", "")
+    assert text.index("reading the headers of 4 files") < text.index("[1/4] a.png")
+    assert "[2/4] b.png tile 2/12" in text
+    assert text.count("%") > 6, "the bar moves with the tiles"
+    assert "100%" in text
+    lines = text.splitlines()
+    assert any(line.startswith("error: photos/bad.png: ") for line in lines)
+    assert {"out/a.png", "out/b.png", "3 done, 0 skipped, 1 failed"} <= set(lines)
+    assert "\x1b[31m" not in text
+
+
+def test_a_long_run_says_beforehand_how_long_it_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srflow_apps.batch.estimating._FIRST_AFTER_S", 0)
+    arguments = ("photos", "-o", "out", "--recursive")
+    assert "about" not in run(*arguments).stderr, "this one is short"
+    monkeypatch.setattr("srflow_apps.batch.estimating.WORTH_SAYING_S", 0)
+    forecast, summary = run(*arguments).stderr.splitlines()
+    assert re.fullmatch(r"about \d+ seconds? for 4 files, 0\.00077 megapixels", forecast)
+    assert summary == "4 done, 0 skipped, 0 failed"
+    assert run(*arguments, "--quiet").stderr == ""

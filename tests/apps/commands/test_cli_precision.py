@@ -1,0 +1,124 @@
+"""srflow-upscale --precision: what runs, what pictures say of it, and making them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from srflow_apps.batch.report import read_report
+from srflow_apps.commands import cli
+from srflow_sdk import read_provenance, upscale_folder
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def with_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "int8.srflow", int8="near")
+
+
+@pytest.fixture
+def run(with_int8: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """srflow-upscale on the processor with a bundle that has an int8 encoder, in the folder of photos."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(folder / "cache"))
+    model = ["--model", str(with_int8), "--device", "cpu", "--threads", "1"]
+    return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, *model])
+
+
+def test_a_picture_says_what_it_was_made_in_and_is_made_again_in_that(run: Run) -> None:
+    assert run("a.png", "-o", "plain.png").exit_code == 0
+    assert run("a.png", "-o", "int8.png", "--precision", "int8").exit_code == 0
+    plain, int8 = (read_provenance(name) for name in ("plain.png", "int8.png"))
+    assert plain is not None
+    assert int8 is not None
+    assert (plain.precision, plain.device) == ("bundle", None)
+    assert (int8.precision, int8.device) == ("int8", "cpu")
+    pixels = {name: np.asarray(Image.open(name)) for name in ("plain.png", "int8.png")}
+    assert not np.array_equal(pixels["plain.png"], pixels["int8.png"])
+    for name, expected in pixels.items():
+        assert run("--from-output", name, "-o", "again.png").exit_code == 0
+        np.testing.assert_array_equal(np.asarray(Image.open("again.png")), expected)
+
+
+def test_from_output_takes_no_precision(run: Run) -> None:
+    run("a.png", "-o", "large.png")
+    result = run("--from-output", "large.png", "-o", "again.png", "--precision", "int8")
+    assert result.exit_code == 2
+    assert "--precision cannot be chosen with --from-output" in result.stderr
+
+
+def test_resume_takes_another_precision_for_another_picture(run: Run) -> None:
+    run("a.png", "b.png", "-o", "out", "--precision", "int8")
+    again = run("a.png", "b.png", "-o", "out", "--precision", "int8", "--resume")
+    assert again.stdout == ""
+    assert "0 done, 2 skipped" in again.stderr
+    other = run("a.png", "b.png", "-o", "out", "--resume")
+    assert "2 done, 0 skipped" in other.stderr
+    dry = run("a.png", "-o", "out", "--resume", "--dry-run", "--precision", "int8")
+    assert "would be skipped" not in dry.stdout
+
+
+def test_the_report_says_the_precision_and_older_ones_mean_the_bundles(run: Run) -> None:
+    run("a.png", "-o", "out", "--report", "report.json")
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    assert report["settings"]["precision"] == "bundle"
+    measured = report["files"][0]["outputs"][0]["lr_psnr"]
+    assert measured is not None
+    del report["settings"]["precision"]
+    Path("report.json").write_text(json.dumps(report), encoding="utf-8")
+    run("a.png", "-o", "out", "--report", "report.json", "--resume")
+    kept = read_report(Path("report.json"))
+    assert kept is not None
+    assert kept["files"][0]["outputs"][0]["lr_psnr"] == measured
+    run("a.png", "-o", "out", "--report", "report.json", "--resume", "--precision", "int8")
+    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["settings"]["precision"] == "int8"
+
+
+def test_fastest_says_what_it_measured_once(run: Run) -> None:
+    first = run("a.png", "-o", "large.png", "--precision", "fastest")
+    assert first.exit_code == 0
+    assert "measuring what is fastest on this processor" in first.stderr
+    assert "measured in" in first.stderr
+    assert "warning" not in first.stderr
+    assert "measur" not in run("a.png", "-o", "large.png", "--precision", "fastest").stderr
+
+
+def test_quiet_does_not_say_it(run: Run) -> None:
+    assert run("a.png", "-o", "large.png", "--precision", "fastest", "--quiet").stderr == ""
+
+
+def test_a_precision_that_the_bundle_lacks_is_one_line_and_writes_nothing(
+    tiny_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    before = sorted(folder.iterdir())
+    arguments = ["a.png", "-o", "new.png", "--model", str(tiny_bundle), "--precision", "int8"]
+    result = CliRunner().invoke(cli.upscale, arguments)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "--also int8" in result.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_folder_result_says_where_and_in_what(with_int8: Path, folder: Path) -> None:
+    with Upscaler(with_int8, device="cpu", threads=1, precision="int8") as upscaler:
+        result = upscale_folder([folder / "a.png"], folder / "out", upscaler=upscaler)
+    assert (result.device, result.precision) == ("cpu", "int8")
+    (output,) = result.files[0].outputs
+    assert output.provenance == read_provenance(output.path)
+
+
+@pytest.mark.parametrize("command", [cli.upscale, cli.restore])
+def test_the_commands_know_the_precisions(command: object) -> None:
+    result = CliRunner().invoke(command, ["a.png", "-o", "b.png", "--precision", "fp16"])  # type: ignore[arg-type]
+    assert result.exit_code == 2
+    assert "'bundle', 'bf16', 'int8', 'fastest'" in result.stderr

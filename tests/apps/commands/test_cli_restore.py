@@ -1,0 +1,226 @@
+"""srflow-restore: files and folders, as srflow-upscale takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image, ImageCms
+
+from srflow_apps.commands import cli
+from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.flow_bundle import write_flow_bundle
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
+
+
+@pytest.fixture
+def run(flow_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """srflow-restore with a tiny flow, in a folder with a.png, b.png, and bad.png, which is no picture."""
+    monkeypatch.chdir(folder)
+    model = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
+    return lambda *arguments, **streams: CliRunner().invoke(cli.restore, [*arguments, *model], **streams)
+
+
+def test_a_file_is_restored_as_the_method_does_it(run: Run, flow_bundle: Path, photo: np.ndarray) -> None:
+    result = run("a.png", "-o", "clean.png", "--tau", "0.3", "--over", "spatial")
+    assert (result.exit_code, result.stdout) == (0, "clean.png\n")
+    with Upscaler(flow_bundle, device="cpu", threads=1) as upscaler:
+        wanted = upscaler.restore(photo, tau=0.3, over="spatial")
+    np.testing.assert_array_equal(read_image("clean.png").pixels, wanted)
+    assert not np.array_equal(wanted, photo)
+
+
+@pytest.mark.parametrize("noise_conditional", [False, True])
+def test_a_noise_conditional_model_is_said_to_restore_badly(
+    folder: Path, tmp_path: Path, noise_conditional: bool
+) -> None:
+    model = {"noise_conditional": True} if noise_conditional else {}
+    bundle = write_flow_bundle(tmp_path / "noisy.srflow", removes_damage=True, model=model)
+    arguments = [str(folder / "a.png"), str(folder / "b.png"), "-o", str(tmp_path / "out"), "--model", str(bundle)]
+    result = CliRunner().invoke(cli.restore, [*arguments, "--device", "cpu", "--threads", "1"])
+    assert result.exit_code == 0
+    assert result.stderr.count("name one that is not, such as --model x4-small") == noise_conditional
+
+
+def test_depth_profile_resolution_and_alpha_are_kept(run: Run, photo: np.ndarray) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    alpha = np.full((*photo.shape[:2], 1), 77, np.uint8)
+    deep = np.concatenate([photo, alpha], axis=2).astype(np.uint16) * 257
+    write_image("deep.tif", deep, metadata=Metadata(icc_profile=profile, resolution=(11.0, 12.0)))
+    assert run("deep.tif", "-o", "clean.tif", "--tau", "0.3").exit_code == 0
+    file = read_image("clean.tif")
+    assert (file.pixels.dtype, file.metadata.icc_profile) == (np.uint16, profile)
+    assert file.metadata.resolution == pytest.approx((11, 12))
+    np.testing.assert_array_equal(file.pixels[..., 3], deep[..., 3])
+    assert not np.array_equal(file.pixels[..., :3], deep[..., :3])
+
+
+def test_a_folder_is_resumed_by_its_settings(run: Run) -> None:
+    first = run(".", "-o", "out", "--tau", "0.5")
+    assert first.exit_code == 1
+    assert sorted(first.stdout.splitlines()) == ["out/a.png", "out/b.png"]
+    assert "bad.png" in first.stderr
+    again = run(".", "-o", "out", "--tau", "0.5", "--resume")
+    assert again.stdout == ""
+    assert "2 skipped, 1 failed" in again.stderr
+    for other in (["--tau", "0.4"], ["--tau", "0.5", "--over", "local"], ["--tau", "0.5", "--enlarge"]):
+        assert run("a.png", "-o", "out/a.png", *other, "--resume").stdout == "out/a.png\n"
+        assert run("a.png", "-o", "out/a.png", *other, "--resume").stdout == ""
+
+
+def test_a_seed_counts_for_what_is_drawn(run: Run) -> None:
+    for seed in ("1", "2"):
+        assert run("a.png", "-o", f"{seed}.png", "--enlarge", "--seed", seed).exit_code == 0
+    assert not np.array_equal(read_image("1.png").pixels, read_image("2.png").pixels)
+
+
+def test_a_picture_is_made_again_from_what_it_records(run: Run) -> None:
+    run("a.png", "-o", "clean.png", "--tau", "0.6", "--over", "local", "--tile", "16")
+    result = run("--from-output", "clean.png", "-o", "again.png")
+    assert (result.exit_code, result.stdout) == (0, "again.png\n")
+    assert file_sha256(Path("again.png")) == file_sha256(Path("clean.png"))
+
+
+@pytest.mark.parametrize("option", [["--tau", "1"], ["--over", "auto"], ["--enlarge"], ["--seed", "0"]])
+def test_options_that_the_picture_fixes_are_refused_with_it(run: Run, option: list[str]) -> None:
+    run("a.png", "-o", "clean.png")
+    result = run("--from-output", "clean.png", "-o", "again.png", *option)
+    assert result.exit_code == 2
+    assert f"{option[0]} cannot be chosen with --from-output" in result.stderr
+
+
+def test_each_command_makes_only_its_own_pictures_again(run: Run, flow_bundle: Path) -> None:
+    run("a.png", "-o", "clean.png")
+    upscale = ["--model", str(flow_bundle), "--device", "cpu"]
+    result = CliRunner().invoke(cli.upscale, ["--from-output", "clean.png", "-o", "x.png", *upscale])
+    assert result.exit_code == 1
+    assert "not made by srflow-upscale but by srflow-restore" in result.stderr
+    CliRunner().invoke(cli.upscale, ["a.png", "-o", "large.png", *upscale])
+    result = run("--from-output", "large.png", "-o", "x.png")
+    assert result.exit_code == 1
+    assert "not made by srflow-restore but by srflow-upscale" in result.stderr
+    assert not Path("x.png").exists()
+
+
+def test_an_output_of_a_newer_method_is_refused_in_one_line(run: Run) -> None:
+    run("a.png", "-o", "clean.png")
+    made = read_provenance("clean.png")
+    assert made is not None
+    assert made.settings is not None
+    newer = dataclasses.replace(made, settings=made.settings.replace('"scheme": 2', '"scheme": 3'))
+    write_image("newer.png", read_image("clean.png").pixels, provenance=newer)
+    result = run("--from-output", "newer.png", "a.png", "-o", "again.png")
+    assert result.exit_code == 2
+    assert "restored by version 3.1" in result.stderr
+    assert not Path("again.png").exists()
+
+
+def test_a_model_without_an_inverter_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    old = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
+    result = CliRunner().invoke(cli.restore, ["a.png", "-o", "out/", "--model", str(old), "--device", "cpu"])
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "has no inverter.onnx" in result.stderr
+    assert not Path("out").exists()
+
+
+def test_a_picture_goes_from_pipe_to_pipe(run: Run, photo: np.ndarray) -> None:
+    result = run("-", "-o", "-", input=Path("a.png").read_bytes())
+    assert result.exit_code == 0
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        assert image.size == (photo.shape[1], photo.shape[0])
+
+
+def test_a_dry_run_says_the_size_and_writes_nothing(run: Run) -> None:
+    result = run("a.png", "-o", "out/", "--dry-run")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "a.png (61×45) -> out/a.png (61×45)"
+    assert "to restore" in result.stdout
+    assert not Path("out").exists()
+
+
+def test_the_report_says_what_was_done(run: Run) -> None:
+    run("a.png", "-o", "clean.png", "--tau", "0.5", "--report", "report.json")
+    report = json.loads(Path("report.json").read_text())
+    settings = report["settings"]
+    assert (settings["operation"], settings["tau"], settings["over"]) == ("restore", 0.5, "auto")
+    output = report["files"][0]["outputs"][0]
+    assert (output["sha256"], output["lr_psnr"]) == (file_sha256(Path("clean.png")), None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
+@pytest.mark.parametrize("resumed", [[], ["--resume"]])
+def test_a_report_into_a_pipe_is_refused_before_any_work(run: Run, resumed: list[str]) -> None:
+    os.mkfifo("report")
+    result = run("a.png", "-o", "clean.png", "--report", "report", *resumed)
+    assert result.exit_code == 1
+    assert "the report report cannot be written: it is a pipe or a device; name a file" in result.stderr
+    assert Path("report").is_fifo()
+    assert not Path("clean.png").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
+def test_a_pipe_is_never_replaced_by_a_picture(run: Run) -> None:
+    os.mkfifo("pipe.png")
+    result = run("a.png", "-o", "pipe.png")
+    assert result.exit_code == 1
+    assert "pipe.png cannot be written: it is a pipe or a device; name a file" in result.stderr
+    assert Path("pipe.png").is_fifo()
+
+
+def test_too_little_address_space_to_restore_is_said_before_any_work(
+    run: Run, flow_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be enough to upscale."""
+    monkeypatch.setattr("srflow_sdk.system.memory._left_by_address_space", lambda: 1_200_000_000)
+    result = run("a.png", "-o", "clean.png")
+    assert result.exit_code == 1
+    assert "error: this command with 1 thread needs 1.30 GB of address space" in result.stderr
+    model = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
+    assert CliRunner().invoke(cli.upscale, ["a.png", "-o", "large.png", *model]).exit_code == 0
+
+
+def test_names_take_a_temperature_only_if_it_is_chosen(run: Run) -> None:
+    assert run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png", "--tau", "0.5").stdout == "out/a_0.5.png\n"
+    result = run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png")
+    assert result.exit_code == 2
+    assert "choose it with --tau" in result.stderr
+
+
+@pytest.mark.parametrize("tau", ["3", "-1", "nan", "much"])
+def test_a_wrong_temperature_is_wrong_usage(run: Run, tau: str) -> None:
+    result = run("a.png", "-o", "clean.png", "--tau", tau)
+    assert result.exit_code == 2
+    assert "tau" in result.stderr
+
+
+def test_an_input_is_never_replaced(run: Run) -> None:
+    before = file_sha256(Path("a.png"))
+    result = run("a.png", "-o", "a.png")
+    assert result.exit_code == 2
+    assert "would overwrite the input" in result.stderr
+    assert file_sha256(Path("a.png")) == before
+
+
+@pytest.mark.parametrize("pattern", ["{sample}.png", "{stem}_{scale}.png"])
+def test_names_have_no_fields_that_only_upscaling_fills(run: Run, pattern: str) -> None:
+    result = run("a.png", "-o", "out", "--name", pattern)
+    assert result.exit_code == 2
+    assert "the fields are {stem}, {ending}, {seed}, {tau}, {model}" in result.stderr
+    assert "use {seed:06}" in run("a.png", "-o", "out", "--name", "{stem:d}.png").stderr

@@ -1,0 +1,227 @@
+"""A server that fails, is not there, comes back or becomes another one; and what is cancelled or closed meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from srflow_sdk.errors import (
+    ArgumentError,
+    CancelledError,
+    DeviceError,
+    NonFiniteError,
+    OutOfMemoryError,
+    RemoteError,
+    UnavailableError,
+)
+from srflow_sdk.files import write_image
+from srflow_sdk.triton import RemoteUpscaler
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+from .conftest import largest_difference
+from .inference_server import OPTIONS, InferenceServer
+
+
+def test_what_the_server_says_of_an_argument_is_an_argument_error_and_not_tried_again(
+    photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
+) -> None:
+    server.before = lambda inputs: _fail(ArgumentError("tile: this server likes no tiles"))
+    with pytest.raises(ArgumentError, match=r"the server \S+ says: tile: this server likes no tiles"):
+        remote.upscale(photo)
+    assert len(server.requests) == 1
+
+
+def test_failure_of_the_server_is_a_remote_error_with_its_reason(
+    photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
+) -> None:
+    server.before = lambda inputs: _fail(RuntimeError("the fan fell off"))
+    with pytest.raises(RemoteError, match=r"the server \S+ failed: the fan fell off") as caught:
+        remote.upscale(photo)
+    assert not isinstance(caught.value, UnavailableError)
+    assert len(server.requests) == 1
+
+
+def test_server_without_memory_for_a_tile_gets_smaller_ones(
+    photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer, upscaler: Upscaler
+) -> None:
+    def too_large(inputs: dict[str, Any]) -> None:
+        if inputs["tile"].size > 3 * 48 * 48:
+            raise OutOfMemoryError("memory ran out")
+
+    server.before = too_large
+    assert largest_difference(remote.upscale(photo), upscaler.upscale(photo)) <= 1
+    server.before = lambda inputs: _fail(OutOfMemoryError("memory ran out"))
+    with pytest.raises(OutOfMemoryError, match=r"with tiles of \d+ pixels, the smallest possible"):
+        remote.upscale(photo)
+
+
+def test_values_that_are_not_finite_are_an_error(
+    photo: NDArray[np.uint8], tmp_path: Path, remote: RemoteUpscaler, server: InferenceServer
+) -> None:
+    overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", gain=1e38)
+    server.load(overflowing)
+    with (
+        RemoteUpscaler(server.url) as other,
+        pytest.raises(NonFiniteError, match=r"the server \S+ says: the network gave NaN .* at tau 1\.5"),
+    ):
+        other.upscale(photo, tau=1.5)
+
+
+def test_answer_that_takes_too_long_is_a_remote_error(photo: NDArray[np.uint8], server: InferenceServer) -> None:
+    held = threading.Event()
+    with RemoteUpscaler(server.url, timeout=0.3) as remote:
+        server.before = lambda inputs: _wait(held)
+        with pytest.raises(RemoteError, match=r"did not answer within 0.3 s; .* use a longer timeout"):
+            remote.upscale(photo)
+        held.set()
+    assert len(server.requests) == 1
+
+
+def test_server_that_comes_back_continues_the_picture(
+    photo: NDArray[np.uint8],
+    server: InferenceServer,
+    tiny_bundle: Path,
+    upscaler: Upscaler,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    again: list[InferenceServer] = []
+
+    def restart(done: int, total: int) -> None:
+        if done == 1:
+            server.stop()
+            threading.Timer(0.4, lambda: again.append(InferenceServer(tiny_bundle, port=server.port))).start()
+
+    with RemoteUpscaler(server.url, tile=32) as remote, Upscaler(tiny_bundle, device="cpu", tile=32) as local:
+        assert np.array_equal(remote.upscale(photo, progress=restart), local.upscale(photo))
+    again[0].stop()
+    assert f"{server.url} is not available" in caplog.text
+    assert "trying again for 30 s" in caplog.text
+
+
+def test_server_that_stays_away_ends_the_picture_in_one_line(
+    photo: NDArray[np.uint8], server: InferenceServer, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "a.png", tmp_path / "b.png"
+    write_image(source, photo)
+    with (
+        RemoteUpscaler(server.url, tile=16, retry_for=0.3) as remote,
+        pytest.raises(UnavailableError, match="is not available: Connection refused") as caught,
+    ):
+        remote.upscale_file(source, target, progress=lambda done, total: server.stop() if done == 1 else None)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_model_that_is_unloaded_is_waited_for_like_a_server(
+    photo: NDArray[np.uint8], server: InferenceServer, upscaler: Upscaler
+) -> None:
+    def unload(inputs: dict[str, Any]) -> None:
+        server.before = lambda inputs: None
+        server.loaded = False
+        threading.Timer(0.4, lambda: setattr(server, "loaded", True)).start()
+
+    server.before = unload
+    with RemoteUpscaler(server.url) as remote:
+        assert np.array_equal(remote.upscale(photo), upscaler.upscale(photo))
+    assert len(server.requests) == 1  # its answer was good; only the look at the config waited
+    with RemoteUpscaler(server.url, retry_for=0) as remote:
+        server.loaded = False
+        with pytest.raises(UnavailableError, match="is not available: Request for unknown model"):
+            remote.upscale(photo)
+
+
+def test_another_model_in_the_middle_of_a_picture_is_refused(
+    photo: NDArray[np.uint8], server: InferenceServer, other_bundle: Path
+) -> None:
+    with RemoteUpscaler(server.url, tile=32) as remote:
+        with pytest.raises(UnavailableError, match=r"now serves another model .*: other \(sha256 .* instead of tiny"):
+            remote.upscale(photo, progress=lambda done, total: server.load(other_bundle) if done == 2 else None)
+        with pytest.raises(UnavailableError, match="now serves another model"):
+            remote.upscale(photo)
+
+
+def test_files_record_the_servers_precision_and_a_change_of_it_is_refused(
+    photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
+    server = InferenceServer(bundle, options=dataclasses.replace(OPTIONS, precision="int8"))
+    write_image(tmp_path / "a.png", photo)
+    with RemoteUpscaler(server.url, retry_for=0) as remote:
+        assert remote.precision == "int8"
+        (output,) = remote.upscale_file(tmp_path / "a.png", tmp_path / "b.png").outputs
+        assert (output.provenance.precision, output.provenance.device) == ("int8", server.url)
+        server.parameters["precision"] = "bundle"
+        with pytest.raises(UnavailableError, match="now draws in bundle instead of int8"):
+            remote.upscale(photo)
+    server.stop()
+
+
+def test_cancel_ends_the_request_on_the_server_too(
+    photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
+) -> None:
+    cancel, held, released = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(inputs: dict[str, Any]) -> None:
+        cancel.set()
+        held.wait(30)
+        released.set()
+
+    server.before = hold
+    with pytest.raises(CancelledError, match="cancelled by the caller"):
+        remote.upscale(photo, cancel=cancel)
+    assert server.ended.wait(10)
+    assert not released.is_set()
+    held.set()
+
+
+def test_cancel_ends_the_waiting_for_a_server(photo: NDArray[np.uint8], server: InferenceServer) -> None:
+    cancel = threading.Event()
+    with RemoteUpscaler(server.url, retry_for=600) as remote:
+        server.stop()
+        threading.Timer(0.3, cancel.set).start()
+        with pytest.raises(CancelledError):
+            remote.upscale(photo, cancel=cancel)
+
+
+def test_closed_one_says_so_and_cannot_be_pickled(photo: NDArray[np.uint8], server: InferenceServer) -> None:
+    remote = RemoteUpscaler(server.url)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(remote)
+    remote.close()
+    remote.close()
+    with pytest.raises(DeviceError, match="was closed"):
+        remote.upscale(photo)
+
+
+def test_closing_it_in_another_thread_ends_a_request(photo: NDArray[np.uint8], server: InferenceServer) -> None:
+    held, reached, remote = threading.Event(), threading.Event(), RemoteUpscaler(server.url)
+
+    def hold(inputs: dict[str, Any]) -> None:
+        reached.set()
+        held.wait(30)
+
+    server.before = hold
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(remote.upscale, photo)
+        assert reached.wait(30)
+        remote.close()
+        with pytest.raises(DeviceError, match="closed while it was used"):
+            pending.result(30)
+        held.set()
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+def _wait(event: threading.Event) -> None:
+    event.wait(30)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_apps.serving.service import PictureService
+from srflow_sdk.backends import Backend, OnnxRuntimeBackend
+from srflow_sdk.errors import ArgumentError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.serving_config import ServingOptions
+from srflow_sdk.pixels.in_memory import from_unit
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+
+def one(value: float, dtype: Any) -> np.ndarray:
+    return np.array([value], dtype)
+
+
+def drawn(tau: float = 0.9, seed: int = 3, samples: int = 1, sample: int = 0) -> dict[str, np.ndarray]:
+    return {
+        "tau": one(tau, np.float32),
+        "seed": one(seed, np.int64),
+        "samples": one(samples, np.int32),
+        "sample": one(sample, np.int64),
+    }
+
+
+def test_an_image_gives_what_upscaler_gives(service: PictureService, upscaler: Upscaler, photo: np.ndarray) -> None:
+    (name, found), *rest = service.answer({"image": photo, **drawn(samples=3, sample=5)}).items()
+    assert (name, rest) == ("upscaled", [])
+    wanted = upscaler.encode(photo).samples(3, tau=0.9, seed=3, sample=5)
+    assert np.array_equal(found, wanted)
+
+
+def test_a_request_with_nothing_but_an_image_gets_the_defaults(
+    service: PictureService, upscaler: Upscaler, photo: np.ndarray
+) -> None:
+    assert np.array_equal(service.answer({"image": photo})["upscaled"], [upscaler.upscale(photo)])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_a_file_gives_what_upscaler_gives_as_rgb(
+    service: PictureService, upscaler: Upscaler, photo: np.ndarray, mode: str
+) -> None:
+    content = io.BytesIO()
+    Image.fromarray(photo).convert(mode).save(content, "PNG")
+    found = service.answer({"image_bytes": np.array([content.getvalue()], np.object_), **drawn()})["upscaled"]
+    wanted = upscaler.upscale(content.getvalue(), tau=0.9, seed=3).convert("RGB")
+    assert np.array_equal(found, [np.asarray(wanted)])
+
+
+def test_tiles_of_a_client_join_to_the_picture(service: PictureService, upscaler: Upscaler, photo: np.ndarray) -> None:
+    photo = photo[:44, :60]
+    lr = photo.astype(np.float32) / np.float32(255)
+    halo, whole = 6, np.empty((2, 176, 240, 3), np.float32)
+    for left, right in ((0, 24), (24, 60)):
+        seen_left, seen_right = max(left - halo, 0), min(right + halo, 60)
+        inputs = {"tile": lr[:, seen_left:seen_right], "origin": np.array([0, seen_left]), **drawn(samples=2)}
+        tile = service.answer(inputs)["tile_upscaled"]
+        whole[:, :, 4 * left : 4 * right] = tile[:, :, 4 * (left - seen_left) : 4 * (right - seen_left)]
+    wanted = upscaler.encode(photo).samples(2, tau=0.9, seed=3)
+    assert np.array_equal(from_unit(whole, np.dtype(np.uint8)), wanted)
+
+
+def test_a_tau_map_at_a_place_gives_what_the_whole_pictures_map_gives(
+    service: PictureService, upscaler: Upscaler, photo: np.ndarray
+) -> None:
+    photo = photo[:44, :60]
+    tau = np.linspace(0, 2, 44 * 60, dtype=np.float32).reshape(44, 60)
+    lr = photo.astype(np.float32) / np.float32(255)
+    inputs = {"tile": lr[20:], "origin": np.array([20, 0]), "tau_map": tau[20:], "seed": one(3, np.int64)}
+    found = service.answer(inputs)["tile_upscaled"][0, 4 * 6 :]
+    wanted = upscaler.upscale(photo, tau=tau, seed=3)
+    assert np.array_equal(from_unit(found, np.dtype(np.uint8)), wanted[4 * 26 :])
+
+
+def test_a_tile_that_begins_before_the_picture_has_the_pictures_latents_inside(service: PictureService) -> None:
+    lr = np.full((20, 20, 3), 0.5, np.float32)
+    inside = service.answer({"tile": lr, "origin": np.array([0, 0]), **drawn()})["tile_upscaled"]
+    around = service.answer(
+        {"tile": np.pad(lr, ((8, 0), (8, 0), (0, 0)), mode="edge"), "origin": np.array([-8, -8]), **drawn()}
+    )["tile_upscaled"]
+    reach = 4 * 6
+    assert np.array_equal(around[:, 32 + reach :, 32 + reach :], inside[:, reach:, reach:])
+    assert not np.array_equal(around[:, :80, :80], inside)
+
+
+def test_a_tile_needs_a_temperature_where_the_default_comes_from_the_picture(tmp_path: Path) -> None:
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "auto.srflow", auto_tau=True))
+    tile = {"tile": np.full((8, 8, 3), 0.5, np.float32)}
+    service = PictureService(bundle, ServingOptions(device="cpu", threads=1))
+    with pytest.raises(ArgumentError, match="tau: this model's default is made from the whole picture"):
+        service.answer(tile)
+    assert service.answer({**tile, "tau": one(0.5, np.float32)})["tile_upscaled"].shape == (1, 32, 32, 3)
+    service.close()
+
+
+def test_an_error_after_a_tile_ends_the_work(service: PictureService, photo: np.ndarray) -> None:
+    def gone() -> None:
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        service.answer({"image": photo}, after_tile=gone)
+
+
+class _OutOfMemoryOnce(OnnxRuntimeBackend):
+    """Has no memory for windows of more than 1,000 pixels."""
+
+    def encode_impl(self, lr: np.ndarray) -> Any:
+        if lr.shape[2] * lr.shape[3] > 1000:
+            raise OutOfMemoryError("out of memory")
+        return super().encode_impl(lr)
+
+
+def test_a_request_that_runs_out_of_memory_fails_alone(
+    tiny_bundle: Path, upscaler: Upscaler, photo: np.ndarray
+) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    backend: Backend = _OutOfMemoryOnce(bundle, threads=1)
+    backend.activate()
+    service = PictureService(bundle, ServingOptions(device="cpu"), backend=backend)
+    small = photo[:24, :24]
+    with pytest.raises(OutOfMemoryError, match="send a smaller picture"):
+        service.answer({"image": photo})
+    assert np.array_equal(service.answer({"image": small})["upscaled"], [upscaler.upscale(small)])
+    service.close()
+
+
+def test_a_server_draws_in_the_precision_of_its_parameters(tmp_path: Path, photo: np.ndarray) -> None:
+    path = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
+    options = ServingOptions.of_parameters({"device": "cpu", "threads": "1", "precision": "int8"})
+    assert options.parameters()["precision"] == "int8"
+    service = PictureService(Bundle.open(path), options)
+    assert service.backend.precision == "int8"
+    with Upscaler(path, device="cpu", threads=1, precision="int8") as upscaler:
+        assert np.array_equal(service.answer({"image": photo})["upscaled"], [upscaler.upscale(photo)])
+    service.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"precision": "fastest"}, "must not depend on the machine"),
+        ({"precision": "fp8"}, "must be one of bundle, bf16, int8"),
+        ({"precision": "int8", "mode": "bls"}, 'must be "bundle" in mode "bls"'),
+    ],
+)
+def test_precisions_that_a_server_cannot_promise_are_refused(wrong: dict[str, str], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        ServingOptions.of_parameters(wrong)

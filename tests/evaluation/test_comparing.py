@@ -1,0 +1,216 @@
+"""compare and encoder-init: several models over the same pixels, each with LR images of its own reduction."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.comparing import compare, encoder_init
+from srflow_evaluation.subjects import LevelTaus, open_subject
+from srflow_sdk.errors import ArgumentError
+from srflow_training import figures, save_checkpoint
+from srflow_training.data import read_photo, to_image
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+from srflow_training.settings import dump_settings, load_settings
+from tests.evaluation.outputs import summary_of
+from tests.networks import random_srflow, tiny_config
+
+TAU = LevelTaus((0.8,))
+NAMES = ("one (bicubic LR)", "third (bilinear LR)")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two networks called one and two, and a third that was trained on bilinear reductions."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("one", "two", "third"), start=1):
+        notes = {"reduction": "bilinear"} if name == "third" else {}
+        save_checkpoint(folder / f"{name}.safetensors", random_srflow(tiny_config(), seed=seed), notes=notes)
+    return folder
+
+
+def rows_of(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def samples_of(path, photo, reduction, count):
+    """Samples at τ 0.8 of a photograph that was cut to 8 pixels, with its HR and LR image."""
+    image = to_image(read_photo(photo))
+    hr = image[..., : image.shape[2] // 8 * 8, : image.shape[3] // 8 * 8]
+    lr = round_to_8_bit(REDUCTIONS[reduction](hr, 4))
+    sample = open_subject(str(path)).condition(lr)
+    with torch.no_grad():
+        return hr, lr, [sample(TAU, seed) for seed in range(count)]
+
+
+def noted_model(folder, name, encoder, seed):
+    """A checkpoint whose run says which encoder it started from."""
+    settings = load_settings("x4-small", [f"schedule.encoder={encoder}"])
+    path = folder / f"{name}.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(), seed=seed), notes={"settings": dump_settings(settings)})
+    return str(path)
+
+
+@pytest.mark.parametrize("noted", [("trained", "scratch"), ("trained",), ("scratch",)])
+def test_which_encoder_was_trained_is_read_from_the_files_whatever_their_order(options, noted, tmp_path):
+    paths = {}
+    for seed, (name, encoder) in enumerate({"scratch": "", "trained": "rrdb.pth"}.items()):
+        paths[name] = noted_model(tmp_path, name, encoder, seed)
+        if name not in noted:
+            save_checkpoint(paths[name], random_srflow(tiny_config(), seed=seed))
+    table = encoder_init(options(models=[paths["scratch"], paths["trained"]], samples=2))
+    assert [row[0] for row in table.rows[1:3]] == [
+        "trained, from a trained encoder, τ 0.8",
+        "scratch, from scratch, τ 0.8",
+    ]
+    assert f"trained started from a trained encoder, as the notes of {' and '.join(sorted(noted))} say." in table.notes
+    summary = summary_of(tmp_path / "out")
+    trained, scratch = summary["rows"]
+    assert trained["method"] == "trained"
+    assert summary["difference"]["psnr"] == pytest.approx(trained["psnr"] - scratch["psnr"])
+
+
+def test_another_methods_lr_psnr_is_against_the_reduction_that_it_enlarged(options, checkpoint, photos, tmp_path):
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    expected = {"bicubic": [], "bilinear": []}
+    for path in photos.iterdir():
+        with Image.open(path) as photo:
+            photo.effect_spread(2).save(outputs / path.name)
+        hr, made = (to_image(read_photo(folder / path.name)) for folder in (photos, outputs))
+        hr, made = (image[..., : hr.shape[2] // 8 * 8, : hr.shape[3] // 8 * 8] for image in (hr, made))
+        for reduction, found in expected.items():
+            lr = round_to_8_bit(REDUCTIONS[reduction](hr, 4))
+            found.append(figures.lr_psnr(made, lr, reduction=reduction))
+    for bilinear, reduction in (((), "bicubic"), (("ProgFSR",), "bilinear")):
+        out = tmp_path / reduction
+        table = compare(options(others={"ProgFSR": outputs}, bilinear=bilinear, samples=2, out=out))
+        found = summary_of(out)["references"]["ProgFSR"]["lr_psnr"]
+        assert found == pytest.approx(np.mean(expected[reduction]), abs=1e-4)
+        assert any("ProgFSR: LR-PSNR is against bilinear reductions" in note for note in table.notes) == bool(bilinear)
+    with pytest.raises(ArgumentError, match="--bilinear none: no --other has this name"):
+        compare(options(bilinear=["none"], samples=2, out=tmp_path / "none"))
+
+
+def test_a_bundle_stands_at_its_own_temperature(options):
+    table = compare(options(models=["x4-small"], samples=2, most=1))
+    assert table.rows[-1][0] == "x4-small, τ auto"
+
+
+def test_each_model_is_measured_on_lr_images_of_its_own_reduction(options, photos, models, tmp_path):
+    paths = [models / f"{name}.safetensors" for name in ("one", "third")]
+    table = str(compare(options(models=[str(path) for path in paths], samples=2)))
+    rows = {(row["picture"], row["method"]): row for row in rows_of(tmp_path / "out")}
+    for path, name, reduction in zip(paths, NAMES, ("bicubic", "bilinear"), strict=True):
+        hr, lr, samples = samples_of(path, photos / "b.png", reduction, 2)
+        row = rows["b", name]
+        psnr = np.mean([figures.psnr(sample, hr, border=4) for sample in samples])
+        lr_psnr = np.mean([figures.lr_psnr(sample, lr, reduction=reduction) for sample in samples])
+        assert float(row["psnr"]) == pytest.approx(psnr, abs=1e-4)
+        assert float(row["lr_psnr"]) == pytest.approx(lr_psnr, abs=1e-4)
+        assert float(row["diversity"]) == pytest.approx(figures.diversity(samples), rel=1e-4)
+        assert f"| {name}, τ 0.8 |" in table
+    assert "bicubic for one (bicubic LR); bilinear for third (bilinear LR)" in table
+    summary = summary_of(tmp_path / "out")
+    assert [model["reduction"] for model in summary["models"]] == ["bicubic", "bilinear"]
+    assert "model" not in summary
+    with pytest.raises(ArgumentError, match="different reductions, and --lr is one"):
+        compare(options(models=[str(path) for path in paths], lr=photos))
+
+
+def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, photos, tmp_path):
+    wide = tmp_path / "hr"
+    wide.mkdir()
+    Image.open(photos / "a.png").resize((400, 136)).save(wide / "a.png")
+    paths = [str(models / "one.safetensors"), str(models / "third.safetensors")]
+    compare(options(hr=wide, models=paths, taus=[LevelTaus((0.0,)), TAU], samples=2, others={"truth": wide}))
+    with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
+        columns, rows = (sheet.width - 6) / (2 * 128 + 6), sheet.height // (2 * 128)
+    assert columns == 9  # two LR images; bicubic and truth; two models at two temperatures; HR
+    assert rows == 3
+    assert rows_of(tmp_path / "out")[1]["psnr"] == "100.0"
+
+
+def test_pixels_are_those_that_every_model_takes(options, models, photos, tmp_path):
+    path = tmp_path / "coarse.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(levels=4)))  # takes LR sides of 4, HR sides of 16
+    compare(options(models=[str(models / "one.safetensors"), str(path)], samples=2, most=2))
+    compare(options(models=[str(path)], samples=2, most=2, out=tmp_path / "alone"))
+    bicubic, alone = (
+        [row["psnr"] for row in rows_of(tmp_path / name) if row["method"] == "bicubic"] for name in ("out", "alone")
+    )
+    assert bicubic == alone
+
+
+def test_names_are_short_where_they_are_unique(options, models, tmp_path):
+    for run in ("runs/flow", "runs/scratch"):
+        save_checkpoint(tmp_path / run / "model.safetensors", random_srflow(tiny_config()))
+    paths = [str(tmp_path / run / "model.safetensors") for run in ("runs/flow", "runs/scratch")]
+    compare(options(models=[*paths, "x4-small"], samples=2, most=1))
+    names = [model["name"] for model in summary_of(tmp_path / "out")["models"]]
+    assert names == ["flow", "scratch", "x4-small"]
+    with pytest.raises(ArgumentError, match=r"flow.model\.safetensors twice"):
+        compare(options(models=[paths[0]] * 2))
+
+
+def test_a_stopped_comparison_continues_to_the_same_bytes(options, models, tmp_path):
+    paths = [str(models / f"{name}.safetensors") for name in ("one", "third")]
+    compare(options(models=paths, samples=2))
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def stop(line):
+        if line.startswith("picture 2"):
+            raise KeyboardInterrupt
+
+    again = options(models=paths, samples=2, out=tmp_path / "again", progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        compare(again)
+    lines = []
+    compare(options(models=paths, samples=2, out=tmp_path / "again", progress=lines.append))
+    assert lines[0] == "1 of 3 pictures are already measured"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == whole
+
+
+def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint, tmp_path):
+    path = tmp_path / "x8.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(scale=8)))
+    one = str(models / "one.safetensors")
+    with pytest.raises(ArgumentError, match=r"×8, .* ×4: compare models of one scale"):
+        compare(options(models=[one, str(path)]))
+    with pytest.raises(ArgumentError, match="at least 2"):
+        compare(options(models=[one], samples=1))
+    with pytest.raises(ArgumentError, match=r"compares two models, not 1: give --model twice"):
+        encoder_init(options(models=[one]))
+    with pytest.raises(ArgumentError, match="one temperature"):
+        encoder_init(options(models=[one, str(checkpoint)], taus=[TAU, LevelTaus((0.5,))]))
+    noted = [noted_model(tmp_path, f"noted{seed}", "rrdb.pth", seed) for seed in range(2)]
+    with pytest.raises(ArgumentError, match="both models started from a trained encoder, as their notes say"):
+        encoder_init(options(models=noted))
+    assert not (tmp_path / "out").exists()
+
+
+def test_encoder_init_states_the_difference_of_the_two(models, photos, tmp_path):
+    arguments = ["encoder-init", "--hr", str(photos), "--samples", "2", "-o", str(tmp_path / "out")]
+    for name in ("one", "two"):
+        arguments += ["--model", str(models / f"{name}.safetensors")]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 0, result.output
+    summary = summary_of(tmp_path / "out")
+    first, second = summary["rows"]
+    assert [row["tau"] for row in summary["rows"]] == [0.8, 0.8]
+    assert summary["difference"]["psnr"] == pytest.approx(first["psnr"] - second["psnr"])
+    of = {name: [row for row in rows_of(tmp_path / "out") if row["method"] == name] for name in ("one", "two")}
+    for name, better in (("psnr", float.__gt__), ("gmsd", float.__lt__)):
+        wins = sum(better(float(a[name]), float(b[name])) for a, b in zip(of["one"], of["two"], strict=True))
+        assert summary["trained_is_better_on"][name] == wins
+        assert f"{wins} of 3" in result.stdout
+    line = next(line for line in result.stdout.splitlines() if line.startswith("| trained − scratch |"))
+    assert line.split(" | ")[1] == f"{first['psnr'] - second['psnr']:+.2f}"
+    assert any("Neither file notes how its encoder started" in note for note in summary["notes"])
+    several = CliRunner().invoke(evaluate, ["best-of-n", *arguments[1:]])
+    assert "measures one model, not 2" in several.output

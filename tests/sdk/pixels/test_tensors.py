@@ -1,0 +1,118 @@
+"""Arrays of other libraries, through DLPack: as numpy's, in the machine's memory only, and without importing them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk import lr_psnr
+from srflow_sdk.errors import ImageError
+from srflow_sdk.upscaler import Upscaler
+
+
+class Foreign:
+    """An array of another library: numpy's memory, reached through DLPack alone."""
+
+    def __init__(self, values: np.ndarray, device: int = 1) -> None:
+        self._values = values
+        self._device = device
+
+    def __dlpack__(self, **keywords: Any) -> Any:
+        return self._values.__dlpack__(**keywords)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._device, 0
+
+
+class Unreadable(Foreign):
+    dtype = "bfloat16"
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("Unsupported dtype")
+
+
+def values_of(photo: np.ndarray, dtype: type) -> np.ndarray:
+    if np.dtype(dtype).kind == "f":
+        return (photo / 255).astype(dtype)
+    return photo.astype(dtype) * dtype(np.iinfo(dtype).max // 255)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_a_tensor_gives_what_its_array_gives(upscaler: Upscaler, photo: np.ndarray, dtype: type) -> None:
+    values = values_of(photo, dtype)
+    for array in (values, values[..., 0], values[:, ::2, :1], values.transpose(1, 0, 2)):
+        expected = upscaler.upscale(array, tau=0.5, seed=3)
+        got = upscaler.upscale(Foreign(array), tau=0.5, seed=3)
+        assert isinstance(got, np.ndarray)
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(got, expected)
+    encoding = upscaler.encode(Foreign(values))
+    np.testing.assert_array_equal(encoding.samples(2)[1], upscaler.upscale(values, sample=1))
+    assert lr_psnr(Foreign(upscaler.upscale(values)), Foreign(values)) == lr_psnr(upscaler.upscale(values), values)
+
+
+def test_an_encoding_does_not_change_with_the_tensor(upscaler: Upscaler, photo: np.ndarray) -> None:
+    values = photo.copy()
+    encoding = upscaler.encode(Foreign(values), memory_budget=0)
+    values[:] = 0
+    np.testing.assert_array_equal(encoding.sample(), upscaler.upscale(photo))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "why"),
+    [
+        (Foreign(np.zeros((4, 4, 3), np.uint8), device=2), r"on a GPU or another device \(DLPack type 2\).*tensor.cpu"),
+        (Unreadable(np.zeros((4, 4, 3), np.uint8)), r"the tensor of dtype bfloat16 cannot be read: Unsupported dtype;"),
+        (Foreign(np.zeros((4, 4, 3), np.float16)), r"the tensor's dtype is float16; it must be uint8, uint16, float32"),
+        (Foreign(np.zeros((4, 4, 3), np.int64)), r"the tensor's dtype is int64"),
+        (Foreign(np.zeros((3, 9, 9), np.uint8)), r"shape is \(3, 9, 9\).* channels last: tensor.permute\(1, 2, 0\)"),
+        (Foreign(np.zeros((1, 3, 9, 9), np.uint8)), r"shape is \(1, 3, 9, 9\).* one image at a time, channels last$"),
+        (Foreign(np.full((4, 4, 3), np.nan, np.float32)), "the tensor holds NaN"),
+        (Foreign(np.full((4, 4, 3), 255, np.float32)), "the tensor's values run from 255 to 255; images of floats are"),
+    ],
+)
+def test_a_tensor_that_is_no_image_is_one_clear_line(upscaler: Upscaler, tensor: Foreign, why: str) -> None:
+    for call in (upscaler.upscale, upscaler.encode):
+        with pytest.raises(ImageError, match=why) as caught:
+            call(tensor)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_class_with_the_methods_is_no_tensor(upscaler: Upscaler) -> None:
+    with pytest.raises(ImageError, match=r"must be a PIL\.Image, an array, a tensor or a path, not type"):
+        upscaler.upscale(Foreign)  # type: ignore[call-overload]
+
+
+def test_torch_s_tensors_are_read(upscaler: Upscaler, photo: np.ndarray) -> None:
+    torch = pytest.importorskip("torch")
+    expected = upscaler.upscale(photo)
+    np.testing.assert_array_equal(upscaler.upscale(torch.from_numpy(photo)), expected)
+    channels_first = torch.from_numpy(photo).permute(2, 0, 1).contiguous()
+    np.testing.assert_array_equal(upscaler.upscale(channels_first.permute(1, 2, 0)), expected)
+    floats = torch.from_numpy(photo).double() / 255
+    assert upscaler.upscale(floats).dtype == np.float64
+    for tensor, why in (
+        (channels_first, r"the tensor's shape is \(3, 45, 61\).*permute\(1, 2, 0\)"),
+        (floats.float().requires_grad_(), "cannot be read: .*detach"),
+        (floats.bfloat16(), "the tensor of dtype torch.bfloat16 cannot be read"),
+        (floats.half(), "the tensor's dtype is float16"),
+        (floats.to_sparse(), "the tensor of dtype torch.float64 cannot be read"),
+        (floats.to("meta"), "the tensor of dtype torch.float64 cannot be read"),
+    ):
+        with pytest.raises(ImageError, match=why):
+            upscaler.upscale(tensor)
+
+
+def test_no_library_of_tensors_is_imported(tiny_bundle: Path) -> None:
+    script = (
+        "import sys; import numpy as np; from tests.sdk.pixels.test_tensors import Foreign;"
+        "from srflow_sdk import Upscaler;"
+        f"Upscaler({str(tiny_bundle)!r}, device='cpu').upscale(Foreign(np.zeros((8, 8, 3), np.uint8)));"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, cwd=Path(__file__).parents[3])

@@ -1,0 +1,131 @@
+"""Conditions of their own width by level, and nets of their own size, against computations of another form."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training.model import SRFlow, SRFlowConfig
+from tests.networks import random_srflow, tiny_config
+from tests.training.model.test_plain_encoder import plain_config
+from tests.training.model.test_transforms import normal
+
+BY_LEVEL = {"steps": (1, 2, 3), "hidden": (8, 12, 16), "injector_hidden": (4, 8, 12), "condition_kernel": 1}
+CONFIGS = {
+    "plain": plain_config(**BY_LEVEL),
+    "plain, 3×3": plain_config(**{**BY_LEVEL, "condition_kernel": 3}),
+    "plain, with a block": plain_config(stacked_blocks=(0,)),
+    "rrdb": tiny_config(condition=(8, 12, 16), **BY_LEVEL),
+    "rrdb, without its level feature": tiny_config(condition=(8, 12, 16), level_feature=False),
+    "unshuffled rrdb": tiny_config(condition=(8, 12, 16), unshuffle=2),
+    "paper": tiny_config("paper", condition=(8, 12, 16), **BY_LEVEL),
+    "×2": plain_config(scale=2, condition=(8, 12)),
+    "×8": plain_config(scale=8, condition=(8, 8, 12, 16)),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@torch.no_grad()
+def test_u_is_a_shuffled_1x1_convolution_of_the_trunk(config):
+    model, lr = random_srflow(config).double(), normal(2, 3, 8, 4)
+    found = model.encoder.features(lr, block_indices=config.stacked_blocks)
+    trunk = torch.cat([*([found.last] if config.level_feature else []), *found.blocks], dim=1)
+    for shape, features, projection in zip(config.level_shapes, model.features(lr), model.projections, strict=True):
+        x, cell = trunk, 2 ** abs(shape.trunk_exponent)
+        if shape.trunk_exponent < 0:
+            x = F.pixel_unshuffle(x, cell)
+        weight, bias = projection.conv.weight[..., 0, 0], projection.conv.bias
+        x = F.leaky_relu(torch.einsum("oc,nchw->nohw", weight, x) + bias[:, None, None], 0.2)
+        if shape.trunk_exponent > 0:
+            x = F.pixel_shuffle(x, cell)
+        height = int(8 * 2.0**shape.lr_exponent)
+        assert x.shape == (2, config.condition[shape.level - 1], height, height // 2)
+        torch.testing.assert_close(features.u(), x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@torch.no_grad()
+def test_decoding_inverts_encoding(config):
+    model = random_srflow(config).double()
+    lr, hr = normal(1, 3, 8, 4), normal(1, 3, 8 * config.scale, 4 * config.scale)
+    latents, _ = model.encode(hr, lr)
+    torch.testing.assert_close(model.decode(lr, latents), hr, rtol=0, atol=1e-9)
+
+
+def test_the_likelihood_is_that_of_the_jacobian():
+    model = random_srflow(plain_config(scale=2, condition=(8, 12), condition_kernel=1, hidden=(4, 8))).double()
+    lr, hr = normal(1, 3, 2, 2), normal(1, 3, 4, 4)
+
+    def flattened(image):
+        return torch.cat([latent.flatten() for latent in model.encode(image.view_as(hr), lr)[0].values()])
+
+    jacobian = torch.autograd.functional.jacobian(flattened, hr.flatten())
+    latents = flattened(hr)
+    density = -0.5 * (latents.square() + torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))).sum()
+    expected = density + torch.linalg.slogdet(jacobian).logabsdet
+    torch.testing.assert_close(model(hr, lr)[0], expected, rtol=0, atol=1e-8)
+
+
+def test_nets_and_steps_have_their_level_s_size():
+    model = SRFlow(CONFIGS["plain"])
+    for level, flow_level in enumerate(model.flow_levels()):
+        assert len(flow_level.steps) == BY_LEVEL["steps"][level]
+        for step in flow_level.steps:
+            assert step.coupling.conv1.weight.shape[0] == BY_LEVEL["hidden"][level]
+            assert step.coupling.conv1_on_u.weight.shape[2:] == (1, 1)
+            assert step.injector.conv1 is None
+            assert step.injector.conv1_on_u.weight.shape[0] == BY_LEVEL["injector_hidden"][level]
+
+
+def test_gradients_reach_the_projections_even_if_the_encoder_is_frozen():
+    model = random_srflow(CONFIGS["plain"])
+    model.encoder.requires_grad_(False)
+    model(torch.rand(1, 3, 32, 16), torch.rand(1, 3, 8, 4)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.projections.parameters())
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+
+
+def test_one_value_for_all_levels_means_the_same_as_the_value_for_each():
+    one, each = (
+        random_srflow(plain_config(hidden=hidden, steps=steps)) for hidden, steps in ((8, 2), ((8,) * 3, (2,) * 3))
+    )
+    each.load_state_dict(one.state_dict())
+    lr, hr = torch.rand(1, 3, 8, 4), torch.rand(1, 3, 32, 16)
+    assert torch.equal(one(hr, lr), each(hr, lr))
+
+
+@torch.no_grad()
+def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted():
+    model, lr = random_srflow(CONFIGS["plain"]), torch.rand(1, 3, 8, 4)
+    whole, later = model.condition(lr), model.condition_when_needed(lr)
+    held = 0
+    for one, other in zip(whole, later, strict=True):
+        for part, again in zip(one, other, strict=True):
+            assert all(torch.equal(*pair) for pair in zip(part, again, strict=True))
+            held += sum(4 * tensor.numel() for tensor in part)
+    assert model.conditioning_bytes(lr) == held
+
+
+def test_files_of_networks_without_these_options_name_none_of_them():
+    known = {"encoder", "condition", "condition_kernel", "injector_hidden", "unshuffle", "noise_conditional"}
+    assert not known & set(SRFlowConfig.of_variant("published").to_dict())
+    assert not known & set(tiny_config().to_dict())
+    written = CONFIGS["plain"].to_dict()
+    assert (written["encoder"], written["condition"], written["hidden"]) == ("plain", [8, 12, 16], [8, 12, 16])
+    assert SRFlowConfig.from_dict(written) == CONFIGS["plain"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"condition": (8, 8)}, "condition has 2 values; 3 levels need as many"),
+        ({"steps": (1, 2)}, "steps has 2 values"),
+        ({"hidden": (8, 0, 8)}, r"hidden is \[8, 0, 8\]; each must be at least 1"),
+        ({"injector_hidden": 0}, "injector_hidden is 0; it must be at least 1"),
+        ({"condition_kernel": 5, "condition": (8, 8, 8)}, "condition_kernel is 5; it must be 1 or 3"),
+        ({"condition_kernel": 1}, "condition_kernel is 1, which needs a condition"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_levels_are_refused(overrides, message):
+    with pytest.raises(ArgumentError, match=message):
+        tiny_config(**overrides)

@@ -1,0 +1,172 @@
+"""The plain LR encoder: kernels that are composed in training and collapsed afterwards."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from srflow_sdk.errors import ArgumentError
+from srflow_training._weights import copy_weights
+from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
+from srflow_training.model import PlainEncoder, SRFlow
+from srflow_training.model.plain import ComposedConv
+from tests.networks import PLAIN, random_srflow, tiny_config
+from tests.training.model.test_transforms import normal
+
+OWN = {name: PLAIN[name] for name in ("encoder", "growth", "stacked_blocks", "condition")}
+
+
+def plain_config(**overrides):
+    return tiny_config(**{**OWN, **overrides})
+
+
+def encoder(**overrides):
+    return random_srflow(plain_config(**overrides)).encoder.double()
+
+
+def composed_conv(in_channels=3, out_channels=5):
+    torch.manual_seed(1)
+    conv = ComposedConv(in_channels, out_channels).double()
+    conv.initialize()
+    conv.bias.data.normal_()
+    return conv
+
+
+def convs_of(model):
+    return [module for module in model.modules() if isinstance(module, ComposedConv)]
+
+
+@torch.no_grad()
+def test_a_composed_kernel_is_three_convolutions_and_a_skip():
+    conv, x = composed_conv(), normal(2, 3, 7, 6)
+    wide = F.conv2d(F.conv2d(x, conv.expand[..., None, None]), conv.middle, padding=1)
+    expected = F.conv2d(wide, conv.reduce[..., None, None]) + F.conv2d(x, conv.skip[..., None, None])
+    torch.testing.assert_close(conv(x), expected + conv.bias[:, None, None], rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_a_composed_kernel_keeps_the_size_of_what_it_convolves():
+    conv, x = composed_conv(64, 64), torch.randn(1, 64, 32, 32, dtype=torch.float64)
+    conv.bias.zero_()
+    assert 0.7 < float(conv(x)[..., 1:-1, 1:-1].square().mean()) / 2 < 1.4  # He: twice, for the ReLU behind it
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8, 16])
+@torch.no_grad()
+def test_the_image_is_the_base_and_a_shuffled_convolution_of_the_trunk(scale):
+    model, lr = encoder(scale=scale, image_base="bicubic", condition=(8,) * scale.bit_length()), normal(1, 3, 6, 4)
+    first = x = model.conv_first(lr)
+    for block in model.blocks:
+        x = x + block.conv2(F.leaky_relu(block.conv1(x), 0.2))
+    last = first + model.conv_trunk(x)
+    head = F.pixel_shuffle(model.conv_image(last), scale)
+    base = F.interpolate(lr, scale_factor=scale, mode="bicubic", antialias=True)
+    assert head.shape == (1, 3, 6 * scale, 4 * scale)
+    torch.testing.assert_close(model(lr), head + base, rtol=0, atol=1e-12)
+    features = model.features(lr, block_indices=(1,))
+    torch.testing.assert_close(features.last, last, rtol=0, atol=1e-12)
+    torch.testing.assert_close(features.blocks, (x,), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_collapsing_and_composing_again_change_nothing_that_is_computed():
+    model, lr = encoder(), normal(1, 3, 8, 6)
+    image, composed = model(lr), len(convs_of(model))
+    assert model.composed()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    for _ in range(2):
+        model.collapse()
+        assert not model.composed()
+        assert not convs_of(model)
+        torch.testing.assert_close(model(lr), image, rtol=0, atol=1e-12)
+    assert sum(parameter.numel() for parameter in model.parameters()) < parameters / 3
+    model.compose()
+    assert len(convs_of(model)) == composed == 2 + 2 * 2 + 1
+    torch.testing.assert_close(model.double()(lr), image, rtol=0, atol=1e-5)  # composed anew in float32
+
+
+def test_every_parameter_learns_also_after_a_collapse():
+    model = encoder(blocks=1)
+    model.collapse()
+    model.compose()
+    model.double()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    lr, target = normal(1, 3, 6, 6), normal(1, 3, 24, 24)
+    before, losses = copy.deepcopy(model.state_dict()), []
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss = (model(lr) - target).abs().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[0]
+    assert [name for name, values in model.state_dict().items() if torch.equal(values, before[name])] == []
+
+
+def test_kernels_are_composed_in_float32_where_convolutions_round():
+    conv, x = composed_conv().float(), torch.randn(1, 3, 6, 6)
+    exact = conv.kernel()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(conv.kernel(), exact)
+        assert conv(x).dtype == torch.bfloat16
+
+
+def test_a_fresh_encoder_enlarges_nearly_as_its_base_does():
+    model = PlainEncoder(scale=4, nf=16, blocks=3, image_base="bicubic")
+    torch.manual_seed(0)
+    model.initialize()
+    lr = torch.rand(1, 3, 12, 12)
+    base = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)
+    difference = float((model(lr) - base).detach().abs().mean())
+    assert 0 < difference < 0.2
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+@torch.no_grad()
+def test_files_hold_composed_or_collapsed_kernels(tmp_path, collapsed):
+    flow, lr = random_srflow(plain_config()), torch.rand(1, 3, 8, 6)
+    if collapsed:
+        flow.encoder.collapse()
+    image = flow.encoder(lr)
+    for name, model in (("flow", flow), ("encoder", flow.encoder)):
+        save_checkpoint(tmp_path / f"{name}.safetensors", model)
+        loaded = load_checkpoint(tmp_path / f"{name}.safetensors")
+        assert isinstance(loaded, type(model))
+        found = load_encoder(tmp_path / f"{name}.safetensors")
+        assert isinstance(found, PlainEncoder)
+        assert found.composed() is not collapsed
+        assert found.settings() == flow.encoder.settings()
+        assert torch.equal(found(lr), image)
+    assert load_checkpoint(tmp_path / "flow.safetensors").config == flow.config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"condition": ()}, r"a plain encoder needs a condition, e.g. condition: \[8, 8, 8\]"),
+        ({"growth": 4}, "growth belongs to rrdb encoders: leave it out with encoder: plain"),
+        ({"unshuffle": 2}, "unshuffle belongs to rrdb"),
+        ({"encoder": "dense"}, "encoder is 'dense'; it must be one of rrdb, plain"),
+    ],
+)
+def test_what_does_not_fit_a_plain_encoder_is_refused(overrides, message):
+    with pytest.raises(ArgumentError, match=message):
+        plain_config(**overrides)
+
+
+def test_a_run_that_starts_from_a_collapsed_file_composes_it_again(tmp_path):
+    source = random_srflow(plain_config())
+    source.encoder.collapse()
+    fresh, lr = SRFlow(plain_config()), torch.rand(1, 3, 8, 6)
+    image = source.encoder(lr).detach()
+    copy_weights(source, fresh, "collapsed.safetensors")
+    assert fresh.encoder.composed()
+    torch.testing.assert_close(fresh.encoder(lr).detach(), image, rtol=0, atol=1e-5)
+
+
+def test_its_condition_is_as_wide_as_its_features_unless_it_is_named():
+    config = SRFlow(tiny_config(encoder="plain", growth=32)).config
+    assert config.condition == (8, 8, 8)
+    default = type(config).of_variant("bounded", encoder="plain", nf=16, blocks=9, scale=2)
+    assert (default.condition, default.stacked_blocks) == ((16, 16), ())

@@ -1,0 +1,373 @@
+"""Losses beyond the likelihood: on decodings with the batch's own latents, with gradients that a step can use."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training import _lpips, _vgg16, figures, load_checkpoint, lpips_weights
+from srflow_training._objective import PerceptualLoss, latents_of
+from srflow_training._objective_settings import Decodings, Objective
+from srflow_training.cli import _report
+from srflow_training.model.transforms import Squeeze
+from tests.networks import random_srflow, tiny_config
+from tests.training import lpips_files
+from tests.training.metrics.test_vgg16 import SMALL, small_network, write_pth
+from tests.training.runs import SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
+
+DATA = {"crop": 32, "batch": 2}
+KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16", "lpips_vgg"]
+ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "perceptual_every": 2, "lr_consistency": 4.0}
+
+
+@pytest.fixture
+def vgg16(tmp_path, monkeypatch):
+    monkeypatch.setattr(_vgg16, "WIDTHS", SMALL)
+    write_pth(tmp_path / "vgg16.pth", small_network())
+    small = [layer.weight.shape for layer in small_network() if isinstance(layer, torch.nn.Conv2d)]
+    monkeypatch.setattr(lpips_weights, "convolution_shapes", lambda _: [tuple(shape) for shape in small])
+    monkeypatch.setattr(_lpips, "convolution_shapes", lpips_weights.convolution_shapes)
+    monkeypatch.setitem(lpips_weights.HEADS, "vgg", SMALL)
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    lpips_files.write_weights(tmp_path / "cache", "vgg")
+    return str(tmp_path / "vgg16.pth")
+
+
+def of_kind(kind, vgg16, **changes):
+    file = {"perceptual_vgg16": vgg16} if kind == "vgg16" else {}
+    return {"perceptual": 1.0, "perceptual_loss": kind, **file, **changes}
+
+
+def perceptual_loss(kind, vgg16):
+    return PerceptualLoss(Objective(**of_kind(kind, vgg16)))
+
+
+def photograph(side=64, seed=0):
+    coarse = torch.rand(2, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")
+    return 0.25 + smooth / 2
+
+
+# Latents
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_noise_becomes_latents_value_by_value(scale):
+    model = random_srflow(tiny_config(scale=scale))
+    noise = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    shapes = model.latent_shapes(64 // scale, 96 // scale)
+    latents = latents_of(noise, shapes)
+    assert {level: tuple(latent.shape[1:]) for level, latent in latents.items()} == shapes
+    assert torch.equal(latents[1], Squeeze().encode(noise)[0][:, : shapes[1][0]])
+    for crop in range(2):
+        values = torch.cat([latent[crop].flatten() for latent in latents.values()])
+        assert torch.equal(values.sort().values, noise[crop].flatten().sort().values)
+
+
+# Distances
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_perceptual_loss_is_zero_for_equality_and_grows_with_blur(kind, vgg16):
+    image, distance = photograph(), perceptual_loss(kind, vgg16)
+    blurred = [torch.nn.functional.avg_pool2d(image, 2 * n + 1, stride=1, padding=n) for n in (1, 3)]
+    assert float(distance(image, image)) == pytest.approx(0, abs=2e-3)
+    assert 0 < float(distance(blurred[0], image)) < float(distance(blurred[1], image)) <= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_perceptual_loss_is_the_figure_without_rounding_averaged_over_the_batch(kind, vgg16):
+    image, other, distance = photograph(), photograph(seed=1), perceptual_loss(kind, vgg16)
+    figure = {
+        "gmsd": figures.gmsd,
+        "haarpsi": lambda *pair: 1 - figures.haarpsi(*pair),
+        "ms_ssim": lambda *pair: 1 - figures.ms_ssim(*pair),
+        "vgg16": lambda *pair: figures.vgg16_distance(distance.vgg16, *pair),
+        "lpips_vgg": lambda *pair: figures.lpips(distance.lpips, *pair),
+    }[kind]
+    expected = sum(figure(image[i : i + 1], other[i : i + 1]) for i in range(2)) / 2
+    assert float(distance(image, other)) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("start", ["noise", "black", "saturated", "inverted", "equal"])
+def test_gradients_are_finite_whatever_the_image(kind, start, vgg16):
+    reference = photograph(32)
+    if start == "saturated":
+        reference[..., :16] = 1.0
+    image = {
+        "noise": torch.randn(reference.shape, generator=torch.Generator().manual_seed(1)),
+        "black": torch.zeros_like(reference),
+        "saturated": reference * 1.5,
+        "inverted": 1 - reference,
+        "equal": reference,
+    }[start]
+    image = image.clone().requires_grad_()
+    perceptual_loss(kind, vgg16)(image, reference).backward()
+    assert bool(image.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descending_a_perceptual_loss_approaches_the_photograph(kind, vgg16):
+    reference, distance = photograph(32), perceptual_loss(kind, vgg16)
+    noise = 0.1 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
+    image = (reference + noise).requires_grad_()
+    optimiser = torch.optim.Adam([image], lr=0.01)
+    first = float(distance(image.detach(), reference))
+    for _ in range(30):
+        optimiser.zero_grad()
+        distance(image, reference).backward()
+        optimiser.step()
+    assert float(distance(image.detach(), reference)) < 0.6 * first
+
+
+def test_ms_ssim_has_the_scales_that_fit(monkeypatch):
+    scales = []
+
+    def spy(image, reference, *, scale_weights):
+        scales.append(len(scale_weights))
+        return image.mean()
+
+    monkeypatch.setattr(figures.piq, "multi_scale_ssim", spy)
+    for side in (16, 40, 41, 80, 81, 160, 161, 400):
+        figures.ms_ssim_loss(torch.rand(1, 3, side, side), torch.rand(1, 3, side, side))
+    assert scales == [1, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_a_sample_that_is_not_finite_has_a_loss_and_gradient_that_are_not():
+    image = photograph(32)
+    image[0, 0, 3, 3] = math.inf
+    image.requires_grad_()
+    loss = perceptual_loss("gmsd", "")(image, photograph(32))
+    loss.backward()
+    assert not loss.isfinite()
+    assert not bool(image.grad.isfinite().any())
+
+
+def test_lr_consistency_sees_what_a_reduction_keeps_and_nothing_finer():
+    hr = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    checkers = 0.1 * (-1.0) ** (torch.arange(64)[:, None] + torch.arange(64))
+    finer = figures.lr_consistency_loss(hr + checkers, hr, scale=4, reduction="bicubic")
+    assert float(finer) < 1e-3
+    shifted = figures.lr_consistency_loss(hr + 0.1, hr, scale=4, reduction="bicubic")
+    assert float(shifted) == pytest.approx(0.1, abs=1e-6)
+
+
+def test_grid_measures_waves_of_its_period_and_little_else():
+    photo = photograph()
+    rows, columns = torch.arange(64)[:, None], torch.arange(64)
+    wave = 0.02 * torch.cos(2 * math.pi * (rows + 2 * columns) / 4)
+    assert float(figures.grid_loss(torch.full((1, 3, 64, 64), 0.5), period=4)) < 1e-7
+    # A cosine is two of the fifteen waves, each of half its amplitude.
+    grid = float(figures.grid_loss(0.5 + wave.expand(1, 3, -1, -1), period=4))
+    assert grid == pytest.approx(0.02 / 15, rel=1e-3)
+    slope = 0.5 + 0.005 * (rows + columns - 63.0).expand(1, 3, -1, -1)
+    assert float(figures.grid_loss(slope, period=4)) < 0.01 * grid
+    checkers = 0.01 * (-1.0) ** (rows + columns)
+    assert float(figures.grid_loss(photo + checkers, period=4)) > 2 * float(figures.grid_loss(photo, period=4))
+
+
+# Terms
+
+
+def test_decodings_take_turns():
+    objective = Objective(**ALL)
+    assert [objective.decodings_at(i) for i in range(3)] == [
+        Decodings(mean=True),
+        Decodings(sample=True),
+        Decodings(mean=True),
+    ]
+    assert objective.decodings == Decodings(mean=True, sample=True)
+    assert Objective().decodings == Decodings()
+    assert Objective(lr_consistency=1.0, perceptual_every=3).decodings_at(2) == Decodings(sample=True)
+    assert Objective(lr_consistency=1.0, l1=1.0).decodings == Decodings(mean=True)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, photos):
+    objective = {**ALL, "l1_every": 1, "perceptual_every": 1, "perceptual_tau": 0.5}
+    run = trainer(tmp_path, photos, data=DATA, objective=objective)
+    batch = run.crops[0]
+    run.step(batch)  # actnorms
+    with torch.no_grad():
+        terms = run.objective(*batch[:4], decodings=run.settings.objective.decodings)
+        zeros = latents_of(0 * batch.noise, run.model.latent_shapes(8, 8))
+        sample = run.model.decode(
+            batch.lr, {k: 0.5 * z for k, z in latents_of(batch.noise, run.model.latent_shapes(8, 8)).items()}
+        )
+        mean = run.model.decode(batch.lr, zeros)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(terms["l1"], (mean - batch.hr).abs().mean(), **close)
+    torch.testing.assert_close(terms["perceptual"], figures.gmsd_loss(sample, batch.hr), **close)
+    error = figures.lr_consistency_loss(sample, batch.hr, scale=4, reduction="bicubic")
+    torch.testing.assert_close(terms["lr_consistency"], error, **close)
+    torch.testing.assert_close(terms["grid"], figures.grid_loss(mean, period=4), **close)
+    total = terms["nll"] + 2 * terms["l1"] + 5 * terms["grid"] + 3 * terms["perceptual"] + 4 * terms["lr_consistency"]
+    torch.testing.assert_close(terms["loss"], total, **close)
+
+
+def test_without_a_sample_the_decoding_at_tau_0_is_reduced(tmp_path, photos):
+    run = trainer(
+        tmp_path, photos, data={**DATA, "reduction": "bilinear"}, objective={"l1": 1.0, "lr_consistency": 1.0}
+    )
+    batch = run.crops[0]
+    run.step(batch)
+    with torch.no_grad():
+        terms = run.objective(*batch[:4], decodings=Decodings(mean=True))
+        mean = run.model.sample(batch.lr, tau=0.0)
+    error = figures.lr_consistency_loss(mean, batch.hr, scale=4, reduction="bilinear")
+    torch.testing.assert_close(terms["lr_consistency"], error, rtol=1e-4, atol=1e-5)
+    assert "perceptual" not in terms
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("name", ["l1", "grid", "perceptual", "lr_consistency"])
+def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(tmp_path, photos, name, frozen):
+    run = trainer(tmp_path, photos, data=DATA, objective={**({"l1": 1.0} if name == "grid" else {}), name: 1.0})
+    batch = run.crops[0]
+    run.step(batch)  # actnorms, and a ZerosConv that is no longer zero
+    run.model.zero_grad(set_to_none=True)
+    run.model.encoder.requires_grad_(not frozen)
+    terms = run.objective(*batch[:4], decodings=run.settings.objective.decodings)
+    run.fabric.backward(terms[name])
+    assert (run.model.encoder.conv_first.weight.grad is None) == frozen
+    assert float(run.model.levels[0].steps[0].mix.weight.grad.abs().max()) > 0
+    if not frozen:
+        assert float(run.model.encoder.conv_first.weight.grad.abs().max()) > 0
+
+
+def test_terms_are_logged_in_the_iterations_that_have_them(tmp_path, photos):
+    lines = []
+    trainer(tmp_path, photos, data=DATA, objective=ALL, schedule={"log_every": 1}).run(lines.append)
+    curves = scalars(tmp_path)
+    assert set(curves["training/l1"]) == {1, 3, 5}
+    assert set(curves["training/grid"]) == {1, 3, 5}
+    assert set(curves["training/perceptual"]) == {2, 4, 6}
+    assert set(curves["training/lr_consistency"]) == {1, 2, 3, 4, 5, 6}
+    assert lines[1]["loss"] == pytest.approx(
+        lines[1]["nll"] + 3 * lines[1]["perceptual"] + 4 * lines[1]["lr_consistency"], abs=1e-4
+    )
+
+
+def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
+    schedule = {"iterations": 2, "log_every": 1}
+    trainer(tmp_path, photos, data=DATA, objective=ALL, schedule=schedule).run(_report)
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.search(r"loss \S+ \(l1 [\d.]+, grid [\d.]+, lr_consistency [\d.]+\)  gradient", first)
+    assert re.search(r"loss \S+ \(perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
+
+
+def test_lr_consistency_keeps_the_colours_of_samples(tmp_path, photos):
+    def error(weight):
+        schedule = {"iterations": 50, "learning_rate": 5e-3, "ema": 0}
+        run = trainer(
+            tmp_path / str(weight), photos, data=DATA, schedule=schedule, objective={"lr_consistency": weight}
+        )
+        run.run()
+        batch = run.crops[0]
+        sample = run.model.sample(batch.lr, 0.8, torch.Generator().manual_seed(0))
+        return float(figures.lr_consistency_loss(sample, batch.hr, scale=4, reduction="bicubic"))
+
+    assert error(100.0) < 0.8 * error(0.0)
+
+
+# Runs
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_perceptual_loss_trains_in_every_precision(tmp_path, photos, kind, precision, vgg16):
+    hardware = {"precision": precision}
+    run = trainer(tmp_path / "run", photos, data=DATA, objective=of_kind(kind, vgg16), hardware=hardware)
+    with torch.no_grad():
+        batch = run.crops[0]
+        exact = run.objective.module.perceptual(batch.hr * 0.9, batch.hr)
+        with run.fabric.autocast():
+            rounded = run.objective.module.perceptual(batch.hr * 0.9, batch.hr)
+    assert float(rounded) == pytest.approx(float(exact), rel=0.05 if "vgg" in kind else 1e-6)
+    for iteration in range(2):
+        assert run.step(run.crops[iteration])["loss"].isfinite()
+    assert run.skipped == 0
+
+
+def test_vgg16_stays_as_it_is_and_out_of_the_checkpoint(tmp_path, photos, vgg16):
+    run = trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("vgg16", vgg16))
+    before = {name: tensor.clone() for name, tensor in run.objective.module.perceptual.state_dict().items()}
+    run.run()
+    after = run.objective.module.perceptual.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert not any("vgg16" in name for name in run.states.load()["model"])
+    assert_same_weights(run.trained, load_checkpoint(run.checkpoint))
+
+
+def test_a_run_resumed_draws_the_samples_of_one_that_never_stopped(tmp_path, photos, vgg16):
+    class StoppedError(Exception):
+        pass
+
+    def stop(figures):
+        if figures["iteration"] == 4:
+            raise StoppedError
+
+    changes = {"data": DATA, "objective": {**ALL, **of_kind("vgg16", vgg16), "perceptual_every": 1}}
+    whole = trainer(tmp_path / "whole", photos, **changes)
+    whole.run()
+    with pytest.raises(StoppedError):
+        trainer(tmp_path / "stopped", photos, **changes).run(stop)
+    moved = tmp_path / "moved.pth"
+    (tmp_path / "vgg16.pth").rename(moved)
+    changes["objective"]["perceptual_vgg16"] = str(moved)
+    torch.manual_seed(5)
+    resumed = trainer(tmp_path / "stopped", photos, resume=True, **changes)
+    assert resumed.iteration == 3
+    resumed.run()
+    assert_same_weights(whole.model, resumed.model)
+
+
+# Refusals
+
+
+def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match=r"not on this machine: python -m srflow_training\.lpips_weights$"):
+        trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("lpips_vgg", ""))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_vgg16_file_is_refused_before_anything_starts(tmp_path, photos):
+    with pytest.raises(CheckpointError, match=r"absent\.h5: no such file"):
+        trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("vgg16", "absent.h5"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": {"perceptual": 1.0, "perceptual_loss": "vgg16"}}, r"set objective\.perceptual_vgg16=FILE"),
+        ({"objective": {"perceptual": 1.0}, "data": {"crop": 8}}, "at least 16 pixels, not 8"),
+        ({"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an LR encoder has none"),
+        (
+            {"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
+            "an LR encoder's whole loss is L1",
+        ),
+        ({"objective": {"perceptual_vgg16": "a.pth", "perceptual": 1.0}}, r"is only used with .*perceptual_vgg16=$"),
+        ({"objective": {"perceptual_vgg16": "a.pth", "perceptual_loss": "vgg16"}}, "is only used with .*above 0"),
+        (
+            {"objective": {"perceptual": 1.0, "perceptual_every": 7}, "data": DATA},
+            "perceptual_every is 7, more than",
+        ),
+        ({"objective": {"lr_consistency": 1.0, "perceptual_every": 7}}, "no iteration would decode a sample"),
+        ({"objective": {"l1": 1.0, "l1_every": 7}}, r"l1_every is 7, .*only the first .*raise schedule\.iterations$"),
+        ({"objective": {"perceptual_loss": "lpips"}}, "perceptual_loss is 'lpips'"),
+        ({"objective": {"perceptual_tau": 3.0}}, "perceptual_tau is 3.0"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused_in_one_line(changes, message):
+    with pytest.raises(ArgumentError, match=message) as error:
+        settings(schedule=SCHEDULE, **changes)
+    assert "\n" not in str(error.value)
+
+
+def test_what_no_term_uses_may_be_rare():
+    settings(objective={"l1_every": 7, "perceptual_every": 7})
+    settings(objective={"l1": 1.0, "l1_every": 6, "lr_consistency": 1.0, "perceptual_every": 7})
