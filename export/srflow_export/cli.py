@@ -17,7 +17,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import _read_manifest
 from srflow_sdk.model.manifest import Precision
-from srflow_sdk.system.command_line import Command, LocalPath, NameOrPath, PathOrUrl
+from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, PathOrUrl
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk.system.memory import check_address_space
 from srflow_sdk.system.openmp import wait_asleep

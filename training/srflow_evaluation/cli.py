@@ -15,7 +15,7 @@ from srflow_evaluation.protocols import COMMON, PROTOCOLS
 from srflow_evaluation.published_results import PUBLISHED
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.command_line import Command, LocalPath, NameOrPath
+from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk.system.openmp import wait_asleep
 from srflow_sdk.system.raising import require_extra

@@ -10,7 +10,7 @@ import click
 
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.command_line import Command, LocalPath, NameOrPath
+from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.system.raising import require_extra
 from srflow_training._extra import require_all

@@ -14,7 +14,7 @@ try:
     from srflow_apps.commands.file_options import SETTINGS
     from srflow_sdk._version import __version__
     from srflow_sdk.errors import ArgumentError
-    from srflow_sdk.system.command_line import Command, NameOrPath, fail
+    from srflow_sdk.system.base_command import Command, NameOrPath, fail
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
 except MemoryError:

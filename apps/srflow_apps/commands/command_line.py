@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.command_line import PathOrUrl, fail, say
+from srflow_sdk.system.base_command import PathOrUrl, fail, say
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
 from srflow_sdk.system.terminal import printable

@@ -11,7 +11,7 @@ import click
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, MachineChoices
 from srflow_apps.commands.command_line import CountParameter, ReportParameter, ShardParameter, TileParameter
-from srflow_sdk.system.command_line import NameOrPath, PathOrUrl
+from srflow_sdk.system.base_command import NameOrPath, PathOrUrl
 from srflow_sdk.system.device_names import Device, Precision
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -17,7 +17,7 @@ try:
     from srflow_apps.commands.command_line import exit_statuses
     from srflow_apps.commands.file_options import SETTINGS
     from srflow_sdk._version import __version__
-    from srflow_sdk.system.command_line import Command, LocalPath
+    from srflow_sdk.system.base_command import Command, LocalPath
 except KeyboardInterrupt:  # there is no command yet that could catch it
     sys.exit(130)
 
