@@ -47,7 +47,7 @@ def test_links_between_pages_and_to_files_lead_somewhere(tmp_path: Path) -> None
     staging = Staging(tmp_path)
     staging.pages |= {f"docs/{name}": name for name in GENERATED}
     staging.add_repository()  # raises BrokenLinkError, which names them
-    _, settings, shown = (tmp_path / "source/srflow_sdk/latents.py.md").read_text().split("---\n", 2)
+    _, settings, shown = (tmp_path / "source/srflow_sdk/latents/random_field.py.md").read_text().split("---\n", 2)
     assert yaml.safe_load(settings) == {"search": {"exclude": True}}
     assert shown.startswith("# `srflow_sdk/latents/random_field.py`")
 

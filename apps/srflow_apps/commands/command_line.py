@@ -17,7 +17,6 @@ from srflow_sdk.system.base_command import PathOrUrl, fail, say
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
 from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
 from srflow_sdk.system.terminal import printable
-from srflow_sdk.system.url_paths import UrlPath, as_path
 
 if TYPE_CHECKING:
     from srflow_apps.batch.display import Display
@@ -200,6 +199,8 @@ def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal[
 
 
 def _is_absent(path: str | os.PathLike[str]) -> bool:
+    from srflow_sdk.system.url_paths import UrlPath, as_path
+
     if os.fspath(path) == "-" or isinstance(place := as_path(path), UrlPath):
         return False
     try:
