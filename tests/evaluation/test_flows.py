@@ -55,7 +55,7 @@ def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_th
     for free in (1 << 40, 0):
         monkeypatch.setattr(flows, "available_memory", lambda free=free: free)
         flow = subject.flow(picture.lr)
-        assert all(isinstance(parts, PartsWhenNeeded) == (free == 0) for parts in flow._condition)
+        assert all(isinstance(step, PartsWhenNeeded) == (free == 0) for parts in flow._condition for step in parts)
         latents = flow.invert(picture.hr)
         found.append((flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents)))
     kept, computed = found
@@ -66,15 +66,14 @@ def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_th
         np.testing.assert_array_equal(values, computed[1][level])
 
 
-def test_what_is_computed_when_needed_is_not_held(picture, monkeypatch):
-    network = random_srflow(tiny_config(steps=6))  # three convolutions for each level
-    held, most = weakref.WeakSet(), 0
+def test_of_what_is_computed_when_needed_one_part_is_held_at_a_time(picture, monkeypatch):
+    network = random_srflow(tiny_config())
+    parts, held = weakref.WeakSet(), []
     convolution = LevelFeatures.conv
 
     def counted(self, weight, bias):
-        nonlocal most
-        most = max(most, len(held))
-        held.add(computed := convolution(self, weight, bias))
+        held.append(len(parts))
+        parts.add(computed := convolution(self, weight, bias))
         return computed
 
     monkeypatch.setattr(LevelFeatures, "conv", counted)
@@ -83,7 +82,8 @@ def test_what_is_computed_when_needed_is_not_held(picture, monkeypatch):
     with torch.no_grad():
         latents, _ = network.encode_conditioned(picture.hr, condition)
         network.decode_conditioned(condition, latents)
-    assert 0 < most <= len(condition)  # one of each level
+    nets = sum(len(step.nets()) for level in network.flow_levels() for step in level.all_steps())
+    assert held == [0] * (2 * nets)  # before each convolution
 
 
 def test_conditioning_is_as_large_as_it_is_said_to_be(picture, checkpoint):

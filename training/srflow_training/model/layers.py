@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -224,9 +223,10 @@ class Step(nn.Module):
     def _conditional_transforms(self, on_u: Sequence[Tensor], noise: Tensor | None = None) -> list[Transform]:
         if self.injector is None or self.coupling is None:
             return []
-        for_injector, for_coupling = on_u
-        coupling = CouplingTransform(partial(self.coupling, for_coupling, noise=noise))
-        return [self.injector(for_injector, noise=noise), coupling]
+        injector, coupling = self.injector, self.coupling
+        # Each part on u is taken where it is needed: if it is computed only then, one of them is in memory at a time.
+        affine_of_h_a = CouplingTransform(lambda h_a: coupling(on_u[1], h_a, noise=noise))
+        return [injector(on_u[0], noise=noise), affine_of_h_a]
 
 
 class Split(nn.Module):

@@ -13,7 +13,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_training.model.config import ENCODER_FIELDS, EncoderKind, LevelShape, SRFlowConfig
 from srflow_training.model.encoder import RRDB, Encoder, EncoderFeatures
 from srflow_training.model.features import LevelFeatures, Projection
-from srflow_training.model.layers import Actnorm, Average, Split, Step
+from srflow_training.model.layers import Actnorm, Average, ConditionalNet, Split, Step
 from srflow_training.model.plain import PlainEncoder
 from srflow_training.model.transforms import MixChannels, Squeeze, mix_channels, standard_normal_log_density
 
@@ -50,7 +50,6 @@ class Level(nn.Module):
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
             h, log_det = step.encode(h, mix, on_u, noise)
             log_likelihood = log_likelihood + log_det
-            del on_u  # or it stays in memory while the next is computed
         if self.split is None:
             return h, None, log_likelihood
         h, latent, log_det = self.split.encode(h)
@@ -63,7 +62,6 @@ class Level(nn.Module):
         steps, mixes = self.all_steps(), self.mixes("decode")
         for step, mix, on_u in zip(reversed(steps), reversed(mixes), reversed(parts), strict=True):
             h = step.decode(h, mix, on_u)
-            del on_u  # or it stays in memory while the next is computed
         return Squeeze().decode(h)
 
     def mixes(self, direction: Literal["encode", "decode"]) -> list[MixChannels]:
@@ -75,42 +73,44 @@ class Level(nn.Module):
 
     def parts_on_u(self, features: LevelFeatures) -> Parts:
         """Compute all that the steps' nets need of u."""
-        return list(PartsWhenNeeded(self, features))
+        nets = [net for step in self.all_steps() for net in step.nets()]
+        parts = list[Tensor]()
+        for first in range(0, len(nets), _NETS_AT_ONCE):
+            parts += _parts(nets[first : first + _NETS_AT_ONCE], features)
+        remaining = iter(parts)
+        return [[next(remaining) for _ in step.nets()] for step in self.all_steps()]
+
+    def parts_when_needed(self, features: LevelFeatures) -> Parts:
+        """The same to the bit, each part computed whenever it is asked for, and not kept."""
+        return [PartsWhenNeeded(step.nets(), features) for step in self.all_steps()]
 
 
-class PartsWhenNeeded(Sequence[Sequence[Tensor]]):
-    """What :meth:`Level.parts_on_u` gives, to the bit, computed whenever a step is asked for and not kept."""
+class PartsWhenNeeded(Sequence[Tensor]):
+    """The parts on u of a step's nets, one of which is in memory at a time."""
 
-    def __init__(self, level: Level, features: LevelFeatures) -> None:
-        self._nets = [step.nets() for step in level.all_steps()]
+    def __init__(self, nets: Sequence[ConditionalNet], features: LevelFeatures) -> None:
+        self._nets = nets
         self._features = features
-        self._number, self._parts = -1, list[Tensor]()
 
     def __len__(self) -> int:
         return len(self._nets)
 
     @overload
-    def __getitem__(self, index: int) -> list[Tensor]: ...
+    def __getitem__(self, index: int) -> Tensor: ...
     @overload
-    def __getitem__(self, index: slice) -> list[list[Tensor]]: ...
-    def __getitem__(self, index: int | slice) -> list[Tensor] | list[list[Tensor]]:
-        """A step's parts, computed with those of the few nets that one convolution serves."""
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        """Compute one net's part, or several nets' together."""
         if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        nets = self._nets[index]  # raises IndexError behind the end
-        first = sum(map(len, self._nets[: index % len(self)]))
-        return [self._part(place) for place in range(first, first + len(nets))]
+            return list(_parts(self._nets[index], self._features))
+        return _parts([self._nets[index]], self._features)[0]  # raises IndexError behind the end
 
-    def _part(self, place: int) -> Tensor:
-        number, place = divmod(place, _NETS_AT_ONCE)
-        if number != self._number:
-            self._parts = []
-            nets = [net for step in self._nets for net in step][number * _NETS_AT_ONCE :][:_NETS_AT_ONCE]
-            weights, biases = zip(*(net.on_u() for net in nets), strict=True)
-            convolved = self._features.conv(torch.cat(weights), torch.cat(biases))
-            sizes = [len(weight) for weight in weights]
-            self._number, self._parts = number, list(torch.split(convolved, sizes, dim=1))
-        return self._parts[place]
+
+def _parts(nets: Sequence[ConditionalNet], features: LevelFeatures) -> Sequence[Tensor]:
+    """The nets' parts on u, computed by one convolution."""
+    weights, biases = zip(*(net.on_u() for net in nets), strict=True)
+    convolved = features.conv(torch.cat(weights), torch.cat(biases))
+    return torch.split(convolved, [len(weight) for weight in weights], dim=1)
 
 
 def build_encoder(kind: EncoderKind, fields: Mapping[str, Any]) -> Encoder:
@@ -149,7 +149,7 @@ class SRFlow(nn.Module):
         It holds the LR encoder's features, a twentieth of that or so; the flow's part is computed in every pass again.
         """
         levels = zip(self.flow_levels(), self.features(lr), strict=True)
-        return [PartsWhenNeeded(level, features) for level, features in levels]
+        return [level.parts_when_needed(features) for level, features in levels]
 
     def conditioning_bytes(self, lr: Tensor) -> int:
         """What :meth:`condition` would hold for this LR image, in float32."""
