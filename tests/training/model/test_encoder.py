@@ -1,5 +1,7 @@
 """The LR encoder with an unshuffled trunk, against computations of another form."""
 
+import weakref
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -89,3 +91,13 @@ def test_its_settings_build_it_again_and_name_an_unshuffled_trunk_alone():
         again = RRDB(**model.settings())
         assert again.settings() == model.settings()
         again.load_state_dict(model.state_dict())
+
+
+@torch.no_grad()
+def test_outputs_of_blocks_that_are_not_asked_for_are_not_kept():
+    model, outputs, kept = RRDB(scale=4, nf=8, growth=4, blocks=6), [], []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _, __, output: outputs.append(weakref.ref(output)))
+    model.blocks[-1].register_forward_pre_hook(lambda _, __: kept.extend(output() is not None for output in outputs))
+    model.features(torch.rand(1, 3, 8, 8), block_indices=(3, 1))
+    assert kept == [False, True, False, True, True]  # the fifth is the last block's input

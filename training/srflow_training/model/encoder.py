@@ -94,6 +94,15 @@ class Encoder(nn.Module, ABC):
     def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
         """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent trunk sides."""
 
+    def _through_blocks(self, x: Tensor, block_indices: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The last block's output, and those of the named blocks; the others' are not kept."""
+        outputs = {}
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in block_indices:
+                outputs[index] = x
+        return x, tuple(outputs[index] for index in block_indices)
+
     @abstractmethod
     def forward(self, lr: Tensor) -> Tensor:
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
@@ -156,16 +165,13 @@ class RRDB(Encoder):
         Raises: ArgumentError if h or w is not a multiple of `unshuffle`.
         """
         first = self.conv_first(self._unshuffled(lr))
-        x, outputs = first, {}
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            outputs[index] = x
+        x, outputs = self._through_blocks(first, block_indices)
         last = (x if self.trunk_skip == "last_block" else first) + self.conv_trunk(x)
         upsampled, up = {}, last
         for exponent in range(1, max_exponent + 1):
             up = lrelu(self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest")))
             upsampled[exponent] = up
-        return EncoderFeatures(last, tuple(outputs[index] for index in block_indices), upsampled)
+        return EncoderFeatures(last, outputs, upsampled)
 
     def _unshuffled(self, lr: Tensor) -> Tensor:
         if self.unshuffle == 1:

@@ -119,13 +119,9 @@ class PlainEncoder(Encoder):
 
     def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
         """Compute features of lr, N×3×h×w in [0, 1], at the LR size: there are no others (max_exponent is 0)."""
-        first = x = self.conv_first(lr)
-        outputs = {}
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            outputs[index] = x
-        last = first + self.conv_trunk(x)
-        return EncoderFeatures(last, tuple(outputs[index] for index in block_indices), {})
+        first = self.conv_first(lr)
+        x, outputs = self._through_blocks(first, block_indices)
+        return EncoderFeatures(first + self.conv_trunk(x), outputs, {})
 
     def forward(self, lr: Tensor) -> Tensor:
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
