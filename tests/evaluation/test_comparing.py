@@ -18,6 +18,7 @@ from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 from srflow_training.settings import dump_settings, load_settings
 from tests.evaluation.outputs import summary_of
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TAU = LevelTaus((0.8,))
 NAMES = ("one (bicubic LR)", "third (bilinear LR)")
@@ -214,3 +215,17 @@ def test_encoder_init_states_the_difference_of_the_two(models, photos, tmp_path)
     assert any("Neither file notes how its encoder started" in note for note in summary["notes"])
     several = CliRunner().invoke(evaluate, ["best-of-n", *arguments[1:]])
     assert "measures one model, not 2" in several.output
+
+
+def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_measured(options, photos, tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "tiny.srflow", half_overflow=True)  # what is brighter than 0.9 is infinite
+    (tmp_path / "photos").mkdir()
+    for name, most in (("bright", 255), ("dark", 127)):
+        pixels = np.asarray(Image.open(photos / "a.png")).astype(np.float32)
+        Image.fromarray((pixels * (most / pixels.max())).astype(np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+    table = compare(options(models=[str(bundle)], hr=tmp_path / "photos", taus=[LevelTaus((0.0,))]))
+    broken = 3 * 64 * 72
+    assert f"{broken} values of samples are not finite (NaN or infinite): they are measured as black." in str(table)
+    bright, dark = (row for row in rows_of(tmp_path / "out") if row["method"] == "tiny")
+    assert (float(bright["nonfinite"]), float(dark["nonfinite"])) == (broken, 0)
+    assert float(dark["psnr"]) > float(bright["psnr"])

@@ -80,6 +80,21 @@ def test_shards_with_other_settings_are_refused(pictures, tmp_path):
         Results(tmp_path, {"tau": 2}, shard=Shard(number=2, count=2))
 
 
+def test_shards_of_another_division_are_refused(pictures, tmp_path):
+    def run_shard(number, count):
+        Results(tmp_path, {"tau": 1}, shard=Shard(number=number, count=count)).measure(
+            pictures, Measuring(), lambda _: None
+        )
+
+    with pytest.raises(ShardMeasuredError):
+        run_shard(1, 2)
+    with pytest.raises(ArgumentError, match=r"holds shards of 2, and --shard 1/3 divides .* otherwise: give i/2, or"):
+        run_shard(1, 3)
+    with pytest.raises(ShardMeasuredError):
+        run_shard(2, 2)
+    assert run(tmp_path, pictures, Measuring())
+
+
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", ""])
 def test_shards_that_are_none_are_refused_in_one_line(text):
     with pytest.raises(ArgumentError, match=r"it must be i/n, from 1/n to n/n, such as 2/4$"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,10 +43,14 @@ class BundleFlow:
 
     def __init__(self, upscaler: Upscaler, lr: Tensor) -> None:
         self._encoding = upscaler.encode(to_array(lr))
+        self._shape = (1, 3, *(upscaler.scale * size for size in lr.shape[2:]))
 
     def sample(self, tau: LevelTaus, seed: int) -> Tensor:
-        """Draw an image."""
-        return to_tensor(self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed))
+        """Draw an image. The runtime gives none that is not finite: it is NaN, and measured as a checkpoint's is."""
+        try:
+            return to_tensor(self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed))
+        except NonFiniteError:
+            return torch.full(self._shape, math.nan)
 
     def invert(self, hr: Tensor) -> Latents:
         """Find the latents of an HR image."""

@@ -62,7 +62,7 @@ class Results:
     settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files are unchanged is
     not measured again, unless its rows in results.csv are not those that were written. shard: the pictures to measure;
     None: all.
-    Raises: ArgumentError if the folder holds a measurement with other settings.
+    Raises: ArgumentError if the folder holds a measurement with other settings, or shards of another division.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any], *, shard: Shard | None = None) -> None:
@@ -74,6 +74,7 @@ class Results:
         remove_stale_parts(*(out / name for name in ("results.csv", "settings.json", "summary.json")))
         name = "measured.jsonl" if shard is None else f"measured-{shard.number}-of-{shard.count}.jsonl"
         self._own_lines, self._lines = out / name, sorted(out.glob("measured*.jsonl"))
+        self._check_count()
         self._rows: dict[_Key, list[Row]] = self._open()
         for path in self._lines:
             self._rows.update(_read_lines(path))
@@ -119,6 +120,15 @@ class Results:
         """Write summary.json; a figure that is not finite becomes null, because JSON has no word for it."""
         content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.out / "summary.json", (content + "\n").encode())
+
+    def _check_count(self) -> None:
+        """Raises: ArgumentError if there are shards of another division, which measure some of the same pictures."""
+        counts = {int(path.stem.rpartition("-of-")[2]) for path in self._lines if "-of-" in path.stem}
+        if self.shard is not None and (others := counts - {self.shard.count}):
+            raise ArgumentError(
+                f"-o {self.out} holds shards of {max(others)}, and --shard {self.shard} divides the photographs "
+                f"otherwise: give i/{max(others)}, or name another folder"
+            )
 
     def _open(self) -> dict[_Key, list[Row]]:
         """Check the settings; return the rows of results.csv that are as they were written."""
