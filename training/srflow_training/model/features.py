@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -113,8 +114,8 @@ class _AddEnlarged(torch.autograd.Function):
         ctx.factor = factor
         ctx.mark_dirty(part)
         padded = F.pad(small, (1, 1, 1, 1))
-        for rows, columns, kernel, window in _kernels(padded, weight, factor):
-            values = F.conv2d(window, kernel)
+        for rows, columns, kernel in _kernels(weight, factor, _layout(small)):
+            values = F.conv2d(_window(padded, rows, columns), kernel)
             for i in rows.positions:
                 for j in columns.positions:
                     part[:, :, i::factor, j::factor] += values
@@ -129,7 +130,8 @@ class _AddEnlarged(torch.autograd.Function):
         padded = F.pad(small, (1, 1, 1, 1))
         to_small = torch.zeros_like(padded) if needs_small else None
         to_weight = torch.zeros_like(weight) if needs_weight else None
-        for rows, columns, kernel, window in _kernels(padded, weight, factor):
+        for rows, columns, kernel in _kernels(weight, factor, layout):
+            window = _window(padded, rows, columns).contiguous(memory_format=layout)
             cells = [gradient[:, :, i::factor, j::factor] for i in rows.positions for j in columns.positions]
             cell = (cells[0] if len(cells) == 1 else torch.stack(cells).sum(dim=0)).contiguous(memory_format=layout)
             to_window, to_kernel, _ = torch.ops.aten.convolution_backward(
@@ -148,15 +150,12 @@ def _add_enlarged(part: Tensor, small: Tensor, weight: Tensor, factor: int) -> T
     return added
 
 
-def _kernels(padded: Tensor, weight: Tensor, factor: int) -> list[tuple[CellRows, CellRows, Tensor, Tensor]]:
-    """For each kind of pixel in a cell: its rows and columns, its kernel, and what of the padded cells it sees."""
-    layout, kinds = _layout(padded), []
+def _kernels(weight: Tensor, factor: int, layout: torch.memory_format) -> Iterator[tuple[CellRows, CellRows, Tensor]]:
+    """For each kind of pixel in a cell: its rows and columns, and its kernel."""
     for rows in rows_of_cell(factor):
         by_rows = rows.sum_taps(weight, dim=2)
         for columns in rows_of_cell(factor):
-            kernel = columns.sum_taps(by_rows, dim=3).contiguous(memory_format=layout)
-            kinds.append((rows, columns, kernel, _window(padded, rows, columns).contiguous(memory_format=layout)))
-    return kinds
+            yield rows, columns, columns.sum_taps(by_rows, dim=3).contiguous(memory_format=layout)
 
 
 def _window(padded: Tensor, rows: CellRows, columns: CellRows) -> Tensor:
