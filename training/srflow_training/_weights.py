@@ -8,11 +8,27 @@ import torch
 import yaml
 
 from srflow_sdk.errors import CheckpointError
+from srflow_training.checkpoints import load_checkpoint, load_encoder
 from srflow_training.model import Encoder, PlainEncoder, SRFlow
 from srflow_training.model.config import UNUSED
 
 _ENCODER_ALONE = ("encoder", "growth", "blocks", "unshuffle", "trunk_skip")
 """Fields that no tensor of the flow depends on."""
+
+
+def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> None:
+    """Copy the weights that a run begins with.
+
+    start: a file of the same kind of network, or "". encoder: a file of an LR encoder, which replaces the former's, or
+    "". Raises: CheckpointError if a file does not fit.
+    """
+    if start:
+        source = load_checkpoint(start)
+        if isinstance(source, Encoder) != isinstance(model, Encoder):
+            raise CheckpointError(f"{start}: holds another kind of network than this run trains")
+        copy_weights(source, model, start, encoder=isinstance(model, Encoder) or not encoder)
+    if encoder:
+        copy_weights(load_encoder(encoder), _encoder_of(model), encoder)
 
 
 def copy_weights(source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True) -> None:

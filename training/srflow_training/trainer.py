@@ -28,8 +28,8 @@ from srflow_training._processes import is_first_process, launched
 from srflow_training._saved_settings import first_difference, saved_settings, without_paths
 from srflow_training._states import States
 from srflow_training._validation import Validation
-from srflow_training._weights import copy_weights
-from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
+from srflow_training._weights import start_from_files
+from srflow_training.checkpoints import save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.settings import RunSettings, dump_settings
@@ -111,7 +111,7 @@ class Trainer:
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
         if not self.states.files():
-            self._start_from_files()
+            start_from_files(self.model, start=self.schedule.start, encoder=self.schedule.encoder)
         self.model.train()
         self.average = (
             AveragedModel(self.model, multi_avg_fn=ramped_average(self.schedule.ema)) if self.schedule.ema else None
@@ -261,17 +261,6 @@ class Trainer:
         options = [*begin, "--data", data, *(["--val", val] if val else []), "--out", self.out, "--set", rate]
         command = shlex.join(["srflow-train", *map(str, options)])
         return DivergedError(f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}")
-
-    def _start_from_files(self) -> None:
-        if self.schedule.start:
-            source = load_checkpoint(self.schedule.start)
-            if isinstance(source, Encoder) != isinstance(self.model, Encoder):
-                raise CheckpointError(f"{self.schedule.start}: holds another kind of network than this run trains")
-            whole = isinstance(self.model, Encoder) or not self.schedule.encoder
-            copy_weights(source, self.model, self.schedule.start, encoder=whole)
-        if self.schedule.encoder:
-            encoder = self.model.encoder if isinstance(self.model, SRFlow) else self.model
-            copy_weights(load_encoder(self.schedule.encoder), encoder, self.schedule.encoder)
 
     def _to_device(self) -> None:
         """Move network, average and optimiser to the device, with the network inside its objective."""
