@@ -19,6 +19,9 @@ parameters := mmeval==0.2.1 brisque==0.2.0
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
+# Tests start hundreds of processes: without .pyc files, each would compile the packages again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1  \t/p' $(MAKEFILE_LIST)

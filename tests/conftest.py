@@ -9,6 +9,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from tests import kept
+
 # The same examples in every run, so that a failing test fails for everyone. Another seed finds new ones:
 # pytest --hypothesis-seed=1
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
@@ -17,6 +19,22 @@ settings.load_profile("fixed")
 # A shell's background job ignores Ctrl-C, and tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that the processes of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lets tests/kept.py keep things in this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kept.FOLDER, str(_shared_folder(tmp_path_factory, "kept")))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,9 +54,7 @@ def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from srflow_export import ExportOptions, export_checkpoint
     from tests.networks import golden_checkpoint
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "golden"
-    folder.mkdir(exist_ok=True)
+    folder = _shared_folder(tmp_path_factory, "golden")
     with FileLock(folder / "lock"):
         if not (folder / "golden.srflow").exists():
             options = ExportOptions(halo=8, fused=True)

@@ -312,10 +312,14 @@ def test_unknown_paths_and_methods_are_errors_like_all_others(service: Service) 
         (["--port", "99999"], "--port is 99999; it must be from 0 to 65535"),
     ],
 )
-def test_options_that_make_no_sense_are_usage_errors(options: list[str], line: str) -> None:
-    done = subprocess.run([*SERVICE, *options], capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 2
-    assert f"error: {line}" in done.stderr
+def test_options_that_make_no_sense_are_usage_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], line: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*SERVICE[1:], *options])
+    with pytest.raises(SystemExit) as ended:
+        loaded().main()
+    assert ended.value.code == 2
+    assert f"error: {line}" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_it_and_what_it_was_doing(service: Service) -> None:
@@ -327,12 +331,16 @@ def test_ctrl_c_ends_it_and_what_it_was_doing(service: Service) -> None:
     assert service.left() == []
 
 
-def test_it_is_not_opened_to_others_without_a_token() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "SRFLOW_TOKEN"}
-    command = [*SERVICE, "--host", "0.0.0.0"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
-    assert done.returncode == 2
-    assert "--host 0.0.0.0 opens the service to others: set SRFLOW_TOKEN to what they must send" in done.stderr
+def test_it_is_not_opened_to_others_without_a_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SRFLOW_TOKEN", raising=False)
+    monkeypatch.setattr(sys, "argv", [*SERVICE[1:], "--host", "0.0.0.0"])
+    with pytest.raises(SystemExit) as ended:
+        loaded().main()
+    assert ended.value.code == 2
+    said = "--host 0.0.0.0 opens the service to others: set SRFLOW_TOKEN to what they must send"
+    assert said in capsys.readouterr().err
 
 
 def test_a_model_that_is_none_ends_it_with_one_line(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import Upscaler, read_image, read_provenance, write_image
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 widgets = pytest.importorskip("PySide6.QtWidgets", reason="no Qt", exc_type=ImportError)
@@ -35,8 +36,9 @@ def viewer():
 
 
 @pytest.fixture(scope="module")
-def upscaler():
-    with Upscaler(device="cpu", threads=1) as opened:
+def upscaler(tmp_path_factory):
+    bundle = write_tiny_bundle(tmp_path_factory.mktemp("viewer") / "tiny.srflow", default_tau=0.7)
+    with Upscaler(bundle, device="cpu", threads=1) as opened:
         yield opened
 
 

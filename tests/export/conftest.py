@@ -1,14 +1,15 @@
-"""Each graph is exported once per process: torch.onnx takes seconds for it, and most tests export the same networks."""
+"""Each graph is exported once in a run: tracing takes seconds, and most tests export the same networks."""
 
-import copy
 import functools
 import hashlib
 import inspect
 import pickle
 
+import onnx
 import pytest
 
-from srflow_export import onnx_models
+from srflow_export import exporter, int8_encoders, onnx_models, quantisation
+from tests.kept import kept
 
 
 def weights_sha256(model):
@@ -21,22 +22,20 @@ def weights_sha256(model):
 
 
 def once(export):
-    """The export of a model, which keeps its answers; callers get copies. Equal networks have equal graphs:
+    """The export of a model, kept for all processes of a run. Equal networks have equal graphs:
 
     test_two_exports_of_a_checkpoint_write_the_same_bytes.
     """
-    kept = {}
     signature = inspect.signature(export)
 
     @functools.wraps(export)
     def exported(model, *arguments, **options):
         given = signature.bind(model, *arguments, **options)
         given.apply_defaults()
-        rest = pickle.dumps([(name, value) for name, value in given.arguments.items() if name != "model"])
-        key = type(model), repr(model.config), weights_sha256(model), rest
-        if key not in kept:
-            kept[key] = export(model, *arguments, **options)
-        return copy.deepcopy(kept[key])
+        rest = [(name, value) for name, value in given.arguments.items() if name != "model"]
+        key = export.__name__, type(model), repr(model.config), weights_sha256(model), rest
+        graph = kept(pickle.dumps(key), lambda: export(model, *arguments, **options).SerializeToString())
+        return onnx.ModelProto.FromString(graph)
 
     return exported
 
@@ -46,4 +45,6 @@ def _graphs_are_exported_once():
     with pytest.MonkeyPatch.context() as patch:
         for name in ("encoder_model", "integer_encoder_model", "sampler_model", "inverter_model"):
             patch.setattr(onnx_models, name, once(getattr(onnx_models, name)))
+        for module in (exporter, int8_encoders):
+            patch.setattr(module, "int8_encoder", once(quantisation.int8_encoder))
         yield

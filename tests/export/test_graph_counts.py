@@ -53,7 +53,9 @@ def test_networks_with_a_plain_encoder_stay_within_their_budget(preset, encoder,
     assert sum(found) <= both
 
 
-@pytest.mark.parametrize(("scale", "encoder_nodes", "sampler_nodes"), [(4, 221, 152), (8, 400, 205)])
+@pytest.mark.parametrize(
+    ("scale", "encoder_nodes", "sampler_nodes"), [(4, 221, 152), pytest.param(8, 400, 205, marks=pytest.mark.slow)]
+)
 def test_graphs_compute_no_more_than_they_must(scale, encoder_nodes, sampler_nodes):
     config = tiny_config(scale=scale)
     model = random_srflow(config)

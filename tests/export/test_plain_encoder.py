@@ -19,7 +19,7 @@ from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 NETWORKS = {"x4": PLAIN, "x2": PLAIN_X2}
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=["x4", pytest.param("x2", marks=pytest.mark.slow)])
 def model(request):
     return random_srflow(tiny_config(image_base="bicubic", **NETWORKS[request.param]))
 

@@ -17,7 +17,7 @@ from tests.networks import random_srflow, tiny_config
 
 @pytest.fixture(scope="module")
 def model():
-    return random_srflow(tiny_config(unshuffle=4))
+    return random_srflow(tiny_config(unshuffle=4, steps=1))
 
 
 @pytest.fixture(scope="module")

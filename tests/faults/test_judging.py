@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,31 +12,13 @@ from click.testing import CliRunner
 
 pytest.importorskip("resource", reason="Windows has no limits on processes, and no SIGKILL")
 
-from srflow_sdk.errors import ImageError
-from tests.faults import campaigns, commands
+from tests.faults import campaigns, commands, told
 from tests.faults.__main__ import main
 from tests.faults.attempts import Attempt, Campaign
 from tests.faults.commands import Ended, hidden_files, loss_of, run_command
-from tests.faults.workers import MAX_BYTES, read_in_worker
+from tests.faults.workers import read_in_worker
 
 TRACEBACK = "Traceback (most recent call last):\n  File x\nValueError: boom\n"
-
-
-def read(path: Path) -> str | None:
-    """What the workers of these tests do with a file: its text says what."""
-    text = path.read_text()
-    if text == "crash":
-        signal.raise_signal(signal.SIGSEGV)
-    if text == "hang":
-        signal.pause()
-    if text == "gigabytes":
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        bytearray(MAX_BYTES + (64 << 20))
-    if text == "refuse":
-        raise ImageError("it is no picture")
-    if text == "bug":
-        raise KeyError("x")
-    return "wrong" if text == "wrong" else None
 
 
 @pytest.mark.parametrize(
@@ -47,7 +28,7 @@ def read(path: Path) -> str | None:
         ("refuse", None),
         ("wrong", "wrong"),
         ("crash", "ended by SIGSEGV"),
-        ("hang", "no answer in 10 s"),
+        ("hang", "no answer in 5 s"),
         ("bug", "a traceback"),
     ],
 )
@@ -57,7 +38,7 @@ def test_a_worker_reports_each_kind_of_loss_and_the_next_file_is_still_read(
     (tmp_path / "first").write_text(text)
     (tmp_path / "next").write_text("right")
     files = [(name, tmp_path / name) for name in ("first", "next")]
-    first, following = read_in_worker(__name__, files, patience_s=10 if text == "hang" else 60)
+    first, following = read_in_worker(told.__name__, files, patience_s=5 if text == "hang" else 60)
     assert (first.loss or "").startswith(loss or "")
     assert (first.loss is None) == (loss is None)
     assert following.loss is None

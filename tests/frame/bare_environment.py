@@ -62,6 +62,18 @@ def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
     return environment
 
 
+def copy_of(environment: BareEnvironment, path: Path) -> BareEnvironment:
+    """The same environment elsewhere, to add files to and to remove some from; its files are those of the other."""
+    shutil.copytree(environment.path, path, symlinks=True, copy_function=os.link)
+    for script in (path / "bin").iterdir():
+        if not script.is_symlink():
+            text = script.read_text()
+            script.unlink()
+            script.write_text(text.replace(str(environment.path), str(path)))  # its first line names its Python
+            script.chmod(0o755)
+    return BareEnvironment(path)
+
+
 def base_distributions() -> list[metadata.Distribution]:
     """The dependencies that `pip install srflow-sdk` also installs, as installed here."""
     found: dict[str, metadata.Distribution] = {}

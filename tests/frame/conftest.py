@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .bare_environment import BareEnvironment, build_wheel, make_bare_environment
+from .bare_environment import BareEnvironment, build_wheel, copy_of, make_bare_environment
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> BareEnvironme
 
 
 @pytest.fixture
-def make_bare(tmp_path: Path, wheel: Path) -> Callable[[], BareEnvironment]:
-    """Make a bare environment that a test may break."""
-    return lambda: make_bare_environment(tmp_path / "env", wheel)
+def make_bare(tmp_path: Path, bare: BareEnvironment) -> Callable[[], BareEnvironment]:
+    """Make a bare environment that a test may add files to and remove some from."""
+    return lambda: copy_of(bare, tmp_path / "env")

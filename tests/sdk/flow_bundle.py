@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import functools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk.model.manifest import Manifest
+from tests.kept import kept
 from tests.networks import random_srflow, tiny_config
 
 HALO = 20
 
 
-@functools.cache
 def _graph(name: str, variant: str, scale: int) -> bytes:
-    """What a graph's file holds. Kept, because torch.onnx takes a second for each, and many files of tests ask."""
+    """What a graph's file holds."""
     export = {
         "encoder.onnx": onnx_models.encoder_model,
         "sampler.onnx": onnx_models.sampler_model,
@@ -32,7 +32,8 @@ def write_flow_bundle(
     names = ("encoder.onnx", "sampler.onnx", *(("inverter.onnx",) if inverter else ()))
     with staged_bundle(target) as stage:
         for name in names:
-            (stage.path / name).write_bytes(_graph(name, variant, scale))
+            graph = kept(f"{name} of a flow bundle, {variant} x{scale}", partial(_graph, name, variant, scale))
+            (stage.path / name).write_bytes(graph)
         stage.commit(
             Manifest(
                 name="flow",

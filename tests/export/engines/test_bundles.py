@@ -33,7 +33,16 @@ def bundle(exported, manifest, tmp_path):
     return tmp_path / "tiny.srflow"
 
 
-def test_engines_are_added_and_replaced_for_the_same_gpus_only(rtx, bundle):
+@pytest.fixture
+def no_builds(rtx, monkeypatch):
+    """Engines that only say what they are: test_build.py has real ones."""
+    monkeypatch.setattr(
+        "srflow_export.engines._pairs.build_engine",
+        lambda trt, graph, shapes, options, *, sms, say: repr((graph.sha256, shapes, sms)).encode(),
+    )
+
+
+def test_engines_are_added_and_replaced_for_the_same_gpus_only(no_builds, bundle):
     before = Bundle.open(bundle).manifest
     add_engines(bundle, dataclasses.replace(REQUEST, sms=(89,)))
     add_engines(bundle, dataclasses.replace(REQUEST, sms=(120,)))
@@ -54,7 +63,7 @@ def test_engines_are_added_and_replaced_for_the_same_gpus_only(rtx, bundle):
     )
 
 
-def test_the_inverters_engine_is_added_kept_and_replaced_with_the_others(rtx, exported, manifest, tmp_path):
+def test_the_inverters_engine_is_added_kept_and_replaced_with_the_others(no_builds, exported, manifest, tmp_path):
     with staged_bundle(tmp_path / "tiny.srflow") as stage:
         for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx"):
             (stage.path / name).write_bytes((exported / name).read_bytes())
