@@ -30,12 +30,15 @@ def three_photographs(folder):
     return folder
 
 
-def crops_of(folder, *, scale=SCALE, seed=0, iterations=100, rank=0, ranks=1, reports=None, cache="off", **data):
+def crops_of(
+    folder, *, scale=SCALE, seed=0, iterations=100, noise=True, rank=0, ranks=1, reports=None, cache="off", **data
+):
     settings = DataSettings(**{"crop": 16, "batch": 4, **data})
     report = [].append if reports is None else reports.append
     photos = Photos(folder, settings, scale, report)
     kept = choose_cache(photos, cache).folder
-    return Crops(photos, settings, scale=scale, seed=seed, iterations=iterations, rank=rank, ranks=ranks, cache=kept)
+    given = {"seed": seed, "iterations": iterations, "noise": noise, "rank": rank, "ranks": ranks, "cache": kept}
+    return Crops(photos, settings, scale=scale, **given)
 
 
 def as_image(pixels):

@@ -125,8 +125,8 @@ class EncoderObjective(nn.Module):
         self, hr: Tensor, lr: Tensor, noise: Tensor, noise_share: Tensor, *, decodings: Decodings
     ) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1]; arguments as for :meth:`FlowObjective.forward`."""
-        target = noisy(hr, noise, self.settings.noise_above_least(noise_share), self.settings)
-        return {"loss": figures.mean_absolute_error_loss(self.model(lr), target)}
+        target = noisy(hr, noise, self.settings.noise_above_least(noise_share), self.settings) if noise.numel() else hr
+        return {"loss": figures.mean_magnitude(self.model.error(lr, target))}
 
 
 def memory_format(hardware: Hardware) -> torch.memory_format:
@@ -141,7 +141,12 @@ def objective_of(model: SRFlow | Encoder, settings: RunSettings) -> FlowObjectiv
         if isinstance(model, Encoder)
         else FlowObjective(model, settings.objective, settings.data.reduction)
     )
-    for parameter in objective.parameters():
-        if parameter.ndim == 4 and parameter.shape[-1] > 1:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format(settings.hardware))
+    lay_out(objective, settings.hardware)
     return objective
+
+
+def lay_out(module: nn.Module, hardware: Hardware) -> None:
+    """Give the weights of convolutions the run's memory layout."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4 and parameter.shape[-1] > 1:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format(hardware))

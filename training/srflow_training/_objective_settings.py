@@ -63,6 +63,10 @@ class Objective(Section):
     perceptual_every: Count = 1
     lr_consistency: _Weight = 0.0
 
+    def needs_noise(self, kind: str) -> bool:
+        """Whether training draws noise. kind: as for :meth:`problem`."""
+        return kind == "srflow" or max(self.noise, self.noise_max) > 0
+
     def noise_above_least(self, share: Tensor) -> Tensor:
         """Each crop's standard deviation above `noise`, in 8-bit levels; share: [N], uniform in [0, 1)."""
         return share * max(0.0, self.noise_max - self.noise)

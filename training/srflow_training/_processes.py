@@ -13,6 +13,7 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from srflow_sdk.errors import DeviceError
+from srflow_training._allocator import keep_freed_memory
 from srflow_training.settings import Hardware
 
 
@@ -52,6 +53,7 @@ def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
             f"hardware: {started} processes were started for {hardware.nodes} nodes of {hardware.devices} devices: "
             "set hardware.devices and hardware.nodes to the values given to torchrun"
         )
+    keep_freed_memory()
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     accelerator = hardware.accelerator

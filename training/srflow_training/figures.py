@@ -82,7 +82,12 @@ def uniform_ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
 
 def mean_absolute_error_loss(image: Tensor, reference: Tensor) -> Tensor:
     """Mean absolute difference of values in [0, 1]."""
-    return (image - reference).abs().mean()
+    return mean_magnitude(image - reference)
+
+
+def mean_magnitude(difference: Tensor) -> Tensor:
+    """Mean absolute value; unlike that of mean(), its gradient is not divided value by value."""
+    return difference.abs().sum() / difference.numel()
 
 
 def bits_per_dimension_loss(nats: Tensor, image: Tensor) -> Tensor:

@@ -29,6 +29,12 @@ REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {"bicubic": reduce_bicu
 """Reductions by the name that settings, checkpoints and manifests give them."""
 
 
+def reduce_window(image: Tensor, scale: int, *, margin: int, reduction: str) -> Tensor:
+    """Reduce an inner part, around which the image has `margin` LR pixels, at least 2: the same values, unpadded."""
+    resized = F.interpolate(image, scale_factor=1 / scale, mode=reduction, antialias=True, align_corners=False)
+    return resized[..., margin:-margin, margin:-margin]
+
+
 def _resize(
     image: Tensor, factor: float, *, border: int, scale: int, mode: Literal["bicubic", "bilinear"] = "bicubic"
 ) -> Tensor:
@@ -51,4 +57,13 @@ def mirror_pad(image: Tensor, pad: int) -> Tensor:
 
 def round_to_8_bit(image: Tensor) -> Tensor:
     """Round values as an 8-bit file holds them: clipped to [0, 1], multiples of 1/255."""
-    return (image.clamp(0, 1) * 255).round() / 255
+    return _levels(image) / 255
+
+
+def to_8_bit(image: Tensor) -> Tensor:
+    """Values as an 8-bit file holds them, uint8."""
+    return _levels(image).to(torch.uint8)
+
+
+def _levels(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255).round()

@@ -22,7 +22,7 @@ from srflow_training._average import ramped_average
 from srflow_training._best import Best
 from srflow_training._health import Health
 from srflow_training._meter import Meter
-from srflow_training._objective import PerceptualLoss, memory_format, noisy, objective_of
+from srflow_training._objective import PerceptualLoss, lay_out, memory_format, noisy, objective_of
 from srflow_training._precision import with_precision
 from srflow_training._processes import is_first_process, launched
 from srflow_training._saved_settings import first_difference, saved_settings, without_paths
@@ -104,6 +104,7 @@ class Trainer:
             scale=config.scale,
             seed=self.schedule.seed,
             iterations=self.schedule.iterations,
+            noise=settings.objective.needs_noise(settings.kind),
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
             cache=cache.folder,
@@ -270,6 +271,7 @@ class Trainer:
         self.objective, self.optimiser = self.fabric.setup(objective, self.optimiser)
         if self.average is not None:
             self.average.to(self.fabric.device)
+            lay_out(self.average, self.settings.hardware)  # two layouts cost ten times the time of their average
             self.average.n_averaged = self.average.n_averaged.cpu()  # read in every step
 
     def _on_device(self, images: Tensor) -> Tensor:

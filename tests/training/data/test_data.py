@@ -1,5 +1,6 @@
 """What training sees: reproducible crops of photographs, each with the LR image that the photograph would have."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -11,6 +12,8 @@ from srflow_training.data import Crops, Photos, loader
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.settings import load_settings
 from tests.training.crops import SCALE, as_image, crops_of, equal, places, save, texture, three_photographs
+
+GOLDEN = ["49985e9c4f7e4f46", "9ffb3e1709f3c553", "dc312ddb5a62cc1b", "06be6e642ac1256f"]  # hr, lr, noise, noise_share
 
 
 @pytest.fixture
@@ -155,6 +158,20 @@ def test_crops_follow_from_seed_and_iteration_alone(folder):
         assert not torch.equal(first[7][index], first[8][index])
         assert not torch.equal(first[7][index], other[7][index])
         assert len(first[7][index].flatten(1).unique(dim=0)) == 4  # no two elements alike
+
+
+def test_a_seed_gives_the_crops_that_it_always_gave(folder):
+    """So that a run that was begun with an older version goes on with the same ones."""
+    batch = crops_of(folder, choose_of=3, hr_shift=1)[5]
+    found = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest()[:16] for part in batch[:4]]
+    assert found == GOLDEN
+
+
+def test_crops_without_noise_are_otherwise_the_same(folder):
+    with_noise, without = crops_of(folder)[3], crops_of(folder, noise=False)[3]
+    assert torch.equal(with_noise.hr, without.hr)
+    assert torch.equal(with_noise.lr, without.lr)
+    assert without.noise.shape == (4, 0, 16, 16)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

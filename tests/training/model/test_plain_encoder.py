@@ -69,6 +69,20 @@ def test_the_image_is_the_base_and_a_shuffled_convolution_of_the_trunk(scale):
     torch.testing.assert_close(features.blocks, (x,), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("image_base", ["none", "bicubic"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_training_error_is_that_of_the_image_and_so_is_its_gradient(scale, image_base):
+    model = encoder(scale=scale, image_base=image_base, condition=(8,) * scale.bit_length())
+    lr, hr = normal(2, 3, 6, 4), normal(2, 3, 6 * scale, 4 * scale)
+    gradients = []
+    for difference in (model.error(lr, hr), model(lr) - hr):
+        loss = (difference**3).sum()
+        model.zero_grad()
+        loss.backward()
+        gradients.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-9)
+
+
 @torch.no_grad()
 def test_collapsing_and_composing_again_change_nothing_that_is_computed():
     model, lr = encoder(), normal(1, 3, 8, 6)

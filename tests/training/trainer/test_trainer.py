@@ -9,7 +9,7 @@ from srflow_training import SRFlow, load_checkpoint
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.cli import train
 from srflow_training.trainer import DivergedError
-from tests.training.runs import FLOW, TINY, assert_same_weights, scalars, trainer
+from tests.training.runs import FLOW, PLAIN, TINY, assert_same_weights, scalars, trainer
 
 
 def test_a_run_gives_a_checkpoint_that_loads_and_curves(tmp_path, photos):
@@ -54,6 +54,21 @@ def test_the_checkpoint_holds_the_moving_average_of_the_weights(tmp_path, photos
     saved = load_checkpoint(run.checkpoint).encoder.conv_first.weight
     torch.testing.assert_close(saved, average)
     assert not torch.equal(saved, history[-1])
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_an_encoder_is_given_noise_only_if_its_objective_adds_it(tmp_path, photos, noise):
+    run = trainer(tmp_path, photos, network=PLAIN, objective={"noise": noise})
+    assert run.crops[0].noise.numel() == (run.crops[0].hr.numel() if noise else 0)
+    quiet = trainer(tmp_path / "quiet", photos, network=PLAIN)
+    loss, other = (float(each.step(each.crops[0])["loss"]) for each in (run, quiet))
+    assert loss != other if noise else loss == other
+
+
+def test_weights_and_their_average_are_laid_out_alike(tmp_path, photos):
+    run = trainer(tmp_path, photos, network=PLAIN)
+    layouts = [[parameter.stride() for parameter in model.parameters()] for model in (run.model, run.average.module)]
+    assert layouts[0] == layouts[1]
 
 
 def test_without_an_average_the_checkpoint_holds_the_weights_themselves(tmp_path, photos):

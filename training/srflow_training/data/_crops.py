@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,22 +17,22 @@ from srflow_sdk.errors import ImageError
 from srflow_training.data._decoding import Decoder
 from srflow_training.data._degradation import MARGIN, degrade
 from srflow_training.data._folders import Photo, Photos
-from srflow_training.data._images import to_image
-from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+from srflow_training.data._images import of_8_bit, to_image
+from srflow_training.resampling import reduce_window, to_8_bit
 from srflow_training.settings import DataSettings
 
 Pixels = npt.NDArray[np.uint8]
-_FLIPPED = {"none": (), "horizontal": (2,), "both": (1, 2)}  # axes of C×H×W
-_MARGIN = 4  # LR pixels around a crop, more than the kernels reach
+_FLIPPED = {"none": (), "horizontal": (1,), "both": (0, 1)}  # axes of H×W×C
+_MARGIN = 2  # LR pixels around a crop, as far as the kernels reach
 
 
 class Batch(NamedTuple):
     """One process's share of an iteration's crops, all float32.
 
     hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. noise: standard normal,
-    shaped like hr. noise_share: [N], uniform in [0, 1), for a strength of the noise that differs from crop to crop.
-    problems: one line for each problem that this process has found so far: a photograph that cannot
-    be decoded and is skipped, or a cache that cannot be written.
+    shaped like hr, or without channels if it was not asked for. noise_share: [N], uniform in [0, 1), for a strength of
+    the noise that differs from crop to crop. problems: one line for each problem that this process has found so far: a
+    photograph that cannot be decoded and is skipped, or a cache that cannot be written.
     """
 
     hr: Tensor
@@ -40,12 +42,50 @@ class Batch(NamedTuple):
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Levels:
+    """A batch as processes exchange it: images are uint8, a quarter of their size in float32."""
+
+    hr: Tensor
+    lr: Tensor
+    noise: Tensor
+    noise_share: Tensor
+    problems: tuple[str, ...]
+
+    def batch(self) -> Batch:
+        """The batch itself."""
+        return Batch(of_8_bit(self.hr), of_8_bit(self.lr), self.noise, self.noise_share, self.problems)
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory from which a GPU copies while it works; DataLoader calls this."""
+        hr, lr, noise, noise_share = (part.pin_memory() for part in self.batch()[:4])
+        return Batch(hr, lr, noise, noise_share, self.problems)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """One crop. hr, lr: H×W×3 uint8, not turned yet. lr: None if it is the reduction of `window`."""
+
+    hr: Pixels
+    lr: Pixels | None
+    window: Pixels
+    flipped: tuple[int, ...]
+    transposed: bool
+    noise: Tensor
+    noise_share: float
+
+    def turned(self, pixels: Pixels) -> Pixels:
+        """Pixels as the crop is flipped and transposed, 3×H×W."""
+        turned: Pixels = np.flip(pixels, self.flipped).transpose((2, 1, 0) if self.transposed else (2, 0, 1))
+        return turned
+
+
 class Crops(Dataset[Batch]):
     """`crops[iteration]` is this rank's share of the iteration's batch; `len` is the number of iterations.
 
     Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops r, r + ranks, …,
-    so the batch is the same for any number of ranks and workers, and after resuming. cache: folder that keeps decoded
-    photographs (`choose_cache`); None: none.
+    so the batch is the same for any number of ranks and workers, and after resuming. noise: whether it is drawn; all
+    else is the same. cache: folder that keeps decoded photographs (`choose_cache`); None: none.
 
     Raises: ArgumentError if the cache folder cannot be created; on reading, ImageError if no photograph can be decoded.
     """
@@ -58,6 +98,7 @@ class Crops(Dataset[Batch]):
         scale: int,
         seed: int,
         iterations: int,
+        noise: bool = True,
         rank: int = 0,
         ranks: int = 1,
         cache: Path | None = None,
@@ -67,6 +108,7 @@ class Crops(Dataset[Batch]):
         self.scale = scale
         self.seed = seed
         self.iterations = iterations
+        self.noise = noise
         self.rank, self.ranks = rank, ranks
         self._decoder = Decoder(cache)
         self._broken: dict[Path, str] = {}
@@ -75,35 +117,46 @@ class Crops(Dataset[Batch]):
         return self.iterations
 
     def __getitem__(self, iteration: int) -> Batch:
+        return self.levels(iteration).batch()
+
+    def levels(self, iteration: int) -> Levels:
+        """The same batch, for another process."""
         if not 0 <= iteration < self.iterations:
             raise IndexError(f"iteration {iteration} of {self.iterations}")
-        crop, batch = self.settings.at(iteration / self.iterations)
-        elements = [
-            self._element(np.random.default_rng([self.seed, iteration, index]), crop)
+        size, batch = self.settings.at(iteration / self.iterations)
+        crops = [
+            self._crop(np.random.default_rng([self.seed, iteration, index]), size)
             for index in range(self.rank, batch, self.ranks)
         ]
-        hr, lr, noise, noise_share = (torch.stack(parts) for parts in zip(*elements, strict=True))
+        lrs = self._reduced([crop.window for crop in crops if crop.lr is None])
+        images = [(crop, next(lrs) if crop.lr is None else crop.lr) for crop in crops]
         problems = [f"skipped: {line}" for line in self._broken.values()]
         if self._decoder.failure:
             problems.append(self._decoder.failure)
-        return Batch(hr, lr, noise, noise_share, tuple(problems))
+        return Levels(
+            hr=torch.from_numpy(_stacked([crop.turned(crop.hr) for crop in crops])),
+            lr=torch.from_numpy(_stacked([crop.turned(lr) for crop, lr in images])),
+            noise=torch.stack([crop.noise for crop in crops]),
+            noise_share=torch.tensor([crop.noise_share for crop in crops], dtype=torch.float32),
+            problems=tuple(problems),
+        )
 
-    def _element(self, rng: np.random.Generator, crop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _crop(self, rng: np.random.Generator, size: int) -> _Crop:
         pixels, lr_pixels = self._draw(rng)
-        top, left = self._place(rng, pixels, crop)
+        top, left = self._place(rng, pixels, size)
         shift = self.settings.hr_shift
         down, right = rng.integers(-shift, shift + 1, size=2)
-        hr = to_image(_square(pixels, top + down, left + right, crop))[0]
+        hr = _square(pixels, top + down, left + right, size)
         if lr_pixels is None:
-            lr = self._reduced(pixels, top, left, crop, rng.spawn(1)[0])  # leaves rng's own numbers as they are
+            lr, window = self._seen(pixels, top, left, size, rng.spawn(1)[0])  # leaves rng's own numbers as they are
         else:
-            lr = to_image(_square(lr_pixels, top // self.scale, left // self.scale, crop // self.scale))[0]
-        axes = [axis for axis in _FLIPPED[self.settings.flip] if rng.random() < 0.5]
-        hr, lr = hr.flip(axes), lr.flip(axes)
-        if self.settings.transposes and rng.random() < 0.5:
-            hr, lr = hr.transpose(1, 2), lr.transpose(1, 2)
-        noise = torch.from_numpy(rng.standard_normal(hr.shape, dtype=np.float32))
-        return hr, lr, noise, torch.tensor(rng.random(), dtype=torch.float32)
+            lr = window = _square(lr_pixels, top // self.scale, left // self.scale, size // self.scale)
+        flipped = tuple(axis for axis in _FLIPPED[self.settings.flip] if rng.random() < 0.5)
+        transposed = self.settings.transposes and rng.random() < 0.5
+        noise = torch.empty(0, size, size)
+        if self.noise:
+            noise = torch.from_numpy(rng.standard_normal((3, size, size), dtype=np.float32))
+        return _Crop(hr, lr, window, flipped, transposed, noise, rng.random())
 
     def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None]:
         """Draw a photograph that can be decoded: its pixels, and its LR file's pixels if it has one."""
@@ -133,17 +186,28 @@ class Crops(Dataset[Batch]):
         top, left = max(places, key=lambda place: _detail(_square(pixels, place[0], place[1], crop)))
         return int(top), int(left)
 
-    def _reduced(self, pixels: Pixels, top: int, left: int, crop: int, rng: np.random.Generator) -> Tensor:
-        """The square's part of the reduced photograph, whose borders depend on the pixels around the square."""
+    def _seen(
+        self, pixels: Pixels, top: int, left: int, size: int, rng: np.random.Generator
+    ) -> tuple[Pixels | None, Pixels]:
+        """The damaged LR image of a square, or None; and its window, of which a clean one is reduced."""
         degradation = self.settings.degradation
-        if degradation is not None and rng.random() >= degradation.clean:
-            window = to_image(_surroundings(pixels, top, left, crop, MARGIN * self.scale))
-            lr = degrade(window, degradation, scale=self.scale, rng=rng, reduction=self.settings.reduction)
-            return round_to_8_bit(lr)[0]
-        margin = _MARGIN * self.scale
-        window = to_image(_surroundings(pixels, top, left, crop, margin))
-        reduced = REDUCTIONS[self.settings.reduction](window, self.scale)[0]
-        return round_to_8_bit(reduced[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
+        if degradation is None or rng.random() < degradation.clean:
+            return None, _surroundings(pixels, top, left, size, _MARGIN * self.scale)
+        window = _surroundings(pixels, top, left, size, MARGIN * self.scale)
+        lr = degrade(to_image(window), degradation, scale=self.scale, rng=rng, reduction=self.settings.reduction)
+        return to_8_bit(lr)[0].permute(1, 2, 0).numpy(), window
+
+    def _reduced(self, windows: list[Pixels]) -> Iterator[Pixels]:
+        """The squares' parts of the reduced photographs, whose borders depend on the pixels around the squares."""
+        if windows:
+            images = of_8_bit(torch.from_numpy(_stacked([window.transpose(2, 0, 1) for window in windows])))
+            reduced = reduce_window(images, self.scale, margin=_MARGIN, reduction=self.settings.reduction)
+            yield from to_8_bit(reduced).permute(0, 2, 3, 1).numpy()
+
+
+def _stacked(images: list[Pixels]) -> Pixels:
+    """Images C×H×W as N×C×H×W, in this order in memory too."""
+    return np.stack(images, out=np.empty((len(images), *images[0].shape), np.uint8))
 
 
 def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
@@ -155,6 +219,8 @@ def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -
     spans = [(start - margin, start + side + margin) for start in (top, left)]
     inside = [(max(0, start), min(end, size)) for (start, end), size in zip(spans, pixels.shape[:2], strict=True)]
     (first_row, end_row), (first_column, end_column) = inside
+    if inside == spans:
+        return pixels[first_row:end_row, first_column:end_column]
     missing = [(start - span[0], span[1] - end) for span, (start, end) in zip(spans, inside, strict=True)]
     return np.pad(pixels[first_row:end_row, first_column:end_column], [*missing, (0, 0)], mode="symmetric")
 

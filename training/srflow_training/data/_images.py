@@ -79,7 +79,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
     """Convert H×W×3 uint8 to 1×3×H×W float32 in [0, 1]."""
-    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
+    return of_8_bit(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None])
+
+
+def of_8_bit(levels: Tensor) -> Tensor:
+    """Convert uint8 to float32 in [0, 1]."""
+    return levels.float().div_(255)
 
 
 def coded(photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quality: int) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from srflow_sdk.errors import SRFlowError
-from srflow_training.data._crops import Batch, Crops
+from srflow_training.data._crops import Batch, Crops, Levels
 
 
 def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
@@ -41,18 +41,18 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
             if problem not in reported:
                 reported.add(problem)
                 crops.photos.report(problem)
-        yield outcome
+        yield outcome.batch() if isinstance(outcome, Levels) else outcome
 
 
-class _Outcomes(Dataset[Batch | SRFlowError]):
+class _Outcomes(Dataset[Levels | SRFlowError]):
     """Returns errors as values, because a DataLoader would put their traceback into their message."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops
 
-    def __getitem__(self, iteration: int) -> Batch | SRFlowError:
+    def __getitem__(self, iteration: int) -> Levels | SRFlowError:
         try:
-            return self.crops[iteration]
+            return self.crops.levels(iteration)
         except SRFlowError as error:
             return error
 

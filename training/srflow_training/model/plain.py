@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_training.model.config import ImageBase
-from srflow_training.model.encoder import Encoder, EncoderFeatures, bicubic, lrelu
+from srflow_training.model.encoder import Encoder, EncoderFeatures, bicubic, bicubic_by_matrices, lrelu
 
 _WIDER = 2  # channels inside a composition, in channels outside
 _RESIDUAL_START, _HEAD_START = 0.2, 0.1
@@ -37,9 +37,10 @@ class ComposedConv(nn.Module):
         """The composed kernel, out×in×3×3, in the parameters' type."""
         device = self.middle.device.type
         with torch.autocast("cpu" if device == "meta" else device, enabled=False):
-            middle = (self.reduce @ self.middle.flatten(1)).view(len(self.reduce), -1, 3, 3)
-            kernel = torch.einsum("omij,mc->ocij", middle, self.expand)
-            return kernel + F.pad(self.skip[:, :, None, None], (1, 1, 1, 1))
+            taps = self.middle.permute(0, 2, 3, 1)  # in memory as it is, if channels are last there
+            reduced = self.reduce @ taps.flatten(1)
+            kernel = (reduced.view(-1, taps.shape[3]) @ self.expand).view(len(reduced), 3, 3, -1)
+            return kernel.permute(0, 3, 1, 2) + F.pad(self.skip[:, :, None, None], (1, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×in×h×w → N×out×h×w."""
@@ -127,6 +128,17 @@ class PlainEncoder(Encoder):
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
         image: Tensor = F.pixel_shuffle(self.conv_image(self.features(lr).last), self.scale)
         return image + bicubic(lr, self.scale) if self.image_base == "bicubic" else image
+
+    def error(self, lr: Tensor, hr: Tensor) -> Tensor:
+        """The difference to hr, N×3s²×h×w, before the pixel shuffle: no gradient passes through the HR size."""
+        wanted = hr.contiguous()
+        if self.image_base == "bicubic":
+            wanted = wanted - bicubic_by_matrices(lr, self.scale)
+        n, _, height, width = lr.shape
+        cells = wanted.view(n, 3, height, self.scale, width, self.scale).permute(0, 2, 4, 1, 3, 5)
+        wanted = cells.reshape(n, height, width, -1).permute(0, 3, 1, 2)  # channels last, unlike F.pixel_unshuffle's
+        image: Tensor = self.conv_image(self.features(lr).last)
+        return image - wanted
 
     @property
     def image_layer(self) -> nn.Module:
