@@ -59,8 +59,8 @@ BREAKS = {
         "return h[:, middle:], h[:, :middle]",
     ),
     "affine injector before the coupling": (
-        "return [self.injector(for_injector, noise=noise), coupling]",
-        "return [coupling]",
+        "return [injector(on_u[0], noise=noise), affine_of_h_a]",
+        "return [affine_of_h_a]",
     ),
     "zeros convolution: ×exp(3·logs)": ("torch.exp(3 * self.logs)", "torch.exp(self.logs)"),
     "split: the later half, less its mean, over its scale": (
@@ -99,12 +99,12 @@ BREAKS = {
     "text: learning rate 5e-4": ("learning_rate: 5.0e-4", "learning_rate: 2.5e-4"),
     "released: crops of 160, batches of 12, 2.5e-4": ("learning_rate: 2.5e-4", "learning_rate: 5.0e-4"),
     "released: flips of the width alone, no rotation": ("flip: horizontal", "flip: both"),
-    "a flip of the width leaves faces upright": ('"horizontal": (2,)', '"horizontal": (1,)'),
-    "LR images: MATLAB's bicubic reduction": ("antialias=True", "antialias=False"),
+    "a flip of the width leaves faces upright": ('"horizontal": (1,)', '"horizontal": (0,)'),
+    "LR images: MATLAB's bicubic reduction": ("mode=mode, antialias=True", "mode=mode, antialias=False"),
     "LR images: bilinear, to compare with work on faces": ("reduction: bilinear", "reduction: bicubic"),
     "content transfer: shifts of HR by up to 4 pixels": (
-        "_square(pixels, top + down, left + right, crop)",
-        "_square(pixels, top, left, crop)",
+        "_square(pixels, top + down, left + right, size)",
+        "_square(pixels, top, left, size)",
     ),
     "content transfer: faces of 160 pixels suffice": ("crop: 144", "crop: 160"),
     "τ is the deviation of the latents": ("tau.at(level) * z", "tau.at(level) ** 0.5 * z"),
