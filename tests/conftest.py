@@ -21,8 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
-    """A folder that the processes of this run share."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that the processes of this run share. Who writes to it holds a lock."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.mkdir(exist_ok=True)
@@ -33,7 +33,7 @@ def _shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
 def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Lets tests/kept.py keep things in this run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(kept.FOLDER, str(_shared_folder(tmp_path_factory, "kept")))
+        patch.setenv(kept.FOLDER, str(shared_folder(tmp_path_factory, "kept")))
         yield
 
 
@@ -54,7 +54,7 @@ def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from srflow_export import ExportOptions, export_checkpoint
     from tests.networks import golden_checkpoint
 
-    folder = _shared_folder(tmp_path_factory, "golden")
+    folder = shared_folder(tmp_path_factory, "golden")
     with FileLock(folder / "lock"):
         if not (folder / "golden.srflow").exists():
             options = ExportOptions(halo=8, fused=True)

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from tests.conftest import shared_folder
 
 from .pages import PAGES, blocks
-from .prepared import fill, write_models
+from .prepared import BUNDLE, fill, write_models
 
 pytestmark = pytest.mark.slow
 PAGE_LIMIT_S = 600
@@ -20,7 +23,9 @@ RUN = [
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_models(tmp_path_factory.mktemp("models"))
+    folder = shared_folder(tmp_path_factory, "models-of-pages")
+    with FileLock(folder / "lock"):
+        return folder if (folder / BUNDLE).exists() else write_models(folder)
 
 
 @pytest.mark.parametrize("page", RUN)

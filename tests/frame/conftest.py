@@ -4,19 +4,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from tests.conftest import shared_folder
 
 from .bare_environment import BareEnvironment, build_wheel, copy_of, make_bare_environment
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    """The wheel, built once in a run."""
+    folder = shared_folder(tmp_path_factory, "wheel")
+    with FileLock(folder / "lock"):
+        return next(folder.glob("*.whl"), None) or build_wheel(folder)
 
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> BareEnvironment:
-    """A bare environment that all tests share; tests must not change it."""
-    return make_bare_environment(tmp_path_factory.mktemp("bare") / "env", wheel)
+    """A bare environment that all tests of a run share; tests must not change it."""
+    folder = shared_folder(tmp_path_factory, "bare")
+    with FileLock(folder / "lock"):
+        if not (folder / "is-made").exists():
+            make_bare_environment(folder / "env", wheel)
+            (folder / "is-made").touch()
+    return BareEnvironment(folder / "env")
 
 
 @pytest.fixture
