@@ -19,6 +19,7 @@ HOW_TO = [
     "examples.md",
     "checkpoints.md",
     "training.md",
+    "training-data.md",
     "experiments.md",
     "publication.md",
     "scaling.md",
