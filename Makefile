@@ -81,7 +81,7 @@ faults: $(dev) ## kill, starve and feed broken files to the commands (about ten 
 
 # For example: make bench BENCH_ARGS="--only competitors"
 .PHONY: bench
-bench: $(bench) ## measure speed and memory on this CPU (about 15 minutes) and write docs/performance.md's tables
+bench: $(bench) ## measure speed and memory on this CPU (about 15 minutes) and write the tables of docs/performance.md
 	$(python) -m benchmarks.bench --write $(BENCH_ARGS)
 
 .PHONY: gpu-report

@@ -44,7 +44,7 @@ class Table:
 
 def pages() -> list[Path]:
     """The Markdown files that may have such tables."""
-    return sorted((ROOT / "docs").glob("*.md"))
+    return sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "notes").glob("*.md")])
 
 
 def tables_of(page: Path) -> list[Table]:
@@ -94,12 +94,12 @@ def main(words: Sequence[str]) -> None:
     if words and not wanted:
         raise click.ClickException(f"no table has {' or '.join(words)} in its page's name or command")
     for command in dict.fromkeys(table.command for table in wanted or tables):
-        names = sorted({table.page.name for table in tables if table.command == command})
-        click.echo(f"{', '.join(names)}: {command}")
+        found = sorted({table.page for table in tables if table.command == command})
+        click.echo(f"{', '.join(page.name for page in found)}: {command}")
         if words:
             output = run(command)
-            for name in names:
-                replace_tables(ROOT / "docs" / name, command, output)
+            for page in found:
+                replace_tables(page, command, output)
 
 
 if __name__ == "__main__":

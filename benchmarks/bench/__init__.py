@@ -1,9 +1,9 @@
-"""What `make bench` runs: every claim about speed and memory on a CPU, and the tables of docs/performance.md.
+"""What `make bench` runs: every claim about speed and memory on a CPU.
 
     python -m benchmarks.bench                      all parts; prints tables, writes build/bench/performance.json
     python -m benchmarks.bench --only competitors   one part
     python -m benchmarks.bench --quick              small sizes and tiny networks, to try it
-    python -m benchmarks.bench --write              also writes docs/performance.md and .json (make bench)
+    python -m benchmarks.bench --write              also writes these tables and docs/performance.json (make bench)
 
 Where a change belongs:
 
@@ -17,7 +17,7 @@ Where a change belongs:
 | how time and memory grow | `growth.py`; straight lines in `fits.py` |
 | start-up and loading | `startup.py` |
 | an aim | `aims.py` |
-| how tables reach the page | `page.py` |
+| how tables reach the pages | `page.py` |
 | networks with random weights, and their cache | `networks.py` |
 | processes, times and peaks of memory | `worker.py` (here) and `child.py` (there) |
 """

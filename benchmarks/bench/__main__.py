@@ -11,12 +11,12 @@ from pathlib import Path
 
 from benchmarks.bench.machine import machine, one_line
 from benchmarks.bench.networks import PRESETS
-from benchmarks.bench.page import MarkerError, dumped, read_results, with_parts, write_whole
+from benchmarks.bench.page import MarkerError, dumped, read_results, write_parts, write_whole
 from benchmarks.bench.parts import PARTS, texts
 from benchmarks.bench.settings import Allowance, Settings
 from benchmarks.bench.worker import ROOT
 
-PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
+FIGURES = ROOT / "docs" / "performance.json"
 QUICK_WRITES = "--quick measures tiny networks: leave out --quick to write docs/performance.md"
 
 
@@ -33,7 +33,7 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
         "--only", nargs="+", action="extend", choices=names, metavar="PART", help=f"of {', '.join(names)}"
     )
     parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, to try it")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.json")
+    parser.add_argument("--write", action="store_true", help="write the tables of docs/ and docs/performance.json")
     parser.add_argument("--threads", type=int, default=2, help="[default: 2]")
     parser.add_argument(
         "--megapixels", type=float, default=1.05, help="photograph that checks growth's lines  [default: 1.05]"
@@ -114,9 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\n{texts(results)[part.name]}", flush=True)
         if options.write:
             try:
-                write_whole(PAGE, with_parts(PAGE.read_text(encoding="utf-8"), texts(results)))
+                write_parts(texts(results))
             except MarkerError as error:
-                sys.exit(f"error: {PAGE}: {error}")
+                sys.exit(f"error: {error}")
     print(f"\n{texts(results)['aims']}", flush=True)
     print(f"\nall in {time.monotonic() - whole:.0f} s; figures are in {figures}", file=sys.stderr)
     if failed:

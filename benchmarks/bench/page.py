@@ -1,4 +1,7 @@
-"""Tables in docs/performance.md: each stands between two markers. docs/performance.json has what they are made of."""
+"""Tables in the pages of speed and memory: each stands between two markers, on one of PAGES.
+
+docs/performance.json has what they are made of.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = (DOCS / "performance.md", DOCS / "notes" / "cpu-speed.md")
 _BEGIN, _END = "<!-- make bench: {} -->", "<!-- end of {} -->"
 
 
 class MarkerError(Exception):
-    """The page lacks a part's markers; the message says which, and how to fix it."""
+    """No page has a part's markers; the message says which, and how to fix it."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,16 +42,26 @@ def parts_of(page: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found}
 
 
-def with_parts(page: str, texts: Mapping[str, str]) -> str:
-    """The page with other tables. Raises: MarkerError."""
-    present = parts_of(page)
+def with_parts(pages: Mapping[Path, str], texts: Mapping[str, str]) -> dict[Path, str]:
+    """The pages with other tables, each on the page that has its markers. Raises: MarkerError."""
+    changed = dict(pages)
     for name, text in texts.items():
-        if name not in present:
-            begin, end = _BEGIN.format(name), _END.format(name)
-            raise MarkerError(f'the page has no lines "{begin}" and "{end}": add both where the tables should stand')
-        before, _, rest = page.partition(_BEGIN.format(name))
-        page = before + marked(name, text) + rest.partition(_END.format(name))[2]
-    return page
+        begin, end = _BEGIN.format(name), _END.format(name)
+        page = next((page for page, source in changed.items() if name in parts_of(source)), None)
+        if page is None:
+            names = " or ".join(page.name for page in pages)
+            raise MarkerError(f'no lines "{begin}" and "{end}" in {names}: add both where the tables should stand')
+        before, _, rest = changed[page].partition(begin)
+        changed[page] = before + marked(name, text) + rest.partition(end)[2]
+    return changed
+
+
+def write_parts(texts: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
+    """Write tables into the pages. Raises: MarkerError, before anything is written."""
+    sources = {page: page.read_text(encoding="utf-8") for page in pages}
+    for page, source in with_parts(sources, texts).items():
+        if source != sources[page]:
+            write_whole(page, source)
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Where a page stands in the site's menu.
 
 A new page under docs/ appears by itself, at the end, under "More". To give it a place, name it here. A name whose file
-does not exist is left out, so that a page may come and go without a change here.
+does not exist is left out, so that a page may come and go without a change here. Notes are not in the menu: the pages
+that rest on their figures link to them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Collection
 START = ["index.md", "concepts.md", "install.md", "demo.md", "web.md", "faq.md", "troubleshooting.md"]
 HOW_TO = [
     "upscaling.md",
+    "files.md",
+    "precision.md",
     "restoring.md",
     "transferring.md",
     "inverting.md",
@@ -18,6 +21,7 @@ HOW_TO = [
     "examples.md",
     "checkpoints.md",
     "training.md",
+    "training-data.md",
     "experiments.md",
     "publication.md",
     "scaling.md",
@@ -30,7 +34,6 @@ KNOW = ["model-card.md", "model-card-photo.md", "performance.md", "bundle.md", "
 REFERENCE = ["reference/commands.md", "reference/srflow_sdk.md", "reference/srflow_training.md"]
 PROJECT = [
     "architecture.md",
-    "notes/small-encoder.md",
     "project/contributing.md",
     "project/changelog.md",
     "project/security.md",
@@ -43,5 +46,6 @@ def navigation(pages: Collection[str]) -> list[dict[str, list[str]]]:
     """mkdocs' nav of these pages (paths in the site); their titles are their first headings."""
     named = {name for names in SECTIONS.values() for name in names}
     sections = {title: [name for name in names if name in pages] for title, names in SECTIONS.items()}
-    sections["More"] = sorted(name for name in pages if name not in named and not name.startswith("source/"))
+    elsewhere = ("source/", "notes/")
+    sections["More"] = sorted(name for name in pages if name not in named and not name.startswith(elsewhere))
     return [{title: names} for title, names in sections.items() if names]

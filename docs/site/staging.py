@@ -21,7 +21,7 @@ OUTSIDE = {
     "examples/README.md": "examples.md",
     "examples/web/README.md": "web.md",
 }
-"""Pages that lie outside docs/, and where they are in the site. README.md is docs/index.md there."""
+"""Pages that lie outside docs/, and where they are in the site."""
 
 _FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?(\))")
@@ -53,7 +53,7 @@ class Staging:
         for figures in ("performance.json", "photographs.tsv"):
             shutil.copy(ROOT / "docs" / figures, self.folder)
         for name, target in list(self.pages.items()):
-            if name != "README.md" and (ROOT / name).is_file():
+            if (ROOT / name).is_file():
                 self.write(target, self.moved((ROOT / name).read_text(encoding="utf-8"), name, target))
         while self._shown:
             self._show(self._shown.pop())

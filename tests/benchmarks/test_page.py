@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md: where they stand, and that nobody wrote them by hand."""
+"""The tables of speed and memory: where they stand, and that nobody wrote them by hand."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench.page import MarkerError, dumped, parts_of, read_results, table, with_parts, write_whole
+from benchmarks.bench.page import (
+    DOCS,
+    PAGES,
+    MarkerError,
+    dumped,
+    parts_of,
+    read_results,
+    table,
+    write_parts,
+    write_whole,
+)
 from benchmarks.bench.parts import AIMS, PARTS, texts
 
-DOCS = Path(__file__).parents[2] / "docs"
 
-
-def test_the_page_s_tables_are_those_that_its_figures_make() -> None:
+def test_the_pages_tables_are_those_that_the_figures_make() -> None:
     written = texts(read_results(DOCS / "performance.json"))
-    assert parts_of((DOCS / "performance.md").read_text(encoding="utf-8")) == written
+    found = [parts_of(page.read_text(encoding="utf-8")) for page in PAGES]
+    assert {name: text for parts in found for name, text in parts.items()} == written
+    assert sum(map(len, found)) == len(written), "a table stands on two pages"
     assert set(written) == {*(part.name for part in PARTS), AIMS}
 
 
-PAGE = """before
+ONE = """before
 <!-- make bench: one -->
 | old |
 <!-- end of one -->
@@ -27,17 +37,26 @@ between
 <!-- end of two -->
 after
 """
+OTHER = "<!-- make bench: other -->\n| old |\n<!-- end of other -->\n"
 
 
-def test_only_what_stands_between_the_markers_changes() -> None:
-    changed = with_parts(PAGE, {"one": r"| \1 new |", "two": "| other |"})
-    assert parts_of(changed) == {"one": r"| \1 new |", "two": "| other |"}
-    assert with_parts(changed, {"one": "| old |", "two": ""}) == PAGE.replace("two -->\n<!--", "two -->\n\n<!--")
+def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    page.write_text(ONE, encoding="utf-8")
+    other.write_text(OTHER, encoding="utf-8")
+    write_parts({"one": r"| \1 new |", "two": "| other |", "other": "| new |"}, [page, other])
+    assert parts_of(page.read_text(encoding="utf-8")) == {"one": r"| \1 new |", "two": "| other |"}
+    assert other.read_text(encoding="utf-8") == OTHER.replace("old", "new")
+    write_parts({"one": "| old |", "two": ""}, [page, other])
+    assert page.read_text(encoding="utf-8") == ONE.replace("two -->\n<!--", "two -->\n\n<!--")
 
 
-def test_a_page_without_a_part_s_markers_is_refused_with_the_lines_to_add() -> None:
-    with pytest.raises(MarkerError, match=r'no lines "<!-- make bench: three -->" and "<!-- end of three -->"'):
-        with_parts(PAGE, {"three": "| new |"})
+def test_a_part_without_markers_is_refused_with_the_lines_to_add(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(ONE, encoding="utf-8")
+    with pytest.raises(MarkerError, match=r'no lines "<!-- make bench: three -->" and ".*" in page.md'):
+        write_parts({"one": "| new |", "three": "| new |"}, [page])
+    assert page.read_text(encoding="utf-8") == ONE
 
 
 def test_a_table_has_a_cell_for_each_heading() -> None:

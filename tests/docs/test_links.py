@@ -51,6 +51,6 @@ def test_links_and_anchors_of_a_page_lead_somewhere(page: str) -> None:
 )
 def test_a_link_that_leads_nowhere_is_found(link: str, says: str | None) -> None:
     for text in (f"[text]({link})", f"| a |\n|---|\n| ![picture]({link}) |"):
-        wrong = broken("docs/index.md", f"# A: `b`\n\n## τ\n\n```\n# none\n[x](none)\n```\n{text}\n")
+        wrong = broken("docs/faq.md", f"# A: `b`\n\n## τ\n\n```\n# none\n[x](none)\n```\n{text}\n")
         assert len(wrong) == (says is not None)
         assert says is None or says in wrong[0]
