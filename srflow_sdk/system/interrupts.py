@@ -79,9 +79,9 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
                 raise KeyboardInterrupt(_put_off.pop())
 
 
-def status_of(error: KeyboardInterrupt) -> int:
-    """The exit status after a signal, as shells count: 128 and its number; 130 is Ctrl-C."""
-    return 128 + (error.args[0] if error.args else signal.SIGINT)
+def exit_status(number: int | None = None) -> int:
+    """The exit status after a signal, as shells count: 128 and its number. None is Ctrl-C, 130."""
+    return 128 + (number or signal.SIGINT)
 
 
 @contextlib.contextmanager
