@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.graph_operators import Shape, SizeError, Value
-from srflow_sdk.model.graph_sizes import cost_of
+from srflow_sdk.model.graph_sizes import Shape, SizeError, Value, cost_of
 from srflow_sdk.model.graph_structure import GraphStructure, read_graph, refusal
 from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
 
