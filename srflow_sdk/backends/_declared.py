@@ -201,7 +201,7 @@ def _level(name: str) -> int:
 
 
 def _fits(declared: Sequence[int | str | None], shape: tuple[int | None, ...]) -> bool:
-    """Whether sizes that must be free have names, and the others are as they must be."""
+    """True if sizes that must be free have names, and the others are as they must be."""
     return len(declared) == len(shape) and all(
         isinstance(have, int) == (want is not None) and want in (None, have)
         for have, want in zip(declared, shape, strict=True)

@@ -54,7 +54,7 @@ _Array = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one way gave here.
+    """The results of one way on this machine.
 
     seconds: CPU time of one picture, the best of several; None if it was not timed.
     decibels: PSNR against float32, the worse of two photographs.
@@ -117,7 +117,7 @@ def later(way: Way) -> Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class _Standard:
-    """What every way is compared with: the reference, its pictures of the photographs, and the image that is timed."""
+    """The reference, its pictures of the photographs, and the image that is timed: every way is compared with them."""
 
     backend: Backend
     photographs: list[_Array]
@@ -224,7 +224,7 @@ def cache_key(bundle: Bundle, *, threads: int | None) -> dict[str, Any]:
 
 
 def read_measured(key: dict[str, Any]) -> dict[Way, Measured]:
-    """What earlier processes wrote; empty if there is nothing for exactly this key, or it is damaged."""
+    """Read what earlier processes wrote; empty if there is nothing for exactly this key, or it is damaged."""
     path = _path(key)
     if path is None:
         return {}

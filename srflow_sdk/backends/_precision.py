@@ -85,7 +85,7 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
 
 
 def candidates(bundle: Bundle, device: str) -> list[Way]:
-    """What "fastest" measures on a device ("auto", "cpu" or "openvino"), the reference first."""
+    """The ways that "fastest" measures on a device ("auto", "cpu" or "openvino"), the reference first."""
     ways = [REFERENCE]
     has_int8 = INT8_ENCODER in bundle.manifest.files and int8_is_proved(bundle.manifest)
     if device != "cpu" and openvino_is_installed():
@@ -122,7 +122,7 @@ def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way
 
 
 def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
-    """What `precision="fastest"` takes here, in words, if it was measured before; for the doctor. Measures nothing."""
+    """Say what `precision="fastest"` takes here if it was measured before, for the doctor. Measures nothing."""
     if bundle.manifest.precision != "fp32":
         return None
     known = read_measured(cache_key(bundle, threads=threads))

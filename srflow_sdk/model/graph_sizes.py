@@ -1,4 +1,4 @@
-"""What a graph would compute, from the sizes of its inputs alone: how large each value is, and how much work it takes.
+"""Follows the sizes of a graph's values from those of its inputs: how large each is, and how much work it takes.
 
 Allowed operators can still ask for gigabytes or hours: a Resize by 3000, a Conv that pads by 10^6, thirty Concats that
 double a value. So the sizes are followed through the graph before a runtime sees it, as the ONNX operators define them.
@@ -71,7 +71,7 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one run takes. shapes: of its outputs. numbers: most that are held at a time. work: multiply-adds."""
+    """The cost of one run. shapes: of its outputs. numbers: most that are held at a time. work: multiply-adds."""
 
     shapes: dict[str, Shape]
     numbers: int
@@ -172,7 +172,7 @@ def _made(shape: Sequence[int], compute: Callable[..., _Array | None] | None, ta
 
 
 def _viewed(value: Value, view: Callable[[_Array], _Array]) -> list[Value]:
-    """What an operator makes that only arranges numbers, as numpy does it to an array that takes no memory."""
+    """The value that an operator makes by arranging numbers, as numpy does it to an array that takes no memory."""
     content = value.content
     seen = view(np.broadcast_to(np.int8(0), value.shape) if content is None else content)
     return [Value(shape=seen.shape, content=None if content is None else seen)]

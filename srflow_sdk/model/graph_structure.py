@@ -66,7 +66,7 @@ _REFUSED = {
 
 @dataclass(frozen=True, kw_only=True)
 class GraphStructure:
-    """What a graph consists of.
+    """The parts of a graph.
 
     ops: how often each operator occurs once functions are expanded. inputs, outputs: their names. weights: by name,
     small ones with their content. nodes, functions: what computes the outputs.

@@ -1,4 +1,4 @@
-"""What all commands of the project share: a command that says system errors in a line, and options that are paths."""
+"""The base of all commands of the project: a command that says system errors in a line, and options that are paths."""
 
 from __future__ import annotations
 
