@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import re
 
-from srflow_sdk.system.urls import without_secrets
+from srflow_sdk.system.plain_text import printable
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BEGINNING, _END = 1500, 500  # characters of a message: files that others wrote may hold endless names and values
 
 _READ = 10_000  # characters at both ends that are looked at
@@ -40,8 +39,7 @@ class SRFlowError(Exception):
     def __init__(self, message: str) -> None:
         if len(message) > 2 * _READ:
             message = f"{message[:_READ]} … {message[-_READ:]}"
-        line = re.sub(r"\s*\n\s*", " ", without_secrets(message))
-        line = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", line)
+        line = printable(re.sub(r"\s*\n\s*", " ", message))
         super().__init__(line if len(line) <= _BEGINNING + _END else f"{line[:_BEGINNING]} … {line[-_END:]}")
 
 

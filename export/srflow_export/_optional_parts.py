@@ -10,6 +10,7 @@ import click
 
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
+from srflow_sdk.system.plain_text import printable
 
 FUSED = "fused.onnx"
 
@@ -48,7 +49,7 @@ class OptionalParts:
     def _leave_out(self, name: str, error: Exception) -> None:
         _logger.debug("%s is left out", name, exc_info=error)
         text = str(error) or type(error).__name__
-        reason = "".join(character if character.isprintable() else " " for character in text)[:_LONGEST]
+        reason = printable(" ".join(text.split()))[:_LONGEST]
         self._left_out[name] = reason
         self._say(f"{name} is left out: {reason}")
 

@@ -18,7 +18,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import _read_manifest
 from srflow_sdk.model.manifest import Precision
 from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, PathOrUrl
-from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.memory import check_address_space
 from srflow_sdk.system.openmp import wait_asleep
 from srflow_sdk.system.raising import require_extra
@@ -399,4 +399,4 @@ def main(
         sys.exit(1)
     except KeyboardInterrupt as stop:
         click.echo("stopped; nothing was left half written", err=True)
-        sys.exit(status_of(stop))
+        sys.exit(exit_status(*stop.args))

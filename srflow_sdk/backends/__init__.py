@@ -43,7 +43,7 @@ def open_backend(
 
     precision: "bundle" computes as the bundle was exported. "bf16" lets OpenVINO's encoder compute in bfloat16, "int8"
     runs the bundle's quantised encoder, on the processor; with device "auto", a measurement chooses the runtime.
-    "fastest" is the fastest of these on this machine within the gate (:mod:`srflow_sdk.backends._precision_gate`): a
+    "fastest" is the fastest of these on this machine within the gate (:mod:`srflow_sdk.backends._precision_ways`): a
     GPU that starts computes as the bundle was exported, and so does a bundle of less than float32. Measurements are
     kept in the cache folder. The backend's `precision` says what it became.
 

@@ -1,4 +1,4 @@
-"""What every backend offers: encode an LR image once, then sample from the result, or invert HR images with it."""
+"""The interface of every backend: encode an LR image once, then sample from the result, or invert HR images with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Backend(ABC):
     """
 
     precision: ComputePrecision = "bundle"
-    """What the encoder computes in; whoever makes the backend sets it."""
+    """The encoder's arithmetic; whoever makes the backend sets it."""
 
     def __init__(self) -> None:
         self._active = False
@@ -104,7 +104,7 @@ class Backend(ABC):
 
     @property
     def can_invert(self) -> bool:
-        """Whether :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
+        """True if :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
         return False
 
     def invert(

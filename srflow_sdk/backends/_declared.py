@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.graph_operators import Shape, SizeError, Value
-from srflow_sdk.model.graph_sizes import cost_of
+from srflow_sdk.model.graph_sizes import Shape, SizeError, Value, cost_of
 from srflow_sdk.model.graph_structure import GraphStructure, read_graph, refusal
 from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
 
@@ -202,7 +201,7 @@ def _level(name: str) -> int:
 
 
 def _fits(declared: Sequence[int | str | None], shape: tuple[int | None, ...]) -> bool:
-    """Whether sizes that must be free have names, and the others are as they must be."""
+    """True if sizes that must be free have names, and the others are as they must be."""
     return len(declared) == len(shape) and all(
         isinstance(have, int) == (want is not None) and want in (None, have)
         for have, want in zip(declared, shape, strict=True)

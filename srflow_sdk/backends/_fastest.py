@@ -1,71 +1,84 @@
-"""Measures, once for each machine and model, which way of computing a picture is the fastest within the gate.
+"""Measures, once for each machine and model, what each way of computing a picture takes and gives.
 
-Every candidate draws two small photographs, which are compared with float32 on ONNX Runtime; one that is near enough is
-timed in turns with that, so that a load hits both, and closed. The results are kept in the cache folder.
+Every way draws two small photographs, which are compared with float32 on ONNX Runtime; one that is near enough is timed
+in turns with that, so that a load hits both, and closed. What was measured is kept in the user's cache folder until
+anything that it depends on changes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import math
+import os
+import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._version import __version__
+from srflow_sdk.backends._agreement import photographs, picture, psnr
 from srflow_sdk.backends._base import Backend
-from srflow_sdk.backends._fastest_cache import Measured, cache_key, one_at_a_time, read_measured, write_measured
-from srflow_sdk.backends._fastest_patches import mosaic, patches
-from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
-from srflow_sdk.backends._precision_gate import int8_is_proved, is_within_gate
 from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
-from srflow_sdk.errors import CancelledError, OutOfMemoryError, SRFlowError
-from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.psnr_bounds import LEAST_DB
+from srflow_sdk.system import locks
+from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.processor import first_core
 from srflow_sdk.system.raising import PassingError, memory_errors_typed
 
-WORTH = 1.1
-"""How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
-
-LONGEST_S = 8.0
-"""After so long "fastest" leaves further candidates to the next start: a full-size one takes up to 4 s."""
-
 _LATER = "not measured yet: the next start does it"
-
 _ROUNDS = (2, 5)  # at least and at most
 _TIMING_S = 0.5  # after so long there are no further rounds
 _QUICK_S = 0.4  # of CPU time
+
+_FOLDER = "precision"
+_SCHEMA = 4
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
+_MAX_BYTES = 1 << 16
 
 _log = logging.getLogger(__name__)
 _Array = NDArray[np.float32]
 
 
-def candidates(bundle: Bundle, device: str) -> list[Way]:
-    """What "fastest" measures on a device ("auto", "cpu" or "openvino"), the reference first."""
-    ways = [REFERENCE]
-    has_int8 = INT8_ENCODER in bundle.manifest.files and int8_is_proved(bundle.manifest)
-    if device != "cpu" and openvino_is_installed():
-        # In the order of their promise: time may run out.
-        ways += [Way(device="openvino", precision="int8")] if has_int8 else []
-        ways += [Way(device="openvino", precision="bf16"), Way(device="openvino", precision="bundle")]
-    if has_int8 and device != "openvino":
-        ways.insert(min(2, len(ways)), Way(device="cpu", precision="int8"))
-    return ways
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The results of one way on this machine.
+
+    seconds: CPU time of one picture, the best of several; None if it was not timed.
+    decibels: PSNR against float32, the worse of two photographs.
+    error: one line if it cannot be used at all.
+    passing: the error's class if another start may do better, for example because memory was wanting. Such results are
+    not kept; others stay until the processor, a package or the bundle changes.
+    """
+
+    way: Way
+    seconds: float | None = None
+    decibels: float = -math.inf
+    error: str | None = None
+    passing: type[DeviceError] | None = None
 
 
 def measured(
     bundle: Bundle, ways: Sequence[Way], *, threads: int | None, longest_s: float = math.inf
 ) -> list[Measured]:
-    """What each way takes and gives on this machine, in their order; the reference must be the first.
+    """Measure ways on this machine, or take what earlier starts measured from the cache if nothing has changed since.
 
-    Taken from the cache if nothing has changed since. What is not there is measured and kept, unless it failed for want
-    of something that may be there another time. After longest_s no further way is begun once there is one more
-    result to keep: the next start goes on.
+    ways: the reference first. threads: of each backend.
+    longest_s: after so long no further way is begun, once there is one more result to keep; the next start goes on.
+    Returns the results in the order of `ways`. They are kept, unless they failed for want of something that may be
+    there another time.
 
     Raises: DeviceError, BundleError if even the reference does not run; CancelledError.
     """
@@ -88,30 +101,6 @@ def _all_of(ways: Sequence[Way], known: Mapping[Way, Measured]) -> list[Measured
     return [known[way] for way in ways] if all(way in known for way in ways) else None
 
 
-def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way | None:
-    """The fastest way within the gate; None if a device was asked for that has none.
-
-    A less exact way must be worth it: at least 1.1 times as fast as a more exact one.
-    """
-    usable = [
-        one
-        for one in found
-        if one.seconds is not None
-        and (device != "openvino" or one.way.device == "openvino")
-        and (one.way == REFERENCE or is_within_gate(one.way, one.decibels, manifest))
-    ]
-    best: Measured | None = None
-    for ways in (
-        [one for one in usable if one.way == REFERENCE],
-        [one for one in usable if one.way != REFERENCE and one.way.precision == "bundle"],
-        [one for one in usable if one.way.precision != "bundle"],
-    ):
-        quickest = min(ways, key=_seconds, default=None)
-        if quickest is not None and (best is None or _seconds(quickest) * WORTH < _seconds(best)):
-            best = quickest
-    return None if best is None else best.way
-
-
 def described(one: Measured) -> str:
     """One measurement in words."""
     if one.error is not None:
@@ -121,25 +110,14 @@ def described(one: Measured) -> str:
     return f"{one.way} {seconds}{decibels}"
 
 
-def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
-    """What `precision="fastest"` takes here, in words, if it was measured before; for the doctor. Measures nothing."""
-    if bundle.manifest.precision != "fp32":
-        return None
-    known = read_measured(cache_key(bundle, threads=threads))
-    if REFERENCE not in known:
-        return None
-    found = [known.get(way, _later(way)) for way in candidates(bundle, "auto")]
-    chosen = choose(found, bundle.manifest, device="auto") or REFERENCE
-    return f"{chosen} ({'; '.join(map(described, found))})"
-
-
-def _later(way: Way) -> Measured:
+def later(way: Way) -> Measured:
+    """A way that no start has measured yet."""
     return Measured(way=way, error=_LATER, passing=PassingError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Standard:
-    """What every way is compared with: the reference, its pictures of the photographs, and the image that is timed."""
+    """The reference, its pictures of the photographs, and the image that is timed: every way is compared with them."""
 
     backend: Backend
     photographs: list[_Array]
@@ -153,18 +131,18 @@ def _measure(
     """All of the ways, those measured now that are not known. Besides the reference, one is open at a time."""
     found, begun = dict(known), False
     with _open(bundle, REFERENCE, threads=threads) as reference:
-        photographs = patches(bundle.manifest.size_multiple)
-        pictures = [_picture(reference, photo, bundle.manifest) for photo in photographs]
-        quick = _timed(reference, photographs[0], bundle.manifest) < _QUICK_S
-        timed = mosaic(photographs) if quick else photographs[0]
-        standard = _Standard(backend=reference, photographs=photographs, pictures=pictures, timed=timed)
+        photos = photographs(bundle.manifest.size_multiple)
+        pictures = [picture(reference, photo, bundle.manifest) for photo in photos]
+        quick = _timed(reference, photos[0], bundle.manifest) < _QUICK_S
+        timed = mosaic(photos) if quick else photos[0]
+        standard = _Standard(backend=reference, photographs=photos, pictures=pictures, timed=timed)
         if REFERENCE not in found:
             (seconds,) = _best_times([reference], timed, bundle.manifest)
             found[REFERENCE] = Measured(way=REFERENCE, seconds=seconds, decibels=math.inf)
         for way in ways:
             if way not in found:
                 late = begun and time.monotonic() > until
-                found[way] = _later(way) if late else _tried(bundle, way, standard, found[REFERENCE], threads=threads)
+                found[way] = later(way) if late else _tried(bundle, way, standard, found[REFERENCE], threads=threads)
                 begun = begun or found[way].passing is None
     return [found[way] for way in ways]
 
@@ -183,8 +161,8 @@ def _tried(bundle: Bundle, way: Way, standard: _Standard, reference: Measured, *
     """A way's figures, or why it has none. Its time is stated beside the reference's first one: by their ratio now."""
     try:
         with memory_errors_typed(f"while {way} was measured"), _open(bundle, way, threads=threads) as backend:
-            found = (_picture(backend, photo, bundle.manifest) for photo in standard.photographs)
-            decibels = min(_psnr(ours, theirs) for ours, theirs in zip(found, standard.pictures, strict=True))
+            found = (picture(backend, photo, bundle.manifest) for photo in standard.photographs)
+            decibels = min(psnr(ours, theirs) for ours, theirs in zip(found, standard.pictures, strict=True))
             if decibels < LEAST_DB:
                 return Measured(way=way, decibels=decibels)
             own, beside = _best_times([backend, standard.backend], standard.timed, bundle.manifest)
@@ -194,7 +172,7 @@ def _tried(bundle: Bundle, way: Way, standard: _Standard, reference: Measured, *
         return Measured(way=way, error=str(error), passing=type(error))
     except SRFlowError as error:
         return Measured(way=way, error=str(error))
-    return Measured(way=way, seconds=own / beside * _seconds(reference), decibels=decibels)
+    return Measured(way=way, seconds=own / beside * seconds_of(reference), decibels=decibels)
 
 
 def _best_times(backends: Sequence[Backend], image: _Array, manifest: Manifest) -> list[float]:
@@ -217,26 +195,103 @@ def _timed(backend: Backend, image: _Array, manifest: Manifest) -> float:
     a tenth.
     """
     begun = time.process_time()
-    _picture(backend, image, manifest)
+    picture(backend, image, manifest)
     return time.process_time() - begun
 
 
-def _picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
-    """One picture at the default temperature, float32 1×3×H×W."""
-    height, width = lr.shape[2:]
-    drawn = window_noise(manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, height=height, width=width)
-    noise = {level: array[None] for level, array in drawn.items()}
-    return backend.sample(backend.encode(lr), noise, manifest.default_tau)
+def mosaic(photos: Sequence[_Array]) -> _Array:
+    """Two photographs twice, as one image with doubled sides: closer to the tiles of real pictures for timing."""
+    row = np.concatenate(photos, axis=3)
+    return np.concatenate([row, row[..., ::-1]], axis=2)
 
 
-def _psnr(found: _Array, expected: _Array) -> float:
-    """PSNR in dB of two pictures within [0, 1]; -inf if either is not finite."""
-    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return -math.inf
-    difference = np.clip(found, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
-    error = float(np.mean(difference**2))
-    return -10 * math.log10(error) if error else math.inf
-
-
-def _seconds(one: Measured) -> float:
+def seconds_of(one: Measured) -> float:
+    """The CPU time of a picture; infinite if it was not timed."""
     return math.inf if one.seconds is None else one.seconds
+
+
+def cache_key(bundle: Bundle, *, threads: int | None) -> dict[str, Any]:
+    """All that the measurement depends on, as JSON values."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "schema": _SCHEMA,
+        "model_sha256": bundle.model_sha256,
+        "processor": _processor(),
+        "cores": cores,
+        "threads": threads,
+        "versions": {"srflow-sdk": __version__, **{name: _version(name) for name in _PACKAGES}},
+    }
+
+
+def read_measured(key: dict[str, Any]) -> dict[Way, Measured]:
+    """Read what earlier processes wrote; empty if there is nothing for exactly this key, or it is damaged."""
+    path = _path(key)
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(_MAX_BYTES))
+        if content["key"] != key:
+            return {}
+        return {one.way: one for one in map(_measured, content["measured"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def write_measured(key: dict[str, Any], measured: Iterable[Measured]) -> None:
+    """Keep what lasts for the next process: the whole file or none. Without a usable folder, nothing is kept."""
+    path = _path(key)
+    if path is None:
+        return
+    entries = [asdict(one) for one in measured if one.passing is None]
+    with contextlib.suppress(OSError):  # it only costs time
+        write_atomically(path, (json.dumps({"key": key, "measured": entries}, indent=1) + "\n").encode())
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Waits while another process of this user measures: the two would only slow each other down."""
+    folder = cache_folder(_FOLDER)
+    if folder is None or not locks.LOCKS_EXIST:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        locks.lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _path(key: dict[str, Any]) -> Path | None:
+    folder = cache_folder(_FOLDER)
+    if folder is None:
+        return None
+    return folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
+
+
+def _measured(entry: dict[str, Any]) -> Measured:
+    """Raises: KeyError, TypeError, ValueError if it is not what :func:`write_measured` writes."""
+    seconds, error = entry["seconds"], entry["error"]
+    return Measured(
+        way=Way(**entry["way"]),
+        seconds=None if seconds is None else float(seconds),
+        decibels=float(entry["decibels"]),
+        error=None if error is None else str(error),
+    )
+
+
+def _processor() -> dict[str, str]:
+    """The processor's name and a hash of its instruction sets, as far as the system tells them."""
+    fields = first_core()
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    instructions = fields.get("flags") or fields.get("Features") or platform.machine()
+    ordered = " ".join(sorted(instructions.split()))
+    return {"name": name, "instructions": hashlib.sha256(ordered.encode()).hexdigest()[:16]}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

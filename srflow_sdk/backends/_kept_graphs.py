@@ -121,7 +121,7 @@ def kept_graph(graph_sha256: str) -> KeptGraph | None:
 
 @cache
 def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """What the kernel says of the first core; None if it says nothing, as on other systems than Linux."""
+    """The kernel's lines about the first core; None if there are none, as on other systems than Linux."""
     if sys.platform != "linux":
         return None
     return " | ".join(value for name, value in first_core(cpuinfo).items() if name in _PROCESSOR) or None

@@ -74,7 +74,7 @@ def check_native_library(path: Path, *, version: str) -> None:
 
 
 def runs_on_cuda(path: Path) -> bool:
-    """Whether the library has kernels for CUDA; without them its nodes would run on the CPU, between the GPU's."""
+    """True if the library has kernels for CUDA; without them its nodes would run on the CPU, between the GPU's."""
     try:
         return hasattr(ctypes.CDLL(str(path)), "srflow_standard_normal_cuda")
     except OSError:  # register says what is wrong with it

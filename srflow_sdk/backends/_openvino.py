@@ -100,7 +100,7 @@ class OpenVinoBackend(Backend):
 
     @property
     def fix(self) -> str:
-        """What to suggest if the device computes another picture than the CPU."""
+        """The fix to suggest if the device computes another picture than the CPU."""
         return _fix(self._bundle)
 
     def activate_impl(self) -> None:

@@ -84,7 +84,7 @@ def best_device() -> str:
 
 
 def has_bf16() -> bool:
-    """Whether the processor has bfloat16 arithmetic; without it OpenVINO computes in float32, whatever the hint.
+    """True if the processor has bfloat16 arithmetic; without it OpenVINO computes in float32, whatever the hint.
 
     Raises: DeviceError as :func:`openvino_core`, or if OpenVINO cannot tell.
     """
@@ -95,12 +95,12 @@ def has_bf16() -> bool:
 
 
 def gpu_offered() -> bool:
-    """Whether OpenVINO is installed and runs on a GPU here. Without a GPU's device file it is not even imported."""
+    """True if OpenVINO is installed and runs on a GPU here. Without a GPU's device file it is not even imported."""
     return installed() and _has_gpu_file() and best_device() != "CPU"
 
 
 def installed() -> bool:
-    """Whether the package is there. Nothing is imported."""
+    """True if the package is there. Nothing is imported."""
     try:
         return importlib.util.find_spec("openvino") is not None
     except ValueError:  # a module without a spec, put there by other code
@@ -270,7 +270,7 @@ def _cache(name: str) -> Iterator[dict[str, str]]:
 
 
 def _is_sound(folder: Path) -> bool:
-    """Whether a compiled graph is there as it was written: OpenVINO would compute with whatever weights it finds."""
+    """True if a compiled graph is there as it was written: OpenVINO would compute with whatever weights it finds."""
     try:
         return bool(json.loads((folder / _RECORD).read_text(encoding="utf-8")) == _hashes(folder))
     except (OSError, ValueError):

@@ -112,7 +112,7 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def fix(self) -> str:
-        """What to suggest if the device does not work as it should."""
+        """The fix to suggest if the device does not work as it should."""
         return self._provider.fix
 
     def _keep_no_memory(self) -> None:
@@ -304,7 +304,7 @@ class OnnxRuntimeBackend(Backend):
 
 
 def is_out_of_memory(message: str) -> bool:
-    """Whether this is what ONNX Runtime or TensorRT says when memory runs out."""
+    """True if this is what ONNX Runtime or TensorRT says when memory runs out."""
     return _OUT_OF_MEMORY.search(message) is not None
 
 

@@ -30,7 +30,7 @@ _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 
 
 class Provider(ABC):
-    """What runs a bundle's graphs in ONNX Runtime. :meth:`prepare` comes first, then :meth:`configure` for each graph.
+    """An execution provider of ONNX Runtime. :meth:`prepare` comes first, then :meth:`configure` for each graph.
 
     device: the SDK's name. provider: ONNX Runtime's name. title: name for people. fix: what to do if it does not start.
     memory: ONNX Runtime's name for the memory where the encoder's outputs stay. gpu: as :attr:`Backend.gpu`.
@@ -153,7 +153,7 @@ def onnxruntime() -> Any:
 
 
 def cuda_offered() -> bool:
-    """Whether the installed ONNX Runtime was built with CUDA; only a session can tell whether there is a GPU."""
+    """True if the installed ONNX Runtime was built with CUDA; only a session can tell whether there is a GPU."""
     return CUDA in onnxruntime().get_available_providers()
 
 

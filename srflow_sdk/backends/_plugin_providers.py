@@ -44,7 +44,7 @@ class Plugin:
 
     @property
     def installed(self) -> bool:
-        """Whether its package is there. Nothing is imported."""
+        """True if its package is there. Nothing is imported."""
         try:
             return importlib.util.find_spec(self.module) is not None
         except ValueError:  # a module without a spec, put there by other code
@@ -116,7 +116,7 @@ def find_devices(plugin: Plugin) -> list[Any]:
 
 
 def has_gpu(plugin: Plugin) -> bool:
-    """Whether the provider runs on a GPU here. Raises: DeviceError as :func:`find_devices`."""
+    """True if the provider runs on a GPU here. Raises: DeviceError as :func:`find_devices`."""
     gpu = onnxruntime().OrtHardwareDeviceType.GPU
     return any(device.device.type == gpu for device in find_devices(plugin))
 

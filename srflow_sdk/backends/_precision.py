@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from srflow_sdk.backends._base import Backend
-from srflow_sdk.backends._fastest import LONGEST_S, WORTH, candidates, choose, described, measured
-from srflow_sdk.backends._fastest_cache import Measured
+from srflow_sdk.backends._fastest import Measured, cache_key, described, later, measured, read_measured, seconds_of
 from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
-from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
+from srflow_sdk.backends._precision_ways import REFERENCE, Way, int8_is_proved, is_within_gate, opened
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import INT8_ENCODER
+from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
 from srflow_sdk.model.psnr_bounds import FINE_DB, LEAST_DB
 from srflow_sdk.system.device_names import Device
+
+WORTH = 1.1
+"""How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
+
+_LONGEST_S = 8.0
+"""After so long "fastest" leaves further candidates to the next start: a full-size one takes up to 4 s."""
 
 _OPENVINO = Way(device="openvino", precision="bundle")
 _BF16 = Way(device="openvino", precision="bf16")
@@ -62,7 +68,7 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
     """
     if device == "openvino" and not openvino_is_installed():
         return opened(bundle, _OPENVINO, threads=threads)  # which says so
-    found = measured(bundle, candidates(bundle, device), threads=threads, longest_s=LONGEST_S)
+    found = measured(bundle, candidates(bundle, device), threads=threads, longest_s=_LONGEST_S)
     chosen = choose(found, bundle.manifest, device=device)
     if chosen is None:
         raise DeviceError(
@@ -76,6 +82,55 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
             raise
         _log.warning("continuing in float32 on the CPU: %s", error)
         return opened(bundle, REFERENCE, threads=threads)
+
+
+def candidates(bundle: Bundle, device: str) -> list[Way]:
+    """The ways that "fastest" measures on a device ("auto", "cpu" or "openvino"), the reference first."""
+    ways = [REFERENCE]
+    has_int8 = INT8_ENCODER in bundle.manifest.files and int8_is_proved(bundle.manifest)
+    if device != "cpu" and openvino_is_installed():
+        # In the order of their promise: time may run out.
+        ways += [Way(device="openvino", precision="int8")] if has_int8 else []
+        ways += [Way(device="openvino", precision="bf16"), Way(device="openvino", precision="bundle")]
+    if has_int8 and device != "openvino":
+        ways.insert(min(2, len(ways)), Way(device="cpu", precision="int8"))
+    return ways
+
+
+def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way | None:
+    """The fastest way within the gate; None if a device was asked for that has none.
+
+    A less exact way must be worth it: at least 1.1 times as fast as a more exact one.
+    """
+    usable = [
+        one
+        for one in found
+        if one.seconds is not None
+        and (device != "openvino" or one.way.device == "openvino")
+        and (one.way == REFERENCE or is_within_gate(one.way, one.decibels, manifest))
+    ]
+    best: Measured | None = None
+    for ways in (
+        [one for one in usable if one.way == REFERENCE],
+        [one for one in usable if one.way != REFERENCE and one.way.precision == "bundle"],
+        [one for one in usable if one.way.precision != "bundle"],
+    ):
+        quickest = min(ways, key=seconds_of, default=None)
+        if quickest is not None and (best is None or seconds_of(quickest) * WORTH < seconds_of(best)):
+            best = quickest
+    return None if best is None else best.way
+
+
+def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
+    """Say what `precision="fastest"` takes here if it was measured before, for the doctor. Measures nothing."""
+    if bundle.manifest.precision != "fp32":
+        return None
+    known = read_measured(cache_key(bundle, threads=threads))
+    if REFERENCE not in known:
+        return None
+    found = [known.get(way, later(way)) for way in candidates(bundle, "auto")]
+    chosen = choose(found, bundle.manifest, device="auto") or REFERENCE
+    return f"{chosen} ({'; '.join(map(described, found))})"
 
 
 def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:

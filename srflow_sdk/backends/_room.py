@@ -1,4 +1,4 @@
-"""Whether there is address space for the work, before it begins."""
+"""True if there is address space for the work, before it begins."""
 
 from __future__ import annotations
 

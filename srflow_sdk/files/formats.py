@@ -28,7 +28,7 @@ RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
-"""What :class:`~srflow_sdk.files.ImageWriter` can write; .avif only where libvips is built with it."""
+"""Endings that :class:`~srflow_sdk.files.ImageWriter` can write; .avif only where libvips is built with it."""
 
 SNIFFED_BYTES = 1 << 16
 """How many bytes of a file :func:`loader_of`, :func:`foreign_format` and :func:`claimed_sizes` need."""
@@ -252,7 +252,7 @@ def loader_of(head: bytes, *, name: str) -> str | None:
 
 
 def foreign_format(head: bytes, *, name: str) -> str | None:
-    """What to call a file that :func:`loader_of` does not know, e.g. "a BMP"; None if it is not a known format."""
+    """Name the format of a file that :func:`loader_of` does not know, such as "a PDF"; None if this does not either."""
     for magic, words in _FOREIGN:
         if head.startswith(magic):
             return words
@@ -283,7 +283,7 @@ def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
 
 
 def is_sequence(head: bytes) -> bool:
-    """Whether an AVIF or HEIC file calls itself an animation: libheif silently reads its first picture."""
+    """True if an AVIF or HEIC file calls itself an animation: libheif silently reads its first picture."""
     return head[4:12] in (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 
 

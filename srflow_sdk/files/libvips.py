@@ -59,7 +59,7 @@ def forget_errors() -> None:
 
 
 def has_saver(name: str) -> bool:
-    """Whether this build of libvips has a saver, e.g. "heifsave"."""
+    """True if this build of libvips has a saver, e.g. "heifsave"."""
     return bool(pyvips().type_find("VipsOperation", name))
 
 

@@ -119,7 +119,7 @@ def read_provenance(path: PathLike) -> Provenance | None:
 
 
 def is_as_written(path: PathLike) -> bool | None:
-    """Whether a file's content is that of which its provenance has the hash; None if it has none.
+    """True if a file's content is that of which its provenance has the hash; None if it has none.
 
     Raises: as :func:`read_provenance`.
     """

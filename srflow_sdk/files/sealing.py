@@ -55,7 +55,7 @@ def png_digest(path: Path) -> str | None:
 
 
 def seal_holds(path: Path, packet: bytes, digest: str) -> bool:
-    """Whether the rest of a file is what has this hash. packet: its XMP packet. Raises: OSError."""
+    """True if the rest of a file is what has this hash. packet: its XMP packet. Raises: OSError."""
     with path.open("rb") as file:
         if _is_png(file):
             begin = file.seek(-len(_png_chunk(digest)) - len(_PNG_END), os.SEEK_END)

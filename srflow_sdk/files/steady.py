@@ -25,7 +25,7 @@ _FAILED = -1  # what libvips expects of a read or seek that failed
 
 @dataclass(frozen=True)
 class _Stamp:
-    """What tells two states of a file apart without reading it."""
+    """A mark that tells two states of a file apart without reading it."""
 
     device: int
     inode: int

@@ -1,4 +1,4 @@
-"""What libvips does not say about a TIFF before it is opened, or at all: its sizes, its pages, its EXIF.
+"""Reads from a TIFF what libvips says too late or not at all: its sizes, its pages, its EXIF.
 
 Pillow cannot add tags to an existing file: its IFD shifts the strip offsets when it is written (see ifd.py).
 """
@@ -25,7 +25,7 @@ _MAX_PAGES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class FirstPage:
-    """What a TIFF's first IFD claims.
+    """The claims of a TIFF's first IFD.
 
     width, height: in pixels; 0 if unknown. is_planar: whether channels are stored one after another.
 
@@ -39,7 +39,7 @@ class FirstPage:
 
 
 def first_page(path: Path) -> FirstPage:
-    """What the first IFD of a file claims, as far as it can be read."""
+    """Read the claims of a file's first IFD, as far as that is possible."""
     try:
         with path.open("rb") as file:
             layout, first_ifd = ifd.read_header(file)
@@ -54,7 +54,7 @@ def first_page(path: Path) -> FirstPage:
 
 
 def is_one_picture(path: Path) -> bool:
-    """Whether all pages except the first are smaller versions of another one, such as thumbnails."""
+    """True if all pages except the first are smaller versions of another one, such as thumbnails."""
     try:
         with path.open("rb") as file:
             layout, at = ifd.read_header(file)

@@ -387,7 +387,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _is_full(descriptor: int) -> bool:
-    """Whether no more can be written to a file that failed: encoders report that in their own words, or not at all."""
+    """True if no more can be written to a file that failed: encoders report that in their own words, or not at all."""
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
         return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES

@@ -68,7 +68,7 @@ class Bundle:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is one of the models that are installed with the SDK."""
+        """True if it is one of the models that are installed with the SDK."""
         return self.path.parent == _EMBEDDED
 
     @property

@@ -1,4 +1,4 @@
-"""What a bundle's manifest says about its engines: files that TensorRT or TensorRT-RTX built from its graphs.
+"""A manifest's records of a bundle's engines: files that TensorRT or TensorRT-RTX built from its graphs.
 
 Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they were built for is
 recorded here, and a runtime that does not match is refused before it reads them.
@@ -39,7 +39,7 @@ class LrProfile:
     """The largest size."""
 
     def holds(self, height: int, width: int) -> bool:
-        """Whether an LR image of this size fits."""
+        """True if an LR image of this size fits."""
         return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
 
     def __str__(self) -> str:

@@ -18,18 +18,7 @@ from typing import Any
 import numpy as np
 
 from srflow_sdk.errors import BundleError
-from srflow_sdk.model.graph_operators import MAX_CONTENT, Node, Value
-from srflow_sdk.model.graph_sizes import Function, Reference
-
-# fmt: off
-ALLOWED_OPS = frozenset({
-    "Add", "AveragePool", "Cast", "Concat", "Constant", "Conv", "DepthToSpace", "DequantizeLinear", "Div", "Exp",
-    "Gather", "Identity", "LeakyRelu", "Log", "Mul", "Neg", "QuantizeLinear", "Reciprocal", "ReduceSum", "Relu",
-    "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Transpose",
-    "Unsqueeze",
-})
-# fmt: on
-"""ONNX operators that srflow-export writes, or wrote in bundles that still run (Identity, Squeeze, Transpose)."""
+from srflow_sdk.model.graph_sizes import ALLOWED_OPS, MAX_CONTENT, Function, Node, Reference, Value
 
 ALLOWED_FUNCTIONS = frozenset({"FlowStepTail", "UnsqueezeSplit"})
 """The flow's own nodes, of domain `srflow`, which are functions in a graph."""
@@ -77,7 +66,7 @@ _REFUSED = {
 
 @dataclass(frozen=True, kw_only=True)
 class GraphStructure:
-    """What a graph consists of.
+    """The parts of a graph.
 
     ops: how often each operator occurs once functions are expanded. inputs, outputs: their names. weights: by name,
     small ones with their content. nodes, functions: what computes the outputs.

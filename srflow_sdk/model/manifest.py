@@ -90,16 +90,16 @@ class Manifest:
     """How large weights are stored; "fp16" rounds the weights and does not change the arithmetic."""
 
     plugins: bool = False
-    """Whether the sampler has nodes of the domain `srflow`, which a native library can run but does not have to."""
+    """True if the sampler has nodes of the domain `srflow`, which a native library can run but does not have to."""
 
     auto_tau: bool = False
-    """Whether `default_tau` is scaled by the picture's texture, as ``tau="auto"`` asks, if no temperature is given."""
+    """True if `default_tau` is scaled by the picture's texture, as ``tau="auto"`` asks, if no temperature is given."""
 
     reduction: Reduction = "bicubic"
     """How the LR images that the network was trained on were made: both antialiased, bicubic as MATLAB's imresize."""
 
     removes_damage: bool = False
-    """Whether those LR images were damaged, as by noise and JPEG, so that pictures rightly do not reduce to inputs."""
+    """True if those LR images were damaged, as by noise and JPEG, so that pictures rightly do not reduce to inputs."""
 
     model: dict[str, Any] = field(default_factory=dict)
     """The network's whole configuration, JSON values only; of it the runtime reads `noise_conditional`, to warn."""
@@ -203,7 +203,7 @@ def manifest_digest(content: Mapping[str, Any]) -> str:
 
 
 def is_plain_file_name(name: str) -> bool:
-    """Whether a bundle may hold a file of this name: `file` or `folder/file`, not hidden, without odd characters."""
+    """True if a bundle may hold a file of this name: `file` or `folder/file`, not hidden, without odd characters."""
     parts = name.split("/")
     return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)
 

@@ -72,7 +72,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What was measured in a picture.
+    """The measurements of a picture.
 
     quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats. noise: standard
     deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only that is noisy; 0 if

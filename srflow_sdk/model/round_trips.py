@@ -1,4 +1,4 @@
-"""Whether a bundle can invert pictures, and how well its network comes back from their latents."""
+"""Refuses bundles that cannot invert pictures, and warns of networks that come back badly from latents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_inverts(bundle: Bundle) -> None:
 
 
 def arithmetic_of(manifest: Manifest) -> str:
-    """What rounds in a bundle's graphs: "fp32", "fp16", or "fp32 with weights in half"."""
+    """The arithmetic of a bundle's graphs: "fp32", "fp16", or "fp32 with weights in half"."""
     return f"{manifest.precision} with weights in half" if manifest.weights == "fp16" else manifest.precision
 
 

@@ -1,4 +1,4 @@
-"""What a server tells its clients about the model and its limits, as parameters of the model's config."""
+"""A server's model and its limits, as parameters of the model's config that its clients read."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class ServingOptions:
 
 
 def described(bundle: Bundle) -> str:
-    """What of the manifest a client needs to cut pictures into tiles, as JSON on one line."""
+    """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one line."""
     manifest = bundle.manifest
     content = {
         "name": manifest.name,

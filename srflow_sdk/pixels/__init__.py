@@ -1,4 +1,4 @@
-"""What happens to pixels outside the network: colour profiles, transparency, size, consistency with the LR image."""
+"""Work on pixels outside the network: colour profiles, transparency, size, consistency with the LR image."""
 
 from __future__ import annotations
 

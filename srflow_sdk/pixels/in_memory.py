@@ -59,7 +59,7 @@ class ImageKind:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the last channel is transparency."""
+        """True if the last channel is transparency."""
         return self.channels in (2, 4)
 
     @property
@@ -97,7 +97,7 @@ def unpacked(image: InMemoryImage | Tensor) -> tuple[NDArray[Any], ImageKind]:
 
 
 def is_tensor(image: object) -> TypeGuard[Tensor]:
-    """Whether it is an array of another library. They are told by DLPack's methods, so that none is imported."""
+    """True if it is an array of another library. They are told by DLPack's methods, so that none is imported."""
     return not isinstance(image, np.ndarray) and all(
         hasattr(type(image), name) for name in ("__dlpack__", "__dlpack_device__")
     )

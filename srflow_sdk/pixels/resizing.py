@@ -90,7 +90,7 @@ class RowReducer:
 
 @dataclass(frozen=True, kw_only=True)
 class _Taps:
-    """What every pixel of a reduced axis is made of: `weights[i, j]` of pixel `start[i] + j`; start never falls."""
+    """The sums that make every pixel of a reduced axis: `weights[i, j]` of pixel `start[i] + j`; start never falls."""
 
     start: NDArray[np.intp]
     weights: Floats

@@ -1,1 +1,1 @@
-"""What this machine has and how to use it: memory, GPUs, caches, locks, whole files, interrupts, texts for people."""
+"""The machine and its operating system: memory, GPUs, caches, locks, whole files, interrupts, texts for people."""

@@ -1,4 +1,4 @@
-"""What all commands of the project share: a command that says system errors in a line, and options that are paths."""
+"""The base of all commands of the project: a command that says system errors in a line, and options that are paths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 import click
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.terminal import abandon, printable, write_error
+from srflow_sdk.system.plain_text import printable
+from srflow_sdk.system.terminal import abandon, write_error
 from srflow_sdk.system.urls import without_secrets
 
 _FAILED = 1

@@ -10,10 +10,10 @@ PluginDevice = Literal["rtx", "webgpu"]
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "rtx", "webgpu", "openvino"]
 
 ComputePrecision = Literal["bundle", "bf16", "int8"]
-"""What the encoder computes in: what the bundle was exported in, bfloat16 or int8."""
+"""The encoder's arithmetic: as the bundle was exported, bfloat16 or int8."""
 
 Precision = Literal["bundle", "bf16", "int8", "fastest"]
-"""What `precision=` and `--precision` take: "fastest" becomes one of the others, by a measurement on this machine."""
+"""Values of `precision=` and `--precision`: "fastest" becomes one of the others, by a measurement on this machine."""
 
 BUNDLE: Literal["bundle"] = "bundle"
 """The precision of what does not name its own."""

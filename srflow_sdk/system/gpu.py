@@ -28,7 +28,7 @@ def find_gpu(device: int = 0) -> Gpu | None:
 
 
 def gpu_by_driver(cuda: ctypes.CDLL, device: int) -> Gpu | None:
-    """The same as :func:`find_gpu`, with a loaded driver library."""
+    """Find a GPU as :func:`find_gpu`, with a loaded driver library."""
     handle, major, minor, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name = ctypes.create_string_buffer(256)
     if (

@@ -30,7 +30,7 @@ def cancelled_by(event: threading.Event | None) -> Iterator[None]:
 
 
 def is_cancelled() -> bool:
-    """Whether the event of :func:`cancelled_by` is set, so that an error of the call is no failure."""
+    """True if the event of :func:`cancelled_by` is set: an error of the call is no failure then."""
     event: threading.Event | None = getattr(_thread, "event", None)
     return event is not None and event.is_set()
 

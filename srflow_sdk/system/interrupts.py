@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -14,8 +12,7 @@ from typing import Any
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
 
-_AGAIN_S = 0.02
-_put_off: list[int] = []  # the signal that waits for the end of an import
+_raised: list[int] = []  # by raised_interrupts, and not seen by its block's end yet
 
 
 class Interrupts:
@@ -53,6 +50,8 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
                 if before in (default, _raise_interrupt):
                     stack.callback(signal.signal, number, before)
                     signal.signal(number, remember)
+            if _raised:  # an import took it for a failure of its own, and somebody did without that module
+                interrupts.number = _raised.pop()
         yield interrupts
     interrupts()
 
@@ -61,27 +60,32 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
 def raised_interrupts(*signals: int) -> Iterator[None]:
     """Let signals raise KeyboardInterrupt(number) while the block runs, so that it cleans up instead of being killed.
 
-    One that arrives during an import is raised after it: native modules would report it as a failure of their own, and
-    stay half initialised. Signals that are ignored or already handled are left alone, and outside the main thread all
+    Native modules report one that arrives while they are imported as a failure of their own: it is raised at the end
+    of the block then. Signals that are ignored or already handled are left alone, and outside the main thread all
     signals are.
     """
     with contextlib.ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            for number in signals:
-                before = signal.getsignal(number)
-                if before in (signal.SIG_DFL, signal.default_int_handler):
-                    stack.callback(signal.signal, number, before)
-                    signal.signal(number, _raise_interrupt)
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        for number in signals:
+            before = signal.getsignal(number)
+            if before in (signal.SIG_DFL, signal.default_int_handler):
+                stack.callback(signal.signal, number, before)
+                signal.signal(number, _raise_interrupt)
         try:
             yield
+        except KeyboardInterrupt:
+            _raised.clear()
+            raise
         finally:
-            if _put_off and threading.current_thread() is threading.main_thread():
-                raise KeyboardInterrupt(_put_off.pop())
+            if _raised:
+                raise KeyboardInterrupt(_raised.pop())
 
 
-def status_of(error: KeyboardInterrupt) -> int:
-    """The exit status after a signal, as shells count: 128 and its number; 130 is Ctrl-C."""
-    return 128 + (error.args[0] if error.args else signal.SIGINT)
+def exit_status(number: int | None = None) -> int:
+    """The exit status after a signal, as shells count: 128 and its number. None is Ctrl-C, 130."""
+    return 128 + (number or signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -101,32 +105,5 @@ def kept_handlers() -> Iterator[None]:
 
 
 def _raise_interrupt(number: int, frame: FrameType | None) -> None:
-    if _imports(frame):
-        if _put_off:
-            return
-        _put_off.append(number)
-        with contextlib.suppress(RuntimeError):  # the system has no thread left
-            _thread.start_new_thread(_send_again, ())  # threading's own would take locks, which the import may hold
-            return
-    _put_off.clear()
+    _raised[:] = [number]
     raise KeyboardInterrupt(number)
-
-
-def _imports(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _send_again() -> None:
-    time.sleep(_AGAIN_S)
-    try:
-        number = _put_off.pop()
-    except IndexError:  # raised meanwhile
-        return
-    if hasattr(signal, "pthread_kill"):  # it also ends what the main thread waits for
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
-    else:
-        signal.raise_signal(number)

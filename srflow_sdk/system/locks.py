@@ -8,7 +8,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCKS_EXIST = fcntl is not None
-"""Whether this system has such locks. Windows has none, but does not delete files that are open."""
+"""True if this system has such locks. Windows has none, but does not delete files that are open."""
 
 
 def try_lock(descriptor: int) -> bool:

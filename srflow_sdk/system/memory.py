@@ -57,7 +57,7 @@ def return_freed_memory() -> None:
 
 
 def can_return_freed_memory() -> bool:
-    """Whether :func:`return_freed_memory` does something here."""
+    """True if :func:`return_freed_memory` does something here."""
     return _malloc_trim() is not None
 
 
@@ -94,7 +94,7 @@ class _DriverError(Exception):
 
 
 def free_by_driver(cuda: ctypes.CDLL, device: int) -> int:
-    """The same as :func:`gpu_free_memory`, with a loaded driver library. The context is released whatever fails."""
+    """Do the work of :func:`gpu_free_memory` with a loaded driver library. The context is released whatever fails."""
     _check(cuda.cuInit(ctypes.c_uint(0)))
     handle = ctypes.c_int()
     _check(cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device)))
@@ -127,7 +127,7 @@ def _check(status: int) -> None:
 
 
 def _left_by_address_space() -> int:
-    """What RLIMIT_AS (ulimit -v) leaves."""
+    """Bytes that RLIMIT_AS (ulimit -v) leaves."""
     try:
         import resource  # not on Windows
     except ImportError:
@@ -139,7 +139,7 @@ def _left_by_address_space() -> int:
 
 
 def _left_by_control_groups(root: Path) -> int:
-    """What the tightest group on the path from this process's own to the root leaves."""
+    """Bytes that the tightest group on the path from this process's own to the root leaves."""
     left = [_NO_LIMIT]
     for line in _lines(root / "proc/self/cgroup"):
         _, _, rest = line.partition(":")
@@ -169,7 +169,7 @@ def _left_by_version_1(group: Path) -> int:
 
 
 def _left(limits: list[int], used: int | None, droppable: int) -> int:
-    """What the limits, if there are any, leave; a group whose usage is unknown counts as empty."""
+    """Bytes that the limits, if there are any, leave; a group whose usage is unknown counts as empty."""
     return min(limits, default=_NO_LIMIT) - max((used or 0) - droppable, 0)
 
 

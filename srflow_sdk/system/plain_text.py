@@ -1,4 +1,4 @@
-"""Which texts from others may reach terminals, file names and metadata."""
+"""Texts from others: which may reach terminals, file names and metadata, and how the rest is shown."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from srflow_sdk.system.urls import without_secrets
+
 # Control characters (ANSI escapes begin with one), line separators, marks that reorder text, and halves of surrogate
 # pairs, which cannot be written as UTF-8.
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
 
 _LONG_TEXTS = "provenance.training."  # what a checkpoint says of its training, for example all settings as YAML
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text is one line that any terminal shows as it is."""
+    """True for a text of one line that any terminal shows as it is."""
     return _ODD.search(text) is None
+
+
+def printable(text: str) -> str:
+    """A text for people, without what a terminal interprets, reorders or refuses, and without secrets of URLs."""
+    return _ODD.sub("\N{REPLACEMENT CHARACTER}", without_secrets(text))
 
 
 def short(value: object) -> str:

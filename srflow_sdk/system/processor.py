@@ -1,4 +1,4 @@
-"""What Linux tells of the machine's first core."""
+"""Reads what Linux tells of the machine's first core."""
 
 from __future__ import annotations
 

@@ -46,12 +46,12 @@ def stop_if_set(cancel: threading.Event | None) -> None:
 
 
 def is_lack_of_threads(error: BaseException) -> bool:
-    """Whether the system refused to start a thread: Python has no error of its own for this."""
+    """True if the system refused to start a thread: Python has no error of its own for this."""
     return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
 def lack_of_threads(error: BaseException) -> str:
-    """What to say then, in one line."""
+    """The message about that error, in one line."""
     needed = _THREADS + 2 * (os.cpu_count() or 1)
     return (
         f"the system starts no more threads for this process ({error}), which needs about {needed}, and 0.1 GB of "
@@ -60,7 +60,7 @@ def lack_of_threads(error: BaseException) -> str:
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether a library could not be loaded because there was no memory or address space to map it."""
+    """True if a library could not be loaded because there was no memory or address space to map it."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _UNMAPPED)
 
 

@@ -1,23 +1,13 @@
-"""Lines that a terminal may show, and streams that cannot be written."""
+"""Standard streams, which may be closed, full or broken."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from typing import TextIO
 
 import click
-
-from srflow_sdk.system.urls import without_secrets
-
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # a terminal would interpret or refuse them
-
-
-def printable(text: str) -> str:
-    """Replace characters that a terminal would interpret; file names may contain any. URLs lose their secrets."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", without_secrets(text))
 
 
 def abandon(stream: TextIO | None) -> None:

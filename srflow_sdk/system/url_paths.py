@@ -53,7 +53,7 @@ class UrlPath(PosixPath):
         return self._written(secret=True)
 
     def without_secrets(self, text: str) -> str:
-        """What a library says, without this URL's secrets and without those of others."""
+        """A library's text, without this URL's secrets and without those of others."""
         user, _, query = self._host
         password = user.partition(":")[2].removesuffix("@")
         for secret in filter(None, (user, password, unquote(password), query)):

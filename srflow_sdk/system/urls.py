@@ -75,7 +75,7 @@ def parse_url(text: str) -> Url | None:
 
 
 def public_user(scheme: str, user: str) -> str:
-    """What of a URL's user and password may be shown. user: with its @, or empty. On the web it may be a token."""
+    """The part of a URL's user that may be shown: on the web, it may be a token. user: with its @, or empty."""
     return "" if scheme in _WITH_QUERY or not user else f"{user.removesuffix('@').partition(':')[0]}@"
 
 
@@ -93,6 +93,6 @@ def without_secrets(text: str) -> str:
 
 
 def _cut(text: str, ends: str) -> tuple[str, str]:
-    """What is before the first of these characters, and the rest with it."""
+    """A text in two parts, cut before the first of these characters."""
     at = next((index for index, character in enumerate(text) if character in ends), len(text))
     return text[:at], text[at:]

@@ -8,9 +8,8 @@ import pytest
 from srflow_export import onnx_models
 from srflow_export.graphs import latent_levels
 from srflow_export.quantisation import int8_encoder
-from srflow_sdk.model.graph_operators import Value
-from srflow_sdk.model.graph_sizes import cost_of
-from srflow_sdk.model.graph_structure import ALLOWED_FUNCTIONS, ALLOWED_OPS, MAX_NODES, read_graph
+from srflow_sdk.model.graph_sizes import ALLOWED_OPS, Value, cost_of
+from srflow_sdk.model.graph_structure import ALLOWED_FUNCTIONS, MAX_NODES, read_graph
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 FORMER = {"Identity", "Sigmoid", "Squeeze", "Transpose"}

@@ -15,7 +15,7 @@ import onnx
 from onnx import AttributeProto, helper, numpy_helper
 
 from srflow_sdk import Upscaler
-from srflow_sdk.model.graph_structure import ALLOWED_OPS
+from srflow_sdk.model.graph_sizes import ALLOWED_OPS
 from srflow_sdk.model.manifest import manifest_digest
 from tests.faults.attempts import Attempt
 from tests.faults.mutation import mutated, with_odd_value

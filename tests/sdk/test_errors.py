@@ -31,8 +31,8 @@ def test_the_tree_at_the_top_of_the_module_is_the_hierarchy() -> None:
 
 
 def test_a_message_is_one_line_that_a_terminal_can_show() -> None:
-    message = str(errors.BundleError("a\n  b \x1b[31mred\x9b \u2028 é ×"))
-    assert message == "a b �[31mred� � é ×"
+    message = str(errors.BundleError("a\n  b \x1b[31mred\x9b \u2028 \u202e é ×"))
+    assert message == "a b �[31mred� � � é ×"
 
 
 def test_an_endless_message_keeps_its_beginning_and_its_fix() -> None:

@@ -16,7 +16,7 @@ from srflow_evaluation.published_results import PUBLISHED
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath
-from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.openmp import wait_asleep
 from srflow_sdk.system.raising import require_extra
 from srflow_training._extra import require_all
@@ -224,7 +224,7 @@ def evaluate(protocol: str, **options: Any) -> None:
     except KeyboardInterrupt as error:
         again = "; the same command continues" if in_folder else ""
         click.echo(f"stopped{again}", err=True)
-        sys.exit(status_of(error))
+        sys.exit(exit_status(*error.args))
     click.echo(lines)
 
 

@@ -11,7 +11,7 @@ import click
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath
-from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
+from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.raising import require_extra
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder
@@ -104,11 +104,11 @@ def train(
     except OSError as error:
         click.echo(f"error: {error.filename or out}: {error.strerror or error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if is_first_process():
             saved = (out / "states").is_dir()
             click.echo(f"stopped; {'continue with --resume' if saved else 'no state was saved yet'}", err=True)
-        sys.exit(130)
+        sys.exit(exit_status(*error.args))
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, torch.distributed.DistError):
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
-from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
+from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
 from srflow_training._average import ramped_average
 from srflow_training._best import Best
 from srflow_training._health import Health
@@ -150,7 +151,7 @@ class Trainer:
         Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
         Raises: DivergedError, KeyboardInterrupt.
         """
-        with deferred_interrupts(*STOPPING) as raise_if_interrupted, self._log() as log:
+        with deferred_interrupts(*STOPPING) as interrupts, self._log() as log:
             meter = Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
                 meter.add(self.step(batch))
@@ -162,9 +163,9 @@ class Trainer:
                     self._save()
                 if figures:
                     meter.restart()  # leaves out the time of validating, drawing and saving
-                if self._on_any_rank(raise_if_interrupted):
+                if self._on_any_rank(interrupts):
                     self._save()
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt(interrupts.number or signal.SIGINT)
         if self.fabric.broadcast(self.states.newest_is_suspect()):
             raise self._diverged("the loss or the validation had collapsed")
         if self.fabric.is_global_zero:
@@ -174,13 +175,9 @@ class Trainer:
     def _is_due(self, every: int) -> bool:
         return self.iteration % every == 0 or self.iteration == self.schedule.iterations
 
-    def _on_any_rank(self, raise_if_interrupted: Callable[[], None]) -> bool:
-        """Whether Ctrl-C was pressed in any process, so that all stop after the same step."""
-        pressed = False
-        try:
-            raise_if_interrupted()
-        except KeyboardInterrupt:
-            pressed = True
+    def _on_any_rank(self, interrupts: Interrupts) -> bool:
+        """True if any process was asked to stop, so that all stop after the same step."""
+        pressed = interrupts.number is not None
         if self.fabric.world_size == 1:
             return pressed
         return bool(self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0)

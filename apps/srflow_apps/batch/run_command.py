@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -40,7 +39,7 @@ from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import UPSCALE
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import ComputePrecision, Device
-from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, raised_interrupts
+from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.url_paths import UrlPath
 from srflow_sdk.upscaler import Upscaler
 
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
     from srflow_sdk.drawing.tiles import TileSize
 
 FAILED = 1
-BY_SIGNAL = 128
-"""To this the signal's number is added, as shells count: 130 is Ctrl-C."""
 
 
 def run_command(
@@ -278,7 +275,7 @@ def _run(
             display.say(advice)
         report(result)
         if result.interrupted:
-            sys.exit(BY_SIGNAL + (interrupts.number or signal.SIGINT))
+            sys.exit(exit_status(interrupts.number))
     if advice is None and (result.total > 1 or result.count("skipped")):
         display.tell(f"{result}{_who_drew(result)}")
     return result

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+from typing import TYPE_CHECKING, Any
 
-try:
-    from typing import TYPE_CHECKING, Any
+import click
 
-    import click
-
-    from srflow_apps.commands import command_line, file_options
-    from srflow_apps.commands.command_line import TauParameter, exit_statuses
-    from srflow_apps.commands.file_options import SETTINGS
-    from srflow_sdk._version import __version__
-    from srflow_sdk.errors import ArgumentError
-    from srflow_sdk.system.base_command import Command, NameOrPath, fail
-except KeyboardInterrupt:  # there is no command yet that could catch it
-    sys.exit(130)
-except MemoryError:
-    sys.exit("error: there is not enough memory or address space to begin: raise the limit (ulimit -v unlimited)")
+from srflow_apps.commands import command_line, file_options
+from srflow_apps.commands.command_line import TauParameter, exit_statuses
+from srflow_apps.commands.file_options import SETTINGS
+from srflow_sdk._version import __version__
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.base_command import Command, NameOrPath, fail
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices

@@ -14,9 +14,9 @@ import click
 
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.base_command import PathOrUrl, fail, say
-from srflow_sdk.system.interrupts import STOPPING, raised_interrupts, status_of
+from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
+from srflow_sdk.system.plain_text import printable
 from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
-from srflow_sdk.system.terminal import printable
 
 if TYPE_CHECKING:
     from srflow_apps.batch.display import Display
@@ -182,7 +182,7 @@ def exit_statuses() -> Iterator[None]:
         fail(f"there is not enough memory or address space to begin{reason}: raise the limit (ulimit -v unlimited)")
     except KeyboardInterrupt as error:
         say("interrupted")
-        sys.exit(status_of(error))
+        sys.exit(exit_status(*error.args))
 
 
 def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal["any", "all"] = "any") -> None:

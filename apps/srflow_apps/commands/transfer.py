@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-try:
-    import dataclasses
-    from contextlib import ExitStack
-    from pathlib import Path, PurePosixPath
-    from typing import TYPE_CHECKING, Any
+import click
 
-    import click
-
-    from srflow_apps.batch.choices import FORMATS
-    from srflow_apps.commands import command_line, file_options
-    from srflow_apps.commands.command_line import exit_statuses
-    from srflow_apps.commands.file_options import SETTINGS
-    from srflow_sdk._version import __version__
-    from srflow_sdk.system.base_command import Command, LocalPath
-except KeyboardInterrupt:  # there is no command yet that could catch it
-    sys.exit(130)
+from srflow_apps.batch.choices import FORMATS
+from srflow_apps.commands import command_line, file_options
+from srflow_apps.commands.command_line import exit_statuses
+from srflow_apps.commands.file_options import SETTINGS
+from srflow_sdk._version import __version__
+from srflow_sdk.system.base_command import Command, LocalPath
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import MachineChoices

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Any, get_args
 
-try:
-    from typing import Any, get_args
+import click
 
-    import click
-
-    from srflow_apps.commands import file_options
-    from srflow_apps.commands.command_line import CountParameter, TileParameter, exit_statuses
-    from srflow_sdk._version import __version__
-    from srflow_sdk.system.base_command import Command, say
-    from srflow_sdk.system.device_names import Device
-    from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
-except KeyboardInterrupt:  # there is no command yet that could catch it
-    sys.exit(130)
+from srflow_apps.commands import file_options
+from srflow_apps.commands.command_line import CountParameter, TileParameter, exit_statuses
+from srflow_sdk._version import __version__
+from srflow_sdk.system.base_command import Command, say
+from srflow_sdk.system.device_names import Device
+from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 
 class _BytesParameter(CountParameter):

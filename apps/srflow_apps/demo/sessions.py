@@ -17,6 +17,7 @@ from srflow_apps.demo.work import Job, Work
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import RAISE_LIMIT
 from srflow_sdk.system.memory import return_freed_memory
+from srflow_sdk.system.plain_text import is_plain
 
 UNHEARD_S = 20.0
 """A page that does not say that it lives within this time is ended."""
@@ -242,7 +243,7 @@ class Sessions:
 
 def plain_name(name: str) -> str:
     """A browser's name of a file as the name of a file in a folder of ours: not a path, not hidden, not too long."""
-    plain = "".join("_" if letter in '/\\:*?"<>|' or not letter.isprintable() else letter for letter in name)
+    plain = "".join("_" if letter in '/\\:*?"<>|' or not is_plain(letter) else letter for letter in name)
     stem, dot, ending = plain.strip(" .").rpartition(".")
     stem, ending = (stem, f".{ending[:20]}") if dot else (ending, "")
     room = _NAME_BYTES - len(ending.encode())

@@ -238,7 +238,7 @@ def _check_fastest() -> Check:
     """What `--precision fastest` chose for each embedded model that it was asked for before; nothing is measured."""
     name = "precision"
     try:
-        from srflow_sdk.backends._fastest import cached_choice
+        from srflow_sdk.backends._precision import cached_choice
 
         chosen = {embedded: cached_choice(bundle) for embedded, bundle in _embedded().items()}
     except (ImportError, SRFlowError) as error:  # another line says so

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class EngineLog:
-    """What the library logs: errors are kept by thread until asked for; everything goes to Python's log as debug."""
+    """The library's logger: errors are kept by thread until asked for; everything goes to Python's log as debug."""
 
     def __init__(self, trt: Any) -> None:
         self._threads = threading.local()
@@ -54,7 +54,7 @@ class EngineLog:
 
     @property
     def has_errors(self) -> bool:
-        """Whether the library logged errors in this thread since :meth:`clear`."""
+        """True if the library logged errors in this thread since :meth:`clear`."""
         return bool(self._errors())
 
     def clear(self) -> None:
@@ -125,7 +125,7 @@ class Engine:
 
 
 class GraphSwitch:
-    """Whether graphs are captured; permanently off after the first failure."""
+    """True if graphs are captured; permanently off after the first failure."""
 
     def __init__(self) -> None:
         self.on = True
@@ -138,7 +138,7 @@ class GraphSwitch:
 
 
 class GpuLane:
-    """What one call has to itself: a stream, execution contexts of the engines, a workspace. One thread at a time."""
+    """A stream, execution contexts of the engines and a workspace, which one call at a time has to itself."""
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, graphs: GraphSwitch) -> None:
         self.stream: Stream = gpu.new_stream()

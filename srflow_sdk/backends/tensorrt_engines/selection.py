@@ -43,7 +43,7 @@ class Selection:
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
-    """Whether it is worth trying: some of the bundle's engines are for this GPU, and a library for them is installed.
+    """True if it is worth trying: some of the bundle's engines are for this GPU, and a library for them is installed.
 
     Nothing large is loaded. Only :func:`select_engines` tells whether versions and graphs fit too.
     """

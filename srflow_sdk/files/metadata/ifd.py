@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 IFD_ERRORS = (OSError, ValueError, OverflowError, struct.error)
-"""What reading an IFD raises if a file is damaged or cannot be read."""
+"""The errors of reading an IFD from a file that is damaged or cannot be read."""
 
 SHORT, LONG, RATIONAL, IFD = 3, 4, 5, 13
 LONG8, SLONG8, IFD8 = 16, 17, 18  # only in BigTIFF

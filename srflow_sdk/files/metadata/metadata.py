@@ -1,4 +1,4 @@
-"""What travels with the pixels of a file: colour profile, EXIF, XMP, IPTC, resolution."""
+"""Metadata that travels with the pixels of a file: colour profile, EXIF, XMP, IPTC, resolution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What travels from file to file besides the pixels; all of it is optional.
+    """Metadata that travels from file to file with the pixels; all of it is optional.
 
     icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
     exif: libvips' exif-data, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
@@ -109,7 +109,7 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
 
 
 def needs_exif(metadata: Metadata, kind: Format) -> bool:
-    """Whether a file of this format needs an EXIF block; libvips would write one in any case."""
+    """True if a file of this format needs an EXIF block; libvips would write one in any case."""
     holds_resolution = kind.saver in ("pngsave", "tiffsave")
     return metadata.exif is not None or (metadata.resolution is not None and not holds_resolution)
 
@@ -153,7 +153,7 @@ def _of_declared_length(profile: bytes | None) -> bytes | None:
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
-    """Whether a profile is complete and for the pixels' gray or RGB; libvips may refuse to write others."""
+    """True if a profile is complete and for the pixels' gray or RGB; libvips may refuse to write others."""
     space, wanted = icc.colour_space(profile), b"GRAY" if channels <= 2 else b"RGB "
     if space is None or icc.declared_bytes(profile) != len(profile):
         why = "it is damaged"

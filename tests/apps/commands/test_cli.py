@@ -197,20 +197,6 @@ def test_system_errors_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert (result.exit_code, result.stderr) == (1, "error: somewhere: Permission denied\n")
 
 
-def test_ctrl_c_while_python_still_imports_is_quiet() -> None:
-    program = """
-import sys
-class Pressed:
-    def find_spec(self, name, *_):
-        if name == "click":
-            raise KeyboardInterrupt
-sys.meta_path.insert(0, Pressed())
-import srflow_apps.commands.cli
-"""
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
-
-
 def test_names_are_shown_without_what_a_terminal_would_obey(run: Run, photo: np.ndarray) -> None:
     write_image("good\x1b[31m.png", photo)
     Path("bad\x1b[31m.png").write_bytes(b"not a picture")

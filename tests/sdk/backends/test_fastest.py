@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import Backend, _fastest, _fastest_cache, open_backend
-from srflow_sdk.backends._fastest import cached_choice, choose, measured
-from srflow_sdk.backends._fastest_cache import Measured, cache_key, read_measured
-from srflow_sdk.backends._fastest_patches import mosaic, patches
+from srflow_sdk.backends import Backend, _agreement, _fastest, open_backend
+from srflow_sdk.backends._agreement import photographs
+from srflow_sdk.backends._fastest import Measured, cache_key, measured, mosaic, read_measured
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
+from srflow_sdk.backends._precision import cached_choice, choose
 from srflow_sdk.backends._precision_ways import REFERENCE, Way
 from srflow_sdk.errors import CancelledError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
@@ -142,9 +142,9 @@ def test_a_change_of_what_it_depends_on_measures_again(
 ) -> None:
     ways(bundle)
     if change == "processor":
-        monkeypatch.setattr(_fastest_cache, "_processor", lambda: {"name": "another", "instructions": "0"})
+        monkeypatch.setattr(_fastest, "_processor", lambda: {"name": "another", "instructions": "0"})
     elif change == "version":
-        monkeypatch.setattr(_fastest_cache, "_version", lambda _: "0.0.1")
+        monkeypatch.setattr(_fastest, "_version", lambda _: "0.0.1")
     elif change == "model":
         bundle = Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", int8="near", default_tau=0.5))
     ways(bundle, threads=2 if change == "threads" else 1)
@@ -168,7 +168,7 @@ def test_a_damaged_entry_is_measured_again(
 def test_an_interrupted_measurement_leaves_nothing(
     bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    draw, calls = _fastest.window_noise, []
+    draw, calls = _agreement.window_noise, []
 
     def interrupted(*arguments: object, **keywords: object) -> object:
         calls.append(1)
@@ -176,7 +176,7 @@ def test_an_interrupted_measurement_leaves_nothing(
             raise error
         return draw(*arguments, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_fastest, "window_noise", interrupted)
+    monkeypatch.setattr(_agreement, "window_noise", interrupted)
     with pytest.raises(type(error)):
         ways(bundle)
     assert list(cache.iterdir()) == []
@@ -253,8 +253,8 @@ def test_the_backend_says_what_fastest_became(bundle: Bundle) -> None:
 
 def test_the_photographs_fit_any_network() -> None:
     for multiple in (1, 2, 7, 64):
-        for photo in patches(multiple):
+        for photo in photographs(multiple):
             assert photo.dtype == np.float32
             assert photo.shape[2] % multiple == photo.shape[3] % multiple == 0
             assert 0 <= photo.min() < photo.max() <= 1
-    assert mosaic(patches(2)).shape == (1, 3, 64, 64)
+    assert mosaic(photographs(2)).shape == (1, 3, 64, 64)

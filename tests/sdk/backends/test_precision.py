@@ -11,9 +11,9 @@ import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, _precision_ways, open_backend
 from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends._fastest import WORTH
-from srflow_sdk.backends._fastest_cache import Measured, cache_key, write_measured
+from srflow_sdk.backends._fastest import Measured, cache_key, write_measured
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
+from srflow_sdk.backends._precision import WORTH
 from srflow_sdk.backends._precision_ways import REFERENCE, Way
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
@@ -35,8 +35,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)  # importing it fails
     monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))  # which may have started before
-    for module in (_precision, _fastest):
-        monkeypatch.setattr(module, "openvino_is_installed", lambda: False)
+    monkeypatch.setattr(_precision, "openvino_is_installed", lambda: False)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_meas
     with_int8: Path, tiny_bundle: Path, floats: np.ndarray
 ) -> None:
     bundle = Bundle.open(with_int8)
-    ways = _fastest.candidates(bundle, "auto")
+    ways = _precision.candidates(bundle, "auto")
     quick = [Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in ways]
     write_measured(cache_key(bundle, threads=1), quick)
     with Upscaler(with_int8, threads=1, precision="fastest") as fastest:

@@ -17,8 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError
-from srflow_sdk.model.graph_operators import SizeError, Value
-from srflow_sdk.model.graph_sizes import cost_of
+from srflow_sdk.model.graph_sizes import SizeError, Value, cost_of
 from srflow_sdk.model.graph_structure import read_graph
 
 from ..tiny_bundle import tiny_manifest

@@ -130,7 +130,7 @@ def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path,
             assert time.monotonic() < deadline
             time.sleep(0.05)
         send(run.pid, signal.SIGTERM)
-        assert run.wait(60) == 130
+        assert run.wait(60) == 128 + signal.SIGTERM
     assert "stopped; continue with --resume" in (tmp_path / "log").read_text()
     assert len(list((tmp_path / "two" / "states").iterdir())) == 1
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from srflow_sdk.backends._precision_gate import is_within_gate, promised_db
-from srflow_sdk.backends._precision_ways import Way
+from srflow_sdk.backends._precision_ways import Way, is_within_gate, promised_db
 from srflow_sdk.model.manifest import Manifest
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest
