@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._checks import whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.painter import Painter
@@ -217,6 +217,5 @@ class Upscaler(FlowUses):
 
         Raises: ImageError, ArgumentError, DeviceError.
         """
-        if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
-            raise ArgumentError(f"memory_budget is {memory_budget!r}; it must be a number of bytes, at least 0")
-        return self._encoding(image, memory_budget=int(memory_budget), copied=True)
+        budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
+        return self._encoding(image, memory_budget=budget, copied=True)

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import real, whole
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import MAX_TAU
 from srflow_sdk.system.plain_text import short
 
 _MAX_LEVEL = 16
-_MAX_SIDE = (1 << 32) - 1
-
-
-def checked_number(name: str, value: Any, *, low: int = 1, high: int = _MAX_SIDE) -> int:
-    """An integer from low to high. Raises: ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise ArgumentError(f"{name} is {short(value)}; it must be an integer from {low} to {high}")
-    return int(value)
-
-
-def checked_real(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite number. Raises: ArgumentError."""
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:  # an integer beyond 10^308
-            number = math.inf
-        if math.isfinite(number) and low <= number <= high:
-            return number
-    limits = f" from {low:g} to {high:g}" if math.isfinite(high) else ""
-    raise ArgumentError(f"{name} is {short(value)}; it must be a finite number{limits}")
+MAX_SIDE = (1 << 32) - 1
+"""Longest side of a picture in pixels."""
 
 
 def checked_path(path: object) -> Path:
@@ -52,12 +32,10 @@ def level_taus(tau: object, levels: Iterable[int]) -> dict[int, float]:
     """The temperature of each level that has one. tau: a number, or numbers by level. Raises: ArgumentError."""
     known = list(levels)
     if not isinstance(tau, Mapping):
-        return dict.fromkeys(known, checked_real("tau", tau, low=0, high=MAX_TAU))
+        return dict.fromkeys(known, real("tau", tau, least=0, most=MAX_TAU))
     if unknown := [level for level in tau if level not in known]:
         raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
-    return {
-        int(level): checked_real(f"tau of level {level}", value, low=0, high=MAX_TAU) for level, value in tau.items()
-    }
+    return {int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU) for level, value in tau.items()}
 
 
 def check_taus(tau: object) -> None:
@@ -73,7 +51,7 @@ def checked_levels(
         raise ArgumentError("levels is empty or no mapping; it must hold a float32 array for each level")
     padded: dict[int, tuple[int, int]] = {}
     for level, array in levels.items():
-        checked_number("a level", level, high=_MAX_LEVEL)
+        whole("a level", level, least=1, most=_MAX_LEVEL)
         if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 3 or not array.size:
             shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")

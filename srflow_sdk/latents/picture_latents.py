@@ -7,25 +7,25 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import one_of, real, whole
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents import latents_file as files
-from srflow_sdk.latents.arguments import checked_levels, checked_number, checked_path, checked_real, level_taus
+from srflow_sdk.latents.arguments import MAX_SIDE, checked_levels, checked_path, level_taus
 from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
 from srflow_sdk.latents.blending import interpolate, mix
-from srflow_sdk.latents.draws import KINDS, Collection
+from srflow_sdk.latents.draws import Collection
 from srflow_sdk.latents.normalising import Normalisation, mean_and_deviation, normalise
 from srflow_sdk.latents.positions import checked_mask, mask_positions, picture_positions
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import ComputePrecision
-from srflow_sdk.system.plain_text import short
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -72,17 +72,15 @@ class Latents:
 
         Raises: ArgumentError for other types, shapes and sizes.
         """
-        self._height = checked_number("height", height)
-        self._width = checked_number("width", width)
+        self._height = whole("height", height, least=1, most=MAX_SIDE)
+        self._width = whole("width", width, least=1, most=MAX_SIDE)
         if not isinstance(model_sha256, str) or not _SHA256.fullmatch(model_sha256):
             raise ArgumentError(f"model_sha256 is {model_sha256!r:.80}; it must be 64 hexadecimal digits")
         self._model_sha256 = model_sha256
-        if precision not in get_args(ComputePrecision):
-            names = ", ".join(get_args(ComputePrecision))
-            raise ArgumentError(f"precision is {precision!r:.80}; it must be one of {names}")
+        one_of("precision", precision, ComputePrecision)
         self._precision: ComputePrecision = precision
         if log_likelihood is not None:
-            log_likelihood = checked_real("log_likelihood", log_likelihood)
+            log_likelihood = real("log_likelihood", log_likelihood)
         self._log_likelihood = log_likelihood
         checked = checked_levels(levels, height=height, width=width)
         if any(array.flags.writeable or not array.flags.c_contiguous for array in checked.values()):
@@ -113,7 +111,7 @@ class Latents:
         entries = list(latent_levels)
         sides = {"padded_height": padded_height, "padded_width": padded_width}
         for name, side in sides.items():
-            checked_number(name, side)
+            whole(name, side, least=1, most=MAX_SIDE)
             if odd := [entry.level for entry in entries if side % (1 << entry.level)]:
                 raise ArgumentError(f"{name} is {side}; for level {max(odd)} it must be a multiple of {1 << max(odd)}")
         levels = arrays.allocate(
@@ -170,7 +168,7 @@ class Latents:
         """
         if not isinstance(window, Window):
             raise ArgumentError(f"window is {type(window).__name__}; it must be a Window in LR pixels")
-        scale = checked_number("scale", scale)
+        scale = whole("scale", scale, least=1, most=MAX_SIDE)
         parts = {}
         for level, array in self._levels.items():
             place = window.scaled(scale, 1 << level)
@@ -224,9 +222,8 @@ class Latents:
         Raises: ArgumentError; NonFiniteError if latents are NaN or infinite.
         """
         taus = level_taus(tau, self._levels)
-        if not isinstance(over, str) or over not in KINDS:
-            raise ArgumentError(f"over is {short(over)}; it must be {', '.join(map(repr, KINDS))}")
-        seed = checked_number("seed", seed, low=0, high=(1 << 64) - 1)
+        one_of("over", over, Collection)
+        seed = whole("seed", seed, least=0, most=(1 << 64) - 1)
         mask = np.ones((1, 1), np.bool_)
         if where is not None:
             mask = checked_mask("where", where, height=self._height, width=self._width)
@@ -260,7 +257,7 @@ class Latents:
         Raises: ArgumentError unless t is 0 … 1, and if the other latents are of another model or size.
         """
         self._check_fits(other)
-        share = checked_real("t", t, low=0, high=1)
+        share = real("t", t, least=0, most=1)
         if share in (0, 1):
             return self if share == 0 else self._with(other._levels, log_likelihood=other._log_likelihood)
 
