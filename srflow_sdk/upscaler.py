@@ -17,7 +17,7 @@ from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, checked_path
 from srflow_sdk.flow.flow_uses import FlowUses
 from srflow_sdk.model.bundle import Bundle
@@ -195,10 +195,7 @@ class Upscaler(FlowUses):
             checked_path("source", source),
             [checked_path("a target", path) for path in paths],
             DrawOptions(**options),
-            report=report,
-            max_pixels=max_pixels,
-            quality=quality,
-            lossless=lossless,
+            WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
         )
 
     @overload

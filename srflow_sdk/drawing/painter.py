@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Generator
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
-from srflow_sdk.backends._openvino import EncoderBackend
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import (
@@ -32,7 +30,6 @@ from srflow_sdk.drawing.tiles import (
 )
 from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
-from srflow_sdk.files import Provenance
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -87,12 +84,6 @@ class Painter:
     def precision(self) -> ComputePrecision:
         """What the encoder computes in."""
         return self._backend.precision
-
-    def recorded(self, provenance: Provenance) -> Provenance:
-        """A picture's provenance, with the device and the precision if the encoder computes in less than the bundle."""
-        if self.precision == "bundle":
-            return provenance
-        return dataclasses.replace(provenance, precision=self.precision, device=self.device)
 
     @property
     def backend(self) -> Backend:
@@ -358,8 +349,7 @@ def _activations(backend: Backend) -> float:
         return GPU_ACTIVATIONS
     if backend.device.startswith("cpu"):
         return CPU_ACTIVATIONS
-    trimmed = isinstance(backend, EncoderBackend) and can_return_freed_memory()
-    return TRIMMED_ACTIVATIONS if trimmed else OTHER_ACTIVATIONS
+    return TRIMMED_ACTIVATIONS if backend.trims_memory and can_return_freed_memory() else OTHER_ACTIVATIONS
 
 
 def _least(backend: Backend) -> tuple[int, int]:

@@ -26,6 +26,26 @@ MAX_PIXELS = 100_000_000
 RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 """How errors end about files that have more."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """How image files are read and written, for everything that makes files of files. Raises: ArgumentError.
+
+    max_pixels: largest source, width × height. quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
+    lossless: keep every visible pixel of WebP and AVIF. report: measure and hash what is written.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    quality: int | None = None
+    lossless: bool = False
+    report: bool = False
+
+    def __post_init__(self) -> None:
+        check_max_pixels(self.max_pixels)
+        check_quality(self.quality, lossless=self.lossless)
+        flag("report", self.report)
+
+
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
 """What :class:`~srflow_sdk.files.ImageWriter` can write; .avif only where libvips is built with it."""

@@ -15,7 +15,7 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords, takes_keywords_of
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, checked_path, loaded
 from srflow_sdk.flow.best_of import best_of
 from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
@@ -142,10 +142,7 @@ class FlowUses:
             checked_path("target", target),
             self._painter,
             RestoreOptions(**options),
-            report=report,
-            max_pixels=max_pixels,
-            quality=quality,
-            lossless=lossless,
+            WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
         )
 
     @overload
@@ -252,9 +249,7 @@ class FlowUses:
             checked_path("output", output),
             lr=None if lr is None else checked_path("lr", lr),
             options=TransferOptions(**options),
-            max_pixels=max_pixels,
-            quality=quality,
-            lossless=lossless,
+            writing=WriteOptions(max_pixels=max_pixels, quality=quality, lossless=lossless),
         )
 
     def log_likelihood(
