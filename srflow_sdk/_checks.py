@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
 import numpy as np
@@ -60,3 +62,10 @@ def one_of(name: str, value: object, choices: Any) -> None:
     """Raises: ArgumentError unless it is among the choices, a Literal of strings."""
     if value not in get_args(choices):
         raise ArgumentError(f"{name} is {short(value)}; it must be one of {', '.join(get_args(choices))}")
+
+
+def file_path(name: str, value: object) -> Path:
+    """Take the path of a file. Raises: ArgumentError."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ArgumentError(f"{name} is {short(value)}; it must be the path of a file")
+    return Path(os.fsdecode(value))

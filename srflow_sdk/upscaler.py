@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._checks import whole
+from srflow_sdk._checks import file_path, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.painter import Painter
@@ -18,14 +18,12 @@ from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
-from srflow_sdk.files.passed_images import EncodedImage, checked_path
+from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.flow.flow_uses import FlowUses
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self, Unpack
 
     from srflow_sdk.drawing.requests import DrawKeywords
@@ -87,9 +85,7 @@ class Upscaler(FlowUses):
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -192,8 +188,8 @@ class Upscaler(FlowUses):
         paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
         return upscale_file(
             self._painter,
-            checked_path("source", source),
-            [checked_path("a target", path) for path in paths],
+            file_path("source", source),
+            [file_path("a target", path) for path in paths],
             DrawOptions(**options),
             WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
         )

@@ -207,9 +207,9 @@ def _opened(stack: ExitStack, painter: Painter, reader: ImageReader) -> tuple[Lo
     tiles = painter.plan(height, width, core)
     ahead = tile_rows(tiles)[0][0].core.height
     rows = stack.enter_context(StreamedRows(reader.read_rows, height=reader.height, ahead=ahead))
-    lr = LowResolution.of(
-        rows,
-        kind_of(reader),
+    lr = LowResolution(
+        source=rows,
+        kind=kind_of(reader),
         height=reader.height,
         width=reader.width,
         multiple=multiple,

@@ -48,9 +48,7 @@ def lr_psnr(
             f"an answer with {its_kind.colours} colour channels does not match an image with {kind.colours}; convert "
             "one of them first"
         )
-    lr = LowResolution(
-        source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=1, reach=0, conversion=None
-    )
+    lr = LowResolution(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=1, reach=0)
     meter = LrPsnrMeter(lr, scale, reduction)
     for top in range(0, height, _BAND):
         meter.push(large[top * scale : (top + _BAND) * scale, :, : kind.colours])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, writer_for
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import PassCount
+from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
@@ -34,22 +34,20 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
-        passes = None if options.progress is None else PassCount(options.progress)
+        encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
         encoding: Encoding[Any] = Encoding(
             small,
             their_kind,
             painter,
             memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
             halo=round_trip_halo(painter.manifest),
-            progress=None if passes is None else passes.encoded,
+            progress=encoded,
             cancel=options.cancel,
         )
-        latents = encoding._inverted(
-            colours, their_kind, progress=None if passes is None else passes.inverted, cancel=options.cancel
-        )
+        latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         del colours
         latents = options.restored(latents)
-        restored = encoding._decoded(latents, progress=None if passes is None else passes.drawn, cancel=options.cancel)
+        restored = encoding._decoded(latents, progress=drawn, cancel=options.cancel)
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0
             restored = np.concatenate([restored, pixels[..., -1:]], axis=2)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +15,6 @@ from srflow_sdk.system.plain_text import short
 _MAX_LEVEL = 16
 MAX_SIDE = (1 << 32) - 1
 """Longest side of a picture in pixels."""
-
-
-def checked_path(path: object) -> Path:
-    """A file's path. Raises: ArgumentError."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise ArgumentError(f"path is {type(path).__name__}; it must be a file's path: a str or a Path")
-    if not os.fspath(path):
-        raise ArgumentError("path is empty; it must be a file's path")
-    return Path(path)
 
 
 def level_taus(tau: object, levels: Iterable[int]) -> dict[int, float]:
@@ -63,3 +52,16 @@ def checked_levels(
     if height > least[0] or width > least[1]:
         raise ArgumentError(f"the levels are of {least[0]}×{least[1]} pixels, less than the picture's {height}×{width}")
     return {int(level): levels[level] for level in sorted(levels)}
+
+
+def checked_mask(name: str, mask: object, *, height: int, width: int) -> NDArray[np.bool_]:
+    """A boolean H×W array. Raises: ArgumentError."""
+    array = np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise ArgumentError(
+            f"{name} has values of type {array.dtype}; a mask is boolean: compare first, as in {name} > 127"
+        )
+    if array.shape != (height, width):
+        size = "×".join(map(str, array.shape)) or "a single value"
+        raise ArgumentError(f"{name} is {size}; it must have the rows and columns of the HR picture, {height}×{width}")
+    return array

@@ -5,8 +5,8 @@ import pytest
 
 from srflow_sdk import ArgumentError, Latents, NonFiniteError
 from srflow_sdk.latents import arrays
+from srflow_sdk.latents.arrays import mask_positions
 from srflow_sdk.latents.draws import true_statistics
-from srflow_sdk.latents.positions import mask_positions
 
 from .pictures import LEVELS, MODEL, changed_by, normal_latents
 
