@@ -63,9 +63,9 @@ class Encoding(Generic[ImageT]):
         self._painter = painter
         height, width = pixels.shape[:2]
         manifest = painter.manifest
-        self._lr = LowResolution.of(
-            ArrayRows(pixels),
-            kind,
+        self._lr = LowResolution(
+            source=ArrayRows(pixels),
+            kind=kind,
             height=height,
             width=width,
             multiple=manifest.size_multiple,

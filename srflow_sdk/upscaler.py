@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._checks import file_path, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.painter import Painter
@@ -17,15 +17,13 @@ from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import MAX_PIXELS, PathLike
-from srflow_sdk.files.passed_images import EncodedImage, checked_path
+from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
+from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.flow.flow_uses import FlowUses
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self, Unpack
 
     from srflow_sdk.drawing.requests import DrawKeywords
@@ -87,9 +85,7 @@ class Upscaler(FlowUses):
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -192,13 +188,10 @@ class Upscaler(FlowUses):
         paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
         return upscale_file(
             self._painter,
-            checked_path("source", source),
-            [checked_path("a target", path) for path in paths],
+            file_path("source", source),
+            [file_path("a target", path) for path in paths],
             DrawOptions(**options),
-            report=report,
-            max_pixels=max_pixels,
-            quality=quality,
-            lossless=lossless,
+            WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
         )
 
     @overload
@@ -217,6 +210,5 @@ class Upscaler(FlowUses):
 
         Raises: ImageError, ArgumentError, DeviceError.
         """
-        if isinstance(memory_budget, bool) or not isinstance(memory_budget, Integral) or memory_budget < 0:
-            raise ArgumentError(f"memory_budget is {memory_budget!r}; it must be a number of bytes, at least 0")
-        return self._encoding(image, memory_budget=int(memory_budget), copied=True)
+        budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
+        return self._encoding(image, memory_budget=budget, copied=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Literal, get_args
 
+from srflow_sdk._checks import one_of, whole
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._openvino import openvino_backend
@@ -14,7 +14,7 @@ from srflow_sdk.backends._openvino_graphs import gpu_offered
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.backends._room import check_room
-from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, SRFlowError
+from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision
@@ -50,12 +50,10 @@ def open_backend(
     Raises: ArgumentError for unknown devices, threads or precisions, DeviceError if the device cannot be used,
     BundleError if the graphs cannot be loaded.
     """
-    if device not in get_args(Device):
-        raise ArgumentError(f"device is {device!r}; it must be one of {', '.join(get_args(Device))}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1):
-        raise ArgumentError(f"threads is {threads!r}; it must be a whole number, at least 1, or None")
-    if precision not in get_args(Precision):
-        raise ArgumentError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}")
+    one_of("device", device, Device)
+    if threads is not None:
+        whole("threads", threads, least=1, also="None or ")
+    one_of("precision", precision, Precision)
     check_room(threads)
     if precision in ("bf16", "int8"):
         from srflow_sdk.backends._precision import open_less_precise

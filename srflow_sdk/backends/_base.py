@@ -38,6 +38,9 @@ class Backend(ABC):
     precision: ComputePrecision = "bundle"
     """The encoder's arithmetic; whoever makes the backend sets it."""
 
+    trims_memory = False
+    """True if it returns the memory of a run to the system, where that takes it back."""
+
     def __init__(self) -> None:
         self._active = False
 

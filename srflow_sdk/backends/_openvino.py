@@ -132,6 +132,8 @@ class EncoderBackend(OnnxRuntimeBackend):
     threads, graphs, hint: as of :class:`OpenVinoBackend`; the sampler's graph is in float32.
     """
 
+    trims_memory = True
+
     def __init__(
         self,
         bundle: Bundle,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Finishing
@@ -19,10 +18,10 @@ from srflow_sdk.drawing.requests import DrawOptions, make_request
 from srflow_sdk.drawing.rows import StreamedRows
 from srflow_sdk.drawing.tiles import Tile, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import ImageReader, ImageWriter, Provenance, check_writable, open_image
-from srflow_sdk.files.formats import check_max_pixels
+from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.paths import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -54,15 +53,7 @@ class FileResult:
 
 
 def upscale_file(
-    painter: Painter,
-    source: Path,
-    targets: Sequence[Path],
-    options: DrawOptions,
-    *,
-    report: bool,
-    max_pixels: int,
-    quality: int | None,
-    lossless: bool,
+    painter: Painter, source: Path, targets: Sequence[Path], options: DrawOptions, writing: WriteOptions
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`."""
     started = time.monotonic()
@@ -73,84 +64,102 @@ def upscale_file(
         raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")
-    check_max_pixels(max_pixels)
-    if not isinstance(report, (bool, np.bool_)):
-        raise ArgumentError(f"report is {report!r}; it must be True or False")
     manifest = painter.manifest
     with (
         memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
         ExitStack() as stack,
     ):
-        reader = stack.enter_context(open_image(source, max_pixels=max_pixels))
+        reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels))
         request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
-        reduced = request.reduced
+        reduced, tau = request.reduced, request.temperature.number
+        scale: float = manifest.scale
         size = reader.width * manifest.scale, reader.height * manifest.scale
         if reduced is not None:
-            size = reduced.width, reduced.height
+            size, scale = (reduced.width, reduced.height), reduced.scale
         for target in targets:
             check_writable(target, channels=reader.channels, size=size)
         lr, tiles, core = _opened(stack, painter, reader)
         digest = reader.sha256()
-        provenances = [
-            painter.recorded(
-                provenance_of(
-                    manifest,
-                    options,
-                    tau=request.temperature.number,
-                    sample=index,
-                    source=source,
-                    source_sha256=digest,
-                    tile=core,
-                    scale=None if reduced is None else reduced.scale,
-                )
+        writers, outputs = [], []
+        for target, sample in zip(targets, request.samples, strict=True):
+            provenance = provenance_of(
+                manifest,
+                options,
+                tau=tau,
+                sample=sample,
+                source=source,
+                source_sha256=digest,
+                tile=core,
+                scale=None if reduced is None else scale,
             )
-            for index in request.samples
-        ]
-        writers = [
-            stack.enter_context(
-                ImageWriter(
-                    target,
-                    width=size[0],
-                    height=size[1],
-                    channels=reader.channels,
-                    dtype=reader.dtype,
-                    metadata=reader.metadata.enlarged(manifest.scale if reduced is None else reduced.scale),
-                    provenance=provenance,
-                    quality=quality,
-                    lossless=lossless,
-                )
-            )
-            for target, provenance in zip(targets, provenances, strict=True)
-        ]
-        outputs = [
-            Finishing(
+            writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale)
+            writers.append(stack.enter_context(writer))
+            finishing = Finishing(
                 lr,
                 scale=manifest.scale,
                 kernel=manifest.reduction,
                 write=writer.write_rows,
                 consistent=options.consistent,
-                measure=report,
+                measure=writing.report,
                 reduced=reduced,
             )
-            for writer in writers
-        ]
+            outputs.append(finishing)
         draw(lr, painter, tiles, request, outputs, overlapped=True)
-        for writer in writers:
-            writer.finish()  # all of them before the first appears under its name
-        contents = [writer.content() if report else (None, None) for writer in writers]
+        measured = [output.lr_psnr for output in outputs]
+        written = [  # all of them before the first appears under its name
+            finished(writer, target, writing, lr_psnr=value)
+            for writer, target, value in zip(writers, targets, measured, strict=True)
+        ]
         reader.check_unchanged()
-    provenances = [writer.provenance or provenance for writer, provenance in zip(writers, provenances, strict=True)]
-    measured = [output.lr_psnr for output in outputs]
-    warn_if_inconsistent(str(source), measured, options=options, tau=request.temperature.number, manifest=manifest)
+    warn_if_inconsistent(str(source), measured, options=options, tau=tau, manifest=manifest)
     return FileResult(
         source=source,
         size=(reader.width, reader.height),
-        outputs=tuple(
-            FileOutput(path=target, provenance=made, lr_psnr=value, size_bytes=length, sha256=sha256)
-            for target, made, value, (length, sha256) in zip(targets, provenances, measured, contents, strict=True)
-        ),
+        outputs=tuple(written),
         seconds=time.monotonic() - started,
     )
+
+
+def kind_of(reader: ImageReader) -> ImageKind:
+    """The kind of a file's pixels."""
+    return ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile)
+
+
+def writer_for(
+    target: Path,
+    reader: ImageReader,
+    painter: Painter,
+    provenance: Provenance,
+    options: WriteOptions,
+    *,
+    size: tuple[int, int],
+    scale: float = 1,
+) -> ImageWriter:
+    """A writer of a picture that was made of a file: of its kind, with its metadata and a record of how.
+
+    size: width and height in pixels. scale: how many times as large as the source's that is.
+    """
+    if painter.precision != BUNDLE:
+        provenance = dataclasses.replace(provenance, precision=painter.precision, device=painter.device)
+    return ImageWriter(
+        target,
+        width=size[0],
+        height=size[1],
+        channels=reader.channels,
+        dtype=reader.dtype,
+        metadata=reader.metadata.enlarged(scale),
+        provenance=provenance,
+        quality=options.quality,
+        lossless=options.lossless,
+    )
+
+
+def finished(writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psnr: float | None = None) -> FileOutput:
+    """Finish a file of :func:`writer_for`, which appears when its block ends, and tell what it is."""
+    writer.finish()
+    size_bytes, sha256 = writer.content() if options.report else (None, None)
+    assert writer.provenance is not None  # for the type checker: these writers have one
+    return FileOutput(path=target, provenance=writer.provenance, lr_psnr=lr_psnr, size_bytes=size_bytes, sha256=sha256)
 
 
 def provenance_of(
@@ -164,10 +173,11 @@ def provenance_of(
     tile: int | None,
     scale: float | None,
 ) -> Provenance:
-    """What an output's metadata says about how it was made.
+    """The record of how a sample was made, for its file's metadata.
 
-    tau: the number, None for a map. sample: this output's own; the options only have the first of several. scale: of a
-    reduced output, from :meth:`DrawOptions.scale_for`.
+    tau: the number, None for a map.
+    sample: this output's own; the options only have the first of several.
+    scale: of a reduced output, from :meth:`DrawOptions.scale_for`.
     """
     return Provenance(
         model=manifest.name,
@@ -197,9 +207,9 @@ def _opened(stack: ExitStack, painter: Painter, reader: ImageReader) -> tuple[Lo
     tiles = painter.plan(height, width, core)
     ahead = tile_rows(tiles)[0][0].core.height
     rows = stack.enter_context(StreamedRows(reader.read_rows, height=reader.height, ahead=ahead))
-    lr = LowResolution.of(
-        rows,
-        ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile),
+    lr = LowResolution(
+        source=rows,
+        kind=kind_of(reader),
         height=reader.height,
         width=reader.width,
         multiple=multiple,

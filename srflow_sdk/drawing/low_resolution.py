@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,23 +32,11 @@ class LowResolution:
     width: int
     multiple: int
     reach: int
-    conversion: ColourConversion | None
 
-    @classmethod
-    def of(
-        cls, source: RowSource, kind: ImageKind, *, height: int, width: int, multiple: int, reach: int
-    ) -> LowResolution:
-        """Make one whose colours are converted to sRGB for the network if its profile is another."""
-        conversion = conversion_for(kind.icc_profile, channels=kind.colours)
-        return cls(
-            source=source,
-            kind=kind,
-            height=height,
-            width=width,
-            multiple=multiple,
-            reach=reach,
-            conversion=conversion,
-        )
+    @functools.cached_property
+    def conversion(self) -> ColourConversion | None:
+        """Converts its colours to sRGB for the network and back; None if they are sRGB."""
+        return conversion_for(self.kind.icc_profile, channels=self.kind.colours)
 
     @property
     def padded_height(self) -> int:

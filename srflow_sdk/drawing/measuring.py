@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.rows import ArrayRows, RowBuffer
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.pixels.consistency import REDUCE_CONTEXT, LrPsnr, reduced
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, to_unit
@@ -32,8 +33,7 @@ def lr_psnr(
 
     Raises: ImageError if one is not an image, or their sizes or colours do not match; ArgumentError.
     """
-    if reduction not in get_args(LrKernel):
-        raise ArgumentError(f"reduction is {reduction!r}; it must be {' or '.join(map(repr, get_args(LrKernel)))}")
+    one_of("reduction", reduction, LrKernel)
     large, its_kind = loaded(answer)
     pixels, kind = loaded(image)
     height, width = pixels.shape[:2]
@@ -48,9 +48,7 @@ def lr_psnr(
             f"an answer with {its_kind.colours} colour channels does not match an image with {kind.colours}; convert "
             "one of them first"
         )
-    lr = LowResolution(
-        source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=1, reach=0, conversion=None
-    )
+    lr = LowResolution(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=1, reach=0)
     meter = LrPsnrMeter(lr, scale, reduction)
     for top in range(0, height, _BAND):
         meter.push(large[top * scale : (top + _BAND) * scale, :, : kind.colours])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
+from srflow_sdk._checks import is_real, whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.pixels.resizing import Kernel
 
@@ -31,8 +31,8 @@ class OutputSize:
     def __post_init__(self) -> None:
         sides = {"width": self.width, "height": self.height, "max_side": self.max_side}
         for name, side in sides.items():
-            if side is not None and (isinstance(side, bool) or not isinstance(side, Integral) or side < 1):
-                raise ArgumentError(f"{name} is {side!r}; it must be a whole number of pixels, at least 1")
+            if side is not None:
+                whole(name, side, least=1, of=" of pixels")
         if (self.max_side is None) == (self.width is None and self.height is None):
             raise ArgumentError("an OutputSize is a width, a height, or both; or a max_side alone")
 
@@ -68,7 +68,7 @@ def check_scale(scale: object) -> None:
     """Raises: ArgumentError unless it is None, a finite number above 0 or an :class:`OutputSize`."""
     if scale is None or isinstance(scale, OutputSize):
         return
-    if isinstance(scale, bool) or not isinstance(scale, Real) or not math.isfinite(scale) or scale <= 0:
+    if not is_real(scale) or not math.isfinite(scale) or scale <= 0:
         raise ArgumentError(f"scale is {scale!r}; it must be a number above 0, at most the model's, or an OutputSize")
 
 

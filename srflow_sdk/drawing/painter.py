@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Generator
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
-from srflow_sdk.backends._openvino import EncoderBackend
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import (
@@ -32,7 +30,6 @@ from srflow_sdk.drawing.tiles import (
 )
 from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
-from srflow_sdk.files import Provenance
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -57,8 +54,7 @@ class Painter:
         self._backend = backend
         self._tile = tile
         self._largest_core: int | None = None
-        self._fp32: Backend | None = None
-        self._inverting: Backend | None = None
+        self._on_cpu: dict[str, Backend] = {}  # by what is said when one is made
         self._closed = False
         self._told_of_round_trip = False
         self._lock = threading.Lock()
@@ -68,10 +64,9 @@ class Painter:
         self._backend.deactivate()
         with self._lock:
             self._closed = True
-            for backend in (self._fp32, self._inverting):
-                if backend is not None:
-                    backend.deactivate()
-            self._fp32 = self._inverting = None
+            for backend in self._on_cpu.values():
+                backend.deactivate()
+            self._on_cpu.clear()
 
     def check_open(self) -> None:
         """Raises: DeviceError once it was closed."""
@@ -87,12 +82,6 @@ class Painter:
     def precision(self) -> ComputePrecision:
         """What the encoder computes in."""
         return self._backend.precision
-
-    def recorded(self, provenance: Provenance) -> Provenance:
-        """A picture's provenance, with the device and the precision if the encoder computes in less than the bundle."""
-        if self.precision == "bundle":
-            return provenance
-        return dataclasses.replace(provenance, precision=self.precision, device=self.device)
 
     @property
     def backend(self) -> Backend:
@@ -282,28 +271,28 @@ class Painter:
         names = self.manifest.float32_graphs or REQUIRED_FILES
         if names == REQUIRED_FILES and self._backend.device == "cpu" and self.precision == "bundle":
             return None
+        return self._cpu_backend(names, "a tile had NaN or infinite values; computing it again in float32 on the CPU")
+
+    def _cpu_backend(self, graphs: tuple[str, str], warning: str) -> Backend | None:
+        """Make a backend on the CPU, and say so, or return the one that was made; None if the painter is closed."""
         with self._lock:
-            if self._fp32 is None and not self._closed:
-                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=names)
+            if warning not in self._on_cpu and not self._closed:
+                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=graphs)
                 backend.activate()
-                self._fp32 = backend
-                _log.warning("a tile had NaN or infinite values; computing it again in float32 on the CPU")
-            return self._fp32
+                self._on_cpu[warning] = backend
+                _log.warning(warning)
+            return self._on_cpu.get(warning)
 
     def inverting_backend(self) -> Backend:
         """The backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
         if self._backend.can_invert:
             return self._backend
         check_inverts(self._bundle)
-        with self._lock:
-            if self._inverting is None and not self._closed:
-                backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=REQUIRED_FILES)
-                backend.activate()
-                self._inverting = backend
-                _log.warning("inverting on the CPU: %s has no inverter for this bundle", self.device)
+        warning = f"inverting on the CPU: {self.device} has no inverter for this bundle"
+        backend = self._cpu_backend(REQUIRED_FILES, warning)
         self.check_open()
-        assert self._inverting is not None  # for the type checker: only a closed painter has none
-        return self._inverting
+        assert backend is not None  # for the type checker: only a closed painter has none
+        return backend
 
     def warn_of_round_trip(self) -> None:
         """Warn, the first time, if the network itself comes back badly from its latents."""
@@ -358,8 +347,7 @@ def _activations(backend: Backend) -> float:
         return GPU_ACTIVATIONS
     if backend.device.startswith("cpu"):
         return CPU_ACTIVATIONS
-    trimmed = isinstance(backend, EncoderBackend) and can_return_freed_memory()
-    return TRIMMED_ACTIVATIONS if trimmed else OTHER_ACTIVATIONS
+    return TRIMMED_ACTIVATIONS if backend.trims_memory and can_return_freed_memory() else OTHER_ACTIVATIONS
 
 
 def _least(backend: Backend) -> tuple[int, int]:

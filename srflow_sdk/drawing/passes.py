@@ -5,13 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.kept import KeptTiles
@@ -21,9 +16,6 @@ from srflow_sdk.drawing.requests import DrawOptions, Progress, Request
 from srflow_sdk.drawing.tiles import Tile, tile_rows
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import from_unit
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""
@@ -51,8 +43,8 @@ def draw(
     scale = painter.manifest.scale
     told = TileCount(request.options.progress, tiles=len(tiles), samples=len(request.samples))
     rows = tile_rows(tiles)
-    with ExitStack() as stack:
-        lanes = [stack.enter_context(_Lane(output, overlapped=overlapped)) for output in outputs]
+    with ThreadPoolExecutor(len(outputs), thread_name_prefix="srflow-finish") as pool:
+        pending: list[Future[None]] = []  # of the last band: at most one waits
         for number, row in enumerate(rows):
             seen_top, seen_height = row[0].window.top, row[0].window.height
             seen = lr.network_rows(seen_top, seen_top + seen_height)
@@ -76,12 +68,21 @@ def draw(
                     target = band[:, columns]  # smaller than the core where the image was padded
                     core = picture[: target.shape[0], : target.shape[1]]
                     target[...] = core if band.dtype == np.float32 else from_unit(core, band.dtype)
-            for lane, band in zip(lanes, bands, strict=True):
-                lane.push(band)
+            _wait(pending)
+            if overlapped:
+                pending = [pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)]
+            else:
+                for output, band in zip(outputs, bands, strict=True):
+                    output.push(band)
             following = rows[number + 1][0].window.top if number + 1 < len(rows) else lr.height
             lr.forget(min(following - request.temperature.reach, *(output.needed_from for output in outputs)))
-        for lane in lanes:
-            lane.finish()
+        _wait(pending)
+
+
+def _wait(pending: Sequence[Future[None]]) -> None:
+    """Wait for the ends of calls. Raises: what the first that failed raised."""
+    for future in pending:
+        future.result()
 
 
 def warn_if_inconsistent(
@@ -133,54 +134,9 @@ class TileCount:
                 self._tell(done, self._total)
 
 
-@dataclass
-class PassCount:
-    """One count for a picture whose tiles are encoded, inverted and decoded: its three methods are progress of each.
+def pass_of(number: int, count: int, tell: Progress | None) -> Progress | None:
+    """The progress of a pass over all tiles, told as a part of that of `count` such passes.
 
-    tell: of the caller. Tiles that are not kept encoded are left out of the first pass, and the count jumps.
+    Tiles that a pass leaves out are not told, and the count jumps.
     """
-
-    tell: Progress
-
-    def encoded(self, done: int, total: int) -> None:
-        """Count tiles of the first pass."""
-        self.tell(done, 3 * total)
-
-    def inverted(self, done: int, total: int) -> None:
-        """Count tiles of the second pass."""
-        self.tell(total + done, 3 * total)
-
-    def drawn(self, done: int, total: int) -> None:
-        """Count tiles of the last pass."""
-        self.tell(2 * total + done, 3 * total)
-
-
-class _Lane:
-    """One output's finishing, in a thread of its own if overlapped; at most one band waits."""
-
-    def __init__(self, output: Finishing, *, overlapped: bool) -> None:
-        self._output = output
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-finish") if overlapped else None
-        self._last: Future[None] | None = None
-
-    def push(self, band: NDArray[Any]) -> None:
-        self.finish()
-        if self._pool is None:
-            self._output.push(band)
-        else:
-            self._last = self._pool.submit(self._output.push, band)
-
-    def finish(self) -> None:
-        """Wait for the last band. Raises: what finishing or writing it raised."""
-        if self._last is not None:
-            last, self._last = self._last, None
-            last.result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+    return None if tell is None else lambda done, total: tell(number * total + done, count * total)

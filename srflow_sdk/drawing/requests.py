@@ -7,10 +7,9 @@ import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
-import numpy as np
-
+from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk.drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale, reduced_to
 from srflow_sdk.drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
@@ -65,18 +64,12 @@ class DrawOptions:
     def __post_init__(self) -> None:
         if self.tau is not None and not is_map(self.tau) and not is_auto(self.tau):
             checked_number(self.tau)
-        _check_whole("seed", self.seed, least=0)
-        _check_whole("sample", self.sample, least=0)
-        if max(int(self.seed), int(self.sample)) >> 64:
-            raise ArgumentError("seed and sample must be below 2^64")
-        if not isinstance(self.consistent, (bool, np.bool_)):
-            raise ArgumentError(f"consistent is {self.consistent!r}; it must be True or False")
+        whole("seed", self.seed, least=0, most=(1 << 64) - 1)
+        whole("sample", self.sample, least=0, most=(1 << 64) - 1)
+        flag("consistent", self.consistent)
         check_scale(self.scale)
-        if self.reduction not in get_args(Kernel):
-            known = " or ".join(map(repr, get_args(Kernel)))
-            raise ArgumentError(f"reduction is {self.reduction!r}; it must be {known}")
-        if not isinstance(self.linear_light, (bool, np.bool_)):
-            raise ArgumentError(f"linear_light is {self.linear_light!r}; it must be True or False")
+        one_of("reduction", self.reduction, Kernel)
+        flag("linear_light", self.linear_light)
         if self.progress is not None and not callable(self.progress):
             raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
@@ -217,14 +210,6 @@ def make_request(
 
 def check_count(n: object, *, first: int, least: int = 1) -> None:
     """Raises: ArgumentError unless `n` samples can be drawn, from number `first` on."""
-    number = _check_whole("n", n, least=least)
-    if number > _MAX_SAMPLES:
-        raise ArgumentError(f"n is {n}; ask for at most {_MAX_SAMPLES:,} samples at a time")
+    number = whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
     if (int(first) + number - 1) >> 64:
         raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
-
-
-def _check_whole(name: str, value: object, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"{name} is {value!r}; it must be a whole number, at least {least}")
-    return int(value)

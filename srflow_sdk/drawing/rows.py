@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class RowSource(Protocol):
@@ -69,7 +66,7 @@ class RowBuffer:
             self._top = before
 
 
-class StreamedRows:
+class StreamedRows(AbstractContextManager["StreamedRows"]):
     """Rows that a function decodes in order, a band ahead in a thread of its own. Close it, or use it in a with-block.
 
     read: returns the next n rows; called from one thread at a time. height: total number of rows. ahead: rows to decode
@@ -104,12 +101,7 @@ class StreamedRows:
         """Wait for the thread and end it."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _requested_rows(self, count: int) -> Future[NDArray[Any]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import is_real, real
 from srflow_sdk.drawing.auto_tau import REACH, texture
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.errors import ArgumentError
@@ -113,17 +113,11 @@ def checked_number(tau: object) -> float:
     """Raises: ArgumentError unless it is a finite number 0 … 2."""
     if isinstance(tau, np.ndarray) and tau.ndim == 0:
         tau = tau.item()
-    if isinstance(tau, bool) or not isinstance(tau, Real):
+    if not is_real(tau):
         raise ArgumentError(
             f'tau is {tau!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of the image\'s H×W'
         )
-    try:
-        value = float(tau)
-    except OverflowError:
-        value = math.inf
-    if not math.isfinite(value) or not 0 <= value <= MAX_TAU:
-        raise ArgumentError(f"tau is {value:g}; it must be a finite number from 0 to {MAX_TAU:g}")
-    return value
+    return real("tau", tau, least=0, most=MAX_TAU)
 
 
 def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:

@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from numbers import Integral
 from typing import Literal
 
+from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.engine_records import LrProfile
 
@@ -193,12 +193,8 @@ def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel
 
 def check_tile(tile: object) -> None:
     """Raises: ArgumentError unless it is "auto", None or a whole number of LR pixels, at least :data:`MIN_TILE`."""
-    if tile is None or (isinstance(tile, str) and tile == "auto"):
-        return
-    if isinstance(tile, bool) or not isinstance(tile, Integral) or tile < MIN_TILE:
-        raise ArgumentError(
-            f'tile is {tile!r}; it must be "auto", None (the whole image) or a number of LR pixels, at least {MIN_TILE}'
-        )
+    if tile is not None and not (isinstance(tile, str) and tile == "auto"):
+        whole("tile", tile, least=MIN_TILE, also='"auto", None (the whole image) or ', of=" of LR pixels")
 
 
 def plan_tiles(

@@ -7,7 +7,16 @@ same for whole arrays. libvips does the work; it is loaded on first use.
 
 from __future__ import annotations
 
-from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, READABLE, UNREAD, WRITABLE, PathLike, check_writable
+from srflow_sdk.files.formats import (
+    MAX_PIXELS,
+    RAISE_LIMIT,
+    READABLE,
+    UNREAD,
+    WRITABLE,
+    PathLike,
+    WriteOptions,
+    check_writable,
+)
 from srflow_sdk.files.metadata.metadata import Metadata
 from srflow_sdk.files.provenance import Provenance
 from srflow_sdk.files.reading import (
@@ -35,6 +44,7 @@ __all__ = [
     "Metadata",
     "PathLike",
     "Provenance",
+    "WriteOptions",
     "check_writable",
     "count_pixels",
     "is_as_written",

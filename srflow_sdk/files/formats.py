@@ -7,13 +7,13 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import bmp, libvips
 from srflow_sdk.system.atomic import check_replaceable
@@ -25,6 +25,26 @@ MAX_PIXELS = 100_000_000
 
 RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 """How errors end about files that have more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """How image files are read and written, for everything that makes files of files. Raises: ArgumentError.
+
+    max_pixels: largest source, width × height. quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
+    lossless: keep every visible pixel of WebP and AVIF. report: measure and hash what is written.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    quality: int | None = None
+    lossless: bool = False
+    report: bool = False
+
+    def __post_init__(self) -> None:
+        check_max_pixels(self.max_pixels)
+        check_quality(self.quality, lossless=self.lossless)
+        flag("report", self.report)
+
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
@@ -184,20 +204,16 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
 
 def check_quality(quality: object, *, lossless: object) -> None:
     """Raises: ArgumentError for what no format takes."""
-    if isinstance(quality, bool) or not isinstance(quality, (int, np.integer, type(None))):
-        raise ArgumentError(f"quality is {quality!r}; it must be a whole number, 1 … 100, or None")
-    if not isinstance(lossless, (bool, np.bool_)):
-        raise ArgumentError(f"lossless is {lossless!r}; it must be True or False")
-    if quality is not None and not 1 <= quality <= 100:
-        raise ArgumentError(f"quality is {quality}; it must be 1 … 100")
+    if quality is not None:
+        whole("quality", quality, least=1, most=100, also="None or ")
+    flag("lossless", lossless)
     if quality is not None and lossless:
         raise ArgumentError("a lossless picture has no quality; leave out one of them")
 
 
 def check_max_pixels(max_pixels: object) -> None:
     """Raises: ArgumentError unless it is a whole number, at least 1."""
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
-        raise ArgumentError(f"max_pixels is {max_pixels!r}; it must be a whole number, at least 1")
+    whole("max_pixels", max_pixels, least=1)
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:

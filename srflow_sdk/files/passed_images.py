@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk._checks import file_path
+from srflow_sdk.errors import ImageError
 from srflow_sdk.files import MAX_PIXELS, ImageFile, PathLike, read_image, spooled
 from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, unpacked
 
@@ -34,13 +34,6 @@ def loaded(
     return unpacked(image)
 
 
-def checked_path(name: str, value: object) -> Path:
-    """Raises: ArgumentError unless it can be the path of a file; `name` is what the message calls it."""
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ArgumentError(f"{name} is {value!r}; it must be the path of a file")
-    return Path(os.fsdecode(value))
-
-
 def eight_bit_picture(file: ImageFile) -> Image.Image:
     """A file of uint8 as the PIL image that :func:`loaded` takes it for."""
     image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)
@@ -50,7 +43,7 @@ def eight_bit_picture(file: ImageFile) -> Image.Image:
 
 
 def _read_eight_bit(path: PathLike, max_pixels: int) -> Image.Image:
-    file = read_image(checked_path("image", path), max_pixels=max_pixels)
+    file = read_image(file_path("image", path), max_pixels=max_pixels)
     if file.pixels.dtype != np.uint8:
         raise ImageError(
             f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot hold; upscale it into a file: "

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords, takes_keywords_of
+from srflow_sdk.drawing.passes import pass_of
+from srflow_sdk.drawing.requests import DrawOptions, check_count, takes_draw_keywords, takes_keywords_of
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import MAX_PIXELS, PathLike
-from srflow_sdk.files.passed_images import EncodedImage, checked_path, loaded
-from srflow_sdk.flow.best_of import best_of
+from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
+from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
 from srflow_sdk.flow.restore_options import RestoreOptions
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
@@ -26,6 +29,7 @@ from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
 from srflow_sdk.flow.transfer_options import TransferOptions
 from srflow_sdk.flow.transferring import transferred
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
+from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
@@ -76,9 +80,16 @@ class FlowUses:
         draw = DrawOptions(**options)
         if not callable(score):
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
+        check_count(n, first=draw.sample)
         encoding = self._encoding(image, memory_budget=self._painter.conditioning_budget(ENCODING_BUDGET_BYTES))
-        best: InMemoryImage = best_of(encoding, score, n, draw)
-        return best
+        best, highest = None, -math.inf
+        for number in range(int(n)):
+            sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
+            picture = encoding.sample(**dataclasses.replace(draw, sample=sample, progress=progress).keywords)
+            value = _score(score(picture), sample)
+            if best is None or value > highest:
+                best, highest = picture, value
+        return cast("InMemoryImage", best)
 
     @overload
     def restore(self, image: ImageT, **options: Unpack[RestoreKeywords]) -> ImageT: ...
@@ -138,14 +149,11 @@ class FlowUses:
         Raises: the errors of :meth:`restore`, and ImageError for files that cannot be read or written.
         """
         return restore_file(
-            checked_path("source", source),
-            checked_path("target", target),
+            file_path("source", source),
+            file_path("target", target),
             self._painter,
             RestoreOptions(**options),
-            report=report,
-            max_pixels=max_pixels,
-            quality=quality,
-            lossless=lossless,
+            WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
         )
 
     @overload
@@ -246,15 +254,13 @@ class FlowUses:
         """
         return transfer_file(
             self._painter,
-            checked_path("target", target),
-            checked_path("source", source),
-            checked_path("mask", mask),
-            checked_path("output", output),
-            lr=None if lr is None else checked_path("lr", lr),
+            file_path("target", target),
+            file_path("source", source),
+            file_path("mask", mask),
+            file_path("output", output),
+            lr=None if lr is None else file_path("lr", lr),
             options=TransferOptions(**options),
-            max_pixels=max_pixels,
-            quality=quality,
-            lossless=lossless,
+            writing=WriteOptions(max_pixels=max_pixels, quality=quality, lossless=lossless),
         )
 
     def log_likelihood(
@@ -296,3 +302,13 @@ class FlowUses:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
             return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
+
+
+def _score(value: object, sample: int) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"score returned {short(value)} for sample {sample}; it must return a number") from error
+    if math.isnan(number):
+        raise ArgumentError(f"score returned NaN for sample {sample}; it must return a number")
+    return number

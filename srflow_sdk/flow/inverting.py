@@ -49,8 +49,13 @@ class HighResolution:
                 f"hr has {width}×{height} pixels, but the image of {lr.width}×{lr.height} needs "
                 f"{lr.width * scale}×{lr.height * scale}: encode its own reduction, or crop it"
             )
-        image = LowResolution.of(
-            ArrayRows(pixels), kind, height=height, width=width, multiple=scale * lr.multiple, reach=scale * lr.reach
+        image = LowResolution(
+            source=ArrayRows(pixels),
+            kind=kind,
+            height=height,
+            width=width,
+            multiple=scale * lr.multiple,
+            reach=scale * lr.reach,
         )
         return cls(image=image, scale=scale, dequantised=dequantised)
 

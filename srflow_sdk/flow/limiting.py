@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.latents import arrays
+from srflow_sdk.latents.arrays import picture_positions
 from srflow_sdk.latents.draws import Collection
 from srflow_sdk.latents.normalising import not_finite
 from srflow_sdk.latents.picture_latents import Latents
-from srflow_sdk.latents.positions import picture_positions
 
 _PLACE = 8  # positions a side
 _BINS, _LARGEST = 8192, 16.0
@@ -32,8 +32,14 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
     levels = dict(latents.levels)
     targets = arrays.like({level: levels[level] for level in taus})
     for level, target in targets.items():
-        rows, columns = picture_positions(level, height=latents.height, width=latents.width)
-        _limit(levels[level], target, over, tau=taus[level], level=level, rows=rows, columns=columns)
+        source = levels[level]
+        squares = _mean_squares(latents, level)
+        if over == "global":
+            squares = np.full_like(squares, squares.mean())
+        for chunk in arrays.row_chunks(source, source.shape[1]):
+            values = source[:, chunk].astype(np.float64)
+            found = np.square(values).mean(axis=0) if over == "local" else squares[:, None, None]
+            target[:, chunk] = values * _scale(found, taus[level])
     levels.update({level: arrays.read_only(target) for level, target in targets.items()})
     return Latents(levels, height=latents.height, width=latents.width, model_sha256=latents.model_sha256)
 
@@ -49,7 +55,7 @@ def tails(latents: Latents, level: int) -> tuple[float, float]:
     """
     source = latents.levels[level]
     rows, columns = picture_positions(level, height=latents.height, width=latents.width)
-    size = math.sqrt(float(_moment(source, rows, columns, power=2, level=level).mean()))
+    size = math.sqrt(float(_mean_squares(latents, level).mean()))
     down, across = rows // _PLACE, columns // _PLACE
     fourth = np.zeros((len(source), down))
     squared = np.zeros_like(fourth)
@@ -76,41 +82,24 @@ def typical_size(latents: Latents, level: int) -> float:
     return median * _LARGEST / _BINS / _NORMAL_MEDIAN
 
 
-def _limit(
-    source: NDArray[np.float32],
-    target: NDArray[np.float32],
-    over: Collection,
-    *,
-    tau: float,
-    level: int,
-    rows: int,
-    columns: int,
-) -> None:
-    squares = _moment(source, rows, columns, power=2, level=level)
-    if over == "global":
-        squares = np.full_like(squares, squares.mean())
-    for chunk in arrays.row_chunks(source, source.shape[1]):
-        values = source[:, chunk].astype(np.float64)
-        found = np.square(values).mean(axis=0) if over == "local" else squares[:, None, None]
-        target[:, chunk] = values * _scale(found, tau)
-
-
 def _scale(squares: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
     """min(1, tau/r) for mean squares r²."""
     size = np.sqrt(squares)
     return np.divide(tau, size, out=np.ones_like(size), where=size > tau)
 
 
-def _moment(source: NDArray[np.float32], rows: int, columns: int, *, power: int, level: int) -> NDArray[np.float64]:
-    """The mean of the values' power over the picture's positions, by channel. The same for any cut into chunks."""
-    sums = np.array([math.fsum(row) for row in zip(*_row_sums(source, rows, columns, power=power), strict=True)])
+def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
+    """The mean square over the picture's positions, by channel. The same for any cut into chunks."""
+    rows, columns = picture_positions(level, height=latents.height, width=latents.width)
+    by_row = _row_sums(latents.levels[level], rows, columns)
+    sums = np.array([math.fsum(channel) for channel in zip(*by_row, strict=True)])
     if not np.isfinite(sums).all():
         raise not_finite(level)
     return sums / (rows * columns)
 
 
-def _row_sums(source: NDArray[np.float32], rows: int, columns: int, *, power: int) -> Iterator[NDArray[np.float64]]:
-    """The sums of each row of every channel, [C] by row."""
+def _row_sums(source: NDArray[np.float32], rows: int, columns: int) -> Iterator[NDArray[np.float64]]:
+    """The sums of squares of each row of every channel, [C] by row."""
     for chunk in arrays.row_chunks(source, rows):
         with np.errstate(over="ignore", invalid="ignore"):
-            yield from (source[:, chunk, :columns].astype(np.float64) ** power).sum(axis=2).T
+            yield from (source[:, chunk, :columns].astype(np.float64) ** 2).sum(axis=2).T

@@ -6,10 +6,9 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict, cast, get_args
+from typing import Any, Literal, TypedDict, cast
 
-import numpy as np
-
+from srflow_sdk._checks import flag, one_of
 from srflow_sdk.drawing.requests import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.limiting import limited, tails, typical_size
@@ -17,7 +16,6 @@ from srflow_sdk.latents.arguments import check_taus, level_taus
 from srflow_sdk.latents.draws import STATISTICS_SCHEME, Collection
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.system.plain_text import short
 
 Over = Literal["auto", "spatial", "local", "global"]
 
@@ -67,10 +65,8 @@ class RestoreOptions:
         DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
             check_taus(self.tau)
-        if self.over not in get_args(Over):
-            raise ArgumentError(f"over is {short(self.over)}; it must be {', '.join(map(repr, get_args(Over)))}")
-        if not isinstance(self.enlarge, (bool, np.bool_)):
-            raise ArgumentError(f"enlarge is {short(self.enlarge)}; it must be True or False")
+        one_of("over", self.over, Over)
+        flag("enlarge", self.enlarge)
 
     def check(self, manifest: Manifest) -> None:
         """Raises: ArgumentError for temperatures of levels that the model does not have."""

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, writer_for
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import PassCount
+from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import ImageWriter, Provenance, check_writable, open_image
+from srflow_sdk.files import Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.provenance import RESTORE
 from srflow_sdk.flow.inverting import round_trip_halo
 from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
@@ -34,22 +34,20 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
-        passes = None if options.progress is None else PassCount(options.progress)
+        encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
         encoding: Encoding[Any] = Encoding(
             small,
             their_kind,
             painter,
             memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
             halo=round_trip_halo(painter.manifest),
-            progress=None if passes is None else passes.encoded,
+            progress=encoded,
             cancel=options.cancel,
         )
-        latents = encoding._inverted(
-            colours, their_kind, progress=None if passes is None else passes.inverted, cancel=options.cancel
-        )
+        latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         del colours
         latents = options.restored(latents)
-        restored = encoding._decoded(latents, progress=None if passes is None else passes.drawn, cancel=options.cancel)
+        restored = encoding._decoded(latents, progress=drawn, cancel=options.cancel)
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0
             restored = np.concatenate([restored, pixels[..., -1:]], axis=2)
@@ -58,15 +56,7 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
 
 
 def restore_file(
-    source: Path,
-    target: Path,
-    painter: Painter,
-    options: RestoreOptions,
-    *,
-    report: bool,
-    max_pixels: int,
-    quality: int | None,
-    lossless: bool,
+    source: Path, target: Path, painter: Painter, options: RestoreOptions, writing: WriteOptions
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.restore_file`."""
     started = time.monotonic()
@@ -75,45 +65,26 @@ def restore_file(
     manifest = painter.manifest
     with (
         memory_errors_typed(f"while restoring {source}; use a smaller picture"),
-        open_image(source, max_pixels=max_pixels) as reader,
+        open_image(source, max_pixels=writing.max_pixels) as reader,
     ):
         size = reader.width, reader.height
         check_writable(target, channels=reader.channels, size=size)
         step = manifest.scale * manifest.size_multiple
-        small = [padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)]
-        provenance = restored_provenance(
-            manifest,
-            options,
-            source=source,
-            source_sha256=reader.sha256(),
-            tile=painter.core(small[0], small[1], halo=round_trip_halo(manifest)),
-        )
-        provenance = painter.recorded(provenance)
-        with ImageWriter(
-            target,
-            width=reader.width,
-            height=reader.height,
-            channels=reader.channels,
-            dtype=reader.dtype,
-            metadata=reader.metadata,
-            provenance=provenance,
-            quality=quality,
-            lossless=lossless,
-        ) as writer:
-            kind = ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile)
-            writer.write_rows(restore_pixels(reader.read_rows(reader.height), kind, painter, options))
-            writer.finish()
-            length, sha256 = writer.content() if report else (None, None)
+        height, width = (padded_size(side, step) // manifest.scale for side in (reader.height, reader.width))
+        tile = painter.core(height, width, halo=round_trip_halo(manifest))
+        digest = reader.sha256()
+        provenance = restored_provenance(manifest, options, source=source, source_sha256=digest, tile=tile)
+        with writer_for(target, reader, painter, provenance, writing, size=size) as writer:
+            writer.write_rows(restore_pixels(reader.read_rows(reader.height), kind_of(reader), painter, options))
+            output = finished(writer, target, writing)
             reader.check_unchanged()
-    provenance = writer.provenance or provenance
-    output = FileOutput(path=target, provenance=provenance, lr_psnr=None, size_bytes=length, sha256=sha256)
     return FileResult(source=source, size=size, outputs=(output,), seconds=time.monotonic() - started)
 
 
 def restored_provenance(
     manifest: Manifest, options: RestoreOptions, *, source: Path, source_sha256: str, tile: int | None
 ) -> Provenance:
-    """What a restored picture's metadata says about how it was made."""
+    """The record of how a restored picture was made, for its file's metadata."""
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, writer_for
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import ImageReader, ImageWriter, Provenance, check_writable, open_image
-from srflow_sdk.files.formats import check_max_pixels, save_options
+from srflow_sdk.files import ImageReader, Provenance, WriteOptions, check_writable, open_image
+from srflow_sdk.files.formats import save_options
 from srflow_sdk.files.provenance import TRANSFER
 from srflow_sdk.flow.transfer_inputs import Inputs, Picture, mask_in
 from srflow_sdk.flow.transfer_options import TransferOptions
 from srflow_sdk.flow.transferring import transferred
-from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.paths import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -31,9 +30,7 @@ def transfer_file(
     *,
     lr: Path | None,
     options: TransferOptions,
-    max_pixels: int,
-    quality: int | None,
-    lossless: bool,
+    writing: WriteOptions,
     before_writing: Callable[[], None] = lambda: None,
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.transfer_file`. Every input must be the same when the output is complete.
@@ -41,15 +38,14 @@ def transfer_file(
     before_writing: called once all other work is done.
     """
     started = time.monotonic()
-    check_max_pixels(max_pixels)
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
     for what, path in paths.items():
         if real_path(path) == real_path(output):
             raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
-    save_options(output, quality=quality, lossless=lossless)  # what cannot be written is said before any work
+    save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
     manifest = painter.manifest
     with memory_errors_typed(f"while transferring into {target}; use smaller pictures"):
-        read = {what: _File.read(path, max_pixels=max_pixels) for what, path in paths.items()}
+        read = {what: _File.read(path, max_pixels=writing.max_pixels) for what, path in paths.items()}
         goal, of = read["target"], {what: file.picture for what, file in read.items()}
         size = goal.picture.width, goal.picture.height
         check_writable(output, channels=goal.picture.kind.channels, size=size)
@@ -72,22 +68,11 @@ def transfer_file(
             settings=options.recorded(manifest, {"lr": None, **others}),
         )
         before_writing()
-        with ImageWriter(
-            output,
-            width=size[0],
-            height=size[1],
-            channels=goal.picture.kind.channels,
-            dtype=goal.picture.kind.dtype,
-            metadata=goal.reader.metadata,
-            provenance=painter.recorded(provenance),
-            quality=quality,
-            lossless=lossless,
-        ) as writer:
+        with writer_for(output, goal.reader, painter, provenance, writing, size=size) as writer:
             writer.write_rows(result.pixels)
-            writer.finish()
+            made = finished(writer, output, writing)
             for file in read.values():
                 file.reader.check_unchanged()
-    made = FileOutput(path=output, provenance=writer.provenance or provenance, lr_psnr=None)
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
 
 
@@ -106,6 +91,4 @@ class _File:
             pixels = reader.read_rows(reader.height)
             digest = reader.sha256()
             reader.check_unchanged()
-        profile = reader.metadata.icc_profile
-        kind = ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=profile)
-        return cls(picture=Picture(pixels=pixels, kind=kind), reader=reader, sha256=digest)
+        return cls(picture=Picture(pixels=pixels, kind=kind_of(reader)), reader=reader, sha256=digest)

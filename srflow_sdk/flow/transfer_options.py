@@ -6,10 +6,10 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict
 
+from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.requests import DrawOptions, Progress
-from srflow_sdk.errors import ArgumentError
 from srflow_sdk.latents.arguments import check_taus, level_taus
 from srflow_sdk.latents.draws import STATISTICS_SCHEME
 from srflow_sdk.model.manifest import Manifest
@@ -51,8 +51,7 @@ class TransferOptions:
         DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
             check_taus(self.tau)
-        if self.blend not in get_args(Blend):
-            raise ArgumentError(f"blend is {self.blend!r}; it must be {' or '.join(map(repr, get_args(Blend)))}")
+        one_of("blend", self.blend, Blend)
 
     def taus(self, manifest: Manifest) -> dict[int, float]:
         """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for unknown levels."""

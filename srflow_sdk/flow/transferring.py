@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import PassCount
+from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.flow.inverting import round_trip_halo
@@ -86,7 +86,7 @@ def _drawn(
 
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
-    count = None if options.progress is None else PassCount(options.progress)
+    encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
     halo = round_trip_halo(manifest)
     encoding: Encoding[Any] = Encoding(
         lr,
@@ -94,12 +94,12 @@ def _drawn(
         painter,
         memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
         halo=halo,
-        progress=None if count is None else count.encoded,
+        progress=encoded,
         cancel=options.cancel,
     )
-    latents = encoding.invert(seen(pasted), progress=None if count is None else count.inverted, cancel=options.cancel)
+    latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
-    decoded = encoding.decode(latents, progress=None if count is None else count.drawn, cancel=options.cancel)
+    decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : target.kind.colours]
     height, width = (padded_size(side, manifest.size_multiple) for side in lr.shape[:2])
     tile = painter.core(height, width, halo=halo)

@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import real, whole
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import MAX_TAU
 from srflow_sdk.system.plain_text import short
 
 _MAX_LEVEL = 16
-_MAX_SIDE = (1 << 32) - 1
-
-
-def checked_number(name: str, value: Any, *, low: int = 1, high: int = _MAX_SIDE) -> int:
-    """An integer from low to high. Raises: ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise ArgumentError(f"{name} is {short(value)}; it must be an integer from {low} to {high}")
-    return int(value)
-
-
-def checked_real(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite number. Raises: ArgumentError."""
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:  # an integer beyond 10^308
-            number = math.inf
-        if math.isfinite(number) and low <= number <= high:
-            return number
-    limits = f" from {low:g} to {high:g}" if math.isfinite(high) else ""
-    raise ArgumentError(f"{name} is {short(value)}; it must be a finite number{limits}")
-
-
-def checked_path(path: object) -> Path:
-    """A file's path. Raises: ArgumentError."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise ArgumentError(f"path is {type(path).__name__}; it must be a file's path: a str or a Path")
-    if not os.fspath(path):
-        raise ArgumentError("path is empty; it must be a file's path")
-    return Path(path)
+MAX_SIDE = (1 << 32) - 1
+"""Longest side of a picture in pixels."""
 
 
 def level_taus(tau: object, levels: Iterable[int]) -> dict[int, float]:
     """The temperature of each level that has one. tau: a number, or numbers by level. Raises: ArgumentError."""
     known = list(levels)
     if not isinstance(tau, Mapping):
-        return dict.fromkeys(known, checked_real("tau", tau, low=0, high=MAX_TAU))
+        return dict.fromkeys(known, real("tau", tau, least=0, most=MAX_TAU))
     if unknown := [level for level in tau if level not in known]:
         raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
-    return {
-        int(level): checked_real(f"tau of level {level}", value, low=0, high=MAX_TAU) for level, value in tau.items()
-    }
+    return {int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU) for level, value in tau.items()}
 
 
 def check_taus(tau: object) -> None:
@@ -73,7 +40,7 @@ def checked_levels(
         raise ArgumentError("levels is empty or no mapping; it must hold a float32 array for each level")
     padded: dict[int, tuple[int, int]] = {}
     for level, array in levels.items():
-        checked_number("a level", level, high=_MAX_LEVEL)
+        whole("a level", level, least=1, most=_MAX_LEVEL)
         if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 3 or not array.size:
             shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
@@ -85,3 +52,16 @@ def checked_levels(
     if height > least[0] or width > least[1]:
         raise ArgumentError(f"the levels are of {least[0]}×{least[1]} pixels, less than the picture's {height}×{width}")
     return {int(level): levels[level] for level in sorted(levels)}
+
+
+def checked_mask(name: str, mask: object, *, height: int, width: int) -> NDArray[np.bool_]:
+    """A boolean H×W array. Raises: ArgumentError."""
+    array = np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise ArgumentError(
+            f"{name} has values of type {array.dtype}; a mask is boolean: compare first, as in {name} > 127"
+        )
+    if array.shape != (height, width):
+        size = "×".join(map(str, array.shape)) or "a single value"
+        raise ArgumentError(f"{name} is {size}; it must have the rows and columns of the HR picture, {height}×{width}")
+    return array

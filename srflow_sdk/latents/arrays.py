@@ -1,4 +1,4 @@
-"""Arrays of latents by level, C×h×w in float32: in memory, or in temporary files if they are large."""
+"""Arrays of latents by level, C×h×w in float32, in memory or temporary files, and their positions in the picture."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
     view: NDArray[np.float32] = array.view()
     view.flags.writeable = False
     return view
+
+
+def picture_positions(level: int, *, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of a level that hold pixels of the picture, not only padding."""
+    return -(-height >> level), -(-width >> level)
+
+
+def mask_positions(mask: NDArray[np.bool_], level: int) -> NDArray[np.bool_]:
+    """The positions of a level, without those of the padding, of which any pixel is inside an H×W mask."""
+    step = 1 << level
+    rows = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0)
+    return np.asarray(np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1))
 
 
 def row_chunks(array: NDArray[np.float32], rows: int) -> Iterator[slice]:

@@ -19,21 +19,21 @@ from srflow_sdk.latents.draws import Collection, true_statistics
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """tau: temperature. enlarge: whether deviations and means may grow. seed: of the drawn statistics."""
+    """How the latents of a level are normalised.
 
+    over: the collections. level: draws depend on it. tau: temperature. seed: of the drawn statistics.
+    enlarge: deviations and means may grow.
+    """
+
+    over: Collection
+    level: int
     tau: float
     seed: int
     enlarge: bool
 
 
 def normalise(
-    source: NDArray[np.float32],
-    target: NDArray[np.float32],
-    over: Collection,
-    *,
-    level: int,
-    inside: NDArray[np.bool_],
-    how: Normalisation,
+    source: NDArray[np.float32], target: NDArray[np.float32], inside: NDArray[np.bool_], how: Normalisation
 ) -> None:
     """Write the normalised latents of a level, C×h×w, to target, which holds zeros.
 
@@ -42,10 +42,7 @@ def normalise(
     """
     for rows in row_chunks(source, source.shape[1]):
         target[:, rows] = source[:, rows]
-    if over == "local":
-        _over_channels(source, target, level=level, inside=inside, how=how)
-    else:
-        _over_positions(source, target, over, level=level, inside=inside, how=how)
+    (_over_channels if how.over == "local" else _over_positions)(source, target, inside, how)
 
 
 def mean_and_deviation(
@@ -69,20 +66,14 @@ def not_finite(level: int) -> NonFiniteError:
 
 
 def _over_positions(
-    source: NDArray[np.float32],
-    target: NDArray[np.float32],
-    over: Collection,
-    *,
-    level: int,
-    inside: NDArray[np.bool_],
-    how: Normalisation,
+    source: NDArray[np.float32], target: NDArray[np.float32], inside: NDArray[np.bool_], how: Normalisation
 ) -> None:
-    whole_level = over == "global"
+    whole_level = how.over == "global"
     channels = len(source)
     if np.count_nonzero(inside) * (channels if whole_level else 1) < 2:
         return
-    mean, deviation, size = mean_and_deviation(source, inside, level=level, whole_level=whole_level)
-    drawn = true_statistics(how.seed, level, over, size=size, count=1 if whole_level else channels)
+    mean, deviation, size = mean_and_deviation(source, inside, level=how.level, whole_level=whole_level)
+    drawn = true_statistics(how.seed, how.level, how.over, size=size, count=1 if whole_level else channels)
     scale = _scale(mean, deviation, drawn.deviation, how)[:, None, None]
     shift, mean = _shift(mean, drawn.mean, how)[:, None, None], mean[:, None, None]
     columns = inside.shape[1]
@@ -92,12 +83,7 @@ def _over_positions(
 
 
 def _over_channels(
-    source: NDArray[np.float32],
-    target: NDArray[np.float32],
-    *,
-    level: int,
-    inside: NDArray[np.bool_],
-    how: Normalisation,
+    source: NDArray[np.float32], target: NDArray[np.float32], inside: NDArray[np.bool_], how: Normalisation
 ) -> None:
     channels = len(source)
     if channels < 2:
@@ -110,9 +96,11 @@ def _over_channels(
         with np.errstate(invalid="ignore"):  # infinity - infinity
             mean = values.sum(axis=0) / channels
         if not np.isfinite(mean).all():
-            raise not_finite(level)
+            raise not_finite(how.level)
         deviation = np.sqrt(np.square(values - mean).sum(axis=0) / (channels - 1))
-        drawn = true_statistics(how.seed, level, "local", size=channels, first=rows.start * columns, count=mean.size)
+        drawn = true_statistics(
+            how.seed, how.level, "local", size=channels, first=rows.start * columns, count=mean.size
+        )
         scale = _scale(mean, deviation, drawn.deviation.reshape(mean.shape), how)
         values = (values - mean) * scale + _shift(mean, drawn.mean.reshape(mean.shape), how)
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])

@@ -7,25 +7,25 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import file_path, one_of, real, whole
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents import latents_file as files
-from srflow_sdk.latents.arguments import checked_levels, checked_number, checked_path, checked_real, level_taus
+from srflow_sdk.latents.arguments import MAX_SIDE, checked_levels, checked_mask, level_taus
+from srflow_sdk.latents.arrays import mask_positions, picture_positions
 from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
 from srflow_sdk.latents.blending import interpolate, mix
-from srflow_sdk.latents.draws import KINDS, Collection
+from srflow_sdk.latents.draws import Collection
 from srflow_sdk.latents.normalising import Normalisation, mean_and_deviation, normalise
-from srflow_sdk.latents.positions import checked_mask, mask_positions, picture_positions
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import ComputePrecision
-from srflow_sdk.system.plain_text import short
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -72,18 +72,20 @@ class Latents:
 
         Raises: ArgumentError for other types, shapes and sizes.
         """
-        self._height = checked_number("height", height)
-        self._width = checked_number("width", width)
+        height = whole("height", height, least=1, most=MAX_SIDE)
+        width = whole("width", width, least=1, most=MAX_SIDE)
         if not isinstance(model_sha256, str) or not _SHA256.fullmatch(model_sha256):
             raise ArgumentError(f"model_sha256 is {model_sha256!r:.80}; it must be 64 hexadecimal digits")
-        self._model_sha256 = model_sha256
-        if precision not in get_args(ComputePrecision):
-            names = ", ".join(get_args(ComputePrecision))
-            raise ArgumentError(f"precision is {precision!r:.80}; it must be one of {names}")
-        self._precision: ComputePrecision = precision
+        one_of("precision", precision, ComputePrecision)
         if log_likelihood is not None:
-            log_likelihood = checked_real("log_likelihood", log_likelihood)
-        self._log_likelihood = log_likelihood
+            log_likelihood = real("log_likelihood", log_likelihood)
+        self._about = files.Described(
+            height=height,
+            width=width,
+            model_sha256=model_sha256,
+            log_likelihood=log_likelihood,
+            precision=precision,
+        )
         checked = checked_levels(levels, height=height, width=width)
         if any(array.flags.writeable or not array.flags.c_contiguous for array in checked.values()):
             copies = arrays.like(checked)
@@ -113,7 +115,7 @@ class Latents:
         entries = list(latent_levels)
         sides = {"padded_height": padded_height, "padded_width": padded_width}
         for name, side in sides.items():
-            checked_number(name, side)
+            whole(name, side, least=1, most=MAX_SIDE)
             if odd := [entry.level for entry in entries if side % (1 << entry.level)]:
                 raise ArgumentError(f"{name} is {side}; for level {max(odd)} it must be a multiple of {1 << max(odd)}")
         levels = arrays.allocate(
@@ -129,34 +131,34 @@ class Latents:
     @property
     def height(self) -> int:
         """Rows of the HR picture, without padding."""
-        return self._height
+        return self._about.height
 
     @property
     def width(self) -> int:
         """Columns of the HR picture, without padding."""
-        return self._width
+        return self._about.width
 
     @property
     def model_sha256(self) -> str:
         """:attr:`Bundle.model_sha256` of the model that they belong to; for another they mean nothing."""
-        return self._model_sha256
+        return self._about.model_sha256
 
     @property
     def precision(self) -> ComputePrecision:
         """What the encoder computed in when they were made: decoded with another, they give a picture less exactly."""
-        return self._precision
+        return self._about.precision
 
     @property
     def log_likelihood(self) -> float | None:
         """Log-density of the picture's values in [0, 1] given its LR image, in nats; None once latents were changed."""
-        return self._log_likelihood
+        return self._about.log_likelihood
 
     @property
     def bits_per_dimension(self) -> float | None:
         """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8; lower is likelier."""
-        if self._log_likelihood is None:
+        if self.log_likelihood is None:
             return None
-        return bits_per_dimension(self._log_likelihood, height=self._height, width=self._width)
+        return bits_per_dimension(self.log_likelihood, height=self.height, width=self.width)
 
     def with_log_likelihood(self, nats: float) -> Self:
         """The same latents, whose picture has this log-likelihood. Raises: ArgumentError unless it is finite."""
@@ -170,7 +172,7 @@ class Latents:
         """
         if not isinstance(window, Window):
             raise ArgumentError(f"window is {type(window).__name__}; it must be a Window in LR pixels")
-        scale = checked_number("scale", scale)
+        scale = whole("scale", scale, least=1, most=MAX_SIDE)
         parts = {}
         for level, array in self._levels.items():
             place = window.scaled(scale, 1 << level)
@@ -224,17 +226,16 @@ class Latents:
         Raises: ArgumentError; NonFiniteError if latents are NaN or infinite.
         """
         taus = level_taus(tau, self._levels)
-        if not isinstance(over, str) or over not in KINDS:
-            raise ArgumentError(f"over is {short(over)}; it must be {', '.join(map(repr, KINDS))}")
-        seed = checked_number("seed", seed, low=0, high=(1 << 64) - 1)
+        one_of("over", over, Collection)
+        seed = whole("seed", seed, least=0, most=(1 << 64) - 1)
         mask = np.ones((1, 1), np.bool_)
         if where is not None:
-            mask = checked_mask("where", where, height=self._height, width=self._width)
+            mask = checked_mask("where", where, height=self.height, width=self.width)
 
         def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            how = Normalisation(tau=taus[level], seed=seed, enlarge=enlarge)
             inside = self._everywhere(level) if where is None else mask_positions(mask, level)
-            normalise(source, target, over, level=level, inside=inside, how=how)
+            how = Normalisation(over=over, level=level, tau=taus[level], seed=seed, enlarge=enlarge)
+            normalise(source, target, inside, how)
 
         return self._changed(set(taus), apply)
 
@@ -245,7 +246,7 @@ class Latents:
         Raises: ArgumentError, also if the other latents are of another model or size.
         """
         self._check_fits(other)
-        checked = checked_mask("mask", mask, height=self._height, width=self._width)
+        checked = checked_mask("mask", mask, height=self.height, width=self.width)
 
         def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
             mix(source, other._levels[level], target, mask_positions(checked, level))
@@ -260,12 +261,12 @@ class Latents:
         Raises: ArgumentError unless t is 0 … 1, and if the other latents are of another model or size.
         """
         self._check_fits(other)
-        share = checked_real("t", t, low=0, high=1)
+        share = real("t", t, least=0, most=1)
         if share in (0, 1):
-            return self if share == 0 else self._with(other._levels, log_likelihood=other._log_likelihood)
+            return self if share == 0 else self._with(other._levels, log_likelihood=other.log_likelihood)
 
         def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            positions = picture_positions(level, height=self._height, width=self._width)
+            positions = picture_positions(level, height=self.height, width=self.width)
             interpolate(source, other._levels[level], target, t=share, positions=positions)
 
         return self._changed(set(self._levels), apply)
@@ -277,14 +278,7 @@ class Latents:
         The name may be any; `.safetensors` is usual. An older file is unchanged after an error.
         Raises: ImageError; ArgumentError for what is no path.
         """
-        described = files.Described(
-            height=self._height,
-            width=self._width,
-            model_sha256=self._model_sha256,
-            log_likelihood=self._log_likelihood,
-            precision=self._precision,
-        )
-        files.write(checked_path(path), self._levels, described)
+        files.write(file_path("path", path), self._levels, self._about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, model: Bundle | _HasBundle | None = None) -> Self:
@@ -295,16 +289,9 @@ class Latents:
         belong to another model.
         """
         bundle = None if model is None else _bundle_of(model)
-        levels, described = files.read(checked_path(path))
+        levels, described = files.read(file_path("path", path))
         try:
-            latents = cls(
-                _frozen(levels),
-                height=described.height,
-                width=described.width,
-                model_sha256=described.model_sha256,
-                log_likelihood=described.log_likelihood,
-                precision=described.precision,
-            )
+            latents = cls(_frozen(levels), **vars(described))
         except ArgumentError as error:
             raise ImageError(f"{os.fspath(path)} is not a file of latents: {error}; Latents.save writes one") from error
         if bundle is not None:
@@ -319,7 +306,7 @@ class Latents:
         return latents
 
     def __repr__(self) -> str:
-        parts = [f"{self._height}×{self._width}"]
+        parts = [f"{self.height}×{self.width}"]
         parts += [
             f"level {level}: {'×'.join(map(str, array.shape))} deviation {self._deviation(level):.3f}"
             for level, array in self._levels.items()
@@ -339,21 +326,21 @@ class Latents:
             return math.nan
 
     def _everywhere(self, level: int) -> NDArray[np.bool_]:
-        return np.ones(picture_positions(level, height=self._height, width=self._width), np.bool_)
+        return np.ones(picture_positions(level, height=self.height, width=self.width), np.bool_)
 
     def _check_fits(self, other: Latents) -> None:
         if not isinstance(other, Latents):
             raise ArgumentError(f"other is {type(other).__name__}; it must be Latents, as Encoding.invert gives them")
-        if other._model_sha256 != self._model_sha256:
+        if other.model_sha256 != self.model_sha256:
             raise ArgumentError(
-                f"these latents are of the model {self._model_sha256[:12]}…, the others of "
-                f"{other._model_sha256[:12]}…; invert both pictures with one model"
+                f"these latents are of the model {self.model_sha256[:12]}…, the others of "
+                f"{other.model_sha256[:12]}…; invert both pictures with one model"
             )
         shapes, others = ({level: array.shape for level, array in one._levels.items()} for one in (self, other))
-        if (self._height, self._width) != (other._height, other._width) or shapes != others:
+        if (self.height, self.width) != (other.height, other.width) or shapes != others:
             raise ArgumentError(
-                f"these latents are of a picture of {self._height}×{self._width} pixels, the others of "
-                f"{other._height}×{other._width}; both pictures must have one size"
+                f"these latents are of a picture of {self.height}×{self.width} pixels, the others of "
+                f"{other.height}×{other.width}; both pictures must have one size"
             )
 
     def _changed(
@@ -368,14 +355,7 @@ class Latents:
         return self._with({**self._levels, **_frozen(targets)}, log_likelihood=None)
 
     def _with(self, levels: Mapping[int, NDArray[np.float32]], *, log_likelihood: float | None) -> Self:
-        return type(self)(
-            levels,
-            height=self._height,
-            width=self._width,
-            model_sha256=self._model_sha256,
-            log_likelihood=log_likelihood,
-            precision=self._precision,
-        )
+        return type(self)(levels, **{**vars(self._about), "log_likelihood": log_likelihood})
 
 
 def _bundle_of(model: Bundle | _HasBundle) -> Bundle:

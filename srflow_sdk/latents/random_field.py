@@ -44,6 +44,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.latents.portable_math import natural_log, polynomial
 
@@ -180,14 +181,14 @@ def standard_normal(
 
     Raises: ArgumentError for values outside these ranges.
     """
-    _check("seed", seed, 0, _SEED_LIMIT - 1)
-    _check("sample", sample, 0, _SEED_LIMIT - 1)
-    _check("level", level, 1, 63)
-    _check("channels", channels, 1, 1 << 16)
-    _check("top", top, 0, _COORDINATE_LIMIT - 1)
-    _check("left", left, 0, _COORDINATE_LIMIT - 1)
-    _check("height", height, 1, _COORDINATE_LIMIT - top)
-    _check("width", width, 1, _COORDINATE_LIMIT - left)
+    whole("seed", seed, least=0, most=_SEED_LIMIT - 1)
+    whole("sample", sample, least=0, most=_SEED_LIMIT - 1)
+    whole("level", level, least=1, most=63)
+    whole("channels", channels, least=1, most=1 << 16)
+    whole("top", top, least=0, most=_COORDINATE_LIMIT - 1)
+    whole("left", left, least=0, most=_COORDINATE_LIMIT - 1)
+    whole("height", height, least=1, most=_COORDINATE_LIMIT - top)
+    whole("width", width, least=1, most=_COORDINATE_LIMIT - left)
     words = _window_words(seed, sample, level, channels=channels, top=top, left=left, height=height, width=width)
     return normal_from_words(words)
 
@@ -240,10 +241,3 @@ def _inverse_normal_cdf(u: NDArray[np.float64]) -> NDArray[np.float64]:
     magnitude = polynomial(_C, r) / polynomial(_D, r)
     z[tail] = np.where(q[tail] < 0.0, -magnitude, magnitude)
     return z
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ArgumentError(f"{name} is {value!r}; it must be an integer from {low} to {high}")
-    if not low <= value <= high:
-        raise ArgumentError(f"{name} is {value}; it must be from {low} to {high}")

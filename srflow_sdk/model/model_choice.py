@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import file_path
 from srflow_sdk.files import MAX_PIXELS, open_image, spooled
-from srflow_sdk.files.passed_images import EncodedImage, checked_path
+from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import DEFAULT_MODEL
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
 from srflow_sdk.system.raising import stop_if_set
@@ -130,7 +131,7 @@ def measure_damage(
 ) -> Damage:
     """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
     if isinstance(picture, (str, os.PathLike)):
-        return _damage_of_file(checked_path("picture", picture), max_pixels, cancel)
+        return _damage_of_file(file_path("picture", picture), max_pixels, cancel)
     if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
         with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
             return _damage_of_file(path, max_pixels, cancel)

@@ -49,7 +49,8 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
         f"srflow_apps/demo/{name}.js" for name in scripts
     }
     readme = {"srflow_export/photos/README.md"}
-    assert data == markers | models | presets | photos | readme | crops | patches | page | demo
+    stubs = {"srflow_sdk/aio/__init__.pyi"}
+    assert data == markers | stubs | models | presets | photos | readme | crops | patches | page | demo
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:

@@ -22,12 +22,12 @@ from srflow_apps.batch.report import batch_report, read_report, recorded_in, wri
 from srflow_apps.batch.running import Executor, InThisProcess, Watcher
 from srflow_apps.batch.sizes import weight
 from srflow_apps.batch.storage import ANYWHERE
+from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk.drawing.temperature import is_map
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike
-from srflow_sdk.files.passed_images import checked_path
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.url_paths import as_path
 from srflow_sdk.upscaler import Upscaler
@@ -251,7 +251,7 @@ def _stopper(cancel: threading.Event | None) -> Callable[[], None]:
 
 def _checked(name: str, value: object) -> Path:
     """The path or URL. Raises: ArgumentError."""
-    checked_path(name, value)
+    file_path(name, value)
     return as_path(os.fsdecode(cast("PathLike", value)))
 
 

@@ -110,6 +110,7 @@ def transfer(
         from srflow_apps.batch.run_command import FAILED
         from srflow_apps.batch.storage import ANYWHERE
         from srflow_sdk.errors import ArgumentError, ImageError
+        from srflow_sdk.files import WriteOptions
         from srflow_sdk.flow.transfer_files import transfer_file
         from srflow_sdk.flow.transfer_options import TransferOptions
         from srflow_sdk.model.bundle import Bundle
@@ -159,9 +160,7 @@ def transfer(
                     output,
                     lr=lr,
                     options=dataclasses.replace(options, progress=progressed),
-                    max_pixels=machine.max_pixels,
-                    quality=quality,
-                    lossless=lossless,
+                    writing=WriteOptions(max_pixels=machine.max_pixels, quality=quality, lossless=lossless),
                     before_writing=lambda: ANYWHERE.make_folders([output.parent]),
                 )
             except ImageError as error:

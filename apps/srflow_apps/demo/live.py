@@ -72,9 +72,9 @@ class LivePhoto:
             with memory_errors_typed(f"for {self._path.name}; use a smaller photo"):
                 file = read_image(self._path, max_pixels=self._max_pixels)
             height, width, channels = file.pixels.shape
-            self._read = LowResolution.of(
-                ArrayRows(file.pixels),
-                ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
+            self._read = LowResolution(
+                source=ArrayRows(file.pixels),
+                kind=ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
                 height=height,
                 width=width,
                 multiple=self._manifest.size_multiple,

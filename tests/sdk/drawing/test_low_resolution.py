@@ -21,7 +21,7 @@ P3 = matrix_profile(DISPLAY_P3, SRGB_CURVE)
 def low_resolution(pixels: np.ndarray, *, icc_profile: bytes | None = None, reach: int = 6) -> LowResolution:
     kind = ImageKind(channels=pixels.shape[2], dtype=pixels.dtype, icc_profile=icc_profile)
     height, width = pixels.shape[:2]
-    return LowResolution.of(ArrayRows(pixels), kind, height=height, width=width, multiple=2, reach=reach)
+    return LowResolution(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=2, reach=reach)
 
 
 def test_the_network_sees_the_image_padded_once_at_its_end() -> None:

@@ -193,7 +193,7 @@ def test_rows_are_given_as_soon_as_their_pixels_are_there(photo: np.ndarray) -> 
     rgba = np.dstack([photo, photo[..., 0]])
     source = ArrayRows(rgba)
     kind = ImageKind(channels=4, dtype=np.dtype(np.uint8))
-    lr = LowResolution.of(source, kind, height=45, width=61, multiple=1, reach=6)
+    lr = LowResolution(source=source, kind=kind, height=45, width=61, multiple=1, reach=6)
     to = Reduced(scale=1.5, height=68, width=92, kernel="lanczos", linear_light=True)
     finishing = Finishing(lr, scale=4, kernel="bicubic", write=given.append, reduced=to)
     for top in range(0, 45, 5):

@@ -5,8 +5,8 @@ import pytest
 
 from srflow_sdk import ArgumentError, Latents, NonFiniteError
 from srflow_sdk.latents import arrays
+from srflow_sdk.latents.arrays import mask_positions
 from srflow_sdk.latents.draws import true_statistics
-from srflow_sdk.latents.positions import mask_positions
 
 from .pictures import LEVELS, MODEL, changed_by, normal_latents
 
@@ -229,7 +229,7 @@ def test_odd_arguments_are_refused_in_one_line() -> None:
         ({"tau": "0.9"}, "^tau is '0.9'"),
         ({"tau": {1: -1}}, r"^tau of level 1 is -1"),
         ({"tau": {4: 1}}, r"^tau names level 4; these latents have 1, 2, 3$"),
-        ({"tau": 1, "over": "channel"}, r"^over is 'channel'; it must be 'spatial', 'local', 'global'$"),
+        ({"tau": 1, "over": "channel"}, r"^over is 'channel'; it must be one of spatial, local, global$"),
         ({"tau": 1, "seed": -1}, "^seed is -1"),
         ({"tau": 1, "seed": 0.5}, "^seed is 0.5"),
         ({"tau": 1, "where": np.ones((70, 90), bool)}, r"^where is 70×90; it must .* 90×70$"),

@@ -171,7 +171,7 @@ def test_odd_arrays_are_refused_in_one_line() -> None:
     usual = {"height": 90, "width": 70, "model_sha256": MODEL}
     cases = [
         ({}, {}, "^levels is empty"),
-        ({0: good[1]}, {}, r"^a level is 0; it must be an integer from 1 to 16$"),
+        ({0: good[1]}, {}, r"^a level is 0; it must be a whole number from 1 to 16$"),
         ({1: good[1].astype(np.float64)}, {}, r"^level 1 is float64 \(6, 48, 36\); it must be a float32 array C×h×w$"),
         ({1: good[1][0]}, {}, r"^level 1 is float32 \(48, 36\)"),
         ({1: good[1], 2: good[1]}, {}, r"^the levels are of .*: level 1 96×72, level 2 192×144$"),
@@ -276,7 +276,7 @@ def test_numbers_beyond_floats_are_refused_in_a_short_line(number: int) -> None:
 
 @pytest.mark.parametrize("over", [[], {}, None, 3, "rows"])
 def test_collections_that_there_are_not_are_refused(over: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"over is .*; it must be 'spatial'"):
+    with pytest.raises(ArgumentError, match=r"over is .*; it must be one of spatial"):
         normal_latents(height=90, width=70).normalised(0.9, over=over)
 
 

@@ -1,0 +1,71 @@
+"""Checks of arguments that must be a number or a flag. True and False are no numbers here, though Python takes them."""
+
+from __future__ import annotations
+
+import math
+import os
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, TypeGuard, get_args
+
+import numpy as np
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.plain_text import short
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Tell if it is a whole number of Python or numpy."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> TypeGuard[float]:
+    """Tell if it is a real number of Python or numpy, perhaps infinite or NaN."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def whole(name: str, value: object, *, least: int, most: int | None = None, also: str = "", of: str = "") -> int:
+    """Take a whole number from `least` to `most`, as an int.
+
+    name: what the message calls it. also: what else the message allows, such as "None or ". of: its unit in the
+    message, such as " of pixels". Raises: ArgumentError.
+    """
+    if is_whole(value) and value >= least and (most is None or value <= most):
+        return int(value)
+    limits = f", at least {least}" if most is None else f" from {least} to {most}"
+    raise ArgumentError(f"{name} is {short(value)}; it must be {also}a whole number{of}{limits}")
+
+
+def real(name: str, value: object, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """Take a finite number from `least` to `most`, as a float. Raises: ArgumentError."""
+    shown = short(value)
+    if is_real(value):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond 10^308
+            number = math.inf
+        if math.isfinite(number) and least <= number <= most:
+            return number
+        shown = f"{number:g}"
+    limits = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
+    raise ArgumentError(f"{name} is {shown}; it must be a finite number{limits}")
+
+
+def flag(name: str, value: object) -> bool:
+    """Take True or False of Python or numpy, as a bool. Raises: ArgumentError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name} is {short(value)}; it must be True or False")
+    return bool(value)
+
+
+def one_of(name: str, value: object, choices: Any) -> None:
+    """Raises: ArgumentError unless it is among the choices, a Literal of strings."""
+    if value not in get_args(choices):
+        raise ArgumentError(f"{name} is {short(value)}; it must be one of {', '.join(get_args(choices))}")
+
+
+def file_path(name: str, value: object) -> Path:
+    """Take the path of a file. Raises: ArgumentError."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ArgumentError(f"{name} is {short(value)}; it must be the path of a file")
+    return Path(os.fsdecode(value))
