@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -53,10 +52,15 @@ def test_an_op_s_bytes_are_those_of_its_tensors(
 
 
 @pytest.mark.parametrize(("size", "fix"), [(63, 62), (1, 2), (-4, 2)])
-def test_a_size_that_no_sampler_takes_is_one_line(size: int, fix: int) -> None:
-    script = str(ROOT / "benchmarks" / "native_ops.py")
-    command = [sys.executable, script, "--library", "none.so", f"--size={size}"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert result.stderr == f"native_ops.py: --size {size} is not a multiple of 2; try --size {fix}\n"
+def test_a_size_that_no_sampler_takes_is_one_line(
+    native_ops: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    size: int,
+    fix: int,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["native_ops.py", "--library", "none.so", f"--size={size}"])
+    with pytest.raises(SystemExit) as ended:
+        native_ops.main()
+    assert ended.value.code == f"native_ops.py: --size {size} is not a multiple of 2; try --size {fix}"
+    assert capsys.readouterr() == ("", "")

@@ -254,7 +254,7 @@ def test_a_file_to_keep_is_not_overwritten(tmp_path: Path) -> None:
         )
 
 
-@given(names=st.lists(st.text(min_size=1, max_size=20), max_size=40), count=st.integers(1, 7))
+@given(names=st.lists(st.text(min_size=1, max_size=20), max_size=4), count=st.integers(1, 7))
 def test_every_input_is_in_exactly_one_shard(names: list[str], count: int) -> None:
     shards = [Shard(index=index, count=count) for index in range(1, count + 1)]
     for name in map(PurePosixPath, names):

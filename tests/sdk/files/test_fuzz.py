@@ -1,4 +1,4 @@
-"""Mutated files of every format: each is read, or refused in one line. `make faults` reads more of them."""
+"""Mutated files of every format: each is read, or refused in one line. The campaign of `make test-slow` reads more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ pytest.importorskip("resource", reason="Windows has no limits on processes")
 
 from tests.faults import pictures
 
-MUTANTS = 1200
+MUTANTS = 300
 
 
 def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:

@@ -33,8 +33,10 @@ def kinds(photo: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     }
 
 
-@pytest.mark.parametrize("kind", ["rgb", "gray", "alpha", "uint16", "float32"])
-@pytest.mark.parametrize("tile", [None, 16, "auto"])
+@pytest.mark.parametrize(
+    ("kind", "tile"),
+    [*((kind, 16) for kind in ("rgb", "gray", "alpha", "uint16", "float32")), ("rgb", None), ("rgb", "auto")],
+)
 def test_picture_is_the_local_one_to_the_bit_with_equal_tiles(
     kind: str, tile: Any, photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path
 ) -> None:
