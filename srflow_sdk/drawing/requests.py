@@ -144,11 +144,13 @@ def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to draw for one image, made by :func:`make_request`.
+    """A drawing of one image, as :func:`make_request` checks it.
 
-    temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
-    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture. latents: what
-    to decode instead of drawing latents.
+    temperature: checked for this image.
+    samples: the numbers of the samples.
+    reduce: draw the "mean" or "std" of the samples instead of the samples.
+    reduced: the outputs' size if it is smaller than the model's picture.
+    latents: are decoded, and none are drawn.
     """
 
     options: DrawOptions

@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What a file says about its latents beside their values."""
+    """A file's metadata: size of the picture in pixels, digest of the model, nats, and the encoder's arithmetic."""
 
     height: int
     width: int
