@@ -103,11 +103,6 @@ class DrawOptions:
         return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
-def takes_draw_keywords(method: _MethodT) -> _MethodT:
-    """:func:`takes_keywords_of` drawing's options."""
-    return takes_keywords_of(DrawOptions)(method)
-
-
 def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
     """Let help() and inspect.signature show the keywords themselves where the code says ``**options``.
 
@@ -115,6 +110,11 @@ def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
     name and the keywords that there are.
     """
     return functools.partial(_with_keywords, options=options)
+
+
+def takes_draw_keywords(method: _MethodT) -> _MethodT:
+    """:func:`takes_keywords_of` drawing's options."""
+    return _with_keywords(method, options=DrawOptions)
 
 
 def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:

@@ -24,10 +24,9 @@ from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
 from srflow_sdk.flow.restore_options import RestoreOptions
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transfer_files import transfer_file
 from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
 from srflow_sdk.flow.transfer_options import TransferOptions
-from srflow_sdk.flow.transferring import transferred
+from srflow_sdk.flow.transferring import transfer_file, transferred
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
