@@ -144,10 +144,10 @@ class Encoding(Generic[ImageT]):
         """Find the latents that make an HR image of this image, and how likely it is: the inverse of :meth:`decode`.
 
         hr: as :meth:`Upscaler.upscale` takes images, `scale` times as large as this one; up to scale - 1 pixels less at
-        the right and the bottom are padded, and count nothing. Its own colours are converted to sRGB as this image's
-        are, gray becomes RGB, and colours under fully transparent pixels come from their neighbours.
+            the right and the bottom are padded, and count nothing. Its own colours are converted to sRGB as this
+            image's are, gray becomes RGB, and colours under fully transparent pixels come from their neighbours.
         dequantise: replace 8-bit levels by values spread evenly within them, as likelihoods of discrete data demand;
-        the same for every call. Without it the values go in as they are.
+            the same for every call. Without it the values go in as they are.
         progress, cancel: as for :meth:`Upscaler.upscale`.
 
         The picture is encoded in the same tiles as it is drawn, so any size works; the latents are as large as the
@@ -186,8 +186,9 @@ class Encoding(Generic[ImageT]):
     ) -> ImageT:
         """Decode latents into a picture of the image's kind, in the size that they were made from.
 
-        latents: of this model and of a picture of this image's size: from :meth:`invert`, or what their methods made of
-        them. consistent, progress, cancel: as for :meth:`Upscaler.upscale`.
+        latents: of this model and of a picture of this image's size: from :meth:`invert`, or made of such by their
+            methods.
+        consistent, progress, cancel: as for :meth:`Upscaler.upscale`.
 
         Raises: ArgumentError for latents of another model or size, and as :meth:`sample`.
         """
@@ -266,7 +267,7 @@ class _Deviations:
 
     @property
     def writes(self) -> list[Callable[[NDArray[Any]], None]]:
-        """What takes the rows of each picture."""
+        """Functions that take the rows of each picture."""
         return [self._take] * self._count
 
     def _take(self, rows: NDArray[Any]) -> None:

@@ -109,7 +109,7 @@ class Upscaler(FlowUses):
 
     @property
     def precision(self) -> ComputePrecision:
-        """What the encoder computes in: "bundle", "bf16" or "int8", also after "fastest"."""
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"."""
         return self._painter.precision
 
     @property
@@ -127,29 +127,28 @@ class Upscaler(FlowUses):
     def upscale(self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[DrawKeywords]) -> InMemoryImage:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
-        image: a PIL image, an array H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha) of uint8, uint16, or
-        float32 or float64 in [0, 1], a tensor of another library like that, such as a torch.Tensor, in the machine's
-        memory, or an 8-bit file: its path, its bytes, or a file object opened in binary mode. The answer has the same
-        type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L); a tensor gives an array of
-        its dtype, a file an upright PIL image.
-        Colours with a profile other than sRGB are converted for the network and come back in that profile; arrays are
-        sRGB. Alpha is enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
+        image: a PIL image; an array or tensor, H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), of uint8,
+            uint16, or float32 or float64 in [0, 1]; or an 8-bit file: its path, its bytes, or a file object opened in
+            binary mode. The answer has the same type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB,
+            bilevel as L); a tensor gives an array of its dtype, a file an upright PIL image. Colours with a profile
+            other than sRGB are converted for the network and come back in that profile; arrays are sRGB. Alpha is
+            enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
-        sharper answers that differ more. An array H×W gives each input pixel its own. "auto" is the model's default
-        number where the input has texture, and less on flat areas, text and line art. None is the model's default,
-        which may be "auto".
+            sharper answers that differ more. An array H×W gives each input pixel its own. "auto" is the model's
+            default number where the input has texture, and less on flat areas, text and line art. None is the model's
+            default, which may be "auto".
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: change the answer as little as possible so that its bicubic reduction equals the input within the
-        rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures it.
+            rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures
+            it. It holds for the model's picture, before `scale` reduces that.
         scale: how many times larger the answer's sides are, any number up to the model's, such as 2 or 1.5; sides are
-        rounded to whole pixels, halves up. Or an :class:`OutputSize` in pixels. None is the model's :attr:`scale`. The
-        model's picture is reduced as MATLAB's imresize does it: by antialiased bicubic or, with reduction="lanczos",
-        Lanczos (three lobes) interpolation, with borders mirrored, in the image's own values or, with linear_light, in
-        light by its profile's curves (sRGB's if it has none, or tables). Transparent pixels count by their alpha. What
-        `consistent` holds for is the model's picture, before it is reduced.
+            rounded to whole pixels, halves up. Or an :class:`OutputSize` in pixels. None is the model's :attr:`scale`.
+        reduction, linear_light: the model's picture is made smaller as MATLAB's imresize does it, by antialiased
+            "bicubic" or "lanczos" (three lobes) interpolation with borders mirrored, in the image's own values or in
+            light, by its profile's curves (sRGB's if it has none, or tables). Transparent pixels count by their alpha.
         progress: called as progress(done, total) after each tile of each sample, from the calling thread. An exception
-        that it raises ends the call. cancel: once this event is set, from any thread, the call ends with
-        CancelledError before its next tile.
+            that it raises ends the call.
+        cancel: once this event is set, from any thread, the call ends with CancelledError before its next tile.
 
         Memory is bounded by the output and one tile. If it still runs out, tiles become smaller, with one warning.
 
@@ -173,12 +172,14 @@ class Upscaler(FlowUses):
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
 
         source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC where libvips can decode it; 8 or 16 bits or float.
-        It is never overwritten. targets: one path, or one for each sample: target i holds sample `sample + i`. Their
-        endings set the format; see :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the
-        resolution is scaled, and a record of how the picture was made is added (:func:`read_provenance`). The files
-        appear complete, once all are finished; on an error none appears, and older files with these names stay.
-        report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged. max_pixels:
-        largest source accepted, width × height. quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
+            It is never overwritten.
+        targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings set the format; see
+            :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the resolution is scaled, and
+            a record of how the picture was made is added (:func:`read_provenance`). The files appear complete, once all
+            are finished; on an error none appears, and older files with these names stay.
+        report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
+        max_pixels: largest source accepted, width × height.
+        quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
         The other keywords are those of :meth:`upscale`.
 
         Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
@@ -205,8 +206,9 @@ class Upscaler(FlowUses):
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
-        image: as in :meth:`upscale`. memory_budget: bytes of conditioning to keep on the device; tiles beyond it are
-        encoded again for every draw, which is slower and gives the same picture.
+        image: as in :meth:`upscale`.
+        memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw,
+            which is slower and gives the same picture.
 
         Raises: ImageError, ArgumentError, DeviceError.
         """

@@ -1,4 +1,4 @@
-"""What makes blocking methods coroutines: calls in threads that end soon after their tasks are cancelled."""
+"""Blocking calls in threads for coroutines: they end soon after their tasks are cancelled."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class _OnLoop:
         self._error: Exception | None = None
 
     def of(self, stop: Stop) -> Progress:
-        """What the thread calls. It sets `stop` if the caller's function raises."""
+        """Make the function that the thread calls. It sets `stop` if the caller's function raises."""
 
         def tell(done: int, total: int) -> None:
             if self._progress is None or stop.is_set():

@@ -55,7 +55,7 @@ class Finishing:
 
     @property
     def band_dtype(self) -> np.dtype[Any]:
-        """What :meth:`push` takes: the image's dtype if nothing else is done to the values, otherwise float32."""
+        """The dtype that :meth:`push` takes: the image's if nothing else is done to the values, otherwise float32."""
         lr = self._lr
         floats = self._plain or self._drawn is not None or lr.conversion is not None or self._shrinking is not None
         return np.dtype(np.float32) if floats else lr.kind.dtype

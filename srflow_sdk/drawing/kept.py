@@ -25,7 +25,7 @@ class KeptTiles:
         return len(self._tiles)
 
     def get(self, tile: Tile) -> Conditioning | None:
-        """A tile's conditioning; None if it is not kept."""
+        """Return a tile's conditioning, None if it is not kept."""
         return self._tiles.get(tile)
 
     def keep(self, tile: Tile, conditioning: Conditioning) -> None:
@@ -47,7 +47,7 @@ class KeptTiles:
         return dropped > 0
 
     def spared(self, make: Callable[[], _T]) -> _T:
-        """What `make` returns: if memory runs out in it, everything is dropped and it is called once more."""
+        """Call `make`; if memory runs out in it, drop everything and call it once more."""
         try:
             return make()
         except MemoryError:

@@ -80,18 +80,18 @@ class Painter:
 
     @property
     def precision(self) -> ComputePrecision:
-        """What the encoder computes in."""
+        """The arithmetic of the encoder."""
         return self._backend.precision
 
     @property
     def backend(self) -> Backend:
-        """What the tiles are computed on."""
+        """The backend that computes the tiles."""
         return self._backend
 
     def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
-        """Side of the tiles' cores for a height×width image (multiples of the size multiple); None: one tile.
+        """Choose the side of the tiles' cores for a height×width image (whole size multiples); None: one tile.
 
-        halo: of the tiles; None: the manifest's.
+        halo: of the tiles, in LR pixels; None is the manifest's.
 
         Raises: DeviceError if the requested tiles are larger than the backend takes, or it was closed.
         """
@@ -110,7 +110,7 @@ class Painter:
         )
 
     def plan(self, height: int, width: int, core: int | None, *, halo: int | None = None) -> list[Tile]:
-        """The tiles of a height×width image. halo: None is the manifest's."""
+        """Cut a height×width image into tiles. halo: in LR pixels; None is the manifest's."""
         manifest = self.manifest
         return plan_tiles(
             height,
@@ -122,9 +122,10 @@ class Painter:
         )
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
-        """Encode a window, float32 3×h×w; in one smaller than the backend takes, the last row and column are repeated.
+        """Encode a window, float32 3×h×w. If the backend takes none so small, the last row and column are repeated.
 
-        backend: None is the painter's own. Raises: DeviceError, OutOfMemoryError.
+        backend: None is the painter's own.
+        Raises: DeviceError, OutOfMemoryError.
         """
         backend = backend or self._backend
         bottom, right = self.margins(backend, *lr.shape[1:])
@@ -133,17 +134,17 @@ class Painter:
         return backend.encode(lr[None])
 
     def margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
-        """How many rows and columns a window lacks."""
+        """Count the rows and columns that a window lacks."""
         least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
         bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
         return bottom, right
 
     def fits(self, tile: Tile) -> bool:
-        """Whether the tile is no larger than what memory was enough for, once it ran out."""
+        """Tell if the tile is no larger than what memory was enough for, once it ran out."""
         return self._largest_core is None or max(tile.core.height, tile.core.width) <= self._largest_core
 
     def parts(self, tile: Tile, *, halo: int) -> list[Tile]:
-        """Smaller tiles in place of one that does not fit."""
+        """Split a tile that does not fit."""
         core, multiple = self._largest_core or MIN_TILE, self.manifest.size_multiple
         return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self._backend))
 
@@ -159,8 +160,10 @@ class Painter:
     ) -> list[NDArray[np.float32]]:
         """Draw the tile's core for every picture of a request: float32 sh×sw×C.
 
-        lr: the tile's window, float32 3×h×w. colours: converts h×w×3 RGB to the channels needed. kept: conditioning of
-        tiles, which is dropped first if memory runs out. after_sample: called with the number of samples done.
+        lr: the tile's window, float32 3×h×w.
+        colours: converts h×w×3 RGB to the channels needed.
+        kept: conditioning of tiles, which is dropped first if memory runs out.
+        after_sample: called with the number of samples done.
 
         Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
@@ -190,7 +193,7 @@ class Painter:
         colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
         kept: Conditioning | None,
     ) -> Generator[int, None, list[NDArray[np.float32]]]:
-        """Yields how many samples are done, and returns the pictures."""
+        """Yield how many samples are done, and return the pictures."""
         request.stop_if_cancelled()
         with cancelled_by(request.options.cancel):
             conditioning = self.encode(lr) if kept is None else kept
@@ -284,7 +287,7 @@ class Painter:
             return self._on_cpu.get(warning)
 
     def inverting_backend(self) -> Backend:
-        """The backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
+        """Return the backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
         if self._backend.can_invert:
             return self._backend
         check_inverts(self._bundle)
@@ -317,9 +320,9 @@ class Painter:
             _log.warning("memory ran out with tiles of %d pixels; continuing with %d", side, half)
 
     def conditioning_budget(self, most: int) -> int:
-        """How many bytes of conditioning to keep: a quarter of what is free, at most `most`.
+        """Choose how many bytes of conditioning to keep: a quarter of what is free, at most `most`.
 
-        Tiles may take half of it, and pictures, latents and threads need the rest.
+        Tiles may take half of what is free; pictures, latents and threads need the rest.
         """
         gpu = self._backend.gpu
         free = available_memory() if gpu is None else gpu_free_memory(gpu)

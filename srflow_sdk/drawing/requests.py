@@ -103,11 +103,6 @@ class DrawOptions:
         return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
-def takes_draw_keywords(method: _MethodT) -> _MethodT:
-    """:func:`takes_keywords_of` drawing's options."""
-    return takes_keywords_of(DrawOptions)(method)
-
-
 def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
     """Let help() and inspect.signature show the keywords themselves where the code says ``**options``.
 
@@ -115,6 +110,11 @@ def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
     name and the keywords that there are.
     """
     return functools.partial(_with_keywords, options=options)
+
+
+def takes_draw_keywords(method: _MethodT) -> _MethodT:
+    """:func:`takes_keywords_of` drawing's options."""
+    return _with_keywords(method, options=DrawOptions)
 
 
 def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:
@@ -144,11 +144,13 @@ def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to draw for one image, made by :func:`make_request`.
+    """A drawing of one image, as :func:`make_request` checks it.
 
-    temperature: checked for this image. samples: the numbers of the samples. reduce: draw the "mean" or "std" of the
-    samples instead of the samples. reduced: the outputs' size if it is smaller than the model's picture. latents: what
-    to decode instead of drawing latents.
+    temperature: checked for this image.
+    samples: the numbers of the samples.
+    reduce: draw the "mean" or "std" of the samples instead of the samples.
+    reduced: the outputs' size if it is smaller than the model's picture.
+    latents: are decoded, and none are drawn.
     """
 
     options: DrawOptions

@@ -100,12 +100,12 @@ class Temperature:
 
 
 def is_auto(tau: object) -> TypeGuard[Literal["auto"]]:
-    """Whether the picture decides."""
+    """Tell if the picture decides."""
     return isinstance(tau, str) and tau == AUTO
 
 
 def is_map(tau: object) -> TypeGuard[NDArray[Any]]:
-    """Whether it is an array with a number for every pixel, rather than one number."""
+    """Tell if it is an array with a number for every pixel, rather than one number."""
     return isinstance(tau, np.ndarray) and tau.ndim > 0
 
 

@@ -1,4 +1,4 @@
-"""What a network gives for a tile: which values can be a picture, and how those of its samples are put together."""
+"""The values that a network gives for a tile: those that can be a picture, and the mean and deviation of samples."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyo
 
 
 def is_usable(values: NDArray[np.float32]) -> bool:
-    """Whether a network's values can be a picture: finite, and no larger than half precision could hold."""
+    """Tell if a network's values can be a picture: finite, and no larger than half precision could hold."""
     return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
 
 
 def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str = "") -> NonFiniteError:
-    """The error for values that are not usable, with the place in the picture. who: gave them."""
+    """Make the error for values that are not usable, with their place in the picture. who: gave them."""
     place = tile.core
     return NonFiniteError(
         f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, at tau {request.temperature}, seed "

@@ -1,1 +1,1 @@
-"""What only a flow can do: invert pictures, restore them, transfer content, choose the best of several samples."""
+"""Uses that only a flow has: invert pictures, restore them, transfer content, choose the best of several samples."""

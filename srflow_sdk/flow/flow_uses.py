@@ -1,4 +1,4 @@
-"""What only a flow can do with pictures: choose among samples, restore, transfer content, tell how likely they are."""
+"""Methods of Upscaler that only a flow has: choose among samples, restore, transfer content, tell how likely."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
 from srflow_sdk.flow.restore_options import RestoreOptions
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transfer_files import transfer_file
 from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
 from srflow_sdk.flow.transfer_options import TransferOptions
-from srflow_sdk.flow.transferring import transferred
+from srflow_sdk.flow.transferring import transfer_file, transferred
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
@@ -69,11 +68,11 @@ class FlowUses:
 
             sharpest = upscaler.best_of(photo, lambda picture: np.asarray(picture, float).std(), 10)
 
-        image: as in :meth:`upscale`; the answer is of its kind. score: called with each picture, of that kind, in the
-        order of the samples; returns a number, higher is better. It must not change the picture. n: 1 to 2^20; they are
-        the samples `sample` … `sample + n - 1`. Of equal scores the first sample wins, so a score that gives equal
-        pictures equal numbers makes the same choice in every run. The other keywords are those of :meth:`upscale`;
-        progress counts the tiles of all samples. Two pictures are held at a time, whatever `n` is.
+        image: as in :meth:`upscale`; the answer is of its kind.
+        score: called with each picture, of that kind, in the order of the samples; returns a number, higher is better.
+            It must not change the picture. Of equal scores the first sample wins.
+        n: 1 to 2^20; they are the samples `sample` … `sample + n - 1`. Two pictures are held at a time.
+        The other keywords are those of :meth:`upscale`; progress counts the tiles of all samples.
 
         Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.
         """
@@ -103,21 +102,23 @@ class FlowUses:
     ) -> InMemoryImage:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
 
-        image: as in :meth:`upscale`. It is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its
-        latents are made smaller where they are too large, and decoded. Alpha stays as it is, as do the colours of fully
-        transparent pixels, which do not show in others. A picture whose latents
-        are not too large comes back as it was, to rounding: blur and the blocks of a JPEG do not go away.
+        The picture is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its latents are made
+        smaller where they are too large, and decoded. A picture whose latents are not too large comes back as it was,
+        to rounding: blur and the blocks of a JPEG do not go away. Alpha and fully transparent pixels stay as they are.
+
+        image: as in :meth:`upscale`.
         tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
-        as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the finest
-        level and 1.7 - r/6, from 0.7 to 1.4, on the others, where r is the root mean square of the finest.
-        over: which latents count together: "spatial", a channel at all positions, against noise; "local", all channels
-        at one position, against dots and scratches; "global", a level. "auto" is "local" if a few latents of level 1
-        are far larger than their neighbours (kurtosis within 8×8 positions above 4.5, and root mean square times that
-        above 7.3); "spatial" if their typical size is too large (median magnitude above 1.2 times a normal
-        number's) or tau is given; otherwise nothing changes: edges of text and drawings are no noise.
+            as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the
+            finest level and 1.7 - r/6, from 0.7 to 1.4, on the others, where r is the root mean square of the finest.
+        over: the latents that count together: "spatial", a channel at all positions, against noise; "local", all
+            channels at one position, against dots and scratches; "global", a level. "auto" is "local" if a few latents
+            of level 1 are far larger than their neighbours (kurtosis within 8×8 positions above 4.5, and root mean
+            square times that above 7.3); "spatial" if their typical size is too large (median magnitude above 1.2 times
+            a normal number's) or tau is given; otherwise nothing changes: edges of text and drawings are no noise.
         enlarge: normalise as the publication does instead (:meth:`Latents.normalised`): latents that are too small are
-        enlarged, too. It harms most pictures. seed: of what that draws at random; without it nothing is random.
-        progress, cancel: as in :meth:`upscale`; the tiles of both passes count.
+            enlarged, too. It harms most pictures.
+        seed: of what `enlarge` draws at random; without it nothing is random.
+        progress, cancel: as in :meth:`upscale`; the tiles of all passes count.
 
         Memory holds two pictures, three with alpha, and the latents, which are as large as the picture in float32 and
         lie in temporary files beyond 256 MB.
@@ -143,8 +144,9 @@ class FlowUses:
     ) -> FileResult:
         """Restore an image file into another of its size, with its profile, metadata, resolution and alpha.
 
-        source, target, max_pixels, quality, lossless: as in :meth:`upscale_file`. report: hash the output. The other
-        keywords are those of :meth:`restore`. A record of how it was made is added (:func:`read_provenance`).
+        source, target, max_pixels, quality, lossless: as in :meth:`upscale_file`.
+        report: hash the output.
+        The other keywords are those of :meth:`restore`. A record of how it was made is added (:func:`read_provenance`).
 
         Raises: the errors of :meth:`restore`, and ImageError for files that cannot be read or written.
         """
@@ -197,24 +199,24 @@ class FlowUses:
             upscaler.transfer("portrait.png", "other.png", "mask.png").save("both.png")
 
         The content is pasted, inverted (:meth:`Encoding.invert`), its latents are normalised position by position
-        inside the mask, as the publication does it, and decoded. Only the mask's surroundings are computed. Beyond
-        6 pixels outside of the mask the answer is the target, value for value
-        (float64 as float32); alpha is the target's everywhere.
+        inside the mask, as the publication does it, and decoded. Only the mask's surroundings are computed. Beyond 6
+        pixels outside of the mask the answer is the target, value for value (float64 as float32), as is alpha.
 
         target, source: pictures of one size, each as :meth:`upscale` takes images; content keeps its place. The source
-        is converted to the target's kind and colour profile. The answer is of the target's kind.
+            is converted to the target's kind and colour profile. The answer is of the target's kind.
         mask: an array or tensor of bool, H×W, or an image: at least half as bright as white (128 of 255) is inside; one
-        of 0 and 1 of 255 is refused. Any shape, with several parts, also at the border. What is transparent in the
-        source is outside. With an empty mask the answer is the target, and a warning is logged.
+            of 0 and 1 of 255 is refused. Any shape, with several parts, also at the border. Transparent parts of the
+            source are outside. With an empty mask the answer is the target, and a warning is logged.
         lr: the target's true LR image, if the target was upscaled from one; None reduces the target.
         blend: "gradient" first shifts the content's brightness and colour smoothly so that no step is left at the
-        mask's edge (Poisson image editing), and changes the LR image by what that changes. It suits any two
-        photographs. "none" is the publication's way: the content is pasted as it is and the LR image stays the
-        target's, so brightness and shapes that contradict it vanish. It suits pictures that agree at LR size: aligned
-        faces, or two samples or the true photo of one LR image.
+            mask's edge (Poisson image editing), and changes the LR image by what that changes. It suits any two
+            photographs. "none" is the publication's way: the content is pasted as it is and the LR image stays the
+            target's, so brightness and shapes that contradict it vanish. It suits pictures that agree at LR size:
+            aligned faces, or two samples or the true photo of one LR image.
         tau: temperature of the normalised latents, 0 … 2, or by level; levels that are not named stay as they are. None
-        is 0.8 on the finest level alone for "gradient", which keeps the content sharp, and 0.9 on all levels for
-        "none", as published. seed: of the statistics that normalising draws.
+            is 0.8 on the finest level alone for "gradient", which keeps the content sharp, and 0.9 on all levels for
+            "none", as published.
+        seed: of the statistics that normalising draws.
         progress, cancel: as in :meth:`upscale`; tiles count when encoded, inverted and decoded.
 
         Raises: BundleError if the bundle has no inverter, ImageError also for sizes that differ, and the errors of
@@ -245,9 +247,11 @@ class FlowUses:
         """Put what a mask selects of one image file into another, and write the result to a third.
 
         target, source, mask, lr: image files as :meth:`upscale_file` reads them, of any depth, used as :meth:`transfer`
-        does; none is ever overwritten. output: its ending sets the format. Profile, EXIF and other metadata are the
-        target's, and a record of how the picture was made, with the name and sha256 of every input, is added
-        (:func:`read_provenance`). max_pixels: largest input accepted. quality, lossless: as in :meth:`upscale_file`.
+            does; none is ever overwritten.
+        output: its ending sets the format. Profile, EXIF and other metadata are the target's, and a record of how the
+            picture was made, with the name and sha256 of every input, is added (:func:`read_provenance`).
+        max_pixels: largest input accepted, width × height.
+        quality, lossless: as in :meth:`upscale_file`.
         The other keywords are those of :meth:`transfer`.
 
         Raises: the errors of :meth:`transfer`, and ImageError for files that cannot be read or written.
@@ -272,9 +276,10 @@ class FlowUses:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> float:
-        """How likely the model finds an HR image, given its LR image: log p(hr | lr) in nats, for values in [0, 1].
+        """Tell how likely an HR image is, given its LR image: log p(hr | lr) in nats, for values in [0, 1].
 
-        hr: as :meth:`upscale` takes images. lr: its LR image; None: its reduction, as the model's training made them.
+        hr: as :meth:`upscale` takes images.
+        lr: its LR image; None is its reduction, as the model's training made them.
         dequantise, progress, cancel: as for :meth:`Encoding.invert`, which gives the latents as well, and the bits for
         each of the image's values.
 

@@ -60,7 +60,7 @@ class HighResolution:
         return cls(image=image, scale=scale, dequantised=dequantised)
 
     def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """What belongs to these rows of the padded LR image: float32 3×s(bottom - top)×W in [0, 1]."""
+        """Give the rows that belong to these of the padded LR image: float32 3×s(bottom - top)×W in [0, 1]."""
         top, bottom = self.scale * top, self.scale * bottom
         seen = self.image.network_rows(top, bottom)
         return dequantised(seen, top=top) if self.dequantised else seen
@@ -153,7 +153,7 @@ def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> No
 
 @dataclass(frozen=True, kw_only=True)
 class _Inverted:
-    """What of a tile's core an inversion gives: latents by level, float32 C×h×w, and nats by LR pixel, float32 h×w."""
+    """The inversion of a tile's core: latents by level, float32 C×h×w, and nats by LR pixel, float32 h×w."""
 
     latents: dict[int, NDArray[np.float32]]
     log_density: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""What is transferred: the target, the source, the mask and the target's LR image, checked to belong together."""
+"""The inputs of a transfer: target, source, mask and the target's LR image, checked to belong together."""
 
 from __future__ import annotations
 

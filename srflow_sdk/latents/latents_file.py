@@ -7,7 +7,7 @@ because latents are larger than their picture.
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import math
 import os
@@ -17,14 +17,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.latents.arrays import Levels, Shape, allocate
-from srflow_sdk.system import atomic, locks
+from srflow_sdk.system.atomic import write_pieces_atomically
 from srflow_sdk.system.device_names import BUNDLE, ComputePrecision
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.regular_files import open_regular
@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What a file says about its latents beside their values."""
+    """A file's metadata: size of the picture in pixels, digest of the model, nats, and the encoder's arithmetic."""
 
     height: int
     width: int
@@ -62,22 +62,8 @@ def write(path: Path, levels: Levels, described: Described) -> None:
     try:
         if path.is_dir():
             raise ImageError(f"{path} cannot be written: it is a folder; name a file in it")
-        part, descriptor = atomic.open_part(path)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_header(levels, described))
-                for chunk in _chunks(levels.values()):
-                    file.write(chunk.astype("<f4", copy=False).data)
-                file.flush()
-                os.fsync(file.fileno())
-                if locks.LOCKS_EXIST:  # while it is locked, or another process might think it stale
-                    atomic.publish(part, path)
-            if not locks.LOCKS_EXIST:  # Windows cannot rename an open file
-                atomic.publish(part, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
+        values = (chunk.astype("<f4", copy=False).data for chunk in _chunks(levels.values()))
+        write_pieces_atomically(path, itertools.chain([_header(levels, described)], values))
     except FileNotFoundError as error:
         if path.parent.is_dir():  # of a kind that holds no files of users
             why = f"the folder {path.parent} takes no new files; name another"
@@ -196,10 +182,8 @@ def _side(metadata: Mapping[str, object], name: str) -> int:
 
 
 def _precision(value: object) -> ComputePrecision:
-    for known in get_args(ComputePrecision):
-        if value == known:
-            precision: ComputePrecision = known
-            return precision
+    if value in get_args(ComputePrecision):
+        return cast("ComputePrecision", value)
     raise _MalformedError(f"its precision is {short(value)}, none of {', '.join(get_args(ComputePrecision))}")
 
 

@@ -109,7 +109,7 @@ def _over_channels(
 def _scale(
     mean: NDArray[np.float64], deviation: NDArray[np.float64], drawn: NDArray[np.float64], how: Normalisation
 ) -> NDArray[np.float64]:
-    """What deviations from the mean are multiplied by: 0 where all numbers are equal, which have none."""
+    """The factor of deviations from the mean: 0 where all numbers are equal, which have none."""
     equal = deviation == 0
     scale = np.where(equal, 0.0, how.tau * drawn / np.where(equal, 1.0, deviation))
     return scale if how.enlarge else np.minimum(scale, 1.0)

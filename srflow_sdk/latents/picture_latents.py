@@ -1,4 +1,4 @@
-"""The latents of one picture: what of it its LR image does not say, to be changed, kept in files, and decoded again."""
+"""The latents of one picture: all that its LR image does not say, to be changed, kept in files, and decoded again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _HasBundle(Protocol):
 
 
 class Latents:
-    """What of a photograph its LR image does not say: float32 arrays by level of the flow.
+    """All of a photograph that its LR image does not say: float32 arrays by level of the flow.
 
     True latents are standard normal; those of a picture that the model finds unlikely (noise, JPEG blocks, something
     pasted in) are not, and making them so makes the picture likelier. `Encoding.invert` makes latents from a picture,
@@ -68,7 +68,7 @@ class Latents:
         height, width: of the HR picture in pixels, without padding.
         model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to.
         log_likelihood: log-density of the picture's values in [0, 1], in nats, if it is known.
-        precision: what the encoder computed in, whose conditioning they were made with.
+        precision: the encoder's arithmetic when they were made.
 
         Raises: ArgumentError for other types, shapes and sizes.
         """
@@ -145,7 +145,7 @@ class Latents:
 
     @property
     def precision(self) -> ComputePrecision:
-        """What the encoder computed in when they were made: decoded with another, they give a picture less exactly."""
+        """The encoder's arithmetic when they were made: with another, they are decoded less exactly."""
         return self._about.precision
 
     @property

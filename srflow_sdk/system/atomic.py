@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from srflow_sdk.system import locks
@@ -23,14 +24,20 @@ _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
 
 def write_atomically(target: Path, content: bytes) -> None:
-    """Write content to a file, new or not. Raises: OSError; then an old file is unchanged and no part remains.
+    """Write content to a file, new or not: see :func:`write_pieces_atomically`."""
+    write_pieces_atomically(target, [content])
+
+
+def write_pieces_atomically(target: Path, content: Iterable[bytes | memoryview]) -> None:
+    """Write pieces of content to a file, new or not. Raises: OSError; an old file is then as before, without a part.
 
     Permissions are those of any new file of the process; they do not come from the file that is replaced.
     """
     part, descriptor = open_part(target)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            for piece in content:
+                file.write(piece)
             file.flush()
             os.fsync(descriptor)
             if locks.LOCKS_EXIST:  # while it is locked, or another process might think it stale

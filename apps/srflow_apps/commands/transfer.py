@@ -111,8 +111,8 @@ def transfer(
         from srflow_apps.batch.storage import ANYWHERE
         from srflow_sdk.errors import ArgumentError, ImageError
         from srflow_sdk.files import WriteOptions
-        from srflow_sdk.flow.transfer_files import transfer_file
         from srflow_sdk.flow.transfer_options import TransferOptions
+        from srflow_sdk.flow.transferring import transfer_file
         from srflow_sdk.model.bundle import Bundle
         from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
         from srflow_sdk.upscaler import Upscaler

@@ -120,7 +120,7 @@ def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch:
         return result
 
     write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
-    monkeypatch.setattr("srflow_sdk.flow.transfer_files.transferred", changing)
+    monkeypatch.setattr("srflow_sdk.flow.transferring.transferred", changing)
     result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--lr", "lr.png")
     assert result.exit_code == 1
     assert f"{name}: the file changed while it was read" in result.stderr

@@ -107,7 +107,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         latents.save(tmp_path / "b" / "a")
     with pytest.raises(ImageError, match="cannot be written"):
         latents.save(tmp_path)
-    with pytest.raises(ArgumentError, match=r"^path is int; it must be a file's path"):
+    with pytest.raises(ArgumentError, match="^path is 3; it must be the path of a file"):
         latents.save(3)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
@@ -230,9 +230,9 @@ def test_links_are_followed_and_what_is_no_file_is_refused_at_once(saved: Path, 
 
 def test_places_that_take_no_file_are_told_from_missing_folders(tmp_path: Path) -> None:
     latents = normal_latents(height=90, width=70)
-    with pytest.raises(ArgumentError, match="path is empty"):
+    with pytest.raises(ArgumentError, match="path is ''; it must be the path of a file"):
         latents.save("")
-    with pytest.raises(ArgumentError, match="path is empty"):
+    with pytest.raises(ArgumentError, match="path is ''; it must be the path of a file"):
         Latents.load("")
     with pytest.raises(ImageError, match="it is a folder; name a file in it"):
         latents.save(tmp_path)
