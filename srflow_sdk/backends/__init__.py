@@ -13,12 +13,12 @@ from srflow_sdk.backends._openvino import openvino_backend
 from srflow_sdk.backends._openvino_graphs import gpu_offered
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
-from srflow_sdk.backends._room import check_room
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision
 from srflow_sdk.system.gpu import find_gpu
+from srflow_sdk.system.memory import check_room
 
 __all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "Precision", "open_backend"]
 

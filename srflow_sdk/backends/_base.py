@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from srflow_sdk.system.device_names import ComputePrecision
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_T = TypeVar("_T")
 
 
 class Conditioning(ABC):
@@ -155,3 +157,17 @@ class Backend(ABC):
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
         """Do the work of :meth:`sample`."""
+
+
+def still_open(part: _T | None) -> _T:
+    """A part of an active backend. Raises: DeviceError if another thread closed the backend in the middle of a call."""
+    if part is None:
+        raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
+    return part
+
+
+def own(conditioning: Conditioning, kind: type[_T]) -> _T:
+    """Conditioning as the backend made it. Raises: DeviceError for that of another backend."""
+    if not isinstance(conditioning, kind):
+        raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
+    return conditioning

@@ -18,16 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._base import Backend, Conditioning
-from srflow_sdk.backends._declared import (
-    check_conditioning,
-    check_declared,
-    check_structure,
-)
+from srflow_sdk.backends._base import Backend, Conditioning, own, still_open
+from srflow_sdk.backends._declared import check_conditioning, check_declared, check_structure
 from srflow_sdk.backends._openvino_graphs import Graph, best_device
 from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtConditioning
 from srflow_sdk.backends._ort_providers import onnxruntime
-from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.system.cache_folder import cache_folder
@@ -115,14 +110,14 @@ class OpenVinoBackend(Backend):
         self._encoder = self._sampler = None
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OpenVinoConditioning:
-        return OpenVinoConditioning(_encoded(self._bundle, _still_open(self._encoder), lr))
+        return OpenVinoConditioning(_encoded(self._bundle, still_open(self._encoder), lr))
 
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
         inputs = {f"noise_level{level}": _float32(array) for level, array in noise.items()}
-        inputs = {**_values(conditioning), **inputs, "tau": np.array([tau], np.float32)}
-        sr: NDArray[np.float32] = _still_open(self._sampler).run(inputs, "sampling")["sr"].data
+        inputs = {**own(conditioning, OpenVinoConditioning).values, **inputs, "tau": np.array([tau], np.float32)}
+        sr: NDArray[np.float32] = still_open(self._sampler).run(inputs, "sampling")["sr"].data
         return sr
 
 
@@ -158,7 +153,7 @@ class EncoderBackend(OnnxRuntimeBackend):
         return _graph(self._bundle, self._graphs[0], hint=self._hint, device="CPU", threads=self._threads)
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
-        encoder: Graph = _still_open(self._encoder)
+        encoder: Graph = still_open(self._encoder)
         encoder.scarce |= self._scarce  # when one runtime has found no memory, the other keeps none either
         try:
             values = _encoded(self._bundle, encoder, lr)
@@ -204,18 +199,5 @@ def _default_graphs(bundle: Bundle) -> tuple[str, str]:
     return (bundle.manifest.float32_graphs if bundle.manifest.precision == "bf16" else None) or REQUIRED_FILES
 
 
-def _values(conditioning: Conditioning) -> dict[str, Any]:
-    if not isinstance(conditioning, OpenVinoConditioning):
-        raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
-    return conditioning.values
-
-
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(array, np.float32)
-
-
-def _still_open(graph: Graph | None) -> Graph:
-    """The graph, unless another thread closed the backend in the middle of this call."""
-    if graph is None:
-        raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
-    return graph

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -26,7 +25,7 @@ from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.hashing import file_sha256
 from srflow_sdk.system.interruptible import interruptible, is_cancelled
 from srflow_sdk.system.memory import return_freed_memory
-from srflow_sdk.system.raising import PassingError, is_lack_of_memory, lack_of_threads
+from srflow_sdk.system.raising import PassingError, is_installed, is_lack_of_memory, lack_of_threads
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 
@@ -101,10 +100,7 @@ def gpu_offered() -> bool:
 
 def installed() -> bool:
     """True if the package is there. Nothing is imported."""
-    try:
-        return importlib.util.find_spec("openvino") is not None
-    except ValueError:  # a module without a spec, put there by other code
-        return False
+    return is_installed("openvino")
 
 
 def _has_gpu_file() -> bool:

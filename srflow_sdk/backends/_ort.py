@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._base import Backend, Conditioning, own, still_open
 from srflow_sdk.backends._declared import (
     check_conditioning,
     check_declared,
@@ -133,7 +133,7 @@ class OnnxRuntimeBackend(Backend):
         self._encoder = self._sampler = self._inverter = None
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
-        session = _still_open(self._encoder)
+        session = still_open(self._encoder)
         names = [output.name for output in session.get_outputs()]
         binding = session.io_binding()
         binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
@@ -149,11 +149,9 @@ class OnnxRuntimeBackend(Backend):
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
-        if not isinstance(conditioning, OrtConditioning):
-            raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
-        session = _still_open(self._sampler)
+        session = still_open(self._sampler)
         binding = session.io_binding()
-        for name, value in conditioning.values.items():
+        for name, value in own(conditioning, OrtConditioning).values.items():
             binding.bind_ortvalue_input(name, value)
         for level, array in noise.items():
             binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
@@ -173,10 +171,8 @@ class OnnxRuntimeBackend(Backend):
     def invert_impl(
         self, conditioning: Conditioning, hr: NDArray[np.float32]
     ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
-        if not isinstance(conditioning, OrtConditioning):
-            raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
         binding = (session := self._loaded_inverter()).io_binding()
-        for name, value in conditioning.values.items():
+        for name, value in own(conditioning, OrtConditioning).values.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_cpu_input("hr", np.ascontiguousarray(hr, np.float32))
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
@@ -190,7 +186,7 @@ class OnnxRuntimeBackend(Backend):
 
     def _loaded_inverter(self) -> Any:
         """The inverter's session, which is loaded when it is first needed: most programs never do."""
-        encoder = _still_open(self._encoder)
+        encoder = still_open(self._encoder)
         with self._loading:
             if self._inverter is None:
                 check_inverter_structure(self._bundle, INVERTER, encoder)
@@ -349,10 +345,3 @@ def _check_runs_there(session: Any, provider: Provider, name: str) -> None:
             f"{provider.title} runs no part of {name} (ONNX Runtime gave all of it to "
             f"{', '.join(sorted(taken)) or 'none'}); {provider.fix}"
         )
-
-
-def _still_open(session: Any) -> Any:
-    """The session, unless another thread closed the backend in the middle of this call."""
-    if session is None:
-        raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
-    return session

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import threading
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from srflow_sdk.backends._ort_providers import Provider, one_line, onnxruntime
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import PluginDevice
+from srflow_sdk.system.raising import is_installed
 
 _OLDEST_RUNTIME = (1, 24)  # what the oldest of these packages asks for
 
@@ -45,10 +45,7 @@ class Plugin:
     @property
     def installed(self) -> bool:
         """True if its package is there. Nothing is imported."""
-        try:
-            return importlib.util.find_spec(self.module) is not None
-        except ValueError:  # a module without a spec, put there by other code
-            return False
+        return is_installed(self.module)
 
     @property
     def version(self) -> str:

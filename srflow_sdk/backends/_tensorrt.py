@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._base import Backend, Conditioning, still_open
 from srflow_sdk.backends._declared import check_inverted
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.backends.tensorrt_engines.device_memory import DeviceMemory, aligned
@@ -112,7 +112,7 @@ class TensorRTBackend(Backend):
         self._release()
 
     def encode_impl(self, lr: NDArray[np.float32]) -> TensorRTConditioning:
-        session = _still_open(self._session)
+        session = still_open(self._session)
         height, width = lr.shape[-2:]
         profile = session.selection.record.profile
         if not profile.holds(height, width):
@@ -128,7 +128,7 @@ class TensorRTBackend(Backend):
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
-        session = _still_open(self._session)
+        session = still_open(self._session)
         batch = {f"noise_level{level}": np.ascontiguousarray(array, np.float32) for level, array in noise.items()}
         count = len(next(iter(batch.values())))
         drawn = []
@@ -145,7 +145,7 @@ class TensorRTBackend(Backend):
     def invert_impl(
         self, conditioning: Conditioning, hr: NDArray[np.float32]
     ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
-        session = _still_open(self._session)
+        session = still_open(self._session)
         pictures = np.ascontiguousarray(hr, np.float32)
         names = {f"latent_level{entry.level}": entry.level for entry in self._bundle.manifest.latent_levels}
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
@@ -269,7 +269,7 @@ class _Session:
     def _lane(self) -> Iterator[GpuLane]:
         with self._turns, self._gpu.current():
             with self._lock:
-                _still_open(None if self._closed else self)
+                still_open(None if self._closed else self)
                 self._busy += 1
                 # The one that was used last: a single thread always gets the same one, with its graphs.
                 lane = self._idle.pop() if self._idle else None
@@ -349,12 +349,6 @@ def _images(conditioning: Conditioning, session: _Session, count: int, what: str
     if len(images) not in (1, count):
         raise DeviceError(f"conditioning of {len(images)} images does not fit {what} {count}")
     return images if len(images) == count else images * count
-
-
-def _still_open(session: _Session | None) -> _Session:
-    if session is None:
-        raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
-    return session
 
 
 def _sizes(sizes: Sequence[Shape]) -> str:

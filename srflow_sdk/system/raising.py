@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import threading
 from collections.abc import Iterator
@@ -62,6 +63,14 @@ def lack_of_threads(error: BaseException) -> str:
 def is_lack_of_memory(error: BaseException) -> bool:
     """True if a library could not be loaded because there was no memory or address space to map it."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _UNMAPPED)
+
+
+def is_installed(module: str) -> bool:
+    """True if a module is there. Nothing is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # a module without a spec, put there by other code
+        return False
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

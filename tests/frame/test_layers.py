@@ -29,7 +29,6 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"flow.inverting"},
     {"encoding"},
     {"flow", "model.model_choice"},
-    {"model.model_list"},
     {"upscaler", "aio.calls"},
     {"aio"},
     {"ray", "triton", "_serving", "__main__"},

@@ -22,9 +22,9 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     if not value or context.resilient_parsing:
         return
     with exit_statuses():
-        from srflow_sdk.model.model_list import lines
+        from srflow_sdk.model.model_choice import described_models
 
-        for line in lines():
+        for line in described_models():
             click.echo(line)
     context.exit()
 
@@ -205,8 +205,8 @@ def restore(
         _check_present(inputs, files)
         from srflow_apps.batch.operations import Restoring
         from srflow_apps.batch.run_command import run_command
-        from srflow_sdk.backends._room import check_room
         from srflow_sdk.flow.restore_options import RestoreOptions
+        from srflow_sdk.system.memory import check_room
 
         if files.from_output is not None:
             _refuse_chosen(context, "tau", "over", "enlarge", "seed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -12,6 +11,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_commands import first_command, rebuild_command
 from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime
 from srflow_sdk.system.gpu import Gpu, find_gpu
+from srflow_sdk.system.raising import is_installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
 
     Nothing large is loaded. Only :func:`select_engines` tells whether versions and graphs fit too.
     """
-    records = [record for record in bundle.manifest.engines if _installed(record.runtime)]
+    records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
     found = find_gpu(gpu) if records else None
     return found is not None and any(found.compute_capability in record.compute_capabilities for record in records)
 
@@ -119,10 +119,3 @@ def _fitting_library(bundle: Bundle, record: EngineRecord, gpu: Gpu, rebuild: st
             f"build them for it, on this machine: {rebuild}"
         )
     return library
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ValueError:  # a module without a spec, put there by other code
-        return False
