@@ -16,7 +16,7 @@ from pathlib import Path
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.manifest import REQUIRED_FILES, Manifest, is_plain_file_name
 from srflow_sdk.system.atomic import sync_directory, write_atomically
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.locks import lock as wait_for_lock
 from srflow_sdk.system.locks import try_lock
 

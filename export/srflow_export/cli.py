@@ -17,10 +17,9 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import _read_manifest
 from srflow_sdk.model.manifest import Precision
-from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, PathOrUrl
+from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, PathOrUrl, wait_asleep
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.memory import check_address_space
-from srflow_sdk.system.openmp import wait_asleep
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:

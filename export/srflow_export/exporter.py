@@ -35,7 +35,7 @@ from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
 from srflow_sdk.model.round_trips import arithmetic_of
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import first_odd_text
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import Encoder, SRFlow

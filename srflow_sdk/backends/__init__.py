@@ -17,7 +17,7 @@ from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision
-from srflow_sdk.system.gpu import find_gpu
+from srflow_sdk.system.hardware import find_gpu
 from srflow_sdk.system.memory import check_room
 
 __all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "Precision", "open_backend"]

@@ -35,7 +35,7 @@ from srflow_sdk.model.psnr_bounds import LEAST_DB
 from srflow_sdk.system import locks
 from srflow_sdk.system.atomic import write_atomically
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.processor import first_core
+from srflow_sdk.system.hardware import first_core
 from srflow_sdk.system.raising import PassingError, memory_errors_typed
 
 _LATER = "not measured yet: the next start does it"

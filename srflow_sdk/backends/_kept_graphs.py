@@ -25,8 +25,8 @@ from typing import Any
 
 from srflow_sdk.backends._ort_providers import onnxruntime
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.hashing import file_sha256
-from srflow_sdk.system.processor import first_core
+from srflow_sdk.system.hardware import first_core
+from srflow_sdk.system.local_files import file_sha256
 
 MOST_BYTES = 2 << 30
 """Kept in all: those not used for the longest time are deleted first."""

@@ -22,8 +22,8 @@ from srflow_sdk.backends._ort import is_out_of_memory
 from srflow_sdk.backends._ort_providers import one_line
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.hashing import file_sha256
 from srflow_sdk.system.interruptible import interruptible, is_cancelled
+from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.memory import return_freed_memory
 from srflow_sdk.system.raising import PassingError, is_installed, is_lack_of_memory, lack_of_threads
 

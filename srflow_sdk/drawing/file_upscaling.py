@@ -22,7 +22,7 @@ from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions,
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.device_names import BUNDLE
-from srflow_sdk.system.paths import real_path
+from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import libvips
-from srflow_sdk.system.regular_files import open_regular
+from srflow_sdk.system.local_files import open_regular
 
 if TYPE_CHECKING:
     from types import TracebackType

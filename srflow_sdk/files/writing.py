@@ -24,7 +24,7 @@ from srflow_sdk.files.metadata.metadata import Metadata, attach, fitting_exif, m
 from srflow_sdk.files.provenance import Provenance, with_provenance
 from srflow_sdk.files.sealing import seal
 from srflow_sdk.system import atomic
-from srflow_sdk.system.hashing import content_sha256
+from srflow_sdk.system.local_files import content_sha256
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -23,7 +23,7 @@ from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
 from srflow_sdk.flow.restore_options import RestoreOptions
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
-from srflow_sdk.system.paths import real_path
+from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
 

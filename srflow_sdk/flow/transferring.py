@@ -35,7 +35,7 @@ from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
 from srflow_sdk.pixels.membrane import blended
-from srflow_sdk.system.paths import real_path
+from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
 _log = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.latents.arrays import Levels, Shape, allocate
 from srflow_sdk.system.atomic import write_pieces_atomically
 from srflow_sdk.system.device_names import BUNDLE, ComputePrecision
+from srflow_sdk.system.local_files import open_regular
 from srflow_sdk.system.plain_text import short
-from srflow_sdk.system.regular_files import open_regular
 
 _FORMAT = "srflow-latents"
 _VERSION = "1"

@@ -9,8 +9,7 @@ from pathlib import Path
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.manifest import SCHEMA_VERSION, Manifest
-from srflow_sdk.system.hashing import content_sha256
-from srflow_sdk.system.regular_files import open_regular
+from srflow_sdk.system.local_files import content_sha256, open_regular
 
 __all__ = ["SCHEMA_VERSION", "Bundle", "LatentLevel", "Manifest"]
 

@@ -18,8 +18,8 @@ from srflow_sdk.files import MAX_PIXELS, open_image, spooled
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
+from srflow_sdk.system.local_files import open_regular
 from srflow_sdk.system.raising import stop_if_set
-from srflow_sdk.system.regular_files import open_regular
 
 CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
 _FOR = {

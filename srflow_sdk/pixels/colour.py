@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from srflow_sdk.files.libvips import pyvips, start_threads
 from srflow_sdk.files.metadata import icc
 from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import to_unit
 from srflow_sdk.pixels.matrix_profiles import SRGB_CURVE, Curve, MatrixProfile, read_matrix_profile
 
 _LOGGER = logging.getLogger(__name__)
@@ -143,20 +144,13 @@ def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Flo
     result = np.empty(pixels.shape, np.float32)
     height = max(_STRIP // pixels.shape[1], 1)
     for top in range(0, len(pixels), height):
-        result[top : top + height] = convert(_as_unit(pixels[top : top + height]))
+        result[top : top + height] = convert(np.clip(to_unit(pixels[top : top + height]), 0, 1))
     return result
-
-
-def _as_unit(pixels: NDArray[Any]) -> Floats:
-    """Pixels of any dtype as float32 in [0, 1]."""
-    white = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-    unit: Floats = np.clip(np.divide(pixels, white, dtype=np.float32), 0, 1)
-    return unit
 
 
 def _to_vips(pixels: NDArray[Any]) -> Any:
     """Pixels of any dtype as a libvips image of 16 bits."""
-    sixteen = np.rint(_as_unit(pixels) * _WHITE).astype(np.uint16)
+    sixteen = np.rint(np.clip(to_unit(pixels), 0, 1) * _WHITE).astype(np.uint16)
     height, width, channels = sixteen.shape
     image = pyvips().Image.new_from_memory(sixteen.data, width, height, channels, "ushort")
     return image.copy(interpretation="rgb16")

@@ -88,6 +88,15 @@ def say(line: str) -> None:
     write_error(printable(line))
 
 
+def wait_asleep() -> None:
+    """Let OpenMP's threads sleep while they wait, for a command that may run beside other work.
+
+    They spin otherwise, which makes such a command several times slower on a busy machine. OpenMP reads this when it is
+    loaded, so call it before the first import of torch. A policy that the user has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def _occupy_standard_descriptors() -> None:
     """Occupy closed ones: a picture's file would get their number, and with it whatever a library prints."""
     with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ from srflow_evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.paths import real_path
+from srflow_sdk.system.local_files import real_path
 from srflow_training import figures
 from srflow_training._lpips import LPIPS, MISSING
 from srflow_training._vgg16 import VGG16Features

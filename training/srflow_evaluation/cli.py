@@ -15,9 +15,8 @@ from srflow_evaluation.protocols import COMMON, PROTOCOLS
 from srflow_evaluation.published_results import PUBLISHED
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath
+from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, wait_asleep
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
-from srflow_sdk.system.openmp import wait_asleep
 from srflow_sdk.system.raising import require_extra
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder, check_model

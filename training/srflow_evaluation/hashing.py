@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from srflow_sdk.system.hashing import content_sha256
+from srflow_sdk.system.local_files import content_sha256
 
 
 def file_sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.regular_files import open_regular
+from srflow_sdk.system.local_files import open_regular
 
 MAX_BYTES = 1_000_000
 _MAX_DIGITS = 40  # longer ones would take minutes to print

@@ -20,7 +20,7 @@ from pydantic import (
 
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Reduction
-from srflow_sdk.system.paths import real_path
+from srflow_sdk.system.local_files import real_path
 from srflow_training._degradation_settings import Degradation, OptionalDegradation, with_fields
 from srflow_training._objective_settings import Objective
 from srflow_training._section import (

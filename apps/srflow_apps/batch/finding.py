@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, UNREAD
-from srflow_sdk.system import paths
+from srflow_sdk.system import local_files
 from srflow_sdk.system.url_paths import UrlPath
 
 
@@ -83,7 +83,7 @@ def real_path(path: Path) -> Path:
     """The path with all links followed, as far as they lead."""
     if isinstance(path, UrlPath):
         return path
-    return paths.real_path(path)
+    return local_files.real_path(path)
 
 
 def _in_folder(

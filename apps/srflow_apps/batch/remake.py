@@ -13,7 +13,7 @@ from srflow_sdk.files import Provenance, read_provenance
 from srflow_sdk.files.provenance import TRANSFER
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.url_paths import UrlPath
 
 

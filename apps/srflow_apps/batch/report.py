@@ -17,7 +17,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.atomic import check_replaceable, write_atomically
 from srflow_sdk.system.device_names import BUNDLE
-from srflow_sdk.system.regular_files import open_regular
+from srflow_sdk.system.local_files import open_regular
 from srflow_sdk.system.url_paths import UrlPath
 
 REPORT_SCHEMA = 1

@@ -16,7 +16,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Provenance, is_as_written, open_image, read_provenance
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.device_names import BUNDLE
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.raising import stop_if_set
 
 _log = logging.getLogger(__name__)

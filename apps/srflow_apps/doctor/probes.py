@@ -136,7 +136,7 @@ def openvino() -> dict[str, Any]:
 
 def _instructions() -> list[str]:
     """The processor's instructions for less than float32, as far as the system lists them."""
-    from srflow_sdk.system.processor import first_core
+    from srflow_sdk.system.hardware import first_core
 
     flags = set(first_core().get("flags", "").split())
     return [name for name, flag in _INSTRUCTIONS if flag in flags]

@@ -9,7 +9,7 @@ from typing import Any
 
 from srflow_sdk.errors import ExportError, MissingExtraError
 from srflow_sdk.model.engine_records import EngineRuntime
-from srflow_sdk.system.gpu import Gpu, find_gpu
+from srflow_sdk.system.hardware import Gpu, find_gpu
 
 OLDEST = {"tensorrt": (10, 15), "tensorrt_rtx": (1, 7)}
 """The oldest versions that have all the calls that this exporter makes, with the same meaning."""

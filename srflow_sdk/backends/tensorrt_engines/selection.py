@@ -10,7 +10,7 @@ from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_commands import first_command, rebuild_command
 from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime
-from srflow_sdk.system.gpu import Gpu, find_gpu
+from srflow_sdk.system.hardware import Gpu, find_gpu
 from srflow_sdk.system.raising import is_installed
 
 

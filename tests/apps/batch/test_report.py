@@ -12,7 +12,7 @@ from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.report import batch_report, read_report, write_report
 from srflow_apps.batch.running import Watcher, run_jobs
 from srflow_sdk.errors import ImageError
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 
 from srflow_apps.commands import cli
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.flow_bundle import write_flow_bundle
 

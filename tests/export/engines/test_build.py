@@ -18,8 +18,8 @@ from srflow_export.engines._request import EngineRequest
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import is_plain_file_name
-from srflow_sdk.system.gpu import Gpu
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.hardware import Gpu
+from srflow_sdk.system.local_files import file_sha256
 from tests.export.engines.conftest import REQUEST
 from tests.networks import PLAIN, random_srflow, tiny_config
 from tests.sdk.tiny_bundle import tiny_manifest

@@ -11,7 +11,7 @@ from srflow_export.engines._builder import BuilderOptions
 from srflow_export.engines._library import Library
 from srflow_export.engines._pairs import build_engines
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.system.gpu import Gpu
+from srflow_sdk.system.hardware import Gpu
 from tests.export.engines.conftest import REQUEST
 
 HERE = Library(

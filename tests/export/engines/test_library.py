@@ -8,7 +8,7 @@ import pytest
 from srflow_export.engines import _library as library
 from srflow_export.engines._library import Library, load_library
 from srflow_sdk.errors import ExportError, MissingExtraError
-from srflow_sdk.system.gpu import Gpu
+from srflow_sdk.system.hardware import Gpu
 
 
 def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_elsewhere(monkeypatch):

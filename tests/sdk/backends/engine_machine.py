@@ -14,7 +14,7 @@ from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import selection
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRuntime
-from srflow_sdk.system.gpu import Gpu
+from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import LEVELS, SCALE

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 
 from ..tiny_bundle import LEVELS, SCALE, tiny_manifest
 from .fake_gpu import FakeGpu

@@ -14,7 +14,7 @@ from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.system.gpu import Gpu
+from srflow_sdk.system.hardware import Gpu
 
 from .engine_machine import EngineMachine
 from .fake_tensorrt import write_engine_bundle

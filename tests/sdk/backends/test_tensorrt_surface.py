@@ -103,7 +103,7 @@ def test_cuda_without_a_driver_is_a_typed_error() -> None:
     """The real cuda-bindings, where there is no GPU."""
     from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
     from srflow_sdk.errors import DeviceError
-    from srflow_sdk.system.gpu import find_gpu
+    from srflow_sdk.system.hardware import find_gpu
 
     pytest.importorskip("cuda.bindings.runtime")
     if find_gpu() is not None:

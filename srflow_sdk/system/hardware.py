@@ -1,9 +1,11 @@
-"""Which NVIDIA GPU this process uses, according to its driver; no CUDA context is created."""
+"""The processor, by the kernel, and the NVIDIA GPU that this process uses, by its driver; no context is created."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 
 from srflow_sdk.system.memory import cuda_driver
 
@@ -45,3 +47,15 @@ def gpu_by_driver(cuda: ctypes.CDLL, device: int) -> Gpu | None:
         compute_capability=f"{major.value}.{minor.value}",
         cuda=f"{version.value // 1000}.{version.value % 1000 // 10}",
     )
+
+
+def first_core(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """The fields of the first core by name, in the kernel's order; empty where the system does not list them."""
+    fields: dict[str, str] = {}
+    with contextlib.suppress(OSError), cpuinfo.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if not line.strip():
+                break
+            name, _, value = line.partition(":")
+            fields[name.strip()] = value.strip()
+    return fields

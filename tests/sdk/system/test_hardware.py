@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from srflow_sdk.system import gpu
-from srflow_sdk.system.gpu import Gpu, find_gpu, gpu_by_driver
+from srflow_sdk.system import hardware
+from srflow_sdk.system.hardware import Gpu, find_gpu, gpu_by_driver
 
 
 def fake_driver(*, failing=""):
@@ -59,7 +59,7 @@ def test_without_a_driver_or_its_functions_there_is_no_gpu(monkeypatch):
     def absent():
         raise OSError("no libcuda")
 
-    monkeypatch.setattr(gpu, "cuda_driver", absent)
+    monkeypatch.setattr(hardware, "cuda_driver", absent)
     assert find_gpu() is None
-    monkeypatch.setattr(gpu, "cuda_driver", lambda: ctypes.CDLL(None))
+    monkeypatch.setattr(hardware, "cuda_driver", lambda: ctypes.CDLL(None))
     assert find_gpu() is None
