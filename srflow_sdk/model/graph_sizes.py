@@ -253,7 +253,8 @@ def _to_depth(node: Node, taken: list[Value]) -> list[Value]:
 def _gather(node: Node, taken: list[Value]) -> list[Value]:
     data, indices = taken[0].shape, taken[1].shape
     axis = range(len(data))[node.attributes.get("axis", 0)]
-    return _made((*data[:axis], *indices, *data[axis + 1 :]), lambda *both: np.take(*both, axis), taken)
+    shape = (*data[:axis], *indices, *data[axis + 1 :])
+    return _made(shape, lambda values, places: np.take(values, places, axis), taken)
 
 
 def _reduce_sum(node: Node, taken: list[Value]) -> list[Value]:
