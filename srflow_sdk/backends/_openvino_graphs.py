@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
@@ -18,19 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from srflow_sdk.backends._kept_folders import is_whole, written
 from srflow_sdk.backends._ort import is_out_of_memory
 from srflow_sdk.backends._ort_providers import one_line
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.interruptible import interruptible, is_cancelled
-from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.memory import return_freed_memory
 from srflow_sdk.system.raising import PassingError, is_installed, is_lack_of_memory, lack_of_threads
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 
-_RECORD = "record.json"
-_CACHED = 12  # compiled graphs that the cache keeps; each is about as large as its file in the bundle
 _POLL_S = 0.1
 _cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
 _PLACE = re.compile(r"Exception from \S+:\d+:")
@@ -225,7 +220,7 @@ class Graph:
         try:
             with _cache(name) as settings:
                 return core.compile_model(str(self._path), self._device, {**self._settings, **settings})
-        except RuntimeError:  # perhaps the cache cannot be written, as on a full disk: no reason to fail
+        except (RuntimeError, OSError):  # perhaps the cache cannot be written, as on a full disk: no reason to fail
             compiled = core.compile_model(str(self._path), self._device, self._settings)
             _cache_works = False
             return compiled
@@ -235,60 +230,16 @@ class Graph:
 def _cache(name: str) -> Iterator[dict[str, str]]:
     """Properties of OpenVINO that name a folder for one compiled graph; none if there is no cache.
 
-    OpenVINO writes its files where others may read them at the same time, and does not check what it reads. So a new
-    graph is written into a folder of its own, which gets its name when it is complete, and a record of its sha256.
+    Raises: OSError if no folder can be made for a new one.
     """
     parent = cache_folder("openvino") if _cache_works else None
     if parent is None:
         yield {}
-        return
-    folder = parent / name
-    if _is_sound(folder):
-        os.utime(folder)  # the cache keeps what was used last
-        yield {"CACHE_DIR": str(folder)}
+    elif is_whole(parent / name):
+        yield {"CACHE_DIR": str(parent / name)}
     else:
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            part = Path(tempfile.mkdtemp(prefix=f"{name}.", suffix=".part", dir=parent))
-        except OSError:
-            yield {}
-            return
-        try:
+        with written(parent / name) as part:
             yield {"CACHE_DIR": str(part)}
-            if any(part.iterdir()):
-                _flush(part)
-                with contextlib.suppress(OSError):  # no room for the record, or another process was faster
-                    (part / _RECORD).write_text(json.dumps(_hashes(part)), encoding="utf-8")
-                    part.rename(folder)
-            _remove_oldest(parent)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _is_sound(folder: Path) -> bool:
-    """True if a compiled graph is there as it was written: OpenVINO would compute with whatever weights it finds."""
-    try:
-        return bool(json.loads((folder / _RECORD).read_text(encoding="utf-8")) == _hashes(folder))
-    except (OSError, ValueError):
-        return False
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {path.name: file_sha256(path) for path in folder.iterdir() if path.name != _RECORD}
-
-
-def _flush(folder: Path) -> None:
-    """Write a folder's files to the disk, where a crash of the machine does not leave holes in them."""
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def _remove_oldest(parent: Path) -> None:
-    """Remove compiled graphs, and what killed processes left of them, that have not been used for longest."""
-    with contextlib.suppress(OSError):
-        for old in sorted(parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-_CACHED]:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def _lacks_memory(error: Exception) -> bool:

@@ -27,7 +27,8 @@ from srflow_sdk.backends._declared import (
     check_inverter_structure,
     check_structure,
 )
-from srflow_sdk.backends._kept_graphs import kept_graph
+from srflow_sdk.backends._kept_folders import discard
+from srflow_sdk.backends._kept_graphs import kept_graph, load_options, saved_by
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends._ort_providers import (
     CPU,
@@ -255,11 +256,11 @@ class OnnxRuntimeBackend(Backend):
         if kept is None:
             return None
         options = self._options()
-        path = kept.load_options(options)
+        path = load_options(kept, options)
         try:
             if path is not None:
                 return _made(path, options, [CPU])
-            with kept.saved_by(options):
+            with saved_by(kept, options):
                 return _made(self._bundle.file(name), options, [CPU])
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if is_cancelled():
@@ -267,7 +268,7 @@ class OnnxRuntimeBackend(Backend):
             # No room on the disk, for example. If the graph itself is the cause, loading it says so.
             _log.info("%s: not kept, or not loaded, in optimised form: %s", self._bundle.file(name), one_line(error))
             if path is not None:
-                kept.discard()
+                discard(kept)
             return None
 
     def _options(self) -> Any:

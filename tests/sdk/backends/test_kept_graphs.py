@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from srflow_sdk.backends import OnnxRuntimeBackend, _kept_graphs
+from srflow_sdk.backends import OnnxRuntimeBackend, _kept_folders, _kept_graphs
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 
@@ -112,7 +112,7 @@ def test_a_kept_graph_that_does_not_load_is_deleted_and_the_bundles_is_used(fold
     for entry in entries(folder):
         (entry / "graph.onnx").write_bytes(b"no graph")
         record = json.loads((entry / "record.json").read_text())
-        record["sha256"]["graph.onnx"] = sha256(b"no graph").hexdigest()
+        record["graph.onnx"] = sha256(b"no graph").hexdigest()
         (entry / "record.json").write_text(json.dumps(record))
     np.testing.assert_array_equal(drawn().sr, first.sr)
     assert entries(folder) == []
@@ -139,13 +139,13 @@ def test_those_used_longest_ago_make_room(folder: Path, monkeypatch: pytest.Monk
     old = entries(folder)
     for age, entry in enumerate(old, start=1):
         os.utime(entry / "record.json", (time.time() - age, time.time() - age))
-    monkeypatch.setattr(_kept_graphs, "MOST_BYTES", sum(_kept_graphs._bytes(entry) for entry in old))
+    monkeypatch.setattr(_kept_folders, "MOST_BYTES", sum(map(_kept_folders.bytes_of, old)))
     new = _kept_graphs.kept_graph("another graph")
     assert new is not None
     options = onnxruntime.SessionOptions()
-    with new.saved_by(options):
+    with _kept_graphs.saved_by(new, options):
         Path(options.optimized_model_filepath).write_bytes(b"small")
-    assert entries(folder) == sorted([old[0], new.folder])
+    assert entries(folder) == sorted([old[0], new])
 
 
 def test_what_a_killed_process_left_is_deleted_an_hour_later(folder: Path) -> None:

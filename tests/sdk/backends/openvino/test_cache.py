@@ -10,6 +10,7 @@ import numpy as np
 import openvino
 import pytest
 
+from srflow_sdk.backends import _kept_folders
 from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._openvino import OpenVinoBackend
 from srflow_sdk.model.bundle import Bundle
@@ -85,15 +86,16 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 def test_the_cache_keeps_what_was_used_last(
     bundle: Bundle, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "_CACHED", 3)
     with OpenVinoBackend(bundle, threads=1):
         pass
     for path in cache.iterdir():
-        os.utime(path, (1, 1))
+        os.utime(path / "record.json", (1, 1))
     with OpenVinoBackend(bundle, threads=1, hint="bf16"):  # one new graph, and the old sampler
         pass
+    most = sum(map(_kept_folders.bytes_of, cache.iterdir()))
+    monkeypatch.setattr(_kept_folders, "MOST_BYTES", most)
     with OpenVinoBackend(Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", gain=2.0)), threads=1):
         pass
-    assert len(list(cache.iterdir())) == 3
+    assert sum(map(_kept_folders.bytes_of, cache.iterdir())) <= most
     with OpenVinoBackend(bundle, threads=1) as backend:
         assert from_cache(backend)[0] is False, "it was used longest ago"
