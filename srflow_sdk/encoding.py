@@ -240,7 +240,7 @@ class Encoding(Generic[ImageT]):
             if plain and reduced is not None:
                 # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
                 request = dataclasses.replace(request, reduce=None)
-                writes = _Deviations(canvases[0], n).writes
+                writes = _deviations(canvases[0], n)
             outputs = [
                 Finishing(
                     lr,
@@ -257,24 +257,17 @@ class Encoding(Generic[ImageT]):
         return [canvas.pixels for canvas in canvases]
 
 
-class _Deviations:
-    """The standard deviation of `count` pictures, whose rows come picture by picture, from the top down."""
+def _deviations(target: _Canvas, count: int) -> list[Callable[[NDArray[Any]], None]]:
+    """Functions that take the rows of `count` pictures, in turn and from the top down, and write their deviation."""
+    samples: list[NDArray[Any]] = []
 
-    def __init__(self, target: _Canvas, count: int) -> None:
-        self._target = target
-        self._count = count
-        self._samples: list[NDArray[np.float32]] = []
+    def take(rows: NDArray[Any]) -> None:
+        samples.append(rows)
+        if len(samples) == count:
+            target.write(np.std(samples, axis=0, ddof=1, dtype=np.float64).astype(np.float32))
+            samples.clear()
 
-    @property
-    def writes(self) -> list[Callable[[NDArray[Any]], None]]:
-        """Functions that take the rows of each picture."""
-        return [self._take] * self._count
-
-    def _take(self, rows: NDArray[Any]) -> None:
-        self._samples.append(rows)
-        if len(self._samples) == self._count:
-            self._target.write(np.std(self._samples, axis=0, ddof=1, dtype=np.float64).astype(np.float32))
-            self._samples.clear()
+    return [take] * count
 
 
 class _Canvas:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from srflow_sdk.drawing.requests import DrawOptions, Progress
+from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.errors import CancelledError, DeviceError
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -41,16 +41,27 @@ class Calls:
     async def work(self, call: Callable[[Any], _T], keywords: Mapping[str, Any]) -> _T:
         """Run a method that takes `progress` and `cancel`: `call` gets the keywords, with these two made to fit."""
         options = DrawOptions(progress=keywords.get("progress"), cancel=keywords.get("cancel"))  # checks them
-        told = _OnLoop(options.progress)
+        loop, errors = asyncio.get_running_loop(), list[Exception]()
+
+        def tell(stop: Stop, done: int, total: int) -> None:
+            if options.progress is not None and not stop.is_set():
+                try:
+                    options.progress(done, total)
+                except Exception as error:
+                    errors.append(error)
+                    stop.set()
 
         def work(stop: Stop) -> _T:
-            progress = None if options.progress is None else told.of(stop)
-            return call({**keywords, "progress": progress, "cancel": stop})
+            def progress(done: int, total: int) -> None:
+                loop.call_soon_threadsafe(tell, stop, done, total)
+
+            return call({**keywords, "progress": options.progress and progress, "cancel": stop})
 
         try:
             return await self.run(work, cancel=options.cancel)
         finally:
-            told.raise_what_it_raised()
+            if errors:
+                raise errors[0]
 
     async def run(self, call: Callable[[Stop], _T], *, cancel: threading.Event | None = None) -> _T:
         """Wait for a turn, and then for the call, which must end soon after its argument is set.
@@ -101,37 +112,6 @@ class Calls:
 
 def _closed() -> DeviceError:
     return DeviceError("the upscaler is closed; await its calls before its `async with` block ends")
-
-
-class _OnLoop:
-    """Calls a function of the caller's in the event loop, from any thread."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._loop = asyncio.get_running_loop()
-        self._error: Exception | None = None
-
-    def of(self, stop: Stop) -> Progress:
-        """Make the function that the thread calls. It sets `stop` if the caller's function raises."""
-
-        def tell(done: int, total: int) -> None:
-            if self._progress is None or stop.is_set():
-                return
-            try:
-                self._progress(done, total)
-            except Exception as error:
-                self._error = error
-                stop.set()
-
-        def told(done: int, total: int) -> None:
-            self._loop.call_soon_threadsafe(tell, done, total)
-
-        return told
-
-    def raise_what_it_raised(self) -> None:
-        """Raise the exception of the caller's function, if there was one."""
-        if self._error is not None:
-            raise self._error
 
 
 async def _end_of(future: asyncio.Future[Any]) -> None:

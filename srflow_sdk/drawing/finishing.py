@@ -25,9 +25,11 @@ class Finishing:
     """Takes the rows of one output from the top down and passes them, finished, to `write`.
 
     kernel: of the reduction that the model was trained on.
-    write: called with h×W×channels of the image's dtype. consistent: change the rows so that their reduction is the LR
-    image. measure: compare the reduction of the finished rows, of the model's size, with the LR image. reduced: the
-    size to reduce them to at the end. plain: write values unchanged but for their size, as float32 without alpha.
+    write: called with h×W×channels of the image's dtype.
+    consistent: change the rows so that their reduction is the LR image.
+    measure: compare the reduction of the finished rows, of the model's size, with the LR image.
+    reduced: the size to reduce them to at the end.
+    plain: write values unchanged but for their size, as float32 without alpha.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ class LowResolution:
         return self._opaque(top, bottom, to_unit if self.conversion is None else self.conversion.to_srgb)
 
     def own_colours(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """The same as :meth:`colours`, in the image's own profile."""
+        """Rows as :meth:`colours` gives them, in the image's own profile."""
         return self._opaque(top, bottom, to_unit)
 
     def visible(self, top: int, bottom: int) -> NDArray[np.float32] | None:

@@ -51,7 +51,8 @@ class Painter:
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
         self.manifest = bundle.manifest
         self._bundle = bundle
-        self._backend = backend
+        self.backend = backend
+        """The backend that computes the tiles."""
         self._tile = tile
         self._largest_core: int | None = None
         self._on_cpu: dict[str, Backend] = {}  # by what is said when one is made
@@ -61,7 +62,7 @@ class Painter:
 
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""
-        self._backend.deactivate()
+        self.backend.deactivate()
         with self._lock:
             self._closed = True
             for backend in self._on_cpu.values():
@@ -76,17 +77,12 @@ class Painter:
     @property
     def device(self) -> str:
         """The backend's device."""
-        return self._backend.device
+        return self.backend.device
 
     @property
     def precision(self) -> ComputePrecision:
         """The arithmetic of the encoder."""
-        return self._backend.precision
-
-    @property
-    def backend(self) -> Backend:
-        """The backend that computes the tiles."""
-        return self._backend
+        return self.backend.precision
 
     def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         """Choose the side of the tiles' cores for a height×width image (whole size multiples); None: one tile.
@@ -104,8 +100,8 @@ class Painter:
             multiple=manifest.size_multiple,
             halo=manifest.halo if halo is None else halo,
             conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * self._widening(),
-            activations=_activations(self._backend),
-            limits=self._backend.window_limits,
+            activations=_activations(self.backend),
+            limits=self.backend.window_limits,
             **(self._budget() if self._tile == "auto" else {}),
         )
 
@@ -118,7 +114,7 @@ class Painter:
             core=core,
             halo=manifest.halo if halo is None else halo,
             multiple=manifest.size_multiple,
-            least=_least(self._backend),
+            least=_least(self.backend),
         )
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
@@ -127,7 +123,7 @@ class Painter:
         backend: None is the painter's own.
         Raises: DeviceError, OutOfMemoryError.
         """
-        backend = backend or self._backend
+        backend = backend or self.backend
         bottom, right = self.margins(backend, *lr.shape[1:])
         if bottom or right:
             lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
@@ -146,7 +142,7 @@ class Painter:
     def parts(self, tile: Tile, *, halo: int) -> list[Tile]:
         """Split a tile that does not fit."""
         core, multiple = self._largest_core or MIN_TILE, self.manifest.size_multiple
-        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self._backend))
+        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self.backend))
 
     def draw(
         self,
@@ -201,7 +197,7 @@ class Painter:
         for done, sample in enumerate(request.samples, start=1):
             request.stop_if_cancelled()
             with cancelled_by(request.options.cancel):
-                core = self._core(self._backend, tile, conditioning, request, sample)
+                core = self._core(self.backend, tile, conditioning, request, sample)
                 if not is_usable(core):
                     core = self._core_again(tile, lr, request, sample)
             gathered.add(colours(core.transpose(1, 2, 0)))
@@ -272,7 +268,7 @@ class Painter:
     def _float32_backend(self) -> Backend | None:
         """A backend that computes more precisely than the one in use, or None."""
         names = self.manifest.float32_graphs or REQUIRED_FILES
-        if names == REQUIRED_FILES and self._backend.device == "cpu" and self.precision == "bundle":
+        if names == REQUIRED_FILES and self.backend.device == "cpu" and self.precision == "bundle":
             return None
         return self._cpu_backend(names, "a tile had NaN or infinite values; computing it again in float32 on the CPU")
 
@@ -288,8 +284,8 @@ class Painter:
 
     def inverting_backend(self) -> Backend:
         """Return the backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
-        if self._backend.can_invert:
-            return self._backend
+        if self.backend.can_invert:
+            return self.backend
         check_inverts(self._bundle)
         warning = f"inverting on the CPU: {self.device} has no inverter for this bundle"
         backend = self._cpu_backend(REQUIRED_FILES, warning)
@@ -324,17 +320,17 @@ class Painter:
 
         Tiles may take half of what is free; pictures, latents and threads need the rest.
         """
-        gpu = self._backend.gpu
+        gpu = self.backend.gpu
         free = available_memory() if gpu is None else gpu_free_memory(gpu)
         return most if free is None else min(most, free // 4)
 
     def _widening(self) -> int:
         """How much larger activations are than the graphs' types say: CPUs compute half precision in float32."""
-        return 2 if self._backend.gpu is None and self.manifest.precision in ("fp16", "bf16") else 1
+        return 2 if self.backend.gpu is None and self.manifest.precision in ("fp16", "bf16") else 1
 
     def _budget(self) -> dict[str, Any]:
         """How much memory a tile may take normally and at most: `budget` and `most` of :func:`core_size`."""
-        gpu = self._backend.gpu
+        gpu = self.backend.gpu
         if gpu is not None:
             free = gpu_free_memory(gpu)
             return {} if free is None else {"budget": free // 2}

@@ -68,7 +68,7 @@ class Temperature:
         return part
 
     def placed(self, top: int, left: int) -> Temperature:
-        """The same temperature for an image that begins at this place of a larger one, as its windows do."""
+        """Place it for an image that begins here in a larger one, as its windows do."""
         part = copy.copy(self)
         part._top, part._left = top, left
         return part

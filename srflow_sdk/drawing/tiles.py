@@ -27,7 +27,7 @@ AUTO_BUDGET_BYTES = 768 << 20
 """Memory that `tile="auto"` allows a tile's conditioning and activations together on the CPU, if so much is free."""
 
 AUTO_ROOMY_BYTES = 1920 << 20
-"""The same where plenty is free: in it, the halos of the embedded model are less than a quarter of the work."""
+"""Memory that it allows where plenty is free: in it, the embedded model's halos are less than a quarter of the work."""
 
 CPU_ACTIVATIONS, GPU_ACTIVATIONS, TRIMMED_ACTIVATIONS, OTHER_ACTIVATIONS = 2.6, 4.2, 4.6, 5.5
 """Conditioning and activations together, in units of the conditioning: ONNX Runtime on the CPU, GPUs, OpenVINO's
@@ -54,7 +54,7 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """The same rectangle as an index of the last two dimensions of a channels-first array."""
+        """The rectangle as an index of the last two dimensions of a channels-first array."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def scaled(self, numerator: int, denominator: int = 1) -> Window:
@@ -96,12 +96,13 @@ def core_size(
     most: int | None = None,
     limits: LrProfile | None = None,
 ) -> int | None:
-    """The largest core side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
+    """Choose the core's side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
 
     tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
-    than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a number is the core's side, at least
-    16, rounded up to a multiple. activations: memory of a tile, in units of its conditioning. limits: window sizes that
-    the backend takes; "auto" prefers the optimal one.
+        than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a number is the core's side, at
+        least 16, rounded up to a multiple.
+    activations: memory of a tile, in units of its conditioning.
+    limits: window sizes that the backend takes; "auto" prefers the optimal one.
 
     Raises: ArgumentError for anything else, DeviceError if such tiles are larger than the backend takes.
     """
@@ -202,11 +203,14 @@ def plan_tiles(
 ) -> list[Tile]:
     """Tiles whose cores cover a height×width image exactly once, row by row.
 
-    height, width: multiples of `multiple` (see :func:`padded_size`). core: the largest side of a core, also a multiple;
-    None: one tile. Cores are of nearly equal size, so that no sliver remains at the end. halo is rounded up to a
-    multiple. Windows have few different sizes, because runtimes keep memory for every size: those of corners, edges and
-    inner tiles. With many tiles there is one size only, and tiles at the border see more than their halo. least: the
-    smallest height and width of windows, if the image is that large.
+    Cores are of nearly equal size, so that no sliver remains at the end. Windows have few different sizes, because
+    runtimes keep memory for every size: those of corners, edges and inner tiles. With many tiles there is one size
+    only, and tiles at the border see more than their halo.
+
+    height, width: multiples of `multiple` (see :func:`padded_size`).
+    core: the largest side of a core, also a multiple; None: one tile.
+    halo: is rounded up to a multiple.
+    least: the smallest height and width of windows, if the image is that large.
     """
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")

@@ -61,7 +61,7 @@ def mean_and_deviation(
 
 
 def not_finite(level: int) -> NonFiniteError:
-    """Of latents that have no mean."""
+    """Make the error for latents that have no mean."""
     return NonFiniteError(f"the latents of level {level} hold NaN or infinite values, so they cannot be normalised")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from srflow_sdk._checks import whole
 from srflow_sdk.drawing.tiles import TileSize, check_tile, padded_size
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
@@ -92,8 +93,8 @@ class ServingOptions:
         for field in fields(self):
             value = getattr(self, field.name)
             least = 0 if field.name in ("sessions", "threads") else 1
-            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise ArgumentError(f"{field.name} is {value!r}; it must be a whole number, at least {least}")
+            if field.type == "int":
+                whole(field.name, value, least=least)
 
     @classmethod
     def of_parameters(cls, parameters: Mapping[str, str]) -> ServingOptions:

@@ -100,8 +100,8 @@ def test_drawing_from_an_encoding_does_not_encode_again(
 ) -> None:
     calls = []
     with open_tiled(tiny_bundle, 16) as opened:
-        encode = opened._painter._backend.encode
-        monkeypatch.setattr(opened._painter._backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr))
+        encode = opened._painter.backend.encode
+        monkeypatch.setattr(opened._painter.backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr))
         encoding = opened.encode(floats)
         assert len(calls) == 12
         encoding.samples(3)

@@ -107,7 +107,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         latents.save(tmp_path / "b" / "a")
     with pytest.raises(ImageError, match="cannot be written"):
         latents.save(tmp_path)
-    with pytest.raises(ArgumentError, match="^path is 3; it must be the path of a file"):
+    with pytest.raises(ArgumentError, match=r"^path is 3; it must be the path of a file"):
         latents.save(3)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
