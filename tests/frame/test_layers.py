@@ -30,6 +30,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"encoding"},
     {"flow", "model.model_choice"},
     {"model.model_list"},
+    {"base_upscaler"},
     {"upscaler", "aio.calls"},
     {"aio"},
     {"ray", "triton", "_serving", "__main__"},

@@ -1,4 +1,4 @@
-"""The client's entry point: :class:`RemoteUpscaler`, an :class:`~srflow_sdk.Upscaler` whose model is on a server."""
+"""The client's entry point: :class:`RemoteUpscaler`, which draws with a model on a server."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from srflow_apps.serving.client.address import Protocol, parse_address
 from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES, Limits, check_limits
 from srflow_apps.serving.client.remote_painter import RemotePainter
 from srflow_apps.serving.client.server import Server
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
-from srflow_sdk.upscaler import Upscaler
 
 MODEL = "srflow_upscale"
 """What srflow-export calls the model that clients use."""
@@ -28,7 +28,7 @@ LONGEST_S = 10_000_000.0
 """Longest time to wait, 116 days: with much longer ones a call by gRPC fails at once."""
 
 
-class RemoteUpscaler(Upscaler):
+class RemoteUpscaler(BaseUpscaler):
     """Super-resolution on a Triton server, which `srflow-export --triton` makes a repository for.
 
         with RemoteUpscaler("gpu-machine:8001") as upscaler:
@@ -50,8 +50,8 @@ class RemoteUpscaler(Upscaler):
     are not tried again.
 
     :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
-    `encode` keeps nothing encoded: each later call has its tiles encoded again. `restore`, `transfer`,
-    `log_likelihood`, `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
+    `encode` keeps nothing encoded: each later call has its tiles encoded again. It has no `restore`, `transfer` and
+    `log_likelihood`, and `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
     samples are below 2^63. An answer that the protocol does not allow is a RemoteError, and one whose values are not
     finite, or beyond ±65,504, a NonFiniteError.
 
@@ -101,9 +101,8 @@ class RemoteUpscaler(Upscaler):
             )
             manifest = server.manifest
             check_limits(limits, scale=manifest.scale, halo=manifest.halo, multiple=manifest.size_multiple)
-            self._bundle = Bundle(path=Path(model), manifest=manifest)
-            self._tile = tile
-            self._painter = RemotePainter(self._bundle, server, tile, limits=limits)
+            bundle = Bundle(path=Path(model), manifest=manifest)
+            super().__init__(bundle, RemotePainter(bundle, server, tile, limits=limits), tile)
         except BaseException:
             server.close()
             raise
