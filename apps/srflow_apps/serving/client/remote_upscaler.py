@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from srflow_apps.serving.client.address import Protocol, parse_address
-from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES, Limits, check_limits
+from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES
 from srflow_apps.serving.client.remote_painter import RemotePainter
 from srflow_apps.serving.client.server import Server
 from srflow_sdk.base_upscaler import BaseUpscaler
@@ -92,20 +92,8 @@ class RemoteUpscaler(BaseUpscaler):
             retry_for=_seconds("retry_for", retry_for, least=0),
             max_message_bytes=int(max_message_bytes),
         )
-        try:
-            limits = Limits(
-                message_bytes=int(max_message_bytes),
-                tile_pixels=server.options.max_tile_pixels,
-                answer_bytes=server.options.max_answer_bytes,
-                samples=server.options.max_samples,
-            )
-            manifest = server.manifest
-            check_limits(limits, scale=manifest.scale, halo=manifest.halo, multiple=manifest.size_multiple)
-            bundle = Bundle(path=Path(model), manifest=manifest)
-            super().__init__(bundle, RemotePainter(bundle, server, tile, limits=limits), tile)
-        except BaseException:
-            server.close()
-            raise
+        bundle = Bundle(path=Path(model), manifest=server.manifest)
+        super().__init__(bundle, RemotePainter(bundle, server, tile), tile)
 
     def _encoding(
         self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
