@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from srflow_apps.demo.controls import FORMATS, MAX_SEED, Said
 from srflow_apps.demo.enlarging import Enlarging
-from srflow_apps.demo.flow_tabs import FlowUses
+from srflow_apps.demo.flow_tabs import FlowTabs
 from srflow_apps.demo.sessions import TABS, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
 from srflow_apps.demo.work import Job
 from srflow_sdk._version import __version__
@@ -64,7 +64,7 @@ class Routes:
         self._sessions = sessions
         self._limits = limits
         self._enlarging = Enlarging(upscaler, sessions, max_pixels=limits.pixels)
-        self._uses = FlowUses(upscaler, max_pixels=limits.pixels)
+        self._uses = FlowTabs(upscaler, max_pixels=limits.pixels)
         self._drawing = ThreadPoolExecutor(_DRAWN_AT_A_TIME, thread_name_prefix="srflow-demo-draw")
         self._turn = threading.Lock()  # of long work: one at a time, for all pages
         self._flow = INVERTER in upscaler.bundle.manifest.files

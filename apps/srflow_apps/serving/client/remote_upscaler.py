@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from srflow_apps.serving.client.address import Protocol, parse_address
 from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES
 from srflow_apps.serving.client.remote_painter import RemotePainter
 from srflow_apps.serving.client.server import Server
+from srflow_sdk._checks import real, whole
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding
@@ -23,7 +23,7 @@ MODEL = "srflow_upscale"
 
 MAX_MESSAGE_BYTES = 8_000_000
 
-_GRPC_BYTES = 1 << 31
+_GRPC_BYTES = 1 << 31  # no message of gRPC has as many
 LONGEST_S = 10_000_000.0
 """Longest time to wait, 116 days: with much longer ones a call by gRPC fails at once."""
 
@@ -78,19 +78,13 @@ class RemoteUpscaler(BaseUpscaler):
         check_tile(tile)
         if not isinstance(model, str) or not model:
             raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
-        if isinstance(max_message_bytes, bool) or not isinstance(max_message_bytes, Integral):
-            raise ArgumentError(f"max_message_bytes is {max_message_bytes!r}; it must be a number of bytes")
-        if not LEAST_MESSAGE_BYTES <= max_message_bytes < _GRPC_BYTES:
-            raise ArgumentError(
-                f"max_message_bytes is {max_message_bytes:,}; it must be at least {LEAST_MESSAGE_BYTES:,} and "
-                "below 2 GiB, gRPC's own limit"
-            )
+        message_bytes = whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=_GRPC_BYTES - 1)
         server = Server(
             address,
             model,
-            timeout=_seconds("timeout", timeout, least=0.001),
-            retry_for=_seconds("retry_for", retry_for, least=0),
-            max_message_bytes=int(max_message_bytes),
+            timeout=real("timeout", timeout, least=0.001, most=LONGEST_S),
+            retry_for=real("retry_for", retry_for, least=0, most=LONGEST_S),
+            max_message_bytes=message_bytes,
         )
         bundle = Bundle(path=Path(model), manifest=server.manifest)
         super().__init__(bundle, RemotePainter(bundle, server, tile), tile)
@@ -99,9 +93,3 @@ class RemoteUpscaler(BaseUpscaler):
         self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
     ) -> Encoding[Any]:
         return super()._encoding(image, memory_budget=0, copied=copied)
-
-
-def _seconds(name: str, value: object, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not least <= cast("float", value) <= LONGEST_S:
-        raise ArgumentError(f"{name} is {value!r}; it must be a number of seconds, {least:g} to {LONGEST_S:,.0f}")
-    return float(value)
