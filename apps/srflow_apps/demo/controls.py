@@ -1,4 +1,4 @@
-"""What a page's controls say, checked."""
+"""The values of a page's controls, checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMATS = ("png", "jpg", "webp", "tif")
 _FARTHEST = 1 << 31  # pixels from the photo's corner
 
 Said = Mapping[str, Any]
-"""What a page sent, decoded from JSON."""
+"""A page's message, decoded from JSON."""
 
 
 def seed_of(said: Said) -> int:

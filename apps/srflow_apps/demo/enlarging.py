@@ -1,4 +1,4 @@
-"""What the tab "Enlarge" does: a crop that follows its controls, eight samples, and the whole photo as a file."""
+"""The tab "Enlarge": a crop that follows its controls, eight samples, and the whole photo as a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tabs "Restore" and "Transfer" do: a picture without noise, and part of one picture put into another."""
+"""The tabs "Restore" and "Transfer": a picture without noise, and part of one picture put into another."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _new_file(session: Session, name: str) -> Iterator[Path]:
 
 
 def _compared(before: Path, after: Path, *names: str) -> dict[str, Any]:
-    """What the viewer shows of two files."""
+    """Two files as the viewer shows them."""
     old, reduced = pictures.preview(before, most=2 * _PREVIEW_SIDE)
     new, _ = pictures.preview(after, most=2 * _PREVIEW_SIDE)
     note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if reduced else ""

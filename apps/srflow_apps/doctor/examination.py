@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from srflow_sdk.model.bundle import Bundle
 
 Answer = dict[str, Any]
-"""What a probe found; {"error": one line} if it failed."""
+"""The answer of a probe; {"error": one line} if it failed."""
 
 _LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
 _PLUGIN_NAMES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP"}

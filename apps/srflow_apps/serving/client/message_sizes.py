@@ -9,7 +9,7 @@ from srflow_sdk.drawing.tiles import MIN_TILE, TileSize, padded_size
 from srflow_sdk.errors import ArgumentError
 
 ENVELOPE_BYTES = 4096
-"""What a message holds besides its largest tensors: names, shapes, small tensors, headers."""
+"""Room in a message for all but its largest tensors: names, shapes, small tensors, headers."""
 
 LEAST_MESSAGE_BYTES = 1 << 16
 

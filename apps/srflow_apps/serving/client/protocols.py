@@ -1,4 +1,4 @@
-"""What both protocols have in common: the deadlines of calls, and what failures mean."""
+"""The base of the clients of both protocols: the deadlines of calls, and the meaning of failures."""
 
 from __future__ import annotations
 

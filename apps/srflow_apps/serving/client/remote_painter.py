@@ -90,7 +90,7 @@ class RemotePainter(Painter):
 
 
 class _ServerBackend(Backend):
-    """What a server looks like where a device is expected: it has a name, and closes. It draws whole tiles only."""
+    """A server in the place of a device: it has a name and closes. It draws whole tiles only."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 
 MODEL = "srflow_upscale"
-"""What srflow-export calls the model that clients use."""
+"""The name that srflow-export gives the model for clients."""
 
 MAX_MESSAGE_BYTES = 8_000_000
 

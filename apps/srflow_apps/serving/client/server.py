@@ -27,7 +27,7 @@ from srflow_sdk.system.raising import stop_if_set
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _HINT = "start the server, or check the name and port; Triton's ports are 8001 for gRPC and 8000 for http://"
 _OTHER_PROTOCOL = {"grpc": ("Socket closed", "Failed parsing HTTP/2"), "http": (NOT_HTTP,)}
-"""What the clients say of a port that speaks the other protocol."""
+"""The clients' words for a port that speaks the other protocol."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
