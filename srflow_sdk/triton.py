@@ -1,4 +1,4 @@
-"""Pictures drawn by a server: :class:`RemoteUpscaler` has :class:`~srflow_sdk.Upscaler`'s methods, without the model.
+"""Pictures drawn by a server: :class:`RemoteUpscaler` upscales as :class:`~srflow_sdk.Upscaler`, without the model.
 
 gRPC needs the extra: ``pip install "srflow-sdk[triton]"``. docs/triton.md says how the server is set up.
 """

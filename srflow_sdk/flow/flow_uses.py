@@ -1,12 +1,9 @@
-"""Methods of Upscaler that only a flow has: choose among samples, restore, transfer content, tell how likely."""
+"""Methods of Upscaler that only a flow has: restore, transfer content, tell how likely pictures are."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +12,8 @@ from PIL import Image
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import DrawOptions, check_count, takes_draw_keywords, takes_keywords_of
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.drawing.requests import takes_keywords_of
+from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
@@ -28,67 +23,20 @@ from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
 from srflow_sdk.flow.transfer_options import TransferOptions
 from srflow_sdk.flow.transferring import transfer_file, transferred
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
-from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.requests import DrawKeywords, Progress
+    from srflow_sdk.drawing.requests import Progress
     from srflow_sdk.flow.restore_options import RestoreKeywords
     from srflow_sdk.flow.transfer_options import TransferKeywords
 
 
 class FlowUses:
-    """The part of :class:`~srflow_sdk.upscaler.Upscaler` that stands on the flow's other direction and its samples."""
+    """The part of :class:`~srflow_sdk.upscaler.Upscaler` that needs the flow in its other direction."""
 
     _painter: Painter
-
-    @overload
-    def best_of(
-        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[DrawKeywords]
-    ) -> ImageT: ...
-    @overload
-    def best_of(
-        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[DrawKeywords]
-    ) -> Image.Image: ...
-    @overload
-    def best_of(
-        self, image: Tensor, score: Callable[[NDArray[Any]], float], n: int, **options: Unpack[DrawKeywords]
-    ) -> NDArray[Any]: ...
-    @takes_draw_keywords
-    def best_of(
-        self,
-        image: InMemoryImage | Tensor | EncodedImage,
-        score: Callable[[Any], float],
-        n: int,
-        **options: Unpack[DrawKeywords],
-    ) -> InMemoryImage:
-        """Draw `n` samples and return the one that `score` likes best.
-
-            sharpest = upscaler.best_of(photo, lambda picture: np.asarray(picture, float).std(), 10)
-
-        image: as in :meth:`upscale`; the answer is of its kind.
-        score: called with each picture, of that kind, in the order of the samples; returns a number, higher is better.
-            It must not change the picture. Of equal scores the first sample wins.
-        n: 1 to 2^20; they are the samples `sample` … `sample + n - 1`. Two pictures are held at a time.
-        The other keywords are those of :meth:`upscale`; progress counts the tiles of all samples.
-
-        Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.
-        """
-        draw = DrawOptions(**options)
-        if not callable(score):
-            raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
-        check_count(n, first=draw.sample)
-        encoding = self._encoding(image, memory_budget=self._painter.conditioning_budget(ENCODING_BUDGET_BYTES))
-        best, highest = None, -math.inf
-        for number in range(int(n)):
-            sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
-            picture = encoding.sample(**dataclasses.replace(draw, sample=sample, progress=progress).keywords)
-            value = _score(score(picture), sample)
-            if best is None or value > highest:
-                best, highest = picture, value
-        return cast("InMemoryImage", best)
 
     @overload
     def restore(self, image: ImageT, **options: Unpack[RestoreKeywords]) -> ImageT: ...
@@ -297,23 +245,3 @@ class FlowUses:
         latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)
         assert latents.log_likelihood is not None  # for the type checker: inverting gives it
         return latents.log_likelihood
-
-    def _encoding(
-        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
-    ) -> Encoding[Any]:
-        with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
-            pixels, kind = loaded(image)
-            if copied and kind.pil_mode is None:
-                # Tiles that are not kept are encoded later, when the caller's array may have changed.
-                pixels = pixels.copy()
-            return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
-
-
-def _score(value: object, sample: int) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ArgumentError(f"score returned {short(value)} for sample {sample}; it must return a number") from error
-    if math.isnan(number):
-        raise ArgumentError(f"score returned NaN for sample {sample}; it must return a number")
-    return number

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import Settings
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.files import open_image, write_image
-from srflow_sdk.upscaler import Upscaler
 
 WORTH_SAYING_S = 60.0
 """Runs that take less are begun without a word."""
@@ -40,7 +40,7 @@ class Speed:
     bytes_per_pixel: float
 
 
-def measure_speed(upscaler: Upscaler, source: Path, target: Path, *, settings: Settings) -> Speed:
+def measure_speed(upscaler: BaseUpscaler, source: Path, target: Path, *, settings: Settings) -> Speed:
     """Draw a piece of an input and write it to the temporary folder, in the format of `target`.
 
     Raises: ImageError if the input cannot be read; the errors of :meth:`Upscaler.encode` and of :func:`write_image`.
@@ -68,7 +68,7 @@ def measure_speed(upscaler: Upscaler, source: Path, target: Path, *, settings: S
     return speed
 
 
-def seconds_for(upscaler: Upscaler, speed: Speed, *, width: int, height: int, samples: int) -> float:
+def seconds_for(upscaler: BaseUpscaler, speed: Speed, *, width: int, height: int, samples: int) -> float:
     """How long an LR image of this size will take: what its tiles' windows hold, with their halos."""
     painter = upscaler._painter
     multiple = upscaler.bundle.manifest.size_multiple

@@ -23,6 +23,7 @@ from srflow_apps.batch.running import Executor, InThisProcess, Watcher
 from srflow_apps.batch.sizes import weight
 from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk._checks import file_path
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk.drawing.temperature import is_map
 from srflow_sdk.drawing.tiles import TileSize
@@ -45,7 +46,7 @@ def upscale_folder(
     inputs: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
-    upscaler: Upscaler | Literal["auto"] | None = None,
+    upscaler: BaseUpscaler | Literal["auto"] | None = None,
     samples: int = 1,
     recursive: bool = False,
     name: str | None = None,
@@ -201,7 +202,7 @@ class _Follower:
 
 @contextlib.contextmanager
 def _executed(
-    upscaler: Upscaler | Literal["auto"] | None, ray: str | Cluster | None, choices: Choices
+    upscaler: BaseUpscaler | Literal["auto"] | None, ray: str | Cluster | None, choices: Choices
 ) -> Iterator[tuple[InThisProcess | OnRay, Sequence[Bundle], TileSize]]:
     """What runs the batch, its models, and its tiles."""
     if ray is None:
@@ -220,7 +221,7 @@ def _executed(
         bundles = candidates()
         yield OnRay(cluster, bundles=bundles), bundles, "auto"
         return
-    if not isinstance(upscaler, (Upscaler, type(None))):
+    if not isinstance(upscaler, (BaseUpscaler, type(None))):
         raise ArgumentError(_NO_UPSCALER.format(upscaler))
     if upscaler is not None and not upscaler.bundle.manifest.files:
         raise ArgumentError("the cluster's machines need the model's files, and upscaler is a server's: leave out ray")
@@ -230,11 +231,11 @@ def _executed(
 
 
 @contextlib.contextmanager
-def _opened(upscaler: Upscaler | str | None) -> Iterator[Upscaler]:
+def _opened(upscaler: BaseUpscaler | str | None) -> Iterator[BaseUpscaler]:
     if upscaler is None:
         with Upscaler() as own:
             yield own
-    elif isinstance(upscaler, Upscaler):
+    elif isinstance(upscaler, BaseUpscaler):
         upscaler._painter.check_open()  # or every file would fail
         yield upscaler
     else:

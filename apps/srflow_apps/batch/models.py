@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from srflow_apps.batch.storage import ANYWHERE, reading
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
-from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,7 @@ class ModelsByPicture:
     def __init__(
         self,
         bundles: Sequence[Bundle],
-        opened: Callable[[Bundle], Upscaler],
+        opened: Callable[[Bundle], BaseUpscaler],
         *,
         choices: Choices,
         say: Callable[[str], None] = lambda _: None,
@@ -95,7 +95,7 @@ class ModelsByPicture:
         self._opened, self._say = opened, say
         self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()
-        self._upscalers: dict[str, Upscaler] = {}
+        self._upscalers: dict[str, BaseUpscaler] = {}
         self.upscaler = self._open(first)
 
     def __enter__(self) -> Self:
@@ -106,10 +106,10 @@ class ModelsByPicture:
     ) -> None:
         self._stack.close()
 
-    def for_picture(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> Upscaler:
+    def for_picture(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
         """The Upscaler for a file, which can be read at `local`. cancel: ends the call, as of :func:`choose_model`.
 
-        Raises: ImageError if it cannot be read; CancelledError; what :class:`Upscaler` raises.
+        Raises: ImageError if it cannot be read; CancelledError; what :class:`BaseUpscaler` raises.
         """
         choice = self.choices.of(source, local, cancel=cancel)
         with self._lock:
@@ -121,7 +121,7 @@ class ModelsByPicture:
         if choice is not None:
             self._say(explained(source, choice.name, choice.why))
 
-    def _open(self, name: str) -> Upscaler:
+    def _open(self, name: str) -> BaseUpscaler:
         if name not in self._upscalers:
             self._upscalers[name] = self._stack.enter_context(self._opened(self._bundles[name]))
         return self._upscalers[name]
@@ -132,15 +132,15 @@ def explained(source: Path, name: str, why: str) -> str:
     return f"{source}: {name} ({why})"
 
 
-Models = Upscaler | ModelsByPicture
+Models = BaseUpscaler | ModelsByPicture
 
 
-def any_of(models: Models) -> Upscaler:
+def any_of(models: Models) -> BaseUpscaler:
     """An Upscaler that stands for all of them: of the same scale and device."""
     return models.upscaler if isinstance(models, ModelsByPicture) else models
 
 
-def suiting(models: Models, source: Path, storage: Storage, *, cancel: threading.Event | None = None) -> Upscaler:
+def suiting(models: Models, source: Path, storage: Storage, *, cancel: threading.Event | None = None) -> BaseUpscaler:
     """The Upscaler that suits this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
     if not isinstance(models, ModelsByPicture):
         return models
@@ -148,7 +148,7 @@ def suiting(models: Models, source: Path, storage: Storage, *, cancel: threading
         return models.for_picture(source, local, cancel=cancel)
 
 
-def drawing(models: Models, source: Path, local: Path, *, cancel: threading.Event | None = None) -> Upscaler:
+def drawing(models: Models, source: Path, local: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
     """The same for a file that is about to be drawn and is read at `local`: the user is told which, and why."""
     if not isinstance(models, ModelsByPicture):
         return models

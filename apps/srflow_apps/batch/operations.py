@@ -28,6 +28,7 @@ from srflow_sdk.model.round_trips import check_inverts
 from srflow_sdk.pixels.resizing import Kernel
 
 if TYPE_CHECKING:
+    from srflow_sdk.base_upscaler import BaseUpscaler
     from srflow_sdk.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Operation(Protocol):
 
     def on_file(
         self,
-        upscaler: Upscaler,
+        upscaler: BaseUpscaler,
         source: Path,
         targets: Sequence[Path],
         *,
@@ -107,7 +108,7 @@ class Operation(Protocol):
     ) -> FileResult:
         """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
 
-    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
 
 
@@ -193,7 +194,7 @@ class Upscaling:
 
     def on_file(
         self,
-        upscaler: Upscaler,
+        upscaler: BaseUpscaler,
         source: Path,
         targets: Sequence[Path],
         *,
@@ -208,7 +209,7 @@ class Upscaling:
             **dataclasses.replace(self.draw, progress=progress, cancel=cancel).keywords,
         )
 
-    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         draw = self.draw
         if isinstance(draw.scale, OutputSize):  # it is the whole input's, and reducing takes little of the time
             draw = dataclasses.replace(draw, scale=None)
@@ -267,7 +268,7 @@ class Restoring:
 
     def on_file(
         self,
-        upscaler: Upscaler,
+        upscaler: BaseUpscaler,
         source: Path,
         targets: Sequence[Path],
         *,
@@ -276,14 +277,21 @@ class Restoring:
         cancel: threading.Event,
     ) -> FileResult:
         (target,) = targets
-        return upscaler.restore_file(
+        return _local(upscaler).restore_file(
             source,
             target,
             **writing,
             **dataclasses.replace(self.options, progress=progress, cancel=cancel).keywords,
         )
 
-    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         begun = time.monotonic()
-        answer: NDArray[Any] = upscaler.restore(piece, **self.options.keywords)
+        answer: NDArray[Any] = _local(upscaler).restore(piece, **self.options.keywords)
         return answer, time.monotonic() - begun, 0.0
+
+
+def _local(upscaler: BaseUpscaler) -> Upscaler:
+    from srflow_sdk.upscaler import Upscaler
+
+    assert isinstance(upscaler, Upscaler)  # for the type checker: no command restores on a server
+    return upscaler

@@ -15,10 +15,10 @@ from srflow_apps.batch.models import Models, drawing
 from srflow_apps.batch.one_file import attempted, is_left_alone
 from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.storage import ANYWHERE, reading
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import check_writable, open_image
 from srflow_sdk.system.url_paths import UrlPath
-from srflow_sdk.upscaler import Upscaler
 
 _ATTEMPTS = 5
 
@@ -34,7 +34,7 @@ class Preview:
     result: FolderFile | None = None
     size: tuple[int, int] = (0, 0)
     made: tuple[int, int] = (0, 0)
-    upscaler: Upscaler | None = None
+    upscaler: BaseUpscaler | None = None
 
 
 def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _summary(plan: Plan, seen: list[Preview]) -> str:
     return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
 
 
-def _speed(plan: Plan, todo: list[Preview], upscaler: Upscaler) -> Speed | None:
+def _speed(plan: Plan, todo: list[Preview], upscaler: BaseUpscaler) -> Speed | None:
     """The speed, measured on the first input that is intact where it is read; None if there is none soon."""
     for job in (one.job for one in todo[:_ATTEMPTS]):
         with contextlib.suppress(ImageError), reading(ANYWHERE, job.source) as source:

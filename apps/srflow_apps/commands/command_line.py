@@ -55,11 +55,14 @@ class CountParameter(click.ParamType[Any]):
 
     name = "N"
 
+    def __init__(self, of: str = "pixels, such as 200M") -> None:
+        self._of = of
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", str(value).lower(), re.ASCII)
         count = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
         if count < 1:
-            self.fail(f"{value!r} is not a number of pixels, such as 200M", param, ctx)
+            self.fail(f"{value!r} is not a number of {self._of}", param, ctx)
         return count
 
 

@@ -14,16 +14,6 @@ from srflow_sdk.system.device_names import Device
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 
-class _BytesParameter(CountParameter):
-    """A number of bytes, written as :class:`CountParameter` takes it."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is not a number of bytes, such as 100M", param, ctx)
-
-
 @click.command(cls=Command, context_settings=file_options.SETTINGS)
 @file_options.MODEL
 @click.option(
@@ -48,7 +38,11 @@ class _BytesParameter(CountParameter):
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
 @click.option(
-    "--max-upload", type=_BytesParameter(), default="100M", show_default=True, help="Refuse larger files, in bytes."
+    "--max-upload",
+    type=CountParameter("bytes, such as 100M"),
+    default="100M",
+    show_default=True,
+    help="Refuse larger files, in bytes.",
 )
 @click.option("--max-pixels", type=CountParameter(), default="50M", show_default=True, help="Refuse larger pictures.")
 @click.option(

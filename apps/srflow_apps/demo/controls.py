@@ -1,12 +1,12 @@
-"""What a page's controls say, checked."""
+"""The values of a page's controls, checked."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from srflow_sdk._checks import real, whole
 from srflow_sdk.errors import ArgumentError
 
 MAX_SEED = 2**32 - 1  # which a number field of a page holds exactly
@@ -14,26 +14,20 @@ MAX_SIDE = 512  # of the crop's enlargement: it is encoded at once
 SAMPLES = 8
 FORMATS = ("png", "jpg", "webp", "tif")
 
-_HUGE = 1 << 64  # no float has some whole numbers beyond
+_FARTHEST = 1 << 31  # pixels from the photo's corner
 
 Said = Mapping[str, Any]
-"""What a page sent, decoded from JSON."""
+"""A page's message, decoded from JSON."""
 
 
 def seed_of(said: Said) -> int:
     """The page's seed. Raises: ArgumentError if it is none."""
-    value: Any = said.get("seed")
-    if not _is_number(value) or not 0 <= value <= MAX_SEED or value != int(value):
-        raise ArgumentError(f"the seed is a whole number from 0 to {MAX_SEED}; enter one")
-    return int(value)
+    return whole("the seed", said.get("seed"), least=0, most=MAX_SEED)
 
 
 def tau_of(said: Said) -> float:
     """The page's temperature; the SDK checks its range. Raises: ArgumentError if it is no number."""
-    value: Any = said.get("tau")
-    if not _is_number(value):
-        raise ArgumentError("the temperature is not a number; move its slider")
-    return float(value)
+    return real("the temperature", said.get("tau"))
 
 
 def format_of(said: Said) -> str:
@@ -65,30 +59,15 @@ class Controls:
     @classmethod
     def of(cls, said: Said) -> Controls:
         """Check what the page sent. Raises: ArgumentError."""
-        side: Any = said.get("side")
-        sample: Any = said.get("sample")
-        if not _is_whole(side) or not 1 <= side <= MAX_SIDE:
-            raise ArgumentError(f"the side of the crop is a whole number from 1 to {MAX_SIDE}; load the page again")
-        if not _is_whole(sample) or not 0 <= sample < SAMPLES:
-            raise ArgumentError(f"there is no such sample; choose one of 0 to {SAMPLES - 1}")
-        left: Any = said.get("left")
-        top: Any = said.get("top")
-        if (left, top) != (None, None) and not (_is_whole(left) and _is_whole(top)):
-            raise ArgumentError("the place of the crop is not two whole numbers; load the page again")
+        place = said.get("left"), said.get("top")
         return cls(
             tau="auto" if said.get("auto") is True else tau_of(said),
             seed=seed_of(said),
-            side=side,
-            sample=sample,
-            place=None if left is None else (left, top),
+            side=whole("the crop's side", said.get("side"), least=1, most=MAX_SIDE),
+            sample=whole("the sample", said.get("sample"), least=0, most=SAMPLES - 1),
+            place=None if place == (None, None) else (_coordinate(place[0]), _coordinate(place[1])),
         )
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    if _is_whole(value):
-        return bool(-_HUGE < value < _HUGE)
-    return isinstance(value, float) and math.isfinite(value)
+def _coordinate(value: object) -> int:
+    return whole("the crop's place", value, least=-_FARTHEST, most=_FARTHEST)

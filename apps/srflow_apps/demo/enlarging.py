@@ -1,4 +1,4 @@
-"""What the tab "Enlarge" does: a crop that follows its controls, eight samples, and the whole photo as a file."""
+"""The tab "Enlarge": a crop that follows its controls, eight samples, and the whole photo as a file."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class Enlarging:
         try:
             with session.lock:
                 photo = self._shown(session, controls, cancel=cancel)
-                drawn = photo.samples(SAMPLES, tau=controls.tau, seed=controls.seed, cancel=cancel)
+                drawn, std = photo.samples(SAMPLES, tau=controls.tau, seed=controls.seed, cancel=cancel)
         except CancelledError:
             return None
-        spread = drawn.std.mean(axis=2)
+        spread = std.mean(axis=2)
         brightest = float(np.quantile(spread, 0.995))
         return {
-            "images": [pictures.data_url(pictures.middle(picture, _THUMBNAIL_SIDE)) for picture in drawn.pictures],
+            "images": [pictures.data_url(pictures.middle(picture, _THUMBNAIL_SIDE)) for picture in drawn],
             "spread": pictures.data_url(pictures.heat(spread, brightest=brightest)),
             "scale": f"Black: the samples agree. Light yellow: they deviate by {255 * brightest:.1f} of 255, or more.",
         }

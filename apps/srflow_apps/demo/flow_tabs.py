@@ -1,15 +1,16 @@
-"""What the tabs "Restore" and "Transfer" do: a picture without noise, and part of one picture put into another."""
+"""The tabs "Restore" and "Transfer": a picture without noise, and part of one picture put into another."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from srflow_apps.demo import pictures
 from srflow_apps.demo.controls import Said, choice_of, format_of, seed_of, tau_of
-from srflow_apps.demo.sessions import Session
+from srflow_apps.demo.sessions import Session, delete_file
 from srflow_apps.demo.work import Work
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.upscaler import Upscaler
@@ -17,7 +18,7 @@ from srflow_sdk.upscaler import Upscaler
 _PREVIEW_SIDE = 1024
 
 
-class FlowUses:
+class FlowTabs:
     """The tabs' functions, each for the session of the page that calls it."""
 
     def __init__(self, upscaler: Upscaler, *, max_pixels: int) -> None:
@@ -51,12 +52,9 @@ class FlowUses:
             photo, other = session.picture("photo"), session.picture("other")
             if photo is None or other is None:
                 return {}
-            content = self._fitting(session, photo, other)
-            try:
+            with self._fitting(session, photo, other) as content:
                 shown = {"photo": photo, "other": content}
                 return {n: pictures.data_url(pictures.preview(p, most=_PREVIEW_SIDE)[0]) for n, p in shown.items()}
-            finally:
-                _delete_fitted(content, other)
 
     def transfer(self, session: Session, said: Said) -> tuple[Path, Work]:
         """The file of a transfer of what the mask selects, and the work that writes it and returns the viewer's."""
@@ -70,9 +68,7 @@ class FlowUses:
         target = session.new_file(f"{photo.stem}_transferred.{format_of(said)}")
 
         def write(told: Any, cancel: threading.Event) -> dict[str, Any]:
-            content = self._fitting(session, photo, other)
-            selection = session.new_file("mask.png")
-            try:
+            with self._fitting(session, photo, other) as content, _new_file(session, "mask.png") as selection:
                 drawn.resize(pictures.size_of(photo, max_pixels=self._max_pixels)).save(selection)
                 self._upscaler.transfer_file(
                     photo,
@@ -85,37 +81,41 @@ class FlowUses:
                     progress=told,
                     cancel=cancel,
                 )
-            finally:
-                shutil.rmtree(selection.parent, ignore_errors=True)
-                _delete_fitted(content, other)
             return _compared(photo, target, "photo", "with the content")
 
         return target, write
 
-    def _fitting(self, session: Session, photo: Path, other: Path) -> Path:
-        """The other picture, or a new file with its middle brought to the photo's size if it has another."""
+    @contextlib.contextmanager
+    def _fitting(self, session: Session, photo: Path, other: Path) -> Iterator[Path]:
+        """The other picture, or for a while a file with its middle brought to the photo's size if it has another."""
         width, height = pictures.size_of(photo, max_pixels=self._max_pixels)
         has = pictures.size_of(other, max_pixels=self._max_pixels)
         if has == (width, height):
-            return other
+            yield other
+            return
         enlarged = max(width / has[0], height / has[1])
         if has[0] * has[1] * enlarged**2 > self._max_pixels:  # before its middle is cut out
             raise ArgumentError(
                 f"{other.name} ({has[0]}×{has[1]}) has too different a shape from {photo.name} ({width}×{height}); "
                 "crop it to about the same shape first"
             )
-        target = session.new_file(f"{other.stem}_fitted.png")
-        pictures.fitted(other, target, width=width, height=height)
-        return target
+        with _new_file(session, f"{other.stem}_fitted.png") as target:
+            pictures.fitted(other, target, width=width, height=height)
+            yield target
 
 
-def _delete_fitted(content: Path, other: Path) -> None:
-    if content != other:
-        shutil.rmtree(content.parent, ignore_errors=True)
+@contextlib.contextmanager
+def _new_file(session: Session, name: str) -> Iterator[Path]:
+    """A file's path for a while; then it is deleted."""
+    path = session.new_file(name)
+    try:
+        yield path
+    finally:
+        delete_file(path)
 
 
 def _compared(before: Path, after: Path, *names: str) -> dict[str, Any]:
-    """What the viewer shows of two files."""
+    """Two files as the viewer shows them."""
     old, reduced = pictures.preview(before, most=2 * _PREVIEW_SIDE)
     new, _ = pictures.preview(after, most=2 * _PREVIEW_SIDE)
     note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if reduced else ""

@@ -33,7 +33,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Tokens:
-    """What a browser must show: the token of the printed address, which also opens the page, or else its cookie.
+    """The proofs that let a browser in: the token of the printed address, which also opens the page, or a cookie.
 
     port: for the cookie's name, since browsers send cookies to all ports of a name.
     """
@@ -50,7 +50,7 @@ class Tokens:
         return self._once[-1]
 
     def opens(self, query: bytes) -> bool:
-        """Whether a query has a token that opens the page."""
+        """Return True if a query has a token that opens the page."""
         for token in parse_qs(query.decode("latin-1")).get("token", []):
             if _same(token, self.printed):
                 return True
@@ -61,7 +61,7 @@ class Tokens:
         return False
 
     def knows(self, cookies: Sequence[str]) -> bool:
-        """Whether a request's cookie headers have ours, among what other ports of the same name set, in any form."""
+        """Return True if a request's cookie headers have ours, among those that other ports of the name set."""
         pairs = (pair.partition("=") for cookie in cookies for pair in cookie.split(";"))
         return any(name.strip() == self._cookie_name and _same(value.strip(), self._cookie) for name, _, value in pairs)
 
@@ -127,7 +127,7 @@ def _is_known(asked: str, *, reached: tuple[str, int] | None, names: Sequence[st
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a socket at this address."""
+    """Return True if only this machine reaches a socket at this address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,14 +24,6 @@ if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
 
 RGB = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Several samples of a crop. pictures: uint8 H×W×3 each. std: their deviation, float32 H×W×3 in [0, 1]."""
-
-    pictures: list[RGB]
-    std: NDArray[np.float32]
 
 
 class LivePhoto:
@@ -102,13 +93,11 @@ class LivePhoto:
 
     def samples(
         self, n: int, *, tau: float | Literal["auto"], seed: int, cancel: threading.Event | None = None
-    ) -> Samples:
-        """Samples 0 … n - 1 of the crop, at least 2, and their standard deviation as :meth:`Encoding.std` has it."""
+    ) -> tuple[list[RGB], NDArray[np.float32]]:
+        """Draw samples 0 … n - 1 of the crop, at least 2. The second value is their :meth:`Encoding.std`, H×W×3."""
         drawn = self._drawn(DrawOptions(tau=tau, seed=seed, cancel=cancel), n=n)
         std = np.std(np.clip(drawn, 0, 1), axis=0, ddof=1, dtype=np.float64).astype(np.float32)
-        return Samples(
-            pictures=[self._shown(picture, self._alpha) for picture in drawn], std=np.repeat(std, 3 // std.shape[2], 2)
-        )
+        return [self._shown(picture, self._alpha) for picture in drawn], np.repeat(std, 3 // std.shape[2], 2)
 
     def bicubic(self) -> RGB:
         """The crop, enlarged by bicubic interpolation (Pillow's)."""

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,29 +37,25 @@ _TINY = 8
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. Raises: ArgumentError, DeviceError if it is in use."""
+    found = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise _no_address(host, error) from error
-    found = socket.socket(family, kind, protocol)
-    try:
+        found = socket.socket(family, kind, protocol)
         if os.name == "posix":
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
         found.listen()
     except OSError as error:
-        found.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise _no_address(host, error) from error
+        if found is not None:
+            found.close()
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            why = f"{host} is no address of this machine ({error.strerror}); try --host 127.0.0.1"
+            raise ArgumentError(why) from error
         fix = "choose another with --port, or --port 0 for a free one"
         if isinstance(error, PermissionError):
             raise DeviceError(f"port {port} needs an administrator; {fix}") from error
         raise DeviceError(f"port {port} of {host} cannot be used ({error.strerror}); {fix}") from error
     return found
-
-
-def _no_address(host: str, error: OSError) -> ArgumentError:
-    return ArgumentError(f"{host} is no address of this machine ({error.strerror}); try --host 127.0.0.1")
 
 
 def serve(
@@ -83,9 +79,9 @@ def serve(
     place = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     address = f"http://[{place}]:{port}/?token=" if ":" in place else f"http://{place}:{port}/?token="
     uvicorn = require_extra("uvicorn", "demo")
-    with _files() as folder:
+    with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
         libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
-        sessions = Sessions(folder, freed=lambda: _return_memory(upscaler))
+        sessions = Sessions(Path(folder).resolve(), freed=lambda: _return_memory(upscaler))
         upscaler._painter.backend._keep_no_memory()
         routes = Routes(upscaler, sessions, limits)
         known = [name.lower() for name in names if name not in _ANY]
@@ -107,10 +103,8 @@ def serve(
 
         def started() -> None:
             say(address + tokens.printed)
-            if open_browser:
-                # Another user may read a browser's command line.
-                opening = threading.Thread(target=webbrowser.open, args=(address + tokens.once(),), daemon=True)
-                opening.start()
+            if open_browser:  # with another token: other users may read a browser's command line
+                threading.Thread(target=webbrowser.open, args=(address + tokens.once(),), daemon=True).start()
 
         ended = threading.Event()
 
@@ -151,10 +145,3 @@ def _return_memory(upscaler: Upscaler) -> None:
     with contextlib.suppress(SRFlowError):  # of a lack of memory elsewhere
         upscaler.encode(np.zeros((_TINY, _TINY, 3), np.uint8))
     return_freed_memory()
-
-
-@contextlib.contextmanager
-def _files() -> Iterator[Path]:
-    """A folder for all files of all pages, readable by this user alone, deleted at the end."""
-    with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder).resolve()

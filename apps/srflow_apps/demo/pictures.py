@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +63,16 @@ def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], bool]:
     """
     with open_image(path) as reader:
         size = max(reader.width, reader.height)
-    image = _vips(lambda vips: _reduced(vips, path, most, size="down", export_profile="srgb"), path)
-    array = _vips(lambda vips: _as_rgb(image), path)
-    return array, size > most
+    with _readable(path) as vips:
+        return _as_rgb(_reduced(vips, path, most, size="down", export_profile="srgb")), size > most
 
 
 def fitted(path: Path, target: Path, *, width: int, height: int) -> None:
     """Write a picture's middle, enlarged or reduced to width×height, as a PNG. Raises: ImageError."""
     with open_image(path):  # the reasons why it cannot be read, in our words
         pass
-    _vips(
-        lambda vips: _reduced(vips, path, width, height=height, crop="centre").write_to_file(str(target)),
-        path,
-    )
+    with _readable(path) as vips:
+        _reduced(vips, path, width, height=height, crop="centre").write_to_file(str(target))
 
 
 def size_of(path: Path, *, max_pixels: int) -> tuple[int, int]:
@@ -108,9 +107,11 @@ def _as_rgb(image: Any) -> NDArray[np.uint8]:
     return pixels
 
 
-def _vips(work: Any, path: Path) -> Any:
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[Any]:
+    """libvips, whose errors about a picture are ImageErrors."""
     vips = libvips.pyvips()
     try:
-        return work(vips)
+        yield vips
     except vips.Error as error:
         raise ImageError(f"{path} cannot be used: {libvips.reason(error)}; try another file") from error

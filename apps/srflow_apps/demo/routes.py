@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from srflow_apps.demo.controls import FORMATS, MAX_SEED, Said
 from srflow_apps.demo.enlarging import Enlarging
-from srflow_apps.demo.flow_tabs import FlowUses
+from srflow_apps.demo.flow_tabs import FlowTabs
 from srflow_apps.demo.sessions import TABS, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
 from srflow_apps.demo.work import Job
 from srflow_sdk._version import __version__
@@ -64,7 +64,7 @@ class Routes:
         self._sessions = sessions
         self._limits = limits
         self._enlarging = Enlarging(upscaler, sessions, max_pixels=limits.pixels)
-        self._uses = FlowUses(upscaler, max_pixels=limits.pixels)
+        self._uses = FlowTabs(upscaler, max_pixels=limits.pixels)
         self._drawing = ThreadPoolExecutor(_DRAWN_AT_A_TIME, thread_name_prefix="srflow-demo-draw")
         self._turn = threading.Lock()  # of long work: one at a time, for all pages
         self._flow = INVERTER in upscaler.bundle.manifest.files
@@ -122,7 +122,9 @@ class Routes:
         limit = _MASK_BYTES if name == "mask" else self._limits.upload_bytes
         path = session.new_file(plain_name(request.query_params.get("name", "")))
         try:
-            await self._receive(request, path, limit)
+            with path.open("xb") as file:
+                async for piece in _pieces(request, limit, path.name):
+                    file.write(piece)
             session.strip.set()
 
             def taken() -> Any:
@@ -207,15 +209,18 @@ class Routes:
 
     def _picture(self, request: Request) -> str:
         name: str = request.path_params["name"]
-        if name not in TABS or (TABS[name] != "enlarge" and not self._flow):
-            raise _RefusedError(404, "there is no such picture")
+        self._check_tab(TABS.get(name), "picture")
         return name
 
     def _tab(self, request: Request) -> str:
         tab: str = request.path_params["tab"]
-        if tab not in TABS.values() or (tab != "enlarge" and not self._flow):
-            raise _RefusedError(404, "there is no such tab")
+        self._check_tab(tab, "tab")
         return tab
+
+    def _check_tab(self, tab: str | None, what: str) -> None:
+        """Refuse what belongs to no tab, or to one that this model does not have."""
+        if tab not in TABS.values() or (tab != "enlarge" and not self._flow):
+            raise _RefusedError(404, f"there is no such {what}")
 
     def _taken(self, session: Session, name: str, path: Path) -> Any:
         session.put(name, path)
@@ -241,12 +246,6 @@ class Routes:
         if not isinstance(said, dict):
             raise _RefusedError(400, "the request is not a JSON object; load the page again")
         return said
-
-    async def _receive(self, request: Request, path: Path, limit: int) -> None:
-        """Write a request's body to a new file."""
-        with path.open("xb") as file:
-            async for piece in _pieces(request, limit, path.name):
-                file.write(piece)
 
     async def _drawn(self, session: Session, function: Callable[[], Any]) -> Any:
         """Call what draws or reads pictures in one of few threads, unless its page was closed meanwhile."""
@@ -333,7 +332,7 @@ async def _linger(pieces: Any) -> None:
 
 
 def _words(session: Session | None, error: BaseException | None) -> str:
-    """What a page says of an error."""
+    """An error as its page shows it."""
     if isinstance(error, SRFlowError):
         text = str(error)
     else:

@@ -1,4 +1,4 @@
-"""What the server holds for each open page: its files, its photo, its running work; and when it lets go of them."""
+"""Open pages: the files, the photo and the running work of each, and when they are let go of."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from srflow_sdk.errors import CancelledError
 from srflow_sdk.system.raising import stop_if_set
 
 Work = Callable[[Callable[[int, int], None], threading.Event], Any]
-"""What is done: a function of `progress` and `cancel`, as every drawing method takes them."""
+"""A function of `progress` and `cancel`, as every drawing method takes them."""
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
@@ -39,7 +39,7 @@ class Job:
 
     @property
     def runs(self) -> bool:
-        """Whether it waits or runs."""
+        """True while it waits or runs."""
         return self.state in ("waiting", "running")
 
     @property

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import os
 import platform
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.doctor import onnxruntime_installs as installs
-from srflow_apps.doctor.checks import Check, upscaled
+from srflow_apps.doctor.checks import Check, fix
 from srflow_apps.doctor.extras import DISTRIBUTION, PURPOSES, check_extra
 from srflow_apps.doctor.probes import ask
-from srflow_apps.doctor.provider_checks import (
-    check_openvino,
-    check_plugin,
-    check_tensorrt_provider,
-    judged,
-    plugin_devices,
-)
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
+from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
+from srflow_sdk.system.device_names import PluginDevice
 
 if TYPE_CHECKING:
     from srflow_sdk.model.bundle import Bundle
 
-REINSTALL = "pip install --force-reinstall srflow-sdk"
+Answer = dict[str, Any]
+"""The answer of a probe; {"error": one line} if it failed."""
 
-_NAME_WIDTH, _LEAST_WIDTH = 16, 60
 _LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
+_PLUGIN_NAMES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP"}
+_NO_RUNTIME = "ONNX Runtime does not work, see above"
+_COARSE = "below float32 precision; on NVIDIA GPUs, NVIDIA_TF32_OVERRIDE=0 in the environment restores it"
 
 
 def examine() -> Iterator[Check]:
@@ -52,63 +49,24 @@ def examine() -> Iterator[Check]:
     yield _check_driver(driver)
     yield _check_cuda(runtime, driver)
     yield from libraries
-    yield check_tensorrt_provider(runtime, driver, ask)
-    for device in plugin_devices():
-        yield check_plugin(device, runtime, driver, ask)
-    yield check_openvino(ask)
+    yield check_tensorrt_provider(runtime, driver)
+    for device in get_args(PluginDevice):
+        yield check_plugin(device, runtime, driver)
+    yield check_openvino()
     yield _check_fastest()
     yield _check_native_library()
     for extra in PURPOSES:
         yield check_extra(extra)
 
 
-def basics_work(checks: Iterable[Check]) -> bool:
-    """Whether upscaling files on the CPU works."""
-    return all(check.state == "ok" for check in checks if check.basic)
-
-
-def as_data(checks: Sequence[Check]) -> dict[str, Any]:
-    """The checks as JSON values, for programs."""
-    return {
-        "works": basics_work(checks),
-        "checks": [
-            {
-                "name": check.name,
-                "state": check.state,
-                "detail": check.detail,
-                "basic": check.basic,
-                "fixes": [{"purpose": purpose, "command": command} for purpose, command in check.fixes],
-            }
-            for check in checks
-        ],
-    }
-
-
-def report(check: Check, *, width: int = 118) -> str:
-    """The check as aligned lines for a terminal of this width, at least 60 columns."""
-    head = f"{check.state:<8} {check.name:<{_NAME_WIDTH}} "
-    indent = " " * len(head)
-    lines = textwrap.wrap(
-        check.detail,
-        max(width, _LEAST_WIDTH),
-        initial_indent=head,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    # Commands are never wrapped, so that they can be copied.
-    lines += [f"{indent}fix{f' ({purpose})' if purpose else ''}: {command}" for purpose, command in check.fixes]
-    return "\n".join(lines)
-
-
 def _check_sdk() -> Check:
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return Check(name="SDK", state="ok", detail=f"{DISTRIBUTION} {__version__}, {machine}")
+    return Check("SDK", "ok", f"{DISTRIBUTION} {__version__}, {machine}")
 
 
 def _check_machine() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Check(name="machine", state="ok", detail=f"{cores} processor cores, {_memory()}")
+    return Check("machine", "ok", f"{cores} processor cores, {_memory()}")
 
 
 def _memory() -> str:
@@ -125,11 +83,11 @@ def _check_models() -> Check:
     try:
         manifests = [bundle.manifest for bundle in _embedded().values()]
     except SRFlowError as error:
-        return Check(name=name, state="problem", detail=str(error), basic=True)
+        return Check(name, "problem", str(error), basic=True)
     except ImportError as error:  # numpy, absent or broken
-        return Check(name=name, state="problem", detail=str(error), basic=True, fixes=(("", REINSTALL),))
+        return Check(name, "problem", str(error), fix("pip install --force-reinstall srflow-sdk"), basic=True)
     each = (f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}" for one in manifests)
-    return Check(name=name, state="ok", detail=f"{'; '.join(each)}; files verified", basic=True)
+    return Check(name, "ok", f"{'; '.join(each)}; files verified", basic=True)
 
 
 def _embedded() -> dict[str, Bundle]:
@@ -139,7 +97,7 @@ def _embedded() -> dict[str, Bundle]:
     return {name: Bundle.embedded(name) for name in Bundle.embedded_names() or (DEFAULT_MODEL,)}
 
 
-def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:
+def _check_onnxruntime(runtime: Answer, *, wants_gpu: bool) -> Check:
     claims = installs.find_claims()
     clash = installs.clashing(claims)
     purposes = [("for the CPU", installs.CPU), ("for NVIDIA GPUs", installs.GPU)]
@@ -160,100 +118,172 @@ def _check_onnxruntime(runtime: dict[str, Any], *, wants_gpu: bool) -> Check:
         detail = f"not installed: {active}"
         fixes = tuple((purpose, f"pip install {keep}") for purpose, keep in purposes)
     else:
-        return Check(name="ONNX Runtime", state="ok", detail=active)
-    return Check(name="ONNX Runtime", state="problem", detail=detail, fixes=fixes)
+        return Check("ONNX Runtime", "ok", active)
+    return Check("ONNX Runtime", "problem", detail, fixes)
 
 
-def _active(runtime: dict[str, Any]) -> str:
+def _active(runtime: Answer) -> str:
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in runtime["providers"])
     cuda = f", CUDA {runtime['cuda']}" if runtime["cuda"] else ""
     return f"{runtime['package']} {runtime['version']}{cuda} with {providers}"
 
 
+def _check_image_files(answer: Answer) -> Check:
+    if "error" in answer:
+        again = fix("pip install --force-reinstall pyvips pyvips-binary")
+        return Check("image files", "problem", answer["error"], again, basic=True)
+    formats = answer["formats"]
+    detail = f"libvips {answer['version']} reads {', '.join(name for name, reads in formats.items() if reads)}"
+    missing = [name for name, reads in formats.items() if not reads]
+    if missing:
+        # HEIC needs a patented codec, which the wheel leaves out: not a fault of this installation.
+        detail += f", not {', '.join(missing)} (needs the system's libvips: pip uninstall pyvips-binary)"
+    return Check("image files", "ok" if formats["PNG"] and formats["JPEG"] else "problem", detail, basic=True)
+
+
 def _check_cpu() -> Check:
     answer = ask("upscale", "cpu")
     if "error" in answer:
-        return Check(name="upscale on CPU", state="problem", detail=answer["error"], basic=True)
-    return Check(name="upscale on CPU", state="ok", detail=upscaled(answer), basic=True)
+        return Check("upscale on CPU", "problem", answer["error"], basic=True)
+    return Check("upscale on CPU", "ok", _upscaled(answer), basic=True)
 
 
-def _check_image_files(answer: dict[str, Any]) -> Check:
-    if "error" in answer:
-        fix = "pip install --force-reinstall pyvips pyvips-binary"
-        return Check(name="image files", state="problem", detail=answer["error"], basic=True, fixes=(("", fix),))
-    formats = answer["formats"]
-    readable = ", ".join(name for name, reads in formats.items() if reads)
-    missing = [name for name, reads in formats.items() if not reads]
-    detail = f"libvips {answer['version']} reads {readable}"
-    if not missing:
-        return Check(name="image files", state="ok", detail=detail, basic=True)
-    # HEIC needs a patented codec, which the wheel leaves out: not a fault of this installation.
-    detail += f", not {', '.join(missing)} (needs the system's libvips: pip uninstall pyvips-binary)"
-    works = formats["PNG"] and formats["JPEG"]
-    return Check(name="image files", state="ok" if works else "problem", detail=detail, basic=True)
+def _check_driver(driver: Answer) -> Check:
+    if "error" not in driver:
+        detail = f"{', '.join(driver['gpus'])}; the driver supports CUDA up to {driver['cuda']}"
+        return Check("NVIDIA GPU", "ok", detail)
+    if "cannot open shared object" in driver["error"] or "Could not find module" in driver["error"]:
+        return Check("NVIDIA GPU", "missing", "no NVIDIA driver")
+    return Check("NVIDIA GPU", "problem", driver["error"])
 
 
-def _check_driver(driver: dict[str, Any]) -> Check:
-    if "error" in driver:
-        absent = "cannot open shared object" in driver["error"] or "Could not find module" in driver["error"]
-        detail = "no NVIDIA driver" if absent else driver["error"]
-        return Check(name="NVIDIA GPU", state="missing" if absent else "problem", detail=detail)
-    detail = f"{', '.join(driver['gpus'])}; the driver supports CUDA up to {driver['cuda']}"
-    return Check(name="NVIDIA GPU", state="ok", detail=detail)
-
-
-def _check_cuda(runtime: dict[str, Any], driver: dict[str, Any]) -> Check:
+def _check_cuda(runtime: Answer, driver: Answer) -> Check:
     name = "upscale on CUDA"
     if "error" in runtime:
-        return Check(name=name, state="missing", detail="ONNX Runtime does not work, see above")
+        return Check(name, "missing", _NO_RUNTIME)
     if "CUDAExecutionProvider" not in runtime["providers"]:
-        detail = f"the active ONNX Runtime ({runtime['package']}) is built without CUDA"
-        if "error" in driver:
-            return Check(name=name, state="missing", detail=f"{detail}, and there is no GPU to use")
-        fix = installs.fix_command(installs.find_claims(), keep=installs.GPU)
-        return Check(name=name, state="missing", detail=detail, fixes=(("", fix),))
+        no_gpu = ", and there is no GPU to use" if "error" in driver else ""
+        detail = f"the active ONNX Runtime ({runtime['package']}) is built without CUDA{no_gpu}"
+        return Check(name, "missing", detail, _gpu_build(driver))
     libraries = ask("cuda_libraries")
     if "error" in libraries:
         major = str(runtime["cuda"]).partition(".")[0] or "?"
         detail = f"CUDA {major} or cuDNN is not installed: {libraries['error']}"
-        fix = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
-        return Check(name=name, state="missing", detail=detail, fixes=(("", fix),))
+        return Check(name, "missing", detail, fix('pip install "onnxruntime-gpu[cuda,cudnn]"'))
     if "error" in driver:
-        return Check(name=name, state="missing", detail="CUDA is installed, but there is no GPU to use")
+        return Check(name, "missing", "CUDA is installed, but there is no GPU to use")
     return judged(name, ask("upscale", "cuda"))
 
 
-def _check_tensorrt(name: str, module: str, extra: str, answer: dict[str, Any], driver: dict[str, Any]) -> Check:
+def _gpu_build(driver: Answer) -> tuple[tuple[str, str], ...]:
+    """How to get ONNX Runtime's build for NVIDIA GPUs, if there is one."""
+    return () if "error" in driver else fix(installs.fix_command(installs.find_claims(), keep=installs.GPU))
+
+
+def _check_tensorrt(name: str, module: str, extra: str, answer: Answer, driver: Answer) -> Check:
     if "error" in answer:
         absent = f"No module named '{module}'" in answer["error"]
         detail = "not installed" if absent else answer["error"]
-        fixes = (("", f'pip install "{DISTRIBUTION}[{extra}]"'),)
-        return Check(name=name, state="missing" if absent else "problem", detail=detail, fixes=fixes)
+        return Check(name, "missing" if absent else "problem", detail, fix(f'pip install "{DISTRIBUTION}[{extra}]"'))
     if "error" in driver:
-        return Check(name=name, state="missing", detail=f"{module} {answer['version']}, but no GPU to run engines on")
-    return Check(name=name, state="ok", detail=f"{module} {answer['version']} on {driver['gpus'][0]}")
+        return Check(name, "missing", f"{module} {answer['version']}, but no GPU to run engines on")
+    return Check(name, "ok", f"{module} {answer['version']} on {driver['gpus'][0]}")
+
+
+def check_tensorrt_provider(runtime: Answer, driver: Answer) -> Check:
+    """Check ONNX Runtime's built-in TensorRT provider, which `--device tensorrt` uses for bundles without engines.
+
+    It is loaded but not run: building its first engines takes minutes.
+    """
+    name = "TensorRT EP"
+    if "error" in runtime:
+        return Check(name, "missing", _NO_RUNTIME)
+    if "TensorrtExecutionProvider" not in runtime["providers"]:
+        detail = f"the active ONNX Runtime ({runtime['package']}) is built without TensorRT"
+        return Check(name, "missing", detail, _gpu_build(driver))
+    library = ask("tensorrt_provider")
+    if "error" in library:
+        return Check(name, "missing", library["error"])
+    if "error" in driver:
+        return Check(name, "missing", f"TensorRT {library['version']} is installed, but there is no GPU to use")
+    return Check(name, "ok", f"TensorRT {library['version']} loads; --device tensorrt builds engines on first use")
+
+
+def check_plugin(device: PluginDevice, runtime: Answer, driver: Answer) -> Check:
+    """Check a plug-in provider of ONNX Runtime: its package, what it finds here, and the picture that it computes."""
+    name = _PLUGIN_NAMES[device]
+    if "error" in runtime:
+        return Check(name, "missing", _NO_RUNTIME)
+    plugin = ask("plugin_provider", device)
+    if plugin.get("installed") is False:
+        return Check(name, "missing", f"not installed; it needs {plugin['needs']}", fix(plugin["fix"]))
+    if device == "rtx" and "error" in driver:
+        return Check(name, "missing", "it is installed, but there is no NVIDIA GPU to use")
+    if "error" in plugin:
+        return Check(name, "problem", plugin["error"])
+    if not plugin["devices"]:
+        detail = f"{plugin['version']} is installed but offers no device here; it needs {plugin['needs']}"
+        return Check(name, "missing", detail)
+    return judged(name, ask("upscale", device), on=f"{plugin['version']} on {plugin['devices'][0]}: ")
+
+
+def check_openvino() -> Check:
+    """Check OpenVINO: its package, its device, what the processor can compute in, and its picture."""
+    name, again = "OpenVINO", fix("pip install -U --force-reinstall openvino")
+    found = ask("openvino")
+    if "is not installed" in found.get("error", ""):
+        detail = "not installed; it runs on processors of any maker and on Intel's GPUs"
+        return Check(name, "missing", detail, fix(f'pip install "{DISTRIBUTION}[openvino]"'))
+    if "error" in found:
+        return Check(name, "problem", found["error"], again)
+    processor = f"; the processor has {', '.join(found['processor'])}" if found["processor"] else ""
+    on = f"{found['version']} on {found['device']}{processor}: "
+    return judged(name, ask("upscale", "openvino"), on=on, fixes=again)
+
+
+def judged(name: str, answer: Answer, *, on: str = "", fixes: tuple[tuple[str, str], ...] = ()) -> Check:
+    """Judge a device by the answer of the probe `upscale`: "ok" only if its picture agrees with the CPU's.
+
+    The probe upscales with an embedded model, so the network is not to blame. on: begins the detail. fixes: for a
+    problem.
+    """
+    if "error" in answer:
+        return Check(name, "problem", f"{on}{answer['error']}", fixes)
+    decibels, detail = answer["decibels"], f"{on}{_upscaled(answer)}"
+    if decibels is None or decibels >= FLOAT32_DB:
+        return Check(name, "ok", detail)
+    if decibels < LEAST_DB:
+        return Check(name, "problem", f"{detail}: a wrong picture; its driver or package is broken", fixes)
+    return Check(name, "ok", f"{detail}: {_COARSE}")
+
+
+def _upscaled(answer: Answer) -> str:
+    """The answer of the probe `upscale` in words."""
+    width, height = answer["size"]
+    text = f"works: 32×32 to {width}×{height} in {answer['seconds']:.2f} s"
+    if "decibels" not in answer:
+        return text
+    decibels = answer["decibels"]
+    return f"{text}, {'equal to the CPU' if decibels is None else f'{decibels:.0f} dB against the CPU'}"
 
 
 def _check_fastest() -> Check:
-    """What `--precision fastest` chose for each embedded model that it was asked for before; nothing is measured."""
-    name = "precision"
+    """Tell what `--precision fastest` chose for each embedded model before; nothing is measured."""
     try:
         from srflow_sdk.backends._precision import cached_choice
 
         chosen = {embedded: cached_choice(bundle) for embedded, bundle in _embedded().items()}
     except (ImportError, SRFlowError) as error:  # another line says so
-        return Check(name=name, state="missing", detail=f"unknown: {error}")
+        return Check("precision", "missing", f"unknown: {error}")
     each = "; ".join(f"{embedded}: {choice or 'not measured yet'}" for embedded, choice in chosen.items())
     measures = "; --precision fastest measures it, once" if None in chosen.values() else ""
-    return Check(name=name, state="ok", detail=f"fastest for {each}{measures}")
+    return Check("precision", "ok", f"fastest for {each}{measures}")
 
 
 def _check_native_library() -> Check:
-    name = "native library"
-    answer = ask("native_library")
+    name, answer = "native library", ask("native_library")
     if "error" in answer:
-        return Check(name=name, state="problem", detail=answer["error"])
+        return Check(name, "problem", answer["error"])
     if answer["path"] is None:
-        return Check(name=name, state="missing", detail="none; bundles with plugins run without it (docs/native.md)")
-    kernels = "CPU and CUDA" if answer["cuda"] else "CPU"
-    return Check(name=name, state="ok", detail=f"{answer['path']}, kernels for {kernels}")
+        return Check(name, "missing", "none; bundles with plugins run without it (docs/native.md)")
+    return Check(name, "ok", f"{answer['path']}, kernels for {'CPU and CUDA' if answer['cuda'] else 'CPU'}")

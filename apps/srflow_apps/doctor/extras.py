@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from srflow_apps.doctor.checks import Check
+from srflow_apps.doctor.checks import Check, fix
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -27,15 +26,8 @@ CHECKED_ELSEWHERE = {"gpu", "openvino", "rtx", "tensorrt", "webgpu"}
 IN_A_CLONE = {"bench", "dev", "docs"}
 """Extras for working on the SDK itself."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """An extra's packages: as they are installed, absent, in another version, or not made for this machine."""
-
-    present: list[str]
-    absent: list[str]
-    other: list[str]
-    elsewhere: list[str]
+_STATES = ("present", "absent", "other", "elsewhere")
+"""Installed as needed, not installed, installed in another version, not made for this machine."""
 
 
 def check_extra(extra: str) -> Check:
@@ -44,44 +36,45 @@ def check_extra(extra: str) -> Check:
     try:
         found = _found(extra)
     except metadata.PackageNotFoundError:  # the SDK itself, started from its files
-        return Check(name=name, state="missing", detail=f"{purpose}: unknown, because {DISTRIBUTION} is not installed")
+        return Check(name, "missing", f"{purpose}: unknown, because {DISTRIBUTION} is not installed")
     except ImportError as error:  # packaging, absent or broken
-        fix = "pip install --force-reinstall packaging"
-        return Check(name=name, state="problem", detail=f"{purpose}: unknown: {error}", fixes=(("", fix),))
-    fixes = (("", f'pip install "{DISTRIBUTION}[{extra}]"'),)
-    elsewhere = f"not made for this Python or machine: {', '.join(found.elsewhere)}" if found.elsewhere else ""
-    if found.other:
-        return Check(name=name, state="problem", detail=f"{purpose}: {', '.join(found.other)}", fixes=fixes)
-    if found.absent:
-        return Check(
-            name=name, state="missing", detail=f"{purpose}; not installed: {', '.join(found.absent)}", fixes=fixes
-        )
-    if not found.present:
-        return Check(name=name, state="missing", detail=f"{purpose}; {elsewhere}")
-    return Check(name=name, state="ok", detail="; ".join(filter(None, (", ".join(found.present), elsewhere))))
+        return Check(name, "problem", f"{purpose}: unknown: {error}", fix("pip install --force-reinstall packaging"))
+    install = fix(f'pip install "{DISTRIBUTION}[{extra}]"')
+    present, absent, other, elsewhere = (", ".join(found[state]) for state in _STATES)
+    if elsewhere:
+        elsewhere = f"not made for this Python or machine: {elsewhere}"
+    if other:
+        return Check(name, "problem", f"{purpose}: {other}", install)
+    if absent:
+        return Check(name, "missing", f"{purpose}; not installed: {absent}", install)
+    if not present:
+        return Check(name, "missing", f"{purpose}; {elsewhere}")
+    return Check(name, "ok", "; ".join(filter(None, (present, elsewhere))))
 
 
-def _found(extra: str) -> _Found:
-    found = _Found(present=[], absent=[], other=[], elsewhere=[])
+def _found(extra: str) -> dict[str, list[str]]:
+    """The extra's packages by how they are found, one of :data:`_STATES`."""
+    found: dict[str, list[str]] = {state: [] for state in _STATES}
     for requirement in _requirements(extra):
-        assert requirement.marker is not None  # for the type checker: see _requirements
-        if not requirement.marker.evaluate({"extra": extra}):
-            found.elsewhere.append(requirement.name)
+        name, marker = requirement.name, requirement.marker
+        assert marker is not None  # for the type checker: see _requirements
+        if not marker.evaluate({"extra": extra}):
+            found["elsewhere"].append(name)
             continue
         try:
-            version = metadata.version(requirement.name)
+            version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found.absent.append(requirement.name)
+            found["absent"].append(name)
             continue
         if requirement.specifier.contains(version, prereleases=True):
-            found.present.append(f"{requirement.name} {version}")
+            found["present"].append(f"{name} {version}")
         else:
-            found.other.append(f"{requirement.name} {version} is installed, {requirement.specifier} is needed")
+            found["other"].append(f"{name} {version} is installed, {requirement.specifier} is needed")
     return found
 
 
 def _requirements(extra: str) -> list[Requirement]:
-    """What the extra asks for on any machine, from the SDK's own metadata. Each has a marker that names the extra."""
+    """The extra's requirements on any machine, from the SDK's own metadata. Each has a marker that names the extra."""
     from packaging.requirements import Requirement
 
     asked = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]

@@ -1,4 +1,4 @@
-"""Which distributions claim the import name `onnxruntime`, and whether they have damaged each other.
+"""Finds the distributions that claim the import name `onnxruntime`, and how they have damaged each other.
 
 `onnxruntime`, `onnxruntime-gpu`, `onnxruntime-directml` and others all install a folder `onnxruntime/`, and pip does
 not object: the one installed last overwrites the other's files, and uninstalling either then removes files of both.

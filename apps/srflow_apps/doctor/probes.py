@@ -64,7 +64,7 @@ def ask(question: str, *arguments: str) -> dict[str, Any]:
 
 
 def onnxruntime() -> dict[str, Any]:
-    """What `import onnxruntime` really imports."""
+    """Describe the package that `import onnxruntime` really imports."""
     ort = importlib.import_module("onnxruntime")
     if not hasattr(ort, "InferenceSession"):
         raise ImportError("the folder onnxruntime/ exists, but the package in it does not")
@@ -110,7 +110,7 @@ def tensorrt_provider() -> dict[str, Any]:
 
 
 def plugin_provider(device: str) -> dict[str, Any]:
-    """What a plug-in provider of ONNX Runtime finds on this machine; if it is not installed, how to install it."""
+    """List the devices that a plug-in provider of ONNX Runtime finds, or how to install it."""
     from srflow_sdk.backends._plugin_providers import PLUGINS, described, find_devices
 
     plugin = PLUGINS[device]  # type: ignore[index]
@@ -219,23 +219,6 @@ def module(name: str) -> dict[str, Any]:
     return {"version": getattr(importlib.import_module(name), "__version__", "")}
 
 
-_QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    question.__name__: question
-    for question in (
-        onnxruntime,
-        upscale,
-        cuda_libraries,
-        tensorrt_provider,
-        plugin_provider,
-        openvino,
-        nvidia_driver,
-        libvips,
-        native_library,
-        module,
-    )
-}
-
-
 def _last_line(stderr: str) -> str:
     """The exception's message, without its traceback and its module."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
@@ -246,4 +229,4 @@ def _last_line(stderr: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n" + json.dumps(_QUESTIONS[sys.argv[1]](*sys.argv[2:])))
+    sys.stdout.write("\n" + json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

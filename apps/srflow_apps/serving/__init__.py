@@ -1,1 +1,1 @@
-"""What an inference server runs: requests as tensors, checked, drawn and answered. Triton is the one that exists."""
+"""The model that an inference server runs: it checks requests, draws and answers. Triton is the one server so far."""

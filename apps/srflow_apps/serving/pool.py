@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,6 @@ from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
 from srflow_sdk.backends._ort import OrtConditioning
 from srflow_sdk.backends._ort_providers import onnxruntime
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.errors import SRFlowError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import Manifest
@@ -92,7 +93,7 @@ class PooledBackend(Backend):
 
 
 def batches_hold(backend: Backend, manifest: Manifest) -> bool:
-    """Whether a batch gives each of its members, to the bit, what it gets alone.
+    """Return True if a batch gives each of its members, to the bit, what it gets alone.
 
     Tried on tiles of noise. Only ONNX Runtime on the CPU is tried: elsewhere conditioning lies in the device's memory,
     where it cannot be split without moving it.
@@ -147,14 +148,12 @@ def _sampled(backend: Backend, calls: list[tuple[Conditioning, _Noise, float]]) 
 
 @dataclass(eq=False)
 class _Call:
-    """One caller's call, and what became of it."""
+    """One caller's call."""
 
     key: Hashable
     item: Any
     taken: bool = False
-    ended: threading.Event = field(default_factory=threading.Event)
-    result: Any = None
-    error: BaseException | None = None
+    answer: Future[Any] = field(default_factory=Future)
 
 
 class _Queue:
@@ -187,26 +186,19 @@ class _Queue:
                 with self._changed:
                     self._idle.append(backend)
                     self._changed.notify_all()
-        call.ended.wait()
-        if call.error is not None:
-            raise call.error
-        return call.result
+        return call.answer.result()
 
 
 def _compute(backend: Backend, batch: list[_Call], run: _Run) -> None:
-    try:
-        if len(batch) > 1:
-            try:
-                for call, result in zip(batch, run(backend, [call.item for call in batch]), strict=True):
-                    call.result = result
-                return
-            except (SRFlowError, MemoryError):  # one by one, then
-                pass
-        for call in batch:
-            try:
-                (call.result,) = run(backend, [call.item])
-            except BaseException as error:
-                call.error = error
-    finally:
-        for call in batch:
-            call.ended.set()
+    if len(batch) > 1:
+        with contextlib.suppress(Exception):  # one by one, then, so that an error reaches the call that causes it
+            for call, result in zip(batch, run(backend, [call.item for call in batch]), strict=True):
+                call.answer.set_result(result)
+            return
+    for call in batch:
+        try:
+            (result,) = run(backend, [call.item])
+        except BaseException as error:
+            call.answer.set_exception(error)
+        else:
+            call.answer.set_result(result)

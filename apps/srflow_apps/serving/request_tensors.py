@@ -22,26 +22,22 @@ from srflow_sdk.system.raising import memory_errors_typed
 PICTURES = ("image", "image_bytes", "tile")
 OF_TILES = ("origin", "tau_map")
 _FARTHEST = 1 << 31  # LR pixels from the picture's corner
-_RANKS = {"image": 3, "tile": 3, "tau_map": 2}
-_TYPES: dict[str, Any] = {
-    "image": np.uint8,
-    "image_bytes": np.object_,
-    "tile": np.float32,
-    "tau": np.float32,
-    "seed": np.int64,
-    "samples": np.int32,
-    "sample": np.int64,
-    "origin": np.int64,
-    "tau_map": np.float32,
+_INPUTS: dict[str, tuple[Any, tuple[int | str, ...]]] = {  # dtype and shape; a side with a name is free
+    "image": (np.uint8, ("height", "width", 3)),
+    "image_bytes": (np.object_, (1,)),
+    "tile": (np.float32, ("height", "width", 3)),
+    "tau": (np.float32, (1,)),
+    "seed": (np.int64, (1,)),
+    "samples": (np.int32, (1,)),
+    "sample": (np.int64, (1,)),
+    "origin": (np.int64, (2,)),
+    "tau_map": (np.float32, ("height", "width")),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Drawn:
-    """What every request says.
-
-    tau: None is the model's default.
-    """
+    """The options of every request. tau: None is the model's default."""
 
     tau: float | None
     seed: int
@@ -100,17 +96,17 @@ def read_request(
 
 
 def _check_tensor(name: str, value: NDArray[Any]) -> None:
-    if name not in _TYPES:
-        raise ArgumentError(f"{name}: there is no such input; the inputs are {', '.join(_TYPES)}")
-    if value.dtype != _TYPES[name]:
-        wanted = "BYTES" if name == "image_bytes" else np.dtype(_TYPES[name]).name
+    if name not in _INPUTS:
+        raise ArgumentError(f"{name}: there is no such input; the inputs are {', '.join(_INPUTS)}")
+    dtype, shape = _INPUTS[name]
+    if value.dtype != dtype:
+        wanted = "BYTES" if name == "image_bytes" else np.dtype(dtype).name
         raise ArgumentError(f"{name}: its dtype is {value.dtype}; it must be {wanted}")
-    rank = _RANKS.get(name, 1)
-    if value.ndim != rank or (rank == 3 and value.shape[2] != 3):
-        wanted = {1: "one dimension", 2: "h×w", 3: "height×width×3"}[rank]
-        raise ArgumentError(f"{name}: its shape is {list(value.shape)}; it must be {wanted}")
-    if rank == 1 and value.size != (2 if name == "origin" else 1):
-        raise ArgumentError(f"{name}: it has {value.size} elements; it must have {2 if name == 'origin' else 1}")
+    if value.ndim != len(shape) or any(
+        isinstance(side, int) and side != has for side, has in zip(shape, value.shape, strict=True)
+    ):
+        wanted = ", ".join(map(str, shape))
+        raise ArgumentError(f"{name}: its shape is {list(value.shape)}; it must be [{wanted}]")
     if value.size == 0:
         raise ArgumentError(f"{name}: it is empty, of shape {list(value.shape)}")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.demo.flow_tabs import FlowUses
+from srflow_apps.demo.flow_tabs import FlowTabs
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
@@ -22,8 +22,8 @@ TRANSFER = {"blend": "gradient", "seed": 0, "format": "png"}
 
 
 @pytest.fixture
-def uses(flow) -> FlowUses:
-    return FlowUses(flow, max_pixels=10**6)
+def uses(flow) -> FlowTabs:
+    return FlowTabs(flow, max_pixels=10**6)
 
 
 @pytest.fixture

@@ -80,11 +80,11 @@ def test_forgetting_frees_pixels_and_conditioning_and_showing_makes_them_again(u
 def test_samples_and_their_deviation_are_those_of_an_encoding(upscaler, uploaded, photo) -> None:
     live = LivePhoto(upscaler, uploaded, max_pixels=ALL)
     live.show(left=0, top=0, side=128)
-    drawn = live.samples(4, tau=0.8, seed=5)
+    drawn, std = live.samples(4, tau=0.8, seed=5)
     encoding = upscaler.encode(photo)
-    for picture, expected in zip(drawn.pictures, encoding.samples(4, tau=0.8, seed=5), strict=True):
+    for picture, expected in zip(drawn, encoding.samples(4, tau=0.8, seed=5), strict=True):
         np.testing.assert_array_equal(picture, expected)
-    np.testing.assert_allclose(drawn.std, encoding.std(4, tau=0.8, seed=5), atol=1e-6)
+    np.testing.assert_allclose(std, encoding.std(4, tau=0.8, seed=5), atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
@@ -93,8 +93,8 @@ def test_gray_and_transparent_photos_are_shown_as_rgb(upscaler, tmp_path, photo,
     Image.fromarray(photo).convert(mode).save(path)
     live = LivePhoto(upscaler, path, max_pixels=ALL)
     live.show(left=0, top=0, side=24)
-    drawn = live.samples(2, tau=0.8, seed=0)
-    shapes = [drawn.pictures[0].shape, drawn.std.shape, live.bicubic().shape]
+    drawn, std = live.samples(2, tau=0.8, seed=0)
+    shapes = [drawn[0].shape, std.shape, live.bicubic().shape]
     assert shapes == [(96, 96, 3)] * 3
     assert live.overview(most=30).shape == (22, 30, 3)
 
@@ -115,7 +115,7 @@ def test_what_is_transparent_shows_a_chequerboard(upscaler, tmp_path, photo, mod
     drawn = live.draw(tau=0.8, seed=0, sample=0)
     over = saved[..., -1:] / 255
     assert np.abs(drawn - (saved[..., :-1] * over + board * (1 - over))).max() <= 1.01
-    for picture in (drawn, live.bicubic(), *live.samples(2, tau=0.8, seed=0).pictures):
+    for picture in (drawn, live.bicubic(), *live.samples(2, tau=0.8, seed=0)[0]):
         np.testing.assert_array_equal(picture[:, 60:], np.repeat(board[:, 60:], 3, axis=2))
         assert len(np.unique(picture[:, :40])) > 20
     assert set(np.unique(live.overview(most=30)[:, 20:])) == {204, 255}

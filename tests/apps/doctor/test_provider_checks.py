@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from srflow_apps.doctor import examination
 from srflow_apps.doctor.checks import Check
-from srflow_apps.doctor.provider_checks import check_openvino, check_plugin, check_tensorrt_provider, judged
+from srflow_apps.doctor.examination import check_openvino, check_plugin, check_tensorrt_provider, judged
 from srflow_sdk.system.device_names import PluginDevice
 
 CPU_RUNTIME = {"package": "onnxruntime", "providers": ["CPUExecutionProvider"]}
@@ -19,6 +21,11 @@ UPSCALED = {"size": [128, 128], "seconds": 0.25, "decibels": 131.0}
 FOUND = {"installed": True, "version": "1.8.1", "needs": "hardware", "fix": "pip install it", "devices": ["GPU, Arc"]}
 
 
+def answered(answers: dict[str, dict[str, Any]]) -> Any:
+    """Probes give these answers, by their names."""
+    return mock.patch.object(examination, "ask", lambda question, *_device: answers[question])
+
+
 def plugin(
     device: PluginDevice = "webgpu",
     *,
@@ -26,11 +33,13 @@ def plugin(
     driver: dict[str, Any] = NO_DRIVER,
     **answers: dict[str, Any],
 ) -> Check:
-    return check_plugin(device, runtime, driver, lambda question, _device: answers[question])
+    with answered(answers):
+        return check_plugin(device, runtime, driver)
 
 
 def tensorrt(runtime: dict[str, Any], driver: dict[str, Any], library: dict[str, Any] | None = None) -> Check:
-    return check_tensorrt_provider(runtime, driver, lambda _question: library or {})
+    with answered({"tensorrt_provider": library or {}}):
+        return check_tensorrt_provider(runtime, driver)
 
 
 def test_a_plugin_that_computes_the_cpus_picture_is_ok() -> None:
@@ -97,7 +106,8 @@ OPENVINO = {"version": "2026.4.1", "device": "CPU, AMD EPYC", "devices": ["CPU"]
 
 
 def openvino(**answers: dict[str, Any]) -> Check:
-    return check_openvino(lambda question, *_device: answers[question])
+    with answered(answers):
+        return check_openvino()
 
 
 def test_openvino_says_its_device_what_the_processor_has_and_how_good_the_picture_is() -> None:

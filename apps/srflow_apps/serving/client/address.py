@@ -50,7 +50,7 @@ def parse_address(url: object, protocol: object = None) -> Address:
     if not separator:
         named, rest = str(protocol or "grpc"), text
     if named == "dns":
-        raise _bad(url, "other gRPC clients share calls out so; this one has one connection, and with it one server")
+        raise _bad(url, "this client has one connection, and with it one server")
     if named in ("grpcs", "https"):
         raise _bad(url, "encrypted connections are not supported; use a proxy or a tunnel on this machine")
     if named not in get_args(Protocol):

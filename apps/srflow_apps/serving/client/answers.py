@@ -1,4 +1,4 @@
-"""What a server's answers must be. Whatever they are instead is a :class:`MalformedError`, with one reason."""
+"""Checks of a server's answers: anything but the protocol's is a :class:`MalformedError`, with one reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DTYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32"}
 
 
 class MalformedError(Exception):
-    """The server's answer is none; the message says why."""
+    """The server's answer is not the protocol's; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ def error_of(body: bytes | bytearray) -> str | None:
 
 def parameters_of(config: object) -> dict[str, str]:
     """The parameters of a model's config. Raises: MalformedError."""
-    found = _of_type(config, dict, "a config").get("parameters", {})
-    values = {name: _of_type(value, dict, f"parameter {short(name)}") for name, value in _entries(found)}
+    found = _of_type(_of_type(config, dict, "a config").get("parameters", {}), dict, "parameters")
+    values = {name: _of_type(value, dict, f"parameter {short(name)}") for name, value in found.items()}
     return {name: _of_type(value.get("string_value", ""), str, short(name)) for name, value in values.items()}
 
 
@@ -98,10 +98,6 @@ def tensor_of(outputs: Sequence[Output], name: str, shape: tuple[int, ...]) -> N
     if len(output.content) != expected:
         raise MalformedError(f"{name} has {len(output.content)} bytes instead of {expected}")
     return np.frombuffer(output.content, np.dtype("<f4")).astype(np.float32, copy=False).reshape(shape)
-
-
-def _entries(value: object) -> list[tuple[str, Any]]:
-    return list(_of_type(value, dict, "parameters").items())
 
 
 def _of_type(value: Any, kind: type, what: str) -> Any:

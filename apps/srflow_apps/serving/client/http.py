@@ -6,14 +6,13 @@ compression is asked for, none is accepted, and nothing redirects.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -30,17 +29,7 @@ from srflow_apps.serving.client.answers import (
     ready_models,
     tensor_of,
 )
-from srflow_apps.serving.client.protocols import (
-    FACTS_S,
-    Call,
-    NotThereError,
-    cancelled_here,
-    closed_meanwhile,
-    late,
-    silent,
-    typed,
-)
-from srflow_sdk.system.interruptible import abandonable
+from srflow_apps.serving.client.protocols import Client, NotThereError, closed_meanwhile, silent, typed
 from srflow_sdk.system.plain_text import short
 
 NOT_HTTP = "it does not answer in HTTP"
@@ -50,10 +39,8 @@ _PART = 1 << 16
 _OK = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Answer:
-    body: bytearray
-    json_bytes: str | None
+_Answer = tuple[bytearray, str | None]
+"""A body, and how many of its bytes are JSON."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -79,25 +66,26 @@ class _Connection(http.client.HTTPConnection):
                 self.reached.shutdown(socket.SHUT_RDWR)
 
 
-class HttpClient:
-    """A :class:`~srflow_apps.serving.client.protocols.Client`. Connections are kept for later calls of any thread."""
+class HttpClient(Client):
+    """Speaks HTTP. Connections are kept for later calls of any thread."""
+
+    failures = (OSError, http.client.HTTPException, UnicodeError)
 
     def __init__(self, address: Address, *, timeout: float, max_message_bytes: int) -> None:
-        self._address = address
-        self._timeout = timeout
-        self._limit = max_message_bytes
+        super().__init__(address, timeout=timeout, max_message_bytes=max_message_bytes)
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
-        self._closed = False
 
     def parameters(self, model: str) -> dict[str, str]:
-        return parameters_of(json_of(self._asked("GET", f"/v2/models/{quote(model, safe='')}/config").body))
+        return parameters_of(json_of(self._asked("GET", f"/v2/models/{quote(model, safe='')}/config")[0]))
 
     def models(self) -> list[str]:
-        return ready_models(json_of(self._asked("POST", "/v2/repository/index").body))
+        return ready_models(json_of(self._asked("POST", "/v2/repository/index")[0]))
 
-    def infer(self, call: Call) -> NDArray[np.float32]:
+    def infer(
+        self, model: str, inputs: Mapping[str, NDArray[Any]], output: str, shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         described = [
             {
                 "name": name,
@@ -105,18 +93,18 @@ class HttpClient:
                 "datatype": DTYPES[value.dtype.name],
                 "parameters": {"binary_data_size": value.nbytes},
             }
-            for name, value in call.inputs.items()
+            for name, value in inputs.items()
         ]
-        wanted = [{"name": call.output, "parameters": {"binary_data": True}}]
+        wanted = [{"name": output, "parameters": {"binary_data": True}}]
         head = json.dumps({"inputs": described, "outputs": wanted}).encode()
-        answer = self._asked(
+        body, json_bytes = self._asked(
             "POST",
-            f"/v2/models/{quote(call.model, safe='')}/infer",
-            b"".join([head, *(value.tobytes() for value in call.inputs.values())]),
+            f"/v2/models/{quote(model, safe='')}/infer",
+            b"".join([head, *(value.tobytes() for value in inputs.values())]),
             {"Content-Type": "application/octet-stream", _JSON_BYTES: str(len(head))},
-            seconds=self._timeout,
+            work=True,
         )
-        return tensor_of(outputs_of(answer.body, answer.json_bytes), call.output, call.shape)
+        return tensor_of(outputs_of(body, json_bytes), output, shape)
 
     def close(self) -> None:
         with self._lock:
@@ -126,19 +114,19 @@ class HttpClient:
             connection.end()
 
     def _asked(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, *, seconds: float = 0
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, work: bool = False
     ) -> _Answer:
-        """The answer of a server that has one. seconds: for its work; 0: it knows the answer."""
-        connecting = min(self._timeout, FACTS_S)
+        """The answer of a server that has one."""
         used: list[_Connection] = []
         left = threading.Event()
 
         def exchange() -> _Answer:
             while True:
-                with self._connection(connecting) as (connection, kept):
+                with self._connection() as (connection, kept):
                     used.append(connection)
                     try:
-                        return self._exchanged(connection, method, path, body, headers or {})
+                        connection.request(method, path, body, dict(headers or {}))
+                        return self._response(connection)
                     except ConnectionError:
                         if not kept or left.is_set():
                             raise
@@ -149,25 +137,17 @@ class HttpClient:
             for connection in used:
                 connection.end()
 
-        try:
-            return abandonable(exchange, seconds=seconds or connecting, stop=stop)
-        except concurrent.futures.CancelledError as error:
-            raise cancelled_here() from error
-        except TimeoutError as error:
-            raise (late(self._address, seconds) if seconds else silent(connecting)) from error
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            raise self._meant(error) from error
+        return self._by_deadline(exchange, work=work, stop=stop)
 
     @contextlib.contextmanager
-    def _connection(self, connecting: float) -> Iterator[tuple[_Connection, bool]]:
+    def _connection(self) -> Iterator[tuple[_Connection, bool]]:
         """A connection for one exchange, and whether it had others before. It is kept unless the exchange fails."""
         with self._lock:
             if self._closed:
                 raise closed_meanwhile()
             kept = bool(self._idle)
-            connection = (
-                self._idle.pop() if kept else _Connection(self._address.host, self._address.port, timeout=connecting)
-            )
+            host, port = self._address.host, self._address.port
+            connection = self._idle.pop() if kept else _Connection(host, port, timeout=self._seconds(work=False))
             self._busy.add(connection)
         try:
             yield connection, kept
@@ -182,34 +162,31 @@ class HttpClient:
                 else:
                     self._idle.append(connection)
 
-    def _exchanged(
-        self, connection: _Connection, method: str, path: str, body: bytes, headers: dict[str, str]
-    ) -> _Answer:
-        connection.request(method, path, body, headers)
+    def _response(self, connection: _Connection) -> _Answer:
         with connection.getresponse() as response:
             for name in ("Content-Encoding", "Transfer-Encoding"):
                 if (response.headers[name] or "identity").lower() not in ("identity", "chunked"):
                     raise MalformedError(f"its {name} is {short(response.headers[name])}, which was not asked for")
-            answer = _Answer(body=self._read(response), json_bytes=response.headers[_JSON_BYTES])
+            body = self._read(response)
         if response.status != _OK:
-            reason = error_of(answer.body) or f"HTTP status {response.status}"
+            reason = error_of(body) or f"HTTP status {response.status}"
             raise typed(reason, str(response.status), address=self._address, timeout=self._timeout)
-        return answer
+        return body, response.headers[_JSON_BYTES]
 
     def _read(self, response: http.client.HTTPResponse) -> bytearray:
         """The body. Not by response.read, which has no limit if a chunk says that it has -1 bytes."""
         body, part = bytearray(), memoryview(bytearray(_PART))
-        while (response.length or 0) + len(body) <= self._limit and (count := response.readinto(part)):
+        while (response.length or 0) + len(body) <= self._max_message_bytes and (count := response.readinto(part)):
             body += part[:count]
-        if (response.length or 0) + len(body) > self._limit:
-            raise MalformedError(f"it has more than {self._limit:,} bytes, the limit of max_message_bytes")
+        if (response.length or 0) + len(body) > self._max_message_bytes:
+            raise MalformedError(f"it has more than {self._max_message_bytes:,} bytes, the limit of max_message_bytes")
         if response.length:
             raise ConnectionResetError("the connection ended in the middle of an answer")
         return body
 
-    def _meant(self, error: Exception) -> Exception:
-        if self._closed:
-            return closed_meanwhile()
+    def _meant(self, error: Any, *, work: bool) -> Exception:
+        if isinstance(error, TimeoutError):
+            return self._late(work=work)
         if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
             return NotThereError(NOT_HTTP)
         if isinstance(error, (OSError, UnicodeError)):

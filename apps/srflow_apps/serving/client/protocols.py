@@ -1,10 +1,11 @@
-"""What the client needs of a protocol, and what failures mean, whichever it is."""
+"""The base of the clients of both protocols: the deadlines of calls, and the meaning of failures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+import concurrent.futures
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +21,20 @@ from srflow_sdk.errors import (
     RemoteError,
     SRFlowError,
 )
-from srflow_sdk.system.interruptible import is_cancelled
+from srflow_sdk.system.interruptible import abandonable, is_cancelled
 
 FACTS_S = 10.0
 """How long to wait for what a server knows by heart: it takes milliseconds, however busy its models are."""
 
 _SAID = {error.__name__: error for error in (ArgumentError, ImageError, NonFiniteError, OutOfMemoryError)}
 _BUSY = ("StatusCode.UNAVAILABLE", "502", "503")  # 502: a proxy finds no server
-_LATE = ("StatusCode.DEADLINE_EXCEEDED", "504")
+LATE = ("StatusCode.DEADLINE_EXCEEDED", "504")
 _NO_CONNECTION = ("failed to connect to all addresses", "errors resolving")  # the reason is at the end
 _UNKNOWN = ("StatusCode.NOT_FOUND", "404")
+
+_CANCELLED = "cancelled by the caller"
+
+_T = TypeVar("_T")
 
 
 class NotThereError(Exception):
@@ -40,57 +45,83 @@ class UnknownModelError(Exception):
     """The server has no such model."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """A request. inputs: by name. output: the one that is wanted, a float32 tensor of this shape."""
-
-    model: str
-    inputs: Mapping[str, NDArray[Any]]
-    output: str
-    shape: tuple[int, ...]
-
-
-class Client(Protocol):
+class Client(ABC):
     """One server. Thread-safe. Every call ends at a deadline, and no answer is larger than a limit.
 
-    Raises: NotThereError, UnknownModelError, MalformedError, RemoteError, CancelledError, DeviceError once it was
+    timeout: seconds for a call that is work; others have :data:`FACTS_S` at most.
+
+    Methods raise NotThereError, UnknownModelError, MalformedError, RemoteError, CancelledError, DeviceError once it was
     closed, and what the server says as :func:`typed`.
     """
 
+    failures: tuple[type[Exception], ...]
+
+    def __init__(self, address: Address, *, timeout: float, max_message_bytes: int) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._max_message_bytes = max_message_bytes
+        self._closed = False
+
+    @abstractmethod
     def parameters(self, model: str) -> dict[str, str]:
-        """The parameters of a model's config."""
+        """Return the parameters of a model's config."""
 
+    @abstractmethod
     def models(self) -> list[str]:
-        """Names of the models that the server can answer for."""
+        """Return the names of the models that the server can answer for."""
 
-    def infer(self, call: Call) -> NDArray[np.float32]:
-        """The output."""
+    @abstractmethod
+    def infer(
+        self, model: str, inputs: Mapping[str, NDArray[Any]], output: str, shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """Return the output of this name, which must be float32 of this shape."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Closing twice is harmless."""
+
+    @abstractmethod
+    def _meant(self, error: Any, *, work: bool) -> Exception:
+        """The error that a TimeoutError, or one of :attr:`failures`, means."""
+
+    def _seconds(self, *, work: bool) -> float:
+        return self._timeout if work else min(self._timeout, FACTS_S)
+
+    def _by_deadline(
+        self, exchange: Callable[[], _T], *, work: bool, stop: Callable[[], object], margin: float = 0.0
+    ) -> _T:
+        """Return what the exchange returns. stop: ends it early. margin: seconds beyond the exchange's own deadline."""
+        try:
+            return abandonable(exchange, seconds=self._seconds(work=work) + margin, stop=stop)
+        except concurrent.futures.CancelledError as error:
+            raise CancelledError(_CANCELLED) from error
+        except (TimeoutError, *self.failures) as error:
+            if self._closed:
+                raise closed_meanwhile() from error
+            raise (
+                self._late(work=work) if isinstance(error, TimeoutError) else self._meant(error, work=work)
+            ) from error
+
+    def _late(self, *, work: bool) -> Exception:
+        return late(self._address, self._timeout) if work else silent(self._seconds(work=work))
 
 
 def typed(message: str, status: str, *, address: Address, timeout: float) -> Exception:
-    """What an error of the server's, or of the way there, means here."""
+    """Return the error that an error of the server's, or of the way there, means here."""
     name, _, reason = message.partition(": ")
     if is_cancelled():
-        return cancelled_here()
+        return CancelledError(_CANCELLED)
     if name in _SAID:
         error: SRFlowError = _SAID[name](f"the server {address} says: {reason}")
         return error
     if status in _BUSY:
         connecting = message.startswith(_NO_CONNECTION)
         return NotThereError(message.rpartition(": ")[2].rstrip("]") if connecting else message)
-    if status in _LATE:
+    if status in LATE:
         return late(address, timeout)
     if status in _UNKNOWN:
         return UnknownModelError(message)
     return RemoteError(f"the server {address} failed: {message}")
-
-
-def cancelled_here() -> CancelledError:
-    """The caller's event was set."""
-    return CancelledError("cancelled by the caller")
 
 
 def closed_meanwhile() -> DeviceError:

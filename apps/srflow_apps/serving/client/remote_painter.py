@@ -9,7 +9,6 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.client.message_sizes import Limits, largest_core
 from srflow_apps.serving.client.server import Server
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.drawing.painter import Painter
@@ -25,26 +24,19 @@ _log = logging.getLogger(__name__)
 class RemotePainter(Painter):
     """Asks the server for whole tiles: it draws the latents of their place, encodes and samples.
 
-    Nothing of a tile is kept between calls, here or there. A tile that is larger than `limits` allow becomes smaller.
+    Nothing of a tile is kept between calls, here or there. A tile that does not fit a message becomes smaller.
     """
 
-    def __init__(self, bundle: Bundle, server: Server, tile: TileSize, *, limits: Limits) -> None:
+    def __init__(self, bundle: Bundle, server: Server, tile: TileSize) -> None:
         super().__init__(bundle, _ServerBackend(server), tile)
         self._server = server
-        self._limits = limits
+        self._limits = server.limits
         self._told = False
 
     def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         self.check_open()
-        manifest = self.manifest
-        core = largest_core(
-            self._tile,
-            height=height,
-            width=width,
-            multiple=manifest.size_multiple,
-            halo=manifest.halo if halo is None else halo,
-            most=self._limits.pixels(manifest.scale),
-        )
+        halo = self.manifest.halo if halo is None else halo
+        core = self._limits.core(self._tile, height=height, width=width, halo=halo)
         asked = min(height, width) if self._tile is None else self._tile
         if core is not None and asked != "auto" and core < min(asked, height, width) and not self._told:
             self._told = True
@@ -70,9 +62,10 @@ class RemotePainter(Painter):
     ) -> Generator[int, None, list[NDArray[np.float32]]]:
         if request.latents is not None:
             raise _only_here(self.device)
-        _check_numbers(request)
+        if max(request.seed, request.samples.stop - 1) >> 63:
+            raise ArgumentError("seed and sample must be below 2^63 where a server draws")
         window, scale = tile.window, self.manifest.scale
-        at_once = self._limits.samples_at_once(window.height * window.width, scale)
+        at_once = self._limits.samples_at_once(window.height * window.width)
         rows, columns = tile.core.within(window).scaled(scale).slices
         gathered, done = Gathered(request.reduce), 0
         for first in range(0, len(request.samples), at_once):
@@ -97,12 +90,12 @@ class RemotePainter(Painter):
 
 
 class _ServerBackend(Backend):
-    """What a server looks like where a device is expected: it has a name, and closes. It draws whole tiles only."""
+    """A server in the place of a device: it has a name and closes. It draws whole tiles only."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
         self._server = server
-        self.precision = server.options.precision
+        self.precision = server.precision
         self.activate()
 
     @property
@@ -129,9 +122,3 @@ def _only_here(server: str) -> RemoteError:
         f"{server} only upscales; to invert, decode, restore or transfer pictures, use Upscaler with the bundle on "
         "this machine"
     )
-
-
-def _check_numbers(request: Request) -> None:
-    """Raises: ArgumentError for numbers that a request cannot hold."""
-    if max(request.seed, request.samples.stop - 1) >> 63:
-        raise ArgumentError("seed and sample must be below 2^63 where a server draws")

@@ -1,34 +1,34 @@
-"""The client's entry point: :class:`RemoteUpscaler`, an :class:`~srflow_sdk.Upscaler` whose model is on a server."""
+"""The client's entry point: :class:`RemoteUpscaler`, which draws with a model on a server."""
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from srflow_apps.serving.client.address import Protocol, parse_address
-from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES, Limits, check_limits
+from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES
 from srflow_apps.serving.client.remote_painter import RemotePainter
 from srflow_apps.serving.client.server import Server
+from srflow_sdk._checks import real, whole
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
-from srflow_sdk.upscaler import Upscaler
 
 MODEL = "srflow_upscale"
-"""What srflow-export calls the model that clients use."""
+"""The name that srflow-export gives the model for clients."""
 
 MAX_MESSAGE_BYTES = 8_000_000
 
-_GRPC_BYTES = 1 << 31
+_GRPC_BYTES = 1 << 31  # no message of gRPC has as many
 LONGEST_S = 10_000_000.0
 """Longest time to wait, 116 days: with much longer ones a call by gRPC fails at once."""
 
 
-class RemoteUpscaler(Upscaler):
+class RemoteUpscaler(BaseUpscaler):
     """Super-resolution on a Triton server, which `srflow-export --triton` makes a repository for.
 
         with RemoteUpscaler("gpu-machine:8001") as upscaler:
@@ -50,8 +50,8 @@ class RemoteUpscaler(Upscaler):
     are not tried again.
 
     :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
-    `encode` keeps nothing encoded: each later call has its tiles encoded again. `restore`, `transfer`,
-    `log_likelihood`, `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
+    `encode` keeps nothing encoded: each later call has its tiles encoded again. It has no `restore`, `transfer` and
+    `log_likelihood`, and `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
     samples are below 2^63. An answer that the protocol does not allow is a RemoteError, and one whose values are not
     finite, or beyond ±65,504, a NonFiniteError.
 
@@ -78,43 +78,18 @@ class RemoteUpscaler(Upscaler):
         check_tile(tile)
         if not isinstance(model, str) or not model:
             raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
-        if isinstance(max_message_bytes, bool) or not isinstance(max_message_bytes, Integral):
-            raise ArgumentError(f"max_message_bytes is {max_message_bytes!r}; it must be a number of bytes")
-        if not LEAST_MESSAGE_BYTES <= max_message_bytes < _GRPC_BYTES:
-            raise ArgumentError(
-                f"max_message_bytes is {max_message_bytes:,}; it must be at least {LEAST_MESSAGE_BYTES:,} and "
-                "below 2 GiB, gRPC's own limit"
-            )
+        message_bytes = whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=_GRPC_BYTES - 1)
         server = Server(
             address,
             model,
-            timeout=_seconds("timeout", timeout, least=0.001),
-            retry_for=_seconds("retry_for", retry_for, least=0),
-            max_message_bytes=int(max_message_bytes),
+            timeout=real("timeout", timeout, least=0.001, most=LONGEST_S),
+            retry_for=real("retry_for", retry_for, least=0, most=LONGEST_S),
+            max_message_bytes=message_bytes,
         )
-        try:
-            limits = Limits(
-                message_bytes=int(max_message_bytes),
-                tile_pixels=server.options.max_tile_pixels,
-                answer_bytes=server.options.max_answer_bytes,
-                samples=server.options.max_samples,
-            )
-            manifest = server.manifest
-            check_limits(limits, scale=manifest.scale, halo=manifest.halo, multiple=manifest.size_multiple)
-            self._bundle = Bundle(path=Path(model), manifest=manifest)
-            self._tile = tile
-            self._painter = RemotePainter(self._bundle, server, tile, limits=limits)
-        except BaseException:
-            server.close()
-            raise
+        bundle = Bundle(path=Path(model), manifest=server.manifest)
+        super().__init__(bundle, RemotePainter(bundle, server, tile), tile)
 
     def _encoding(
         self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
     ) -> Encoding[Any]:
         return super()._encoding(image, memory_budget=0, copied=copied)
-
-
-def _seconds(name: str, value: object, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not least <= cast("float", value) <= LONGEST_S:
-        raise ArgumentError(f"{name} is {value!r}; it must be a number of seconds, {least:g} to {LONGEST_S:,.0f}")
-    return float(value)

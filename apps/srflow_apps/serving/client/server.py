@@ -15,7 +15,8 @@ from srflow_apps.serving.client.address import Address
 from srflow_apps.serving.client.answers import MalformedError
 from srflow_apps.serving.client.grpc import GrpcClient
 from srflow_apps.serving.client.http import NOT_HTTP, HttpClient
-from srflow_apps.serving.client.protocols import Call, Client, NotThereError, UnknownModelError
+from srflow_apps.serving.client.message_sizes import Limits
+from srflow_apps.serving.client.protocols import Client, NotThereError, UnknownModelError
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
 from srflow_sdk.model.manifest import Manifest
@@ -26,7 +27,7 @@ from srflow_sdk.system.raising import stop_if_set
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 _HINT = "start the server, or check the name and port; Triton's ports are 8001 for gRPC and 8000 for http://"
 _OTHER_PROTOCOL = {"grpc": ("Socket closed", "Failed parsing HTTP/2"), "http": (NOT_HTTP,)}
-"""What the clients say of a port that speaks the other protocol."""
+"""The clients' words for a port that speaks the other protocol."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 class Server:
     """A model of :mod:`srflow_apps.serving` on a server. Thread-safe.
 
+    manifest, precision: the model's. limits: of messages.
     timeout: seconds that a call may take. retry_for: seconds for which a call is tried again while the server is
     unavailable; the first one, which opens it, is not.
 
@@ -51,9 +53,17 @@ class Server:
         make = GrpcClient if address.protocol == "grpc" else HttpClient
         self._client: Client = make(address, timeout=timeout, max_message_bytes=max_message_bytes)
         try:
-            parameters = self._usable(self._parameters)
-            self.manifest = self._manifest(parameters)
-            self.options = self._options(parameters)
+            self.manifest, options = self._described(self._usable(self._parameters))
+            self.precision = options.precision
+            self.limits = Limits(
+                message_bytes=max_message_bytes,
+                tile_pixels=options.max_tile_pixels,
+                answer_bytes=options.max_answer_bytes,
+                samples=options.max_samples,
+                scale=self.manifest.scale,
+                multiple=self.manifest.size_multiple,
+                halo=self.manifest.halo,
+            )
         except NotThereError as error:
             self.close()
             raise UnavailableError(_unreachable(address, str(error))) from error
@@ -100,23 +110,21 @@ class Server:
             inputs["tau"] = np.array([tau], np.float32)
         scale = self.manifest.scale
         shape = len(samples), window.height * scale, window.width * scale, 3
-        call = Call(model=self.model, inputs=inputs, output="tile_upscaled", shape=shape)
         with cancelled_by(cancel):
-            answer = self._persistent(lambda: self._client.infer(call), cancel)
+            answer = self._persistent(lambda: self._client.infer(self.model, inputs, "tile_upscaled", shape), cancel)
             self._check_same_model(cancel)  # after the answer, so that one of another model is not used
         return answer
 
     def _check_same_model(self, cancel: threading.Event | None) -> None:
-        parameters = self._persistent(self._parameters, cancel)
-        found, precision = self._manifest(parameters), self._options(parameters).precision
+        found, options = self._described(self._persistent(self._parameters, cancel))
         if found.digest != self.manifest.digest:
             raise UnavailableError(
                 f"{self.address} now serves another model as {self.model}: {found.name} (sha256 {found.digest[:12]}…) "
                 f"instead of {self.manifest.name} (sha256 {self.manifest.digest[:12]}…); begin again"
             )
-        if precision != self.options.precision:
+        if options.precision != self.precision:
             raise UnavailableError(
-                f"{self.address} now draws in {precision} instead of {self.options.precision}; begin again"
+                f"{self.address} now draws in {options.precision} instead of {self.precision}; begin again"
             )
 
     def _persistent(self, ask: Callable[[], _T], cancel: threading.Event | None) -> _T:
@@ -148,27 +156,24 @@ class Server:
         return self._client.parameters(self.model)
 
     def _others(self) -> str:
-        """What models there are, for an error."""
+        """The models that there are, for an error."""
         try:
             names = self._usable(self._client.models)
         except (NotThereError, UnknownModelError, RemoteError):
             return ""
         return f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"
 
-    def _manifest(self, parameters: dict[str, str]) -> Manifest:
+    def _described(self, parameters: dict[str, str]) -> tuple[Manifest, ServingOptions]:
+        """Read a config's parameters. Raises: RemoteError."""
         what = f"{self.model} on {self.address}"
         if MODEL_PARAMETER not in parameters:
             raise RemoteError(f"{what} is not a model that upscales pictures; name srflow_upscale, or one like it")
         try:
-            return Manifest.from_description(parameters[MODEL_PARAMETER])
+            return Manifest.from_description(parameters[MODEL_PARAMETER]), ServingOptions.of_parameters(parameters)
         except BundleError as error:
             raise RemoteError(f"{what}: {error}") from error
-
-    def _options(self, parameters: dict[str, str]) -> ServingOptions:
-        try:
-            return ServingOptions.of_parameters(parameters)
         except ArgumentError as error:
-            raise RemoteError(f"the config of {self.model} on {self.address} cannot be used: {error}") from error
+            raise RemoteError(f"the config of {what} cannot be used: {error}") from error
 
 
 def _unreachable(address: Address, why: str) -> str:

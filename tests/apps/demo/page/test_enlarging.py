@@ -76,7 +76,7 @@ def test_a_seed_that_is_none_is_refused_in_words(page, photos, seed, open_page) 
     open_page.refused.add(400)
     choose_and_rest(page, photos / "cat.png")
     page.locator("#seed").fill(seed)
-    assert "the seed is a whole number from 0 to 4294967295; enter one" in error(page)
+    assert "it must be a whole number from 0 to 4294967295" in error(page)
 
 
 def test_a_sample_of_the_strip_is_shown_and_rendered(page, photos, bundle, tmp_path) -> None:

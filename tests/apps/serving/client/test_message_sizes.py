@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srflow_apps.serving.client.message_sizes import ENVELOPE_BYTES, Limits, check_limits, largest_core
+from srflow_apps.serving.client.message_sizes import ENVELOPE_BYTES, Limits
 from srflow_sdk.drawing.tiles import padded_size, plan_tiles
 from srflow_sdk.errors import ArgumentError
 
-LIMITS = Limits(message_bytes=8_000_000, tile_pixels=1 << 24, answer_bytes=1 << 30, samples=16)
+LIMITS = Limits(
+    message_bytes=8_000_000, tile_pixels=1 << 24, answer_bytes=1 << 30, samples=16, scale=4, multiple=2, halo=10
+)
 
 
 @given(
@@ -25,58 +27,51 @@ LIMITS = Limits(message_bytes=8_000_000, tile_pixels=1 << 24, answer_bytes=1 << 
 def test_no_window_of_any_plan_needs_a_larger_message(
     height: int, width: int, multiple: int, halo: int, scale: int, tile: int | str | None, message_bytes: int
 ) -> None:
-    limits = dataclasses.replace(LIMITS, message_bytes=message_bytes)
+    changes = {"message_bytes": message_bytes, "scale": scale, "multiple": multiple, "halo": halo}
     try:
-        check_limits(limits, scale=scale, halo=halo, multiple=multiple)
+        limits = dataclasses.replace(LIMITS, **changes)
     except ArgumentError:
         return
     height, width = padded_size(height, multiple), padded_size(width, multiple)
-    core = largest_core(
-        tile,  # type: ignore[arg-type]
-        height=height,
-        width=width,
-        multiple=multiple,
-        halo=halo,
-        most=limits.pixels(scale),
-    )
+    core = limits.core(tile, height=height, width=width, halo=halo)  # type: ignore[arg-type]
     for one in plan_tiles(height, width, core=core, halo=halo, multiple=multiple):
         pixels = one.window.height * one.window.width
         assert 16 * pixels + ENVELOPE_BYTES <= message_bytes
-        samples = limits.samples_at_once(pixels, scale)
+        samples = limits.samples_at_once(pixels)
         assert 1 <= samples <= limits.samples
         assert 12 * scale**2 * pixels * samples + ENVELOPE_BYTES <= message_bytes
 
 
 def test_tile_that_fits_is_taken_as_asked_for() -> None:
-    most = LIMITS.pixels(4)
-    assert largest_core(100, height=900, width=900, multiple=2, halo=10, most=most) == 100
-    assert largest_core(None, height=200, width=200, multiple=2, halo=10, most=most) is None
-    assert largest_core("auto", height=200, width=200, multiple=2, halo=10, most=most) is None
+    assert LIMITS.core(100, height=900, width=900, halo=10) == 100
+    assert LIMITS.core(None, height=200, width=200, halo=10) is None
+    assert LIMITS.core("auto", height=200, width=200, halo=10) is None
 
 
 def test_auto_takes_the_largest_tile_that_fits() -> None:
-    core = largest_core("auto", height=900, width=900, multiple=2, halo=10, most=LIMITS.pixels(4))
+    core = LIMITS.core("auto", height=900, width=900, halo=10)
     assert core == 176  # (176 + 20)² pixels of 192 bytes are 7.4 MB, (192 + 20)² 8.6 MB
 
 
 def test_samples_are_asked_for_together_as_far_as_they_fit() -> None:
-    assert LIMITS.samples_at_once(100 * 100, 4) == 4  # 1.92 MB each
-    assert LIMITS.samples_at_once(200 * 200, 4) == 1
-    assert LIMITS.samples_at_once(10 * 10, 4) == LIMITS.samples
+    assert LIMITS.samples_at_once(100 * 100) == 4  # 1.92 MB each
+    assert LIMITS.samples_at_once(200 * 200) == 1
+    assert LIMITS.samples_at_once(10 * 10) == LIMITS.samples
 
 
 def test_servers_limits_count_too() -> None:
-    assert dataclasses.replace(LIMITS, tile_pixels=5000).pixels(4) == 5000
-    assert dataclasses.replace(LIMITS, answer_bytes=192_000).pixels(4) == 1000
-    assert dataclasses.replace(LIMITS, answer_bytes=192_000).samples_at_once(500, 4) == 2
+    assert dataclasses.replace(LIMITS, tile_pixels=5000).pixels == 5000
+    small = dataclasses.replace(LIMITS, answer_bytes=192_000, halo=0)
+    assert small.pixels == 1000
+    assert small.samples_at_once(500) == 2
 
 
 def test_limits_without_room_for_the_smallest_tile_are_refused() -> None:
-    for limits, reason in (
-        (dataclasses.replace(LIMITS, message_bytes=70_000), "needs 252,928"),
-        (dataclasses.replace(LIMITS, message_bytes=1), "needs 252,928"),
-        (dataclasses.replace(LIMITS, tile_pixels=1000), "at most 1,000 pixels"),
-        (dataclasses.replace(LIMITS, answer_bytes=1000), "answers of 1,000 bytes"),
+    for changes, reason in (
+        ({"message_bytes": 70_000}, "needs 252,928"),
+        ({"message_bytes": 1}, "needs 252,928"),
+        ({"tile_pixels": 1000}, "at most 1,000 pixels"),
+        ({"answer_bytes": 1000}, "answers of 1,000 bytes"),
     ):
         with pytest.raises(ArgumentError, match=reason):
-            check_limits(limits, scale=4, halo=10, multiple=2)
+            dataclasses.replace(LIMITS, **changes)

@@ -1,0 +1,247 @@
+"""The methods that every Upscaler has, wherever its tiles are drawn: here, or on a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
+
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_sdk._checks import file_path, whole
+from srflow_sdk.backends import ComputePrecision
+from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.passes import pass_of
+from srflow_sdk.drawing.requests import DrawOptions, check_count, takes_draw_keywords
+from srflow_sdk.drawing.tiles import TileSize
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
+from srflow_sdk.files.passed_images import EncodedImage, loaded
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
+from srflow_sdk.system.plain_text import short
+from srflow_sdk.system.raising import memory_errors_typed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from srflow_sdk.drawing.requests import DrawKeywords
+
+
+class BaseUpscaler:
+    """Reads pictures, draws them with a painter, and writes them.
+
+    bundle: the model, as far as it is known here. painter: draws the tiles. tile: their size as it was asked for.
+    """
+
+    def __init__(self, bundle: Bundle, painter: Painter, tile: TileSize) -> None:
+        self._bundle = bundle
+        self._painter = painter
+        self._tile = tile
+
+    def __enter__(self) -> Self:
+        self._painter.check_open()
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the model and the device memory. Later calls raise DeviceError; closing twice is harmless."""
+        self._painter.close()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle in use."""
+        return self._bundle
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the sides of the model's picture are: the largest `scale` of an output."""
+        return self._bundle.manifest.scale
+
+    @property
+    def device(self) -> str:
+        """The device in use, such as "cpu" or "cuda"."""
+        return self._painter.device
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"."""
+        return self._painter.precision
+
+    @property
+    def tile(self) -> TileSize:
+        """The tiles' size as it was asked for."""
+        return self._tile
+
+    @overload
+    def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
+    @overload
+    def upscale(self, image: EncodedImage, **options: Unpack[DrawKeywords]) -> Image.Image: ...
+    @overload
+    def upscale(self, image: Tensor, **options: Unpack[DrawKeywords]) -> NDArray[Any]: ...
+    @takes_draw_keywords
+    def upscale(self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[DrawKeywords]) -> InMemoryImage:
+        """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
+
+        image: a PIL image; an array or tensor, H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), of uint8,
+            uint16, or float32 or float64 in [0, 1]; or an 8-bit file: its path, its bytes, or a file object opened in
+            binary mode. The answer has the same type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB,
+            bilevel as L); a tensor gives an array of its dtype, a file an upright PIL image. Colours with a profile
+            other than sRGB are converted for the network and come back in that profile; arrays are sRGB. Alpha is
+            enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
+        tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
+            sharper answers that differ more. An array H×W gives each input pixel its own. "auto" is the model's
+            default number where the input has texture, and less on flat areas, text and line art. None is the model's
+            default, which may be "auto".
+        seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
+        consistent: change the answer as little as possible so that its bicubic reduction equals the input within the
+            rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures
+            it. It holds for the model's picture, before `scale` reduces that.
+        scale: how many times larger the answer's sides are, any number up to the model's, such as 2 or 1.5; sides are
+            rounded to whole pixels, halves up. Or an :class:`OutputSize` in pixels. None is the model's :attr:`scale`.
+        reduction, linear_light: the model's picture is made smaller as MATLAB's imresize does it, by antialiased
+            "bicubic" or "lanczos" (three lobes) interpolation with borders mirrored, in the image's own values or in
+            light, by its profile's curves (sRGB's if it has none, or tables). Transparent pixels count by their alpha.
+        progress: called as progress(done, total) after each tile of each sample, from the calling thread. An exception
+            that it raises ends the call.
+        cancel: once this event is set, from any thread, the call ends with CancelledError before its next tile.
+
+        Memory is bounded by the output and one tile. If it still runs out, tiles become smaller, with one warning.
+
+        Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
+        """
+        picture: InMemoryImage = self._encoding(image, memory_budget=0).sample(**options)
+        return picture
+
+    @takes_draw_keywords
+    def upscale_file(
+        self,
+        source: PathLike,
+        targets: PathLike | Sequence[PathLike],
+        *,
+        report: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        **options: Unpack[DrawKeywords],
+    ) -> FileResult:
+        """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
+
+        source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC where libvips can decode it; 8 or 16 bits or float.
+            It is never overwritten.
+        targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings set the format; see
+            :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the resolution is scaled, and
+            a record of how the picture was made is added (:func:`read_provenance`). The files appear complete, once all
+            are finished; on an error none appears, and older files with these names stay.
+        report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
+        max_pixels: largest source accepted, width × height.
+        quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
+        The other keywords are those of :meth:`upscale`.
+
+        Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
+
+        Raises: the errors of :meth:`upscale`, and ImageError for files that cannot be read or written.
+        """
+        paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
+        return upscale_file(
+            self._painter,
+            file_path("source", source),
+            [file_path("a target", path) for path in paths],
+            DrawOptions(**options),
+            WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
+        )
+
+    @overload
+    def encode(self, image: ImageT, *, memory_budget: int = ...) -> Encoding[ImageT]: ...
+    @overload
+    def encode(self, image: EncodedImage, *, memory_budget: int = ...) -> Encoding[Image.Image]: ...
+    @overload
+    def encode(self, image: Tensor, *, memory_budget: int = ...) -> Encoding[Any]: ...
+    def encode(
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
+    ) -> Encoding[Any]:
+        """Compute everything that depends on the image alone, so that drawing samples from it is quick.
+
+        image: as in :meth:`upscale`.
+        memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw,
+            which is slower and gives the same picture.
+
+        Raises: ImageError, ArgumentError, DeviceError.
+        """
+        budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
+        return self._encoding(image, memory_budget=budget, copied=True)
+
+    @overload
+    def best_of(
+        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> ImageT: ...
+    @overload
+    def best_of(
+        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> Image.Image: ...
+    @overload
+    def best_of(
+        self, image: Tensor, score: Callable[[NDArray[Any]], float], n: int, **options: Unpack[DrawKeywords]
+    ) -> NDArray[Any]: ...
+    @takes_draw_keywords
+    def best_of(
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        score: Callable[[Any], float],
+        n: int,
+        **options: Unpack[DrawKeywords],
+    ) -> InMemoryImage:
+        """Draw `n` samples and return the one that `score` likes best.
+
+            sharpest = upscaler.best_of(photo, lambda picture: np.asarray(picture, float).std(), 10)
+
+        image: as in :meth:`upscale`; the answer is of its kind.
+        score: called with each picture, of that kind, in the order of the samples; returns a number, higher is better.
+            It must not change the picture. Of equal scores the first sample wins.
+        n: 1 to 2^20; they are the samples `sample` … `sample + n - 1`. Two pictures are held at a time.
+        The other keywords are those of :meth:`upscale`; progress counts the tiles of all samples.
+
+        Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.
+        """
+        draw = DrawOptions(**options)
+        if not callable(score):
+            raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
+        check_count(n, first=draw.sample)
+        encoding = self._encoding(image, memory_budget=self._painter.conditioning_budget(ENCODING_BUDGET_BYTES))
+        best, highest = None, -math.inf
+        for number in range(int(n)):
+            sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
+            picture = encoding.sample(**dataclasses.replace(draw, sample=sample, progress=progress).keywords)
+            value = _score(score(picture), sample)
+            if best is None or value > highest:
+                best, highest = picture, value
+        return cast("InMemoryImage", best)
+
+    def _encoding(
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
+    ) -> Encoding[Any]:
+        with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
+            pixels, kind = loaded(image)
+            if copied and kind.pil_mode is None:
+                # Tiles that are not kept are encoded later, when the caller's array may have changed.
+                pixels = pixels.copy()
+            return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
+
+
+def _score(value: object, sample: int) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"score returned {short(value)} for sample {sample}; it must return a number") from error
+    if math.isnan(number):
+        raise ArgumentError(f"score returned NaN for sample {sample}; it must return a number")
+    return number
