@@ -16,16 +16,12 @@ from numpy.typing import NDArray
 from srflow_sdk._checks import file_path
 from srflow_sdk.files import MAX_PIXELS, open_image, spooled
 from srflow_sdk.files.passed_images import EncodedImage
-from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
+from srflow_sdk.model.bundle import DEFAULT_MODEL
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
 from srflow_sdk.system.local_files import open_regular
 from srflow_sdk.system.raising import stop_if_set
 
 CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
-_FOR = {
-    CLEAN: "clean photographs",
-    PHOTO: "photographs as they come: noisy, compressed, a little blurred",
-}
 
 _BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
 _BLOCK = 16  # side of the blocks whose noise is measured
@@ -125,15 +121,6 @@ def choose_model(
     if reasons:
         return ModelChoice(name=PHOTO, why=", ".join(reasons))
     return ModelChoice(name=CLEAN, why="clean")
-
-
-def described_models() -> Iterator[str]:
-    """Describe the embedded models in a line each, for people. Raises: BundleError if one is damaged."""
-    for name in Bundle.embedded_names():
-        manifest = Bundle.embedded(name).manifest
-        tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
-        default = " (what Upscaler() opens)" if name == DEFAULT_MODEL else ""
-        yield f"{name}  ×{manifest.scale}  tau {tau}  for {_FOR.get(name, 'what its card says')}{default}"
 
 
 def measure_damage(

@@ -17,15 +17,24 @@ if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
 
 
+_FOR = {
+    "x4-small": "clean photographs",
+    "x4-photo": "photographs as they come: noisy, compressed, a little blurred",
+}
+
+
 def _list_models(context: click.Context, _: click.Parameter, value: bool) -> None:
     """Print the embedded models, one in a line, and exit."""
     if not value or context.resilient_parsing:
         return
     with exit_statuses():
-        from srflow_sdk.model.model_choice import described_models
+        from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 
-        for line in described_models():
-            click.echo(line)
+        for name in Bundle.embedded_names():
+            manifest = Bundle.embedded(name).manifest
+            tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
+            default = " (what Upscaler() opens)" if name == DEFAULT_MODEL else ""
+            click.echo(f"{name}  ×{manifest.scale}  tau {tau}  for {_FOR.get(name, 'what its card says')}{default}")
     context.exit()
 
 
