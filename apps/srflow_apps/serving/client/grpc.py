@@ -26,7 +26,8 @@ class GrpcClient(Client):
         self._messages: Any = require_extra("tritonclient.grpc", EXTRA).service_pb2
         self._decode_error: Any = require_extra("google.protobuf.message", EXTRA).DecodeError
         grpc: Any = require_extra("grpc", EXTRA)
-        self.failures = (grpc.RpcError, grpc.FutureCancelledError)
+        self._rpc_error: Any = grpc.RpcError
+        self.failures = (grpc.RpcError, grpc.FutureCancelledError, TimeoutError)
         # gRPC then refuses a message beyond the limit, in both directions. Its channels are thread-safe.
         limits = [
             ("grpc.max_send_message_length", max_message_bytes),
@@ -83,6 +84,6 @@ class GrpcClient(Client):
             raise MalformedError("no message of the protocol where one was expected") from error
 
     def _meant(self, error: Any, *, work: bool) -> Exception:
-        if not isinstance(error, self.failures[0]) or str(error.code()) in LATE:
+        if not isinstance(error, self._rpc_error) or str(error.code()) in LATE:
             return self._late(work=work)
         return typed(str(error.details()), str(error.code()), address=self._address, timeout=self._timeout)

@@ -82,20 +82,20 @@ class Client(ABC):
 
     @abstractmethod
     def _meant(self, error: Any, *, work: bool) -> Exception:
-        """The error that a TimeoutError, or one of :attr:`failures`, means."""
+        """The error that one of :attr:`failures` means, of which TimeoutError is one."""
 
     def _seconds(self, *, work: bool) -> float:
         return self._timeout if work else min(self._timeout, FACTS_S)
 
     def _by_deadline(
-        self, exchange: Callable[[], _T], *, work: bool, stop: Callable[[], object], margin: float = 0.0
+        self, exchange: Callable[[], _T], *, work: bool, stop: Callable[[], None], margin: float = 0.0
     ) -> _T:
         """Return what the exchange returns. stop: ends it early. margin: seconds beyond the exchange's own deadline."""
         try:
             return abandonable(exchange, seconds=self._seconds(work=work) + margin, stop=stop)
         except concurrent.futures.CancelledError as error:
             raise CancelledError(_CANCELLED) from error
-        except (TimeoutError, *self.failures) as error:
+        except self.failures as error:
             if self._closed:
                 raise closed_meanwhile() from error
             raise (
