@@ -27,6 +27,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def without_progress(errors: str) -> list[str]:
+    """Lines of standard error that are no progress, of which a slow machine sees some."""
+    return [line for line in errors.splitlines() if line != "preparing" and not line.endswith("%")]
+
+
 def run(program: str, folder: Path, megabytes: int) -> Ended:
     arguments = {
         "srflow-upscale": [PHOTO, "-o", "large.png", "--model", "tiny.srflow", "--device", "cpu", "--threads", "1"],
@@ -52,7 +57,7 @@ def run(program: str, folder: Path, megabytes: int) -> Ended:
 )
 def test_too_little_address_space_is_one_line_with_what_is_needed(folder: Path, program: str, megabytes: int) -> None:
     ended = run(program, folder, megabytes)
-    (line,) = ended.errors.splitlines()
+    (line,) = without_progress(ended.errors)
     assert ended.status == 1
     assert line.startswith("error: ")
     assert "GB of address space, but the limit on this process leaves" in line
@@ -62,7 +67,7 @@ def test_too_little_address_space_is_one_line_with_what_is_needed(folder: Path, 
 
 def test_a_little_more_than_what_is_needed_is_enough(folder: Path) -> None:
     ended = run("srflow-upscale", folder, 1200)
-    assert (ended.status, ended.errors) == (0, "")
+    assert (ended.status, without_progress(ended.errors)) == (0, [])
     assert (folder / "large.png").exists()
 
 
@@ -72,7 +77,7 @@ def test_a_thread_that_cannot_be_started_is_one_line_with_what_is_needed(
     stacks = "import threading; threading.stack_size(8 << 30); "  # no room for one of these
     monkeypatch.setitem(commands.PROGRAMS, "srflow-upscale", stacks + commands.PROGRAMS["srflow-upscale"])
     ended = run("srflow-upscale", folder, 4000)
-    (line,) = ended.errors.splitlines()
+    (line,) = without_progress(ended.errors)
     assert ended.status == 1
     assert "the system starts no more threads for this process (can't start new thread), which needs about" in line
     assert [path.name for path in folder.iterdir()] == ["tiny.srflow"]

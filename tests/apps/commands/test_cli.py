@@ -116,7 +116,7 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "big.png", "--tau", "nan"], "tau is nan"),
         (["a.png", "-o", "big.png", "--tau", "-1"], "tau is -1"),
         (["a.png", "-o", "big.png", "--samples", "0"], "--samples"),
-        (["a.png", "-o", "big.png", "--seed", str(1 << 64)], "below 2^64"),
+        (["a.png", "-o", "big.png", "--seed", str(1 << 64)], "from 0 to 18446744073709551615"),
         (["a.png", "-o", "big.png", "--tile", "large"], "is not auto, none or a number"),
         (["a.png", "-o", "big.png", "--tile", "15"], "'15' is not auto, none or a number of pixels, at least 16"),
         (["a.png", "-o", "big.png", "--tile", "3"], "16"),
