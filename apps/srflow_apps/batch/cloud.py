@@ -6,7 +6,6 @@ line with the URL: an ImageError, or a MissingExtraError or ArgumentError where 
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 import math
@@ -188,6 +187,8 @@ def _asked(path: UrlPath, ask: Callable[[Any], _T], what: str | None = None, *, 
 
 
 def _reason(error: Exception, path: UrlPath) -> str:
+    import asyncio  # which takes long, and no path needs it
+
     text, kind = str(error).strip(), type(error).__name__
     if "credentials" in text.lower() or "Credentials" in kind:
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" if path.scheme == "s3" else ""

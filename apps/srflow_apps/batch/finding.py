@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from srflow_apps.batch import cloud
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, UNREAD
 from srflow_sdk.system import local_files
@@ -70,8 +71,6 @@ def say_unread(unread: Mapping[str, int]) -> str | None:
 def is_folder(path: Path) -> bool:
     """Whether it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
     if isinstance(path, UrlPath):
-        from srflow_apps.batch import cloud
-
         return cloud.is_folder(path)
     try:
         return path.is_dir()
@@ -121,8 +120,6 @@ def _names_in_store(
     folder: UrlPath, *, out: Path, recursive: bool, fail: Callable[[Path, str], None]
 ) -> Iterable[PurePosixPath] | None:
     """As _file_names; None if the folder cannot be listed."""
-    from srflow_apps.batch import cloud
-
     try:
         names = cloud.file_names(folder, recursive=recursive)
     except ImageError as error:

@@ -21,7 +21,6 @@ from srflow_apps.batch.plan import Format, Plan, make_folders, make_plan
 from srflow_apps.batch.report import batch_report, read_report, recorded_in, write_report
 from srflow_apps.batch.running import Executor, InThisProcess, Watcher
 from srflow_apps.batch.sizes import weight
-from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk._checks import file_path
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
@@ -135,7 +134,7 @@ def upscale_folder(
             report=report_path,
             directory=True,
         )
-        make_folders(plan, ANYWHERE)
+        make_folders(plan)
         watcher = _Follower(plan, on_file, draw.progress)
         result = run_plan(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
         result = dataclasses.replace(result, device=execute.device, precision=execute.precision)

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from srflow_apps.batch.storage import ANYWHERE, reading
-from srflow_sdk.base_upscaler import BaseUpscaler
+from srflow_apps.batch.storage import reading
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from srflow_apps.batch.storage import Storage
     from srflow_sdk.model.manifest import Manifest
 
 BY_PICTURE = "auto"
@@ -68,7 +66,7 @@ class Choices:
 
     def name(self, source: Path) -> str:
         """The model's name for a file, wherever it is; x4-small for one that cannot be read, which fails later."""
-        with contextlib.suppress(ImageError, OSError), reading(ANYWHERE, source) as local:
+        with contextlib.suppress(ImageError, OSError), reading(source) as local:
             return self.of(source, local).name
         return CLEAN
 
@@ -140,11 +138,11 @@ def any_of(models: Models) -> BaseUpscaler:
     return models.upscaler if isinstance(models, ModelsByPicture) else models
 
 
-def suiting(models: Models, source: Path, storage: Storage, *, cancel: threading.Event | None = None) -> BaseUpscaler:
+def suiting(models: Models, source: Path, *, cancel: threading.Event | None = None) -> Upscaler:
     """The Upscaler that suits this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
     if not isinstance(models, ModelsByPicture):
         return models
-    with contextlib.nullcontext(source) if models.choices.made(source) else reading(storage, source) as local:
+    with contextlib.nullcontext(source) if models.choices.made(source) else reading(source) as local:
         return models.for_picture(source, local, cancel=cancel)
 
 

@@ -27,7 +27,7 @@ from srflow_apps.batch.ray_connection import (
 )
 from srflow_apps.batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_apps.batch.running import Watcher
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk.drawing.passes import warn_if_inconsistent
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
@@ -131,7 +131,7 @@ class OnRay:
 
         Raises: also DeviceError if the cluster cannot be used.
         """
-        ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])
+        remove_leftovers([target for job in jobs for target in job.targets])
         if not jobs:
             return FolderResult(files=(), total=0)
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
@@ -189,7 +189,7 @@ class OnRay:
             except _RayletDiedError:
                 lost = True
                 start_no_other(ray)
-        ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
+        remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
         files = tuple(done[number] for number in sorted(done))
         return FolderResult(
             files=files, total=len(jobs), interrupted=interrupted, disk_full=disk_full, server_lost=lost

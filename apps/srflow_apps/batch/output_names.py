@@ -13,7 +13,7 @@ from numbers import Integral
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
-from srflow_apps.batch.cloud import check_written
+from srflow_apps.batch import cloud
 from srflow_apps.batch.finding import InputFile, is_folder, real_path
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.operations import FIELDS
@@ -186,7 +186,7 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
     for url in (target for target in targets if isinstance(target, UrlPath)):
-        check_written(url)
+        cloud.check_written(url)
     targets = [target for target in targets if not isinstance(target, UrlPath)]
     for folder in dict.fromkeys(target.parent for target in targets):
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))

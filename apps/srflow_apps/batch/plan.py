@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from srflow_apps.batch import storage
 from srflow_apps.batch.finding import InputFile, find_inputs
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
 from srflow_apps.batch.one_file import failure
@@ -22,7 +23,6 @@ from srflow_apps.batch.output_names import (
     plan_outputs,
 )
 from srflow_apps.batch.report import check_report
-from srflow_apps.batch.storage import Storage
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files.formats import save_options
 from srflow_sdk.model.manifest import Manifest
@@ -123,7 +123,7 @@ def make_plan(
     )
 
 
-def make_folders(plan: Plan, storage: Storage) -> None:
+def make_folders(plan: Plan) -> None:
     """Create the directories of all outputs and of the report.
 
     Raises: ImageError if one cannot be written to, or the report's name is that of a pipe or a device.

@@ -14,8 +14,7 @@ from srflow_apps.batch.jobs import FolderFile, Job
 from srflow_apps.batch.models import Models, drawing
 from srflow_apps.batch.one_file import attempted, is_left_alone
 from srflow_apps.batch.plan import Plan
-from srflow_apps.batch.storage import ANYWHERE, reading
-from srflow_sdk.base_upscaler import BaseUpscaler
+from srflow_apps.batch.storage import exists, reading
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import check_writable, open_image
 from srflow_sdk.system.url_paths import UrlPath
@@ -61,10 +60,10 @@ def fails(line: str) -> bool:
 def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
     def look() -> Preview:
         settings = plan.settings
-        if is_left_alone(job, models, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
+        if is_left_alone(job, models, settings=settings, cancel=threading.Event()):
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
         with (
-            reading(ANYWHERE, job.source) as source,
+            reading(job.source) as source,
             open_image(source, max_pixels=settings.max_pixels) as reader,
         ):
             size = reader.width, reader.height
@@ -84,7 +83,7 @@ def _line(seen: Preview) -> str:
             return f"error: {seen.result.error}"
         return f"{seen.job.source}: would be skipped"
     targets = ", ".join(map(str, seen.job.targets))
-    replaced = ", replacing what is there" if any(map(ANYWHERE.exists, seen.job.targets)) else ""
+    replaced = ", replacing what is there" if any(map(exists, seen.job.targets)) else ""
     return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
 
 
@@ -119,7 +118,7 @@ def _summary(plan: Plan, seen: list[Preview]) -> str:
 def _speed(plan: Plan, todo: list[Preview], upscaler: BaseUpscaler) -> Speed | None:
     """The speed, measured on the first input that is intact where it is read; None if there is none soon."""
     for job in (one.job for one in todo[:_ATTEMPTS]):
-        with contextlib.suppress(ImageError), reading(ANYWHERE, job.source) as source:
+        with contextlib.suppress(ImageError), reading(job.source) as source:
             return measure_speed(upscaler, source, job.targets[0], settings=plan.settings)
     return None
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
 from srflow_apps.batch.models import BY_PICTURE, Choices, Models, ModelsByPicture, any_of, candidates, digest
 from srflow_apps.batch.one_file import attempted, do_one, failure
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
@@ -151,7 +151,7 @@ class RunJobs:
 
 def is_seen(path: Path) -> bool:
     """Whether this machine has the file, as far as can be told without asking a store."""
-    return isinstance(path, UrlPath) or ANYWHERE.exists(path)
+    return isinstance(path, UrlPath) or exists(path)
 
 
 def _check_machine(job: Job, *, seen: bool) -> None:
@@ -184,7 +184,7 @@ def _row_result(source: str, target: str, upscaler: Upscaler, settings: Settings
         job = Job(source=path, targets=(output,), name=PurePosixPath(path.name))
 
         def work() -> FolderFile:
-            ANYWHERE.make_folders([output.parent])
+            make_folders([output.parent])
             return do_one(job, upscaler, settings=settings)
 
         return attempted(job, work)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.storage import reading
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, read_provenance
@@ -106,7 +106,7 @@ def _check_same(source: Path, output: Path, recipe: Provenance) -> None:
 
 def _hash(path: Path) -> str:
     try:
-        with ANYWHERE.reading(path) as local:
+        with reading(path) as local:
             return file_sha256(local)
     except OSError as error:
         raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, Settings
 from srflow_apps.batch.models import BY_PICTURE, digest
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.storage import reading, remove_leftovers, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ImageError
@@ -98,7 +98,7 @@ def _common(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def read_report(path: Path) -> dict[str, Any] | None:
     """Read an earlier report; None if there is none that can be read."""
     try:
-        with ANYWHERE.reading(path) as local, open_regular(local) as file:
+        with reading(path) as local, open_regular(local) as file:
             report = json.loads(file.read(), parse_constant=_refuse_constant)
     except (ImageError, OSError, ValueError, RecursionError):
         return None
@@ -135,9 +135,9 @@ def check_report(path: Path) -> None:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report, completely or not at all. Raises: ImageError if it cannot be written."""
-    ANYWHERE.remove_leftovers([path])
+    remove_leftovers([path])
     try:
-        with ANYWHERE.writing([path]) as (local,):
+        with writing([path]) as (local,):
             write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.storage import Storage, reading
+from srflow_apps.batch.storage import exists, reading
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Provenance, is_as_written, open_image, read_provenance
 from srflow_sdk.model.manifest import Manifest
@@ -28,7 +28,6 @@ def is_done(
     *,
     precision: str = BUNDLE,
     settings: Settings,
-    storage: Storage,
     cancel: threading.Event,
 ) -> bool:
     """Whether every output of a job exists and was made from the input as it is now, with these settings.
@@ -41,10 +40,10 @@ def is_done(
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
     operation = settings.operation
-    if not all(map(storage.exists, job.targets)):
+    if not all(map(exists, job.targets)):
         return False
-    with reading(storage, job.source) as source:
-        found = [made for target in job.targets if (made := _provenance(target, storage)) is not None]
+    with reading(job.source) as source:
+        found = [made for target in job.targets if (made := _provenance(target)) is not None]
         if len(found) < len(job.targets):
             return False
         with open_image(source, max_pixels=sys.maxsize) as reader:
@@ -57,7 +56,7 @@ def is_done(
                 return False
     for target in job.targets:
         stop_if_set(cancel)
-        with reading(storage, target) as output:
+        with reading(target) as output:
             if not _is_intact(output, str(target), settings=settings):
                 return False
     return True
@@ -89,9 +88,9 @@ def _tell_of_old_outputs() -> None:
     _log.warning("outputs that have no hash of their content, such as those of earlier versions, are made again")
 
 
-def _provenance(target: Path, storage: Storage) -> Provenance | None:
+def _provenance(target: Path) -> Provenance | None:
     try:
-        with reading(storage, target) as output:
+        with reading(target) as output:
             return read_provenance(output) if output.is_file() else None
     except (ImageError, OSError):
         return None  # unreadable: it is made again

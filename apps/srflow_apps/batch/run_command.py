@@ -33,7 +33,6 @@ from srflow_apps.batch.preview import fails, preview
 from srflow_apps.batch.remake import embedded_for, find_source, read_recipe
 from srflow_apps.batch.report import batch_report, read_report, recorded_in, write_report
 from srflow_apps.batch.running import Executor, InThisProcess
-from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import UPSCALE
@@ -266,7 +265,7 @@ def _run(
 
     on_ray: whether a cluster draws. report: called with what became of it before the command may exit.
     """
-    make_folders(plan, ANYWHERE)
+    make_folders(plan)
     with deferred_interrupts(*STOPPING) as interrupts:
         with display.progress(plan.jobs, max_pixels=plan.settings.max_pixels, check=interrupts):
             result = run_plan(plan, execute, watcher=display, check=interrupts)

@@ -14,7 +14,7 @@ from typing import Protocol
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.models import Models, any_of
 from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.storage import ANYWHERE, Storage
+from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk.errors import SRFlowError
 
 _POLL_S = 0.2
@@ -49,17 +49,16 @@ class Executor(Protocol):
 class InThisProcess:
     """The executor that draws one file after the other."""
 
-    def __init__(self, models: Models, *, storage: Storage = ANYWHERE) -> None:
+    def __init__(self, models: Models) -> None:
         upscaler = any_of(models)
         self.device, self.precision = upscaler.device, str(upscaler.precision)
         self._models = models
-        self._storage = storage
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
     ) -> FolderResult:
         """Run the jobs by :func:`run_jobs`."""
-        return run_jobs(jobs, self._models, settings=settings, watcher=watcher, check=check, storage=self._storage)
+        return run_jobs(jobs, self._models, settings=settings, watcher=watcher, check=check)
 
 
 def run_jobs(
@@ -69,7 +68,6 @@ def run_jobs(
     settings: Settings,
     watcher: Watcher | None = None,
     check: Callable[[], None] = lambda: None,
-    storage: Storage = ANYWHERE,
 ) -> FolderResult:
     """Do every job; failures are part of the result.
 
@@ -80,7 +78,7 @@ def run_jobs(
 
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
-    storage.remove_leftovers([target for job in jobs for target in job.targets])
+    remove_leftovers([target for job in jobs for target in job.targets])
     results: list[FolderFile] = []
     begun: deque[Future[FolderFile]] = deque()
     cancel = threading.Event()
@@ -113,7 +111,6 @@ def run_jobs(
                     number=number,
                     job=job,
                     settings=settings,
-                    storage=storage,
                     watcher=watcher,
                     check=check,
                     cancel=cancel,
@@ -152,7 +149,6 @@ class _Work:
     number: int
     job: Job
     settings: Settings
-    storage: Storage
     watcher: Watcher | None
     check: Callable[[], None]
     cancel: threading.Event
@@ -165,7 +161,6 @@ class _Work:
                 self.job,
                 models,
                 settings=self.settings,
-                storage=self.storage,
                 progress=self._progress,
                 cancel=self.cancel,
             )

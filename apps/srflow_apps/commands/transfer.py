@@ -108,7 +108,7 @@ def transfer(
         from srflow_apps.batch.models import refuse_auto
         from srflow_apps.batch.pipes import STANDARD, open_pipes
         from srflow_apps.batch.run_command import FAILED
-        from srflow_apps.batch.storage import ANYWHERE
+        from srflow_apps.batch.storage import make_folders
         from srflow_sdk.errors import ArgumentError, ImageError
         from srflow_sdk.files import WriteOptions
         from srflow_sdk.flow.transfer_options import TransferOptions
@@ -161,7 +161,7 @@ def transfer(
                     lr=lr,
                     options=dataclasses.replace(options, progress=progressed),
                     writing=WriteOptions(max_pixels=machine.max_pixels, quality=quality, lossless=lossless),
-                    before_writing=lambda: ANYWHERE.make_folders([output.parent]),
+                    before_writing=lambda: make_folders([output.parent]),
                 )
             except ImageError as error:
                 raise ImageError(pipes.in_words(str(error))) from error

@@ -18,7 +18,6 @@ from srflow_apps.batch.folder import run_plan
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.plan import make_folders, make_plan
-from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, DeviceError, ImageError
 from srflow_sdk.files import read_image, write_image
@@ -79,7 +78,7 @@ def test_another_executor_gives_the_same(photos: Path, out: Path, upscaler: Upsc
         return FolderResult(files=tuple(map(pickle.loads, done)), total=len(jobs))
 
     plan = make_plan([photos], f"{out}/", manifest=upscaler.bundle.manifest, settings=Settings(), recursive=True)
-    make_folders(plan, ANYWHERE)
+    make_folders(plan)
     result = run_plan(plan, execute)
     here = upscale_folder(photos, tmp_path / "here", upscaler=upscaler, recursive=True)
     assert [(file.source, file.status, file.error) for file in result.files] == [

@@ -16,7 +16,6 @@ from srflow_apps.batch.jobs import FolderResult, Job, Recorded
 from srflow_apps.batch.report import batch_report, recorded_in
 from srflow_apps.batch.resuming import is_done
 from srflow_apps.batch.running import run_jobs
-from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing
 from srflow_sdk.upscaler import Upscaler
@@ -231,6 +230,5 @@ def test_looking_at_outputs_can_be_cancelled(jobs: list[Job], upscaler: Upscaler
             jobs[0],
             upscaler.bundle.manifest,
             settings=settings_with(resume=True),
-            storage=ANYWHERE,
             cancel=cancel,
         )
