@@ -19,6 +19,7 @@ from srflow_apps.batch.progress_lines import ProgressLines
 from srflow_apps.batch.storage import with_urls
 from srflow_sdk.system.plain_text import printable
 from srflow_sdk.system.terminal import abandon, write_error
+from srflow_sdk.system.url_paths import UrlPath
 
 if TYPE_CHECKING:  # an error is shown without waiting for numpy and libvips
     from srflow_apps.batch.estimating import Forecast
@@ -83,10 +84,9 @@ class Display:
             yield
             return
         from srflow_apps.batch.estimating import Forecast
-        from srflow_apps.batch.sizes import is_known
 
         self._pixels = self._measured(max_pixels, check)
-        self._forecast = Forecast(self._pixels, known=all(is_known(job.source) for job in jobs))
+        self._forecast = Forecast(self._pixels, known=not any(isinstance(job.source, UrlPath) for job in jobs))
         self._reached = [0] * len(jobs)
         if self._lines is not None:
             self._lines.begin(length=sum(self._pixels), label=self._label(1))
@@ -110,7 +110,7 @@ class Display:
 
     def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
         """How many pixels each input has. A message is shown, because opening thousands takes seconds."""
-        from srflow_apps.batch.sizes import weight
+        from srflow_apps.batch.estimating import weight
 
         doing = f"reading the headers of {len(self._jobs)} files"
         if self._lines is not None:

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from srflow_apps.batch.jobs import Settings
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.files import open_image, write_image
+from srflow_sdk.files import count_pixels, open_image, write_image
+from srflow_sdk.system.url_paths import UrlPath
+from srflow_sdk.upscaler import Upscaler
+
+UNKNOWN_PIXELS = 1_000_000
+"""The pixels that an input with a URL counts for: its header is not fetched only to be counted."""
 
 WORTH_SAYING_S = 60.0
 """Runs that take less are begun without a word."""
@@ -75,6 +80,11 @@ def seconds_for(upscaler: BaseUpscaler, speed: Speed, *, width: int, height: int
     size = padded_size(height, multiple), padded_size(width, multiple)
     windows = (tile.window for tile in painter.plan(*size, painter.core(*size)))
     return sum(window.height * window.width for window in windows) * (speed.encode + samples * speed.sample)
+
+
+def weight(source: Path, *, max_pixels: int) -> int:
+    """The pixels of an input, for progress; 0 if it cannot be used, :data:`UNKNOWN_PIXELS` for a URL."""
+    return UNKNOWN_PIXELS if isinstance(source, UrlPath) else count_pixels(source, max_pixels=max_pixels)
 
 
 class Forecast:

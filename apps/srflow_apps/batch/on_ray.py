@@ -105,8 +105,7 @@ class OnRay:
     """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
 
     bundles: the model; several if each picture gets the one that suits it. say: called with a line about the workers.
-    explain: with one about each picture's model, if there are several. device, precision: what the workers drew on,
-    once there is a result.
+    explain: with one about each picture's model, if there are several.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class OnRay:
         say: Callable[[str], None] = lambda _: None,
         explain: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.device, self.precision = "ray", str(cluster.precision)
+        self._device, self._precision = "ray", str(cluster.precision)
         self._cluster = cluster
         self._bundles = bundles
         self._tile = tile
@@ -133,7 +132,7 @@ class OnRay:
         """
         remove_leftovers([target for job in jobs for target in job.targets])
         if not jobs:
-            return FolderResult(files=(), total=0)
+            return self._result([], total=0)
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
         worker = Worker(
             settings=settings,
@@ -190,10 +189,11 @@ class OnRay:
                 lost = True
                 start_no_other(ray)
         remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
-        files = tuple(done[number] for number in sorted(done))
-        return FolderResult(
-            files=files, total=len(jobs), interrupted=interrupted, disk_full=disk_full, server_lost=lost
-        )
+        files = [done[number] for number in sorted(done)]
+        return self._result(files, total=len(jobs), interrupted=interrupted, disk_full=disk_full, server_lost=lost)
+
+    def _result(self, files: Sequence[FolderFile], *, total: int, **ended: bool) -> FolderResult:
+        return FolderResult(files=tuple(files), total=total, device=self._device, precision=self._precision, **ended)
 
     @property
     def _model(self) -> str | Path:
@@ -253,7 +253,7 @@ class OnRay:
                 number, result, device, precision = item
                 if isinstance(result, SRFlowError):
                     raise result
-                self.device, self.precision = device or self.device, precision or self.precision
+                self._device, self._precision = device or self._device, precision or self._precision
                 if result is not None:
                     take(number, result)
         except _RayletDiedError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
-from srflow_apps.batch.models import Models, drawing, reason, suiting
+from srflow_apps.batch.models import Models
 from srflow_apps.batch.resuming import is_done
 from srflow_apps.batch.storage import exists, reading, writing
 from srflow_sdk.drawing.requests import Progress
@@ -46,7 +46,7 @@ def do_one(
         if is_left_alone(job, models, settings=settings, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(job.source) as source, writing(job.targets) as targets:
-            upscaler = drawing(models, job.source, source, cancel=cancel)
+            upscaler = models.drawing(job.source, source, cancel=cancel)
             file = settings.operation.on_file(
                 upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
             )
@@ -59,19 +59,19 @@ def do_one(
             size=file.size,
             seconds=file.seconds,
             model=upscaler.bundle.manifest.name,
-            why=reason(models, job.source),
+            why=models.reason(job.source),
         )
 
     return attempted(job, work)
 
 
 def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
-    """Whether the settings say to skip a job. Raises: what :func:`is_done` raises."""
+    """True if the settings say to skip a job. Raises: what :func:`is_done` raises."""
     if not settings.overwrite and any(map(exists, job.targets)):
         return True
     if not settings.resume or not all(map(exists, job.targets)):
         return False  # so that it need not be looked at
-    upscaler = suiting(models, job.source, cancel=cancel)
+    upscaler = models.suiting(job.source, cancel=cancel)
     manifest, precision = upscaler.bundle.manifest, upscaler.precision
     return is_done(job, manifest, precision=precision, settings=settings, cancel=cancel)
 

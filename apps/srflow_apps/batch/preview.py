@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from srflow_apps.batch.batch import Plan
 from srflow_apps.batch.estimating import Speed, about, how_much, measure_speed, seconds_for
 from srflow_apps.batch.jobs import FolderFile, Job
-from srflow_apps.batch.models import Models, drawing
+from srflow_apps.batch.models import Models
 from srflow_apps.batch.one_file import attempted, is_left_alone
-from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.storage import exists, reading
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import check_writable, open_image
@@ -67,7 +67,7 @@ def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
             open_image(source, max_pixels=settings.max_pixels) as reader,
         ):
             size = reader.width, reader.height
-            upscaler = drawing(models, job.source, source)
+            upscaler = models.drawing(job.source, source)
             made = settings.operation.output_size(size, upscaler.bundle.manifest)
             for target in job.targets:
                 check_writable(target, channels=reader.channels, size=made)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
-from srflow_apps.batch.models import BY_PICTURE, Choices, Models, ModelsByPicture, any_of, candidates, digest
+from srflow_apps.batch.models import BY_PICTURE, Choices, Models, candidates, digest
 from srflow_apps.batch.one_file import attempted, do_one, failure
 from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.tiles import TileSize
@@ -69,9 +69,8 @@ class Worker:
                 f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        if self.model == BY_PICTURE:
-            return ModelsByPicture(bundles, self._upscaler, choices=Choices(max_pixels=self.settings.max_pixels))
-        return self._upscaler(bundles[0])
+        choices = Choices(max_pixels=self.settings.max_pixels) if self.model == BY_PICTURE else None
+        return Models(bundles, self._upscaler, choices=choices)
 
     def _upscaler(self, bundle: Bundle) -> Upscaler:
         return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
@@ -120,7 +119,7 @@ class RunJobs:
             results[place] = pickle.dumps(self._result(pickle.loads(bytes(job)), seen=bool(seen)))
         device, precision = "", ""
         if self._error is None:
-            device, precision = any_of(self._models).device, str(any_of(self._models).precision)
+            device, precision = self._models.any.device, str(self._models.any.precision)
         return {
             "number": batch["number"],
             "result": results,
@@ -170,13 +169,14 @@ def row_results(batch: Batch, upscaler: Upscaler, *, settings: Settings) -> list
 
     settings: of which nothing is wrong for every file, so that any error is about the row's own source or target.
     """
+    models = Models([upscaler.bundle], lambda _: upscaler)
     return [
-        _row_result(str(source), str(target), upscaler, settings)
+        _row_result(str(source), str(target), models, settings)
         for source, target in zip(batch["source"], batch["target"], strict=True)
     ]
 
 
-def _row_result(source: str, target: str, upscaler: Upscaler, settings: Settings) -> FolderFile:
+def _row_result(source: str, target: str, models: Models, settings: Settings) -> FolderFile:
     try:
         if not source or not target:
             raise ArgumentError(f"source is {source!r} and target is {target!r}; both must name a file")
@@ -185,7 +185,7 @@ def _row_result(source: str, target: str, upscaler: Upscaler, settings: Settings
 
         def work() -> FolderFile:
             make_folders([output.parent])
-            return do_one(job, upscaler, settings=settings)
+            return do_one(job, models, settings=settings)
 
         return attempted(job, work)
     except (ArgumentError, MissingExtraError) as error:

@@ -36,18 +36,18 @@ def batch_report(
     models: Sequence[Manifest],
     settings: Settings,
     tile: TileSize,
-    device: str,
-    precision: str = BUNDLE,
     earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a batch did, as JSON values.
+    """The record of a batch, as JSON values.
+
+    A file's `size` is the input's width and height; `lr_psnr` is in dB, at most 200 (output and input agree exactly),
+    null if it was not measured. Files that were not reached before an interrupt are not listed.
 
     models: the one that drew, or several if each picture had the one that suits it: the files name theirs then, and
-    settings in which the models differ are null. tile: as requested. device, precision: where it ran, and in what. A
-    file's `size` is the input's width and height;
-    `lr_psnr` is in dB, at most 200 (output and input agree exactly), null if it was not measured. Files that were not
-    reached before an interrupt are not listed. earlier: the report that this one replaces; it supplies the measurements
-    of files that are skipped now, and its entries for files that were not reached stay under `earlier`.
+    settings in which the models differ are null.
+    tile: as requested.
+    earlier: the report that this one replaces; it supplies the measurements of files that are skipped now, and its
+    entries for files that were not reached stay under `earlier`.
     """
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
@@ -60,8 +60,8 @@ def batch_report(
             "quality": settings.quality,
             "lossless": settings.lossless,
             "tile": "none" if tile is None else tile,
-            "device": device,
-            "precision": precision,
+            "device": result.device,
+            "precision": result.precision,
             "sdk_version": __version__,
         },
         "summary": {

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_apps.batch.models import Models, any_of
+from srflow_apps.batch.models import Models
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk.errors import SRFlowError
@@ -31,34 +31,12 @@ class Watcher(Protocol):
 
 
 class Executor(Protocol):
-    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_apps.batch.one_file.do_one`.
-
-    device, precision: what they are drawn on, such as "cpu", and what its encoder computes in; known at the latest when
-    they have run.
-    """
-
-    device: str
-    precision: str
+    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_apps.batch.one_file.do_one`."""
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
     ) -> FolderResult:
         """Run them as :func:`run_jobs` does: a file that fails is a result, and check() may end the batch."""
-
-
-class InThisProcess:
-    """The executor that draws one file after the other."""
-
-    def __init__(self, models: Models) -> None:
-        upscaler = any_of(models)
-        self.device, self.precision = upscaler.device, str(upscaler.precision)
-        self._models = models
-
-    def __call__(
-        self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
-    ) -> FolderResult:
-        """Run the jobs by :func:`run_jobs`."""
-        return run_jobs(jobs, self._models, settings=settings, watcher=watcher, check=check)
 
 
 def run_jobs(
@@ -83,6 +61,10 @@ def run_jobs(
     begun: deque[Future[FolderFile]] = deque()
     cancel = threading.Event()
     changed: SimpleQueue[None] = SimpleQueue()
+
+    def result(**ended: bool) -> FolderResult:
+        device, precision = models.any.device, str(models.any.precision)
+        return FolderResult(files=tuple(results), total=len(jobs), device=device, precision=precision, **ended)
 
     def end_first() -> None:
         results.append(begun.popleft().result())
@@ -125,9 +107,7 @@ def run_jobs(
             while begun:
                 with contextlib.suppress(KeyboardInterrupt, _HopelessError, SRFlowError):
                     end_first()  # it may have been finishing its files
-            return FolderResult(
-                files=tuple(results),
-                total=len(jobs),
+            return result(
                 interrupted=not isinstance(error, _HopelessError),
                 disk_full=any(file.disk_full for file in results),
                 server_lost=any(file.server_lost for file in results),
@@ -135,7 +115,7 @@ def run_jobs(
         except BaseException:
             cancel.set()
             raise
-    return FolderResult(files=tuple(results), total=len(jobs))
+    return result()
 
 
 class _HopelessError(Exception):

@@ -21,7 +21,7 @@ MADE_FROM_FILES = ("tile", "precision", "recursive", "shard")
 """Options of these groups that contradict --from-output, as their parameters are called."""
 
 GROUPS = {
-    "Files": "name quality lossless no_overwrite shard report",
+    "Files": "name quality lossless overwrite shard report",
     "Machines": "device precision threads tile max_pixels ray ray_workers ray_gpus",
 }
 """Headings for those options that few people need."""
@@ -56,7 +56,13 @@ _FILES = (
     QUALITY,
     LOSSLESS,
     click.option("--resume", is_flag=True, help="Skip inputs with outputs made from them with these settings."),
-    click.option("--no-overwrite", is_flag=True, help="Skip inputs whose output exists, of any contents."),
+    click.option(
+        "--no-overwrite",
+        "overwrite",
+        is_flag=True,
+        callback=lambda _context, _option, chosen: not chosen,
+        help="Skip inputs whose output exists, of any contents.",
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing."),
     click.option(
         "--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine."

@@ -21,7 +21,7 @@ from srflow_sdk.files import Metadata, read_image, read_provenance, write_image,
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-from .conftest import job, settings_with
+from .conftest import job, only, settings_with
 
 
 def statuses(result: FolderResult) -> list[str]:
@@ -30,11 +30,11 @@ def statuses(result: FolderResult) -> list[str]:
 
 def recorded_of(result: FolderResult, upscaler: Upscaler) -> Mapping[str, Recorded]:
     manifest = upscaler.bundle.manifest
-    return recorded_in(batch_report(result, models=[manifest], settings=settings_with(), tile="auto", device="cpu"))
+    return recorded_in(batch_report(result, models=[manifest], settings=settings_with(), tile="auto"))
 
 
 def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+    return run_jobs(jobs, only(upscaler), settings=settings_with(**settings))
 
 
 def test_resume_leaves_alone_what_is_done(jobs: list[Job], upscaler: Upscaler) -> None:
@@ -171,10 +171,10 @@ def test_resume_makes_again_what_is_not_that_picture(
     first = run([one], upscaler, report=reported)
     settings = dataclasses.replace(settings_with(resume=True), recorded=recorded_of(first, upscaler))
     assert bool(settings.recorded) == reported
-    assert statuses(run_jobs([one], upscaler, settings=settings)) == ["skipped"]
+    assert statuses(run_jobs([one], only(upscaler), settings=settings)) == ["skipped"]
     made = one.targets[0].read_bytes()
     spoil(one.targets[0])
-    assert statuses(run_jobs([one], upscaler, settings=settings)) == ["done"]
+    assert statuses(run_jobs([one], only(upscaler), settings=settings)) == ["done"]
     assert one.targets[0].read_bytes() == made
 
 
@@ -202,16 +202,18 @@ def test_resume_holds_outputs_to_the_report(jobs: list[Job], upscaler: Upscaler)
     first = run(jobs, upscaler, report=True)
     settings = settings_with(resume=True, report=True)
     held = dataclasses.replace(settings, recorded=recorded_of(first, upscaler))
-    assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped"] * 3
+    assert statuses(run_jobs(jobs, only(upscaler), settings=held)) == ["skipped"] * 3
     _another_picture(jobs[1].targets[0])
-    assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped", "done", "skipped"]
+    assert statuses(run_jobs(jobs, only(upscaler), settings=settings)) == ["skipped", "done", "skipped"]
     one = jobs[1].targets[0]
     provenance = read_provenance(one)
     assert provenance is not None
     new = dataclasses.replace(provenance, content_sha256=None)
     write_image(one, read_image(one).pixels[::-1], provenance=new)
-    assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped"] * 3, "without a report nobody can know"
-    assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped", "done", "skipped"]
+    assert statuses(run_jobs(jobs, only(upscaler), settings=settings)) == ["skipped"] * 3, (
+        "without a report nobody can know"
+    )
+    assert statuses(run_jobs(jobs, only(upscaler), settings=held)) == ["skipped", "done", "skipped"]
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_system_errors_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "somewhere")
 
-    monkeypatch.setattr("srflow_apps.batch.plan.check_targets", refuse)
+    monkeypatch.setattr("srflow_apps.batch.batch.check_targets", refuse)
     result = run("a.png", "-o", "big.png")
     assert (result.exit_code, result.stderr) == (1, "error: somewhere: Permission denied\n")
 
