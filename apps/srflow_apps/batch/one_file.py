@@ -48,7 +48,7 @@ def do_one(
         with reading(job.source) as source, writing(job.targets) as targets:
             upscaler = models.drawing(job.source, source, cancel=cancel)
             file = settings.operation.on_file(
-                upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
+                upscaler, job, source, targets, writing=settings.writing, progress=progress, cancel=cancel
             )
         named = zip(file.outputs, job.targets, strict=True)
         return FolderFile(

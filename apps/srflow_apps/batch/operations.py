@@ -28,7 +28,7 @@ from srflow_sdk.model.round_trips import check_inverts
 from srflow_sdk.pixels.resizing import Kernel
 
 if TYPE_CHECKING:
-    from srflow_sdk.base_upscaler import BaseUpscaler
+    from srflow_apps.batch.jobs import Job
     from srflow_sdk.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
@@ -54,11 +54,7 @@ class Operation(Protocol):
 
     @property
     def name(self) -> str:
-        """What is done, as provenance calls it, such as "upscale"."""
-
-    @property
-    def command(self) -> str:
-        """The command that does it."""
+        """The verb, as provenance and the command's name have it, such as "upscale"."""
 
     @property
     def sample(self) -> int:
@@ -90,15 +86,19 @@ class Operation(Protocol):
     def recorded(self, recipe: Provenance) -> Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
 
-    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        """What sample `number` of an input of this size would say about how it was made, but for names and tiles."""
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        """What sample `number` of an input of this size would say about how it was made, but for names and tiles.
+
+        Raises: ImageError, OSError if other files that it is made from cannot be read.
+        """
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         """The settings, as JSON values, for a report."""
 
     def on_file(
         self,
-        upscaler: BaseUpscaler,
+        upscaler: Upscaler,
+        job: Job,
         source: Path,
         targets: Sequence[Path],
         *,
@@ -106,7 +106,7 @@ class Operation(Protocol):
         progress: Progress | None,
         cancel: threading.Event,
     ) -> FileResult:
-        """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
+        """Make the targets. source, targets: local files, in the place of the job's. Raises: as `upscale_file`."""
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
@@ -122,7 +122,6 @@ class Upscaling:
     draw: DrawOptions = field(default_factory=DrawOptions)
 
     name = UPSCALE
-    command = "srflow-upscale"
     name_fields = FIELDS
 
     @property
@@ -166,7 +165,7 @@ class Upscaling:
             )
         )
 
-    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         return provenance_of(
             manifest,
             self.draw,
@@ -194,7 +193,8 @@ class Upscaling:
 
     def on_file(
         self,
-        upscaler: BaseUpscaler,
+        upscaler: Upscaler,
+        job: Job,
         source: Path,
         targets: Sequence[Path],
         *,
@@ -220,23 +220,11 @@ class Upscaling:
         return answer, encoded - begun, time.monotonic() - encoded
 
 
-@dataclass(frozen=True, kw_only=True)
-class Restoring:
-    """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
+class SizeKept:
+    """The parts of an operation whose outputs are as large as its inputs."""
 
-    options: RestoreOptions = field(default_factory=RestoreOptions)
-
-    name = RESTORE
-    command = "srflow-restore"
     name_fields = ("stem", "ending", "seed", "tau", "model")
     sample = 0
-
-    @property
-    def seed(self) -> int:
-        return self.options.seed
-
-    def tau_number(self, manifest: Manifest) -> float | None:
-        return self.options.number
 
     def named_scale(self, manifest: Manifest) -> float | None:
         return 1
@@ -246,6 +234,22 @@ class Restoring:
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoring(SizeKept):
+    """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
+
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+
+    name = RESTORE
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed
+
+    def tau_number(self, manifest: Manifest) -> float | None:
+        return self.options.number
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
@@ -260,7 +264,7 @@ class Restoring:
     def recorded(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))
 
-    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         return restored_provenance(manifest, self.options, source=Path(), source_sha256=source_sha256, tile=None)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
@@ -268,7 +272,8 @@ class Restoring:
 
     def on_file(
         self,
-        upscaler: BaseUpscaler,
+        upscaler: Upscaler,
+        job: Job,
         source: Path,
         targets: Sequence[Path],
         *,

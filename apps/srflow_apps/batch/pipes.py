@@ -75,22 +75,38 @@ class Pipes:
 
 
 @contextlib.contextmanager
-def open_pipes(inputs: Sequence[str], output: str, *, ending: str, max_pixels: int) -> Iterator[Pipes]:
+def standard_input(max_pixels: int) -> Iterator[Path]:
+    """Read standard input to its end: a file in its place, until the block ends.
+
+    Raises: ArgumentError if it is a terminal or closed; what :func:`spooled` raises.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
+    with contextlib.ExitStack() as stack:
+        with raised_interrupts(*STOPPING):
+            path = stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels))
+        yield path
+
+
+@contextlib.contextmanager
+def open_pipes(
+    inputs: Sequence[str], output: str, *, ending: str, max_pixels: int, sent: Path | None = None
+) -> Iterator[Pipes]:
     """Read standard input to its end if it is an input, and remove the files of both pipes at the end.
 
-    ending: of the picture on standard output, such as ".png". max_pixels: as for :func:`spooled`.
+    ending: of the picture on standard output, such as ".png".
+    max_pixels: as for :func:`spooled`.
+    sent: a file in the place of standard input that is none of the inputs.
     Raises: ArgumentError if standard input is not the only input or a pipe is a terminal or closed; ImageError.
     """
     with contextlib.ExitStack() as stack:
-        paths, names, target = tuple(map(as_path, inputs)), {}, None
+        paths, target = tuple(map(as_path, inputs)), None
         if STANDARD in inputs:
             if len(inputs) > 1:
                 raise ArgumentError("- is standard input, one picture; it must be the only input")
-            if sys.stdin is None or sys.stdin.isatty():
-                raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
-            with raised_interrupts(*STOPPING):
-                paths = (stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels)),)
-            names[str(paths[0])] = _INPUT
+            sent = stack.enter_context(standard_input(max_pixels))
+            paths = (sent,)
+        names = {} if sent is None else {str(sent): _INPUT}
         if output == STANDARD:
             if sys.stdout is None or sys.stdout.isatty():
                 raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")

@@ -25,8 +25,8 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
     recipe = read_provenance(output)
     if recipe is None:
         raise ImageError(
-            f"{output} does not say how it was made: it is not an output of {operation.command}, or another program "
-            "dropped that when it saved the file"
+            f"{output} does not say how it was made: it is not an output of srflow-{operation.name}, or another "
+            "program dropped that when it saved the file"
         )
     if recipe.operation == TRANSFER:
         raise ImageError(
@@ -34,7 +34,7 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
         )
     if recipe.operation != operation.name:
         raise ImageError(
-            f"{output} was not made by {operation.command} but by srflow-{recipe.operation}; make it again with "
+            f"{output} was not made by srflow-{operation.name} but by srflow-{recipe.operation}; make it again with "
             f"srflow-{recipe.operation} --from-output"
         )
     if recipe.tau is None and recipe.settings is None:

@@ -49,7 +49,7 @@ def is_done(
         with open_image(source, max_pixels=sys.maxsize) as reader:
             size = reader.width, reader.height
             wanted = (
-                _is_wanted(made, number, manifest, operation, size=size, precision=precision)
+                _is_wanted(made, number, job, manifest, operation, size=size, precision=precision)
                 for number, made in enumerate(found, start=operation.sample)
             )
             if not all(wanted) or {made.source_sha256 for made in found} != {reader.sha256()}:
@@ -63,9 +63,16 @@ def is_done(
 
 
 def _is_wanted(
-    found: Provenance, number: int, manifest: Manifest, operation: Operation, *, size: tuple[int, int], precision: str
+    found: Provenance,
+    number: int,
+    job: Job,
+    manifest: Manifest,
+    operation: Operation,
+    *,
+    size: tuple[int, int],
+    precision: str,
 ) -> bool:
-    wanted = operation.provenance(manifest, size=size, number=number, source_sha256=found.source_sha256)
+    wanted = operation.provenance(job, manifest, size=size, number=number, source_sha256=found.source_sha256)
     return _what_matters(found) == _what_matters(dataclasses.replace(wanted, precision=precision))
 
 

@@ -50,21 +50,25 @@ def run_command(
     display: Display,
     samples: int = 1,
     server: str | None = None,
+    sent: Path | None = None,
 ) -> None:
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
     operation: with `files.from_output` it is replaced by the one that this picture was made with. model: a bundle's
     path, an embedded model's name, or "auto"; None is "auto" for upscaling, as far as this installation has the models
-    for it, and x4-small otherwise. server: the URL of one that draws; `model` is then its model's name.
+    for it, and x4-small otherwise. server: the URL of one that draws; `model` is then its model's name. sent: a file in
+    the place of standard input that is none of the inputs.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
-        pipes = stack.enter_context(open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels))
+        pipes = stack.enter_context(
+            open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels, sent=sent)
+        )
         display.in_words = pipes.in_words
         display.shows_names &= pipes.target is None
         _check_together(pipes, files, samples=samples, server=server)
         if operation.name != UPSCALE:
-            refuse_auto(model, operation.command)
+            refuse_auto(model, f"srflow-{operation.name}")
         if server is not None and model == BY_PICTURE:
             model = None
             display.tell("--model auto: the server draws all pictures with its own model")

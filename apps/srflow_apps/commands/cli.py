@@ -47,8 +47,8 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
     groups={
         "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
         "Pictures": "models seed sample consistent size reduction linear_light from_output",
-        **file_options.GROUPS,
-        "Machines": f"{file_options.GROUPS['Machines']} server",
+        "Files": file_options.FILES,
+        "Machines": f"{file_options.MACHINES} server {file_options.RAY}",
     },
 )
 @file_options.INPUTS
@@ -169,7 +169,8 @@ def upscale(
     groups={
         "Options that most people need": "output model tau over recursive format resume dry_run",
         "Pictures": "enlarge seed from_output",
-        **file_options.GROUPS,
+        "Files": file_options.FILES,
+        "Machines": f"{file_options.MACHINES} {file_options.RAY}",
     },
 )
 @file_options.INPUTS

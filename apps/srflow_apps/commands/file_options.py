@@ -20,11 +20,10 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MADE_FROM_FILES = ("tile", "precision", "recursive", "shard")
 """Options of these groups that contradict --from-output, as their parameters are called."""
 
-GROUPS = {
-    "Files": "name quality lossless overwrite shard report",
-    "Machines": "device precision threads tile max_pixels ray ray_workers ray_gpus",
-}
-"""Headings for those options that few people need."""
+FILES = "name quality lossless overwrite shard report"
+MACHINES = "device precision threads tile max_pixels"
+RAY = "ray ray_workers ray_gpus"
+"""The parameters of these options, for the groups of help."""
 
 _Command = Callable[..., None]
 
@@ -73,6 +72,8 @@ _FILES = (
         type=ReportParameter(),
         help="Write a report, with PSNRs if enlarged.",
     ),
+)
+_ALSO_ELSEWHERE = (
     click.option("--from-output", metavar="SR", type=PathOrUrl(), help="Make this picture again."),
     click.option(
         "--ray",
@@ -129,6 +130,11 @@ def seed(text: str) -> Callable[[_Command], _Command]:
 
 def file_options(command: _Command) -> _Command:
     """Add the options of :class:`FileChoices`, which the command gets as its argument `files`."""
+    return _collected(command, "files", FileChoices, _FILES + _ALSO_ELSEWHERE)
+
+
+def local_file_options(command: _Command) -> _Command:
+    """As :func:`file_options`, without those for other machines and for making a picture again."""
     return _collected(command, "files", FileChoices, _FILES)
 
 
@@ -144,7 +150,7 @@ def _collected(
 
     @functools.wraps(command)
     def with_choices(*arguments: Any, **keywords: Any) -> None:
-        chosen = choices(**{field: keywords.pop(field) for field in fields})
+        chosen = choices(**{field: keywords.pop(field) for field in fields if field in keywords})
         command(*arguments, **keywords, **{name: chosen})
 
     wrapped: _Command = with_choices
