@@ -25,12 +25,8 @@ class Job:
     name: PurePosixPath
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """What a report says about a file that was written: its length in bytes and its sha256."""
-
-    size: int
-    sha256: str
+Recorded = Mapping[str, tuple[int, str]]
+"""Lengths in bytes and sha256 of files that were written, by their paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +48,7 @@ class Settings:
     overwrite: bool = True
     quality: int | None = None
     lossless: bool = False
-    recorded: Mapping[str, Recorded] = field(default_factory=dict)
+    recorded: Recorded = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_max_pixels(self.max_pixels)

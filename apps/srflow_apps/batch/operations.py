@@ -49,6 +49,21 @@ class WritingKeywords(TypedDict):
     lossless: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files of one job, while it is done. source, targets: local ones, in the place of the job's.
+
+    progress, cancel: as in :meth:`Upscaler.upscale`.
+    """
+
+    job: Job
+    source: Path
+    targets: Sequence[Path]
+    writing: WritingKeywords
+    progress: Progress | None
+    cancel: threading.Event
+
+
 class Operation(Protocol):
     """What is done to an input. Sizes are width and height in pixels."""
 
@@ -95,18 +110,8 @@ class Operation(Protocol):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         """The settings, as JSON values, for a report."""
 
-    def on_file(
-        self,
-        upscaler: Upscaler,
-        job: Job,
-        source: Path,
-        targets: Sequence[Path],
-        *,
-        writing: WritingKeywords,
-        progress: Progress | None,
-        cancel: threading.Event,
-    ) -> FileResult:
-        """Make the targets. source, targets: local files, in the place of the job's. Raises: as `upscale_file`."""
+    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
+        """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
@@ -191,22 +196,12 @@ class Upscaling:
             "linear_light": draw.linear_light,
         }
 
-    def on_file(
-        self,
-        upscaler: Upscaler,
-        job: Job,
-        source: Path,
-        targets: Sequence[Path],
-        *,
-        writing: WritingKeywords,
-        progress: Progress | None,
-        cancel: threading.Event,
-    ) -> FileResult:
+    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
         return upscaler.upscale_file(
-            source,
-            targets,
-            **writing,
-            **dataclasses.replace(self.draw, progress=progress, cancel=cancel).keywords,
+            files.source,
+            files.targets,
+            **files.writing,
+            **dataclasses.replace(self.draw, progress=files.progress, cancel=files.cancel).keywords,
         )
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
@@ -270,23 +265,12 @@ class Restoring(SizeKept):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
 
-    def on_file(
-        self,
-        upscaler: Upscaler,
-        job: Job,
-        source: Path,
-        targets: Sequence[Path],
-        *,
-        writing: WritingKeywords,
-        progress: Progress | None,
-        cancel: threading.Event,
-    ) -> FileResult:
-        (target,) = targets
-        return _local(upscaler).restore_file(
-            source,
-            target,
-            **writing,
-            **dataclasses.replace(self.options, progress=progress, cancel=cancel).keywords,
+    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
+        return upscaler.restore_file(
+            files.source,
+            files.targets[0],
+            **files.writing,
+            **dataclasses.replace(self.options, progress=files.progress, cancel=files.cancel).keywords,
         )
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:

@@ -105,15 +105,15 @@ def read_report(path: Path) -> dict[str, Any] | None:
     return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
 
 
-def recorded_in(report: dict[str, Any] | None) -> dict[str, Recorded]:
+def recorded_in(report: dict[str, Any] | None) -> Recorded:
     """Lengths and hashes of the outputs that a report is about, by their paths."""
-    found: dict[str, Recorded] = {}
+    found: dict[str, tuple[int, str]] = {}
     try:
         for file in [*report.get("earlier", []), *report["files"]] if report is not None else ():
             for output in file["outputs"]:
                 path, size, sha256 = output["path"], output.get("bytes"), output.get("sha256")
                 if isinstance(path, str) and isinstance(size, int) and isinstance(sha256, str):
-                    found[path] = Recorded(size=size, sha256=sha256)
+                    found[path] = size, sha256
     except (AttributeError, KeyError, TypeError):
         return {}  # not written by us
     return found

@@ -80,7 +80,7 @@ def _is_intact(output: Path, name: str, *, settings: Settings) -> bool:
     recorded = settings.recorded.get(name)
     try:
         if recorded is not None:
-            return (output.stat().st_size, file_sha256(output)) == (recorded.size, recorded.sha256)
+            return (output.stat().st_size, file_sha256(output)) == recorded
         as_written = is_as_written(output)
     except (ImageError, OSError):
         return False  # damaged: it is made again

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,9 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.operations import Size, SizeKept, WritingKeywords
+from srflow_apps.batch.operations import Files, Size, SizeKept
 from srflow_sdk.drawing.file_upscaling import FileResult
-from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance
 from srflow_sdk.files.provenance import TRANSFER
@@ -69,24 +66,13 @@ class Transferring(SizeKept):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}
 
-    def on_file(
-        self,
-        upscaler: Upscaler,
-        job: Job,
-        source: Path,
-        targets: Sequence[Path],
-        *,
-        writing: WritingKeywords,
-        progress: Progress | None,
-        cancel: threading.Event,
-    ) -> FileResult:
-        (target,) = targets
-        others = self._others(job)
+    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
+        others, writing = self._others(files.job), files.writing
         return upscaler.transfer_file(
-            source,
+            files.source,
             cast("Path", others["source"]),
             cast("Path", others["mask"]),
-            target,
+            files.targets[0],
             lr=others["lr"],
             max_pixels=writing["max_pixels"],
             quality=writing["quality"],
@@ -94,8 +80,8 @@ class Transferring(SizeKept):
             blend=self.options.blend,
             tau=self.options.tau,
             seed=self.seed,
-            progress=progress,
-            cancel=cancel,
+            progress=files.progress,
+            cancel=files.cancel,
         )
 
     def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def statuses(result: FolderResult) -> list[str]:
     return [file.status for file in result.files]
 
 
-def recorded_of(result: FolderResult, upscaler: Upscaler) -> Mapping[str, Recorded]:
+def recorded_of(result: FolderResult, upscaler: Upscaler) -> Recorded:
     manifest = upscaler.bundle.manifest
     return recorded_in(batch_report(result, models=[manifest], settings=settings_with(), tile="auto"))
 
