@@ -19,10 +19,8 @@ from srflow_apps.batch.progress_lines import ProgressLines
 from srflow_apps.batch.storage import with_urls
 from srflow_sdk.system.plain_text import printable
 from srflow_sdk.system.terminal import abandon, write_error
-from srflow_sdk.system.url_paths import UrlPath
 
 if TYPE_CHECKING:  # an error is shown without waiting for numpy and libvips
-    from srflow_apps.batch.estimating import Forecast
     from srflow_apps.batch.jobs import FolderFile, Job
 
 _CLEAR = "\r\x1b[K"
@@ -51,7 +49,6 @@ class Display:
         self.in_words: Callable[[str], str] = str
         self._jobs: Sequence[Job] = ()
         self._pixels: list[int] = []
-        self._forecast: Forecast | None = None
         self._bar: Any = None
         self._lines: ProgressLines | None = None  # instead of a bar, without a terminal
         self._reached: list[int] = []
@@ -83,10 +80,7 @@ class Display:
         if not jobs or self._quiet or (self._lines is None and not _is_terminal(sys.stderr)):
             yield
             return
-        from srflow_apps.batch.estimating import Forecast
-
         self._pixels = self._measured(max_pixels, check)
-        self._forecast = Forecast(self._pixels, known=not any(isinstance(job.source, UrlPath) for job in jobs))
         self._reached = [0] * len(jobs)
         if self._lines is not None:
             self._lines.begin(length=sum(self._pixels), label=self._label(1))
@@ -134,17 +128,12 @@ class Display:
                 self._current = number
                 self._bar.label = f"{self._label(number)} tile {done}/{total}"
                 self._move(number, self._pixels[number - 1] * done // total)
-                line = self._forecast.progressed(number, done, total) if self._forecast is not None else None
-                if line is not None:
-                    self.tell(line)
                 self._render()  # a tile of a small image may not move the bar
 
     def finished(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._bar is not None:
-                if file.status != "done" and self._forecast is not None:
-                    self._forecast.left_out(number)
                 if file.status != "done":  # its remaining pixels take no time, and would spoil the estimate
                     self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
                     self._pixels[number - 1] = self._reached[number - 1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,10 @@ from srflow_sdk.upscaler import Upscaler
 UNKNOWN_PIXELS = 1_000_000
 """The pixels that an input with a URL counts for: its header is not fetched only to be counted."""
 
-WORTH_SAYING_S = 60.0
-"""Runs that take less are begun without a word."""
-
 _SIDES = (32, 64)  # of the pictures that are drawn to measure: 0.4 s in all with the embedded model on a CPU
 _ENOUGH_S = 0.3  # a larger picture is not drawn if the smaller one took this long
 _UNIT = 1 << 10  # a side that every scale divides well enough
 _SEARCHED_PIXELS = 20_000_000  # of a larger input, the top is taken instead of the middle
-_FIRST_AFTER_S = 1.0
 _MEGA = 1e6
 
 
@@ -87,44 +81,6 @@ def weight(source: Path, *, max_pixels: int) -> int:
     return UNKNOWN_PIXELS if isinstance(source, UrlPath) else count_pixels(source, max_pixels=max_pixels)
 
 
-class Forecast:
-    """Says once, soon after a run has begun, how long it will take if that is long.
-
-    pixels: of every input. known: whether they are really pixels, and worth saying. The time is that of the first
-    tiles, so that nothing is drawn only to measure.
-    """
-
-    def __init__(
-        self, pixels: Sequence[int], *, known: bool = True, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
-        self._begun = clock()
-        self._known = known
-        self._pixels = list(pixels)
-        self._reached = [0.0] * len(self._pixels)
-        self._said = False
-
-    def left_out(self, number: int) -> None:
-        """Take note that an input, counted from 1, needs no time."""
-        self._pixels[number - 1] = 0
-        self._reached[number - 1] = 0
-        if not any(self._reached):
-            self._begun = self._clock()
-
-    def progressed(self, number: int, done: int, total: int) -> str | None:
-        """Take note of tiles that were drawn. Returns the line to show; None if there is none."""
-        self._reached[number - 1] = self._pixels[number - 1] * done / total
-        took = self._clock() - self._begun
-        if self._said or took < _FIRST_AFTER_S or not any(self._reached):
-            return None
-        self._said = True
-        seconds = took * sum(self._pixels) / sum(self._reached)
-        if seconds < WORTH_SAYING_S:
-            return None
-        files = sum(pixels > 0 for pixels in self._pixels)
-        return f"{about(seconds)} for {how_much(files, sum(self._pixels) if self._known else None)}"
-
-
 def about(seconds: float) -> str:
     """A time in words: "about 12 minutes"."""
     if seconds < 90:
@@ -134,10 +90,8 @@ def about(seconds: float) -> str:
     return f"about {seconds / 3600:.1f} hours" if seconds < 36_000 else f"about {round(seconds / 3600)} hours"
 
 
-def how_much(files: int, pixels: int | None) -> str:
-    """The inputs in words: "44 files, 310 megapixels". pixels: None if that is not known."""
-    if pixels is None:
-        return f"{files} file{'s' * (files != 1)}"
+def how_much(files: int, pixels: int) -> str:
+    """The inputs in words: "44 files, 310 megapixels"."""
     mega = pixels / _MEGA
     size = f"{mega:.2g}" if mega < 10 else f"{mega:.0f}"
     return f"{files} file{'s' * (files != 1)}, {size} megapixels"
