@@ -157,12 +157,15 @@ class Batch:
         files, total = (*plan.refused, *result.files), len(plan.jobs) + len(plan.refused)
         return dataclasses.replace(result, files=files, total=total, unread=dict(plan.unread))
 
-    def write_report(self, result: FolderResult) -> None:
-        """Write the report if there is to be one. Raises: ImageError if it cannot be written."""
+    def write_report(self, result: FolderResult, *, in_words: Callable[[str], str] = str) -> None:
+        """Write the report if there is to be one. in_words: changes texts in it, such as names of files.
+
+        Raises: ImageError if it cannot be written.
+        """
         if self.files.report is not None:
             models = [bundle.manifest for bundle in self.bundles]
             report = batch_report(result, models=models, settings=self.settings, tile=self.tile, earlier=self.earlier)
-            write_report(self.files.report, report)
+            write_report(self.files.report, report, in_words=in_words)
 
     def _naming(self) -> Naming:
         """Raises: ArgumentError for a pattern that cannot name the outputs."""

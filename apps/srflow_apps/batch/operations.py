@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, cast
 
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk.drawing.output_size import OutputSize, named_scale, reduced_to
 from srflow_sdk.drawing.requests import DrawOptions, Progress
 from srflow_sdk.drawing.temperature import AUTO
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import RESTORE, UPSCALE
 from srflow_sdk.flow.restore_options import RestoreOptions
@@ -65,60 +66,68 @@ class Files:
 
 
 class Operation(Protocol):
-    """What is done to an input. Sizes are width and height in pixels."""
+    """What is done to an input. Sizes are width and height in pixels; by default outputs are as large as inputs.
 
-    @property
-    def name(self) -> str:
-        """The verb, as provenance and the command's name have it, such as "upscale"."""
+    name: the verb, as provenance and the command's name have it, such as "upscale".
+    name_fields: the fields that patterns of outputs' names may contain.
+    sample: number of the first sample.
+    seed: of all samples.
+    """
+
+    name: ClassVar[str]
+    name_fields: ClassVar[Sequence[str]] = ("stem", "ending", "seed", "tau", "model")
 
     @property
     def sample(self) -> int:
-        """Number of the first sample."""
+        return 0
 
     @property
-    def seed(self) -> int:
-        """Seed of all samples."""
-
-    @property
-    def name_fields(self) -> Sequence[str]:
-        """The fields that patterns of outputs' names may contain."""
+    def seed(self) -> int: ...
 
     def tau_number(self, manifest: Manifest) -> float | None:
         """The temperature for file names; None if it is not one number."""
 
     def named_scale(self, manifest: Manifest) -> float | None:
         """How many times larger outputs are; None if that differs from one input to the next."""
+        return 1
 
     def network_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the LR image of an input."""
+        return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
+        return size
 
     def check(self, bundle: Bundle) -> None:
         """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
 
     def recorded(self, recipe: Provenance) -> Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
+        raise ArgumentError(f"srflow-{self.name} cannot make a picture again from what its file says")
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         """What sample `number` of an input of this size would say about how it was made, but for names and tiles.
 
         Raises: ImageError, OSError if other files that it is made from cannot be read.
         """
+        ...
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         """The settings, as JSON values, for a report."""
+        ...
 
     def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
         """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
+        ...
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upscaling:
+class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`.
 
     draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
@@ -153,9 +162,6 @@ class Upscaling:
             scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
         )
         return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
-
-    def check(self, bundle: Bundle) -> None:
-        pass  # every model upscales
 
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(
@@ -215,24 +221,8 @@ class Upscaling:
         return answer, encoded - begun, time.monotonic() - encoded
 
 
-class SizeKept:
-    """The parts of an operation whose outputs are as large as its inputs."""
-
-    name_fields = ("stem", "ending", "seed", "tau", "model")
-    sample = 0
-
-    def named_scale(self, manifest: Manifest) -> float | None:
-        return 1
-
-    def network_size(self, size: Size, manifest: Manifest) -> Size:
-        return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
-
-    def output_size(self, size: Size, manifest: Manifest) -> Size:
-        return size
-
-
 @dataclass(frozen=True, kw_only=True)
-class Restoring(SizeKept):
+class Restoring(Operation):
     """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
 
     options: RestoreOptions = field(default_factory=RestoreOptions)

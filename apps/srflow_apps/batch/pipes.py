@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 import sys
 import tempfile
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srflow_apps.batch.finding import is_folder
-from srflow_apps.batch.jobs import FolderResult
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import spooled
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
@@ -41,24 +39,6 @@ class Pipes:
         """Raises: ArgumentError if standard output would have to take several pictures, or those of a folder."""
         if self.target is not None and (len(self.inputs) > 1 or any(map(is_folder, self.inputs))):
             raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
-
-    def as_given(self, result: FolderResult) -> FolderResult:
-        """The result with the names of the pipes instead of their files' paths."""
-
-        def renamed(path: Path) -> Path:
-            return Path(self.names[str(path)]) if str(path) in self.names else path
-
-        files = tuple(
-            dataclasses.replace(
-                file,
-                source=renamed(file.source),
-                targets=tuple(map(renamed, file.targets)),
-                outputs=tuple(dataclasses.replace(output, path=renamed(output.path)) for output in file.outputs),
-                error=None if file.error is None else self.in_words(file.error),
-            )
-            for file in result.files
-        )
-        return dataclasses.replace(result, files=files)
 
     def in_words(self, line: str) -> str:
         """A line with the names of the pipes instead of their files' paths."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,9 @@ def check_report(path: Path) -> None:
         raise ImageError(f"the report {path} cannot be written: {error.strerror}") from error
 
 
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report, completely or not at all. Raises: ImageError if it cannot be written."""
+def write_report(path: Path, report: dict[str, Any], *, in_words: Callable[[str], str] = str) -> None:
+    """Write a report, completely or not at all. in_words: changes its texts. Raises: ImageError if that fails."""
+    report = _with_texts(report, in_words)
     remove_leftovers([path])
     try:
         with writing([path]) as (local,):
@@ -204,3 +205,11 @@ def _pictures(file: dict[str, Any]) -> tuple[Any, ...]:
 
 def _decibels(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else min(value, _EXACT)
+
+
+def _with_texts(value: Any, changed: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_texts(each, changed) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(each, changed) for each in value]
+    return changed(value) if isinstance(value, str) else value

@@ -235,7 +235,7 @@ def _run(batch: Batch, plan: Plan, execute: Executor, display: Display, pipes: P
         advice = _how_to_continue(result, on_ray=isinstance(execute, OnRay))
         if advice is not None:
             display.say(advice)
-        batch.write_report(pipes.as_given(result))
+        batch.write_report(result, in_words=pipes.in_words)
         if result.interrupted:
             sys.exit(exit_status(interrupts.number))
     if advice is None and (result.total > 1 or result.count("skipped")):

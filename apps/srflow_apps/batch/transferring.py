@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.operations import Files, Size, SizeKept
+from srflow_apps.batch.operations import Files, Operation, Size
 from srflow_sdk.drawing.file_upscaling import FileResult
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, Provenance
 from srflow_sdk.files.provenance import TRANSFER
 from srflow_sdk.flow.transfer_options import TransferOptions
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transferring(SizeKept):
+class Transferring(Operation):
     """Putting parts of other pictures into the inputs, as in :meth:`Upscaler.transfer_file`.
 
     options: without `progress` and `cancel`.
@@ -53,9 +53,6 @@ class Transferring(SizeKept):
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
         self.options.taus(bundle.manifest)
-
-    def recorded(self, recipe: Provenance) -> Transferring:
-        raise ArgumentError("a picture that was made from several cannot be made again from what its file says")
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         others = {what: None if path is None else (path, file_sha256(path)) for what, path in self._others(job).items()}

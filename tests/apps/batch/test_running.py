@@ -31,7 +31,7 @@ class Failing:
 
     def __init__(self, upscaler: Upscaler, error: BaseException) -> None:
         self._upscaler = upscaler
-        self.bundle = upscaler.bundle
+        self.bundle, self.device, self.precision = upscaler.bundle, upscaler.device, upscaler.precision
         self._error: BaseException | None = error
 
     def upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
