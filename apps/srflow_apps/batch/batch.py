@@ -1,4 +1,4 @@
-"""A batch: what to do with which files. It is planned, then run, then reported."""
+"""A batch: inputs, outputs, model and options. It is planned, then run, then reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from srflow_sdk.system.url_paths import as_path
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a batch will do with every input.
+    """The decisions about every input.
 
     jobs: this machine's share of all_jobs.
     refused: failed results of inputs that cannot become jobs.
@@ -54,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What to do with which files, and with which model.
+    """An operation on files, by a model: what commands and :func:`srflow_sdk.upscale_folder` build.
 
     inputs: files and folders.
     output: a file or directory, as :func:`plan_outputs` tells them apart; with a slash at its end it is a directory.
@@ -89,7 +89,7 @@ class Batch:
 
     @cached_property
     def settings(self) -> Settings:
-        """What every job needs to know. Raises: ArgumentError."""
+        """The settings of every job. Raises: ArgumentError."""
         files = self.files
         return Settings(
             operation=self.operation,

@@ -1,4 +1,4 @@
-"""What a user chose about files and the machine. Imports nothing heavy, since --help needs it."""
+"""A user's choices about files and the machine. Imports nothing heavy, since --help needs it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FileOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FileChoices(FileOptions):
-    """What a command does with files besides."""
+    """The other choices of a command about files."""
 
     dry_run: bool = False
     from_output: Path | None = None

@@ -47,12 +47,12 @@ def check_written(path: UrlPath) -> None:
 
 
 def is_folder(path: UrlPath) -> bool:
-    """Whether there is anything below it. Raises: ImageError if the store does not answer."""
+    """True if there is anything below it. Raises: ImageError if the store does not answer."""
     return path.scheme not in _READ_ONLY and _asked(path, lambda store: bool(store.isdir(_key(path))))
 
 
 def exists(path: UrlPath) -> bool:
-    """Whether a file has this URL. Raises: ImageError if the store does not answer."""
+    """True if a file has this URL. Raises: ImageError if the store does not answer."""
     return _asked(path, lambda store: bool(store.exists(_key(path))))
 
 
@@ -166,12 +166,12 @@ def _web(path: UrlPath) -> dict[str, Any]:
 
 
 def _key(path: UrlPath) -> str:
-    """What the store calls the file."""
+    """The store's own name for the file."""
     return str(_store(path)._strip_protocol(path.whole))
 
 
 def _asked(path: UrlPath, ask: Callable[[Any], _T], what: str | None = None, *, grace_s: float = 0.0) -> _T:
-    """What ask(store) returns, with its errors as the SDK's: stores raise exceptions that have no common base.
+    """Return ask(store), with its errors as the SDK's: stores raise exceptions that have no common base.
 
     A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds, ends the waiting: stores may be silent.
     """

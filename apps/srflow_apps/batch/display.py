@@ -1,4 +1,4 @@
-"""What a batch shows: names of finished files on standard output; errors and progress on standard error."""
+"""Shows a batch to its user: names of finished files on standard output; errors and progress on standard error."""
 
 from __future__ import annotations
 

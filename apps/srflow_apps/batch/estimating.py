@@ -29,7 +29,7 @@ _MEGA = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What drawing costs here, in seconds for a pixel of a tile's window, and how well outputs compress.
+    """The cost of drawing here, in seconds for a pixel of a tile's window, and how well outputs compress.
 
     encode: once for each input. sample: for each output. bytes_per_pixel: of an output file.
     """

@@ -1,4 +1,4 @@
-"""Which files a command reads: those named, and the images in the folders named."""
+"""Finds the files that a command reads: those named, and the images in the folders named."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def say_unread(unread: Mapping[str, int]) -> str | None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
+    """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
     if isinstance(path, UrlPath):
         return cloud.is_folder(path)
     try:
@@ -158,7 +158,7 @@ def _file_names(
 
 
 def _is_link(path: Path) -> bool:
-    """Whether it is a link, as far as can be seen."""
+    """True if it is a link, as far as can be seen."""
     try:
         return path.is_symlink()
     except OSError:

@@ -182,7 +182,7 @@ def _bundles(upscaler: Upscaler | str | None) -> list[Bundle]:
 def _executor(
     batch: Batch, upscaler: Upscaler | str | None, ray: str | Cluster | None, stack: contextlib.ExitStack
 ) -> Executor:
-    """What runs the batch: this process or a cluster. stack: closes what is opened here."""
+    """The executor of the batch: this process or a cluster. stack: closes what is opened here."""
     if ray is not None:
         if not isinstance(ray, (str, Cluster)):
             raise ArgumentError(f'ray is {ray!r}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')

@@ -197,7 +197,7 @@ class OnRay:
 
     @property
     def _model(self) -> str | Path:
-        """What a worker opens."""
+        """The model that a worker opens, by its name or path."""
         first, *others = self._bundles
         if others:
             return BY_PICTURE

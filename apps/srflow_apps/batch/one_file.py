@@ -79,7 +79,7 @@ def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threa
 
 
 def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
-    """What work() returns, or a failed result if it raises an error that concerns this job alone."""
+    """Return work(), or a failed result if it raises an error that concerns this job alone."""
     try:
         return work()
     except (ArgumentError, MissingExtraError, CancelledError):

@@ -1,4 +1,4 @@
-"""What a batch does to each of its files. A plan holds it, so all of it can be pickled."""
+"""Operations of a batch on each of its files. Workers get them, so they can be pickled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from numpy.typing import NDArray
 
@@ -41,32 +41,25 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
-class WritingKeywords(TypedDict):
-    """How files are read and written, as keywords of :meth:`Upscaler.upscale_file`."""
-
-    report: bool
-    max_pixels: int
-    quality: int | None
-    lossless: bool
-
-
 @dataclass(frozen=True, kw_only=True)
 class Files:
     """The files of one job, while it is done. source, targets: local ones, in the place of the job's.
 
-    progress, cancel: as in :meth:`Upscaler.upscale`.
+    writing: keywords of :meth:`Upscaler.upscale_file`. progress, cancel: as in :meth:`Upscaler.upscale`.
     """
 
     job: Job
     source: Path
     targets: Sequence[Path]
-    writing: WritingKeywords
+    writing: Mapping[str, Any]
     progress: Progress | None
     cancel: threading.Event
 
 
 class Operation(Protocol):
-    """What is done to an input. Sizes are width and height in pixels; by default outputs are as large as inputs.
+    """An operation on every input of a batch. Sizes are width and height in pixels.
+
+    Unless an operation says otherwise, outputs are as large as inputs.
 
     name: the verb, as provenance and the command's name have it, such as "upscale".
     name_fields: the fields that patterns of outputs' names may contain.
@@ -107,7 +100,7 @@ class Operation(Protocol):
         raise ArgumentError(f"srflow-{self.name} cannot make a picture again from what its file says")
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        """What sample `number` of an input of this size would say about how it was made, but for names and tiles.
+        """The record that sample `number` of an input of this size would have, but for names and tiles.
 
         Raises: ImageError, OSError if other files that it is made from cannot be read.
         """

@@ -101,7 +101,7 @@ class Shard:
     count: int
 
     def holds(self, name: PurePosixPath) -> bool:
-        """Whether the input of this name belongs to the part. Every name belongs to exactly one."""
+        """True if the input of this name belongs to the part. Every name belongs to exactly one."""
         # macOS may spell an accented letter as two characters where Linux has one.
         spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
         number = int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big")
@@ -262,7 +262,7 @@ def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, 
 
 
 def _stems_apart(files: Sequence[InputFile], naming: Naming) -> list[str | None]:
-    """What to put for {stem}, so that no two inputs have the same output, as far as that can be done.
+    """Texts to put for {stem}, so that no two inputs have the same output, as far as that can be done.
 
     Names depend only on which inputs there are, not on their order, nor on what exists already.
     """

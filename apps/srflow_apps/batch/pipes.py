@@ -17,14 +17,14 @@ from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.system.url_paths import as_path
 
 STANDARD = "-"
-"""What names standard input among the inputs, and standard output as the output."""
+"""The name of standard input among the inputs, and of standard output as the output."""
 
 _INPUT, _OUTPUT = "stdin", "stdout"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipes:
-    """What a command reads and writes, with files in the place of standard input and output.
+    """The inputs and the output of a command, with files in the place of standard input and output.
 
     inputs, output: as given on the command line, except for :data:`STANDARD`. target: the file that becomes standard
     output; None if that is not asked for. names: what to call the files in the place of pipes, by their paths.

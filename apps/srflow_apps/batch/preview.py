@@ -1,4 +1,4 @@
-"""What a batch would do, without doing it: `--dry-run`."""
+"""Says how a batch would run, without running it: `--dry-run`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What would happen to an input. size, made: its and its outputs' width and height, if there would be any.
+    """A look at an input. size, made: its and its outputs' width and height, if there would be any.
 
     upscaler: what would draw it.
     """
@@ -53,7 +53,7 @@ def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: N
 
 
 def fails(line: str) -> bool:
-    """Whether a line of :func:`preview` is about an input that would fail."""
+    """True if a line of :func:`preview` is about an input that would fail."""
     return line.startswith("error: ")
 
 

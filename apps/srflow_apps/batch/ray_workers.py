@@ -1,4 +1,4 @@
-"""What runs on a cluster's machines: workers that open the model once and then do one file after the other.
+"""The workers on a cluster's machines, which open the model once and then do one file after the other.
 
 Ray is imported only by a worker that Ray runs.
 """
@@ -34,7 +34,7 @@ Batch = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """What a worker opens. It can be pickled.
+    """The model and settings of a worker. It can be pickled.
 
     model: the bundle's path, which every machine has, or an embedded model's name; None is the default one, and "auto"
     for each picture the embedded one that suits it. sha256: what the model must be; of several, as of :func:`digest`.
@@ -149,7 +149,7 @@ class RunJobs:
 
 
 def is_seen(path: Path) -> bool:
-    """Whether this machine has the file, as far as can be told without asking a store."""
+    """True if this machine has the file, as far as can be told without asking a store."""
     return isinstance(path, UrlPath) or exists(path)
 
 

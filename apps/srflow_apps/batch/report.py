@@ -88,7 +88,7 @@ def _model(models: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def _common(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all say; null where they differ."""
+    """The values that all descriptions share; null where they differ."""
     return {
         name: value if all(other[name] == value for other in descriptions) else None
         for name, value in descriptions[0].items()

@@ -262,7 +262,7 @@ def _cluster(files: FileChoices, machine: MachineChoices) -> Cluster:
 
 
 def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str | None:
-    """What to tell the user about a batch that did not finish. A picture begins again, so one alone has no --resume."""
+    """Advice about a batch that did not finish; None if it did. A picture begins again: one alone has no --resume."""
     done = f"{result.total - result.remaining} of {result.total} done"
     if result.interrupted and result.total == 1:
         return "interrupted: nothing of the picture is kept; the same command begins it again"

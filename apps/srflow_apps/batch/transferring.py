@@ -64,16 +64,15 @@ class Transferring(Operation):
         return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}
 
     def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
-        others, writing = self._others(files.job), files.writing
+        others, writing = self._others(files.job), dict(files.writing)
+        del writing["report"]
         return upscaler.transfer_file(
             files.source,
             cast("Path", others["source"]),
             cast("Path", others["mask"]),
             files.targets[0],
             lr=others["lr"],
-            max_pixels=writing["max_pixels"],
-            quality=writing["quality"],
-            lossless=writing["lossless"],
+            **writing,
             blend=self.options.blend,
             tau=self.options.tau,
             seed=self.seed,

@@ -1,4 +1,4 @@
-"""What --resume leaves alone: only outputs that are there, intact, and made as they would be made now."""
+"""--resume leaves alone only outputs that are there, intact, and made as they would be made now."""
 
 from __future__ import annotations
 
