@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,19 +112,12 @@ class Batch:
         if files.format is not None and files.format not in FORMATS:
             raise ArgumentError(f"format is {files.format!r}; the formats are {', '.join(FORMATS)}")
         check_samples(self.samples, inputs=1)
-        naming, out, unread, refused = self._naming(), as_path(self.output), Counter[str](), list[FolderFile]()
-        found = find_inputs(
-            self.inputs,
-            out=out,
-            recursive=files.recursive,
-            failed=lambda folder, why: refused.append(failure(folder, why)),
-            unread=unread,
-        )
-        check_samples(self.samples, inputs=len(found))
+        naming, out = self._naming(), as_path(self.output)
+        found = find_inputs(self.inputs, out=out, recursive=files.recursive)
+        refused = tuple(failure(folder, why) for folder, why in found.refused)
+        check_samples(self.samples, inputs=len(found.files))
         directory = self.directory or self.output.endswith(("/", os.sep))
-        jobs = []
-        if found:
-            jobs = plan_outputs(found, out, naming=naming, directory=directory, inputs=self.inputs, keep=self.keep)
+        jobs = plan_outputs(found.files, out, inputs=self.inputs, keep=self.keep, naming=naming, directory=directory)
         # Divided last: two inputs with one output are an error on every machine, whichever has them.
         mine = tuple(job for job in jobs if files.shard is None or files.shard.holds(job.name))
         if files.format is not None:
@@ -133,7 +125,7 @@ class Batch:
         check_targets(mine, report=files.report)
         for target in {target.suffix: target for job in mine for target in job.targets}.values():
             save_options(target, quality=files.quality, lossless=files.lossless)
-        return Plan(jobs=mine, all_jobs=len(jobs), settings=settings, refused=tuple(refused), unread=dict(unread))
+        return Plan(jobs=mine, all_jobs=len(jobs), settings=settings, refused=refused, unread=found.unread)
 
     def run(
         self,

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-import numpy as np
-
 from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.choices import FileOptions, Format
 from srflow_apps.batch.estimating import weight
@@ -22,8 +20,7 @@ from srflow_apps.batch.on_ray import Cluster, OnRay
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.output_names import Shard
 from srflow_apps.batch.running import Executor, run_jobs
-from srflow_sdk._checks import file_path
-from srflow_sdk.base_upscaler import BaseUpscaler
+from srflow_sdk._checks import file_path, flag
 from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk.drawing.temperature import is_map
 from srflow_sdk.errors import ArgumentError
@@ -99,9 +96,8 @@ def upscale_folder(
     paths = [_checked("an input", path) for path in given]
     if not paths:
         raise ArgumentError("there are no inputs; name files and folders")
-    for flag, value in {"recursive": recursive, "resume": resume, "overwrite": overwrite}.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise ArgumentError(f"{flag} is {value!r}; it must be True or False")
+    for what, value in {"recursive": recursive, "resume": resume, "overwrite": overwrite}.items():
+        flag(what, value)
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
     batch = Batch(

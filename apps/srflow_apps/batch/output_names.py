@@ -156,6 +156,8 @@ def plan_outputs(
     Raises: ArgumentError if several inputs share one output file, two inputs would write the same file all the same, or
     an output is an input or would become one the next time because it lies in an input folder.
     """
+    if not files:
+        return []
     folders = [path for path in inputs if is_folder(path)]
     several = bool(folders) or len(files) > 1
     directory = directory or is_folder(out) or (not _names_an_image(out) and (several or out.suffix == ""))

@@ -11,7 +11,7 @@ import pickle
 import socket
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
 from srflow_apps.batch.models import BY_PICTURE, Choices, Models, candidates, digest
-from srflow_apps.batch.one_file import attempted, do_one, failure
-from srflow_apps.batch.storage import exists, make_folders
+from srflow_apps.batch.one_file import do_one, failure
+from srflow_apps.batch.storage import exists
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError, SRFlowError
+from srflow_sdk.errors import BundleError, CancelledError, ImageError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device, Precision
-from srflow_sdk.system.url_paths import UrlPath, as_path
-from srflow_sdk.system.urls import without_secrets
+from srflow_sdk.system.url_paths import UrlPath
 from srflow_sdk.upscaler import Upscaler
 
 Batch = dict[str, NDArray[Any]]
@@ -162,31 +161,3 @@ def _check_machine(job: Job, *, seen: bool) -> None:
                 f"{job.source}: the machine {socket.gethostname()} does not have {path}; every machine of the cluster "
                 "needs the folders under the same paths, or use URLs"
             )
-
-
-def row_results(batch: Batch, upscaler: Upscaler, *, settings: Settings) -> list[FolderFile]:
-    """The result of every row, from its columns `source` and `target`.
-
-    settings: of which nothing is wrong for every file, so that any error is about the row's own source or target.
-    """
-    models = Models([upscaler.bundle], lambda _: upscaler)
-    return [
-        _row_result(str(source), str(target), models, settings)
-        for source, target in zip(batch["source"], batch["target"], strict=True)
-    ]
-
-
-def _row_result(source: str, target: str, models: Models, settings: Settings) -> FolderFile:
-    try:
-        if not source or not target:
-            raise ArgumentError(f"source is {source!r} and target is {target!r}; both must name a file")
-        path, output = as_path(source), as_path(target)
-        job = Job(source=path, targets=(output,), name=PurePosixPath(path.name))
-
-        def work() -> FolderFile:
-            make_folders([output.parent])
-            return do_one(job, models, settings=settings)
-
-        return attempted(job, work)
-    except (ArgumentError, MissingExtraError) as error:
-        return failure(Path(without_secrets(source)), str(error))

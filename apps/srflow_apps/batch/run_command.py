@@ -160,8 +160,15 @@ def _opened(
             from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
 
             return stack.enter_context(RemoteUpscaler(server, model=str(bundle.path), tile=batch.tile))
-        options = {"device": machine.device, "threads": machine.threads, "precision": machine.precision}
-        return stack.enter_context(Upscaler(bundle, tile=batch.tile, **options))
+        return stack.enter_context(
+            Upscaler(
+                bundle,
+                device=machine.device,
+                tile=batch.tile,
+                threads=machine.threads,
+                precision=machine.precision,
+            )
+        )
 
     alone = len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath)
     first = batch.choices.name(plan.jobs[0].source) if batch.choices is not None and alone else None

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.models import Models
@@ -57,7 +57,7 @@ def run_jobs(
     """
     remove_leftovers([target for job in jobs for target in job.targets])
     run = _Run(models, settings, watcher, check)
-    ended: dict[str, bool] = {}
+    ended: dict[str, Any] = {}
     # Two: while a file's last rows are encoded and written, the next is opened and drawn.
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
         try:

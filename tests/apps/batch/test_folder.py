@@ -216,7 +216,7 @@ def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upsca
         ({"upscaler": "model.srflow"}, "must be an Upscaler"),
         ({"on_file": 3}, "on_file is 3"),
         ({"quality": 80}, "PNG is lossless"),
-        ({"format": "jpg", "quality": 200}, "1 … 100"),
+        ({"format": "jpg", "quality": 200}, "from 1 to 100"),
         ({"tau": np.zeros((12, 16))}, "tau is a map"),
         ({"tau": 9}, "tau is 9"),
         ({"max_pixels": 0}, "max_pixels is 0"),
