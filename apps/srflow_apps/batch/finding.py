@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -82,6 +82,7 @@ def real_path(path: Path) -> Path:
 def _look_into(folder: Path, found: Found, *, out: Path, recursive: bool) -> None:
     refused: list[tuple[Path, str]] = []
     links: list[str] = []
+    every: Iterable[PurePosixPath]
     if isinstance(folder, UrlPath):
         every = _names_in_store(folder, refused, out=out, recursive=recursive)
     else:
