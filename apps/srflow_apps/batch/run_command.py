@@ -54,10 +54,12 @@ def run_command(
 ) -> None:
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
-    operation: with `files.from_output` it is replaced by the one that this picture was made with. model: a bundle's
-    path, an embedded model's name, or "auto"; None is "auto" for upscaling, as far as this installation has the models
-    for it, and x4-small otherwise. server: the URL of one that draws; `model` is then its model's name. sent: a file in
-    the place of standard input that is none of the inputs.
+    operation: with `files.from_output` it is replaced by the one that this picture was made with.
+    model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for upscaling, as far as this
+    installation has the models for it, and x4-small otherwise.
+    server: the URL of one that draws; `model` is then its model's name.
+    sent: a file in the place of standard input that is none of the inputs.
+
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
@@ -69,14 +71,11 @@ def run_command(
         _check_together(pipes, files, samples=samples, server=server)
         if operation.name != UPSCALE:
             refuse_auto(model, f"srflow-{operation.name}")
-        if server is not None and model == BY_PICTURE:
-            model = None
-            display.tell("--model auto: the server draws all pictures with its own model")
         batch = Batch(
             operation=operation,
             inputs=pipes.inputs,
             output=pipes.output,
-            bundles=_here(model, operation, files) if server is None else [_there(model, server)],
+            bundles=_here(model, operation, files) if server is None else [_there(model, server, display)],
             files=files,
             samples=samples,
             max_pixels=machine.max_pixels,
@@ -91,17 +90,11 @@ def run_command(
         alone = len(plan.jobs) == 1 or files.dry_run  # of many, a line for each would hide what went wrong
         explain: Callable[[str], None] = display.tell if alone else lambda _: None
         if files.ray is not None and not files.dry_run:
-            cluster = _cluster(files, machine)
             execute: Executor = OnRay(
-                cluster, bundles=batch.bundles, tile=batch.tile, say=display.tell, explain=explain
+                _cluster(files, machine), bundles=batch.bundles, tile=batch.tile, say=display.tell, explain=explain
             )
         else:
-            models = _opened(batch, plan, machine, server, stack, say=explain)
-            if files.from_output is not None and models.any.precision != machine.precision:
-                raise ArgumentError(
-                    f"{files.from_output} was made with --precision {machine.precision}, and {models.any.device} draws "
-                    f"with {models.any.precision}; leave out --server"
-                )
+            models = _opened(batch, plan, machine, files, server, stack, say=explain)
             if files.dry_run:
                 _show(plan, models, display)
                 return
@@ -135,8 +128,11 @@ def _here(model: str | None, operation: Operation, files: FileChoices) -> list[B
     return [Bundle.embedded() if model is None else Bundle.open(model)]
 
 
-def _there(model: str | None, server: str) -> Bundle:
+def _there(model: str | None, server: str, display: Display) -> Bundle:
     """The bundle of a server's model, as far as the server tells it. model: its name there; None is the usual one."""
+    if model == BY_PICTURE:
+        model = None
+        display.tell("--model auto: the server draws all pictures with its own model")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
     from srflow_apps.serving.client.remote_upscaler import MODEL, RemoteUpscaler
 
@@ -148,12 +144,16 @@ def _opened(
     batch: Batch,
     plan: Plan,
     machine: MachineChoices,
+    files: FileChoices,
     server: str | None,
     stack: contextlib.ExitStack,
     *,
     say: Callable[[str], None],
 ) -> Models:
-    """Open what draws, on this machine or a server. stack: closes it."""
+    """Open what draws, on this machine or a server. stack: closes it.
+
+    Raises: ArgumentError if it cannot make a picture again because it draws in another precision.
+    """
 
     def opened(bundle: Bundle) -> Upscaler:
         if server is not None:
@@ -172,7 +172,13 @@ def _opened(
 
     alone = len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath)
     first = batch.choices.name(plan.jobs[0].source) if batch.choices is not None and alone else None
-    return Models(batch.bundles, opened, choices=batch.choices, say=say, first=first)
+    models = Models(batch.bundles, opened, choices=batch.choices, say=say, first=first)
+    if files.from_output is not None and models.any.precision != machine.precision:
+        raise ArgumentError(
+            f"{files.from_output} was made with --precision {machine.precision}, and {models.any.device} draws with "
+            f"{models.any.precision}; leave out --server"
+        )
+    return models
 
 
 def _made_again(batch: Batch, machine: MachineChoices, output: Path) -> tuple[Batch, MachineChoices]:
