@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from srflow_apps.batch.operations import Files, Operation, Size
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import READABLE, Provenance
+from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import TRANSFER
 from srflow_sdk.flow.transfer_options import TransferOptions
-from srflow_sdk.flow.transferring import transferred_provenance
+from srflow_sdk.flow.transferring import transfer_file, transferred_provenance
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.round_trips import check_inverts
@@ -64,20 +65,16 @@ class Transferring(Operation):
         return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}
 
     def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
-        others, writing = self._others(files.job), dict(files.writing)
-        del writing["report"]
-        return upscaler.transfer_file(
+        others = self._others(files.job)
+        return transfer_file(
+            upscaler._painter,
             files.source,
             cast("Path", others["source"]),
             cast("Path", others["mask"]),
             files.targets[0],
             lr=others["lr"],
-            **writing,
-            blend=self.options.blend,
-            tau=self.options.tau,
-            seed=self.seed,
-            progress=files.progress,
-            cancel=files.cancel,
+            options=dataclasses.replace(self.options, progress=files.progress, cancel=files.cancel),
+            writing=WriteOptions(**files.writing),
         )
 
     def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:

@@ -141,7 +141,9 @@ def test_a_folder_takes_its_own_pictures_or_one_for_all_and_resumes(run: Run, pi
     assert np.array_equal(read_image("out/a.png").pixels, read_image("alone.png").pixels)
     assert np.array_equal(read_image("out/sub/b.png").pixels, pictures.target), "its mask is empty"
     assert "2 skipped" in run(*transferring).stderr
-    assert json.loads(Path("r.json").read_text())["settings"]["blend"] == "gradient"
+    report = json.loads(Path("r.json").read_text())
+    assert report["settings"]["blend"] == "gradient"
+    assert report["files"][0]["outputs"][0]["sha256"] == digest("out/a.png")
     shutil.copy("mask.png", "masks/sub/b.tif")
     assert "1 done, 1 skipped" in run(*transferring).stderr, "the mask is another"
     Path("masks/a.png").unlink()
