@@ -107,7 +107,7 @@ def _look_into(folder: Path, found: Found, *, out: Path, recursive: bool) -> Non
 def _names_in_store(
     folder: UrlPath, refused: list[tuple[Path, str]], *, out: Path, recursive: bool
 ) -> list[PurePosixPath]:
-    """As :func:`_file_names`."""
+    """Names of files that are neither hidden nor outputs. refused: gets the folder if it cannot be listed."""
     try:
         names = cloud.file_names(folder, recursive=recursive)
     except ImageError as error:
