@@ -15,7 +15,6 @@ from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.files import count_pixels, open_image, write_image
 from srflow_sdk.system.url_paths import UrlPath
-from srflow_sdk.upscaler import Upscaler
 
 UNKNOWN_PIXELS = 1_000_000
 """The pixels that an input with a URL counts for: its header is not fetched only to be counted."""

@@ -21,6 +21,7 @@ from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.output_names import Shard
 from srflow_apps.batch.running import Executor, run_jobs
 from srflow_sdk._checks import file_path, flag
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk.drawing.temperature import is_map
 from srflow_sdk.errors import ArgumentError
@@ -106,7 +107,7 @@ def upscale_folder(
         output=str(_checked("output", output)),
         directory=True,
         bundles=_bundles(upscaler),
-        tile=upscaler.tile if isinstance(upscaler, Upscaler) else "auto",
+        tile=upscaler.tile if isinstance(upscaler, BaseUpscaler) else "auto",
         samples=samples,
         max_pixels=max_pixels,
         files=FileOptions(
@@ -165,8 +166,8 @@ class _Follower:
             self._on_file(file)
 
 
-def _bundles(upscaler: Upscaler | str | None) -> list[Bundle]:
-    if isinstance(upscaler, Upscaler):
+def _bundles(upscaler: BaseUpscaler | str | None) -> list[Bundle]:
+    if isinstance(upscaler, BaseUpscaler):
         return [upscaler.bundle]
     if upscaler is None:
         return [Bundle.embedded()]
@@ -176,7 +177,7 @@ def _bundles(upscaler: Upscaler | str | None) -> list[Bundle]:
 
 
 def _executor(
-    batch: Batch, upscaler: Upscaler | str | None, ray: str | Cluster | None, stack: contextlib.ExitStack
+    batch: Batch, upscaler: BaseUpscaler | str | None, ray: str | Cluster | None, stack: contextlib.ExitStack
 ) -> Executor:
     """The executor of the batch: this process or a cluster. stack: closes what is opened here."""
     if ray is not None:
@@ -188,11 +189,11 @@ def _executor(
             )
         cluster = Cluster(address=ray) if isinstance(ray, str) else ray
         return OnRay(cluster, bundles=batch.bundles, tile=batch.tile)
-    if isinstance(upscaler, Upscaler):
+    if isinstance(upscaler, BaseUpscaler):
         upscaler._painter.check_open()  # or every file would fail
 
-    def opened(bundle: Bundle) -> Upscaler:
-        return upscaler if isinstance(upscaler, Upscaler) else stack.enter_context(Upscaler(bundle))
+    def opened(bundle: Bundle) -> BaseUpscaler:
+        return upscaler if isinstance(upscaler, BaseUpscaler) else stack.enter_context(Upscaler(bundle))
 
     return partial(run_jobs, models=Models(batch.bundles, opened, choices=batch.choices))
 

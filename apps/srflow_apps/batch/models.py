@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from srflow_apps.batch.storage import reading
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
@@ -90,17 +91,17 @@ class Models:
         self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self._opened, self._say = opened, say
         self._lock = threading.Lock()
-        self._upscalers: dict[str, Upscaler] = {}
+        self._upscalers: dict[str, BaseUpscaler] = {}
         self.any = self._open(first or bundles[0].manifest.name)
 
-    def suiting(self, source: Path, *, cancel: threading.Event | None = None) -> Upscaler:
+    def suiting(self, source: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
         """The Upscaler for a file. cancel: ends the call.
 
         Raises: ImageError if the file cannot be read; CancelledError; what :class:`Upscaler` raises.
         """
         return self.any if self._choices is None else self._open(self._choices.of(source, cancel=cancel).name)
 
-    def drawing(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> Upscaler:
+    def drawing(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
         """The Upscaler for a file that is about to be drawn and is read at `local`. Raises: as :meth:`suiting`."""
         if self._choices is None:
             return self.any
@@ -113,7 +114,7 @@ class Models:
         choice = None if self._choices is None else self._choices.made(source)
         return None if choice is None else choice.why
 
-    def _open(self, name: str) -> Upscaler:
+    def _open(self, name: str) -> BaseUpscaler:
         with self._lock:
             if name not in self._upscalers:
                 self._upscalers[name] = self._opened(self._bundles[name])

@@ -30,6 +30,7 @@ from srflow_sdk.pixels.resizing import Kernel
 
 if TYPE_CHECKING:
     from srflow_apps.batch.jobs import Job
+    from srflow_sdk.base_upscaler import BaseUpscaler
     from srflow_sdk.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class Operation(Protocol):
         """The settings, as JSON values, for a report."""
         ...
 
-    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
+    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
         """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
         ...
 
@@ -196,7 +197,7 @@ class Upscaling(Operation):
             "linear_light": draw.linear_light,
         }
 
-    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
+    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
         return upscaler.upscale_file(
             files.source,
             files.targets,
@@ -249,8 +250,8 @@ class Restoring(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
 
-    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
-        return upscaler.restore_file(
+    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
+        return local(upscaler).restore_file(
             files.source,
             files.targets[0],
             **files.writing,
@@ -259,12 +260,13 @@ class Restoring(Operation):
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         begun = time.monotonic()
-        answer: NDArray[Any] = _local(upscaler).restore(piece, **self.options.keywords)
+        answer: NDArray[Any] = local(upscaler).restore(piece, **self.options.keywords)
         return answer, time.monotonic() - begun, 0.0
 
 
-def _local(upscaler: BaseUpscaler) -> Upscaler:
+def local(upscaler: BaseUpscaler) -> Upscaler:
+    """The Upscaler of this machine, which restoring and transferring need."""
     from srflow_sdk.upscaler import Upscaler
 
-    assert isinstance(upscaler, Upscaler)  # for the type checker: no command restores on a server
+    assert isinstance(upscaler, Upscaler)  # for the type checker: only srflow-upscale has --server
     return upscaler

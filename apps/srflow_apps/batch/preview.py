@@ -15,6 +15,7 @@ from srflow_apps.batch.jobs import FolderFile, Job
 from srflow_apps.batch.models import Models
 from srflow_apps.batch.one_file import attempted, is_left_alone
 from srflow_apps.batch.storage import exists, reading
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import check_writable, open_image
 from srflow_sdk.system.url_paths import UrlPath

@@ -23,6 +23,7 @@ from srflow_apps.batch.pipes import Pipes, open_pipes
 from srflow_apps.batch.preview import fails, preview
 from srflow_apps.batch.remake import embedded_for, find_source, read_recipe
 from srflow_apps.batch.running import Executor, run_jobs
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import UPSCALE
@@ -155,7 +156,7 @@ def _opened(
     Raises: ArgumentError if it cannot make a picture again because it draws in another precision.
     """
 
-    def opened(bundle: Bundle) -> Upscaler:
+    def opened(bundle: Bundle) -> BaseUpscaler:
         if server is not None:
             from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
 

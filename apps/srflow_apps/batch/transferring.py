@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.operations import Files, Operation, Size
+from srflow_apps.batch.operations import Files, Operation, Size, local
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
@@ -22,11 +22,11 @@ from srflow_sdk.flow.transferring import transfer_file, transferred_provenance
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.round_trips import check_inverts
-from srflow_sdk.system.hashing import file_sha256
+from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
     from srflow_apps.batch.jobs import Job
-    from srflow_sdk.upscaler import Upscaler
+    from srflow_sdk.base_upscaler import BaseUpscaler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,10 @@ class Transferring(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}
 
-    def on_file(self, upscaler: Upscaler, files: Files) -> FileResult:
+    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
         others = self._others(files.job)
         return transfer_file(
-            upscaler._painter,
+            local(upscaler)._painter,
             files.source,
             cast("Path", others["source"]),
             cast("Path", others["mask"]),
@@ -77,10 +77,10 @@ class Transferring(Operation):
             writing=WriteOptions(**files.writing),
         )
 
-    def timed(self, upscaler: Upscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         begun = time.monotonic()
         everything = np.full(piece.shape[:2], 255, np.uint8)
-        answer: NDArray[Any] = upscaler.transfer(piece, piece, everything, blend=self.options.blend)
+        answer: NDArray[Any] = local(upscaler).transfer(piece, piece, everything, blend=self.options.blend)
         return answer, time.monotonic() - begun, 0.0
 
     def _others(self, job: Job) -> dict[str, Path | None]:
