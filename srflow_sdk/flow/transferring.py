@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,8 @@ def transfer_file(
     lr: Path | None,
     options: TransferOptions,
     writing: WriteOptions,
-    before_writing: Callable[[], None] = lambda: None,
 ) -> FileResult:
-    """Do the work of :meth:`Upscaler.transfer_file`. Every input must be the same when the output is complete.
-
-    before_writing: called once all other work is done.
-    """
+    """Do the work of :meth:`Upscaler.transfer_file`. Every input must be the same when the output is complete."""
     started = time.monotonic()
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
     for what, path in paths.items():
@@ -106,29 +102,44 @@ def transfer_file(
         check_writable(output, channels=goal.picture.kind.channels, size=size)
         inputs = Inputs.of(goal.picture, of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
         result = transferred(inputs, painter, options)
-        others = {what: {"name": paths[what].name, "sha256": read[what].sha256} for what in paths if what != "target"}
-        provenance = Provenance(
-            model=manifest.name,
-            model_sha256=manifest.digest,
-            tau=options.number(manifest),
-            seed=int(options.seed),
-            sample=0,
-            latent_scheme=manifest.latent_scheme,
-            sdk_version=__version__,
-            tile=result.tile,
-            consistent=False,
-            source=target.name,
-            source_sha256=goal.sha256,
-            operation=TRANSFER,
-            settings=options.recorded(manifest, {"lr": None, **others}),
+        others = {what: (paths[what], file.sha256) for what, file in read.items() if what != "target"}
+        provenance = transferred_provenance(
+            manifest, options, others, target=target, target_sha256=goal.sha256, tile=result.tile
         )
-        before_writing()
         with writer_for(output, goal.reader, painter, provenance, writing, size=size) as writer:
             writer.write_rows(result.pixels)
             made = finished(writer, output, writing)
             for file in read.values():
                 file.reader.check_unchanged()
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
+
+
+def transferred_provenance(
+    manifest: Manifest,
+    options: TransferOptions,
+    others: Mapping[str, tuple[Path, str] | None],
+    *,
+    target: Path,
+    target_sha256: str,
+    tile: int | None,
+) -> Provenance:
+    """The record of how a picture was made, for its file's metadata. others: the other inputs and their sha256."""
+    named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
+    return Provenance(
+        model=manifest.name,
+        model_sha256=manifest.digest,
+        tau=options.number(manifest),
+        seed=int(options.seed),
+        sample=0,
+        latent_scheme=manifest.latent_scheme,
+        sdk_version=__version__,
+        tile=tile,
+        consistent=False,
+        source=target.name,
+        source_sha256=target_sha256,
+        operation=TRANSFER,
+        settings=options.recorded(manifest, {"lr": None, **named}),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

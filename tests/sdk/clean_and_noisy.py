@@ -1,15 +1,22 @@
 """Pictures that suit the one and the other embedded model, and what opens the models."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
-from srflow_apps.batch.models import Choices, ModelsByPicture, candidates
+from srflow_apps.batch.models import Choices, Models, candidates
 from srflow_sdk import Upscaler
 
 
-def models() -> ModelsByPicture:
-    return ModelsByPicture(
-        candidates(), lambda bundle: Upscaler(bundle, device="cpu", threads=1), choices=Choices(max_pixels=10_000)
-    )
+@contextlib.contextmanager
+def models() -> Iterator[Models]:
+    with contextlib.ExitStack() as stack:
+        yield Models(
+            candidates(),
+            lambda bundle: stack.enter_context(Upscaler(bundle, device="cpu", threads=1)),
+            choices=Choices(max_pixels=10_000),
+        )
 
 
 def smooth(side: int = 96) -> np.ndarray:

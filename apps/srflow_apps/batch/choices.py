@@ -1,45 +1,51 @@
-"""What a user chose on the command line. Imports nothing heavy, since --help needs it."""
+"""A user's choices about files and the machine. Imports nothing heavy, since --help needs it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from srflow_apps.batch.output_names import Shard
-    from srflow_apps.batch.plan import Format
     from srflow_sdk.drawing.tiles import TileSize
     from srflow_sdk.system.device_names import Device, Precision
 
-FORMATS = ("png", "jpg", "webp", "tif", "avif")
+Format = Literal["png", "jpg", "webp", "tif", "avif"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 """The formats that can be chosen; the first is the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileChoices:
-    """Which files a command reads and writes, and how."""
+class FileOptions:
+    """Which files a batch reads and writes, and how: keywords of :func:`srflow_sdk.upscale_folder`."""
 
-    recursive: bool
-    name: str | None
-    format: Format | None
-    quality: int | None
-    lossless: bool
-    resume: bool
-    no_overwrite: bool
-    dry_run: bool
-    shard: Shard | None
-    report: Path | None
-    from_output: Path | None
-    ray: str | None
-    ray_workers: int | None
-    ray_gpus: float | None
+    recursive: bool = False
+    name: str | None = None
+    format: Format | None = None
+    quality: int | None = None
+    lossless: bool = False
+    resume: bool = False
+    overwrite: bool = True
+    shard: Shard | None = None
+    report: Path | None = None
 
     @property
     def ending(self) -> str:
         """The ending of a picture whose name does not set a format."""
         return f".{self.format or FORMATS[0]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileChoices(FileOptions):
+    """The other choices of a command about files."""
+
+    dry_run: bool = False
+    from_output: Path | None = None
+    ray: str | None = None
+    ray_workers: int | None = None
+    ray_gpus: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

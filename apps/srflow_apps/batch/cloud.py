@@ -6,7 +6,6 @@ line with the URL: an ImageError, or a MissingExtraError or ArgumentError where 
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 import math
@@ -48,12 +47,12 @@ def check_written(path: UrlPath) -> None:
 
 
 def is_folder(path: UrlPath) -> bool:
-    """Whether there is anything below it. Raises: ImageError if the store does not answer."""
+    """True if there is anything below it. Raises: ImageError if the store does not answer."""
     return path.scheme not in _READ_ONLY and _asked(path, lambda store: bool(store.isdir(_key(path))))
 
 
 def exists(path: UrlPath) -> bool:
-    """Whether a file has this URL. Raises: ImageError if the store does not answer."""
+    """True if a file has this URL. Raises: ImageError if the store does not answer."""
     return _asked(path, lambda store: bool(store.exists(_key(path))))
 
 
@@ -167,12 +166,12 @@ def _web(path: UrlPath) -> dict[str, Any]:
 
 
 def _key(path: UrlPath) -> str:
-    """What the store calls the file."""
+    """The store's own name for the file."""
     return str(_store(path)._strip_protocol(path.whole))
 
 
 def _asked(path: UrlPath, ask: Callable[[Any], _T], what: str | None = None, *, grace_s: float = 0.0) -> _T:
-    """What ask(store) returns, with its errors as the SDK's: stores raise exceptions that have no common base.
+    """Return ask(store), with its errors as the SDK's: stores raise exceptions that have no common base.
 
     A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds, ends the waiting: stores may be silent.
     """
@@ -188,6 +187,8 @@ def _asked(path: UrlPath, ask: Callable[[Any], _T], what: str | None = None, *, 
 
 
 def _reason(error: Exception, path: UrlPath) -> str:
+    import asyncio  # which takes long, and no path needs it
+
     text, kind = str(error).strip(), type(error).__name__
     if "credentials" in text.lower() or "Credentials" in kind:
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" if path.scheme == "s3" else ""

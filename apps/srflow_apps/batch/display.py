@@ -1,4 +1,4 @@
-"""What a batch shows: names of finished files on standard output; errors and progress on standard error."""
+"""Shows a batch to its user: names of finished files on standard output; errors and progress on standard error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from srflow_sdk.system.plain_text import printable
 from srflow_sdk.system.terminal import abandon, write_error
 
 if TYPE_CHECKING:  # an error is shown without waiting for numpy and libvips
-    from srflow_apps.batch.estimating import Forecast
     from srflow_apps.batch.jobs import FolderFile, Job
 
 _CLEAR = "\r\x1b[K"
@@ -50,7 +49,6 @@ class Display:
         self.in_words: Callable[[str], str] = str
         self._jobs: Sequence[Job] = ()
         self._pixels: list[int] = []
-        self._forecast: Forecast | None = None
         self._bar: Any = None
         self._lines: ProgressLines | None = None  # instead of a bar, without a terminal
         self._reached: list[int] = []
@@ -82,11 +80,7 @@ class Display:
         if not jobs or self._quiet or (self._lines is None and not _is_terminal(sys.stderr)):
             yield
             return
-        from srflow_apps.batch.estimating import Forecast
-        from srflow_apps.batch.sizes import is_known
-
         self._pixels = self._measured(max_pixels, check)
-        self._forecast = Forecast(self._pixels, known=all(is_known(job.source) for job in jobs))
         self._reached = [0] * len(jobs)
         if self._lines is not None:
             self._lines.begin(length=sum(self._pixels), label=self._label(1))
@@ -110,7 +104,7 @@ class Display:
 
     def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
         """How many pixels each input has. A message is shown, because opening thousands takes seconds."""
-        from srflow_apps.batch.sizes import weight
+        from srflow_apps.batch.estimating import weight
 
         doing = f"reading the headers of {len(self._jobs)} files"
         if self._lines is not None:
@@ -134,17 +128,12 @@ class Display:
                 self._current = number
                 self._bar.label = f"{self._label(number)} tile {done}/{total}"
                 self._move(number, self._pixels[number - 1] * done // total)
-                line = self._forecast.progressed(number, done, total) if self._forecast is not None else None
-                if line is not None:
-                    self.tell(line)
                 self._render()  # a tile of a small image may not move the bar
 
     def finished(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._bar is not None:
-                if file.status != "done" and self._forecast is not None:
-                    self._forecast.left_out(number)
                 if file.status != "done":  # its remaining pixels take no time, and would spoil the estimate
                     self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
                     self._pixels[number - 1] = self._reached[number - 1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +13,22 @@ from numpy.typing import NDArray
 from srflow_apps.batch.jobs import Settings
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.files import open_image, write_image
+from srflow_sdk.files import count_pixels, open_image, write_image
+from srflow_sdk.system.url_paths import UrlPath
 
-WORTH_SAYING_S = 60.0
-"""Runs that take less are begun without a word."""
+UNKNOWN_PIXELS = 1_000_000
+"""The pixels that an input with a URL counts for: its header is not fetched only to be counted."""
 
 _SIDES = (32, 64)  # of the pictures that are drawn to measure: 0.4 s in all with the embedded model on a CPU
 _ENOUGH_S = 0.3  # a larger picture is not drawn if the smaller one took this long
 _UNIT = 1 << 10  # a side that every scale divides well enough
 _SEARCHED_PIXELS = 20_000_000  # of a larger input, the top is taken instead of the middle
-_FIRST_AFTER_S = 1.0
 _MEGA = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What drawing costs here, in seconds for a pixel of a tile's window, and how well outputs compress.
+    """The cost of drawing here, in seconds for a pixel of a tile's window, and how well outputs compress.
 
     encode: once for each input. sample: for each output. bytes_per_pixel: of an output file.
     """
@@ -77,42 +75,9 @@ def seconds_for(upscaler: BaseUpscaler, speed: Speed, *, width: int, height: int
     return sum(window.height * window.width for window in windows) * (speed.encode + samples * speed.sample)
 
 
-class Forecast:
-    """Says once, soon after a run has begun, how long it will take if that is long.
-
-    pixels: of every input. known: whether they are really pixels, and worth saying. The time is that of the first
-    tiles, so that nothing is drawn only to measure.
-    """
-
-    def __init__(
-        self, pixels: Sequence[int], *, known: bool = True, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
-        self._begun = clock()
-        self._known = known
-        self._pixels = list(pixels)
-        self._reached = [0.0] * len(self._pixels)
-        self._said = False
-
-    def left_out(self, number: int) -> None:
-        """Take note that an input, counted from 1, needs no time."""
-        self._pixels[number - 1] = 0
-        self._reached[number - 1] = 0
-        if not any(self._reached):
-            self._begun = self._clock()
-
-    def progressed(self, number: int, done: int, total: int) -> str | None:
-        """Take note of tiles that were drawn. Returns the line to show; None if there is none."""
-        self._reached[number - 1] = self._pixels[number - 1] * done / total
-        took = self._clock() - self._begun
-        if self._said or took < _FIRST_AFTER_S or not any(self._reached):
-            return None
-        self._said = True
-        seconds = took * sum(self._pixels) / sum(self._reached)
-        if seconds < WORTH_SAYING_S:
-            return None
-        files = sum(pixels > 0 for pixels in self._pixels)
-        return f"{about(seconds)} for {how_much(files, sum(self._pixels) if self._known else None)}"
+def weight(source: Path, *, max_pixels: int) -> int:
+    """The pixels of an input, for progress; 0 if it cannot be used, :data:`UNKNOWN_PIXELS` for a URL."""
+    return UNKNOWN_PIXELS if isinstance(source, UrlPath) else count_pixels(source, max_pixels=max_pixels)
 
 
 def about(seconds: float) -> str:
@@ -124,10 +89,8 @@ def about(seconds: float) -> str:
     return f"about {seconds / 3600:.1f} hours" if seconds < 36_000 else f"about {round(seconds / 3600)} hours"
 
 
-def how_much(files: int, pixels: int | None) -> str:
-    """The inputs in words: "44 files, 310 megapixels". pixels: None if that is not known."""
-    if pixels is None:
-        return f"{files} file{'s' * (files != 1)}"
+def how_much(files: int, pixels: int) -> str:
+    """The inputs in words: "44 files, 310 megapixels"."""
     mega = pixels / _MEGA
     size = f"{mega:.2g}" if mega < 10 else f"{mega:.0f}"
     return f"{files} file{'s' * (files != 1)}, {size} megapixels"

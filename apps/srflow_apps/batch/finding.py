@@ -1,13 +1,14 @@
-"""Which files a command reads: those named, and the images in the folders named."""
+"""Finds the files that a command reads: those named, and the images in the folders named."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from srflow_apps.batch import cloud
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, UNREAD
 from srflow_sdk.system import local_files
@@ -25,37 +26,31 @@ class InputFile:
     name: PurePosixPath
 
 
-def find_inputs(
-    inputs: Sequence[Path],
-    *,
-    out: Path,
-    recursive: bool = False,
-    failed: Callable[[Path, str], None] | None = None,
-    unread: Counter[str] | None = None,
-) -> list[InputFile]:
-    """The input files of a command: those given, and the image files (:data:`READABLE`) in the folders given, sorted.
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The input files of a command, and what was not taken from its folders.
+
+    refused: folders that cannot be listed or have no images, and why.
+    unread: how many images are left out, by the names of their formats (:data:`UNREAD`).
+    """
+
+    files: list[InputFile] = field(default_factory=list)
+    refused: list[tuple[Path, str]] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+
+def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Found:
+    """Find the input files: those given, and the image files (:data:`READABLE`) in the folders given, sorted.
 
     Hidden files and folders are skipped, and so is everything under `out` if that lies inside a folder: those are
     earlier outputs. recursive: subfolders too; links to folders are not followed, so that none is entered twice.
-    failed: called with each folder that cannot be listed or has no images, and why; the others are still used.
-    unread: counts the images in folders that are left out, by the names of their formats (:data:`UNREAD`).
-
-    Raises: ImageError for such a folder, without `failed`.
     """
-
-    def fail(folder: Path, why: str) -> None:
-        line = f"{folder}: {why}"
-        if failed is None:
-            raise ImageError(line)
-        failed(folder, line)
-
-    counter = Counter[str]() if unread is None else unread
-    found: list[InputFile] = []
+    found = Found()
     for path in inputs:
         if is_folder(path):
-            found += _in_folder(path, out=out, recursive=recursive, fail=fail, unread=counter)
+            _look_into(path, found, out=out, recursive=recursive)
         else:
-            found.append(InputFile(path=path, name=PurePosixPath(path.name)))
+            found.files.append(InputFile(path=path, name=PurePosixPath(path.name)))
     return found
 
 
@@ -68,10 +63,8 @@ def say_unread(unread: Mapping[str, int]) -> str | None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
+    """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
     if isinstance(path, UrlPath):
-        from srflow_apps.batch import cloud
-
         return cloud.is_folder(path)
     try:
         return path.is_dir()
@@ -86,68 +79,56 @@ def real_path(path: Path) -> Path:
     return local_files.real_path(path)
 
 
-def _in_folder(
-    folder: Path, *, out: Path, recursive: bool, fail: Callable[[Path, str], None], unread: Counter[str]
-) -> list[InputFile]:
-    refused: list[OSError] = []
+def _look_into(folder: Path, found: Found, *, out: Path, recursive: bool) -> None:
+    refused: list[tuple[Path, str]] = []
     links: list[str] = []
-    names: list[PurePosixPath] = []
+    every: Iterable[PurePosixPath]
     if isinstance(folder, UrlPath):
-        found = _names_in_store(folder, out=out, recursive=recursive, fail=fail)
-        if found is None:
-            return []
+        every = _names_in_store(folder, refused, out=out, recursive=recursive)
     else:
-        found = _file_names(
-            folder, out=real_path(out), recursive=recursive, refused=refused.append, linked=links.extend
-        )
-    for name in found:
+        every = _file_names(folder, refused, links, out=real_path(out), recursive=recursive)
+    names: list[PurePosixPath] = []
+    for name in every:
         ending = name.suffix.lower()
         if ending in READABLE:
             names.append(name)
         elif ending in UNREAD:
-            unread[UNREAD[ending]] += 1
+            found.unread[UNREAD[ending]] += 1
     names.sort(key=lambda name: name.parts)
-    for error in refused:
-        fail(Path(error.filename or folder), f"the folder cannot be listed: {error.strerror}")
     if not names and not refused:
         more = "" if recursive else "; with --recursive its subfolders are searched too"
         if links:
             more += f"; links to folders, such as {links[0]}, are not followed: name their targets"
-        fail(folder, f"there are no images in this folder ({', '.join(READABLE)}){more}")
-    return [InputFile(path=folder / name, name=name) for name in names]
+        refused.append((folder, f"there are no images in this folder ({', '.join(READABLE)}){more}"))
+    found.refused.extend((place, f"{place}: {why}") for place, why in refused)
+    found.files.extend(InputFile(path=folder / name, name=name) for name in names)
 
 
 def _names_in_store(
-    folder: UrlPath, *, out: Path, recursive: bool, fail: Callable[[Path, str], None]
-) -> Iterable[PurePosixPath] | None:
-    """As _file_names; None if the folder cannot be listed."""
-    from srflow_apps.batch import cloud
-
+    folder: UrlPath, refused: list[tuple[Path, str]], *, out: Path, recursive: bool
+) -> list[PurePosixPath]:
+    """Names of files that are neither hidden nor outputs. refused: gets the folder if it cannot be listed."""
     try:
         names = cloud.file_names(folder, recursive=recursive)
     except ImageError as error:
-        fail(folder, str(error).removeprefix(f"{folder}: "))
-        return None
+        refused.append((folder, str(error).removeprefix(f"{folder}: ")))
+        return []
     inside = folder in out.parents
     return [name for name in names if not (inside and out in (folder / name).parents)]
 
 
 def _file_names(
-    folder: Path,
-    *,
-    out: Path,
-    recursive: bool,
-    refused: Callable[[OSError], None],
-    linked: Callable[[Iterable[str]], None],
+    folder: Path, refused: list[tuple[Path, str]], links: list[str], *, out: Path, recursive: bool
 ) -> Iterator[PurePosixPath]:
-    """Names of files that are neither hidden nor outputs.
+    """Names of files that are neither hidden nor outputs. refused, links: get folders that are not entered."""
 
-    refused, linked: called with folders that cannot be listed, and with links to folders.
-    """
+    def refuse(error: OSError) -> None:
+        refused.append((Path(error.filename or folder), f"the folder cannot be listed: {error.strerror}"))
+
     inside = real_path(folder) in out.parents
-    for place, folders, files in os.walk(folder, onerror=refused):
+    for place, folders, files in os.walk(folder, onerror=refuse):
         here = Path(place)
-        linked(name for name in folders if not name.startswith(".") and _is_link(here / name))
+        links.extend(name for name in folders if not name.startswith(".") and _is_link(here / name))
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         if inside:
             folders[:] = [name for name in folders if real_path(here / name) != out]
@@ -161,7 +142,7 @@ def _file_names(
 
 
 def _is_link(path: Path) -> bool:
-    """Whether it is a link, as far as can be seen."""
+    """True if it is a link, as far as can be seen."""
     try:
         return path.is_symlink()
     except OSError:

@@ -1,4 +1,4 @@
-"""The folder API: plans a batch, runs it on an :class:`Upscaler`, and returns what became of every file."""
+"""The folder API: builds a batch, runs it, and returns what became of every file."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-import numpy as np
-
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
-from srflow_apps.batch.models import BY_PICTURE, Choices, ModelsByPicture, candidates
+from srflow_apps.batch.batch import Batch, Plan
+from srflow_apps.batch.choices import FileOptions, Format
+from srflow_apps.batch.estimating import weight
+from srflow_apps.batch.jobs import FolderFile, FolderResult
+from srflow_apps.batch.models import BY_PICTURE, Models, candidates
 from srflow_apps.batch.on_ray import Cluster, OnRay
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.output_names import Shard
-from srflow_apps.batch.plan import Format, Plan, make_folders, make_plan
-from srflow_apps.batch.report import batch_report, read_report, recorded_in, write_report
-from srflow_apps.batch.running import Executor, InThisProcess, Watcher
-from srflow_apps.batch.sizes import weight
-from srflow_apps.batch.storage import ANYWHERE
-from srflow_sdk._checks import file_path
+from srflow_apps.batch.running import Executor, run_jobs
+from srflow_sdk._checks import file_path, flag
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
 from srflow_sdk.drawing.temperature import is_map
-from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike
 from srflow_sdk.model.bundle import Bundle
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from srflow_sdk.drawing.requests import DrawKeywords
-
-_NO_UPSCALER = 'upscaler is {!r}; it must be an Upscaler, "auto", or None for x4-small'
 
 
 @takes_draw_keywords
@@ -102,69 +97,40 @@ def upscale_folder(
     paths = [_checked("an input", path) for path in given]
     if not paths:
         raise ArgumentError("there are no inputs; name files and folders")
-    report_path = None if report is None else _checked("report", report)
-    earlier = read_report(report_path) if report_path is not None and resume else None
-    for flag, value in {"recursive": recursive, "resume": resume, "overwrite": overwrite}.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise ArgumentError(f"{flag} is {value!r}; it must be True or False")
+    for what, value in {"recursive": recursive, "resume": resume, "overwrite": overwrite}.items():
+        flag(what, value)
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
-    settings = Settings(
+    batch = Batch(
         operation=Upscaling(draw=dataclasses.replace(draw, progress=None, cancel=None)),
-        report=report is not None,
+        inputs=paths,
+        output=str(_checked("output", output)),
+        directory=True,
+        bundles=_bundles(upscaler),
+        tile=upscaler.tile if isinstance(upscaler, BaseUpscaler) else "auto",
+        samples=samples,
         max_pixels=max_pixels,
-        resume=resume,
-        overwrite=overwrite,
-        quality=quality,
-        lossless=lossless,
-        recorded=recorded_in(earlier),
-    )
-    choices = Choices(max_pixels=max_pixels)
-    with _executed(upscaler, ray, choices) as (execute, bundles, tile):
-        plan = make_plan(
-            paths,
-            str(_checked("output", output)),
-            manifest=bundles[0].manifest,
-            settings=settings,
-            model=choices.name if len(bundles) > 1 else None,
-            samples=samples,
+        files=FileOptions(
+            recursive=recursive,
             name=name,
             format=format,
-            recursive=recursive,
+            quality=quality,
+            lossless=lossless,
+            resume=resume,
+            overwrite=overwrite,
             shard=None if shard is None else _checked_shard(shard),
-            report=report_path,
-            directory=True,
-        )
-        make_folders(plan, ANYWHERE)
+            report=None if report is None else _checked("report", report),
+        ),
+    )
+    with contextlib.ExitStack() as stack:
+        execute = _executor(batch, upscaler, ray, stack)
+        plan = batch.plan()
         watcher = _Follower(plan, on_file, draw.progress)
-        result = run_plan(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
-        result = dataclasses.replace(result, device=execute.device, precision=execute.precision)
-        if plan.report is not None:
-            written = batch_report(
-                result,
-                models=[bundle.manifest for bundle in bundles],
-                settings=settings,
-                tile=tile,
-                device=execute.device,
-                precision=execute.precision,
-                earlier=earlier,
-            )
-            write_report(plan.report, written)
+        result = batch.run(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
+        batch.write_report(result)
     if result.interrupted and not (draw.cancel is not None and draw.cancel.is_set()):
         raise KeyboardInterrupt  # now that everything is in order
     return result
-
-
-def run_plan(
-    plan: Plan,
-    execute: Executor,
-    *,
-    watcher: Watcher | None = None,
-    check: Callable[[], None] = lambda: None,
-) -> FolderResult:
-    """Run a plan whose folders exist. watcher, check, errors: as for :func:`~srflow_apps.batch.running.run_jobs`."""
-    result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
-    return dataclasses.replace(result, files=(*plan.refused, *result.files), total=plan.total, unread=dict(plan.unread))
 
 
 class _Follower:
@@ -200,46 +166,36 @@ class _Follower:
             self._on_file(file)
 
 
-@contextlib.contextmanager
-def _executed(
-    upscaler: BaseUpscaler | Literal["auto"] | None, ray: str | Cluster | None, choices: Choices
-) -> Iterator[tuple[InThisProcess | OnRay, Sequence[Bundle], TileSize]]:
-    """What runs the batch, its models, and its tiles."""
-    if ray is None:
-        if upscaler == BY_PICTURE:
-            bundles = candidates()
-            with ModelsByPicture(bundles, Upscaler, choices=choices) as models:
-                yield InThisProcess(models), bundles, "auto"
-            return
-        with _opened(upscaler) as opened:
-            yield InThisProcess(opened), [opened.bundle], opened.tile
-        return
-    if not isinstance(ray, (str, Cluster)):
-        raise ArgumentError(f'ray is {ray!r}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')
-    cluster = Cluster(address=ray) if isinstance(ray, str) else ray
-    if upscaler == BY_PICTURE:
-        bundles = candidates()
-        yield OnRay(cluster, bundles=bundles), bundles, "auto"
-        return
-    if not isinstance(upscaler, (BaseUpscaler, type(None))):
-        raise ArgumentError(_NO_UPSCALER.format(upscaler))
-    if upscaler is not None and not upscaler.bundle.manifest.files:
-        raise ArgumentError("the cluster's machines need the model's files, and upscaler is a server's: leave out ray")
-    bundle = Bundle.embedded() if upscaler is None else upscaler.bundle
-    tile: TileSize = "auto" if upscaler is None else upscaler.tile
-    yield OnRay(cluster, bundles=[bundle], tile=tile), [bundle], tile
-
-
-@contextlib.contextmanager
-def _opened(upscaler: BaseUpscaler | str | None) -> Iterator[BaseUpscaler]:
+def _bundles(upscaler: BaseUpscaler | str | None) -> list[Bundle]:
+    if isinstance(upscaler, BaseUpscaler):
+        return [upscaler.bundle]
     if upscaler is None:
-        with Upscaler() as own:
-            yield own
-    elif isinstance(upscaler, BaseUpscaler):
+        return [Bundle.embedded()]
+    if upscaler == BY_PICTURE:
+        return candidates()
+    raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto", or None for x4-small')
+
+
+def _executor(
+    batch: Batch, upscaler: BaseUpscaler | str | None, ray: str | Cluster | None, stack: contextlib.ExitStack
+) -> Executor:
+    """The executor of the batch: this process or a cluster. stack: closes what is opened here."""
+    if ray is not None:
+        if not isinstance(ray, (str, Cluster)):
+            raise ArgumentError(f'ray is {ray!r}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')
+        if not batch.bundles[0].manifest.files:
+            raise ArgumentError(
+                "the cluster's machines need the model's files, and upscaler is a server's: leave out ray"
+            )
+        cluster = Cluster(address=ray) if isinstance(ray, str) else ray
+        return OnRay(cluster, bundles=batch.bundles, tile=batch.tile)
+    if isinstance(upscaler, BaseUpscaler):
         upscaler._painter.check_open()  # or every file would fail
-        yield upscaler
-    else:
-        raise ArgumentError(_NO_UPSCALER.format(upscaler))
+
+    def opened(bundle: Bundle) -> BaseUpscaler:
+        return upscaler if isinstance(upscaler, BaseUpscaler) else stack.enter_context(Upscaler(bundle))
+
+    return partial(run_jobs, models=Models(batch.bundles, opened, choices=batch.choices))
 
 
 def _stopper(cancel: threading.Event | None) -> Callable[[], None]:

@@ -1,16 +1,15 @@
-"""What a batch is made of: its jobs, what to do with each, and what became of them. All of it can be pickled."""
+"""The jobs of a batch, the settings for them, and their results. All of it can be pickled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
-from srflow_apps.batch.operations import Operation, Upscaling, WritingKeywords
+from srflow_apps.batch.operations import Operation, Upscaling
 from srflow_sdk.drawing.file_upscaling import FileOutput
-from srflow_sdk.files import MAX_PIXELS
-from srflow_sdk.files.formats import check_max_pixels, check_quality
+from srflow_sdk.files import WriteOptions
 from srflow_sdk.system.device_names import BUNDLE
 
 Status = Literal["done", "skipped", "failed"]
@@ -25,53 +24,34 @@ class Job:
     name: PurePosixPath
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """What a report says about a file that was written: its length in bytes and its sha256."""
-
-    size: int
-    sha256: str
+Recorded = Mapping[str, tuple[int, str]]
+"""Lengths in bytes and sha256 of files that were written, by their paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What to do with every file.
+class Settings(WriteOptions):
+    """The operation on every file, and how files are read and written. Raises: ArgumentError.
 
-    report, max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`; the last two do not count for `resume`.
-    resume: skip inputs whose outputs all exist and were made from the same file with these settings. overwrite: replace
-    files that exist; otherwise inputs with such an output are skipped. recorded: what an earlier report says about
-    outputs, by their paths; `resume` holds them to it.
-
-    Raises: ArgumentError for numbers that are wrong for any file.
+    resume: skip inputs whose outputs all exist and were made from the same file with these settings; quality and
+    lossless do not count.
+    overwrite: replace files that exist; otherwise inputs with such an output are skipped.
+    recorded: what an earlier report says about outputs; `resume` holds them to it.
     """
 
     operation: Operation = field(default_factory=Upscaling)
-    report: bool = False
-    max_pixels: int = MAX_PIXELS
     resume: bool = False
     overwrite: bool = True
-    quality: int | None = None
-    lossless: bool = False
-    recorded: Mapping[str, Recorded] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_max_pixels(self.max_pixels)
-        check_quality(self.quality, lossless=self.lossless)
+    recorded: Recorded = field(default_factory=dict)
 
     @property
-    def writing(self) -> WritingKeywords:
-        """How files are read and written."""
-        return {
-            "report": self.report,
-            "max_pixels": self.max_pixels,
-            "quality": self.quality,
-            "lossless": self.lossless,
-        }
+    def writing(self) -> dict[str, Any]:
+        """The keywords of :meth:`Upscaler.upscale_file` for how files are read and written."""
+        return {each.name: getattr(self, each.name) for each in fields(WriteOptions)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderFile:
-    """What became of one input.
+    """The result of one input.
 
     source: the input; a folder if that could not be used. targets: the paths of its outputs, in the order of the
     samples. status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed". error: one line, if it
@@ -95,7 +75,7 @@ class FolderFile:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderResult:
-    """What became of a folder, or of several inputs.
+    """The result of a folder, or of several inputs.
 
     files: in the order of the inputs, without those that were not reached. total: how many inputs there are.
     interrupted: whether a signal or `cancel` ended the run. disk_full, server_lost: whether a full disk, or a server

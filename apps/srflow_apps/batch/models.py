@@ -6,22 +6,14 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from srflow_apps.batch.storage import ANYWHERE, reading
+from srflow_apps.batch.storage import reading
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
-
-    from srflow_apps.batch.storage import Storage
-    from srflow_sdk.model.manifest import Manifest
 
 BY_PICTURE = "auto"
 """The name under which a user asks for the model that suits each picture."""
@@ -39,7 +31,7 @@ def candidates() -> list[Bundle]:
 
 
 def has_candidates() -> bool:
-    """Whether this installation has all of them."""
+    """True if this installation has all of them."""
     return {CLEAN, PHOTO} <= set(Bundle.embedded_names())
 
 
@@ -50,7 +42,7 @@ def digest(models: Sequence[Manifest]) -> str:
 
 
 class Choices:
-    """Which embedded model suits which file: every file is looked at once. Thread-safe."""
+    """The embedded models that suit files; looks at each file once. Thread-safe."""
 
     def __init__(self, *, max_pixels: int) -> None:
         self._max_pixels = max_pixels
@@ -60,25 +52,30 @@ class Choices:
         """The choice for a file that was looked at before."""
         return self._made.get(source)
 
-    def of(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> ModelChoice:
-        """The choice for a file, which can be read at `local`. Raises: as :func:`~srflow_sdk.choose_model`."""
-        choice = self._made.get(source) or choose_model(local, max_pixels=self._max_pixels, cancel=cancel)
-        self._made[source] = choice
-        return choice
+    def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
+        """The choice for a file. local: where it can be read; None fetches it. Raises: as :func:`choose_model`."""
+        if source not in self._made:
+            with reading(source) if local is None else contextlib.nullcontext(local) as place:
+                self._made[source] = choose_model(place, max_pixels=self._max_pixels, cancel=cancel)
+        return self._made[source]
 
     def name(self, source: Path) -> str:
-        """The model's name for a file, wherever it is; x4-small for one that cannot be read, which fails later."""
-        with contextlib.suppress(ImageError, OSError), reading(ANYWHERE, source) as local:
-            return self.of(source, local).name
+        """The model's name for a file; x4-small for one that cannot be read, which fails later."""
+        with contextlib.suppress(ImageError, OSError):
+            return self.of(source).name
         return CLEAN
 
 
-class ModelsByPicture:
-    """Opens for each picture the embedded model that suits it, once for all pictures.
+class Models:
+    """The opened models of a batch: one for all files, or for each file the one that suits it. Thread-safe.
 
-    A context manager, which closes them. bundles: the models. opened: makes an Upscaler. say: told about choices, with
-    the file and why, as :meth:`explain` is called. first: the model to open at once, so that what is wrong with this
-    machine is an error here. Thread-safe.
+    any: an Upscaler that stands for all of them: of the same scale and device.
+
+    bundles: the models.
+    opened: makes an Upscaler; the caller closes it.
+    choices: which model suits which file; None if there is one model.
+    say: called with a line about each file that is drawn: its model, and why.
+    first: the model to open at once, so that what is wrong with this machine is an error here; None is bundles[0].
     """
 
     def __init__(
@@ -86,78 +83,44 @@ class ModelsByPicture:
         bundles: Sequence[Bundle],
         opened: Callable[[Bundle], BaseUpscaler],
         *,
-        choices: Choices,
+        choices: Choices | None = None,
         say: Callable[[str], None] = lambda _: None,
-        first: str = CLEAN,
+        first: str | None = None,
     ) -> None:
-        self.choices = choices
+        self._choices = choices
         self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self._opened, self._say = opened, say
-        self._stack = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._upscalers: dict[str, BaseUpscaler] = {}
-        self.upscaler = self._open(first)
+        self.any = self._open(first or bundles[0].manifest.name)
 
-    def __enter__(self) -> Self:
-        return self
+    def suiting(self, source: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
+        """The Upscaler for a file. cancel: ends the call.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
-    def for_picture(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
-        """The Upscaler for a file, which can be read at `local`. cancel: ends the call, as of :func:`choose_model`.
-
-        Raises: ImageError if it cannot be read; CancelledError; what :class:`BaseUpscaler` raises.
+        Raises: ImageError if the file cannot be read; CancelledError; what :class:`Upscaler` raises.
         """
-        choice = self.choices.of(source, local, cancel=cancel)
-        with self._lock:
-            return self._open(choice.name)
+        return self.any if self._choices is None else self._open(self._choices.of(source, cancel=cancel).name)
 
-    def explain(self, source: Path) -> None:
-        """Say which model :meth:`for_picture` gave for a file, and why."""
-        choice = self.choices.made(source)
-        if choice is not None:
-            self._say(explained(source, choice.name, choice.why))
+    def drawing(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
+        """The Upscaler for a file that is about to be drawn and is read at `local`. Raises: as :meth:`suiting`."""
+        if self._choices is None:
+            return self.any
+        choice = self._choices.of(source, local, cancel=cancel)
+        self._say(explained(source, choice.name, choice.why))
+        return self._open(choice.name)
+
+    def reason(self, source: Path) -> str | None:
+        """Why a file has its model; None if all files have the same."""
+        choice = None if self._choices is None else self._choices.made(source)
+        return None if choice is None else choice.why
 
     def _open(self, name: str) -> BaseUpscaler:
-        if name not in self._upscalers:
-            self._upscalers[name] = self._stack.enter_context(self._opened(self._bundles[name]))
-        return self._upscalers[name]
+        with self._lock:
+            if name not in self._upscalers:
+                self._upscalers[name] = self._opened(self._bundles[name])
+            return self._upscalers[name]
 
 
 def explained(source: Path, name: str, why: str) -> str:
     """The line that says which model draws a file, and why."""
     return f"{source}: {name} ({why})"
-
-
-Models = BaseUpscaler | ModelsByPicture
-
-
-def any_of(models: Models) -> BaseUpscaler:
-    """An Upscaler that stands for all of them: of the same scale and device."""
-    return models.upscaler if isinstance(models, ModelsByPicture) else models
-
-
-def suiting(models: Models, source: Path, storage: Storage, *, cancel: threading.Event | None = None) -> BaseUpscaler:
-    """The Upscaler that suits this file. Raises: as :meth:`ModelsByPicture.for_picture`."""
-    if not isinstance(models, ModelsByPicture):
-        return models
-    with contextlib.nullcontext(source) if models.choices.made(source) else reading(storage, source) as local:
-        return models.for_picture(source, local, cancel=cancel)
-
-
-def drawing(models: Models, source: Path, local: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
-    """The same for a file that is about to be drawn and is read at `local`: the user is told which, and why."""
-    if not isinstance(models, ModelsByPicture):
-        return models
-    upscaler = models.for_picture(source, local, cancel=cancel)
-    models.explain(source)
-    return upscaler
-
-
-def reason(models: Models, source: Path) -> str | None:
-    """Why this file got its model; None if all have the same."""
-    choice = models.choices.made(source) if isinstance(models, ModelsByPicture) else None
-    return None if choice is None else choice.why

@@ -9,10 +9,9 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, cast, get_args
+from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.models import BY_PICTURE, digest, explained
@@ -27,7 +26,8 @@ from srflow_apps.batch.ray_connection import (
 )
 from srflow_apps.batch.ray_workers import RunJobs, Stop, Worker, is_seen
 from srflow_apps.batch.running import Watcher
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.storage import remove_leftovers
+from srflow_sdk._checks import one_of, real, whole
 from srflow_sdk.drawing.passes import warn_if_inconsistent
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
@@ -43,7 +43,7 @@ _KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memor
 _STOP_S = 20.0  # for workers to end their tile
 _MOST_GPUS = 64
 _MOST_CPUS = 4  # of a worker, unless chosen: several workers use a large machine better than many threads do
-_HOST_AND_PORT = re.compile(r"[^/\s]+:[0-9]{1,5}", re.ASCII)
+_HOST_AND_PORT = re.compile(r"[^/\s]+:([0-9]{1,5})", re.ASCII)
 _LAST_PORT = 65_535
 
 
@@ -52,11 +52,14 @@ class Cluster:
     """A Ray cluster, and how a batch uses it.
 
     address: "auto" is the cluster that this machine belongs to (or RAY_ADDRESS names), and a new one on this machine
-    alone if there is none; otherwise host:port of its head. workers: at most so many; None is as many as there is room
-    for. gpus: of each worker, such as 0.5 for two on a GPU; None is 1 if the cluster has GPUs and `device` may be one,
-    otherwise 0. cpus: of each worker, and its threads; None is up to 4. batch: how many files a worker takes at a time;
-    more than 1 is worth it for thousands of tiny pictures. device, precision: as of :class:`~srflow_sdk.Upscaler`; with
-    "fastest", machines with other processors may choose otherwise.
+    alone if there is none; otherwise host:port of its head.
+    workers: at most so many; None is as many as there is room for.
+    gpus: of each worker, such as 0.5 for two on a GPU; None is 1 if the cluster has GPUs and `device` may be one,
+    otherwise 0.
+    cpus: of each worker, and its threads; None is up to 4.
+    batch: how many files a worker takes at a time; more than 1 is worth it for thousands of tiny pictures.
+    device, precision: as of :class:`~srflow_sdk.Upscaler`; with "fastest", machines with other processors may choose
+    otherwise.
     """
 
     address: str = "auto"
@@ -68,45 +71,33 @@ class Cluster:
     precision: Precision = "bundle"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.address, str):
+        if not isinstance(self.address, str) or not self.address.strip():
             raise ArgumentError(f'the address of the Ray cluster is {self.address!r}; give "auto" or "host:port"')
-        if not self.address.strip():
-            raise ArgumentError('the address of the Ray cluster is empty; give "auto" or "host:port"')
         if self.address.startswith("ray://"):
             raise ArgumentError(
                 f"{self.address} is an address of the Ray Client, which Ray Data does not support; run this on a "
                 "machine of the cluster, or by `ray job submit`"
             )
-        if self.address not in WITHOUT_PORT and not _HOST_AND_PORT.fullmatch(self.address):
-            raise ArgumentError(
-                f'{self.address!r} is no address of a Ray cluster; give "auto" or host:port, such as head:6379'
-            )
-        if self.address not in WITHOUT_PORT and not 1 <= int(self.address.rpartition(":")[2]) <= _LAST_PORT:
-            raise ArgumentError(
-                f"{self.address!r} is no address of a Ray cluster: ports of host:port are 1 to {_LAST_PORT}, such as "
-                "head:6379"
-            )
+        if self.address not in WITHOUT_PORT:
+            named = _HOST_AND_PORT.fullmatch(self.address)
+            if named is None or not 1 <= int(named[1]) <= _LAST_PORT:
+                raise ArgumentError(
+                    f'{self.address!r} is no address of a Ray cluster; give "auto" or host:port, such as head:6379'
+                )
         for name in ("workers", "cpus", "batch"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ArgumentError(f"{name} is {value!r}; it must be a number from 1 on")
-        gpus: object = self.gpus
-        if gpus is not None and (
-            isinstance(gpus, bool) or not isinstance(gpus, Real) or not 0 <= cast("float", gpus) <= _MOST_GPUS
-        ):
-            raise ArgumentError(f"gpus is {self.gpus!r}; it must be a number of GPUs, such as 0.5, 1 or 0")
-        if self.device not in get_args(Device):
-            raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
-        if self.precision not in get_args(Precision):
-            raise ArgumentError(f"precision is {self.precision!r}; it must be one of {', '.join(get_args(Precision))}")
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least=1)
+        if self.gpus is not None:
+            real("gpus", self.gpus, least=0, most=_MOST_GPUS)
+        one_of("device", self.device, Device)
+        one_of("precision", self.precision, Precision)
 
 
 class OnRay:
     """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
 
     bundles: the model; several if each picture gets the one that suits it. say: called with a line about the workers.
-    explain: with one about each picture's model, if there are several. device, precision: what the workers drew on,
-    once there is a result.
+    explain: with one about each picture's model, if there are several.
     """
 
     def __init__(
@@ -118,7 +109,7 @@ class OnRay:
         say: Callable[[str], None] = lambda _: None,
         explain: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.device, self.precision = "ray", str(cluster.precision)
+        self._device, self._precision = "ray", str(cluster.precision)
         self._cluster = cluster
         self._bundles = bundles
         self._tile = tile
@@ -131,9 +122,9 @@ class OnRay:
 
         Raises: also DeviceError if the cluster cannot be used.
         """
-        ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])
+        remove_leftovers([target for job in jobs for target in job.targets])
         if not jobs:
-            return FolderResult(files=(), total=0)
+            return self._result([], total=0)
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
         worker = Worker(
             settings=settings,
@@ -189,15 +180,16 @@ class OnRay:
             except _RayletDiedError:
                 lost = True
                 start_no_other(ray)
-        ANYWHERE.remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
-        files = tuple(done[number] for number in sorted(done))
-        return FolderResult(
-            files=files, total=len(jobs), interrupted=interrupted, disk_full=disk_full, server_lost=lost
-        )
+        remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
+        files = [done[number] for number in sorted(done)]
+        return self._result(files, total=len(jobs), interrupted=interrupted, disk_full=disk_full, server_lost=lost)
+
+    def _result(self, files: Sequence[FolderFile], *, total: int, **ended: Any) -> FolderResult:
+        return FolderResult(files=tuple(files), total=total, device=self._device, precision=self._precision, **ended)
 
     @property
     def _model(self) -> str | Path:
-        """What a worker opens."""
+        """The model that a worker opens, by its name or path."""
         first, *others = self._bundles
         if others:
             return BY_PICTURE
@@ -253,7 +245,7 @@ class OnRay:
                 number, result, device, precision = item
                 if isinstance(result, SRFlowError):
                     raise result
-                self.device, self.precision = device or self.device, precision or self.precision
+                self._device, self._precision = device or self._device, precision or self._precision
                 if result is not None:
                     take(number, result)
         except _RayletDiedError:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
-from srflow_apps.batch.models import Models, drawing, reason, suiting
+from srflow_apps.batch.models import Models
+from srflow_apps.batch.operations import Files
 from srflow_apps.batch.resuming import is_done
-from srflow_apps.batch.storage import ANYWHERE, Storage, reading, writing
+from srflow_apps.batch.storage import exists, reading, writing
 from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError, SRFlowError, UnavailableError
 from srflow_sdk.system.interruptible import cancelled_by
@@ -28,7 +29,6 @@ def do_one(
     models: Models,
     *,
     settings: Settings,
-    storage: Storage = ANYWHERE,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> FolderFile:
@@ -44,13 +44,14 @@ def do_one(
             return done()
 
     def done() -> FolderFile:
-        if is_left_alone(job, models, settings=settings, storage=storage, cancel=cancel):
+        if is_left_alone(job, models, settings=settings, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
-        with reading(storage, job.source) as source, writing(storage, job.targets) as targets:
-            upscaler = drawing(models, job.source, source, cancel=cancel)
-            file = settings.operation.on_file(
-                upscaler, source, targets, writing=settings.writing, progress=progress, cancel=cancel
+        with reading(job.source) as source, writing(job.targets) as targets:
+            upscaler = models.drawing(job.source, source, cancel=cancel)
+            files = Files(
+                job=job, source=source, targets=targets, writing=settings.writing, progress=progress, cancel=cancel
             )
+            file = settings.operation.on_file(upscaler, files)
         named = zip(file.outputs, job.targets, strict=True)
         return FolderFile(
             source=job.source,
@@ -60,25 +61,25 @@ def do_one(
             size=file.size,
             seconds=file.seconds,
             model=upscaler.bundle.manifest.name,
-            why=reason(models, job.source),
+            why=models.reason(job.source),
         )
 
     return attempted(job, work)
 
 
-def is_left_alone(job: Job, models: Models, *, settings: Settings, storage: Storage, cancel: threading.Event) -> bool:
-    """Whether the settings say to skip a job. Raises: what :func:`is_done` raises."""
-    if not settings.overwrite and any(map(storage.exists, job.targets)):
+def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
+    """True if the settings say to skip a job. Raises: what :func:`is_done` raises."""
+    if not settings.overwrite and any(map(exists, job.targets)):
         return True
-    if not settings.resume or not all(map(storage.exists, job.targets)):
+    if not settings.resume or not all(map(exists, job.targets)):
         return False  # so that it need not be looked at
-    upscaler = suiting(models, job.source, storage, cancel=cancel)
+    upscaler = models.suiting(job.source, cancel=cancel)
     manifest, precision = upscaler.bundle.manifest, upscaler.precision
-    return is_done(job, manifest, precision=precision, settings=settings, storage=storage, cancel=cancel)
+    return is_done(job, manifest, precision=precision, settings=settings, cancel=cancel)
 
 
 def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
-    """What work() returns, or a failed result if it raises an error that concerns this job alone."""
+    """Return work(), or a failed result if it raises an error that concerns this job alone."""
     try:
         return work()
     except (ArgumentError, MissingExtraError, CancelledError):

@@ -1,4 +1,4 @@
-"""What a batch does to each of its files. A plan holds it, so all of it can be pickled."""
+"""Operations of a batch on each of its files. Workers get them, so they can be pickled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk.drawing.output_size import OutputSize, named_scale, reduced_to
 from srflow_sdk.drawing.requests import DrawOptions, Progress
 from srflow_sdk.drawing.temperature import AUTO
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import RESTORE, UPSCALE
 from srflow_sdk.flow.restore_options import RestoreOptions
@@ -28,6 +29,7 @@ from srflow_sdk.model.round_trips import check_inverts
 from srflow_sdk.pixels.resizing import Kernel
 
 if TYPE_CHECKING:
+    from srflow_apps.batch.jobs import Job
     from srflow_sdk.base_upscaler import BaseUpscaler
     from srflow_sdk.upscaler import Upscaler
 
@@ -40,80 +42,87 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
-class WritingKeywords(TypedDict):
-    """How files are read and written, as keywords of :meth:`Upscaler.upscale_file`."""
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files of one job, while it is done. source, targets: local ones, in the place of the job's.
 
-    report: bool
-    max_pixels: int
-    quality: int | None
-    lossless: bool
+    writing: keywords of :meth:`Upscaler.upscale_file`. progress, cancel: as in :meth:`Upscaler.upscale`.
+    """
+
+    job: Job
+    source: Path
+    targets: Sequence[Path]
+    writing: Mapping[str, Any]
+    progress: Progress | None
+    cancel: threading.Event
 
 
 class Operation(Protocol):
-    """What is done to an input. Sizes are width and height in pixels."""
+    """An operation on every input of a batch. Sizes are width and height in pixels.
 
-    @property
-    def name(self) -> str:
-        """What is done, as provenance calls it, such as "upscale"."""
+    Unless an operation says otherwise, outputs are as large as inputs.
 
-    @property
-    def command(self) -> str:
-        """The command that does it."""
+    name: the verb, as provenance and the command's name have it, such as "upscale".
+    name_fields: the fields that patterns of outputs' names may contain.
+    sample: number of the first sample.
+    seed: of all samples.
+    """
+
+    name: ClassVar[str]
+    name_fields: ClassVar[Sequence[str]] = ("stem", "ending", "seed", "tau", "model")
 
     @property
     def sample(self) -> int:
-        """Number of the first sample."""
+        return 0
 
     @property
-    def seed(self) -> int:
-        """Seed of all samples."""
-
-    @property
-    def name_fields(self) -> Sequence[str]:
-        """The fields that patterns of outputs' names may contain."""
+    def seed(self) -> int: ...
 
     def tau_number(self, manifest: Manifest) -> float | None:
         """The temperature for file names; None if it is not one number."""
 
     def named_scale(self, manifest: Manifest) -> float | None:
         """How many times larger outputs are; None if that differs from one input to the next."""
+        return 1
 
     def network_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the LR image of an input."""
+        return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
+        return size
 
     def check(self, bundle: Bundle) -> None:
         """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
+        return
 
     def recorded(self, recipe: Provenance) -> Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
+        raise ArgumentError(f"srflow-{self.name} cannot make a picture again from what its file says")
 
-    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        """What sample `number` of an input of this size would say about how it was made, but for names and tiles."""
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        """The record that sample `number` of an input of this size would have, but for names and tiles.
+
+        Raises: ImageError, OSError if other files that it is made from cannot be read.
+        """
+        ...
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         """The settings, as JSON values, for a report."""
+        ...
 
-    def on_file(
-        self,
-        upscaler: BaseUpscaler,
-        source: Path,
-        targets: Sequence[Path],
-        *,
-        writing: WritingKeywords,
-        progress: Progress | None,
-        cancel: threading.Event,
-    ) -> FileResult:
+    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
         """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
+        ...
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upscaling:
+class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`.
 
     draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
@@ -122,7 +131,6 @@ class Upscaling:
     draw: DrawOptions = field(default_factory=DrawOptions)
 
     name = UPSCALE
-    command = "srflow-upscale"
     name_fields = FIELDS
 
     @property
@@ -150,9 +158,6 @@ class Upscaling:
         )
         return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
 
-    def check(self, bundle: Bundle) -> None:
-        pass  # every model upscales
-
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(
             draw=DrawOptions(
@@ -166,7 +171,7 @@ class Upscaling:
             )
         )
 
-    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         return provenance_of(
             manifest,
             self.draw,
@@ -192,21 +197,12 @@ class Upscaling:
             "linear_light": draw.linear_light,
         }
 
-    def on_file(
-        self,
-        upscaler: BaseUpscaler,
-        source: Path,
-        targets: Sequence[Path],
-        *,
-        writing: WritingKeywords,
-        progress: Progress | None,
-        cancel: threading.Event,
-    ) -> FileResult:
+    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
         return upscaler.upscale_file(
-            source,
-            targets,
-            **writing,
-            **dataclasses.replace(self.draw, progress=progress, cancel=cancel).keywords,
+            files.source,
+            files.targets,
+            **files.writing,
+            **dataclasses.replace(self.draw, progress=files.progress, cancel=files.cancel).keywords,
         )
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
@@ -221,15 +217,12 @@ class Upscaling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restoring:
+class Restoring(Operation):
     """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
 
     options: RestoreOptions = field(default_factory=RestoreOptions)
 
     name = RESTORE
-    command = "srflow-restore"
-    name_fields = ("stem", "ending", "seed", "tau", "model")
-    sample = 0
 
     @property
     def seed(self) -> int:
@@ -237,15 +230,6 @@ class Restoring:
 
     def tau_number(self, manifest: Manifest) -> float | None:
         return self.options.number
-
-    def named_scale(self, manifest: Manifest) -> float | None:
-        return 1
-
-    def network_size(self, size: Size, manifest: Manifest) -> Size:
-        return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
-
-    def output_size(self, size: Size, manifest: Manifest) -> Size:
-        return size
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
@@ -260,38 +244,29 @@ class Restoring:
     def recorded(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))
 
-    def provenance(self, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         return restored_provenance(manifest, self.options, source=Path(), source_sha256=source_sha256, tile=None)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
 
-    def on_file(
-        self,
-        upscaler: BaseUpscaler,
-        source: Path,
-        targets: Sequence[Path],
-        *,
-        writing: WritingKeywords,
-        progress: Progress | None,
-        cancel: threading.Event,
-    ) -> FileResult:
-        (target,) = targets
-        return _local(upscaler).restore_file(
-            source,
-            target,
-            **writing,
-            **dataclasses.replace(self.options, progress=progress, cancel=cancel).keywords,
+    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
+        return local(upscaler).restore_file(
+            files.source,
+            files.targets[0],
+            **files.writing,
+            **dataclasses.replace(self.options, progress=files.progress, cancel=files.cancel).keywords,
         )
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         begun = time.monotonic()
-        answer: NDArray[Any] = _local(upscaler).restore(piece, **self.options.keywords)
+        answer: NDArray[Any] = local(upscaler).restore(piece, **self.options.keywords)
         return answer, time.monotonic() - begun, 0.0
 
 
-def _local(upscaler: BaseUpscaler) -> Upscaler:
+def local(upscaler: BaseUpscaler) -> Upscaler:
+    """The Upscaler of this machine, which restoring and transferring need."""
     from srflow_sdk.upscaler import Upscaler
 
-    assert isinstance(upscaler, Upscaler)  # for the type checker: no command restores on a server
+    assert isinstance(upscaler, Upscaler)  # for the type checker: only srflow-upscale has --server
     return upscaler

@@ -13,7 +13,7 @@ from numbers import Integral
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
-from srflow_apps.batch.cloud import check_written
+from srflow_apps.batch import cloud
 from srflow_apps.batch.finding import InputFile, is_folder, real_path
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.operations import FIELDS
@@ -101,7 +101,7 @@ class Shard:
     count: int
 
     def holds(self, name: PurePosixPath) -> bool:
-        """Whether the input of this name belongs to the part. Every name belongs to exactly one."""
+        """True if the input of this name belongs to the part. Every name belongs to exactly one."""
         # macOS may spell an accented letter as two characters where Linux has one.
         spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
         number = int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big")
@@ -156,6 +156,8 @@ def plan_outputs(
     Raises: ArgumentError if several inputs share one output file, two inputs would write the same file all the same, or
     an output is an input or would become one the next time because it lies in an input folder.
     """
+    if not files:
+        return []
     folders = [path for path in inputs if is_folder(path)]
     several = bool(folders) or len(files) > 1
     directory = directory or is_folder(out) or (not _names_an_image(out) and (several or out.suffix == ""))
@@ -186,7 +188,7 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
     for url in (target for target in targets if isinstance(target, UrlPath)):
-        check_written(url)
+        cloud.check_written(url)
     targets = [target for target in targets if not isinstance(target, UrlPath)]
     for folder in dict.fromkeys(target.parent for target in targets):
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
@@ -262,7 +264,7 @@ def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, 
 
 
 def _stems_apart(files: Sequence[InputFile], naming: Naming) -> list[str | None]:
-    """What to put for {stem}, so that no two inputs have the same output, as far as that can be done.
+    """Texts to put for {stem}, so that no two inputs have the same output, as far as that can be done.
 
     Names depend only on which inputs there are, not on their order, nor on what exists already.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 import sys
 import tempfile
@@ -12,21 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srflow_apps.batch.finding import is_folder
-from srflow_apps.batch.jobs import FolderResult
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import spooled
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.system.url_paths import as_path
 
 STANDARD = "-"
-"""What names standard input among the inputs, and standard output as the output."""
+"""The name of standard input among the inputs, and of standard output as the output."""
 
 _INPUT, _OUTPUT = "stdin", "stdout"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipes:
-    """What a command reads and writes, with files in the place of standard input and output.
+    """The inputs and the output of a command, with files in the place of standard input and output.
 
     inputs, output: as given on the command line, except for :data:`STANDARD`. target: the file that becomes standard
     output; None if that is not asked for. names: what to call the files in the place of pipes, by their paths.
@@ -41,24 +39,6 @@ class Pipes:
         """Raises: ArgumentError if standard output would have to take several pictures, or those of a folder."""
         if self.target is not None and (len(self.inputs) > 1 or any(map(is_folder, self.inputs))):
             raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
-
-    def as_given(self, result: FolderResult) -> FolderResult:
-        """The result with the names of the pipes instead of their files' paths."""
-
-        def renamed(path: Path) -> Path:
-            return Path(self.names[str(path)]) if str(path) in self.names else path
-
-        files = tuple(
-            dataclasses.replace(
-                file,
-                source=renamed(file.source),
-                targets=tuple(map(renamed, file.targets)),
-                outputs=tuple(dataclasses.replace(output, path=renamed(output.path)) for output in file.outputs),
-                error=None if file.error is None else self.in_words(file.error),
-            )
-            for file in result.files
-        )
-        return dataclasses.replace(result, files=files)
 
     def in_words(self, line: str) -> str:
         """A line with the names of the pipes instead of their files' paths."""
@@ -75,22 +55,38 @@ class Pipes:
 
 
 @contextlib.contextmanager
-def open_pipes(inputs: Sequence[str], output: str, *, ending: str, max_pixels: int) -> Iterator[Pipes]:
+def standard_input(max_pixels: int) -> Iterator[Path]:
+    """Read standard input to its end: a file in its place, until the block ends.
+
+    Raises: ArgumentError if it is a terminal or closed; what :func:`spooled` raises.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
+    with contextlib.ExitStack() as stack:
+        with raised_interrupts(*STOPPING):
+            path = stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels))
+        yield path
+
+
+@contextlib.contextmanager
+def open_pipes(
+    inputs: Sequence[str], output: str, *, ending: str, max_pixels: int, sent: Path | None = None
+) -> Iterator[Pipes]:
     """Read standard input to its end if it is an input, and remove the files of both pipes at the end.
 
-    ending: of the picture on standard output, such as ".png". max_pixels: as for :func:`spooled`.
+    ending: of the picture on standard output, such as ".png".
+    max_pixels: as for :func:`spooled`.
+    sent: a file in the place of standard input that is none of the inputs.
     Raises: ArgumentError if standard input is not the only input or a pipe is a terminal or closed; ImageError.
     """
     with contextlib.ExitStack() as stack:
-        paths, names, target = tuple(map(as_path, inputs)), {}, None
+        paths, target = tuple(map(as_path, inputs)), None
         if STANDARD in inputs:
             if len(inputs) > 1:
                 raise ArgumentError("- is standard input, one picture; it must be the only input")
-            if sys.stdin is None or sys.stdin.isatty():
-                raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
-            with raised_interrupts(*STOPPING):
-                paths = (stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels)),)
-            names[str(paths[0])] = _INPUT
+            sent = stack.enter_context(standard_input(max_pixels))
+            paths = (sent,)
+        names = {} if sent is None else {str(sent): _INPUT}
         if output == STANDARD:
             if sys.stdout is None or sys.stdout.isatty():
                 raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")

@@ -1,4 +1,4 @@
-"""What a batch would do, without doing it: `--dry-run`."""
+"""Says how a batch would run, without running it: `--dry-run`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from srflow_apps.batch.batch import Plan
 from srflow_apps.batch.estimating import Speed, about, how_much, measure_speed, seconds_for
 from srflow_apps.batch.jobs import FolderFile, Job
-from srflow_apps.batch.models import Models, drawing
+from srflow_apps.batch.models import Models
 from srflow_apps.batch.one_file import attempted, is_left_alone
-from srflow_apps.batch.plan import Plan
-from srflow_apps.batch.storage import ANYWHERE, reading
+from srflow_apps.batch.storage import exists, reading
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import check_writable, open_image
@@ -25,7 +25,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What would happen to an input. size, made: its and its outputs' width and height, if there would be any.
+    """A look at an input. size, made: its and its outputs' width and height, if there would be any.
 
     upscaler: what would draw it.
     """
@@ -54,21 +54,21 @@ def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: N
 
 
 def fails(line: str) -> bool:
-    """Whether a line of :func:`preview` is about an input that would fail."""
+    """True if a line of :func:`preview` is about an input that would fail."""
     return line.startswith("error: ")
 
 
 def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
     def look() -> Preview:
         settings = plan.settings
-        if is_left_alone(job, models, settings=settings, storage=ANYWHERE, cancel=threading.Event()):
+        if is_left_alone(job, models, settings=settings, cancel=threading.Event()):
             return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
         with (
-            reading(ANYWHERE, job.source) as source,
+            reading(job.source) as source,
             open_image(source, max_pixels=settings.max_pixels) as reader,
         ):
             size = reader.width, reader.height
-            upscaler = drawing(models, job.source, source)
+            upscaler = models.drawing(job.source, source)
             made = settings.operation.output_size(size, upscaler.bundle.manifest)
             for target in job.targets:
                 check_writable(target, channels=reader.channels, size=made)
@@ -84,7 +84,7 @@ def _line(seen: Preview) -> str:
             return f"error: {seen.result.error}"
         return f"{seen.job.source}: would be skipped"
     targets = ", ".join(map(str, seen.job.targets))
-    replaced = ", replacing what is there" if any(map(ANYWHERE.exists, seen.job.targets)) else ""
+    replaced = ", replacing what is there" if any(map(exists, seen.job.targets)) else ""
     return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
 
 
@@ -119,7 +119,7 @@ def _summary(plan: Plan, seen: list[Preview]) -> str:
 def _speed(plan: Plan, todo: list[Preview], upscaler: BaseUpscaler) -> Speed | None:
     """The speed, measured on the first input that is intact where it is read; None if there is none soon."""
     for job in (one.job for one in todo[:_ATTEMPTS]):
-        with contextlib.suppress(ImageError), reading(ANYWHERE, job.source) as source:
+        with contextlib.suppress(ImageError), reading(job.source) as source:
             return measure_speed(upscaler, source, job.targets[0], settings=plan.settings)
     return None
 

@@ -58,7 +58,7 @@ class ProgressLines:
         self._ended.set()
 
     def line(self) -> str:
-        """What is being done, how much of everything is done, and about how long the rest takes."""
+        """The current work, how much of everything is done, and about how long the rest takes."""
         if self.length <= 0:
             return self.label
         text = f"{self.label}, {100 * self._done // self.length}%"

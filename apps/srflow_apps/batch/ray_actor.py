@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.jobs import Settings
+from srflow_apps.batch.jobs import FolderFile, Job, Settings
+from srflow_apps.batch.models import Models
+from srflow_apps.batch.one_file import attempted, do_one, failure
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.ray_workers import row_results
+from srflow_apps.batch.storage import make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_sdk.files import MAX_PIXELS, PathLike
 from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.system.url_paths import as_path
+from srflow_sdk.system.urls import without_secrets
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -69,15 +74,17 @@ class UpscaleFiles:
             resume=resume,
             overwrite=overwrite,
         )
-        self._upscaler = Upscaler(model, device=device, tile=tile, threads=threads, precision=precision)
-        self._settings.operation.named_scale(self._upscaler.bundle.manifest)  # a scale above the model's is an error
+        upscaler = Upscaler(model, device=device, tile=tile, threads=threads, precision=precision)
+        self._models = Models([upscaler.bundle], lambda _: upscaler)
+        self._settings.operation.named_scale(upscaler.bundle.manifest)  # a scale above the model's is an error
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Upscale the files that the rows of a batch name. Raises: ArgumentError if a column is missing."""
         missing = {"source", "target"} - set(batch)
         if missing:
             raise ArgumentError(f"the rows have no column {min(missing)!r}; they need source and target")
-        results = row_results(batch, self._upscaler, settings=self._settings)
+        rows = zip(batch["source"], batch["target"], strict=True)
+        results = [self._result(str(source), str(target)) for source, target in rows]
         sizes = [result.size or (0, 0) for result in results]
         seconds = [float("nan") if result.seconds is None else result.seconds for result in results]
         return {
@@ -88,3 +95,18 @@ class UpscaleFiles:
             "height": np.array([height for _, height in sizes], dtype=np.int64),
             "seconds": np.array(seconds, dtype=np.float64),
         }
+
+    def _result(self, source: str, target: str) -> FolderFile:
+        try:
+            if not source or not target:
+                raise ArgumentError(f"source is {source!r} and target is {target!r}; both must name a file")
+            path, output = as_path(source), as_path(target)
+            job = Job(source=path, targets=(output,), name=PurePosixPath(path.name))
+
+            def work() -> FolderFile:
+                make_folders([output.parent])
+                return do_one(job, self._models, settings=self._settings)
+
+            return attempted(job, work)
+        except (ArgumentError, MissingExtraError) as error:  # nothing is wrong for every file: it is about this one
+            return failure(Path(without_secrets(source)), str(error))

@@ -56,7 +56,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
-    """What tells whether the raylet lives by which this process belongs to the cluster.
+    """A function that tells if the raylet by which this process belongs to the cluster is alive.
 
     Soon after its death, Ray's native code ends this process too, without a word; until then Ray can be left in peace.
     """
@@ -164,7 +164,7 @@ def _check_answers(address: str) -> None:
 
 
 def cluster_error(address: str, error: BaseException) -> DeviceError:
-    """What an error of Ray's means."""
+    """An error of Ray's as one of ours, in a line."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     if any("No module named 'srflow_sdk" in line for line in lines):
         return DeviceError("a machine of the Ray cluster does not have srflow-sdk; install this version on all of them")

@@ -1,4 +1,4 @@
-"""What runs on a cluster's machines: workers that open the model once and then do one file after the other.
+"""The workers on a cluster's machines, which open the model once and then do one file after the other.
 
 Ray is imported only by a worker that Ray runs.
 """
@@ -11,22 +11,21 @@ import pickle
 import socket
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
-from srflow_apps.batch.models import BY_PICTURE, Choices, Models, ModelsByPicture, any_of, candidates, digest
-from srflow_apps.batch.one_file import attempted, do_one, failure
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.models import BY_PICTURE, Choices, Models, candidates, digest
+from srflow_apps.batch.one_file import do_one, failure
+from srflow_apps.batch.storage import exists
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError, SRFlowError
+from srflow_sdk.errors import BundleError, CancelledError, ImageError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device, Precision
-from srflow_sdk.system.url_paths import UrlPath, as_path
-from srflow_sdk.system.urls import without_secrets
+from srflow_sdk.system.url_paths import UrlPath
 from srflow_sdk.upscaler import Upscaler
 
 Batch = dict[str, NDArray[Any]]
@@ -34,7 +33,7 @@ Batch = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """What a worker opens. It can be pickled.
+    """The model and settings of a worker. It can be pickled.
 
     model: the bundle's path, which every machine has, or an embedded model's name; None is the default one, and "auto"
     for each picture the embedded one that suits it. sha256: what the model must be; of several, as of :func:`digest`.
@@ -69,9 +68,8 @@ class Worker:
                 f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        if self.model == BY_PICTURE:
-            return ModelsByPicture(bundles, self._upscaler, choices=Choices(max_pixels=self.settings.max_pixels))
-        return self._upscaler(bundles[0])
+        choices = Choices(max_pixels=self.settings.max_pixels) if self.model == BY_PICTURE else None
+        return Models(bundles, self._upscaler, choices=choices)
 
     def _upscaler(self, bundle: Bundle) -> Upscaler:
         return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
@@ -120,7 +118,7 @@ class RunJobs:
             results[place] = pickle.dumps(self._result(pickle.loads(bytes(job)), seen=bool(seen)))
         device, precision = "", ""
         if self._error is None:
-            device, precision = any_of(self._models).device, str(any_of(self._models).precision)
+            device, precision = self._models.any.device, str(self._models.any.precision)
         return {
             "number": batch["number"],
             "result": results,
@@ -150,8 +148,8 @@ class RunJobs:
 
 
 def is_seen(path: Path) -> bool:
-    """Whether this machine has the file, as far as can be told without asking a store."""
-    return isinstance(path, UrlPath) or ANYWHERE.exists(path)
+    """True if this machine has the file, as far as can be told without asking a store."""
+    return isinstance(path, UrlPath) or exists(path)
 
 
 def _check_machine(job: Job, *, seen: bool) -> None:
@@ -163,30 +161,3 @@ def _check_machine(job: Job, *, seen: bool) -> None:
                 f"{job.source}: the machine {socket.gethostname()} does not have {path}; every machine of the cluster "
                 "needs the folders under the same paths, or use URLs"
             )
-
-
-def row_results(batch: Batch, upscaler: Upscaler, *, settings: Settings) -> list[FolderFile]:
-    """The result of every row, from its columns `source` and `target`.
-
-    settings: of which nothing is wrong for every file, so that any error is about the row's own source or target.
-    """
-    return [
-        _row_result(str(source), str(target), upscaler, settings)
-        for source, target in zip(batch["source"], batch["target"], strict=True)
-    ]
-
-
-def _row_result(source: str, target: str, upscaler: Upscaler, settings: Settings) -> FolderFile:
-    try:
-        if not source or not target:
-            raise ArgumentError(f"source is {source!r} and target is {target!r}; both must name a file")
-        path, output = as_path(source), as_path(target)
-        job = Job(source=path, targets=(output,), name=PurePosixPath(path.name))
-
-        def work() -> FolderFile:
-            ANYWHERE.make_folders([output.parent])
-            return do_one(job, upscaler, settings=settings)
-
-        return attempted(job, work)
-    except (ArgumentError, MissingExtraError) as error:
-        return failure(Path(without_secrets(source)), str(error))

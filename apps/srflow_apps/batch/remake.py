@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.storage import reading
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, read_provenance
@@ -25,8 +25,8 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
     recipe = read_provenance(output)
     if recipe is None:
         raise ImageError(
-            f"{output} does not say how it was made: it is not an output of {operation.command}, or another program "
-            "dropped that when it saved the file"
+            f"{output} does not say how it was made: it is not an output of srflow-{operation.name}, or another "
+            "program dropped that when it saved the file"
         )
     if recipe.operation == TRANSFER:
         raise ImageError(
@@ -34,7 +34,7 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
         )
     if recipe.operation != operation.name:
         raise ImageError(
-            f"{output} was not made by {operation.command} but by srflow-{recipe.operation}; make it again with "
+            f"{output} was not made by srflow-{operation.name} but by srflow-{recipe.operation}; make it again with "
             f"srflow-{recipe.operation} --from-output"
         )
     if recipe.tau is None and recipe.settings is None:
@@ -106,7 +106,7 @@ def _check_same(source: Path, output: Path, recipe: Provenance) -> None:
 
 def _hash(path: Path) -> str:
     try:
-        with ANYWHERE.reading(path) as local:
+        with reading(path) as local:
             return file_sha256(local)
     except OSError as error:
         raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error

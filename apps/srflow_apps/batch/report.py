@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, Settings
 from srflow_apps.batch.models import BY_PICTURE, digest
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.storage import reading, remove_leftovers, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ImageError
@@ -36,18 +36,18 @@ def batch_report(
     models: Sequence[Manifest],
     settings: Settings,
     tile: TileSize,
-    device: str,
-    precision: str = BUNDLE,
     earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a batch did, as JSON values.
+    """The record of a batch, as JSON values.
+
+    A file's `size` is the input's width and height; `lr_psnr` is in dB, at most 200 (output and input agree exactly),
+    null if it was not measured. Files that were not reached before an interrupt are not listed.
 
     models: the one that drew, or several if each picture had the one that suits it: the files name theirs then, and
-    settings in which the models differ are null. tile: as requested. device, precision: where it ran, and in what. A
-    file's `size` is the input's width and height;
-    `lr_psnr` is in dB, at most 200 (output and input agree exactly), null if it was not measured. Files that were not
-    reached before an interrupt are not listed. earlier: the report that this one replaces; it supplies the measurements
-    of files that are skipped now, and its entries for files that were not reached stay under `earlier`.
+    settings in which the models differ are null.
+    tile: as requested.
+    earlier: the report that this one replaces; it supplies the measurements of files that are skipped now, and its
+    entries for files that were not reached stay under `earlier`.
     """
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
@@ -60,8 +60,8 @@ def batch_report(
             "quality": settings.quality,
             "lossless": settings.lossless,
             "tile": "none" if tile is None else tile,
-            "device": device,
-            "precision": precision,
+            "device": result.device,
+            "precision": result.precision,
             "sdk_version": __version__,
         },
         "summary": {
@@ -88,7 +88,7 @@ def _model(models: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def _common(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all say; null where they differ."""
+    """The values that all descriptions share; null where they differ."""
     return {
         name: value if all(other[name] == value for other in descriptions) else None
         for name, value in descriptions[0].items()
@@ -98,22 +98,22 @@ def _common(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def read_report(path: Path) -> dict[str, Any] | None:
     """Read an earlier report; None if there is none that can be read."""
     try:
-        with ANYWHERE.reading(path) as local, open_regular(local) as file:
+        with reading(path) as local, open_regular(local) as file:
             report = json.loads(file.read(), parse_constant=_refuse_constant)
     except (ImageError, OSError, ValueError, RecursionError):
         return None
     return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
 
 
-def recorded_in(report: dict[str, Any] | None) -> dict[str, Recorded]:
+def recorded_in(report: dict[str, Any] | None) -> Recorded:
     """Lengths and hashes of the outputs that a report is about, by their paths."""
-    found: dict[str, Recorded] = {}
+    found: dict[str, tuple[int, str]] = {}
     try:
         for file in [*report.get("earlier", []), *report["files"]] if report is not None else ():
             for output in file["outputs"]:
                 path, size, sha256 = output["path"], output.get("bytes"), output.get("sha256")
                 if isinstance(path, str) and isinstance(size, int) and isinstance(sha256, str):
-                    found[path] = Recorded(size=size, sha256=sha256)
+                    found[path] = size, sha256
     except (AttributeError, KeyError, TypeError):
         return {}  # not written by us
     return found
@@ -133,11 +133,12 @@ def check_report(path: Path) -> None:
         raise ImageError(f"the report {path} cannot be written: {error.strerror}") from error
 
 
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report, completely or not at all. Raises: ImageError if it cannot be written."""
-    ANYWHERE.remove_leftovers([path])
+def write_report(path: Path, report: dict[str, Any], *, in_words: Callable[[str], str] = str) -> None:
+    """Write a report, completely or not at all. in_words: changes its texts. Raises: ImageError if that fails."""
+    report = _with_texts(report, in_words)
+    remove_leftovers([path])
     try:
-        with ANYWHERE.writing([path]) as (local,):
+        with writing([path]) as (local,):
             write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
@@ -204,3 +205,11 @@ def _pictures(file: dict[str, Any]) -> tuple[Any, ...]:
 
 def _decibels(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else min(value, _EXACT)
+
+
+def _with_texts(value: Any, changed: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_texts(each, changed) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(each, changed) for each in value]
+    return changed(value) if isinstance(value, str) else value

@@ -7,14 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_apps.batch.models import Models, any_of
+from srflow_apps.batch.models import Models
 from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.storage import ANYWHERE, Storage
+from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk.errors import SRFlowError
 
 _POLL_S = 0.2
@@ -31,35 +30,12 @@ class Watcher(Protocol):
 
 
 class Executor(Protocol):
-    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_apps.batch.one_file.do_one`.
-
-    device, precision: what they are drawn on, such as "cpu", and what its encoder computes in; known at the latest when
-    they have run.
-    """
-
-    device: str
-    precision: str
+    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_apps.batch.one_file.do_one`."""
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
     ) -> FolderResult:
         """Run them as :func:`run_jobs` does: a file that fails is a result, and check() may end the batch."""
-
-
-class InThisProcess:
-    """The executor that draws one file after the other."""
-
-    def __init__(self, models: Models, *, storage: Storage = ANYWHERE) -> None:
-        upscaler = any_of(models)
-        self.device, self.precision = upscaler.device, str(upscaler.precision)
-        self._models = models
-        self._storage = storage
-
-    def __call__(
-        self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
-    ) -> FolderResult:
-        """Run the jobs by :func:`run_jobs`."""
-        return run_jobs(jobs, self._models, settings=settings, watcher=watcher, check=check, storage=self._storage)
 
 
 def run_jobs(
@@ -69,7 +45,6 @@ def run_jobs(
     settings: Settings,
     watcher: Watcher | None = None,
     check: Callable[[], None] = lambda: None,
-    storage: Storage = ANYWHERE,
 ) -> FolderResult:
     """Do every job; failures are part of the result.
 
@@ -80,103 +55,88 @@ def run_jobs(
 
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
-    storage.remove_leftovers([target for job in jobs for target in job.targets])
-    results: list[FolderFile] = []
-    begun: deque[Future[FolderFile]] = deque()
-    cancel = threading.Event()
-    changed: SimpleQueue[None] = SimpleQueue()
-
-    def end_first() -> None:
-        results.append(begun.popleft().result())
-        if watcher is not None:
-            watcher.finished(len(results), results[-1])
-        if results[-1].disk_full or results[-1].server_lost:
-            raise _HopelessError
-
-    def wait_for(last: _Work | None) -> None:
-        """Wait until `last` is drawn and all others have ended; None: until all have ended. Reports each at once."""
-        while True:
-            while begun and begun[0].done():
-                end_first()
-            if not begun or (last is not None and last.drawn.is_set() and len(begun) == 1):
-                return
-            with contextlib.suppress(Empty):
-                changed.get(timeout=_POLL_S)
-            check()
-
+    remove_leftovers([target for job in jobs for target in job.targets])
+    run = _Run(models, settings, watcher, check)
+    ended: dict[str, Any] = {}
     # Two: while a file's last rows are encoded and written, the next is opened and drawn.
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
         try:
             for number, job in enumerate(jobs, start=1):
                 check()
-                work = _Work(
-                    number=number,
-                    job=job,
-                    settings=settings,
-                    storage=storage,
-                    watcher=watcher,
-                    check=check,
-                    cancel=cancel,
-                    changed=changed,
-                )
-                begun.append(pool.submit(work.run, models))
-                begun[-1].add_done_callback(lambda _: changed.put(None))
-                wait_for(work)
-            wait_for(None)
+                run.wait_for(run.begin(number, job, pool))
+            run.wait_for(None)
         except (KeyboardInterrupt, _HopelessError) as error:
-            cancel.set()
-            while begun:
-                with contextlib.suppress(KeyboardInterrupt, _HopelessError, SRFlowError):
-                    end_first()  # it may have been finishing its files
-            return FolderResult(
-                files=tuple(results),
-                total=len(jobs),
-                interrupted=not isinstance(error, _HopelessError),
-                disk_full=any(file.disk_full for file in results),
-                server_lost=any(file.server_lost for file in results),
-            )
+            run.end_all()
+            ended = {
+                "interrupted": not isinstance(error, _HopelessError),
+                "disk_full": any(file.disk_full for file in run.results),
+                "server_lost": any(file.server_lost for file in run.results),
+            }
         except BaseException:
-            cancel.set()
+            run.cancel.set()
             raise
-    return FolderResult(files=tuple(results), total=len(jobs))
+    device, precision = models.any.device, str(models.any.precision)
+    return FolderResult(files=tuple(run.results), total=len(jobs), device=device, precision=precision, **ended)
 
 
 class _HopelessError(Exception):
     """A job failed because the disk is full or the server is lost: all others would, too."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """One job in a thread of its own. drawn: set when only finishing its files is left."""
+class _Run:
+    """The jobs that threads do now, and the results of those that have ended."""
 
-    number: int
-    job: Job
-    settings: Settings
-    storage: Storage
-    watcher: Watcher | None
-    check: Callable[[], None]
-    cancel: threading.Event
-    changed: SimpleQueue[None]
-    drawn: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, models: Models, settings: Settings, watcher: Watcher | None, check: Callable[[], None]) -> None:
+        self.results: list[FolderFile] = []
+        self.cancel = threading.Event()
+        self._models, self._settings, self._watcher, self._check = models, settings, watcher, check
+        self._begun: deque[Future[FolderFile]] = deque()
+        self._changed: SimpleQueue[None] = SimpleQueue()
 
-    def run(self, models: Models) -> FolderFile:
-        try:
-            return do_one(
-                self.job,
-                models,
-                settings=self.settings,
-                storage=self.storage,
-                progress=self._progress,
-                cancel=self.cancel,
-            )
-        finally:
-            self.drawn.set()
+    def begin(self, number: int, job: Job, pool: ThreadPoolExecutor) -> threading.Event:
+        """Begin a job in a thread. Returns what is set when only finishing its files is left."""
+        drawn = threading.Event()
 
-    def _progress(self, done: int, total: int) -> None:
-        if self.watcher is not None:
-            self.watcher.progressed(self.number, done, total)
-        if done < total:
-            self.check()
-        else:  # the files get finished even if interrupted
-            self.drawn.set()
-            self.changed.put(None)
+        def progressed(done: int, total: int) -> None:
+            if self._watcher is not None:
+                self._watcher.progressed(number, done, total)
+            if done < total:
+                self._check()
+            else:  # the files get finished even if interrupted
+                drawn.set()
+                self._changed.put(None)
+
+        def work() -> FolderFile:
+            try:
+                return do_one(job, self._models, settings=self._settings, progress=progressed, cancel=self.cancel)
+            finally:
+                drawn.set()
+
+        self._begun.append(pool.submit(work))
+        self._begun[-1].add_done_callback(lambda _: self._changed.put(None))
+        return drawn
+
+    def wait_for(self, drawn: threading.Event | None) -> None:
+        """Wait until the last job is drawn and all others have ended; None: until all have. Reports each at once."""
+        while True:
+            while self._begun and self._begun[0].done():
+                self._end_first()
+            if not self._begun or (drawn is not None and drawn.is_set() and len(self._begun) == 1):
+                return
+            with contextlib.suppress(Empty):
+                self._changed.get(timeout=_POLL_S)
+            self._check()
+
+    def end_all(self) -> None:
+        """End the batch; a job that is finishing its files counts."""
+        self.cancel.set()
+        while self._begun:
+            with contextlib.suppress(KeyboardInterrupt, _HopelessError, SRFlowError):
+                self._end_first()
+
+    def _end_first(self) -> None:
+        self.results.append(self._begun.popleft().result())
+        if self._watcher is not None:
+            self._watcher.finished(len(self.results), self.results[-1])
+        if self.results[-1].disk_full or self.results[-1].server_lost:
+            raise _HopelessError

@@ -1,4 +1,4 @@
-"""What the commands on pictures share: types of options, errors in one line, exit statuses."""
+"""Shared by the commands on pictures: types of options, errors in one line, exit statuses."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def _is_absent(path: str | os.PathLike[str]) -> bool:
 
 
 def display(*, quiet: bool = False) -> Display:
-    """What a command shows; imported here, since it needs numpy, and --help does not."""
+    """The display of a command; imported here, since it needs numpy, and --help does not."""
     from srflow_apps.batch.display import Display
 
     return Display(quiet=quiet)

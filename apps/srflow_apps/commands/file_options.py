@@ -20,6 +20,11 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MADE_FROM_FILES = ("tile", "precision", "recursive", "shard")
 """Options of these groups that contradict --from-output, as their parameters are called."""
 
+FILES = "name quality lossless overwrite shard report"
+MACHINES = "device precision threads tile max_pixels"
+RAY = "ray ray_workers ray_gpus"
+"""The parameters of these options, for the groups of help."""
+
 _Command = Callable[..., None]
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
@@ -50,7 +55,13 @@ _FILES = (
     QUALITY,
     LOSSLESS,
     click.option("--resume", is_flag=True, help="Skip inputs with outputs made from them with these settings."),
-    click.option("--no-overwrite", is_flag=True, help="Skip inputs whose output exists, of any contents."),
+    click.option(
+        "--no-overwrite",
+        "overwrite",
+        is_flag=True,
+        callback=lambda _context, _option, chosen: not chosen,
+        help="Skip inputs whose output exists, of any contents.",
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing."),
     click.option(
         "--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine."
@@ -61,6 +72,8 @@ _FILES = (
         type=ReportParameter(),
         help="Write a report, with PSNRs if enlarged.",
     ),
+)
+_ALSO_ELSEWHERE = (
     click.option("--from-output", metavar="SR", type=PathOrUrl(), help="Make this picture again."),
     click.option(
         "--ray",
@@ -117,6 +130,11 @@ def seed(text: str) -> Callable[[_Command], _Command]:
 
 def file_options(command: _Command) -> _Command:
     """Add the options of :class:`FileChoices`, which the command gets as its argument `files`."""
+    return _collected(command, "files", FileChoices, _FILES + _ALSO_ELSEWHERE)
+
+
+def local_file_options(command: _Command) -> _Command:
+    """As :func:`file_options`, without those for other machines and for making a picture again."""
     return _collected(command, "files", FileChoices, _FILES)
 
 
@@ -132,7 +150,7 @@ def _collected(
 
     @functools.wraps(command)
     def with_choices(*arguments: Any, **keywords: Any) -> None:
-        chosen = choices(**{field: keywords.pop(field) for field in fields})
+        chosen = choices(**{field: keywords.pop(field) for field in fields if field in keywords})
         command(*arguments, **keywords, **{name: chosen})
 
     wrapped: _Command = with_choices

@@ -1,16 +1,13 @@
-"""The command srflow-transfer: part of one picture put into another."""
+"""The command srflow-transfer: parts of pictures put into others."""
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from srflow_apps.batch.choices import FORMATS
 from srflow_apps.commands import command_line, file_options
 from srflow_apps.commands.command_line import exit_statuses
 from srflow_apps.commands.file_options import SETTINGS
@@ -18,9 +15,9 @@ from srflow_sdk._version import __version__
 from srflow_sdk.system.base_command import Command, LocalPath
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.choices import MachineChoices
+    from srflow_apps.batch.choices import FileChoices, MachineChoices
 
-_FILE = LocalPath()
+_PLACE = LocalPath()
 
 
 class LevelsTauParameter(click.ParamType[Any]):
@@ -42,15 +39,20 @@ class LevelsTauParameter(click.ParamType[Any]):
         return self.fail(f"{value!r} is neither a number from 0 to 2 nor {example}", param, ctx)
 
 
-@click.command(cls=Command, context_settings=SETTINGS)
-@click.argument("target", type=_FILE)
-@click.argument("source", type=_FILE)
-@click.argument("mask", type=_FILE)
-@click.option(
-    "-o", "--output", required=True, metavar="OUT", type=_FILE, help="File to write, or -; its ending is its format."
+@click.command(
+    cls=Command,
+    context_settings=SETTINGS,
+    groups={
+        "Options that most people need": "output lr blend tau model recursive format resume dry_run",
+        "Files": f"seed {file_options.FILES}",
+        "Machine": file_options.MACHINES,
+    },
 )
-@click.option("--format", type=click.Choice(FORMATS), help="Format on standard output.  [default: png]")
-@click.option("--lr", type=_FILE, metavar="FILE", help="The true LR image of TARGET, if TARGET was upscaled from one.")
+@click.argument("target", type=_PLACE)
+@click.argument("source", type=_PLACE)
+@click.argument("mask", type=_PLACE)
+@file_options.OUTPUT
+@click.option("--lr", type=_PLACE, metavar="FILE", help="The true LR image of TARGET, if TARGET was upscaled from one.")
 @click.option(
     "--blend",
     type=click.Choice(["gradient", "none"]),
@@ -66,23 +68,20 @@ class LevelsTauParameter(click.ParamType[Any]):
 )
 @file_options.seed("Of what normalising draws: same seed, same picture.")
 @file_options.MODEL
-@file_options.QUALITY
-@file_options.LOSSLESS
+@file_options.local_file_options
 @file_options.machine_options
 @click.version_option(__version__, prog_name="srflow-transfer")
 def transfer(
     target: Path,
     source: Path,
     mask: Path,
-    output: Path,
-    format: str | None,
+    output: str,
     lr: Path | None,
     blend: Any,
     tau: Any,
     seed: int,
     model: str | None,
-    quality: int | None,
-    lossless: bool,
+    files: FileChoices,
     machine: MachineChoices,
 ) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
@@ -93,6 +92,9 @@ def transfer(
     GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input. One input may be -, standard input,
     and OUT may be -, standard output.
 
+    TARGET may be a folder of pictures; OUT is a directory then. SOURCE, MASK and the file of --lr are each one picture
+    for all of them, or a folder with a picture of the same name, but for the ending, for each.
+
     Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b
@@ -100,75 +102,34 @@ def transfer(
       srflow-transfer portrait.png other.png mask.png -o both.png
       srflow-transfer upscaled.png photo.png mask.png -o best.png --lr small.png --blend none
       srflow-transfer portrait.png other.png mask.png -o both.png --tau 1=0.9,2=0.9
+      srflow-transfer portraits others masks -o both --resume
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
     with exit_statuses(), ExitStack() as stack, command_line.display(quiet=machine.quiet) as display:
-        command_line.fail_if_absent([path for path in (target, source, mask, lr) if path is not None], needed="all")
-        from srflow_apps.batch.jobs import FolderFile, Job
-        from srflow_apps.batch.models import refuse_auto
-        from srflow_apps.batch.pipes import STANDARD, open_pipes
-        from srflow_apps.batch.run_command import FAILED
-        from srflow_apps.batch.storage import ANYWHERE
-        from srflow_sdk.errors import ArgumentError, ImageError
-        from srflow_sdk.files import WriteOptions
+        others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
+        command_line.fail_if_absent([target, *others.values()], needed="all")
+        from srflow_apps.batch.pipes import STANDARD, standard_input
+        from srflow_apps.batch.run_command import run_command
+        from srflow_apps.batch.transferring import Transferring
+        from srflow_sdk.errors import ArgumentError
         from srflow_sdk.flow.transfer_options import TransferOptions
-        from srflow_sdk.flow.transferring import transfer_file
-        from srflow_sdk.model.bundle import Bundle
-        from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
-        from srflow_sdk.upscaler import Upscaler
 
-        refuse_auto(model, "srflow-transfer")
         options = TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
-        piped = [str(path) for path in (target, source, mask, lr) if path == Path(STANDARD)]
-        if len(piped) > 1:
+        piped = [what for what, path in others.items() if path == Path(STANDARD)]
+        if len(piped) + (target == Path(STANDARD)) > 1:
             raise ArgumentError("- is standard input, one picture; name files for the other inputs")
-        if format is not None and output != Path(STANDARD):
-            raise ArgumentError("--format is for -o -; the ending of OUT is its format")
-        ending = f".{format or 'png'}"
-        pipes = stack.enter_context(open_pipes(piped, str(output), ending=ending, max_pixels=machine.max_pixels))
-        if piped:
-            (sent,) = pipes.inputs
-            target, source, mask = (sent if path == Path(STANDARD) else path for path in (target, source, mask))
-            lr = sent if lr == Path(STANDARD) else lr
-        output = Path(pipes.output)
-        display.in_words = pipes.in_words
-        display.shows_names &= pipes.target is None
-        bundle = Bundle.embedded() if model is None else Bundle.open(model)
-        job = Job(source=target, targets=(output,), name=PurePosixPath(target.name))
-        with (
-            Upscaler(
-                bundle,
-                device=machine.device,
-                tile=machine.tile,
-                threads=machine.threads,
-                precision=machine.precision,
-            ) as upscaler,
-            deferred_interrupts(*STOPPING) as interrupts,
-            display.progress([job], max_pixels=machine.max_pixels, check=interrupts),
-        ):
-
-            def progressed(done: int, total: int) -> None:
-                interrupts()
-                display.progressed(1, done, total)
-
-            try:
-                transfer_file(
-                    upscaler._painter,
-                    target,
-                    source,
-                    mask,
-                    output,
-                    lr=lr,
-                    options=dataclasses.replace(options, progress=progressed),
-                    writing=WriteOptions(max_pixels=machine.max_pixels, quality=quality, lossless=lossless),
-                    before_writing=lambda: ANYWHERE.make_folders([output.parent]),
-                )
-            except ImageError as error:
-                raise ImageError(pipes.in_words(str(error))) from error
-            display.finished(1, FolderFile(source=target, targets=(output,), status="done"))
-        if display.names_lost:
-            sys.exit(FAILED)
-        pipes.send()
+        sent = stack.enter_context(standard_input(machine.max_pixels)) if piped else None
+        others.update((what, cast("Path", sent)) for what in piped)
+        run_command(
+            Transferring(options=options, **others),
+            [str(target)],
+            output,
+            model=model,
+            files=files,
+            machine=machine,
+            display=display,
+            sent=sent,
+        )
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.models import Models
 from srflow_apps.batch.operations import Upscaling
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image
+from srflow_sdk.upscaler import Upscaler
 
 NAMES = ("a", "b", "c")
 
@@ -31,6 +33,11 @@ def job(source: Path, *targets: Path) -> Job:
 
 def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) -> Settings:
     return Settings(operation=Upscaling(draw=DrawOptions(**draw)), resume=resume, report=report)
+
+
+def only(upscaler: Upscaler) -> Models:
+    """The models of a batch whose files are all drawn by this one."""
+    return Models([upscaler.bundle], lambda _: upscaler)
 
 
 def tree(folder: Path, *names: str) -> Path:

@@ -1,4 +1,4 @@
-"""What is printed where it cannot be: standard output and standard error that are full, closed or gone."""
+"""Printing where nothing can be printed: standard output and standard error that are full, closed or gone."""
 
 from __future__ import annotations
 

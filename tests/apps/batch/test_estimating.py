@@ -1,4 +1,4 @@
-"""How long a batch takes: said from what was measured, only if it is long, and once."""
+"""How long a batch takes, from what was measured."""
 
 from __future__ import annotations
 
@@ -7,50 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_apps.batch.estimating import Forecast, Speed, about, how_much, measure_speed, seconds_for
+from srflow_apps.batch.estimating import Speed, about, how_much, measure_speed, seconds_for
 from srflow_apps.batch.jobs import Settings
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
-
-MEGAPIXEL = 1_000_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def lines(forecast: Forecast, clock: Clock, *steps: tuple[float, int, int, int]) -> list[str]:
-    """What is said at steps of (seconds since the step before, number, done, total)."""
-    said = []
-    for seconds, *step in steps:
-        clock.now += seconds
-        if (line := forecast.progressed(*step)) is not None:
-            said.append(line)
-    return said
-
-
-def test_a_long_run_says_so_once_after_its_first_tiles() -> None:
-    clock = Clock()
-    forecast = Forecast([2 * MEGAPIXEL, 10 * MEGAPIXEL], clock=clock)
-    said = lines(forecast, clock, (0.5, 1, 1, 200), (1.5, 1, 2, 200), (9, 1, 3, 200), (9, 2, 1, 9))
-    assert said == ["about 20 minutes for 2 files, 12 megapixels"]
-
-
-def test_a_run_of_less_than_a_minute_says_nothing() -> None:
-    clock = Clock()
-    assert lines(Forecast([MEGAPIXEL], clock=clock), clock, (2, 1, 5, 100), (30, 1, 6, 100)) == []
-
-
-def test_what_is_skipped_counts_neither_as_work_nor_as_time() -> None:
-    clock = Clock()
-    forecast = Forecast([8 * MEGAPIXEL, 2 * MEGAPIXEL], clock=clock)
-    clock.now += 500
-    forecast.left_out(1)
-    assert lines(forecast, clock, (2, 2, 1, 100)) == ["about 3 minutes for 1 file, 2 megapixels"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ import pytest
 
 from srflow_apps.batch.finding import find_inputs, say_unread
 from srflow_apps.batch.output_names import Naming, plan_outputs
-from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, UNREAD
 
 from .conftest import tree
 
 
 def found(folder: Path, *, out: str | Path = "elsewhere", recursive: bool = False) -> list[str]:
-    return [file.name.as_posix() for file in find_inputs([folder], out=Path(out), recursive=recursive)]
+    return [file.name.as_posix() for file in find_inputs([folder], out=Path(out), recursive=recursive).files]
 
 
 def test_folders_give_their_images_sorted_whatever_the_case_of_their_endings(tmp_path: Path) -> None:
@@ -29,7 +27,7 @@ def test_folders_give_their_images_sorted_whatever_the_case_of_their_endings(tmp
 def test_recursive_keeps_the_structure(tmp_path: Path) -> None:
     tree(tmp_path, "b.png", "a/c.png", "a/a/d.png", ".git/e.png", "a b/f.png")
     assert found(tmp_path, recursive=True) == ["a/a/d.png", "a/c.png", "a b/f.png", "b.png"]
-    files = find_inputs([tmp_path], out=Path("out"), recursive=True)
+    files = find_inputs([tmp_path], out=Path("out"), recursive=True).files
     jobs = plan_outputs(files, Path("out"), naming=Naming(samples=2), inputs=[tmp_path])
     assert [target.as_posix() for target in jobs[1].targets] == ["out/a/c_s0.png", "out/a/c_s1.png"]
     assert jobs[1].source == tmp_path / "a/c.png"
@@ -40,7 +38,7 @@ def test_links_do_not_make_folders_endless(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "self.png").symlink_to("self.png")
     assert found(tmp_path, recursive=True) == ["a/b.png", "self.png"]
-    files = find_inputs([tmp_path], out=Path("out"), recursive=True)
+    files = find_inputs([tmp_path], out=Path("out"), recursive=True).files
     assert len(plan_outputs(files, Path("out"), naming=Naming(), inputs=[tmp_path])) == 2
 
 
@@ -54,9 +52,9 @@ def test_earlier_outputs_are_no_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recursive", [False, True])
 def test_a_folder_without_images_is_an_error(tmp_path: Path, recursive: bool) -> None:
     tree(tmp_path, "notes.txt", "large/a.png")
-    with pytest.raises(ImageError, match="there are no images") as error:
-        found(tmp_path, out=tmp_path / "large", recursive=recursive)
-    assert ("--recursive" in str(error.value)) is not recursive
+    ((_, why),) = find_inputs([tmp_path], out=tmp_path / "large", recursive=recursive).refused
+    assert "there are no images" in why
+    assert ("--recursive" in why) is not recursive
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +62,8 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ImageError, match="cannot be listed: Permission denied"):
-        found(tmp_path)
+    ((_, why),) = find_inputs([tmp_path], out=Path("out")).refused
+    assert "cannot be listed: Permission denied" in why
 
 
 def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
@@ -80,10 +78,10 @@ def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
         return list_folder(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    told: list[tuple[Path, str]] = []
     inputs = [tmp_path / "empty", tmp_path / "photos", tmp_path / "photos" / "locked"]
-    files = find_inputs(inputs, out=Path("out"), recursive=True, failed=lambda *told_of: told.append(told_of))
-    assert [file.name.as_posix() for file in files] == ["a.png", "sub/c.png"]
+    taken = find_inputs(inputs, out=Path("out"), recursive=True)
+    told = taken.refused
+    assert [file.name.as_posix() for file in taken.files] == ["a.png", "sub/c.png"]
     assert [folder.name for folder, _ in told] == ["empty", "locked", "locked"]
     assert all(line.startswith(f"{folder}: ") for folder, line in told)
     assert ["there are no images" in line for _, line in told] == [True, False, False]
@@ -92,8 +90,8 @@ def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
 def test_a_folder_of_links_to_folders_says_that_they_are_not_followed(tmp_path: Path) -> None:
     tree(tmp_path, "photos/a.png", "links/notes.txt")
     (tmp_path / "links" / "album").symlink_to(tmp_path / "photos", target_is_directory=True)
-    with pytest.raises(ImageError, match="links to folders, such as album, are not followed"):
-        found(tmp_path / "links", recursive=True)
+    ((_, why),) = find_inputs([tmp_path / "links"], out=Path("out"), recursive=True).refused
+    assert "links to folders, such as album, are not followed" in why
 
 
 def test_images_that_are_left_out_are_counted_and_named_by_format(tmp_path: Path) -> None:
@@ -101,16 +99,14 @@ def test_images_that_are_left_out_are_counted_and_named_by_format(tmp_path: Path
         tmp_path, "a.png", "b.bmp", "c.TGA", "d.tga", "e.nef", "sub/f.cr3", "sub/g.jp2", "notes.txt", "i.mp4", ".j.tga"
     )
     tree(tmp_path, "large/k.tga")
-    unread = Counter[str]()
-    files = find_inputs([tmp_path], out=tmp_path / "large", recursive=True, unread=unread)
-    assert [file.name.as_posix() for file in files] == ["a.png", "b.bmp"]
-    assert say_unread(unread) == (
+    taken = find_inputs([tmp_path], out=tmp_path / "large", recursive=True)
+    assert [file.name.as_posix() for file in taken.files] == ["a.png", "b.bmp"]
+    assert say_unread(taken.unread) == (
         "left out, because such images are not read: 2 TGA, 2 camera raw, 1 JPEG 2000; convert them to PNG or TIFF"
     )
     assert not set(UNREAD) & set(READABLE)
 
 
 def test_nothing_left_out_is_not_told_of(tmp_path: Path) -> None:
-    unread = Counter[str]()
-    find_inputs([tree(tmp_path, "a.png", "notes.txt")], out=Path("out"), unread=unread)
-    assert say_unread(unread) is None
+    taken = find_inputs([tree(tmp_path, "a.png", "notes.txt")], out=Path("out"))
+    assert say_unread(taken.unread) is None

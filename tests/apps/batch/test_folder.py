@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.folder import run_plan
+from srflow_apps.batch.batch import Batch
+from srflow_apps.batch.choices import FileOptions
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.plan import make_folders, make_plan
-from srflow_apps.batch.storage import ANYWHERE
+from srflow_apps.batch.operations import Upscaling
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, DeviceError, ImageError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
+
+from .conftest import only
 
 
 @pytest.fixture
@@ -71,16 +73,21 @@ def test_another_executor_gives_the_same(photos: Path, out: Path, upscaler: Upsc
     def worker(work: bytes) -> bytes:
         job, settings = pickle.loads(work)
         with Upscaler(upscaler.bundle, device="cpu", threads=1) as own:
-            return pickle.dumps(do_one(job, own, settings=settings))
+            return pickle.dumps(do_one(job, only(own), settings=settings))
 
     def execute(jobs: Sequence[Job], *, settings: Settings, **_: Any) -> FolderResult:
         with ThreadPoolExecutor(2) as pool:
             done = list(pool.map(worker, [pickle.dumps((job, settings)) for job in jobs]))
         return FolderResult(files=tuple(map(pickle.loads, done)), total=len(jobs))
 
-    plan = make_plan([photos], f"{out}/", manifest=upscaler.bundle.manifest, settings=Settings(), recursive=True)
-    make_folders(plan, ANYWHERE)
-    result = run_plan(plan, execute)
+    batch = Batch(
+        operation=Upscaling(),
+        inputs=[photos],
+        output=f"{out}/",
+        bundles=[upscaler.bundle],
+        files=FileOptions(recursive=True),
+    )
+    result = batch.run(batch.plan(), execute)
     here = upscale_folder(photos, tmp_path / "here", upscaler=upscaler, recursive=True)
     assert [(file.source, file.status, file.error) for file in result.files] == [
         (file.source, file.status, file.error) for file in here.files
@@ -209,7 +216,7 @@ def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upsca
         ({"upscaler": "model.srflow"}, "must be an Upscaler"),
         ({"on_file": 3}, "on_file is 3"),
         ({"quality": 80}, "PNG is lossless"),
-        ({"format": "jpg", "quality": 200}, "1 to 100"),
+        ({"format": "jpg", "quality": 200}, "from 1 to 100"),
         ({"tau": np.zeros((12, 16))}, "tau is a map"),
         ({"tau": 9}, "tau is 9"),
         ({"max_pixels": 0}, "max_pixels is 0"),

@@ -136,7 +136,7 @@ def test_several_inputs_or_a_folder_cannot_go_to_one_file(tmp_path: Path) -> Non
 def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
     folder = tree(tmp_path / "photos", "a.png", "sub/b.png", "photos/photos/c.png")
     place = folder / out
-    files = find_inputs([folder], out=place, recursive=True)
+    files = find_inputs([folder], out=place, recursive=True).files
     with pytest.raises(ArgumentError, match=r"among the inputs|overwrite the input"):
         plan_outputs(files, place, naming=Naming(pattern="{stem}_x4.png"), inputs=[folder])
     inside = folder / "large"
@@ -172,7 +172,7 @@ def test_inputs_of_one_stem_keep_the_pattern_and_their_samples() -> None:
 
 def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "sub/a.png", "sub/a.gif")
-    jobs = plan_outputs(find_inputs([tmp_path], out=Path("out"), recursive=True), Path("out"), naming=Naming())
+    jobs = plan_outputs(find_inputs([tmp_path], out=Path("out"), recursive=True).files, Path("out"), naming=Naming())
     assert [job.targets[0].as_posix() for job in jobs] == ["out/a.png", "out/sub/a_gif.png", "out/sub/a_png.png"]
 
 
@@ -226,7 +226,7 @@ def test_a_senseless_number_of_samples_is_refused_whatever_the_system_allows(
 
 def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "b.png")
-    files = find_inputs([tmp_path / "b.png", tmp_path], out=Path("out"))
+    files = find_inputs([tmp_path / "b.png", tmp_path], out=Path("out")).files
     jobs = plan_outputs(files, Path("out"), naming=Naming())
     assert [job.source.name for job in jobs] == ["b.png", "a.png"]
 

@@ -1,4 +1,4 @@
-"""What a Ray cluster and its workers refuse, and what they do with rows, without a cluster."""
+"""Arguments that a Ray cluster and its workers refuse, and their work on rows, without a cluster."""
 
 from __future__ import annotations
 

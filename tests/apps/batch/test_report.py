@@ -16,22 +16,22 @@ from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import settings_with
+from .conftest import only, settings_with
 
 
 def run(jobs: list[Job], upscaler: Upscaler, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+    return run_jobs(jobs, only(upscaler), settings=settings_with(**settings))
 
 
 def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
     run(jobs[:1], upscaler)
     jobs[1].source.write_bytes(b"not a picture")
     settings = settings_with(resume=True, report=True, seed=0)
-    summary = run_jobs(jobs, upscaler, settings=settings)
+    summary = run_jobs(jobs, only(upscaler), settings=settings)
     path = tmp_path / "report.json"
     path.write_text("old")
     manifest = upscaler.bundle.manifest
-    write_report(path, batch_report(summary, models=[manifest], settings=settings, tile="auto", device="cpu"))
+    write_report(path, batch_report(summary, models=[manifest], settings=settings, tile="auto"))
     report = json.loads(path.read_text())
     assert report["schema"] == 1
     assert report["model"] == {"name": "tiny", "sha256": manifest.digest, "scale": 4}
@@ -63,7 +63,7 @@ def test_the_report_is_strict_json(
     result = dataclasses.replace(result, outputs=(output,))
     summary = FolderResult(files=(result,), total=1)
     manifest = upscaler.bundle.manifest
-    report = batch_report(summary, models=[manifest], settings=Settings(), tile="auto", device="cpu")
+    report = batch_report(summary, models=[manifest], settings=Settings(), tile="auto")
     json.dumps(report, allow_nan=False)
     assert report["files"][0]["outputs"][0]["lr_psnr"] == reported
 
@@ -85,8 +85,8 @@ def test_what_was_measured_of_skipped_files_is_kept(jobs: list[Job], upscaler: U
 
     def reported(**chosen: Any) -> list[dict[str, Any]]:
         settings = settings_with(resume=True, report=True, **chosen)
-        summary = run_jobs(jobs, upscaler, settings=settings)
-        ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": read_report(path)}
+        summary = run_jobs(jobs, only(upscaler), settings=settings)
+        ran: dict[str, Any] = {"tile": "auto", "earlier": read_report(path)}
         report = batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
         write_report(path, report)
         files: list[dict[str, Any]] = report["files"]
@@ -111,8 +111,8 @@ def test_a_report_that_is_none_is_not_carried_over(
     path = tmp_path / "report.json"
     path.write_text(text)
     settings = settings_with(resume=True)
-    ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": read_report(path)}
-    summary = run_jobs(jobs[:1], upscaler, settings=settings)
+    ran: dict[str, Any] = {"tile": "auto", "earlier": read_report(path)}
+    summary = run_jobs(jobs[:1], only(upscaler), settings=settings)
     report = batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
     assert report["files"][0]["outputs"][0]["lr_psnr"] is None
 
@@ -132,8 +132,8 @@ def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
                 raise KeyboardInterrupt
 
         settings = settings_with(resume=True, report=True)
-        summary = run_jobs(jobs, upscaler, settings=settings, watcher=Stopping(), check=check)
-        ran: dict[str, Any] = {"tile": "auto", "device": "cpu", "earlier": earlier}
+        summary = run_jobs(jobs, only(upscaler), settings=settings, watcher=Stopping(), check=check)
+        ran: dict[str, Any] = {"tile": "auto", "earlier": earlier}
         return batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
 
     whole = reported(None)

@@ -1,41 +1,39 @@
-"""What --resume leaves alone: only outputs that are there, intact, and made as they would be made now."""
+"""--resume leaves alone only outputs that are there, intact, and made as they would be made now."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from srflow_apps.batch import resuming
 from srflow_apps.batch.jobs import FolderResult, Job, Recorded
 from srflow_apps.batch.report import batch_report, recorded_in
 from srflow_apps.batch.resuming import is_done
 from srflow_apps.batch.running import run_jobs
-from srflow_apps.batch.storage import ANYWHERE
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-from .conftest import job, settings_with
+from .conftest import job, only, settings_with
 
 
 def statuses(result: FolderResult) -> list[str]:
     return [file.status for file in result.files]
 
 
-def recorded_of(result: FolderResult, upscaler: Upscaler) -> Mapping[str, Recorded]:
+def recorded_of(result: FolderResult, upscaler: Upscaler) -> Recorded:
     manifest = upscaler.bundle.manifest
-    return recorded_in(batch_report(result, models=[manifest], settings=settings_with(), tile="auto", device="cpu"))
+    return recorded_in(batch_report(result, models=[manifest], settings=settings_with(), tile="auto"))
 
 
 def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+    return run_jobs(jobs, only(upscaler), settings=settings_with(**settings))
 
 
 def test_resume_leaves_alone_what_is_done(jobs: list[Job], upscaler: Upscaler) -> None:
@@ -172,24 +170,20 @@ def test_resume_makes_again_what_is_not_that_picture(
     first = run([one], upscaler, report=reported)
     settings = dataclasses.replace(settings_with(resume=True), recorded=recorded_of(first, upscaler))
     assert bool(settings.recorded) == reported
-    assert statuses(run_jobs([one], upscaler, settings=settings)) == ["skipped"]
+    assert statuses(run_jobs([one], only(upscaler), settings=settings)) == ["skipped"]
     made = one.targets[0].read_bytes()
     spoil(one.targets[0])
-    assert statuses(run_jobs([one], upscaler, settings=settings)) == ["done"]
+    assert statuses(run_jobs([one], only(upscaler), settings=settings)) == ["done"]
     assert one.targets[0].read_bytes() == made
 
 
-def test_outputs_of_earlier_versions_are_made_again_and_that_is_said_once(
-    jobs: list[Job], upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_outputs_without_a_hash_of_their_content_are_made_again(
+    jobs: list[Job], upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(writing, "seal", lambda *_: None)
         run(jobs, upscaler)
-    caplog.clear()
-    resuming._tell_of_old_outputs.cache_clear()
     assert statuses(run(jobs, upscaler, resume=True)) == ["done"] * 3
-    told = [line for line in caplog.messages if "hash" in line]
-    assert told == ["outputs that have no hash of their content, such as those of earlier versions, are made again"]
     assert statuses(run(jobs, upscaler, resume=True)) == ["skipped"] * 3
 
 
@@ -203,16 +197,18 @@ def test_resume_holds_outputs_to_the_report(jobs: list[Job], upscaler: Upscaler)
     first = run(jobs, upscaler, report=True)
     settings = settings_with(resume=True, report=True)
     held = dataclasses.replace(settings, recorded=recorded_of(first, upscaler))
-    assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped"] * 3
+    assert statuses(run_jobs(jobs, only(upscaler), settings=held)) == ["skipped"] * 3
     _another_picture(jobs[1].targets[0])
-    assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped", "done", "skipped"]
+    assert statuses(run_jobs(jobs, only(upscaler), settings=settings)) == ["skipped", "done", "skipped"]
     one = jobs[1].targets[0]
     provenance = read_provenance(one)
     assert provenance is not None
     new = dataclasses.replace(provenance, content_sha256=None)
     write_image(one, read_image(one).pixels[::-1], provenance=new)
-    assert statuses(run_jobs(jobs, upscaler, settings=settings)) == ["skipped"] * 3, "without a report nobody can know"
-    assert statuses(run_jobs(jobs, upscaler, settings=held)) == ["skipped", "done", "skipped"]
+    assert statuses(run_jobs(jobs, only(upscaler), settings=settings)) == ["skipped"] * 3, (
+        "without a report nobody can know"
+    )
+    assert statuses(run_jobs(jobs, only(upscaler), settings=held)) == ["skipped", "done", "skipped"]
 
 
 @pytest.mark.parametrize(
@@ -231,6 +227,5 @@ def test_looking_at_outputs_can_be_cancelled(jobs: list[Job], upscaler: Upscaler
             jobs[0],
             upscaler.bundle.manifest,
             settings=settings_with(resume=True),
-            storage=ANYWHERE,
             cancel=cancel,
         )

@@ -15,7 +15,7 @@ from srflow_sdk.files import ImageWriter, read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import settings_with
+from .conftest import only, settings_with
 
 
 def statuses(summary: FolderResult) -> list[str]:
@@ -23,7 +23,7 @@ def statuses(summary: FolderResult) -> list[str]:
 
 
 def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+    return run_jobs(jobs, only(upscaler), settings=settings_with(**settings))
 
 
 class Failing:
@@ -31,7 +31,7 @@ class Failing:
 
     def __init__(self, upscaler: Upscaler, error: BaseException) -> None:
         self._upscaler = upscaler
-        self.bundle = upscaler.bundle
+        self.bundle, self.device, self.precision = upscaler.bundle, upscaler.device, upscaler.precision
         self._error: BaseException | None = error
 
     def upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
@@ -65,7 +65,7 @@ def test_every_job_gets_what_the_upscaler_makes_of_it(jobs: list[Job], upscaler:
 
 def test_the_watcher_hears_of_jobs_and_tiles(jobs: list[Job], upscaler: Upscaler) -> None:
     watcher = Recorder()
-    run_jobs(jobs[:2], upscaler, settings=Settings(), watcher=watcher)
+    run_jobs(jobs[:2], only(upscaler), settings=Settings(), watcher=watcher)
     assert [event for event in watcher.events if event[0] == 1] == [(1, 1, 1), (1, "done")]
     assert [event for event in watcher.events if event[0] == 2] == [(2, 1, 1), (2, "done")]
 
@@ -88,7 +88,7 @@ def test_a_file_is_drawn_while_the_one_before_it_is_finished(
             super().__exit__(*error)
 
     monkeypatch.setattr("srflow_sdk.drawing.file_upscaling.ImageWriter", SlowWriter)
-    summary = run_jobs(jobs[:2], upscaler, settings=Settings(), watcher=Tiles())
+    summary = run_jobs(jobs[:2], only(upscaler), settings=Settings(), watcher=Tiles())
     assert statuses(summary) == ["done", "done"]
 
 
@@ -175,7 +175,7 @@ def test_an_interrupt_ends_the_batch_after_the_current_tile(
 
     watcher = Tiles()
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled:
-        summary = run_jobs(jobs, tiled, settings=Settings(), watcher=watcher, check=watcher.pressed)
+        summary = run_jobs(jobs, only(tiled), settings=Settings(), watcher=watcher, check=watcher.pressed)
     assert summary.interrupted
     assert (statuses(summary), summary.total, summary.remaining) == (["done"], 3, 2)
     assert [path.name for path in jobs[0].targets[0].parent.iterdir()] == ["a.png"]
@@ -188,7 +188,7 @@ def test_an_interrupt_in_the_last_tile_lets_the_files_be_finished(jobs: list[Job
                 raise KeyboardInterrupt
 
     watcher = Pressed()
-    summary = run_jobs(jobs, upscaler, settings=Settings(), watcher=watcher, check=watcher.check)
+    summary = run_jobs(jobs, only(upscaler), settings=Settings(), watcher=watcher, check=watcher.check)
     assert summary.interrupted
     assert statuses(summary)[0] == "done"
     assert [job.targets[0].exists() for job in jobs] == [number < len(summary.files) for number in range(3)]

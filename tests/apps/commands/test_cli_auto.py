@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,17 +15,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from srflow_apps.batch import cloud
 from srflow_apps.batch.estimating import Speed
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.models import candidates, digest
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.ray_workers import RunJobs, Worker
-from srflow_apps.batch.storage import LocalStorage
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
+from srflow_sdk.system.url_paths import UrlPath, as_path
 from tests.sdk.clean_and_noisy import models, noisy, smooth
 
 Run = Callable[..., Result]
@@ -232,19 +232,22 @@ def test_one_bad_picture_does_not_stop_auto(run_installed: Run, two_models: Path
     assert sum("bad.png" in line for line in result.stderr.splitlines()) == 1
 
 
-def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, mixed: tuple[str, str]) -> None:
+def test_a_file_that_comes_from_elsewhere_is_fetched_once(
+    two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetched: list[str] = []
 
-    class Elsewhere(LocalStorage):
-        @contextlib.contextmanager
-        def reading(self, path: Path) -> Iterator[Path]:
-            fetched.append(path.name)
-            with super().reading(path) as local:
-                yield local
+    def fetch(url: UrlPath, local: Path) -> None:
+        fetched.append(url.name)
+        shutil.copy(url.name, local)
 
-    jobs = [Job(name=PurePosixPath(name), source=Path(name), targets=(Path(f"big-{name}"),)) for name in mixed]
+    monkeypatch.setattr(cloud, "fetch", fetch)
+    jobs = [
+        Job(name=PurePosixPath(name), source=as_path(f"s3://a/{name}"), targets=(Path(f"big-{name}"),))
+        for name in mixed
+    ]
     settings = Settings(operation=Upscaling(draw=DrawOptions()), resume=True)
     with models() as opened:
-        done = [do_one(job, opened, settings=settings, storage=Elsewhere()) for job in jobs]
+        done = [do_one(job, opened, settings=settings) for job in jobs]
     assert [(file.status, file.model) for file in done] == [("done", "x4-small"), ("done", "x4-photo")]
     assert fetched == list(mixed)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pty
-import re
 import signal
 import subprocess
 import sys
@@ -296,14 +295,3 @@ def test_progress_on_a_terminal_shows_images_tiles_and_percent_and_errors_on_lin
     assert any(line.startswith("error: photos/bad.png: ") for line in lines)
     assert {"out/a.png", "out/b.png", "3 done, 0 skipped, 1 failed"} <= set(lines)
     assert "\x1b[31m" not in text
-
-
-def test_a_long_run_says_beforehand_how_long_it_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_apps.batch.estimating._FIRST_AFTER_S", 0)
-    arguments = ("photos", "-o", "out", "--recursive")
-    assert "about" not in run(*arguments).stderr, "this one is short"
-    monkeypatch.setattr("srflow_apps.batch.estimating.WORTH_SAYING_S", 0)
-    forecast, summary = run(*arguments).stderr.splitlines()
-    assert re.fullmatch(r"about \d+ seconds? for 4 files, 0\.00077 megapixels", forecast)
-    assert summary == "4 done, 0 skipped, 0 failed"
-    assert run(*arguments, "--quiet").stderr == ""

@@ -175,7 +175,7 @@ def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
     with models() as opened:
         with pytest.raises(CancelledError):
             do_one(job, opened, settings=settings, cancel=cancel)
-        assert opened.choices.made(job.source) is None
+        assert opened.reason(job.source) is None
 
 
 def test_what_transparent_pixels_hide_does_not_count() -> None:
