@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import click
@@ -21,7 +22,25 @@ _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Command(click.Command):
-    """A command that reports system errors, such as standard output on a full disk, in one line."""
+    """A command that reports system errors, such as standard output on a full disk, in one line.
+
+    groups: the headings of its help, each with the names of its options' parameters, between spaces: {"Files":
+    "recursive dry_run"}. Options that no heading names, such as --help, stand last.
+    """
+
+    def __init__(self, *arguments: Any, groups: Mapping[str, str] | None = None, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._groups = groups or {}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = {str(option.name): option for option in self.get_params(ctx) if isinstance(option, click.Option)}
+        groups = {heading: [options.pop(name) for name in names.split()] for heading, names in self._groups.items()}
+        groups["Other options" if groups else "Options"] = list(options.values())
+        for heading, members in groups.items():
+            records = [record for option in members if (record := option.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
     def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
         try:

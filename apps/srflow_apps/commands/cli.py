@@ -32,7 +32,16 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
 _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 
 
-@click.command(cls=Command, context_settings=SETTINGS)
+@click.command(
+    cls=Command,
+    context_settings=SETTINGS,
+    groups={
+        "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
+        "Pictures": "models seed sample consistent size reduction linear_light from_output",
+        **file_options.GROUPS,
+        "Machines": f"{file_options.GROUPS['Machines']} server",
+    },
+)
 @file_options.INPUTS
 @file_options.OUTPUT
 @click.option(
@@ -145,7 +154,15 @@ def upscale(
         )
 
 
-@click.command(cls=Command, context_settings=SETTINGS)
+@click.command(
+    cls=Command,
+    context_settings=SETTINGS,
+    groups={
+        "Options that most people need": "output model tau over recursive format resume dry_run",
+        "Pictures": "enlarge seed from_output",
+        **file_options.GROUPS,
+    },
+)
 @file_options.INPUTS
 @file_options.OUTPUT
 @file_options.MODEL

@@ -20,6 +20,12 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MADE_FROM_FILES = ("tile", "precision", "recursive", "shard")
 """Options of these groups that contradict --from-output, as their parameters are called."""
 
+GROUPS = {
+    "Files": "name quality lossless no_overwrite shard report",
+    "Machines": "device precision threads tile max_pixels ray ray_workers ray_gpus",
+}
+"""Headings for those options that few people need."""
+
 _Command = Callable[..., None]
 
 INPUTS = click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
