@@ -33,12 +33,17 @@ def project() -> dict[str, Any]:
 def commands_page(commands: dict[str, str]) -> str:
     """Every command with its help and all of its options; `commands`: name → module:attribute."""
     parts = ["# Commands\n\nMade from the programs themselves: `COMMAND --help` says the same.\n"]
+    found_commands = {}
     for name, place in commands.items():
         module, attribute = place.split(":")
         command = getattr(importlib.import_module(module), attribute)
+        found_commands[name] = command
+        found_commands |= {f"{name} {protocol}": each for protocol, each in getattr(command, "commands", {}).items()}
+    for name, command in found_commands.items():
         context = click.Context(command, info_name=name)
         usage = " ".join([name, *command.collect_usage_pieces(context)])
-        parts.append(f"\n## {name}\n\n```text\n{usage}\n```\n\n{_help(command)}\n")
+        level = "###" if " " in name else "##"
+        parts.append(f"\n{level} {name}\n\n```text\n{usage}\n```\n\n{_help(command)}\n")
         parts.append("| option | meaning |\n|---|---|")
         records = [found for one in command.get_params(context) if (found := one.get_help_record(context))]
         parts += [f"| `{_cell(names)}` | {_prose(meaning)} |" for names, meaning in records]

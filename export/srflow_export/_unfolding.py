@@ -133,7 +133,7 @@ class GraphWeights:
         return [FoldedConv(*conv) for conv in zip(weight.chunk(count), bias.chunk(count), strict=True)]
 
     def has(self, name: str) -> bool:
-        """Whether a weight of this name is left."""
+        """True if a weight of this name is left."""
         return name in self._left
 
     def refuse_rest(self) -> None:

@@ -44,7 +44,7 @@ Gate = Literal["quick", "full"]
 """How much of the photographs is compared."""
 
 Also = Literal["int8"]
-"""What an export may hold beside its own graphs."""
+"""A second encoder that an export may hold beside its own graphs."""
 
 PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}  # LR pixels
 """Height and width of the patch of each photograph, by gate."""

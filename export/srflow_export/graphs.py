@@ -228,7 +228,7 @@ class EncoderGraph(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """What is left of a coupling's net once its first convolution's u-half is conditioning; the base of steps."""
+    """The rest of a coupling's net once its first convolution's u-half is conditioning; the base of steps."""
 
     def __init__(self, step: Step, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__()

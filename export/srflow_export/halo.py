@@ -64,7 +64,7 @@ class HaloRow:
 
     @property
     def is_enough(self) -> bool:
-        """Whether the bounds are met."""
+        """True if the bounds are met."""
         return self.compared > 0 and self.max_abs <= _MAX_ABS and self.mean_abs <= _MEAN_ABS
 
     def to_dict(self) -> dict[str, Any]:

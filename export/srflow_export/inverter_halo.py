@@ -69,7 +69,7 @@ class InverterHaloRow:
 
     @property
     def is_enough(self) -> bool:
-        """Whether the bounds are met."""
+        """True if the bounds are met."""
         return self.max_latent <= _MAX_LATENT and self.mean_nats <= _MEAN_NATS
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 
-from srflow_evaluation.cli import _refuse_others
 from srflow_sdk.errors import SRFlowError
 from srflow_training.settings import load_settings
 
@@ -117,9 +116,10 @@ def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | 
     try:
         with redirect_stdout(io.StringIO()):  # --help and --version print
             context = command.make_context(program, list(arguments))
-        if program == "srflow-eval":
-            parameters = dict(context.params)
-            _refuse_others(parameters.pop("protocol"), parameters)
+            if isinstance(command, click.Group):
+                name, protocol, rest = command.resolve_command(context, list(arguments))
+                assert protocol is not None
+                protocol.make_context(name, rest, parent=context)
         if program == "srflow-train" and str(context.params["config"]).count(".") == 0 and context.params["config"]:
             load_settings(context.params["config"], context.params["overrides"])
     except click.exceptions.Exit:
@@ -139,9 +139,9 @@ def _unknown_options(program: str, arguments: list[str]) -> str | None:
     assert isinstance(scripts, dict)
     if program not in scripts:
         return None
-    known = {
-        name for parameter in click_command(program).params for name in (*parameter.opts, *parameter.secondary_opts)
-    }
+    command = click_command(program)
+    parameters = [one for each in (command, *getattr(command, "commands", {}).values()) for one in each.params]
+    known = {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)}
     known |= {"--help", "-h", "--version"}
     unknown = [word for word in arguments if word.startswith("--") and word.split("=")[0] not in known]
     return f"{program} has no option {unknown[0]}" if unknown else None

@@ -1,4 +1,4 @@
-"""What a protocol wrote into its folder, for tests."""
+"""Readers of what a protocol wrote into its folder, for tests."""
 
 import csv
 import json

@@ -12,6 +12,7 @@ from PIL import Image
 import srflow_evaluation as evaluation
 from srflow_evaluation import LevelTaus, naturalness
 from srflow_evaluation.cli import evaluate
+from srflow_evaluation.protocols import PROTOCOLS
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import _vgg16 as vgg16
 from srflow_training import figures, save_checkpoint
@@ -195,14 +196,38 @@ def test_tau_auto_is_measured_for_bundles_and_refused_for_checkpoints(photos, ch
         evaluation.report(str(checkpoint), photos, taus)
 
 
-def test_help_fits_80_columns_and_names_every_protocol_in_one_piece():
-    lines = CliRunner().invoke(evaluate, ["--help"], prog_name="srflow-eval", terminal_width=80).output.splitlines()
-    assert lines[0] == "Usage: srflow-eval [OPTIONS] PROTOCOL"
+def test_help_fits_80_columns_and_lists_every_protocol_in_one_line():
+    result = CliRunner().invoke(evaluate, ["--help"], prog_name="srflow-eval", terminal_width=80)
+    lines = result.output.splitlines()
+    assert lines[0] == "Usage: srflow-eval PROTOCOL [OPTIONS]"
     assert [line for line in lines if len(line) > 80] == []
-    argument = next(parameter for parameter in evaluate.params if parameter.name == "protocol")
-    assert len(argument.type.choices) > 10
-    for name in argument.type.choices:
-        assert sum(line.startswith(f"  {name}:") for line in lines) == 1, name
+    listed = result.output.split("Protocols:\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(evaluate.commands)
+    assert {"report", "default-tau", "count-votes", *PROTOCOLS} == set(evaluate.commands)
+
+
+def test_a_protocols_help_has_its_own_options_under_headings_the_needed_ones_first():
+    result = CliRunner().invoke(evaluate, ["transfer", "--help"], prog_name="srflow-eval", terminal_width=80)
+    found = [line.split()[0] for line in result.output.splitlines() if line.startswith("  -")]
+    assert found[:5] == ["--hr", "--model", "-o,", "--tau", "--source"]
+    assert "--normalise" in found
+    assert not {"--votes", "--convention"} & {*found}
+    assert "\nOptions that most people need:\n" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--hr", "photos", "report"], "name the protocol first, then --hr"),
+        (["resample", "--hr", "photos"], "there is no protocol 'resample': choose one of report, default-tau, "),
+        ([], "name a protocol: report, default-tau, "),
+        (["samples"], "Missing option '--hr'"),
+        (["samples", "--hr", "photos", "--smaples", "2"], "No such option"),
+    ],
+)
+def test_what_no_protocol_takes_is_a_usage_error(arguments, says):
+    result = CliRunner().invoke(evaluate, arguments)
+    assert (result.exit_code, says in result.output) == (2, True), result.output
 
 
 @pytest.mark.parametrize(
@@ -210,7 +235,7 @@ def test_help_fits_80_columns_and_names_every_protocol_in_one_piece():
     [
         (evaluate, ["{url}"]),
         (evaluate, ["tau-sweep", "--model", "{url}"]),
-        (evaluate, ["report", "--samples", "{url}"]),
+        (evaluate, ["samples", "--samples", "{url}"]),
         (train, ["--data", ".", "--out", "runs", "{url}"]),
         (train, ["--data", "{url}", "--out", "runs"]),
     ],

@@ -15,7 +15,7 @@ from tests.training import lpips_files
 
 
 def points(lpips_of, *, kinds=("photographs", "text"), lr_psnr=lambda kind, tau, auto: 50.0):
-    """What a model measures that has this LPIPS; bicubic has 0.4."""
+    """The figures of a model that has this LPIPS; bicubic has 0.4."""
     methods = [(None, False), (0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
     return [
         Point(
@@ -126,7 +126,7 @@ def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures):
     ("arguments", "message"),
     [
         ([], "name it with --model"),
-        (["--model", "m.srflow", "--tau", "0.5"], "leave out --tau"),
+        (["--model", "m.srflow", "--tau", "0.5"], "default-tau has no --tau: leave it out"),
         (["--model", "nothing.srflow"], "there is no such bundle"),
     ],
 )

@@ -103,7 +103,7 @@ def test_names_are_those_of_the_columns(lpips, options):
     there = [metric.name for metric in convention.metrics()]
     assert set(there) < set(METRICS)
     assert there == [name for name in METRICS if name in there]
-    (option,) = (option for option in evaluate.params if option.name == "metrics")
+    (option,) = (option for option in evaluate.commands["report"].params if option.name == "metrics")
     assert f"{', '.join(METRICS)}." in option.help
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from srflow_evaluation import results as results_module
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.pictures import Cut, picture_files
+from srflow_evaluation.protocols import Protocol
 from srflow_evaluation.results import Results, mean_of
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.interrupts import STOPPING
@@ -48,7 +49,7 @@ def test_signals_that_ask_to_stop_end_a_run_with_one_line(number, tmp_path, monk
         os.kill(os.getpid(), number)
         time.sleep(30)
 
-    monkeypatch.setattr("srflow_evaluation.cli._picture_protocol", measuring)
+    monkeypatch.setattr(Protocol, "run", measuring)
     default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     runners = signal.signal(number, default)  # pytest-xdist's processes have a handler of their own
     try:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def test_options_that_do_not_go_together_are_a_usage_error(arguments, says):
     result = run(*arguments)
     assert result.exit_code == 2
     assert says in result.output
+
+
+def test_help_has_every_option_once_under_headings_and_ten_first():
+    text = run("--help").output
+    named = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
+    assert sorted(named) == sorted([max(option.opts, key=len) for option in main.params[1:]] + ["--help"])
+    first = text.split("Options that most people need:\n")[1].split("\n\n")[0]
+    assert len(re.findall("^  -", first, re.MULTILINE)) == 10
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.pth", "m.safetensors", "m.engine"])

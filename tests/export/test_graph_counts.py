@@ -1,4 +1,4 @@
-"""What the exported graphs make a runtime compute: a guard that does not depend on the machine's speed."""
+"""The operations that exported graphs make a runtime compute: a guard that does not depend on the machine's speed."""
 
 import pytest
 

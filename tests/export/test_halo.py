@@ -35,7 +35,7 @@ def measured(bundle):
 
 @pytest.fixture
 def one_photograph(monkeypatch):
-    """What does not depend on the photographs takes a quarter of the time with one."""
+    """Measure on one photograph: what does not depend on them takes a quarter of the time with one."""
     monkeypatch.setattr(halo, "photographs", lambda multiple: photographs(multiple)[:1])
 
 

@@ -19,7 +19,7 @@ from tests.networks import random_srflow, tiny_config
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """What the command did, and the bundle. Engines are asked for too, which most machines cannot build."""
+    """The result of the command, and the bundle. Engines are asked for too, which most machines cannot build."""
     folder = tmp_path_factory.mktemp("precision")
     save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
     arguments = ["--ckpt", str(folder / "tiny.safetensors"), "--trt", "fp16", "--fused", "--halo", "16"]

@@ -37,7 +37,7 @@ def produced(encoder):
 
 
 def parts(name, produced):
-    """What a tensor is concatenated from."""
+    """The tensors that one is concatenated from."""
     node = produced[name]
     return [part for each in node.input for part in parts(each, produced)] if node.op_type == "Concat" else [name]
 

@@ -116,7 +116,7 @@ def _of_value(path: str, value: Any) -> Iterator[str]:
 
 
 def _is_private(base: type) -> bool:
-    """Whether it is a base class that is ours and not public: its methods are its heirs'."""
+    """Tell a base class that is ours and not public: its methods are its heirs'."""
     parts = base.__module__.split(".")
     if parts[0] in ("srflow_sdk", "srflow_apps"):
         return base.__module__ not in PUBLIC
@@ -139,6 +139,9 @@ def _of_command(name: str, command: click.Command) -> Iterator[str]:
             yield f"{name} {{{'|'.join(parameter.type.choices)}}}"
         else:
             yield f"{name} {parameter.make_metavar(click.Context(command))}"
+    if isinstance(command, click.Group):
+        for protocol, each in command.commands.items():
+            yield from _of_command(f"{name} {protocol}", each)
 
 
 if __name__ == "__main__":

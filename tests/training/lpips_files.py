@@ -9,7 +9,7 @@ from srflow_training import lpips_weights
 
 
 def random_weights(backbone, seed=0):
-    """What `read_weights` returns."""
+    """Weights as `read_weights` returns them."""
     rng = np.random.default_rng(seed)
     found = {}
     for number, shape in enumerate(lpips_weights.convolution_shapes(backbone)):

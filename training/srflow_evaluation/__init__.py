@@ -1,4 +1,4 @@
-"""What `srflow-eval` measures, a module for each protocol."""
+"""The measurements of `srflow-eval`, a module for each protocol."""
 
 from __future__ import annotations
 

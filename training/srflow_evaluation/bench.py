@@ -1,4 +1,4 @@
-"""What all protocols share: the model, the photographs, the metrics and the methods to compare with."""
+"""The bench that all protocols share: the model, the photographs, the metrics and the methods to compare with."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Bench:
         return Table(headings, cells, [f"{self.convention}.", *notes])
 
     def summary(self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What summary.json holds. rows: those of results.csv. means: those of the model."""
+        """The contents of summary.json. rows: those of results.csv. means: those of the model."""
         broken = sum(float(row.get(NONFINITE, 0)) for row in rows)
         warning = f"{broken:.0f} values of samples are not finite (NaN or infinite): they are measured as black."
         return {

@@ -1,4 +1,4 @@
-"""Whether samples spread as much as they err: ranks of the photograph among them, and error by deviation.
+"""Calibration: do samples spread as much as they err? ranks of the photograph among them, and error by deviation.
 
 Both are of 8-bit values, pixel by pixel and channel by channel. If the photograph were one more sample, its rank among
 n samples would be 0 … n with the same probability, and its squared distance from their mean would be (1 + 1/n) times

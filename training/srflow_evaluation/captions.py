@@ -1,4 +1,4 @@
-"""What the plots and sheets of the protocols show: the captions on the report's page."""
+"""Captions of the protocols' plots and sheets, on the report's page."""
 
 from __future__ import annotations
 

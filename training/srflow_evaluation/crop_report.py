@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """What the metrics that are networks compute with; None: not measured."""
+    """The metrics that are networks; None: not measured."""
 
     lpips: LPIPS | None = None
     vgg16: figures.Features | None = None

@@ -47,7 +47,7 @@ _NATURAL = ("niqe", "brisque")
 
 @dataclass(frozen=True)
 class Entry:
-    """What the damaged LR image is given to. tau: as text, "" for methods without."""
+    """A method that is given the damaged LR image. tau: as text, "" for methods without."""
 
     method: str
     tau: str

@@ -58,7 +58,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was measured and chosen. reason: one sentence for people."""
+    """A chosen temperature, with its measurements. reason: one sentence for people."""
 
     tau: float
     auto: bool
@@ -151,7 +151,7 @@ def write(bundle: Bundle, choice: Choice) -> Bundle:
 
 
 def to_json(choice: Choice) -> list[dict[str, Any]]:
-    """What was measured, JSON-ready."""
+    """The measurements, JSON-ready."""
     return [dataclasses.asdict(point) for point in choice.points]
 
 
@@ -167,7 +167,7 @@ def markdown(choice: Choice) -> str:
 
 
 def columns(choice: Choice) -> str:
-    """What stands in a cell of the table, as a sentence."""
+    """Describe the cells of the table in a sentence."""
     lpips, *others = choice.points[0].error
     return f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, {', '.join(others)}; of those in dB more is better, else less."
 

@@ -30,7 +30,7 @@ UNSEEN = ("motion:3", "speckle:10", "bayer:4", "dots:1", "chroma:4", "posterise:
 """Kinds that the trainer never draws, one strength of each."""
 
 CLEAN = "clean"
-"""What stands for no degradation at all."""
+"""The name of no degradation at all."""
 
 
 @dataclass(frozen=True)

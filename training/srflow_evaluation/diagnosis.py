@@ -1,4 +1,4 @@
-"""What `diagnose` found, from the rows of its results.csv."""
+"""The findings of `diagnose`, from the rows of its results.csv."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Diagnosis:
     nonfinite: int
 
     def to_json(self) -> dict[str, Any]:
-        """What summary.json holds of it; `rows` are the levels."""
+        """Its part of summary.json; `rows` are the levels."""
         return {
             "rows": [{"level": level.level, **level.moments} for level in self.levels],
             "calibration": [

@@ -45,7 +45,7 @@ _WORDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FullReport:
-    """What was written.
+    """A report that was written.
 
     table: figures over crops; None if no photograph holds a crop. page: the HTML file. failed: why a protocol is not in
     it, by its name; those that do not apply to this model and these photographs are not among them.
@@ -206,7 +206,7 @@ def _counted(progress: Callable[[str], None], name: str, number: int, steps: int
 
 
 def _facts(measured: _Measured, options: Options, crops: CropFigures | None) -> dict[str, str]:
-    """What was measured and with what, for the top of the page."""
+    """Say what was measured, and with what, at the top of the page."""
     names = [files.name for files in measured.pictures]
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     cut = f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""

@@ -89,17 +89,17 @@ _RANGES = _Published(
 
 
 def has_niqe() -> bool:
-    """Whether NIQE's parameters are installed."""
+    """True if NIQE's parameters are installed."""
     return _PRISTINE.content is not None
 
 
 def has_brisque() -> bool:
-    """Whether BRISQUE's parameters are installed."""
+    """True if BRISQUE's parameters are installed."""
     return _SVM.content is not None and _RANGES.content is not None
 
 
 def niqe_fits(height: int, width: int) -> bool:
-    """Whether pictures of a size in pixels are large enough for NIQE."""
+    """True if pictures of a size in pixels are large enough for NIQE."""
     return min(height, width) >= NIQE_LEAST_SIDE
 
 

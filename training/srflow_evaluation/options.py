@@ -1,4 +1,4 @@
-"""What the user asked a protocol for."""
+"""The options of a protocol, parsed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Normalisation = Literal["default", "published"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asked for. models: none is the embedded one. centre: `--crop`. most: `--pictures`.
+    """The options that the user gave. models: none is the embedded one. centre: `--crop`. most: `--pictures`.
 
     others, tools: of `--other`, folders of pictures and names of Real-ESRGAN's models. bilinear: which of them enlarged
     bilinear reductions. sample_tau: of restore's sample. sheets: how many pictures get one; None: the protocol chooses.

@@ -35,6 +35,7 @@ class Protocol:
 
     function: module:function in `evaluation`, Options → the table to print. takes: its options besides the common ones.
     lacks: common options that it does not take.
+    about: its line in the command's help. several_models: it measures each --model.
     in_report: whether `report` runs it, with nothing but the common options. folder: the one in the report's folder, if
     not its name: protocols that draw the same measurements share it. reading: what to look for in its results.
     inverts: whether it needs a model that inverts. pairs: whether it takes something from the next photograph.
@@ -44,6 +45,7 @@ class Protocol:
     about: str
     takes: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
+    several_models: bool = False
 
     @property
     def options(self) -> frozenset[str]:
@@ -71,7 +73,8 @@ class Protocol:
 PROTOCOLS = {
     "tau-sweep": Protocol(
         function="tau_sweep:tau_sweep",
-        about="every metric and the diversity of samples over the temperature (figures 2 to 5)",
+        about="all metrics and diversity over tau (figures 2 to 5)",
+        several_models=True,
         takes=frozenset({"tau", "samples", "published", "bilinear"}),
         reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
         "at the temperature to use; GMSD judges nearly as PSNR does.",
@@ -79,6 +82,7 @@ PROTOCOLS = {
     "perception-distortion": Protocol(
         function="tau_sweep:perception_distortion",
         about="the same points in one plane (figure 6)",
+        several_models=True,
         takes=frozenset({"tau", "samples", "published", "bilinear"}),
         folder="tau-sweep",
         reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
@@ -86,14 +90,14 @@ PROTOCOLS = {
     ),
     "best-of-n": Protocol(
         function="best_of_n:best_of_n",
-        about="how good the best of the first n samples is, by each metric (figures 7 and 8)",
+        about="the best of the first n samples (figures 7 and 8)",
         takes=frozenset({"tau", "samples", "published"}),
         reading="Look at how much the best of n gains over the first sample: little means that samples hardly differ, "
         "much that choosing among them pays.",
     ),
     "restore": Protocol(
         function="restore:restore",
-        about="degraded photographs, super-resolved and restored (table 2, figures 9 and 10)",
+        about="degraded pictures restored (table 2, figures 9, 10)",
         takes=frozenset({"tau", "sample-tau", "degradation", "degraded", "normalise", "published"}),
         lacks=frozenset({"lr"}),
         inverts=True,
@@ -102,21 +106,23 @@ PROTOCOLS = {
     ),
     "damaged": Protocol(
         function="damaged:damaged",
-        about="what models and other methods make of damaged LR images, by the damage; several --model",
+        about="models and other methods on damaged LR images",
+        several_models=True,
         takes=frozenset({"tau", "degradation"}),
         lacks=frozenset({"lr", "convention"}),
         in_report=False,
     ),
     "vote": Protocol(
         function="vote:vote",
-        about="a page on which people choose the better of unnamed pictures; several --model, counted by count-votes",
+        about="a page on which people choose the better pictures",
+        several_models=True,
         takes=frozenset({"tau", "degradation", "seed"}),
         lacks=frozenset({"lr", "convention", "vgg16", "metrics", "sheets", "shard"}),
         in_report=False,
     ),
     "transfer": Protocol(
         function="transfer:transfer",
-        about="part of one picture put into another, and how much of a seam is left (figure 18)",
+        about="part of one picture put into another (figure 18)",
         takes=frozenset({"tau", "source", "mask", "normalise"}),
         inverts=True,
         pairs=True,
@@ -125,31 +131,33 @@ PROTOCOLS = {
     ),
     "samples": Protocol(
         function="random_samples:random_samples",
-        about="random samples of each picture, with the map of their deviation (figures 14 to 17)",
+        about="samples and their deviation (figures 14 to 17)",
         takes=frozenset({"tau", "samples", "published"}),
         reading="Bright places of the deviation map are where the model is unsure: texture and edges, not flat areas.",
     ),
     "compare": Protocol(
         function="comparing:compare",
-        about="models and other methods side by side on crops (figures 11 to 13); several --model",
+        about="models and other methods on crops (figures 11 to 13)",
+        several_models=True,
         takes=frozenset({"tau", "samples", "published", "bilinear"}),
         in_report=False,
     ),
     "encoder-init": Protocol(
         function="comparing:encoder_init",
-        about="two models, one that started from a trained encoder and one from scratch (table 1); --model twice",
+        about="two models, one from a trained encoder (table 1)",
+        several_models=True,
         takes=frozenset({"tau", "samples", "published", "bilinear"}),
         in_report=False,
     ),
     "ntire21": Protocol(
         function="ntire21:ntire21",
-        about="the challenge “learning the super-resolution space”: LR-PSNR and diversity score of 10 samples",
+        about="NTIRE 2021's LR-PSNR and diversity of 10 samples",
         takes=frozenset({"tau", "samples", "published"}),
         reading="Look for a worst LR-PSNR above 45 dB, which the challenge demanded, and a diversity well above 0.",
     ),
     "diagnose": Protocol(
         function="diagnose:diagnose",
-        about="what to know before trusting a flow: normality of latents, calibration, round trip, likelihood",
+        about="latents, calibration, round trip and likelihood",
         takes=frozenset({"tau", "samples"}),
         inverts=True,
         lacks=frozenset({"reference", "other", "convention", "vgg16", "metrics", "sheets"}),

@@ -1,4 +1,4 @@
-"""What the publication (and the NTIRE 2021 challenge) measured, for the column beside one's own figures.
+"""The figures of the publication (and of the NTIRE 2021 challenge), for the column beside one's own figures.
 
 SRFlow, ECCV 2020: table 1 (faces), table 2 (DIV2K) and the supplement's tables 1 and 2; NTIRE 2021, "Learning the
 Super-Resolution Space", the test phase. PSNR and LR-PSNR in dB, LPIPS with AlexNet, diversity in 8-bit levels.

@@ -34,7 +34,7 @@ PUBLISHED_TAU = LevelTaus((0.9,))
 """The temperature of `--normalise published` if none is given; the publication does not say its own."""
 
 METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled": "sampled", "restored": "restored"}
-"""What is measured, by the names in results.csv, and how tables call it."""
+"""The figures of a picture, by their names in results.csv, and how tables call them."""
 
 _PUBLISHED = {"degraded": DEGRADED, "sampled": SUPERRESOLVED, "restored": RESTORED}  # lines of its table
 _ZERO = LevelTaus((0.0,))

@@ -1,4 +1,4 @@
-"""What a protocol has measured: `results.csv`, `summary.json`, and what a run that was stopped, or a shard, continues.
+"""The results of a protocol: `results.csv`, `summary.json`, and what a run that was stopped, or a shard, continues.
 
 While a run lasts, each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured; a
 shard has a file of its own, so that several may run in one folder. At its end, the lines become results.csv.

@@ -1,4 +1,4 @@
-"""What is measured: a bundle or a checkpoint, with its samples at any temperature."""
+"""The subject of a measurement: a bundle or a checkpoint, with its samples at any temperature."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LevelTaus:
 
     @property
     def is_zero(self) -> bool:
-        """Whether every sample is the same."""
+        """True if every sample is the same."""
         return bool(self.values) and not any(self.values)
 
     @property
@@ -172,7 +172,7 @@ def open_subject(model: str | None, *, tile: int | None = None, device: Device =
 
 
 def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
-    """What a checkpoint's notes say of its run; None if they say nothing, or if the run went on with another model."""
+    """The notes of a checkpoint on its run; None if they say nothing, or if the run went on with another model."""
     schedule = (yaml.safe_load(notes.get("settings", "")) or {}).get("schedule") or {}
     if not schedule or schedule.get("start"):
         return None
@@ -180,7 +180,7 @@ def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
 
 
 def has_head(network: Encoder) -> bool:
-    """Whether the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
+    """True if the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
     return any(bool(parameter.any()) for parameter in network.image_layer.parameters())
 
 

@@ -36,7 +36,7 @@ from srflow_training.figures import as_shown
 from srflow_training.resampling import REDUCTIONS
 
 METHODS = ("target", "pasted", "result")
-"""What is measured, by the names in results.csv."""
+"""The figures of a picture, by their names in results.csv."""
 
 MEASURES = {
     "seam_error": ("seam error, /255 ↓", ".2f"),
@@ -176,7 +176,7 @@ class _Case:
         return {"target": self.target, "pasted": pasted, "result": result}
 
     def _by_network(self, subject: Subject, way: _Way) -> Pixels:
-        """What :meth:`Upscaler.transfer` does, with a checkpoint's network and of the whole picture.
+        """Transfer as :meth:`Upscaler.transfer` does, with a checkpoint's network and of the whole picture.
 
         In a larger picture than the mask's surroundings, other random numbers normalise the latents.
         """

@@ -59,7 +59,7 @@ def vote(options: Options) -> Table:
 
 
 def _questions(field: Field, options: Options, random: np.random.Generator) -> list[dict[str, object]]:
-    """What the page shows, in the order of pictures and damages; the methods of each in random order."""
+    """The questions of the page, in the order of pictures and damages; the methods of each in random order."""
     questions: list[dict[str, object]] = []
     for number, files in enumerate(field.bench.pictures, start=1):
         options.progress(f"picture {number} of {len(field.bench.pictures)}: {files.name}")

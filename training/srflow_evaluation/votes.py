@@ -15,7 +15,7 @@ from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ArgumentError
 
 FORMAT = "srflow-votes 1"
-"""What the files say that they are."""
+"""The kind of file that votes say they are."""
 
 _CONFIDENCE = 0.95
 _MOST_BYTES = 10_000_000

@@ -35,7 +35,7 @@ class Best:
         self._sign = signs.get(metric, 1)
 
     def improves(self, figures: Mapping[str, float]) -> bool:
-        """Whether these figures are better than all before."""
+        """True if these figures are better than all before."""
         value = self._sign * figures.get(f"validation/{self.metric}", math.nan)
         if not value > self.value:  # NaN is never better
             return False

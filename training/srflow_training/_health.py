@@ -15,7 +15,7 @@ _PSNR_DROP = 6.0  # dB below the best validation
 
 
 class Health:
-    """Whether the weights are worth returning to, judged by the recent losses and the last validation.
+    """Tell whether the weights are worth returning to, judged by the recent losses and the last validation.
 
     Healthy: the losses and gradients of the last three steps are finite, and no loss is above the best so far by more
     than `tolerance`, that best value itself and half of what was learned, whichever is largest; likewise the
@@ -46,14 +46,14 @@ class Health:
             self._validated = self._validated and psnr >= best - _PSNR_DROP
 
     def judge(self) -> bool:
-        """Whether the current weights are healthy."""
+        """True if the current weights are healthy."""
         if not self._losses:
             return self._validated
         highest = torch.stack(tuple(self._losses)).max()  # NaN if one is
         return self._accept("loss", float(highest)) and self._validated
 
     def _accept(self, name: str, value: float) -> bool:
-        """Whether a loss has not collapsed; a healthy one becomes the best if it is lower."""
+        """True if a loss has not collapsed; a healthy one becomes the best if it is lower."""
         first, best = self._first.setdefault(name, value), self._best.setdefault(name, value)
         learned = first - best if math.isfinite(first) else 0.0
         limit = best + max(abs(best), learned / 2, self._tolerance)
@@ -63,7 +63,7 @@ class Health:
         return True
 
     def state(self) -> dict[str, Any]:
-        """What :meth:`load` takes: numbers and booleans only."""
+        """The state that :meth:`load` takes: numbers and booleans only."""
         return {"best": self._best, "first": self._first, "validated": self._validated}
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a command's inputs exist: asked before torch is loaded, which takes seconds."""
+"""Check that a command's inputs exist, before torch is loaded, which takes seconds."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from srflow_training.checkpoints._io import read_tensors
 from srflow_training.lpips_weights import HEADS, HOW, Backbone, convolution_shapes, weights_file
 
 MISSING = f"LPIPS is not measured, because its weights are not on this machine: {HOW}."
-"""What is said where models are measured without it."""
+"""The note where models are measured without it."""
 
 _ALEXNET = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))  # (stride, padding) of its convolutions (Krizhevsky, 2014)
 _POOLED = (1, 2)  # 3×3 pooling with stride 2 stands before these

@@ -1,4 +1,4 @@
-"""What a run reports between two lines of its log."""
+"""The figures that a run reports between two lines of its log."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Objective(Section):
     lr_consistency: _Weight = 0.0
 
     def needs_noise(self, kind: str) -> bool:
-        """Whether training draws noise. kind: as for :meth:`problem`."""
+        """True if training draws noise. kind: as for :meth:`problem`."""
         return kind == "srflow" or max(self.noise, self.noise_max) > 0
 
     def noise_above_least(self, share: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Objective(Section):
         )
 
     def problem(self, *, kind: str, crop: int, noise_conditional: bool, iterations: int) -> str:
-        """What these settings cannot be combined with, and how to fix it; empty if all is well.
+        """Say what these settings cannot be combined with, and how to fix it; empty if all is well.
 
         kind: srflow, or an LR encoder's. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`.
         iterations: of the run.

@@ -69,7 +69,7 @@ def choose_precision(settings: RunSettings, device: torch.device) -> tuple[StepP
 
 
 def _decoded(settings: RunSettings) -> list[str]:
-    """What a step computes beyond the likelihood."""
+    """The terms that a step computes beyond the likelihood."""
     objective = settings.objective
     kinds = {"mean": objective.decodings.mean, "sample": objective.decodings.sample}
     kinds[objective.perceptual_loss] = objective.perceptual > 0

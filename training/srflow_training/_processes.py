@@ -18,7 +18,7 @@ from srflow_training.settings import Hardware
 
 
 def is_first_process() -> bool:
-    """Whether this process reports for the run: rank 0, as set by Fabric, torchrun or Slurm."""
+    """True if this process reports for the run: rank 0, as set by Fabric, torchrun or Slurm."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 

@@ -1,4 +1,4 @@
-"""What the sections of a run's settings share."""
+"""The base of the sections of a run's settings."""
 
 from __future__ import annotations
 

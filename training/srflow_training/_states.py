@@ -46,7 +46,7 @@ class States:
                 file.unlink()
 
     def newest_is_suspect(self) -> bool:
-        """Whether the run seems to have diverged before its newest state."""
+        """True if the run seems to have diverged before its newest state."""
         return any(file.stem.endswith(_SUSPECT) for file in self.files()[-1:])
 
     def discard_suspect(self) -> int | None:

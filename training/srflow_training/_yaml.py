@@ -41,7 +41,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file of this name; not if no file can have it: too long, or not Unicode."""
+    """True if there is a file of this name; not if no file can have it: too long, or not Unicode."""
     try:
         return path.exists()
     except (OSError, ValueError):

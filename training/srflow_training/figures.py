@@ -151,7 +151,7 @@ def ms_ssim(image: Tensor, reference: Tensor) -> float:
 
 
 def has_flip() -> bool:
-    """Whether flip-evaluator is installed: it has no wheel for some platforms."""
+    """True if flip-evaluator is installed: it has no wheel for some platforms."""
     return importlib.util.find_spec("flip_evaluator") is not None
 
 

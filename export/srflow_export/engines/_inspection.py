@@ -32,7 +32,7 @@ _MOVING = {"reformat", "noop", "cast", "constant", "shuffle", "identity", "copy"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineReport:
-    """What an engine contains.
+    """The contents of an engine.
 
     inputs, outputs: types of its input and output tensors by name, such as {"lr": "float32"}.
     layers: how many it has. convolutions: how many of its convolutions compute in each type, such as {"float16": 351};

@@ -1,4 +1,4 @@
-"""What the libraries call while they build: a logger that remembers errors, and a monitor of progress."""
+"""Objects that the libraries call while they build: a logger that remembers errors, and a monitor of progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export must show before its bundle is written.
+"""The gate that an export must pass before its bundle is written.
 
 Every bound compares graphs with the network; none judges the network. The absolute ones are what graphs of a healthy
 network reach. Where graphs are below one, the network itself is computed in the same arithmetic, and is as far from
@@ -48,7 +48,7 @@ def min_psnr_db(precision: Precision, weights: Weights) -> float:
 
 
 def runs_on_cpus(manifest: Manifest) -> bool:
-    """Whether ONNX Runtime's CPU provider can run encoder.onnx and sampler.onnx: it has no bfloat16 convolution."""
+    """True if ONNX Runtime's CPU provider can run encoder.onnx and sampler.onnx: it has no bfloat16 convolution."""
     return manifest.precision != "bf16"
 
 

@@ -1,4 +1,4 @@
-"""What an inverter must show to stay in its bundle: latents, nats and the way back, on photographs.
+"""The gate that an inverter must pass to stay in its bundle: latents, nats and the way back, on photographs.
 
 It is compared with the network, and never judged for what the network does itself: the network's own latents, nats and
 round trip in the same arithmetic are the bounds where it is worse than a healthy one.
@@ -133,7 +133,7 @@ def _nats_apart(one: _Found, other: _Found, hr: Array) -> float:
 
 
 def _squares_apart(one: _Found, other: _Found, hr: Array) -> float:
-    """What the latents' differences may change log densities by, in nats for each value, if none cancels another."""
+    """The most that the latents' differences can change log densities, in nats a value: none cancels another."""
     pairs = zip(one.latents, other.latents, strict=True)
     halves = (np.abs(a.astype(np.float64) ** 2 - b.astype(np.float64) ** 2).sum() / 2 for a, b in pairs)
     return float(sum(halves)) / hr.size
@@ -196,7 +196,7 @@ def _check(rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What a bundle's graphs make of a photograph. back: what its latents decode to."""
+    """A photograph, inverted by a bundle's graphs. back: the picture that its latents decode to."""
 
     latents: list[Array]
     log_density: Array
@@ -232,7 +232,7 @@ def _pairs(manifest: Manifest) -> Iterator[_Pair]:
 
 
 def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:
-    """What the torch network makes of a photograph.
+    """A photograph, inverted by the torch network.
 
     The way back from latents of half weights is with the exact ones: in graphs, a 1×1 and its inverse are each rounded,
     so that one does not undo the other, whereas torch would invert the rounded one.

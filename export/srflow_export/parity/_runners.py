@@ -38,7 +38,7 @@ G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every run
 
 
 Arithmetic = Literal["fp32", "fp64", "half weights", "fp16", "bf16"]
-"""What the torch network computes in, on the CPU: as a whole, with its weights rounded to half, or by autocast, which
+"""The arithmetic of the torch network, on the CPU: as a whole, with its weights rounded to half, or by autocast, which
 rounds what graphs of that precision round."""
 
 

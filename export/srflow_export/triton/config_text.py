@@ -72,7 +72,7 @@ def stamped(text: str) -> str:
 
 
 def is_edited(text: str) -> bool:
-    """Whether a config is not as :func:`stamped` gave it."""
+    """True if a config is not as :func:`stamped` gave it."""
     return text != stamped(text.partition("\n")[2])
 
 

@@ -42,7 +42,7 @@ class GraphModel:
 
 @dataclass(frozen=True, kw_only=True)
 class _Graph:
-    """What an ONNX file declares: name, dtype and shape of each value, with None for what is dynamic."""
+    """The declarations of an ONNX file: name, dtype and shape of each value, with None for what is dynamic."""
 
     inputs: Mapping[str, tuple[str, Sequence[int | None]]]
     outputs: Mapping[str, tuple[str, Sequence[int | None]]]

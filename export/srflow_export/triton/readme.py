@@ -90,7 +90,7 @@ Other inputs, limits, and what else may be changed in `config.pbtxt`: docs/trito
 
 
 def _about_gpus(mode: Mode) -> str:
-    """What else a GPU needs: in mode "bls", the server's own backends are there for that."""
+    """Say what else a GPU needs: in mode "bls", the server's own backends are there for that."""
     if mode == "bls":
         return ""
     return (
@@ -100,7 +100,7 @@ def _about_gpus(mode: Mode) -> str:
 
 
 def _mount(repository: Path) -> str:
-    """What docker's --mount takes: fields of a line of CSV."""
+    """Join the fields of docker's --mount: a line of CSV."""
     source = f"source={repository}"
     if "," in source or '"' in source:
         source = '"' + source.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""What an engine depends on: whatever decides what is built builds again, and nothing else does."""
+"""The inputs that an engine depends on: whatever decides what is built builds again, and nothing else does."""
 
 import dataclasses
 import shutil

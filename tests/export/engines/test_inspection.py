@@ -1,4 +1,4 @@
-"""What an engine's inspector says, read. No engine loads without a GPU: these speak as engines do."""
+"""An engine's inspector is read. No engine loads without a GPU: these speak as engines do."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What a request for engines may ask for, what is refused in which words, and the command that asks for the same."""
+"""Requests for engines: what they may ask for, what is refused, and the command that asks for the same."""
 
 import dataclasses
 import shlex

@@ -1,4 +1,4 @@
-"""What the gate counts, what it refuses, and what its table says."""
+"""The gate: what it counts, what it refuses, and what its table says."""
 
 import numpy as np
 import pytest

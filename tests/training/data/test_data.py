@@ -1,4 +1,4 @@
-"""What training sees: reproducible crops of photographs, each with the LR image that the photograph would have."""
+"""Training sees reproducible crops of photographs, each with the LR image that the photograph would have."""
 
 import hashlib
 import itertools

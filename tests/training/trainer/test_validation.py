@@ -1,4 +1,4 @@
-"""What a run is watched by: the same figures as after it, from the same latents, at one encoding a photograph."""
+"""A run is watched by the same figures as after it, from the same latents, at one encoding a photograph."""
 
 import math
 

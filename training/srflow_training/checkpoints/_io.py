@@ -169,14 +169,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the content is an 8-byte header length, then JSON."""
+    """True if the content is an 8-byte header length, then JSON."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{"
 
 
 def _is_torch_file(path: Path) -> bool:
-    """Whether the content begins as torch writes it: a zip archive, or in old versions a pickle."""
+    """True if the content begins as torch writes it: a zip archive, or in old versions a pickle."""
     with path.open("rb") as file:
         return file.read(2).startswith((b"PK", b"\x80"))
 

@@ -34,7 +34,7 @@ ENCODER_FIELDS: dict[EncoderKind, tuple[str, ...]] = {
     "rrdb": ("scale", "nf", "growth", "blocks", "unshuffle", "trunk_skip", "image_base"),
     "plain": ("scale", "nf", "blocks", "image_base"),
 }
-"""What describes an encoder of each kind, alone or in an SRFlow."""
+"""The fields that describe an encoder of each kind, alone or in an SRFlow."""
 UNUSED: dict[str, Any] = {
     "encoder": "rrdb",
     "unshuffle": 1,

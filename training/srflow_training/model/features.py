@@ -159,7 +159,7 @@ def _kernels(weight: Tensor, factor: int, layout: torch.memory_format) -> Iterat
 
 
 def _window(padded: Tensor, rows: CellRows, columns: CellRows) -> Tensor:
-    """What pixels see of the cells, which have a border of one cell."""
+    """Cut out the cells that pixels see; they have a border of one cell."""
     spans = [
         slice(1 - seen.before, size - 1 + seen.after)
         for seen, size in zip((rows, columns), padded.shape[2:], strict=True)

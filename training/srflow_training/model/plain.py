@@ -146,7 +146,7 @@ class PlainEncoder(Encoder):
         return self.conv_image
 
     def composed(self) -> bool:
-        """Whether the kernels are composed ones, for training."""
+        """True if the kernels are composed ones, for training."""
         return isinstance(self.conv_first, ComposedConv)
 
     def collapse(self) -> None:

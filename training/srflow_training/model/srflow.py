@@ -152,7 +152,7 @@ class SRFlow(nn.Module):
         return [level.parts_when_needed(features) for level, features in levels]
 
     def conditioning_bytes(self, lr: Tensor) -> int:
-        """What :meth:`condition` would hold for this LR image, in float32."""
+        """The bytes that :meth:`condition` would hold for this LR image, in float32."""
         config, values = self.config, 0.0
         for shape in config.level_shapes:
             hidden = config.hidden_at(shape.level) + config.injector_hidden_at(shape.level)

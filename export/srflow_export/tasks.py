@@ -1,0 +1,162 @@
+"""The tasks of srflow-export: a checkpoint's way into a bundle, and what is done with bundles that exist.
+
+Each returns True if a part that was asked for could not be made. Heavy modules are imported only once the extra is
+known to be installed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
+from srflow_export._optional_parts import say_what_is_missing
+from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_sdk.model.bundle import _read_manifest
+from srflow_sdk.model.manifest import Precision
+from srflow_sdk.system.base_command import wait_asleep
+from srflow_sdk.system.memory import check_address_space
+from srflow_sdk.system.raising import require_extra
+
+if TYPE_CHECKING:
+    from srflow_export.exporter import Also, Gate
+    from srflow_sdk.model.serving_config import Mode
+
+_ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
+_REPOSITORY_MODULES = ("filelock",)
+_ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
+_MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
+_FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
+
+
+def export(
+    ckpt: Path,
+    *,
+    output: Path | None,
+    precision: Precision | None,
+    no_inverter: bool,
+    engines: Mapping[str, Any],
+    triton: Path | None,
+    triton_mode: Mode | None,
+    **more: Any,
+) -> bool:
+    """Write a checkpoint's bundle. engines: the options on engines. more: as ExportOptions has them."""
+    target = _target(ckpt, output)  # before seconds of loading torch
+    _get_ready(*_MODULES)
+    requests = engine_requests(**engines)
+    from srflow_export.exporter import ExportOptions, export_checkpoint
+
+    tau = more["default_tau"]
+    if tau is not None and tau != tau:  # click's range lets NaN through
+        raise ArgumentError("--tau is not a number")
+    if triton is not None:
+        from srflow_export.triton.repository import check_repository
+
+        check_repository(triton)  # before minutes of work
+    options = ExportOptions(inverter=not no_inverter, precision=graphs_precision(precision, requests), **more)
+    manifest = export_checkpoint(ckpt, target, options, say=click.echo)
+    click.echo(f"wrote {target}")
+    failed = say_what_is_missing(manifest, fused=options.fused, also=options.also)
+    failed |= add_engines_saying(target, requests)
+    if triton is not None:
+        _write_repository(target, triton, triton_mode)
+    return failed
+
+
+def use_bundle(
+    bundle: Path,
+    *,
+    output: Path | None,
+    also: tuple[Also, ...],
+    gate: Gate,
+    triton: Path | None,
+    triton_mode: Mode | None,
+    **_: Any,
+) -> bool:
+    """Write a bundle with a second encoder, or add it to a repository of models, or both."""
+    _read_manifest(bundle)
+    _get_ready(*(_MODULES if also else _REPOSITORY_MODULES))
+    if also:
+        from srflow_export.int8_encoders import add_int8_encoder
+
+        bundle, source = _bundle_name(output or bundle), bundle
+        add_int8_encoder(source, bundle, gate=gate, say=click.echo)
+        click.echo(f"wrote {bundle}")
+    if triton is not None:
+        _write_repository(bundle, triton, triton_mode)
+    return False
+
+
+def build_engines(bundle: Path, *, engines: Mapping[str, Any], **_: Any) -> bool:
+    """Build engines for a bundle, on the machine that will run it."""
+    _get_ready(*_ENGINE_MODULES)
+    return add_engines_saying(bundle, engine_requests(**engines))
+
+
+def compare(models: tuple[str, str], **_: Any) -> bool:
+    """Compare two models on photographs."""
+    _get_ready(*_MODULES)
+    from srflow_export.parity import compare as compare_two
+
+    compare_two(*models, say=click.echo)
+    return False
+
+
+def write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
+    """Write a bundle's network as a checkpoint, and how to train it further."""
+    _read_manifest(bundle)
+    _get_ready(*_MODULES)
+    from srflow_export._unfolding import write_checkpoint_of
+
+    written = write_checkpoint_of(bundle, output)
+    click.echo(f"wrote {output}")
+    if written.collapsed:
+        click.echo("its encoder's kernels are collapsed; a run that starts from it composes them again")
+    if Path(written.config) == output.with_suffix(".yaml"):
+        click.echo(f"wrote {written.config}")
+    start = f"schedule.start={shlex.quote(str(output))}"
+    click.echo(f"train it: srflow-train --config {shlex.quote(written.config)} --set {start} --data PHOTOS --out RUN")
+    return False
+
+
+def _get_ready(*modules: str) -> None:
+    """Check the machine, and that the modules of the extra are installed. Raises: SRFlowError."""
+    check_address_space(_ADDRESS_SPACE, "srflow-export")
+    wait_asleep()
+    for module in modules:
+        require_extra(module, "export")
+
+
+def _target(ckpt: Path, output: Path | None) -> Path:
+    """The bundle to write. Raises: CheckpointError if there is no checkpoint, ArgumentError for an odd name."""
+    if (ckpt / "manifest.json").is_file():
+        raise CheckpointError(
+            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, --checkpoint-of {ckpt} writes its "
+            "checkpoint"
+        )
+    if not ckpt.is_file():
+        raise CheckpointError(f"{ckpt}: {'is a folder: name a file in it' if ckpt.is_dir() else 'no such file'}")
+    target = output if output is not None else ckpt.with_suffix(".srflow")
+    if target == ckpt:
+        raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o")
+    return _bundle_name(target)
+
+
+def _bundle_name(target: Path) -> Path:
+    """The name, if a bundle may have it. Raises: ArgumentError if it looks like a file's."""
+    if target.suffix.lower() in _FILE_SUFFIXES:
+        raise ArgumentError(
+            f"{target}: a bundle is a directory that holds encoder.onnx, sampler.onnx and more: name it "
+            f"{target.with_suffix('.srflow').name}"
+        )
+    return target
+
+
+def _write_repository(bundle: Path, repository: Path, mode: Mode | None) -> None:
+    from srflow_export.triton import write_repository
+
+    write_repository(bundle, repository, mode=mode, say=click.echo)
