@@ -7,10 +7,10 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 17_700,
+    "srflow_sdk": 17_600,
     "apps/srflow_apps": 9_600,
-    "training/srflow_training": 6_500,
-    "training/srflow_evaluation": 7_300,
+    "training/srflow_training": 6_700,
+    "training/srflow_evaluation": 7_400,
     "export/srflow_export": 7_300,
 }
 
