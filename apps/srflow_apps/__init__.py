@@ -1,1 +1,1 @@
-"""What people start: the commands, batches of files, the page srflow-demo, srflow-doctor, and what servers run."""
+"""Applications: the commands, batches of files, the page srflow-demo, srflow-doctor, and what servers run."""
