@@ -72,7 +72,8 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if not isinstance(self.address, str) or not self.address.strip():
-            raise ArgumentError(f'the address of the Ray cluster is {self.address!r}; give "auto" or "host:port"')
+            shown = repr(self.address) if self.address else "empty"
+            raise ArgumentError(f'the address of the Ray cluster is {shown}; give "auto" or "host:port"')
         if self.address.startswith("ray://"):
             raise ArgumentError(
                 f"{self.address} is an address of the Ray Client, which Ray Data does not support; run this on a "
