@@ -249,9 +249,9 @@ def main(context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, 
     mode = _mode(context)
     subjects = {option: options.pop(_parameter(option)) for option in _MODES} | {"--ckpt": ckpt or checkpoint}
     engines = {_parameter(option): options.pop(_parameter(option)) for option in _ENGINES}
-    context.with_resource(raised_interrupts(*STOPPING))
     try:
-        failed = _TASKS[mode](subjects[mode], engines=engines, **options)
+        with raised_interrupts(*STOPPING):
+            failed = _TASKS[mode](subjects[mode], engines=engines, **options)
     except (SRFlowError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
