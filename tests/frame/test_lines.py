@@ -9,7 +9,7 @@ from .bare_environment import ROOT
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
     "srflow_sdk": 18_300,
     "apps/srflow_apps": 10_000,
-    "training/srflow_training": 6_500,
+    "training/srflow_training": 6_600,
     "training/srflow_evaluation": 7_300,
     "export/srflow_export": 7_300,
 }
